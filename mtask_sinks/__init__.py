@@ -1,0 +1,54 @@
+"""Per-task losses and metrics for multi-task training with the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtask_sinks.arguments import SinkArguments as SinkArguments
+    from mtask_sinks.reducers import Reducer as Reducer
+    from mtask_sinks.reducers import register_reducer as register_reducer
+    from mtask_sinks.registry import MetricRegistry as MetricRegistry
+    from mtask_sinks.reporting import report_metrics as report_metrics
+    from mtask_sinks.sinks.base import Sink as Sink
+    from mtask_sinks.snapshot import RunInfo as RunInfo
+    from mtask_sinks.snapshot import Snapshot as Snapshot
+    from mtask_sinks.trainer import HfMultiTaskTrainer as HfMultiTaskTrainer
+    from mtask_sinks.trainer import MultiTaskTrainerMixin as MultiTaskTrainerMixin
+    from mtask_sinks.values import weighted as weighted
+
+try:
+    __version__ = version("mtask-sinks")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+unknown"
+
+# Name → module. Nothing is imported before it is used: `import mtask_sinks` costs no torch.
+_EXPORTS = {
+    "HfMultiTaskTrainer": "mtask_sinks.trainer",
+    "MetricRegistry": "mtask_sinks.registry",
+    "MultiTaskTrainerMixin": "mtask_sinks.trainer",
+    "Reducer": "mtask_sinks.reducers",
+    "RunInfo": "mtask_sinks.snapshot",
+    "Sink": "mtask_sinks.sinks.base",
+    "SinkArguments": "mtask_sinks.arguments",
+    "Snapshot": "mtask_sinks.snapshot",
+    "register_reducer": "mtask_sinks.reducers",
+    "report_metrics": "mtask_sinks.reporting",
+    "weighted": "mtask_sinks.values",
+}
+
+__all__ = [*_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS])

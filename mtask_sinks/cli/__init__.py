@@ -1,0 +1,28 @@
+"""The command ``mtask-sinks``: one command a file, none that imports torch before it needs it."""
+
+from __future__ import annotations
+
+import typer
+
+from mtask_sinks import __version__
+from mtask_sinks.cli.demo import demo
+
+app = typer.Typer(
+    name="mtask-sinks",
+    help="Per-task losses and metrics for multi-task training with the Hugging Face Trainer.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+app.command()(demo)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()

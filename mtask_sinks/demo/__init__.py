@@ -1,0 +1,1 @@
+"""The demonstration: BERT pre-training on the documentation that ships with Python."""

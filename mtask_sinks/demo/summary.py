@@ -1,0 +1,46 @@
+"""What the demonstration says at its end: first and last values, and how to look at what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+_METRICS = ("mlm/loss", "mlm/perplexity", "mlm/accuracy", "nsp/loss", "nsp/accuracy")
+
+
+def make_table(log_history: Sequence[dict[str, Any]]) -> Table:
+    """First and last value of each task's metrics, in training and on the held-out text."""
+    table = Table(title="mtask-sinks demo: BERT pre-training, per task")
+    for name in ("task", "metric"):
+        table.add_column(name)
+    for name in ("train, first", "train, last", "held out, first", "held out, last"):
+        table.add_column(name, justify="right")
+    shown = ""
+    for key in _METRICS:
+        task, metric = key.split("/")
+        values = [*_first_and_last(log_history, key), *_first_and_last(log_history, f"eval_{key}")]
+        table.add_row(task if task != shown else "", metric, *(_text(value) for value in values))
+        shown = task
+    return table
+
+
+def viewing_commands(output_dir: Path, report_to: Sequence[str]) -> dict[str, str]:
+    """For each backend, the command that opens what was written."""
+    commands = {
+        "tensorboard": f"tensorboard --logdir {output_dir}",
+        "mlflow": f"mlflow ui --backend-store-uri sqlite:///{output_dir / 'mlflow.db'}",
+        "wandb": f"wandb sync {output_dir / 'wandb' / 'latest-run'}    # or, offline: wandb leet",
+    }
+    return {name: command for name, command in commands.items() if name in report_to}
+
+
+def _first_and_last(log_history: Sequence[dict[str, Any]], name: str) -> tuple[float | None, float | None]:
+    values = [row[name] for row in log_history if name in row]
+    return (values[0], values[-1]) if values else (None, None)
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,48 @@
+"""English text that needs no network: the documentation that ships with Python."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from pydoc_data.topics import topics
+
+_DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_SKIPPED = {"site-packages", "test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "pydoc_data"}
+_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z\"'`(*])|\n\s*\n")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+
+
+def read_documents() -> list[list[str]]:
+    """Documents, each a list of sentences: the language reference's topics, and the docstrings of each library module.
+
+    About 2 MB of text, always in the same order.
+    """
+    texts = [topics[name] for name in sorted(topics)]
+    texts += ["\n\n".join(_docstrings(path)) for path in _library_modules()]
+    documents = [list(_sentences(text)) for text in texts]
+    return [document for document in documents if len(document) >= 4]
+
+
+def _library_modules() -> list[Path]:
+    root = Path(sysconfig.get_paths()["stdlib"])
+    return sorted(path for path in root.rglob("*.py") if not _SKIPPED.intersection(path.relative_to(root).parts))
+
+
+def _docstrings(path: Path) -> Iterator[str]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # files that are there to be broken
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, _DEFINITIONS) and (text := ast.get_docstring(node)):
+            yield text
+
+
+def _sentences(text: str) -> Iterator[str]:
+    for part in _SENTENCE_END.split(text):
+        sentence = " ".join(part.split())
+        if len(_WORD.findall(sentence)) >= 4:
+            yield sentence

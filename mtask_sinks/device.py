@@ -1,0 +1,131 @@
+"""Values on accelerators: kept there, in the order of reporting, until the log event reads them all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtask_sinks.reducers import Floats
+from mtask_sinks.values import Block, Entry, OnDevice
+
+
+class Target(Protocol):
+    """Whoever gets the entry once it is a number."""
+
+    def append(self, entry: Entry) -> None: ...
+
+
+class _Slot(NamedTuple):
+    """Where the numbers of one reported value lie in a row."""
+
+    target: Target
+    shape: tuple[int, ...]
+    size: int
+    weight: float | None
+    has_weights: bool
+
+
+class _Row(NamedTuple):
+    slots: list[_Slot]
+    packed: Tensor
+
+
+class DeviceQueue:
+    """Reported values that still lie on an accelerator, and the host values that queue behind them.
+
+    Each report costs one small copy on the device (`torch.cat`, which also frees the value from its graph, from the
+    buffer it may alias and from the storage it is a view of) and no synchronisation; reading costs one copy to the host
+    a device, however many values wait.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[_Row | tuple[Target, Entry]] = []
+        #: How many numbers wait.
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, values: list[tuple[Target, OnDevice]]) -> None:
+        """Take the values of one report."""
+        by_device: dict[torch.device, list[tuple[Target, OnDevice]]] = {}
+        for target, value in values:
+            by_device.setdefault(value.value.device, []).append((target, value))
+        for group in by_device.values():
+            row = _pack(group)
+            self._waiting.append(row)
+            self.size += row.packed.numel()
+
+    def add_host(self, target: Target, entry: Entry) -> None:
+        """Take a number for a key that has values waiting, so that their order is kept."""
+        self._waiting.append((target, entry))
+        self.size += 1
+
+    def drain(self) -> Iterator[tuple[Target, Entry]]:
+        """All entries that wait, in the order of reporting; this is where the host waits for the device."""
+        waiting, self._waiting, self.size = self._waiting, [], 0
+        numbers = _to_host([item for item in waiting if isinstance(item, _Row)])
+        for item in waiting:
+            if isinstance(item, _Row):
+                yield from _unpack(item.slots, next(numbers))
+            else:
+                yield item
+
+
+def _pack(group: list[tuple[Target, OnDevice]]) -> _Row:
+    slots, parts = [], []
+    for target, (value, weight) in group:
+        parts.append(_exact(value).reshape(-1))
+        if isinstance(weight, Tensor):
+            parts.append(_exact(weight).reshape(-1))
+            slots.append(_Slot(target, tuple(value.shape), value.numel(), None, has_weights=True))
+        else:
+            slots.append(_Slot(target, tuple(value.shape), value.numel(), weight, has_weights=False))
+    with torch.no_grad():
+        return _Row(slots, torch.cat(parts))
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """The tensor in a dtype in which packing it with others loses nothing.
+
+    Joined with float32, integers would become float32 too and lose all counts above 2**24.
+    """
+    tensor = tensor.detach()
+    if tensor.is_floating_point():
+        return tensor
+    # Apple's MPS has no float64; there a 32-bit integer count is the most that can be kept.
+    return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
+
+
+def _to_host(rows: list[_Row]) -> Iterator[Floats]:
+    """The numbers of each row, with one transfer a device."""
+    by_device: dict[torch.device, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_device.setdefault(row.packed.device, []).append(index)
+    numbers: dict[int, Floats] = {}
+    for indices in by_device.values():
+        flat = torch.cat([rows[index].packed for index in indices]).cpu().to(torch.float64).numpy()
+        ends = np.cumsum([rows[index].packed.numel() for index in indices])
+        numbers.update(zip(indices, np.split(flat, ends[:-1]), strict=True))
+    return (numbers[index] for index in range(len(rows)))
+
+
+def _unpack(slots: list[_Slot], numbers: Floats) -> Iterator[tuple[Target, Entry]]:
+    start = 0
+    for slot in slots:
+        values = numbers[start : start + slot.size]
+        start += slot.size
+        weights = None
+        if slot.has_weights:
+            weights = numbers[start : start + slot.size]
+            start += slot.size
+        elif slot.weight is not None:
+            weights = np.full(slot.size, slot.weight)
+        if slot.shape:
+            yield slot.target, Block(values, weights)
+        else:
+            yield slot.target, float(values[0]) if weights is None else (float(values[0]), float(weights[0]))

@@ -1,0 +1,130 @@
+"""Keys: how a metric is named in the library, in the Trainer's logs and in the backends."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+#: Longest key, in characters. MLflow refuses longer metric names; the other backends take more.
+MAX_KEY_LENGTH = 250
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_.\-]+")
+_ALLOWED = "segments of letters, digits, '_', '.', '-', separated by '/'"
+
+
+class MetricKeyError(ValueError):
+    """A key that cannot be used: what was passed, what is allowed, what to do instead."""
+
+
+def join_key(task: str | None, name: str) -> str:
+    """The key of a metric in a task, or of an ungrouped one.
+
+    >>> join_key("mlm", "loss"), join_key(None, "lr_scale")
+    ('mlm/loss', 'lr_scale')
+    """
+    return name if task is None else f"{task}/{name}"
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Task and name of a key; the task of an ungrouped key is the empty string.
+
+    >>> split_key("mlm/loss"), split_key("lr_scale"), split_key("vision/box/l1")
+    (('mlm', 'loss'), ('', 'lr_scale'), ('vision', 'box/l1'))
+    """
+    task, slash, name = key.partition("/")
+    return (task, name) if slash else ("", task)
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is valid, unchanged, in every backend; otherwise raise `MetricKeyError`.
+
+    >>> check_key("mlm/top-1.acc")
+    'mlm/top-1.acc'
+    >>> check_key("mlm loss")
+    Traceback (most recent call last):
+    ...
+    mtask_sinks.keys.MetricKeyError: 'mlm loss' is no valid key: segments of letters, digits, '_', '.', '-', \
+separated by '/'. Try 'mlm/loss'.
+
+    The rule is what TensorBoard, W&B, MLflow and trackio all store as it is: MLflow refuses most other characters and
+    loses the whole row with them, and ``..`` or an empty segment do not survive its path normalisation.
+    """
+    if not isinstance(key, str):
+        raise MetricKeyError(f"{key!r} is no valid key: it is of type {type(key).__name__}, a key is a string.")
+    if _is_valid(key):
+        return key
+    if len(key) > MAX_KEY_LENGTH and _is_valid(key[:MAX_KEY_LENGTH].strip("/.")):
+        raise MetricKeyError(
+            f"{key[:40]!r}… is no valid key: it has {len(key)} characters, {MAX_KEY_LENGTH} are allowed. Shorten it."
+        )
+    suggestion = _suggest(key)
+    hint = f" Try {suggestion!r}." if suggestion else ""
+    raise MetricKeyError(f"{_shorten(key)!r} is no valid key: {_ALLOWED}.{hint}")
+
+
+def log_name(key: str, phase: str) -> str:
+    """Name of a key in the Trainer's log dict, its console, its ``log_history`` and its returned metrics.
+
+    >>> log_name("mlm/loss", "train"), log_name("mlm/loss", "eval"), log_name("mlm/loss", "eval_books")
+    ('mlm/loss', 'eval_mlm/loss', 'eval_books_mlm/loss')
+    """
+    return key if phase == "train" else f"{phase}_{key}"
+
+
+def backend_name(key: str, phase: str) -> str:
+    """Name of a key in a tracking backend, where the first segment makes the group: one group a task.
+
+    >>> backend_name("mlm/loss", "train"), backend_name("mlm/loss", "eval"), backend_name("lr_scale", "train")
+    ('mlm/train/loss', 'mlm/eval/loss', 'train/lr_scale')
+
+    The result is valid in every backend whatever the phase is called (it holds the name of a dataset, which is free
+    text): a phase that had to be changed, and a name that had to be cut, end in a hash of what they were, so two
+    metrics never share a name.
+    """
+    task, name = split_key(key)
+    phase = _as_segment(phase)
+    full = f"{task}/{phase}/{name}" if task else f"{phase}/{name}"
+    if len(full) <= MAX_KEY_LENGTH:
+        return full
+    return f"{full[: MAX_KEY_LENGTH - 9].rstrip('/.')}-{_digest(full)}"
+
+
+def trainer_log_name(name: str) -> str:
+    """Name that the Trainer's own TensorBoard and W&B callbacks give to one of its logs.
+
+    >>> trainer_log_name("loss"), trainer_log_name("eval_loss"), trainer_log_name("test_runtime")
+    ('train/loss', 'eval/loss', 'test/runtime')
+    """
+    for phase in ("eval", "test"):
+        if name.startswith(f"{phase}_"):
+            return f"{phase}/{name[len(phase) + 1 :]}"
+    return f"train/{name}"
+
+
+def _is_valid(key: str) -> bool:
+    return 0 < len(key) <= MAX_KEY_LENGTH and all(
+        _SEGMENT.fullmatch(segment) and segment not in (".", "..") for segment in key.split("/")
+    )
+
+
+def _suggest(key: str) -> str | None:
+    """The nearest valid key: blanks and colons separate, other characters become '_', empty segments go."""
+    parts = re.split(r"[\s:/\\]+", key)
+    parts = [re.sub(r"[^A-Za-z0-9_.\-]+", "_", part).strip("_") for part in parts]
+    candidate = "/".join(part for part in parts if part not in ("", ".", ".."))
+    return candidate if _is_valid(candidate) else None
+
+
+def _as_segment(phase: str) -> str:
+    if _SEGMENT.fullmatch(phase) and phase not in (".", "..") and len(phase) <= MAX_KEY_LENGTH // 2:
+        return phase
+    cleaned = re.sub(r"[^A-Za-z0-9_.\-]+", "_", phase)[: MAX_KEY_LENGTH // 2]
+    return f"{cleaned}-{_digest(phase)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
+
+
+def _shorten(key: str, limit: int = 80) -> str:
+    return key if len(key) <= limit else key[: limit - 1] + "…"

@@ -1,0 +1,28 @@
+"""Reduction policies: how a window of reported values becomes one number."""
+
+from mtask_sinks.reducers.base import Floats, Reducer
+from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum
+from mtask_sinks.reducers.names import ReducerError, ReducerSpec, as_reducer, known_reducers, register_reducer
+from mtask_sinks.reducers.values import FunctionReducer, Quantile, Sample, ValuesReducer
+
+__all__ = [
+    "Count",
+    "First",
+    "Floats",
+    "FunctionReducer",
+    "Last",
+    "Max",
+    "Mean",
+    "Min",
+    "Quantile",
+    "Reducer",
+    "ReducerError",
+    "ReducerSpec",
+    "Sample",
+    "Std",
+    "Sum",
+    "ValuesReducer",
+    "as_reducer",
+    "known_reducers",
+    "register_reducer",
+]

@@ -1,0 +1,79 @@
+"""Reducer: how the values of one window become one number."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+MergeOp = Literal["sum", "min", "max"]
+
+_IDENTITY: dict[MergeOp, float] = {"sum": 0.0, "min": float("inf"), "max": float("-inf")}
+
+
+class Reducer(ABC):
+    """A reduction policy: a short float64 state, folded value by value, turned into one number at the log event.
+
+    >>> class Rms(Reducer):                        # root mean square
+    ...     merge = ("sum", "sum")                 # both slots add up over ranks
+    ...     def fold(self, state, values, weights):
+    ...         state[0] += np.dot(weights, values**2)
+    ...         state[1] += weights.sum()
+    ...     def compute(self, state):
+    ...         return float(np.sqrt(state[0] / state[1]))
+    >>> Rms().reduce([3.0, 4.0])
+    3.5355339059327378
+
+    A reducer itself holds no values: one instance serves every key, window and thread. Two reducers are equal if they
+    are of one class with equal attributes; a key may be registered twice with equal ones.
+
+    Attributes:
+        merge: for each slot of the state, how the slots of several ranks become one: ``"sum"``, ``"min"`` or
+            ``"max"``. The law that makes a reduction exact: folding all values into one state must equal folding parts
+            of them into several states and merging those.
+        per_report: if true, a report of several elements enters as one value, their weighted mean (`last`, `first`).
+            Otherwise each element enters by itself.
+    """
+
+    merge: ClassVar[tuple[MergeOp, ...]]
+    per_report: ClassVar[bool] = False
+
+    def initial(self) -> Any:
+        """The state of an empty window: for each slot the neutral element of its merge."""
+        return np.array([_IDENTITY[op] for op in self.merge], dtype=np.float64)
+
+    @abstractmethod
+    def fold(self, state: Any, values: Floats, weights: Floats) -> None:
+        """Take values into the state, in place.
+
+        Args:
+            state: float64 array of ``len(self.merge)`` slots.
+            values: float64 array of shape ``(n,)``, ``n >= 1``, in the order of reporting. NaN and Inf may be among
+                them unless the key's non-finite policy is ``skip``.
+            weights: float64 array of shape ``(n,)``, all above 0; 1 where no weight was given.
+        """
+
+    @abstractmethod
+    def compute(self, state: Any) -> float:
+        """The number for a state into which at least one value was folded."""
+
+    def reduce(self, values: Sequence[float], weights: Sequence[float] | None = None) -> float:
+        """The reduction of plain values in one go: for tests and for trying a reducer out."""
+        array = np.asarray(values, dtype=np.float64)
+        state = self.initial()
+        self.fold(state, array, np.ones_like(array) if weights is None else np.asarray(weights, dtype=np.float64))
+        return self.compute(state)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({arguments})"

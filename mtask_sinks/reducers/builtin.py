@@ -1,0 +1,170 @@
+"""The built-in reducers with a state of fixed size. State and formula stand in each docstring."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mtask_sinks.reducers.base import Floats, Reducer
+
+
+class Mean(Reducer):
+    """Weighted arithmetic mean, exact over micro-batches, steps and ranks.
+
+    >>> Mean().reduce([1.0, 4.0], weights=[3.0, 1.0])
+    1.75
+
+    State: ``[sum of w*x, sum of w]``. Both slots add up, so the mean of a whole job is one division of two sums, never
+    a mean of means (which is wrong as soon as batches differ in size).
+    """
+
+    merge = ("sum", "sum")
+
+    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+        state[0] += np.dot(weights, values)
+        state[1] += weights.sum()
+
+    def compute(self, state: Floats) -> float:
+        return float(state[0] / state[1])
+
+
+class Sum(Reducer):
+    """Weighted sum, ``sum of w*x``: without weights, the plain sum.
+
+    >>> Sum().reduce([1.0, 4.0]), Sum().reduce([1.0, 4.0], weights=[3.0, 1.0])
+    (5.0, 7.0)
+    """
+
+    merge = ("sum",)
+
+    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+        state[0] += np.dot(weights, values)
+
+    def compute(self, state: Floats) -> float:
+        return float(state[0])
+
+
+class Count(Reducer):
+    """How many values were reported; each element of a tensor is one.
+
+    >>> Count().reduce([1.0, 4.0, float("nan")])
+    3.0
+    """
+
+    merge = ("sum",)
+
+    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+        state[0] += len(values)
+
+    def compute(self, state: Floats) -> float:
+        return float(state[0])
+
+
+class Min(Reducer):
+    """Smallest value; NaN if any value is NaN. Weights do not matter.
+
+    >>> Min().reduce([2.0, -1.0, 5.0])
+    -1.0
+
+    State: ``[minimum, how many are NaN]``: NaN is counted apart, because an all-reduce with MIN may drop it.
+    """
+
+    merge = ("min", "sum")
+
+    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+        nans = np.isnan(values)
+        state[0] = min(state[0], values.min(initial=math.inf, where=~nans))
+        state[1] += nans.sum()
+
+    def compute(self, state: Floats) -> float:
+        return math.nan if state[1] else float(state[0])
+
+
+class Max(Reducer):
+    """Largest value; NaN if any value is NaN. Weights do not matter.
+
+    >>> Max().reduce([2.0, -1.0, 5.0])
+    5.0
+
+    State: ``[maximum, how many are NaN]``, see `Min`.
+    """
+
+    merge = ("max", "sum")
+
+    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+        nans = np.isnan(values)
+        state[0] = max(state[0], values.max(initial=-math.inf, where=~nans))
+        state[1] += nans.sum()
+
+    def compute(self, state: Floats) -> float:
+        return math.nan if state[1] else float(state[0])
+
+
+class Last(Reducer):
+    """The latest reported value. A report of several elements counts as their mean.
+
+    >>> Last().reduce([2.0, -1.0, 5.0])
+    5.0
+
+    State: ``[how many reports, latest value]``.
+    """
+
+    merge = ("max", "sum")
+    per_report = True
+
+    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+        state[0] = max(state[0], 0.0) + len(values)
+        state[1] = values[-1]
+
+    def compute(self, state: Floats) -> float:
+        return float(state[1])
+
+
+class First(Reducer):
+    """The earliest value of the window. A report of several elements counts as their mean.
+
+    >>> First().reduce([2.0, -1.0, 5.0])
+    2.0
+
+    State: ``[0 once a value is there, earliest value]``.
+    """
+
+    merge = ("min", "sum")
+    per_report = True
+
+    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+        if state[0] > 0.0:
+            state[0] = 0.0
+            state[1] = values[0]
+
+    def compute(self, state: Floats) -> float:
+        return float(state[1])
+
+
+class Std(Reducer):
+    """Weighted standard deviation of the window's values, ``sqrt(sum of w*(x-mean)^2 / sum of w)`` (``ddof=0``).
+
+    >>> Std().reduce([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0])
+    2.0
+
+    State: ``[origin, sum of w, sum of w*(x-origin), sum of w*(x-origin)^2]`` where the origin is the first finite
+    value. Sums about an origin inside the data keep the digits that a sum of squares loses: the textbook formula gives
+    0 for ``[1e9, 1e9 + 1]``.
+    """
+
+    merge = ("max", "sum", "sum", "sum")
+
+    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+        if not math.isfinite(state[0]):
+            finite = values[np.isfinite(values)]
+            state[0] = finite[0] if len(finite) else -math.inf
+        deviation = values - (state[0] if math.isfinite(state[0]) else 0.0)
+        state[1] += weights.sum()
+        state[2] += np.dot(weights, deviation)
+        state[3] += np.dot(weights, deviation**2)
+
+    def compute(self, state: Floats) -> float:
+        _, weight, first, second = state
+        variance = second / weight - (first / weight) ** 2
+        return math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.nan

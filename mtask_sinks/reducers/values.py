@@ -1,0 +1,122 @@
+"""Reducers that need all values of a window at once: quantiles, and any function of the user's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mtask_sinks.reducers.base import Floats, Reducer
+
+#: Values a window keeps for one key before it starts to sample (8 bytes each).
+MAX_VALUES = 65_536
+
+
+class Sample:
+    """At most ``bound`` values of a stream: all of them at first, then a uniform random sample.
+
+    >>> sample = Sample(bound=3)
+    >>> sample.add(np.array([1.0, 2.0])); sample.values.tolist(), sample.seen
+    ([1.0, 2.0], 2)
+
+    Past the bound this is Vitter's algorithm R (ACM TOMS 11(1), 1985): value number ``t`` replaces a random kept one
+    with probability ``bound / t``. The generator is the sample's own and starts from a fixed seed: it neither touches
+    the training's random state nor differs from run to run.
+    """
+
+    def __init__(self, bound: int = MAX_VALUES) -> None:
+        self.bound = bound
+        self.seen = 0
+        self._parts: list[Floats] = []
+        self._kept = np.empty(0, dtype=np.float64)
+        self._random: np.random.Generator | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether values were left out."""
+        return self.seen > self.bound
+
+    @property
+    def values(self) -> Floats:
+        """The kept values, in the order of reporting as long as none was left out."""
+        if self._parts:
+            self._kept = np.concatenate([self._kept, *self._parts])
+            self._parts = []
+        return self._kept
+
+    def add(self, values: Floats) -> None:
+        room = max(self.bound - self.seen, 0)
+        if room:
+            self._parts.append(values[:room].copy())
+        rest = values[room:]
+        if len(rest):
+            self._replace(rest, first=max(self.seen, self.bound) + 1)
+        self.seen += len(values)
+
+    def _replace(self, values: Floats, first: int) -> None:
+        if self._random is None:
+            self._random = np.random.Generator(np.random.PCG64(0))
+        places = self._random.integers(0, np.arange(first, first + len(values)))
+        chosen = places < self.bound
+        self.values[places[chosen]] = values[chosen]
+
+
+class ValuesReducer(Reducer):
+    """Base of the reducers that look at all values together; the state is a bounded `Sample` of them."""
+
+    merge = ()
+
+    def __init__(self, max_values: int = MAX_VALUES) -> None:
+        if max_values < 1:
+            raise ValueError(f"max_values={max_values!r}: at least 1 value must be kept.")
+        self.max_values = max_values
+
+    def initial(self) -> Sample:
+        return Sample(self.max_values)
+
+    def fold(self, state: Sample, values: Floats, weights: Floats) -> None:
+        state.add(values)
+
+    def compute(self, state: Sample) -> float:
+        return float(self.of(state.values))
+
+    @abstractmethod
+    def of(self, values: Floats) -> Any:
+        """The number for all values of the window, a float64 array of shape ``(n,)``, ``n >= 1``."""
+
+
+class Quantile(ValuesReducer):
+    """Quantile with linear interpolation, as `numpy.quantile`; NaN if a value is NaN. Weights do not matter.
+
+    >>> Quantile(0.5).reduce([1.0, 2.0, 10.0]), Quantile(0.9).reduce([0.0, 10.0])
+    (2.0, 9.0)
+    """
+
+    def __init__(self, q: float, max_values: int = MAX_VALUES) -> None:
+        super().__init__(max_values)
+        if not 0.0 <= q <= 1.0:
+            raise ValueError(f"Quantile({q!r}): a quantile lies between 0 and 1; for the 95th percentile pass 0.95.")
+        self.q = q
+
+    def of(self, values: Floats) -> float:
+        return float(np.quantile(values, self.q))
+
+
+class FunctionReducer(ValuesReducer):
+    """Any function of the window's values.
+
+    >>> FunctionReducer(lambda values: values.max() - values.min()).reduce([1.0, 2.0, 10.0])
+    9.0
+
+    The function gets a float64 array of shape ``(n,)`` in the order of reporting and returns a number. Weights do not
+    matter. A reducer with a state of fixed size (`Reducer`) is exact at any length and cheaper over ranks.
+    """
+
+    def __init__(self, function: Callable[[Floats], Any], max_values: int = MAX_VALUES) -> None:
+        super().__init__(max_values)
+        self.function = function
+
+    def of(self, values: Floats) -> Any:
+        return self.function(values)

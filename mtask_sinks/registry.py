@@ -1,0 +1,317 @@
+"""MetricRegistry: gathers what is reported, a window a phase, and reduces it at the log event."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from mtask_sinks.cell import NONFINITE_POLICIES, Cell, NonFinite
+from mtask_sinks.derived import Derived, DerivedFunction
+from mtask_sinks.keys import MetricKeyError, check_key, join_key
+from mtask_sinks.notices import Notices, call_site
+from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
+from mtask_sinks.reporting import activated
+from mtask_sinks.rules import Rules
+from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.tracing import graph_task_id, is_recompute
+from mtask_sinks.values import Entry, MetricValueError, OnDevice, Unreadable, read
+from mtask_sinks.window import Append, Window
+
+logger = logging.getLogger(__name__)
+
+# What may wait for a fold: calls of report_metrics, and numbers on accelerators. They bound the memory of a window.
+_MAX_CALLS = 1024
+_MAX_ON_DEVICE = 1 << 20
+
+
+class ConflictError(ValueError):
+    """A key that is given a second, different policy."""
+
+
+class NonFiniteError(ArithmeticError):
+    """NaN or Inf was reported for a key whose policy is ``raise``."""
+
+
+class MetricRegistry:
+    """Gathers reported values with a reduction policy a key.
+
+    >>> registry = MetricRegistry(reducers={"*/n_tokens": "sum"})
+    >>> registry.report_metrics("mlm", loss=4.0, n_tokens=100)
+    >>> registry.report_metrics("mlm", loss=2.0, n_tokens=50)
+    >>> dict(registry.snapshot(step=1).metrics)
+    {'mlm/loss': 3.0, 'mlm/n_tokens': 150.0}
+
+    Args:
+        reducers: exact key or pattern → reducer: a name (``mean sum last first min max count std median p95 …``), a
+            `Reducer`, or a function of the window's values. An exact key beats a pattern, the first pattern that
+            matches wins, otherwise `mean`.
+        derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``.
+        nonfinite: what NaN and Inf do: ``"propagate"`` (default: they show), ``"skip"`` (left out; their number is
+            reported as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event); one for all keys, or by
+            exact key and pattern.
+        max_keys: distinct keys; further ones are dropped and counted, with one warning that names the caller.
+
+    Raises:
+        MetricKeyError, ReducerError, TypeError, ValueError: a rule cannot be used.
+    """
+
+    def __init__(
+        self,
+        reducers: Mapping[str, ReducerSpec] | None = None,
+        derived: Mapping[str, DerivedFunction] | None = None,
+        *,
+        nonfinite: NonFinite | Mapping[str, NonFinite] = "propagate",
+        max_keys: int = 1000,
+    ) -> None:
+        self._notices = Notices(logger)
+        self._rules = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
+        self._policies = _policies(nonfinite)
+        self._derived = Derived(derived or {}, self._notices)
+        self._max_keys = max_keys
+        self._is_reserved: Callable[[str], bool] = lambda key: False
+        #: Reducer of each key that was registered or reported, in any phase.
+        self._reducers: dict[str, Reducer] = {}
+        for key, reducer in self._rules.exact.items():
+            self.register(key, reducer)
+        self._lock = threading.Lock()  # folding and admitting, which nn.DataParallel's threads may do at one time
+        self._calls = 0
+        self._windows = {"train": Window()}
+        self._window = self._windows["train"]
+
+    def register(self, key: str, reducer: ReducerSpec) -> None:
+        """Give a key its reducer, ahead of its first report.
+
+        Raises:
+            ConflictError: the key has another reducer already.
+            MetricKeyError: the key is not valid, or that of a derived metric.
+        """
+        check_key(key)
+        self._check_meaning(key)
+        wanted = as_reducer(reducer)
+        present = self._reducers.setdefault(key, wanted)
+        if present != wanted:
+            raise ConflictError(
+                f"{key!r} is reduced by {present!r}; it cannot be reduced by {wanted!r} too. Register a key once, "
+                "before its first report, or report the second quantity under another name."
+            )
+
+    def report_metrics(self, task: str | None = None, /, **metrics: Any) -> None:
+        """Report values of this micro-batch; cheap enough for every forward.
+
+        >>> registry = MetricRegistry()
+        >>> registry.report_metrics(lr_scale=0.5)                 # ungrouped
+        >>> registry.report_metrics("nsp", loss=0.7, acc=0.5)     # nsp/loss, nsp/acc
+
+        Args:
+            task: name that groups the metrics; none for ungrouped ones.
+            **metrics: name → value: a number, a NumPy scalar or array, a torch tensor of any shape, dtype and device,
+                ``weighted(value, weight)``, or ``None`` (not computed here: does not count). Of a tensor each element
+                counts. Nothing is kept of a tensor but its numbers.
+
+        Raises:
+            MetricKeyError: a key is not valid, or means something else; at its first report.
+            MetricValueError: a value is of a type that is not accepted; at the first report of its key. Later on such a
+                value is dropped and counted, so as not to stop a training that went well.
+        """
+        if graph_task_id() != -1 and is_recompute():
+            return
+        window = self._window
+        try:
+            appends = window.appends[task]
+        except (KeyError, TypeError):
+            appends = _new_task(task)
+        on_device: dict[str, OnDevice] = {}
+        for name, value in metrics.items():
+            entry = value
+            kind = type(value)
+            if kind is not float and kind is not int:
+                entry = self._read(window, task, name, value)
+                if entry is None:
+                    continue
+                if type(entry) is OnDevice:
+                    on_device[name] = entry
+                    continue
+            try:
+                append = appends[name]
+            except KeyError:
+                append = self._admit(window, task, name)
+            append(entry)
+        if on_device:
+            self._defer(window, task, on_device)
+        self._calls += 1
+        if self._calls >= _MAX_CALLS or window.on_device >= _MAX_ON_DEVICE:
+            self._fold(window)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Reports made inside belong to another phase than ``train``: they never mix with those outside.
+
+        >>> registry = MetricRegistry()
+        >>> registry.report_metrics(acc=1.0)
+        >>> with registry.phase("eval"):
+        ...     registry.report_metrics(acc=0.0)
+        >>> registry.snapshot(step=1, phase="eval").metrics["acc"], registry.snapshot(step=1).metrics["acc"]
+        (0.0, 1.0)
+        """
+        outside = self._window
+        self._window = self._windows.setdefault(name, Window())
+        try:
+            yield
+        finally:
+            self._window = outside
+
+    def activate(self) -> AbstractContextManager[None]:
+        """Let the function `report_metrics` report here, for the time of a ``with`` block."""
+        return activated(self)
+
+    def snapshot(
+        self, step: int, phase: str = "train", *, epoch: float | None = None, logs: Mapping[str, Any] | None = None
+    ) -> Snapshot:
+        """Reduce the window of a phase and begin a new one.
+
+        Args:
+            step: optimizer steps taken so far.
+            phase: ``train``, or the name given to `phase`.
+            epoch: epochs done, if there are epochs.
+            logs: what else was logged at this event; goes along unchanged.
+
+        Raises:
+            NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
+            DerivedMetricError: a derived metric refers to a key that nothing has reported.
+        """
+        with self._lock:
+            window = self._windows.setdefault(phase, Window())
+            window.fold()
+            cells = [cell for cell in window.cells.values() if cell.reports or cell.nonfinite]
+            metrics = {cell.key: value for cell in cells if (value := self._compute(cell)) is not None}
+            coverage = {cell.key: cell.reports for cell in cells if cell.key in metrics}
+            nonfinite = {cell.key: cell.nonfinite for cell in cells if cell.nonfinite}
+            window.reset()
+        self._apply_policies(nonfinite, metrics, coverage, step, phase)
+        if metrics:
+            values, depths = self._derived.compute(metrics, coverage, self._reducers, is_complete=phase == "train")
+            metrics.update(values)
+            coverage.update(depths)
+        return Snapshot(step, phase, metrics, epoch, time.time(), coverage, nonfinite, logs or {})
+
+    def discard(self, phase: str = "train") -> None:
+        """Forget what was reported in the window of a phase."""
+        with self._lock:
+            self._windows.setdefault(phase, Window()).reset()
+
+    def reserve(self, is_reserved: Callable[[str], bool]) -> None:
+        """Refuse keys that would take the name of something else in the logs; replaces what was reserved before."""
+        self._is_reserved = is_reserved
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How often something was dropped or left out, by what and why."""
+        return dict(self._notices.counts)
+
+    def _read(self, window: Window, task: str | None, name: str, value: Any) -> Entry | OnDevice | None:
+        """The entry for a value that is no plain number; ``None`` if there is nothing to count."""
+        try:
+            entry = read(value)
+        except Unreadable as reason:
+            key = join_key(task, name)
+            message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
+            self._notices.add(f"unreadable: {key}", message, key, reason)
+            return None
+        except MetricValueError as error:
+            key = check_key(join_key(task, name))
+            if not any(key in window.cells and window.cells[key].was_used for window in self._windows.values()):
+                raise MetricValueError(f"{key}: {error}") from None
+            self._notices.add(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
+            return None
+        if entry is None:
+            self._admit(window, task, name)
+        return entry
+
+    def _admit(self, window: Window, task: str | None, name: str) -> Append:
+        """What takes the entries of a key; checks the key if it is new."""
+        key = join_key(task, name)
+        with self._lock:
+            cell = window.cells.get(key)
+            if cell is None:
+                if key not in self._reducers:
+                    check_key(key)
+                    self._check_meaning(key)
+                    if len(self._reducers) >= self._max_keys:
+                        return self._overflow
+                    self._reducers[key] = self._rules.of(key)
+                cell = Cell(key, self._reducers[key], self._policies.of(key), self._notices)
+            window.add(task, name, cell)
+            return cell.append
+
+    def _overflow(self, entry: Entry) -> None:
+        message = (
+            "more than max_keys=%d distinct keys are reported (at %s); further ones are dropped and counted. Is a "
+            "number part of the name (an f-string)? Otherwise pass MetricRegistry(max_keys=...)."
+        )
+        self._notices.add("max_keys", message, self._max_keys, call_site())
+
+    def _defer(self, window: Window, task: str | None, values: dict[str, OnDevice]) -> None:
+        for name in [name for name in values if join_key(task, name) not in window.cells]:
+            if self._admit(window, task, name) == self._overflow:
+                self._overflow(0.0)
+                del values[name]
+        if values:
+            window.defer(task, values)
+
+    def _fold(self, window: Window) -> None:
+        with self._lock:
+            self._calls = 0
+            window.fold()
+
+    def _compute(self, cell: Cell) -> float | None:
+        try:
+            return cell.compute()
+        except Exception:
+            message = "%s: the reducer %r failed and the value is left out; training goes on."
+            self._notices.add(f"reducer: {cell.key}", message, cell.key, cell.reducer, exc_info=True)
+            return None
+
+    def _apply_policies(
+        self, nonfinite: dict[str, int], metrics: dict[str, float], coverage: dict[str, int], step: int, phase: str
+    ) -> None:
+        refused = {key: count for key, count in nonfinite.items() if self._policies.of(key) == "raise"}
+        if refused:
+            found = ", ".join(f"{key} ({count})" for key, count in refused.items())
+            raise NonFiniteError(f"NaN or Inf was reported up to step {step} ({phase}): {found}.")
+        for key, count in nonfinite.items():
+            message = "%s: NaN or Inf was reported, first seen up to step %d (%s)."
+            self._notices.add(f"nonfinite: {key}", message, key, step, phase, count=count)
+            if self._policies.of(key) == "skip":
+                metrics[f"{key}.nonfinite"] = float(count)
+                coverage[f"{key}.nonfinite"] = count
+
+    def _check_meaning(self, key: str) -> None:
+        if key in self._derived:
+            raise MetricKeyError(f"{key!r} is a derived metric: it is computed, not reported. Choose another name.")
+        if self._is_reserved(key):
+            raise MetricKeyError(
+                f"{key!r} is a name that the Trainer logs itself. Report it in a task, report_metrics('my_task', "
+                f"{key}=...), or choose another name."
+            )
+
+
+def _new_task(task: Any) -> dict[str, Append]:
+    if task is not None and not isinstance(task, str):
+        raise MetricKeyError(
+            f"report_metrics got {type(task).__name__} as the name of the task. Pass a string, or nothing, and the "
+            "values by keyword: report_metrics('mlm', loss=loss)."
+        )
+    return {}
+
+
+def _policies(nonfinite: NonFinite | Mapping[str, NonFinite]) -> Rules[NonFinite]:
+    given: Mapping[str, NonFinite] = {} if isinstance(nonfinite, str) else nonfinite
+    rules: Rules[NonFinite] = Rules(given, nonfinite if isinstance(nonfinite, str) else "propagate")
+    for policy in (*given.values(), rules.default):
+        if policy not in NONFINITE_POLICIES:
+            raise ValueError(f"nonfinite={policy!r}: allowed are {', '.join(NONFINITE_POLICIES)}.")
+    return rules

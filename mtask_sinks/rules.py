@@ -1,0 +1,47 @@
+"""Rules: which policy holds for a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Generic, TypeVar
+
+from mtask_sinks.keys import check_key
+
+_T = TypeVar("_T")
+
+
+class Rules(Generic[_T]):
+    """Policies by exact key and by pattern.
+
+    >>> rules = Rules({"*/n_tokens": "sum", "mlm/*": "max", "mlm/n_tokens": "last"}, default="mean")
+    >>> [rules.of(key) for key in ("mlm/n_tokens", "nsp/n_tokens", "mlm/loss", "lr_scale")]
+    ['last', 'sum', 'max', 'mean']
+
+    An exact key beats a pattern, the first pattern that matches wins, otherwise the default holds. Patterns are those
+    of the shell (``*``, ``?``, ``[ab]``); ``*`` matches ``/`` too.
+
+    Raises:
+        MetricKeyError: an exact key is not valid.
+    """
+
+    def __init__(self, rules: Mapping[str, _T], default: _T) -> None:
+        self.default = default
+        self.exact = {key: policy for key, policy in rules.items() if not is_pattern(key)}
+        self.patterns = {pattern: policy for pattern, policy in rules.items() if is_pattern(pattern)}
+        for key in self.exact:
+            check_key(key)
+
+    def of(self, key: str) -> _T:
+        """The policy of a key."""
+        if key in self.exact:
+            return self.exact[key]
+        for pattern, policy in self.patterns.items():
+            if fnmatchcase(key, pattern):
+                return policy
+        return self.default
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a rule's left side is a pattern; a key holds none of these characters."""
+    return any(character in text for character in "*?[")

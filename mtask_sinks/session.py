@@ -1,0 +1,238 @@
+"""Session: one trainer's reporting, from the events of its life to snapshots, log names and sinks."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from mtask_sinks.attach import Attachment, attachment_for, backend_of, guard
+from mtask_sinks.binding import bound
+from mtask_sinks.delivery import Delivery
+from mtask_sinks.keys import log_name
+from mtask_sinks.notices import Notices
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.sinks.base import Sink
+from mtask_sinks.snapshot import RunInfo, Snapshot
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback, TrainerState, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+# What the Trainer logs itself, without the prefix of the phase.
+_TRAINER_LOGS = frozenset(
+    [
+        *("epoch", "global_step", "grad_norm", "learning_rate", "loss", "num_input_tokens_seen", "step", "total_flos"),
+        *("runtime", "samples_per_second", "steps_per_second", "tokens_per_second"),
+        *("train_loss", "train_runtime", "train_samples_per_second", "train_steps_per_second"),
+        *("train_tokens_per_second", "model_preparation_time", "jit_compilation_time"),
+    ]
+)
+
+
+def is_trainer_log(key: str) -> bool:
+    """Whether an ungrouped key would take a name that the Trainer logs itself, in some phase.
+
+    >>> is_trainer_log("loss"), is_trainer_log("eval_acc"), is_trainer_log("mlm/loss"), is_trainer_log("acc")
+    (True, True, False, False)
+    """
+    return "/" not in key and (key in _TRAINER_LOGS or key.startswith(("eval_", "test_")))
+
+
+class Session:
+    """What a trainer with `MultiTaskTrainerMixin` does about metrics; holds no arithmetic and no backend.
+
+    The trainer calls in the order of its life: `training` around a training, `evaluation` around the loop of an
+    evaluation, `log` for each log event.
+    """
+
+    def __init__(self, registry: MetricRegistry, sinks: Sequence[Sink], callbacks: Sequence[TrainerCallback]) -> None:
+        self.registry = registry
+        self.sinks = list(sinks)
+        registry.reserve(is_trainer_log)
+        self._delivery = Delivery(sinks)
+        self._notices = Notices(logger)
+        self._attachments: dict[str, Attachment] = {sink.name: attachment_for(sink.name, callbacks) for sink in sinks}
+        self._guard(callbacks)
+        self._bound = ExitStack()
+        self._depth = 0
+        self._run = RunInfo(id=_new_id())
+        self._opened: RunInfo | None = None
+        self._is_training = False
+        self._trainings = 0
+        self._has_ended = False
+        #: The evaluation that waits to be logged, and what it was named in the returned metrics.
+        self._evaluated: Snapshot | None = None
+        #: Names that were added to the logs of the event at hand.
+        self._added: Mapping[str, float] = {}
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Around a whole training: reports count, and the sinks' run ends as the training does."""
+        if self._trainings:
+            self._run = RunInfo(id=_new_id())
+        self._trainings += 1
+        self._is_training, self._has_ended = True, False
+        self._begin_attachments()
+        try:
+            with self._at_work():
+                yield
+        except BaseException:
+            # Ended before it raised: a trial that was pruned, a failure after the training proper.
+            self._end("finished" if self._has_ended else "failed")
+            raise
+        else:
+            self._end("finished")
+
+    def on_train_begin(self, model: nn.Module | None, step: int) -> None:
+        """The model and the first step are known now; also when the Trainer restarts with a smaller batch."""
+        self._bind(model)
+        self.registry.discard("train")
+        self._run = replace(self._run, step=step)
+
+    def on_train_end(self) -> None:
+        """The Trainer says that the training went to its end."""
+        self._has_ended = True
+
+    @contextmanager
+    def evaluation(self, model: nn.Module | None, phase: str) -> Iterator[None]:
+        """Around the loop of an evaluation or a prediction: reports count for its phase, and for nothing else."""
+        if not self._depth:
+            self._begin_attachments()
+        with self._at_work(), self.registry.phase(phase):
+            self.registry.discard(phase)
+            self._bind(model)
+            yield
+
+    def take_evaluation(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
+        """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
+        snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
+        self._evaluated = snapshot if metrics is None else self._add(snapshot, metrics)
+
+    def take_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
+        """Reduce the window of the training and add it to the logs."""
+        self._evaluated = None
+        return self._add(self.registry.snapshot(state.global_step, epoch=state.epoch), logs)
+
+    def evaluation_in(self, logs: Mapping[str, Any]) -> Snapshot | None:
+        """The evaluation that these logs are about, if they are about one."""
+        waiting = self._evaluated
+        if waiting is None or not any(name.startswith(f"{waiting.phase}_") for name in logs):
+            return None
+        return waiting
+
+    @contextmanager
+    def showing(self, snapshot: Snapshot) -> Iterator[None]:
+        """While the callbacks run: those of backends with a sink do not see what comes from the snapshot."""
+        self._added = {log_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
+        try:
+            yield
+        finally:
+            self._added = {}
+
+    def deliver(
+        self,
+        snapshot: Snapshot,
+        logs: Mapping[str, Any],
+        args: TrainingArguments,
+        state: TrainerState,
+        model: nn.Module | None,
+    ) -> None:
+        """Give the sinks a snapshot, with the Trainer's own part of ``logs``; only the first rank does."""
+        if self._evaluated is snapshot:
+            self._evaluated = None
+        if not self.sinks or not state.is_world_process_zero:
+            return
+        run = self._describe(args, state, model)
+        if self._opened != run:
+            self._delivery.open(run)
+            self._opened = run
+        added = {log_name(key, snapshot.phase) for key in snapshot.metrics}
+        own = {name: value for name, value in logs.items() if name not in added and name != "step"}
+        self._delivery.write(replace(snapshot, logs=own))
+
+    def _guard(self, callbacks: Sequence[Any]) -> None:
+        for callback in callbacks:
+            backend = backend_of(callback)
+            if backend is None:
+                continue
+            attachment = self._attachments.get(backend)
+            view = dict if attachment is None else self._without_added
+            around = Attachment().reopened if attachment is None else self._late(attachment)
+            guard(callback, view, around, self._notices)
+
+    def _without_added(self, logs: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in logs.items() if name not in self._added}
+
+    def _late(self, attachment: Attachment) -> Any:
+        return lambda: Attachment().reopened() if self._is_training else attachment.reopened()
+
+    def _add(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
+        """Add a snapshot's metrics to logs; one whose name is taken there gets another name, everywhere."""
+        renamed = {key: f"{key}.reported" for key in snapshot.metrics if log_name(key, snapshot.phase) in logs}
+        for key, other in renamed.items():
+            name = log_name(key, snapshot.phase)
+            message = "%r is logged by the trainer as well (a compute_metrics?); what was reported is logged as %r."
+            self._notices.add(f"taken: {name}", message, name, log_name(other, snapshot.phase))
+        if renamed:
+            metrics = {renamed.get(key, key): value for key, value in snapshot.metrics.items()}
+            coverage = {renamed.get(key, key): depth for key, depth in snapshot.coverage.items()}
+            snapshot = replace(snapshot, metrics=metrics, coverage=coverage)
+        logs.update({log_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()})
+        return snapshot
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Reports count; nests, for an evaluation inside a training."""
+        self._depth += 1
+        try:
+            with self.registry.activate():
+                yield
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                self._bound.close()
+                self.registry.discard("train")
+
+    def _bind(self, model: nn.Module | None) -> None:
+        self._bound.close()
+        self._bound.enter_context(bound(model, self.registry))
+
+    def _begin_attachments(self) -> None:
+        for attachment in self._attachments.values():
+            attachment.begin(self._is_training)
+
+    def _describe(self, args: TrainingArguments, state: TrainerState, model: nn.Module | None) -> RunInfo:
+        found = {name: attachment.run_id() for name, attachment in self._attachments.items()}
+        return replace(
+            self._run,
+            output_dir=args.output_dir,
+            name=state.trial_name or args.run_name,
+            params=_params(args, model) if self._opened is None else self._opened.params,
+            attached={name: run_id for name, run_id in found.items() if run_id is not None},
+        )
+
+    def _end(self, status: Any) -> None:
+        self._delivery.close(status)
+        if status == "failed":
+            for attachment in self._attachments.values():
+                attachment.abort()
+        self._opened = None
+        self._is_training = False
+
+
+def _params(args: TrainingArguments, model: nn.Module | None) -> dict[str, Any]:
+    """What transformers' own callbacks record of a run: model configuration and training arguments, tokens masked."""
+    to_dict: Callable[[], dict[str, Any]] = getattr(getattr(model, "config", None), "to_dict", dict)
+    training: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
+    return {**to_dict(), **training}
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex

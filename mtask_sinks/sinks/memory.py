@@ -1,0 +1,38 @@
+"""Snapshots kept in memory: for tests and notebooks."""
+
+from __future__ import annotations
+
+from mtask_sinks.sinks.base import Sink, Status
+from mtask_sinks.snapshot import RunInfo, Snapshot
+
+
+class MemorySink(Sink):
+    """Keeps every snapshot.
+
+    >>> sink = MemorySink()
+    >>> sink.write(Snapshot(step=1, metrics={"mlm/loss": 4.0})); sink.write(Snapshot(step=2, metrics={"mlm/loss": 2.0}))
+    >>> sink.series("mlm/loss")
+    [(1, 4.0), (2, 2.0)]
+    """
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        #: The runs it was opened for, in order.
+        self.runs: list[RunInfo] = []
+        self.snapshots: list[Snapshot] = []
+        #: How it was closed, in order.
+        self.closed: list[Status] = []
+
+    def open(self, run: RunInfo) -> None:
+        self.runs.append(run)
+
+    def write(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot)
+
+    def close(self, status: Status) -> None:
+        self.closed.append(status)
+
+    def series(self, key: str, phase: str = "train") -> list[tuple[int, float]]:
+        """Step and value of a key in a phase, in the order of writing."""
+        return [(s.step, s.metrics[key]) for s in self.snapshots if s.phase == phase and key in s.metrics]

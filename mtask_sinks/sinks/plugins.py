@@ -1,0 +1,79 @@
+"""Sinks by name: those of this package and those that installed packages offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+
+from mtask_sinks.sinks.base import Sink
+
+#: Entry-point group in which a package offers sinks: ``name = module:SinkClass`` (or a function that makes one).
+ENTRY_POINTS = "mtask_sinks.sinks"
+
+#: What each optional backend is called and imported as; its extra has the sink's name.
+BACKENDS = {"mlflow": "mlflow", "tensorboard": "tensorboard", "wandb": "wandb"}
+
+
+class MissingBackendError(ImportError):
+    """A sink whose package is not installed."""
+
+
+class PluginError(RuntimeError):
+    """A plug-in that offers a sink but does not deliver one."""
+
+
+def sink_names() -> list[str]:
+    """Names of all sinks that `make_sink` knows, installed backends or not.
+
+    >>> sink_names()[:3]
+    ['mlflow', 'tensorboard', 'wandb']
+    """
+    return sorted(_offered())
+
+
+def has_sink(name: str) -> bool:
+    """Whether there is a sink of that name."""
+    return name in _offered()
+
+
+def make_sink(name: str) -> Sink:
+    """A new sink of that name, with its default settings.
+
+    Raises:
+        KeyError: there is none.
+        MissingBackendError: its backend is not installed; the message says what to install.
+        PluginError: a plug-in failed to load; the message names its package.
+    """
+    entry_point = _offered()[name]
+    require_backend(name)
+    try:
+        factory: Callable[[], Sink] = entry_point.load()
+        sink = factory()
+    except Exception as error:
+        raise PluginError(
+            f"sink {name!r} of package {_package(entry_point)} failed to load ({type(error).__name__}: {error})."
+        ) from error
+    if not isinstance(sink, Sink):
+        raise PluginError(
+            f"sink {name!r} of package {_package(entry_point)} is {sink!r}: its entry point {entry_point.value!r} must "
+            "name a subclass of mtask_sinks.Sink, or a function that makes one."
+        )
+    return sink
+
+
+def require_backend(name: str) -> None:
+    """Raise `MissingBackendError` if the package behind one of this library's own sinks is not installed."""
+    module = BACKENDS.get(name)
+    if module is not None and find_spec(module) is None:
+        raise MissingBackendError(
+            f"{name!r} needs the package {module}, which is not installed: pip install 'mtask-sinks[{name}]'."
+        )
+
+
+def _offered() -> dict[str, EntryPoint]:
+    return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
+
+
+def _package(entry_point: EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist is not None else entry_point.module

@@ -1,0 +1,103 @@
+"""What travels from the registry to the sinks: frozen, plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from mtask_sinks.keys import split_key
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def _frozen(mapping: Mapping[_K, _V]) -> Mapping[_K, _V]:
+    return MappingProxyType(dict(mapping))
+
+
+class _Frozen:
+    """Mappings of a frozen dataclass become read-only copies; pickling goes through plain dicts."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for name in self._fields():
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                object.__setattr__(self, name, _frozen(value))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = (getattr(self, name) for name in self._fields())
+        return type(self), tuple(dict(value) if isinstance(value, Mapping) else value for value in values)
+
+    @classmethod
+    def _fields(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(cls))  # type: ignore[arg-type]  # every subclass is a dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(_Frozen):
+    """The reduced values of one window, at one log event.
+
+    >>> snapshot = Snapshot(step=10, phase="train", metrics={"mlm/loss": 2.5, "nsp/loss": 0.7, "lr_scale": 1.0})
+    >>> snapshot.metrics["mlm/loss"]
+    2.5
+    >>> {task: dict(values) for task, values in snapshot.by_task().items()}
+    {'mlm': {'loss': 2.5}, 'nsp': {'loss': 0.7}, '': {'lr_scale': 1.0}}
+
+    Attributes:
+        step: optimizer steps taken so far (the Trainer's ``global_step``).
+        phase: ``train``, ``eval``, ``eval_<dataset>``, ``test``: the Trainer's ``metric_key_prefix``, or ``train``.
+        metrics: reduced value of each key that was reported in the window. A key that was not reported is absent.
+        epoch: epochs done, with the fraction; ``None`` where there are no epochs.
+        time: seconds since 1970 (UTC) at which the snapshot was made. Sinks write this time, whenever they send it, so
+            that sending twice gives the same point.
+        coverage: how many reports stand behind each value.
+        nonfinite: how many reported values were NaN or infinite, for the keys that had any.
+        logs: what the Trainer itself logged at this event (``loss``, ``learning_rate``, …), under the Trainer's names.
+    """
+
+    step: int
+    phase: str = "train"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    epoch: float | None = None
+    time: float = 0.0
+    coverage: Mapping[str, int] = field(default_factory=dict)
+    nonfinite: Mapping[str, int] = field(default_factory=dict)
+    logs: Mapping[str, Any] = field(default_factory=dict)
+
+    def by_task(self) -> Mapping[str, Mapping[str, float]]:
+        """Metrics grouped by task, ungrouped ones under the empty string."""
+        tasks: dict[str, dict[str, float]] = {}
+        for key, value in self.metrics.items():
+            task, name = split_key(key)
+            tasks.setdefault(task, {})[name] = value
+        return _frozen({task: _frozen(values) for task, values in tasks.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo(_Frozen):
+    """What a sink learns about the training when it opens.
+
+    >>> RunInfo(output_dir="out", name="bert").attached.get("mlflow") is None
+    True
+
+    Attributes:
+        id: differs from training to training; a sink that is opened twice with one ``id`` continues the run.
+        output_dir: where the training writes, or ``None``.
+        name: display name of the run, or ``None``.
+        params: configuration to record with the run (training arguments, model configuration), if the sink owns it.
+        step: optimizer steps already taken when the training began: above 0 when it was resumed.
+        attached: for each backend whose run somebody else opened (the Trainer's own callback, the user), how to find
+            it: TensorBoard's log directory, MLflow's run id, W&B's run id. A sink writes into that run and leaves its
+            life, its parameters and the Trainer's own logs to whoever opened it.
+    """
+
+    id: str = ""
+    output_dir: str | None = None
+    name: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    step: int = 0
+    attached: Mapping[str, str] = field(default_factory=dict)

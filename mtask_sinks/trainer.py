@@ -1,0 +1,205 @@
+"""The Trainer that logs per-task metrics, and the mixin that makes one of any Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.report_to import names_of, only_known_to_transformers, sinks_for
+from mtask_sinks.session import Session
+from mtask_sinks.sinks.base import Sink
+from mtask_sinks.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from mtask_sinks.arguments import SinkArguments
+
+    _Base = Trainer
+else:
+    _Base = object
+
+
+class MultiTaskTrainerMixin(_Base):
+    """Adds per-task metrics to a Trainer class.
+
+    >>> from transformers import Seq2SeqTrainer
+    >>> class MultiTaskSeq2SeqTrainer(MultiTaskTrainerMixin, Seq2SeqTrainer):
+    ...     pass
+
+    While it trains, evaluates or predicts, every module with ``supports_report_metrics = True`` has
+    ``self.report_metrics``, and the function `report_metrics` reports from anywhere. At each log event the reduced
+    values join the Trainer's own in the console, ``log_history`` and the metrics that ``evaluate()`` and ``predict()``
+    return, and go to the sinks that ``report_to`` names.
+
+    Args:
+        *args, **kwargs: those of the Trainer class. ``TrainingArguments.report_to`` may also name sinks of installed
+            packages.
+        metrics: reduction policies and derived metrics; by default each key is a mean.
+        sinks: sinks with settings of their own, in place of the default ones of their name.
+        sink_args: settings from the command line, instead of ``metrics`` and of the default sinks' settings.
+
+    Raises:
+        UnknownSinkError: ``report_to`` has a name that nothing answers to.
+        MissingBackendError: a sink's package is not installed.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        metrics: MetricRegistry | None = None,
+        sinks: Sequence[Sink] = (),
+        sink_args: SinkArguments | None = None,
+        **kwargs: Any,
+    ) -> None:
+        training_args = _training_args(args, kwargs)
+        if training_args is not None:  # refuse a name before the Trainer does, and say more about it
+            chosen = _choose_sinks(training_args, sinks, sink_args)
+        with only_known_to_transformers(training_args):
+            super().__init__(*args, **kwargs)
+        if training_args is None:
+            chosen = _choose_sinks(self.args, sinks, sink_args)
+        self._session = Session(_choose_registry(metrics, sink_args), chosen, self.callback_handler.callbacks)
+        # The last of the callbacks: the runs of the others are open when it is called.
+        self.add_callback(_SessionCallback(self._session))
+
+    @property
+    def metric_registry(self) -> MetricRegistry:
+        """Where the reports of this trainer are gathered."""
+        return self._session.registry
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        with self._session.training():
+            return super().train(*args, **kwargs)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        with self._session.evaluation(self.model, metric_key_prefix):
+            output = super().evaluation_loop(
+                dataloader,
+                description,
+                prediction_loss_only=prediction_loss_only,
+                ignore_keys=ignore_keys,
+                metric_key_prefix=metric_key_prefix,
+            )
+            self._session.take_evaluation(metric_key_prefix, self.state, output.metrics)
+        return output
+
+    if hasattr(Trainer, "prediction_loop"):  # transformers 4, with use_legacy_prediction_loop
+
+        def prediction_loop(
+            self,
+            dataloader: Any,
+            description: str,
+            prediction_loss_only: bool | None = None,
+            ignore_keys: list[str] | None = None,
+            metric_key_prefix: str = "eval",
+        ) -> Any:
+            with self._session.evaluation(self.model, metric_key_prefix):
+                output = super().prediction_loop(  # type: ignore[misc]  # not in transformers 5
+                    dataloader,
+                    description,
+                    prediction_loss_only=prediction_loss_only,
+                    ignore_keys=ignore_keys,
+                    metric_key_prefix=metric_key_prefix,
+                )
+                self._session.take_evaluation(metric_key_prefix, self.state, output.metrics)
+            return output
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        snapshot = self._session.evaluation_in(logs)
+        if snapshot is None and self.control.should_log:
+            snapshot = self._session.take_training(self.state, logs)
+        elif snapshot is None and "train_runtime" in logs:
+            # The summary of a training: what was reported after the last log event gets a row of its own.
+            row: dict[str, float] = {}
+            rest = self._session.take_training(self.state, row)
+            if rest.metrics:
+                self._log_with(rest, row)
+        self._log_with(snapshot or Snapshot(self.state.global_step, epoch=self.state.epoch), logs, *args, **kwargs)
+
+    def _log_with(self, snapshot: Snapshot, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        rows = len(self.state.log_history)
+        with self._session.showing(snapshot):
+            super().log(logs, *args, **kwargs)
+        # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
+        row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
+        self._session.deliver(snapshot, row, self.args, self.state, self.model)
+
+
+class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
+    """The Hugging Face `Trainer` with per-task metrics; takes every argument of `Trainer`, by position or name.
+
+    >>> import torch
+    >>> class Model(torch.nn.Module):
+    ...     supports_report_metrics = True
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.weight = torch.nn.Parameter(torch.ones(1))
+    ...     def forward(self, x):
+    ...         loss = (self.weight * x).mean()
+    ...         self.report_metrics("toy", loss=loss)
+    ...         return (loss,)
+    >>> import tempfile
+    >>> args = TrainingArguments(tempfile.mkdtemp(), max_steps=2, logging_steps=2, report_to="none", disable_tqdm=True,
+    ...                          save_strategy="no", use_cpu=True, learning_rate=0.0)
+    >>> data = [{"x": torch.tensor([1.0])}, {"x": torch.tensor([3.0])}]
+    >>> trainer = HfMultiTaskTrainer(Model(), args, train_dataset=data)
+    >>> _ = trainer.train()  # doctest: +ELLIPSIS
+    {'loss': ...}
+    {...}
+    >>> trainer.state.log_history[0]["toy/loss"]
+    2.0
+
+    See `MultiTaskTrainerMixin` for what it adds and for its further arguments.
+    """
+
+
+class _SessionCallback(TrainerCallback):
+    """Tells the session of a trainer what only callbacks are told."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self._session.on_train_begin(model, state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.on_train_end()
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, model: Any = None, **kwargs: Any) -> None:
+        # predict() logs nothing; the sinks get what it returned all the same.
+        snapshot = self._session.evaluation_in(metrics)
+        if snapshot is not None:
+            self._session.deliver(snapshot, metrics, args, state, model)
+
+
+def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArguments | None:
+    """The training arguments, wherever a Trainer class takes them."""
+    candidates = (kwargs.get("args"), *args)
+    return next((candidate for candidate in candidates if isinstance(candidate, TrainingArguments)), None)
+
+
+def _choose_registry(metrics: MetricRegistry | None, sink_args: SinkArguments | None) -> MetricRegistry:
+    if metrics is None:
+        return MetricRegistry() if sink_args is None else sink_args.make_registry()
+    if sink_args is not None and sink_args.sets_metrics():
+        raise ValueError(
+            "metrics= is given, and sink_args sets metric_* options too: which rules hold? Build the registry from "
+            "both: MetricRegistry(reducers={..., **sink_args.reducers()})."
+        )
+    return metrics
+
+
+def _choose_sinks(args: TrainingArguments, sinks: Sequence[Sink], sink_args: SinkArguments | None) -> list[Sink]:
+    names = names_of(args.report_to)
+    configured = [] if sink_args is None else sink_args.make_sinks(names)
+    given = {sink.name for sink in sinks}
+    return sinks_for(names, [*sinks, *(sink for sink in configured if sink.name not in given)])

@@ -1,0 +1,61 @@
+"""Window: what was reported since the last log event of a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mtask_sinks.cell import Cell
+from mtask_sinks.device import DeviceQueue
+from mtask_sinks.keys import join_key
+from mtask_sinks.values import Entry, OnDevice
+
+Append = Callable[[Entry], None]
+
+
+class Window:
+    """The cells of one phase, found by key or, on the way of every report, by task and name."""
+
+    def __init__(self) -> None:
+        self.cells: dict[str, Cell] = {}
+        #: task → name → what takes the next entry.
+        self.appends: dict[str | None, dict[str, Append]] = {}
+        self._on_device = DeviceQueue()
+        self._queued: dict[tuple[str | None, str], Cell] = {}
+
+    def add(self, task: str | None, name: str, cell: Cell) -> None:
+        """Let the reports of a task and name go to a cell."""
+        self.cells[cell.key] = cell
+        self.appends.setdefault(task, {})[name] = cell.append
+
+    def defer(self, task: str | None, values: dict[str, OnDevice]) -> None:
+        """Keep values of a task on their device until the next fold.
+
+        Numbers reported meanwhile for the same key queue behind them, so that the order of reporting holds.
+        """
+        cells = {name: self.cells[join_key(task, name)] for name in values}
+        self._on_device.add([(cells[name], value) for name, value in values.items()])
+        for name, cell in cells.items():
+            if (task, name) not in self._queued:
+                self._queued[task, name] = cell
+                self.appends[task][name] = lambda entry, cell=cell: self._on_device.add_host(cell, entry)  # type: ignore[misc]
+
+    @property
+    def on_device(self) -> int:
+        """How many numbers wait on devices."""
+        return self._on_device.size
+
+    def fold(self) -> None:
+        """Take every report into the state of its cell; waits for devices that hold values."""
+        for (task, name), cell in self._queued.items():
+            self.appends[task][name] = cell.append
+        self._queued.clear()
+        for target, entry in self._on_device.drain():
+            target.append(entry)
+        for cell in self.cells.values():
+            cell.fold()
+
+    def reset(self) -> None:
+        """Forget what was reported; the cells stay."""
+        self.fold()
+        for cell in self.cells.values():
+            cell.reset()
