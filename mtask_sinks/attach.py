@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
@@ -24,8 +25,9 @@ class Attachment:
     The base class serves backends of which nothing is known.
     """
 
-    def __init__(self, callback: TrainerCallback | None = None) -> None:
+    def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
         self.callback = callback
+        self.output_dir = output_dir
         self._run_id: str | None = None
         self._foreign: set[str] = set()
 
@@ -61,6 +63,14 @@ class Attachment:
 
 class TensorBoardAttachment(Attachment):
     """The directory that the callback writes to."""
+
+    def begin(self, is_training: bool) -> None:
+        # transformers 5 chooses the directory when training begins; an evaluation before that would write to ./runs.
+        if getattr(self.callback, "logging_dir", "") is None and self.output_dir is not None:
+            from transformers.integrations.integration_utils import default_logdir
+
+            vars(self.callback)["logging_dir"] = str(Path(self.output_dir, default_logdir()))
+        super().begin(is_training)
 
     def _current(self) -> str | None:
         writer = getattr(self.callback, "tb_writer", None)
@@ -125,10 +135,10 @@ _ATTACHMENTS: dict[str, type[Attachment]] = {
 }
 
 
-def attachment_for(name: str, callbacks: Sequence[TrainerCallback]) -> Attachment:
+def attachment_for(name: str, callbacks: Sequence[TrainerCallback], output_dir: str | None) -> Attachment:
     """The attachment for a backend, with its reporting callback if the trainer has one."""
     callback = next((callback for callback in callbacks if backend_of(callback) == name), None)
-    return _ATTACHMENTS.get(name, Attachment)(callback)
+    return _ATTACHMENTS.get(name, Attachment)(callback, output_dir)
 
 
 def backend_of(callback: TrainerCallback) -> str | None:

@@ -87,14 +87,16 @@ class Cell:
         self.reports += 1 + int(np.count_nonzero(np.diff(batch.report)))
         if self.reducer.per_report:
             batch = _one_a_report(batch)
-        self.reducer.fold(self._state, batch.values, batch.weights)
+        with np.errstate(all="ignore"):  # NaN and Inf are values like others
+            self.reducer.fold(self._state, batch.values, batch.weights)
         self._tell_sampling()
 
     def compute(self) -> float | None:
         """The number for the window, or ``None`` if nothing counted."""
         if not self.reports:
             return None
-        return float(self.reducer.compute(self._state))
+        with np.errstate(all="ignore"):
+            return float(self.reducer.compute(self._state))
 
     def _valid(self, batch: _Batch) -> _Batch:
         """The batch without what does not count: weight 0, and what turns out to be no weight (known late on a GPU)."""
@@ -157,4 +159,5 @@ def _one_a_report(batch: _Batch) -> _Batch:
     if len(numbers) == len(batch.report):
         return batch
     weights: Floats = np.bincount(index, batch.weights).astype(np.float64)
-    return _Batch(np.bincount(index, batch.weights * batch.values) / weights, weights, numbers)
+    with np.errstate(invalid="ignore"):
+        return _Batch(np.bincount(index, batch.weights * batch.values) / weights, weights, numbers)

@@ -87,11 +87,10 @@ class Delivery:
         for worker, is_closed in zip(self._workers, closed, strict=True):
             is_closed.wait(max(deadline - time.monotonic(), 0.0))
             counts = worker.counts
-            if counts.pending:
-                message = "%s: %d snapshots were not delivered within %g s (%d delivered, %d failed)."
-                logger.warning(
-                    message, worker.sink.name, counts.pending, self._drain_seconds, counts.delivered, counts.failed
-                )
+            if counts.pending or counts.failed:
+                message = "sink %s: of %d snapshots %d were delivered, %d failed, %d were not done within %g s. %s"
+                numbers = (counts.given, counts.delivered, counts.failed, counts.pending, self._drain_seconds)
+                logger.warning(message, worker.sink.name, *numbers, counts.error or "")
 
 
 class _Worker:
@@ -121,6 +120,8 @@ class _Worker:
         def task() -> None:
             try:
                 self._close(status)
+            except Exception as error:
+                self._note(error)
             finally:
                 is_closed.set()
 

@@ -33,6 +33,9 @@ def sinks_for(names: Iterable[str], given: Sequence[Sink] = ()) -> list[Sink]:
     Raises:
         UnknownSinkError, MissingBackendError, PluginError: a name cannot be served.
     """
+    for sink in given:
+        if not isinstance(sink, Sink):
+            raise TypeError(f"sinks=[{sink!r}]: pass objects such as TensorBoardSink(); names go to report_to.")
     sinks = list(given)
     for name in dict.fromkeys(names):
         if any(sink.name == name for sink in sinks):

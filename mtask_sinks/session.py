@@ -52,13 +52,21 @@ class Session:
     evaluation, `log` for each log event.
     """
 
-    def __init__(self, registry: MetricRegistry, sinks: Sequence[Sink], callbacks: Sequence[TrainerCallback]) -> None:
+    def __init__(
+        self,
+        registry: MetricRegistry,
+        sinks: Sequence[Sink],
+        callbacks: Sequence[TrainerCallback],
+        output_dir: str | None = None,
+    ) -> None:
         self.registry = registry
         self.sinks = list(sinks)
         registry.reserve(is_trainer_log)
         self._delivery = Delivery(sinks)
         self._notices = Notices(logger)
-        self._attachments: dict[str, Attachment] = {sink.name: attachment_for(sink.name, callbacks) for sink in sinks}
+        self._attachments: dict[str, Attachment] = {
+            sink.name: attachment_for(sink.name, callbacks, output_dir) for sink in sinks
+        }
         self._guard(callbacks)
         self._bound = ExitStack()
         self._depth = 0

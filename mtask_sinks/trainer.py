@@ -60,7 +60,8 @@ class MultiTaskTrainerMixin(_Base):
             super().__init__(*args, **kwargs)
         if training_args is None:
             chosen = _choose_sinks(self.args, sinks, sink_args)
-        self._session = Session(_choose_registry(metrics, sink_args), chosen, self.callback_handler.callbacks)
+        registry = _choose_registry(metrics, sink_args)
+        self._session = Session(registry, chosen, self.callback_handler.callbacks, self.args.output_dir)
         # The last of the callbacks: the runs of the others are open when it is called.
         self.add_callback(_SessionCallback(self._session))
 
@@ -188,6 +189,8 @@ def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArgum
 
 
 def _choose_registry(metrics: MetricRegistry | None, sink_args: SinkArguments | None) -> MetricRegistry:
+    if metrics is not None and not isinstance(metrics, MetricRegistry):
+        raise TypeError(f"metrics={metrics!r}: pass a registry, metrics=MetricRegistry(reducers=..., derived=...).")
     if metrics is None:
         return MetricRegistry() if sink_args is None else sink_args.make_registry()
     if sink_args is not None and sink_args.sets_metrics():

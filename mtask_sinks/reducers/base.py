@@ -65,8 +65,9 @@ class Reducer(ABC):
         """The reduction of plain values in one go: for tests and for trying a reducer out."""
         array = np.asarray(values, dtype=np.float64)
         state = self.initial()
-        self.fold(state, array, np.ones_like(array) if weights is None else np.asarray(weights, dtype=np.float64))
-        return self.compute(state)
+        with np.errstate(all="ignore"):  # NaN and Inf are values like others
+            self.fold(state, array, np.ones_like(array) if weights is None else np.asarray(weights, dtype=np.float64))
+            return self.compute(state)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)

@@ -1,0 +1,72 @@
+"""A model whose reports can be worked out by hand, and the trainer around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainingArguments
+
+
+class Toy(nn.Module):
+    """Its loss is the mean of its input; it reports that for task `a`, and what `extra` adds.
+
+    The weight stays 1 as long as the learning rate is 0, so every reported value follows from the data.
+    """
+
+    supports_report_metrics = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        loss = (self.weight * x).mean()
+        if hasattr(self, "report_metrics"):
+            self.extra(x, loss)
+        return (loss,)
+
+    def extra(self, x: torch.Tensor, loss: torch.Tensor) -> None:
+        self.report_metrics("a", loss=loss)
+
+
+class Silent(Toy):
+    """The same without any report."""
+
+    supports_report_metrics = False
+
+
+def numbers(*values: float) -> list[dict[str, torch.Tensor]]:
+    """A dataset with one number an item."""
+    return [{"x": torch.tensor([float(value)])} for value in values]
+
+
+def arguments(output_dir: Any, **changes: Any) -> TrainingArguments:
+    """Training arguments for a run of a moment: in order, one item a batch, no learning, nothing saved or sent."""
+    settings: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "per_device_train_batch_size": 1,
+        "per_device_eval_batch_size": 1,
+        "num_train_epochs": 1,
+        "logging_steps": 2,
+        "learning_rate": 0.0,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "seed": 0,
+    }
+    return TrainingArguments(**{**settings, **changes})
+
+
+class InOrder:
+    """Mixed into a Trainer: the training data come in the order of the dataset."""
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[attr-defined]
+
+
+def rows(trainer: Any, key: str) -> list[tuple[int, float]]:
+    """Step and value of a name in the trainer's log history."""
+    return [(row["step"], row[key]) for row in trainer.state.log_history if key in row]
