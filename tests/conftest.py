@@ -12,7 +12,7 @@ _BACKEND_SETTINGS = ("MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_")
 
 
 @pytest.fixture(autouse=True)
-def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith(_BACKEND_SETTINGS):
             monkeypatch.delenv(name)
@@ -21,7 +21,6 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 @pytest.fixture
@@ -38,3 +37,14 @@ def mlflow_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[st
     while mlflow.active_run() is not None:
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def wandb_dir(tmp_path: Path) -> Iterator[Path]:
+    """Where W&B writes, offline; its process is started anew, because it reads the environment once."""
+    import wandb
+
+    wandb.teardown()
+    yield tmp_path
+    wandb.finish()
+    wandb.teardown()

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.watched import watched
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtask_sinks.registry
-from helpers.watched import watched
 from mtask_sinks import MetricRegistry, weighted
 from mtask_sinks.values import Entry, OnDevice, Unreadable, Weighted, read
 

@@ -81,14 +81,8 @@ def test_hugging_face_gradient_checkpointing_reports_once(use_reentrant: bool) -
     from transformers import BertConfig, BertForMaskedLM
     from transformers.models.bert.modeling_bert import BertIntermediate
 
-    config = BertConfig(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=8,
-    )
+    sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 8}
+    config = BertConfig(vocab_size=20, max_position_embeddings=8, **sizes)
     model = BertForMaskedLM(config).train()
     model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
     if use_reentrant:

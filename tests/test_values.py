@@ -9,8 +9,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-
 from helpers.watched import watched
+
 from mtask_sinks import MetricRegistry, weighted
 from mtask_sinks.values import MetricValueError
 

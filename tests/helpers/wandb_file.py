@@ -1,8 +1,8 @@
 """Reads a W&B run file (`*.wandb`), which W&B's own package no longer can since 0.31.
 
-The file is a LevelDB log: a header of 7 bytes (``:W&B``, a magic number, a version), then blocks of 32 KiB; each chunk in a
-block has a header of 7 bytes (CRC, length, kind: 1 whole, 2 first, 3 middle, 4 last part of a record), and a record is a
-protocol buffer.
+The file is a LevelDB log: a header of 7 bytes (``:W&B``, a magic number, a version), then blocks of 32 KiB; each chunk
+in a block has a header of 7 bytes (CRC, length, kind: 1 whole, 2 first, 3 middle, 4 last part of a record), and a
+record is a protocol buffer.
 """
 
 from __future__ import annotations

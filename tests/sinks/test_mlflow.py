@@ -1,0 +1,125 @@
+"""The MLflow sink on a real store: SQLite, read back with MLflow's own client."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.sinks import MLflowSink
+
+pytestmark = pytest.mark.usefixtures("mlflow_store")
+
+
+def runs() -> list[mlflow.entities.Run]:
+    client = MlflowClient()
+    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+
+
+def write(sink: MLflowSink, run: RunInfo, *snapshots: Snapshot, status: str = "finished") -> None:
+    sink.open(run)
+    for snapshot in snapshots:
+        sink.write(snapshot)
+    sink.close(status)  # type: ignore[arg-type]
+
+
+def points(run_id: str, name: str) -> list[tuple[int, float, int]]:
+    return [(metric.step, metric.value, metric.timestamp) for metric in MlflowClient().get_metric_history(run_id, name)]
+
+
+def test_values_steps_and_times_are_read_back() -> None:
+    snapshots = [Snapshot(step=s, metrics={"mlm/loss": s / 3}, time=1e9 + s) for s in (1, 2, 5)]
+    write(MLflowSink(), RunInfo(id="1"), *snapshots)
+    (run,) = runs()
+    assert points(run.info.run_id, "mlm/train/loss") == [(s, s / 3, (10**9 + s) * 1000) for s in (1, 2, 5)]
+
+
+def test_a_run_of_its_own_has_name_parameters_logs_and_an_end() -> None:
+    params = {"learning_rate": 0.1, "label_names": None, "long": "x" * 7000, **{f"p{i}": i for i in range(150)}}
+    write(
+        MLflowSink(experiment="bert"),
+        RunInfo(id="1", name="first", params=params),
+        Snapshot(step=1, metrics={"a/x": 1.0}, logs={"loss": 2.0, "note": "text"}),
+    )
+    (run,) = runs()
+    assert (run.info.run_name, run.info.status) == ("first", "FINISHED")
+    assert MlflowClient().get_experiment(run.info.experiment_id).name == "bert"
+    assert run.data.metrics == {"a/train/x": 1.0, "loss": 2.0}
+    assert run.data.params == {key: str(value) for key, value in params.items() if key != "long"}
+    assert mlflow.active_run() is None
+
+
+def test_a_failed_training_shows_as_failed() -> None:
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}), status="failed")
+    assert [run.info.status for run in runs()] == ["FAILED"]
+
+
+def test_attached_it_writes_task_metrics_only_and_leaves_the_run_open() -> None:
+    with mlflow.start_run() as active:
+        run = RunInfo(id="1", params={"p": 1}, attached={"mlflow": active.info.run_id})
+        thread = threading.Thread(
+            target=write, args=(MLflowSink(), run, Snapshot(step=3, metrics={"a/x": 1.0}, logs={"loss": 2.0}))
+        )
+        thread.start()
+        thread.join()
+        assert MlflowClient().get_run(active.info.run_id).info.status == "RUNNING"
+    (found,) = runs()
+    assert (found.data.metrics, found.data.params, found.info.status) == ({"a/train/x": 1.0}, {}, "FINISHED")
+
+
+def test_writing_twice_is_as_good_as_once() -> None:
+    snapshot = Snapshot(step=1, metrics={"a/x": 1.0}, time=1e9)
+    write(MLflowSink(), RunInfo(id="1"), snapshot, snapshot)
+    (run,) = runs()
+    assert points(run.info.run_id, "a/train/x") == [(1, 1.0, 10**12)]
+
+
+def test_opened_again_it_goes_on_with_the_run_and_begins_another_for_another_id() -> None:
+    sink = MLflowSink()
+    write(sink, RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    write(sink, RunInfo(id="1"), Snapshot(step=1, phase="eval", metrics={"a/x": 2.0}))
+    write(sink, RunInfo(id="2"), Snapshot(step=1, metrics={"a/x": 3.0}))
+    assert sorted((run.data.metrics for run in runs()), key=len) == [
+        {"a/train/x": 3.0},
+        {"a/train/x": 1.0, "a/eval/x": 2.0},
+    ]
+
+
+def test_an_earlier_run_is_continued_as_users_know_it(monkeypatch) -> None:
+    with mlflow.start_run() as earlier:
+        pass
+    monkeypatch.setenv("MLFLOW_RUN_ID", earlier.info.run_id)
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    (run,) = runs()
+    assert (run.info.run_id, run.data.metrics, run.info.status) == (earlier.info.run_id, {"a/train/x": 1.0}, "FINISHED")
+
+
+def test_the_experiment_is_chosen_as_users_know_it(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from-env")
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    assert {MlflowClient().get_experiment(run.info.experiment_id).name for run in runs()} == {"from-env"}
+
+
+def test_nan_is_kept_and_infinity_is_the_largest_number() -> None:
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/n": math.nan, "a/i": math.inf}))
+    (run,) = runs()
+    assert math.isnan(run.data.metrics["a/train/n"])
+    assert run.data.metrics["a/train/i"] > 1e308
+
+
+def test_more_metrics_than_one_request_takes_all_arrive() -> None:
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={f"t/k{i}": float(i) for i in range(1500)}))
+    (run,) = runs()
+    assert run.data.metrics == {f"t/train/k{i}": float(i) for i in range(1500)}
+
+
+@pytest.mark.parametrize("phase", ["eval_a b", "eval_ä", "eval_(1)"])
+def test_any_name_of_a_dataset_makes_a_name_that_mlflow_takes(phase: str) -> None:
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, phase=phase, metrics={"a/x": 1.0}))
+    (run,) = runs()
+    assert list(run.data.metrics.values()) == [1.0]

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.event_files import read_scalars, run_dirs
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.sinks import TensorBoardSink
+
+
+def write(sink: TensorBoardSink, run: RunInfo, *snapshots: Snapshot) -> None:
+    sink.open(run)
+    for snapshot in snapshots:
+        sink.write(snapshot)
+    sink.close("finished")
+
+
+def test_values_steps_and_times_are_read_back(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    snapshots = [Snapshot(step=s, metrics={"mlm/loss": s / 3, "lr": 0.5}, time=1e9 + s) for s in (1, 2, 5)]
+    write(TensorBoardSink(tmp_path), RunInfo(id="1"), *snapshots)
+    assert read_scalars(tmp_path) == {
+        "mlm/train/loss": [(s, float(np.float32(s / 3))) for s in (1, 2, 5)],
+        "train/lr": [(s, 0.5) for s in (1, 2, 5)],
+    }
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert [event.wall_time for event in accumulator.Scalars("train/lr")] == [1e9 + 1, 1e9 + 2, 1e9 + 5]
+
+
+def test_a_snapshot_is_one_event(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    write(TensorBoardSink(tmp_path), RunInfo(id="1"), Snapshot(step=1, metrics={f"t/k{i}": 1.0 for i in range(100)}))
+    (path,) = tmp_path.glob("*tfevents*")
+    events = [event for event in EventFileLoader(str(path)).Load() if event.HasField("summary")]
+    assert [len(event.summary.value) for event in events] == [100]
+
+
+def test_each_write_is_on_disk_at_once(tmp_path: Path) -> None:
+    sink = TensorBoardSink(tmp_path)
+    sink.open(RunInfo(id="1"))
+    sink.write(Snapshot(step=1, metrics={"a/x": 1.0}))
+    assert read_scalars(tmp_path) == {"a/train/x": [(1, 1.0)]}
+    sink.close("finished")
+
+
+def test_nan_and_infinity_are_kept(tmp_path: Path) -> None:
+    write(
+        TensorBoardSink(tmp_path),
+        RunInfo(id="1"),
+        Snapshot(step=1, metrics={"a/n": float("nan"), "a/i": float("inf"), "a/h": 1e300}),
+    )
+    values = {tag: points[0][1] for tag, points in read_scalars(tmp_path).items()}
+    assert np.isnan(values["a/train/n"])
+    assert values["a/train/i"] == values["a/train/h"] == np.inf
+
+
+def test_without_anything_to_write_there_is_no_file(tmp_path: Path) -> None:
+    write(
+        TensorBoardSink(),
+        RunInfo(id="1", attached={"tensorboard": str(tmp_path)}),
+        Snapshot(step=1, logs={"loss": 1.0}),
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_attached_it_writes_task_metrics_only_beside_the_others_file(tmp_path: Path) -> None:
+    (tmp_path / "events.out.tfevents.1.other").touch()
+    write(
+        TensorBoardSink(),
+        RunInfo(id="1", output_dir=str(tmp_path / "out"), attached={"tensorboard": str(tmp_path)}),
+        Snapshot(step=1, metrics={"a/x": 1.0}, logs={"loss": 2.0}),
+    )
+    assert read_scalars(tmp_path) == {"a/train/x": [(1, 1.0)]}
+    assert not (tmp_path / "out").exists()
+
+
+def test_alone_it_writes_the_trainers_logs_and_parameters_too(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write(
+        TensorBoardSink(),
+        RunInfo(id="1", output_dir=str(tmp_path), name="bert", params={"learning_rate": 0.1}),
+        Snapshot(step=1, metrics={"a/x": 1.0}, logs={"loss": 2.0, "epoch": 0.5, "note": "text"}),
+        Snapshot(step=1, phase="eval", metrics={"a/x": 3.0}, logs={"eval_loss": 4.0}),
+    )
+    directory = tmp_path / "runs" / "bert"
+    assert {tag: points[0][1] for tag, points in read_scalars(directory).items()} == {
+        "a/train/x": 1.0, "train/loss": 2.0, "train/epoch": 0.5, "a/eval/x": 3.0, "eval/loss": 4.0,
+    }  # fmt: skip
+    accumulator = EventAccumulator(str(directory))
+    accumulator.Reload()
+    (text,) = accumulator.Tensors("params/text_summary")
+    assert b'"learning_rate": 0.1' in text.tensor_proto.string_val[0]
+
+
+def test_the_directory_can_be_configured_as_users_know_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "env"))
+    write(TensorBoardSink(), RunInfo(id="1", output_dir=str(tmp_path)), Snapshot(step=1, metrics={"a/x": 1.0}))
+    assert run_dirs(tmp_path) == [tmp_path / "env"]
+
+
+def test_overlay_gives_each_task_a_sub_run_with_the_same_tags(tmp_path: Path) -> None:
+    write(
+        TensorBoardSink(tmp_path, layout="overlay"),
+        RunInfo(id="1"),
+        Snapshot(step=1, metrics={"mlm/loss": 1.0, "nsp/loss": 2.0, "lr": 3.0, "det/box/l1": 4.0}),
+        Snapshot(step=1, phase="eval", metrics={"mlm/loss": 5.0}),
+    )
+    assert read_scalars(tmp_path / "mlm") == {"train/loss": [(1, 1.0)], "eval/loss": [(1, 5.0)]}
+    assert read_scalars(tmp_path / "nsp") == {"train/loss": [(1, 2.0)]}
+    assert read_scalars(tmp_path / "det") == {"train/box.l1": [(1, 4.0)]}
+    assert read_scalars(tmp_path) == {"train/lr": [(1, 3.0)]}
+
+
+def test_overlay_opens_a_bounded_number_of_sub_runs(tmp_path: Path) -> None:
+    metrics = {f"task{i:02}/loss": float(i) for i in range(40)}
+    write(TensorBoardSink(tmp_path, layout="overlay"), RunInfo(id="1"), Snapshot(step=1, metrics=metrics))
+    assert run_dirs(tmp_path) == [tmp_path, *(tmp_path / f"task{i:02}" for i in range(32))]
+    assert read_scalars(tmp_path) == {f"task{i}/train/loss": [(1, float(i))] for i in range(32, 40)}
+
+
+def test_an_unknown_layout_is_refused() -> None:
+    with pytest.raises(ValueError, match="'grid'.*'flat' and 'overlay'"):
+        TensorBoardSink(layout="grid")  # type: ignore[arg-type]
+
+
+def test_opened_again_for_the_same_run_it_goes_on_in_the_same_directory(tmp_path: Path) -> None:
+    sink, run = TensorBoardSink(), RunInfo(id="1", output_dir=str(tmp_path))
+    write(sink, run, Snapshot(step=1, metrics={"a/x": 1.0}))
+    write(sink, run, Snapshot(step=1, phase="eval", metrics={"a/x": 2.0}))
+    write(sink, RunInfo(id="2", output_dir=str(tmp_path)), Snapshot(step=1, metrics={"a/x": 3.0}))
+    assert read_scalars(tmp_path / "runs" / "1") == {"a/train/x": [(1, 1.0)], "a/eval/x": [(1, 2.0)]}
+    assert read_scalars(tmp_path / "runs" / "2") == {"a/train/x": [(1, 3.0)]}
+
+
+def test_a_resumed_run_drops_the_points_of_the_lost_tail(tmp_path: Path) -> None:
+    lost = [Snapshot(step=s, metrics={"a/x": float(s)}) for s in range(1, 7)]
+    again = [Snapshot(step=s, metrics={"a/x": 10.0 * s}) for s in range(5, 8)]
+    write(TensorBoardSink(tmp_path), RunInfo(id="1"), *lost)
+    import time
+
+    time.sleep(1.1)  # event files are read in the order of their names, which hold whole seconds
+    write(TensorBoardSink(tmp_path), RunInfo(id="2", step=4), *again)
+    assert read_scalars(tmp_path)["a/train/x"] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 3.0),
+        (4, 4.0),
+        (5, 50.0),
+        (6, 60.0),
+        (7, 70.0),
+    ]
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_of_the_write(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    sink = TensorBoardSink(tmp_path / "file" / "runs")
+    sink.open(RunInfo(id="1"))
+    with pytest.raises(OSError, match="file"):
+        sink.write(Snapshot(step=1, metrics={"a/x": 1.0}))

@@ -1,0 +1,190 @@
+"""Evaluation and prediction: separate windows, names by data set, values in the returned metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.toy import InOrder, Toy, arguments, numbers, rows
+
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
+
+
+class Trainer(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+def make(tmp_path: Path, train=(1, 2, 3, 4), evaluation=(10, 20), model: Toy | None = None, **changes) -> Trainer:
+    eval_dataset = (
+        {name: numbers(*values) for name, values in evaluation.items()}
+        if isinstance(evaluation, dict)
+        else numbers(*evaluation)
+    )
+    return Trainer(
+        model or Toy(), arguments(tmp_path, **changes), train_dataset=numbers(*train), eval_dataset=eval_dataset
+    )
+
+
+def test_reported_metrics_stand_in_what_evaluate_returns(tmp_path) -> None:
+    trainer = make(tmp_path)
+    metrics = trainer.evaluate()
+    assert metrics["eval_a/loss"] == 15.0
+    assert "eval_runtime" in metrics
+    assert rows(trainer, "eval_a/loss") == [(0, 15.0)]
+
+
+def test_the_prefix_is_the_phase(tmp_path) -> None:
+    assert make(tmp_path).evaluate(metric_key_prefix="dev")["dev_a/loss"] == 15.0
+
+
+def test_evaluation_before_in_and_after_training_never_mixes_with_it(tmp_path) -> None:
+    trainer = make(tmp_path, eval_strategy="steps", eval_steps=1, logging_steps=2, eval_on_start=True)
+    before = trainer.evaluate()
+    trainer.train()
+    after = trainer.evaluate()
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert rows(trainer, "eval_a/loss") == [(step, 15.0) for step in (0, 1, 2, 3, 4, 4)]
+    assert before["eval_a/loss"] == after["eval_a/loss"] == 15.0
+    assert not any("a/loss" in row and "eval_a/loss" in row for row in trainer.state.log_history)
+
+
+def test_several_evaluation_sets_keep_apart(tmp_path) -> None:
+    trainer = make(tmp_path, evaluation={"x": (10, 20), "y": (100,), "z w": (7,)}, eval_strategy="steps", eval_steps=4)
+    trainer.train()
+    metrics = trainer.evaluate()
+    expected = {"eval_x_a/loss": 15.0, "eval_y_a/loss": 100.0, "eval_z w_a/loss": 7.0}
+    assert {name: value for name, value in metrics.items() if name.endswith("a/loss")} == expected
+    for name, value in expected.items():
+        assert rows(trainer, name) == [(4, value), (4, value)]
+
+
+def test_predict_returns_its_own_and_leaves_nothing_behind(tmp_path) -> None:
+    trainer = make(tmp_path)
+    assert trainer.predict(numbers(1000)).metrics["test_a/loss"] == 1000.0
+    assert trainer.evaluate()["eval_a/loss"] == 15.0
+    trainer.train()
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert trainer.predict(numbers(50, 60)).metrics["test_a/loss"] == 55.0
+    assert trainer.evaluate()["eval_a/loss"] == 15.0
+
+
+def test_a_broken_evaluation_leaves_nothing_behind(tmp_path) -> None:
+    class Breaks(Toy):
+        def forward(self, x):
+            outputs = super().forward(x)
+            if x.item() == 666:
+                raise RuntimeError("broken")
+            return outputs
+
+    trainer = make(tmp_path, model=Breaks())
+    with pytest.raises(RuntimeError, match="broken"):
+        trainer.evaluate(numbers(5, 666))
+    assert trainer.evaluate()["eval_a/loss"] == 15.0
+
+
+def test_an_evaluation_inside_a_step_does_not_cut_the_window(tmp_path) -> None:
+    class Evaluates(Trainer):
+        def training_step(self, *args, **kwargs):
+            self.evaluate()
+            return super().training_step(*args, **kwargs)
+
+    trainer = Evaluates(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2, 3, 5), eval_dataset=numbers(10))
+    trainer.train()
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 4.0)]
+
+
+def test_batches_of_different_size_are_weighted_by_their_items(tmp_path) -> None:
+    class PerItem(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("a", each=x)
+
+    trainer = make(tmp_path, evaluation=(0, 0, 0, 0, 10), model=PerItem(), per_device_eval_batch_size=4)
+    assert trainer.evaluate()["eval_a/each"] == 2.0  # a mean of batch means would be 5
+
+
+def test_the_best_model_is_chosen_by_a_reported_metric(tmp_path) -> None:
+    class Varies(Toy):
+        errors = iter([3.0, 1.0, 2.0])
+
+        def extra(self, x, loss):
+            if not self.training:
+                self.report_metrics("a", error=next(self.errors))
+
+    trainer = make(
+        tmp_path, train=(1, 2, 3), evaluation=(1,), model=Varies(), eval_strategy="steps", eval_steps=1,
+        save_strategy="steps", save_steps=1, load_best_model_at_end=True, metric_for_best_model="eval_a/error",
+        greater_is_better=False,
+    )  # fmt: skip
+    trainer.train()
+    assert (trainer.state.best_metric, trainer.state.best_global_step) == (1.0, 2)
+    assert trainer.state.best_model_checkpoint.endswith("checkpoint-2")
+
+
+def test_only_improvements_of_a_reported_metric_are_saved_if_asked_to(tmp_path) -> None:
+    class Varies(Toy):
+        errors = iter([3.0, 1.0, 2.0])
+
+        def extra(self, x, loss):
+            if not self.training:
+                self.report_metrics("a", error=next(self.errors))
+
+    make(
+        tmp_path, train=(1, 2, 3), evaluation=(1,), model=Varies(), eval_strategy="steps", eval_steps=1,
+        save_strategy="best", metric_for_best_model="eval_a/error", greater_is_better=False,
+    ).train()  # fmt: skip
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_a_plateau_scheduler_steps_on_a_reported_metric(tmp_path) -> None:
+    trainer = make(
+        tmp_path, eval_strategy="steps", eval_steps=1, lr_scheduler_type="reduce_lr_on_plateau", learning_rate=1e-9,
+        metric_for_best_model="eval_a/loss",
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.lr_scheduler.best == pytest.approx(15.0, abs=1e-3)
+
+
+def test_a_name_that_compute_metrics_has_taken_is_not_overwritten(tmp_path, caplog) -> None:
+    class Accuracy(Toy):
+        def forward(self, x, labels=None):
+            self.report_metrics(acc=0.25)
+            return (x.mean() * self.weight, x)
+
+    data = [{"x": torch.tensor([1.0]), "labels": torch.tensor(1)}]
+    trainer = Trainer(
+        Accuracy(),
+        arguments(tmp_path, label_names=["labels"]),
+        eval_dataset=data,
+        compute_metrics=lambda p: {"acc": 0.75},
+    )
+    metrics = trainer.evaluate()
+    assert (metrics["eval_acc"], metrics["eval_acc.reported"]) == (0.75, 0.25)
+    trainer.evaluate()
+    assert caplog.text.count("'eval_acc' is logged by the trainer as well") == 1
+
+
+def test_derived_metrics_stand_in_evaluations_too(tmp_path) -> None:
+    registry = MetricRegistry(derived={"a/double": lambda m: 2 * m["a/loss"]})
+    trainer = Trainer(Toy(), arguments(tmp_path), eval_dataset=numbers(3), metrics=registry)
+    assert trainer.evaluate()["eval_a/double"] == 6.0
+
+
+def test_callbacks_see_the_metrics_of_an_evaluation(tmp_path) -> None:
+    from transformers import TrainerCallback
+
+    seen = []
+
+    class Looks(TrainerCallback):
+        def on_evaluate(self, args, state, control, metrics, **kwargs):
+            seen.append(metrics["eval_a/loss"])
+
+    trainer = make(tmp_path)
+    trainer.add_callback(Looks())
+    trainer.evaluate()
+    assert seen == [15.0]
+
+
+@pytest.mark.skipif(not hasattr(HfMultiTaskTrainer, "prediction_loop"), reason="transformers 5 has no legacy loop")
+def test_the_legacy_loop_of_transformers_4_is_an_evaluation_too(tmp_path) -> None:
+    assert make(tmp_path, use_legacy_prediction_loop=True).evaluate()["eval_a/loss"] == 15.0
