@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -44,10 +45,10 @@ class Attachment:
         self._run_id = self._current() or self._run_id
         return self._run_id
 
-    def abort(self) -> None:
-        """Training failed: end the run as failed, if it was the callback that opened it."""
+    def end(self, has_failed: bool) -> None:
+        """After a training; if it failed, end its run as failed, provided it was the callback that opened it."""
         current = self._current()
-        if current is not None and current not in self._foreign and self.callback is not None:
+        if has_failed and current is not None and current not in self._foreign and self.callback is not None:
             self._end_as_failed()
 
     def reopened(self) -> AbstractContextManager[None]:
@@ -79,7 +80,21 @@ class TensorBoardAttachment(Attachment):
 
 
 class MLflowAttachment(Attachment):
-    """The active run of this thread, the callback's or the user's."""
+    """The active run of this thread, the callback's or the user's.
+
+    The callback sets up once and for all, and when it is deleted it ends whatever run is active then. Here it sets up
+    for each training, which so gets a run with a name and parameters, and lets go of the run when that training ends.
+    """
+
+    def begin(self, is_training: bool) -> None:
+        super().begin(is_training)
+        if is_training and self.callback is not None and self._current() is None:
+            vars(self.callback)["_initialized"] = False
+
+    def end(self, has_failed: bool) -> None:
+        super().end(has_failed)
+        if self.callback is not None:
+            vars(self.callback)["_auto_end_run"] = False
 
     def _current(self) -> str | None:
         mlflow = sys.modules.get("mlflow")
@@ -90,8 +105,6 @@ class MLflowAttachment(Attachment):
         import mlflow
 
         mlflow.end_run("FAILED")
-        # The callback would go on as if its run were there; now it sets up anew with the next training.
-        vars(self.callback)["_initialized"] = False
 
     @contextmanager
     def reopened(self) -> Iterator[None]:
@@ -125,6 +138,7 @@ class WandbAttachment(Attachment):
         import wandb
 
         wandb.finish(exit_code=1)
+        # The callback would go on as if its run were there; now it sets up anew.
         vars(self.callback)["_initialized"] = False
 
 
@@ -176,21 +190,22 @@ class _GuardedEvent:
         around: Callable[[], AbstractContextManager[None]],
         notices: Notices,
     ) -> None:
-        self._callback = callback
+        self._callback = weakref.ref(callback)  # whose attribute this is: no cycle, it is freed as ever
         self._event = event
         self._view = view
         self._around = around
         self._notices = notices
 
     def __call__(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        callback = self._callback()
         seen = {name: self._view(kwargs[name]) for name in ("logs", "metrics") if kwargs.get(name) is not None}
         try:
             with self._around() if seen else nullcontext():
                 # Not the attribute of the instance, which is this very object.
-                method = getattr(type(self._callback), self._event)
-                return method(self._callback, args, state, control, **{**kwargs, **seen})
+                method = getattr(type(callback), self._event)
+                return method(callback, args, state, control, **{**kwargs, **seen})
         except Exception as error:
-            name = type(self._callback).__name__
+            name = type(callback).__name__
             message = "%s failed in %s (%s: %s); training goes on. Further failures are counted, not logged."
             self._notices.add(
                 f"callback: {name}", message, name, self._event, type(error).__name__, error, exc_info=True

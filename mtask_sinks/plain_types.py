@@ -5,7 +5,7 @@ import copyreg
 import types
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
-from typing import Any, List, Optional, TypeVar, Union, get_args, get_origin  # noqa: UP035
+from typing import Any, List, Optional, TypeVar, Union, get_args, get_origin, get_type_hints  # noqa: UP035
 
 _T = TypeVar("_T")
 
@@ -20,18 +20,16 @@ def with_plain_types(cls: type[_T]) -> type[_T]:
 
     `parser-binding` 0.1.2 takes ``Optional[X]`` at most, while `TrainingArguments` has fields such as
     ``None | str | list[str]`` and ``SchedulerType | str``. Here a union becomes what one writes on a command line: a
-    list of strings if it may be a list, else a string (also for a dict: its JSON, which `TrainingArguments` reads). A
-    field that cannot be written there keeps its default and is no option.
+    list of strings if it may be a list, else a string (also for a dict: its JSON, which `TrainingArguments` reads).
 
     Instances pickle as instances of ``cls``, so that checkpoints do not depend on this function.
     """
     namespace: dict[str, Any] = {"__annotations__": {}, "__reduce__": lambda self: _reduce(self, cls)}
+    hints = get_type_hints(cls)  # not the types of the fields, which HfArgumentParser changes
     for spec in fields(cls):  # type: ignore[arg-type]
-        if not spec.init:
-            continue
-        plain = _plain(spec.type)
-        namespace["__annotations__"][spec.name] = spec.type if plain is None else plain
-        namespace[spec.name] = _with_default(spec, plain)
+        if spec.init:
+            plain = namespace["__annotations__"][spec.name] = _plain(hints[spec.name])
+            namespace[spec.name] = _with_default(spec, plain)
     return dataclass(type(cls.__name__, (cls,), namespace))
 
 
@@ -41,18 +39,14 @@ def _reduce(instance: Any, cls: type[Any]) -> tuple[Any, ...]:
 
 
 def _plain(annotation: Any) -> Any:
-    """The plain type for an annotation, ``None`` if there is none."""
+    """The plain type for an annotation."""
     is_union = get_origin(annotation) in (Union, types.UnionType)
     options = [option for option in (get_args(annotation) if is_union else (annotation,)) if option is not type(None)]
     if any(option is list or get_origin(option) is list for option in options):
         return Optional[List[str]]  # noqa: UP006, UP045
-    if str in options or any(get_origin(option) is dict for option in options):
-        return Optional[str] if is_union else str  # noqa: UP045
-    if len(options) == 1 and options[0] in (bool, int, float):
+    if len(options) == 1 and (options[0] in (bool, int, float) or _is_enum(options[0])):
         return Optional[options[0]] if is_union else options[0]  # noqa: UP045
-    if len(options) == 1 and isinstance(options[0], type) and issubclass(options[0], Enum):
-        return options[0]
-    return None
+    return Optional[str] if is_union else str  # noqa: UP045
 
 
 def _with_default(spec: Any, plain: Any) -> Any:
@@ -65,7 +59,7 @@ def _with_default(spec: Any, plain: Any) -> Any:
     if default is not MISSING:
         is_list = plain == Optional[List[str]] and isinstance(default, str)  # noqa: UP006, UP045
         factory = lambda: default.split() if is_list else default  # noqa: E731
-    return field(default_factory=factory, metadata=spec.metadata, init=plain is not None)
+    return field(default_factory=factory, metadata=spec.metadata)
 
 
 def _is_enum(plain: Any) -> bool:

@@ -77,8 +77,10 @@ class Session:
         self._has_ended = False
         #: The evaluation that waits to be logged, and what it was named in the returned metrics.
         self._evaluated: Snapshot | None = None
-        #: Names that were added to the logs of the event at hand.
-        self._added: Mapping[str, float] = {}
+        #: What callbacks of backends with a sink do not see: names added to the logs at hand and by the last
+        #: evaluation.
+        self._added: frozenset[str] = frozenset()
+        self._added_by_evaluation: frozenset[str] = frozenset()
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -122,6 +124,7 @@ class Session:
         """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
         snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
         self._evaluated = snapshot if metrics is None else self._add(snapshot, metrics)
+        self._added_by_evaluation = _names(self._evaluated)
 
     def take_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
         """Reduce the window of the training and add it to the logs."""
@@ -138,11 +141,11 @@ class Session:
     @contextmanager
     def showing(self, snapshot: Snapshot) -> Iterator[None]:
         """While the callbacks run: those of backends with a sink do not see what comes from the snapshot."""
-        self._added = {log_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
+        self._added = _names(snapshot)
         try:
             yield
         finally:
-            self._added = {}
+            self._added = frozenset()
 
     def deliver(
         self,
@@ -161,8 +164,8 @@ class Session:
         if self._opened != run:
             self._delivery.open(run)
             self._opened = run
-        added = {log_name(key, snapshot.phase) for key in snapshot.metrics}
-        own = {name: value for name, value in logs.items() if name not in added and name != "step"}
+        hidden = {*_names(snapshot), "step"}
+        own = {name: value for name, value in logs.items() if name not in hidden}
         self._delivery.write(replace(snapshot, logs=own))
 
     def _guard(self, callbacks: Sequence[Any]) -> None:
@@ -176,7 +179,8 @@ class Session:
             guard(callback, view, around, self._notices)
 
     def _without_added(self, logs: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in logs.items() if name not in self._added}
+        hidden = self._added | self._added_by_evaluation
+        return {name: value for name, value in logs.items() if name not in hidden}
 
     def _late(self, attachment: Attachment) -> Any:
         return lambda: Attachment().reopened() if self._is_training else attachment.reopened()
@@ -228,11 +232,15 @@ class Session:
 
     def _end(self, status: Any) -> None:
         self._delivery.close(status)
-        if status == "failed":
-            for attachment in self._attachments.values():
-                attachment.abort()
+        for attachment in self._attachments.values():
+            attachment.end(has_failed=status == "failed")
         self._opened = None
         self._is_training = False
+
+
+def _names(snapshot: Snapshot) -> frozenset[str]:
+    """What a snapshot's metrics are called in the logs."""
+    return frozenset(log_name(key, snapshot.phase) for key in snapshot.metrics)
 
 
 def _params(args: TrainingArguments, model: nn.Module | None) -> dict[str, Any]:

@@ -1,0 +1,379 @@
+"""`report_to` end to end: each backend holds one run with the Trainer's own logs and ours, nothing twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import wandb
+from helpers.event_files import read_scalars, run_dirs
+from helpers.toy import InOrder, Toy, arguments, numbers
+from helpers.wandb_file import read_runs
+from mlflow import MlflowClient
+from transformers import TrainerCallback
+from transformers.integrations import MLflowCallback, TensorBoardCallback
+
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments
+from mtask_sinks.sinks import MemorySink, MLflowSink, TensorBoardSink, WandbSink
+
+
+class Trainer(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+class TwoTasks(Toy):
+    def extra(self, x, loss):
+        self.report_metrics("a", loss=loss, n=1)
+        self.report_metrics("b", loss=10 * loss)
+        self.report_metrics(free=-loss)
+
+
+def make(tmp_path: Path, report_to: Any, model: Toy | None = None, **others: Any) -> Trainer:
+    changes = {name: others.pop(name) for name in list(others) if name in ("run_name", "max_steps", "eval_strategy")}
+    args = arguments(tmp_path / "out", report_to=report_to, eval_steps=2, **changes)
+    return Trainer(
+        model or TwoTasks(), args, train_dataset=numbers(1, 2, 3, 4), eval_dataset=numbers(10, 20),
+        metrics=MetricRegistry(reducers={"*/n": "sum"}), **others,
+    )  # fmt: skip
+
+
+OURS = {
+    "a/train/loss": [(2, 1.5), (4, 3.5)],
+    "a/train/n": [(2, 2.0), (4, 2.0)],
+    "b/train/loss": [(2, 15.0), (4, 35.0)],
+    "train/free": [(2, -1.5), (4, -3.5)],
+}
+
+
+def ml_runs() -> list[Any]:
+    client = MlflowClient()
+    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+
+
+def ml_points(run_id: str, name: str) -> list[tuple[int, float]]:
+    return [(metric.step, metric.value) for metric in MlflowClient().get_metric_history(run_id, name)]
+
+
+def wandb_points(history: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+    return [(row["train/global_step"], row[name]) for row in history if name in row]
+
+
+# TensorBoard
+
+
+def test_tensorboard_holds_one_run_with_both(tmp_path) -> None:
+    make(tmp_path, "tensorboard").train()
+    (directory,) = run_dirs(tmp_path)
+    scalars = read_scalars(directory)
+    assert {tag: scalars[tag] for tag in OURS} == OURS
+    assert scalars["train/loss"] == [(2, 1.5), (4, 3.5)]
+    assert not [tag for tag in scalars if tag.startswith(("train/a/", "train/b/"))]
+
+
+def test_tensorboard_keeps_one_run_from_before_the_training_to_after_it(tmp_path) -> None:
+    trainer = make(tmp_path, ["tensorboard"], eval_strategy="steps")
+    trainer.evaluate()
+    trainer.train()
+    trainer.evaluate()
+    trainer.predict(numbers(7))
+    trainer._session._delivery.close("finished")
+    (directory,) = run_dirs(tmp_path)
+    assert directory.is_relative_to(tmp_path / "out")
+    scalars = read_scalars(directory)
+    assert scalars["a/eval/loss"] == [(step, 15.0) for step in (0, 2, 4, 4)]
+    assert scalars["a/test/loss"] == [(4, 7.0)]
+    assert len(scalars["eval/runtime"]) == 4
+
+
+def test_tensorboard_in_overlay_from_the_command_line(tmp_path) -> None:
+    args = arguments(tmp_path / "out", report_to="tensorboard")
+    sink_args = SinkArguments(tensorboard_layout="overlay")
+    Trainer(TwoTasks(), args, train_dataset=numbers(1, 2), sink_args=sink_args).train()
+    main = next(path for path in run_dirs(tmp_path) if (path / "a").is_dir())
+    assert read_scalars(main / "a") == {"train/loss": [(2, 1.5)], "train/n": [(2, 1.0)]}
+    assert read_scalars(main / "b") == {"train/loss": [(2, 15.0)]}
+    assert read_scalars(main)["train/free"] == [(2, -1.5)]
+
+
+def test_a_sink_with_settings_stands_for_its_name(tmp_path) -> None:
+    make(tmp_path, "tensorboard", sinks=[TensorBoardSink(tmp_path / "mine")]).train()
+    assert {tag: points for tag, points in read_scalars(tmp_path / "mine").items() if tag in OURS} == OURS
+    theirs = next(path for path in run_dirs(tmp_path) if path != tmp_path / "mine")
+    assert set(OURS).isdisjoint(read_scalars(theirs))
+
+
+def test_a_sink_without_the_trainers_callback_writes_the_trainers_logs_too(tmp_path) -> None:
+    make(tmp_path, "none", run_name="r", sinks=[TensorBoardSink()]).train()
+    scalars = read_scalars(tmp_path / "out" / "runs" / "r")
+    assert {tag: scalars[tag] for tag in OURS} == OURS
+    assert scalars["train/loss"] == [(2, 1.5), (4, 3.5)]
+    assert "train/train_runtime" in scalars
+
+
+def test_the_callback_of_the_users_own_is_attached_to(tmp_path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    callback = TensorBoardCallback(SummaryWriter(str(tmp_path / "mine")))
+    make(tmp_path, "none", callbacks=[callback], sinks=[TensorBoardSink()]).train()
+    assert run_dirs(tmp_path) == [tmp_path / "mine"]
+    scalars = read_scalars(tmp_path / "mine")
+    assert {tag: scalars[tag] for tag in OURS} == OURS
+    assert scalars["train/loss"] == [(2, 1.5), (4, 3.5)]
+
+
+def test_callbacks_can_still_be_taken_out_by_class(tmp_path) -> None:
+    trainer = make(tmp_path, "tensorboard")
+    assert isinstance(trainer.pop_callback(TensorBoardCallback), TensorBoardCallback)
+
+
+# MLflow
+
+
+def test_mlflow_holds_one_run_with_both(tmp_path, mlflow_store) -> None:
+    make(tmp_path, "mlflow", run_name="r").train()
+    (run,) = ml_runs()
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "r")
+    assert {name: ml_points(run.info.run_id, name) for name in OURS} == OURS
+    assert ml_points(run.info.run_id, "loss") == [(2, 1.5), (4, 3.5)]
+    assert run.data.params["learning_rate"] == "0.0"
+    assert not {"a/loss", "b/loss", "free"} & set(run.data.metrics)
+
+
+def test_mlflow_keeps_one_run_from_before_the_training_to_after_it(tmp_path, mlflow_store) -> None:
+    trainer = make(tmp_path, ["mlflow"], eval_strategy="steps")
+    trainer.evaluate()
+    trainer.train()
+    assert mlflow.active_run() is None
+    trainer.evaluate()
+    trainer.predict(numbers(7))
+    trainer._session._delivery.close("finished")
+    (run,) = ml_runs()
+    assert run.info.status == "FINISHED"
+    assert ml_points(run.info.run_id, "a/eval/loss") == [(step, 15.0) for step in (0, 2, 4, 4)]
+    assert len(ml_points(run.info.run_id, "eval_runtime")) == 4
+    assert ml_points(run.info.run_id, "a/test/loss") == [(4, 7.0)]
+
+
+def test_a_second_training_is_a_second_mlflow_run(tmp_path, mlflow_store) -> None:
+    trainer = make(tmp_path, "mlflow")
+    trainer.train()
+    trainer.train()
+    assert [run.info.status for run in ml_runs()] == ["FINISHED"] * 2
+    for run in ml_runs():
+        assert ml_points(run.info.run_id, "a/train/loss") == OURS["a/train/loss"]
+        assert ml_points(run.info.run_id, "loss") == [(2, 1.5), (4, 3.5)]
+
+
+def test_a_training_that_raises_shows_as_failed_in_mlflow(tmp_path, mlflow_store) -> None:
+    with pytest.raises(RuntimeError):
+        make(tmp_path, "mlflow", Breaks(3)).train()
+    (run,) = ml_runs()
+    assert run.info.status == "FAILED"
+    assert ml_points(run.info.run_id, "a/train/loss") == [(2, 1.5)]
+    assert mlflow.active_run() is None
+
+
+def test_a_training_that_raises_in_its_first_step_shows_as_failed_too(tmp_path, mlflow_store) -> None:
+    with pytest.raises(RuntimeError):
+        make(tmp_path, "mlflow", Breaks(1)).train()
+    assert [run.info.status for run in ml_runs()] == ["FAILED"]
+
+
+def test_training_again_after_a_failure_makes_a_new_complete_mlflow_run(tmp_path, mlflow_store) -> None:
+    model = Breaks(3)
+    trainer = make(tmp_path, "mlflow", model)
+    with pytest.raises(RuntimeError):
+        trainer.train()
+    model.at = None
+    trainer.train()
+    good = next(run for run in ml_runs() if run.info.status == "FINISHED")
+    assert ml_points(good.info.run_id, "a/train/loss") == OURS["a/train/loss"]
+    assert good.data.params["learning_rate"] == "0.0"
+    assert len(ml_runs()) == 2
+
+
+def test_the_users_own_mlflow_run_is_used_and_left_to_the_user(tmp_path, mlflow_store) -> None:
+    with mlflow.start_run() as mine:
+        make(tmp_path, "mlflow").train()
+        with pytest.raises(RuntimeError):
+            make(tmp_path, "none", Breaks(3), sinks=[MLflowSink()]).train()
+        assert mlflow.active_run().info.run_id == mine.info.run_id
+        assert MlflowClient().get_run(mine.info.run_id).info.status == "RUNNING"
+    (run,) = ml_runs()
+    assert ml_points(run.info.run_id, "a/train/loss") == [*OURS["a/train/loss"], (2, 1.5)]
+    assert run.info.status == "FINISHED"
+
+
+def test_a_sink_alone_opens_and_ends_its_mlflow_run(tmp_path, mlflow_store) -> None:
+    make(tmp_path, "none", run_name="r", sinks=[MLflowSink()]).train()
+    with pytest.raises(RuntimeError):
+        make(tmp_path, "none", Breaks(3), run_name="f", sinks=[MLflowSink()]).train()
+    found = {run.info.run_name: run for run in ml_runs()}
+    assert {name: run.info.status for name, run in found.items()} == {"r": "FINISHED", "f": "FAILED"}
+    assert {name: ml_points(found["r"].info.run_id, name) for name in OURS} == OURS
+    assert ml_points(found["r"].info.run_id, "loss") == [(2, 1.5), (4, 3.5)]
+    assert found["r"].data.params["learning_rate"] == "0.0"
+
+
+# W&B
+
+
+def test_wandb_holds_one_run_with_both(tmp_path, wandb_dir) -> None:
+    make(tmp_path, "wandb", run_name="r", eval_strategy="steps").train()
+    wandb.finish()
+    (run,) = read_runs(wandb_dir)
+    assert (run.name, run.exit_code, run.config["learning_rate"]) == ("r", 0, 0.0)
+    assert {name: wandb_points(run.history, name) for name in OURS} == OURS
+    assert wandb_points(run.history, "train/loss") == [(2, 1.5), (4, 3.5)]
+    assert wandb_points(run.history, "a/eval/loss") == [(2, 15.0), (4, 15.0)]
+    names = {name for row in run.history for name in row}
+    assert not [name for name in names if name.startswith(("train/a/", "eval/a/"))]
+
+
+def test_wandb_keeps_one_run_from_before_the_training_to_after_it(tmp_path, wandb_dir) -> None:
+    trainer = make(tmp_path, ["wandb"])
+    trainer.evaluate()
+    trainer.train()
+    trainer.evaluate()
+    trainer.predict(numbers(7))
+    trainer._session._delivery.close("finished")
+    wandb.finish()
+    (run,) = read_runs(wandb_dir)
+    assert wandb_points(run.history, "a/eval/loss") == [(0, 15.0), (4, 15.0)]
+    assert len(wandb_points(run.history, "eval/runtime")) == 2
+    assert wandb_points(run.history, "a/test/loss") == [(4, 7.0)]
+    assert "test/a/loss" not in {name for row in run.history for name in row}
+
+
+def test_a_training_that_raises_ends_its_wandb_run_with_a_non_zero_exit(tmp_path, wandb_dir) -> None:
+    with pytest.raises(RuntimeError):
+        make(tmp_path, "wandb", Breaks(3)).train()
+    assert wandb.run is None
+    (run,) = read_runs(wandb_dir)
+    assert run.exit_code == 1
+    assert wandb_points(run.history, "a/train/loss") == [(2, 1.5)]
+
+
+def test_the_users_own_wandb_run_is_used_and_left_to_the_user(tmp_path, wandb_dir) -> None:
+    mine = wandb.init(project="p")
+    make(tmp_path, "wandb").train()
+    with pytest.raises(RuntimeError):
+        make(tmp_path, "wandb", Breaks(3)).train()
+    assert wandb.run is mine
+    mine.finish()
+    (run,) = read_runs(wandb_dir)
+    assert run.exit_code == 0
+    assert wandb_points(run.history, "a/train/loss") == [*OURS["a/train/loss"], (2, 1.5)]
+
+
+def test_a_sink_alone_opens_and_ends_its_wandb_run(tmp_path, wandb_dir) -> None:
+    make(tmp_path, "none", run_name="r", sinks=[WandbSink()]).train()
+    assert wandb.run is None
+    (run,) = read_runs(wandb_dir)
+    assert (run.name, run.exit_code, run.config["learning_rate"]) == ("r", 0, 0.0)
+    assert {name: wandb_points(run.history, name) for name in OURS} == OURS
+    assert wandb_points(run.history, "train/loss") == [(2, 1.5), (4, 3.5)]
+
+
+# All of them, plug-ins, and those that fail
+
+
+def test_all_three_at_once_hold_the_same(tmp_path, mlflow_store, wandb_dir) -> None:
+    make(tmp_path, ["tensorboard", "mlflow", "wandb"]).train()
+    wandb.finish()
+    (directory,), (ml_run,), (wandb_run,) = run_dirs(tmp_path), ml_runs(), read_runs(wandb_dir)
+    for name, points in OURS.items():
+        assert read_scalars(directory)[name] == points
+        assert ml_points(ml_run.info.run_id, name) == points
+        assert wandb_points(wandb_run.history, name) == points
+
+
+def test_a_plug_in_is_found_by_its_name_in_report_to(tmp_path) -> None:
+    make(tmp_path, ["tensorboard", "example_lines"]).train()
+    lines = [json.loads(line) for line in (tmp_path / "out" / "lines.jsonl").read_text().splitlines()]
+    trainer_logs = ["epoch", "grad_norm", "learning_rate", "loss"]
+    assert lines[:2] == [
+        {"step": 2, "phase": "train", "a/loss": 1.5, "a/n": 2.0, "b/loss": 15.0, "free": -1.5, "logs": trainer_logs},
+        {"step": 4, "phase": "train", "a/loss": 3.5, "a/n": 2.0, "b/loss": 35.0, "free": -3.5, "logs": trainer_logs},
+    ]
+    assert lines[-1] == {"closed": "finished"}
+    (directory,) = run_dirs(tmp_path)
+    assert read_scalars(directory)["a/train/loss"] == OURS["a/train/loss"]
+
+
+def test_a_backend_without_a_sink_sees_the_merged_logs(tmp_path) -> None:
+    seen = []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            seen.append(dict(logs))
+
+    make(tmp_path, "tensorboard", callbacks=[Tracker()]).train()
+    assert (seen[0]["loss"], seen[0]["a/loss"]) == (1.5, 1.5)
+
+
+def test_a_sink_that_fails_disturbs_neither_the_training_nor_the_other_sinks(tmp_path, caplog) -> None:
+    class Bad(MemorySink):
+        name = "bad"
+
+        def write(self, snapshot):
+            raise OSError("disk full")
+
+    trainer = make(tmp_path, "tensorboard", sinks=[Bad()])
+    trainer.train()
+    (directory,) = run_dirs(tmp_path)
+    assert read_scalars(directory)["a/train/loss"] == OURS["a/train/loss"]
+    assert trainer.state.global_step == 4
+    assert trainer._session._delivery.counts["bad"].failed == 3
+    assert sum("sink bad failed" in record.getMessage() for record in caplog.records) == 1
+    assert "of 3 snapshots 0 were delivered, 3 failed" in caplog.text
+
+
+@pytest.mark.parametrize("event", ["on_train_begin", "on_log", "on_train_end"])
+def test_a_reporting_callback_that_fails_is_a_warning_not_the_end(tmp_path, event: str, monkeypatch, caplog) -> None:
+    def fail(self, *args, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(MLflowCallback, event, fail)
+    trainer = make(tmp_path, ["mlflow", "tensorboard"])
+    trainer.train()
+    assert trainer.state.global_step == 4
+    (directory,) = run_dirs(tmp_path)
+    assert read_scalars(directory)["train/loss"] == [(2, 1.5), (4, 3.5)]
+    said = [record.getMessage() for record in caplog.records if "MLflowCallback failed" in record.getMessage()]
+    assert len(said) == 1
+    assert "no route to host" in said[0]
+
+
+def test_other_callbacks_may_raise_as_ever(tmp_path) -> None:
+    class Stops(TrainerCallback):
+        def on_step_end(self, *args, **kwargs):
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        make(tmp_path, "tensorboard", callbacks=[Stops()]).train()
+
+
+def test_without_reports_no_file_of_ours_appears(tmp_path) -> None:
+    class Says(Toy):
+        def extra(self, x, loss):
+            pass
+
+    make(tmp_path, "tensorboard", Says()).train()
+    assert [path.name for path in tmp_path.rglob("*.mtask")] == []
+
+
+class Breaks(TwoTasks):
+    """Raises at one item."""
+
+    def __init__(self, at: float | None) -> None:
+        super().__init__()
+        self.at = at
+
+    def extra(self, x, loss):
+        super().extra(x, loss)
+        if self.at is not None and x.item() == self.at:
+            raise RuntimeError("broken")
