@@ -48,3 +48,7 @@ def wandb_dir(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     wandb.finish()
     wandb.teardown()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-demo", action="store_true", help="run the demonstration in full")
