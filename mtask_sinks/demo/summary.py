@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +33,18 @@ def make_table(log_history: Sequence[dict[str, Any]]) -> Table:
 def viewing_commands(output_dir: Path, report_to: Sequence[str]) -> dict[str, str]:
     """For each backend, the command that opens what was written."""
     commands = {
-        "tensorboard": f"tensorboard --logdir {output_dir}",
-        "mlflow": f"mlflow ui --backend-store-uri sqlite:///{output_dir / 'mlflow.db'}",
-        "wandb": f"wandb sync {output_dir / 'wandb' / 'latest-run'}    # or, offline: wandb leet",
+        "tensorboard": f"{_program('tensorboard')} --logdir {output_dir}",
+        "mlflow": f"{_program('mlflow')} ui --backend-store-uri {os.environ.get('MLFLOW_TRACKING_URI')}",
+        "wandb": f"{_program('wandb')} sync {output_dir / 'wandb' / 'latest-run'}    # or, without an account: wandb leet",
     }
+    if os.environ.get("WANDB_MODE") != "offline":
+        del commands["wandb"]  # W&B itself said where the run is
     return {name: command for name, command in commands.items() if name in report_to}
+
+
+def _program(name: str) -> str:
+    """What to type for a program of this environment, which need not be the active one."""
+    return name if shutil.which(name) else str(Path(sys.executable).parent / name)
 
 
 def _first_and_last(log_history: Sequence[dict[str, Any]], name: str) -> tuple[float | None, float | None]:
