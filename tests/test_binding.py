@@ -182,8 +182,10 @@ def test_after_the_binding_a_model_saves_as_if_it_had_never_been() -> None:
 
 
 def test_no_model_is_fine() -> None:
-    with bound(None, MetricRegistry()):
-        pass
+    registry = MetricRegistry()
+    with bound(None, registry):
+        registry.report_metrics(x=1.0)
+    assert registry.snapshot(step=1).metrics["x"] == 1.0
 
 
 def test_state_dict_and_parameters_do_not_notice() -> None:

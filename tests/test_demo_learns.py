@@ -1,4 +1,4 @@
-"""The main job in full: minutes, so only where it is asked for (`tox -e demo`)."""
+"""The main job in full: minutes, so only where it is asked for (`pytest --run-demo`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers.event_files import read_scalars, run_dirs
 
 def test_both_tasks_learn_on_text_they_never_saw(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if not request.config.getoption("--run-demo"):
-        pytest.skip("takes two minutes; run by tox -e demo")
+        pytest.skip("takes two minutes; pass --run-demo, as tox does")
     subprocess.run(
         [sys.executable, "-m", "mtask_sinks", "demo", "--output_dir", str(tmp_path)],
         check=True, stderr=subprocess.DEVNULL, timeout=600,

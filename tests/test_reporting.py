@@ -6,7 +6,11 @@ from mtask_sinks import MetricRegistry, report_metrics
 
 
 def test_without_anybody_at_work_the_function_does_nothing() -> None:
-    report_metrics("a b", x=object())
+    registry = MetricRegistry()
+    with registry.activate():
+        pass
+    report_metrics("a b", x=object())  # refused, if anybody looked at it
+    assert dict(registry.snapshot(step=1).metrics) == {}
 
 
 def test_the_innermost_registry_gets_the_reports() -> None:

@@ -35,7 +35,7 @@ def viewing_commands(output_dir: Path, report_to: Sequence[str]) -> dict[str, st
     commands = {
         "tensorboard": f"{_program('tensorboard')} --logdir {output_dir}",
         "mlflow": f"{_program('mlflow')} ui --backend-store-uri {os.environ.get('MLFLOW_TRACKING_URI')}",
-        "wandb": f"{_program('wandb')} sync {output_dir / 'wandb' / 'latest-run'}    # or, without an account: wandb leet",
+        "wandb": f"{_program('wandb')} sync {output_dir / 'wandb' / 'latest-run'}    # without an account: wandb leet",
     }
     if os.environ.get("WANDB_MODE") != "offline":
         del commands["wandb"]  # W&B itself said where the run is

@@ -26,8 +26,8 @@ class PluginError(RuntimeError):
 def sink_names() -> list[str]:
     """Names of all sinks that `make_sink` knows, installed backends or not.
 
-    >>> sink_names()[:3]
-    ['mlflow', 'tensorboard', 'wandb']
+    >>> {"mlflow", "tensorboard", "wandb"} <= set(sink_names())
+    True
     """
     return sorted(_offered())
 
