@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from mtask_sinks.clock import Clock
 from mtask_sinks.notices import Notices
-from mtask_sinks.reducers import Floats, Reducer, Sample
+from mtask_sinks.reducers import Floats, Reducer, TimedReducer
+from mtask_sinks.tally import Tally
 from mtask_sinks.values import Block, Entry
 
 NonFinite = Literal["propagate", "skip", "raise"]
@@ -30,42 +33,37 @@ class Cell:
     and Inf under the policy ``skip``.
     """
 
-    __slots__ = (
-        "_has_counted",
-        "_notices",
-        "_state",
-        "append",
-        "entries",
-        "key",
-        "nonfinite",
-        "policy",
-        "reducer",
-        "reports",
-    )
+    __slots__ = ("_clock", "_has_counted", "_notices", "append", "entries", "key", "policy", "tally")
 
-    def __init__(self, key: str, reducer: Reducer, policy: NonFinite, notices: Notices) -> None:
+    def __init__(self, key: str, reducer: Reducer, policy: NonFinite, clock: Clock, notices: Notices) -> None:
         self.key = key
-        self.reducer = reducer
         self.policy = policy
-        self.entries: list[Entry] = []
-        self.append = self.entries.append
+        self.entries: list[Any] = []
+        self.tally = Tally(reducer)
+        #: Takes an entry that is reported now.
+        self.append: Callable[[Entry], None] = self._append_now if self.is_timed else self.entries.append
+        self._clock = clock
         self._notices = notices
         self._has_counted = False
-        self.reset()
 
-    def reset(self) -> None:
-        """Forget the window."""
-        self.entries.clear()
-        self._state = self.reducer.initial()
-        #: Reports that stand behind the state.
-        self.reports = 0
-        #: NaN and infinite values seen.
-        self.nonfinite = 0
+    @property
+    def is_timed(self) -> bool:
+        """Whether it matters when an entry was reported."""
+        return isinstance(self.tally.reducer, TimedReducer)
 
     @property
     def was_used(self) -> bool:
         """Whether a value was ever reported, in this window or an earlier one."""
         return self._has_counted or bool(self.entries)
+
+    def append_at(self, entry: Entry, time: float) -> None:
+        """Take an entry that was reported in an earlier micro-batch."""
+        self.entries.append((entry, time) if self.is_timed else entry)
+
+    def take(self) -> Tally:
+        """What the window came to; a new one begins."""
+        tally, self.tally = self.tally, Tally(self.tally.reducer)
+        return tally
 
     def fold(self) -> None:
         """Take the reports appended so far into the state."""
@@ -75,28 +73,39 @@ class Cell:
         # A slice, then a deletion: a report that another thread appends in between stays where it is.
         entries = self.entries[:taken]
         del self.entries[:taken]
+        times = None
+        if self.is_timed:
+            times = np.array([time for _, time in entries], dtype=np.float64) + self._clock.share
+            entries = [entry for entry, _ in entries]
         batch = self._valid(_flatten(entries))
         finite = np.isfinite(batch.values)
         if not finite.all():
-            self.nonfinite += int((~finite).sum())
+            self.tally.nonfinite += int((~finite).sum())
             if self.policy == "skip":
                 batch = _Batch(*(part[finite] for part in batch))
         if not len(batch.values):
             return
         self._has_counted = True
-        self.reports += 1 + int(np.count_nonzero(np.diff(batch.report)))
-        if self.reducer.per_report:
-            batch = _one_a_report(batch)
-        with np.errstate(all="ignore"):  # NaN and Inf are values like others
-            self.reducer.fold(self._state, batch.values, batch.weights)
-        self._tell_sampling()
+        self.tally.reports += 1 + int(np.count_nonzero(np.diff(batch.report)))
+        self._reduce(batch, times)
 
-    def compute(self) -> float | None:
-        """The number for the window, or ``None`` if nothing counted."""
-        if not self.reports:
-            return None
-        with np.errstate(all="ignore"):
-            return float(self.reducer.compute(self._state))
+    def _append_now(self, entry: Entry) -> None:
+        self.entries.append((entry, self._clock.now))
+
+    def _reduce(self, batch: _Batch, times: Floats | None) -> None:
+        reducer = self.tally.reducer
+        try:
+            with np.errstate(all="ignore"):  # NaN and Inf are values like others
+                if isinstance(reducer, TimedReducer):
+                    batch = _one_a_report(batch)
+                    at = None if times is None else times[batch.report]
+                    reducer.fold(self.tally.state, batch.values, batch.weights, at)
+                else:
+                    reducer.fold(self.tally.state, batch.values, batch.weights)
+        except Exception:
+            self.tally.has_failed = True
+            message = "%s: the reducer %r failed and the value is left out; training goes on."
+            self._notices.add(f"reducer: {self.key}", message, self.key, reducer, exc_info=True)
 
     def _valid(self, batch: _Batch) -> _Batch:
         """The batch without what does not count: weight 0, and what turns out to be no weight (known late on a GPU)."""
@@ -108,14 +117,6 @@ class Cell:
             message = "%s: dropped a value whose weight was negative, NaN or infinite; a weight is a number >= 0."
             self._notices.add(f"invalid weight: {self.key}", message, self.key, count=invalid)
         return _Batch(*(part[counts] for part in batch))
-
-    def _tell_sampling(self) -> None:
-        if isinstance(self._state, Sample) and self._state.is_partial:
-            message = (
-                "%s: more than %d values in one window; %r works on a uniform sample of that many from here on. "
-                "Log more often, or give the reducer a larger max_values."
-            )
-            self._notices.add(f"sampled: {self.key}", message, self.key, self._state.bound, self.reducer)
 
 
 def _flatten(entries: list[Entry]) -> _Batch:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtask_sinks.clock import Clock
 from mtask_sinks.reducers import Floats
 from mtask_sinks.values import Block, Entry, OnDevice
 
@@ -16,7 +17,7 @@ from mtask_sinks.values import Block, Entry, OnDevice
 class Target(Protocol):
     """Whoever gets the entry once it is a number."""
 
-    def append(self, entry: Entry) -> None: ...
+    def append_at(self, entry: Entry, time: float) -> None: ...
 
 
 class _Slot(NamedTuple):
@@ -32,6 +33,7 @@ class _Slot(NamedTuple):
 class _Row(NamedTuple):
     slots: list[_Slot]
     packed: Tensor
+    time: float
 
 
 class DeviceQueue:
@@ -42,8 +44,9 @@ class DeviceQueue:
     a device, however many values wait.
     """
 
-    def __init__(self) -> None:
-        self._waiting: list[_Row | tuple[Target, Entry]] = []
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: list[_Row | tuple[Target, Entry, float]] = []
         #: How many numbers wait.
         self.size = 0
 
@@ -56,27 +59,28 @@ class DeviceQueue:
         for target, value in values:
             by_device.setdefault(value.value.device, []).append((target, value))
         for group in by_device.values():
-            row = _pack(group)
+            row = _Row(*_pack(group), self._clock.now)
             self._waiting.append(row)
             self.size += row.packed.numel()
 
     def add_host(self, target: Target, entry: Entry) -> None:
         """Take a number for a key that has values waiting, so that their order is kept."""
-        self._waiting.append((target, entry))
+        self._waiting.append((target, entry, self._clock.now))
         self.size += 1
 
-    def drain(self) -> Iterator[tuple[Target, Entry]]:
-        """All entries that wait, in the order of reporting; this is where the host waits for the device."""
+    def drain(self) -> Iterator[tuple[Target, Entry, float]]:
+        """All entries that wait and when they came, in order; this is where the host waits for the device."""
         waiting, self._waiting, self.size = self._waiting, [], 0
         numbers = _to_host([item for item in waiting if isinstance(item, _Row)])
         for item in waiting:
             if isinstance(item, _Row):
-                yield from _unpack(item.slots, next(numbers))
+                for target, entry in _unpack(item.slots, next(numbers)):
+                    yield target, entry, item.time
             else:
                 yield item
 
 
-def _pack(group: list[tuple[Target, OnDevice]]) -> _Row:
+def _pack(group: list[tuple[Target, OnDevice]]) -> tuple[list[_Slot], Tensor]:
     slots, parts = [], []
     for target, (value, weight) in group:
         parts.append(_exact(value).reshape(-1))
@@ -86,7 +90,7 @@ def _pack(group: list[tuple[Target, OnDevice]]) -> _Row:
         else:
             slots.append(_Slot(target, tuple(value.shape), value.numel(), weight, has_weights=False))
     with torch.no_grad():
-        return _Row(slots, torch.cat(parts))
+        return slots, torch.cat(parts)
 
 
 def _exact(tensor: Tensor) -> Tensor:

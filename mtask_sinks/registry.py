@@ -5,31 +5,36 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mtask_sinks.agreement import Agreement
+from mtask_sinks.agreement import ConflictError as ConflictError
 from mtask_sinks.cell import NONFINITE_POLICIES, Cell, NonFinite
+from mtask_sinks.clock import Clock
+from mtask_sinks.collectives import Ranks, ranks_of
 from mtask_sinks.derived import Derived, DerivedFunction
 from mtask_sinks.keys import MetricKeyError, check_key, join_key
+from mtask_sinks.merging import Merger, Spread
 from mtask_sinks.notices import Notices, call_site
-from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
+from mtask_sinks.reducers import Reducer, ReducerSpec, Sample, as_reducer
 from mtask_sinks.reporting import activated
 from mtask_sinks.rules import Rules
 from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.tally import Tally
 from mtask_sinks.tracing import graph_task_id, is_recompute
 from mtask_sinks.values import Entry, MetricValueError, OnDevice, Unreadable, read
 from mtask_sinks.window import Append, Window
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 logger = logging.getLogger(__name__)
 
 # What may wait for a fold: calls of report_metrics, and numbers on accelerators. They bound the memory of a window.
 _MAX_CALLS = 1024
 _MAX_ON_DEVICE = 1 << 20
-
-
-class ConflictError(ValueError):
-    """A key that is given a second, different policy."""
 
 
 class NonFiniteError(ArithmeticError):
@@ -54,6 +59,12 @@ class MetricRegistry:
             reported as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event); one for all keys, or by
             exact key and pattern.
         max_keys: distinct keys; further ones are dropped and counted, with one warning that names the caller.
+        spread: exact keys and patterns of those whose smallest and largest value among the ranks is wanted too, as
+            ``<key>.rank_min`` and ``<key>.rank_max``; only where there are several ranks.
+        process_group: the ranks to reduce over, if not all of the job's: where some ranks hold replicas of others' data
+            (tensor or pipeline parallel), a group with one rank of each. Reduction happens in `snapshot`, which every
+            rank of the group must call, whatever it reported: at most two collectives, one gather more while a reducer
+            needs all values, one more whenever some rank has a new key.
 
     Raises:
         MetricKeyError, ReducerError, TypeError, ValueError: a rule cannot be used.
@@ -66,12 +77,20 @@ class MetricRegistry:
         *,
         nonfinite: NonFinite | Mapping[str, NonFinite] = "propagate",
         max_keys: int = 1000,
+        spread: str | Sequence[str] = (),
+        process_group: ProcessGroup | Ranks | None = None,
     ) -> None:
         self._notices = Notices(logger)
         self._rules = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
         self._policies = _policies(nonfinite)
         self._derived = Derived(derived or {}, self._notices)
         self._max_keys = max_keys
+        self._spread = Rules(dict.fromkeys([spread] if isinstance(spread, str) else spread, True), False)
+        self._process_group = process_group
+        self._agreement = Agreement(
+            [vars(rules) for rules in (self._rules, self._policies, self._spread)], self._rules.of, max_keys
+        )
+        self._mergers: dict[str, Merger] = {}
         self._is_reserved: Callable[[str], bool] = lambda key: False
         #: Reducer of each key that was registered or reported, in any phase.
         self._reducers: dict[str, Reducer] = {}
@@ -79,7 +98,8 @@ class MetricRegistry:
             self.register(key, reducer)
         self._lock = threading.Lock()  # folding and admitting, which nn.DataParallel's threads may do at one time
         self._calls = 0
-        self._windows = {"train": Window()}
+        self._clock = Clock()
+        self._windows = {"train": Window(self._clock)}
         self._window = self._windows["train"]
 
     def register(self, key: str, reducer: ReducerSpec) -> None:
@@ -158,7 +178,7 @@ class MetricRegistry:
         (0.0, 1.0)
         """
         outside = self._window
-        self._window = self._windows.setdefault(name, Window())
+        self._window = self._windows.setdefault(name, Window(self._clock))
         try:
             yield
         finally:
@@ -183,25 +203,35 @@ class MetricRegistry:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
         """
+        ranks = ranks_of(self._process_group)
         with self._lock:
-            window = self._windows.setdefault(phase, Window())
-            window.fold()
-            cells = [cell for cell in window.cells.values() if cell.reports or cell.nonfinite]
-            metrics = {cell.key: value for cell in cells if (value := self._compute(cell)) is not None}
-            coverage = {cell.key: cell.reports for cell in cells if cell.key in metrics}
-            nonfinite = {cell.key: cell.nonfinite for cell in cells if cell.nonfinite}
-            window.reset()
+            self._place(ranks)
+            tallies = self._windows.setdefault(phase, Window(self._clock)).take()
+        spreads: Mapping[str, Spread] = {}
+        if ranks is not None:
+            tallies, spreads = self._merge(phase, tallies, ranks)
+        metrics = {key: value for key, tally in tallies.items() if (value := self._compute(key, tally)) is not None}
+        coverage = {key: tallies[key].reports for key in metrics}
+        nonfinite = {key: tally.nonfinite for key, tally in tallies.items() if tally.nonfinite}
         self._apply_policies(nonfinite, metrics, coverage, step, phase)
         if metrics:
-            values, depths = self._derived.compute(metrics, coverage, self._reducers, is_complete=phase == "train")
+            known = self._reducers if ranks is None else self._agreement.keys
+            values, depths = self._derived.compute(metrics, coverage, known, is_complete=phase == "train")
             metrics.update(values)
             coverage.update(depths)
+        for key, spread in spreads.items():
+            if key in metrics:
+                metrics |= {f"{key}.rank_min": spread.low, f"{key}.rank_max": spread.high}
         return Snapshot(step, phase, metrics, epoch, time.time(), coverage, nonfinite, logs or {})
+
+    def tick(self) -> None:
+        """Say that a micro-batch is over, as a trainer does; only `last` and `first` over several ranks ask for it."""
+        self._clock.now += 1
 
     def discard(self, phase: str = "train") -> None:
         """Forget what was reported in the window of a phase."""
         with self._lock:
-            self._windows.setdefault(phase, Window()).reset()
+            self._windows.setdefault(phase, Window(self._clock)).take()
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
         """Refuse keys that would take the name of something else in the logs; replaces what was reserved before."""
@@ -243,7 +273,7 @@ class MetricRegistry:
                     if len(self._reducers) >= self._max_keys:
                         return self._overflow
                     self._reducers[key] = self._rules.of(key)
-                cell = Cell(key, self._reducers[key], self._policies.of(key), self._notices)
+                cell = Cell(key, self._reducers[key], self._policies.of(key), self._clock, self._notices)
             window.add(task, name, cell)
             return cell.append
 
@@ -265,14 +295,39 @@ class MetricRegistry:
     def _fold(self, window: Window) -> None:
         with self._lock:
             self._calls = 0
+            self._place(ranks_of(self._process_group))
             window.fold()
 
-    def _compute(self, cell: Cell) -> float | None:
+    def _place(self, ranks: Ranks | None) -> None:
+        self._clock.place(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
+
+    def _merge(self, phase: str, tallies: dict[str, Tally], ranks: Ranks) -> tuple[dict[str, Tally], dict[str, Spread]]:
+        merger = self._mergers.setdefault(phase, Merger(phase, self._spread.of))
+        return merger.merge(tallies, ranks, lambda news: self._agree(news, ranks))
+
+    def _agree(self, news: Collection[str], ranks: Ranks) -> dict[str, Reducer]:
+        """Agree with the other ranks on keys that are new in a window; gives up those for which there is no room."""
+        agreed = self._agreement.extend(news, self._reducers, ranks)
+        with self._lock:
+            self._reducers.update(self._agreement.keys)
+            for key in [key for key in news if key not in agreed]:
+                del self._reducers[key]
+                for window in self._windows.values():
+                    window.forget(key, self._overflow)
+        return agreed
+
+    def _compute(self, key: str, tally: Tally) -> float | None:
+        if isinstance(tally.state, Sample) and tally.state.is_partial:
+            message = (
+                "%s: more than %d values in one window; %r works on a uniform sample of that many from here on. "
+                "Log more often, or give the reducer a larger max_values."
+            )
+            self._notices.add(f"sampled: {key}", message, key, tally.state.bound, tally.reducer)
         try:
-            return cell.compute()
+            return tally.compute()
         except Exception:
             message = "%s: the reducer %r failed and the value is left out; training goes on."
-            self._notices.add(f"reducer: {cell.key}", message, cell.key, cell.reducer, exc_info=True)
+            self._notices.add(f"reducer: {key}", message, key, tally.reducer, exc_info=True)
             return None
 
     def _apply_policies(

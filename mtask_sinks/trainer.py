@@ -116,7 +116,8 @@ class MultiTaskTrainerMixin(_Base):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         snapshot = self._session.evaluation_in(logs)
-        if snapshot is None and self.control.should_log:
+        # Not every log while should_log is set: a callback may log on one rank only, and a snapshot takes all of them.
+        if snapshot is None and self.control.should_log and "loss" in logs:
             snapshot = self._session.take_training(self.state, logs)
         elif snapshot is None and "train_runtime" in logs:
             # The summary of a training: what was reported after the last log event gets a row of its own.
@@ -171,6 +172,15 @@ class _SessionCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self._session.on_train_begin(model, state.global_step)
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.registry.tick()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.registry.tick()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.registry.tick()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.on_train_end()

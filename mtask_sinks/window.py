@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mtask_sinks.cell import Cell
+from mtask_sinks.clock import Clock
 from mtask_sinks.device import DeviceQueue
 from mtask_sinks.keys import join_key
+from mtask_sinks.tally import Tally
 from mtask_sinks.values import Entry, OnDevice
 
 Append = Callable[[Entry], None]
@@ -15,11 +17,11 @@ Append = Callable[[Entry], None]
 class Window:
     """The cells of one phase, found by key or, on the way of every report, by task and name."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.cells: dict[str, Cell] = {}
         #: task → name → what takes the next entry.
         self.appends: dict[str | None, dict[str, Append]] = {}
-        self._on_device = DeviceQueue()
+        self._on_device = DeviceQueue(clock)
         self._queued: dict[tuple[str | None, str], Cell] = {}
 
     def add(self, task: str | None, name: str, cell: Cell) -> None:
@@ -49,13 +51,19 @@ class Window:
         for (task, name), cell in self._queued.items():
             self.appends[task][name] = cell.append
         self._queued.clear()
-        for target, entry in self._on_device.drain():
-            target.append(entry)
+        for target, entry, time in self._on_device.drain():
+            target.append_at(entry, time)
         for cell in self.cells.values():
             cell.fold()
 
-    def reset(self) -> None:
-        """Forget what was reported; the cells stay."""
+    def take(self) -> dict[str, Tally]:
+        """What the window came to, by key, also of the keys that were not reported; a new window begins."""
         self.fold()
-        for cell in self.cells.values():
-            cell.reset()
+        return {key: cell.take() for key, cell in self.cells.items()}
+
+    def forget(self, key: str, append: Append) -> None:
+        """Give up a key; what is reported for it goes to `append`."""
+        cell = self.cells.pop(key, None)
+        for task, appends in self.appends.items():
+            for name in [name for name in appends if cell is not None and join_key(task, name) == key]:
+                appends[name] = append

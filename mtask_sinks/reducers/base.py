@@ -35,12 +35,9 @@ class Reducer(ABC):
         merge: for each slot of the state, how the slots of several ranks become one: ``"sum"``, ``"min"`` or
             ``"max"``. The law that makes a reduction exact: folding all values into one state must equal folding parts
             of them into several states and merging those.
-        per_report: if true, a report of several elements enters as one value, their weighted mean (`last`, `first`).
-            Otherwise each element enters by itself.
     """
 
     merge: ClassVar[tuple[MergeOp, ...]]
-    per_report: ClassVar[bool] = False
 
     def initial(self) -> Any:
         """The state of an empty window: for each slot the neutral element of its merge."""
@@ -55,6 +52,17 @@ class Reducer(ABC):
             values: float64 array of shape ``(n,)``, ``n >= 1``, in the order of reporting. NaN and Inf may be among
                 them unless the key's non-finite policy is ``skip``.
             weights: float64 array of shape ``(n,)``, all above 0; 1 where no weight was given.
+        """
+
+    def align(self, state: Any, agreed: Floats) -> None:  # noqa: B027  # most reducers need none
+        """Prepare the sum slots for being added to those of other ranks, in place. By default they add up as they are.
+
+        The min and max slots are merged first, so a rank may let its sums depend on them: `std` moves its sums to the
+        common origin, `last` gives up its value if another rank has a later one.
+
+        Args:
+            state: this rank's state, as it was folded.
+            agreed: float64 array like ``state``: in the min and max slots what the ranks agree on, elsewhere NaN.
         """
 
     @abstractmethod
@@ -78,3 +86,20 @@ class Reducer(ABC):
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({arguments})"
+
+
+class TimedReducer(Reducer):
+    """Base of the reducers for which it matters when a value was reported: `last`, `first`.
+
+    A report of several elements enters as one value, their weighted mean. Otherwise as `Reducer`.
+    """
+
+    @abstractmethod
+    def fold(self, state: Any, values: Floats, weights: Floats, times: Floats | None = None) -> None:
+        """Take values into the state, in place.
+
+        Args:
+            state: see `Reducer.fold`, as for ``values`` and ``weights``.
+            times: float64 array of shape ``(n,)``, not decreasing: the micro-batch in which each value was reported.
+                The fraction tells ranks apart within one micro-batch: the lower the rank, the larger. None: all at 0.
+        """

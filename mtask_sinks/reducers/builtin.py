@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mtask_sinks.reducers.base import Floats, Reducer
+from mtask_sinks.reducers.base import Floats, Reducer, TimedReducer
 
 
 class Mean(Reducer):
@@ -101,42 +101,50 @@ class Max(Reducer):
         return math.nan if state[1] else float(state[0])
 
 
-class Last(Reducer):
-    """The latest reported value. A report of several elements counts as their mean.
+class Last(TimedReducer):
+    """The latest reported value; of several ranks' in one micro-batch that of the lowest rank.
 
     >>> Last().reduce([2.0, -1.0, 5.0])
     5.0
 
-    State: ``[how many reports, latest value]``.
+    A report of several elements counts as their mean. State: ``[its time, the value]``.
     """
 
     merge = ("max", "sum")
-    per_report = True
 
-    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
-        state[0] = max(state[0], 0.0) + len(values)
-        state[1] = values[-1]
+    def fold(self, state: Floats, values: Floats, weights: Floats, times: Floats | None = None) -> None:
+        time = 0.0 if times is None else times[-1]
+        if time >= state[0]:
+            state[:] = time, values[-1]
+
+    def align(self, state: Floats, agreed: Floats) -> None:
+        if state[0] != agreed[0]:
+            state[1] = 0.0
 
     def compute(self, state: Floats) -> float:
         return float(state[1])
 
 
-class First(Reducer):
-    """The earliest value of the window. A report of several elements counts as their mean.
+class First(TimedReducer):
+    """The earliest value of the window; of several ranks' in one micro-batch that of the lowest rank.
 
     >>> First().reduce([2.0, -1.0, 5.0])
     2.0
 
-    State: ``[0 once a value is there, earliest value]``.
+    A report of several elements counts as their mean. State: ``[its time, the value]``, the fraction of the time turned
+    round so that the lowest rank comes first.
     """
 
     merge = ("min", "sum")
-    per_report = True
 
-    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
-        if state[0] > 0.0:
-            state[0] = 0.0
-            state[1] = values[0]
+    def fold(self, state: Floats, values: Floats, weights: Floats, times: Floats | None = None) -> None:
+        time = 0.0 if times is None else 2.0 * math.floor(times[0]) - times[0]
+        if time < state[0]:
+            state[:] = time, values[0]
+
+    def align(self, state: Floats, agreed: Floats) -> None:
+        if state[0] != agreed[0]:
+            state[1] = 0.0
 
     def compute(self, state: Floats) -> float:
         return float(state[1])
@@ -149,8 +157,8 @@ class Std(Reducer):
     2.0
 
     State: ``[origin, sum of w, sum of w*(x-origin), sum of w*(x-origin)^2]`` where the origin is the first finite
-    value. Sums about an origin inside the data keep the digits that a sum of squares loses: the textbook formula gives
-    0 for ``[1e9, 1e9 + 1]``.
+    value, over ranks the largest of theirs. Sums about an origin inside the data keep the digits that a sum of squares
+    loses: the textbook formula gives 0 for ``[1e9, 1e9 + 1]``.
     """
 
     merge = ("max", "sum", "sum", "sum")
@@ -163,6 +171,12 @@ class Std(Reducer):
         state[1] += weights.sum()
         state[2] += np.dot(weights, deviation)
         state[3] += np.dot(weights, deviation**2)
+
+    def align(self, state: Floats, agreed: Floats) -> None:
+        before, common = (origin if math.isfinite(origin) else 0.0 for origin in (state[0], agreed[0]))
+        shift = before - common
+        state[3] += shift * (2.0 * state[2] + shift * state[1])
+        state[2] += shift * state[1]
 
     def compute(self, state: Floats) -> float:
         _, weight, first, second = state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +23,8 @@ class Sample:
     ([1.0, 2.0], 2)
 
     Past the bound this is Vitter's algorithm R (ACM TOMS 11(1), 1985): value number ``t`` replaces a random kept one
-    with probability ``bound / t``. The generator is the sample's own and starts from a fixed seed: it neither touches
-    the training's random state nor differs from run to run.
+    with probability ``bound / t``. The chance is a function of ``t`` alone, so it neither touches the training's random
+    state nor differs from run to run, however the values arrive.
     """
 
     def __init__(self, bound: int = MAX_VALUES) -> None:
@@ -31,7 +32,13 @@ class Sample:
         self.seen = 0
         self._parts: list[Floats] = []
         self._kept = np.empty(0, dtype=np.float64)
-        self._random: np.random.Generator | None = None
+
+    @classmethod
+    def of(cls, values: Floats, seen: int, bound: int) -> Sample:
+        """A sample that kept these of ``seen`` values."""
+        sample = cls(bound)
+        sample._kept, sample.seen = values, seen
+        return sample
 
     @property
     def is_partial(self) -> bool:
@@ -52,15 +59,36 @@ class Sample:
             self._parts.append(values[:room].copy())
         rest = values[room:]
         if len(rest):
-            self._replace(rest, first=max(self.seen, self.bound) + 1)
+            places = _random_below(np.arange(len(rest)) + max(self.seen, self.bound) + 1)
+            chosen = places < self.bound
+            self.values[places[chosen]] = rest[chosen]
         self.seen += len(values)
 
-    def _replace(self, values: Floats, first: int) -> None:
-        if self._random is None:
-            self._random = np.random.Generator(np.random.PCG64(0))
-        places = self._random.integers(0, np.arange(first, first + len(values)))
-        chosen = places < self.bound
-        self.values[places[chosen]] = values[chosen]
+    def share(self, total: int) -> Floats:
+        """This sample's part of one of ``bound`` values out of ``total``, of which it has seen ``seen``."""
+        size = min(share_size(self.seen, total, self.bound), len(self.values))
+        if size == len(self.values):
+            return self.values
+        chosen = np.random.Generator(np.random.PCG64(self.seen)).choice(len(self.values), size, replace=False)
+        return self.values[np.sort(chosen)]
+
+
+def share_size(seen: int, total: int, bound: int) -> int:
+    """How many values a stream of ``seen`` may give to a sample of ``bound`` out of ``total``.
+
+    >>> share_size(30, 100, 1000), share_size(30, 100, 10)
+    (30, 3)
+    """
+    return seen if total <= bound else math.ceil(bound * seen / total)
+
+
+def _random_below(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """For each number a random one below it: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) of the number itself."""
+    z = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return ((z >> np.uint64(11)).astype(np.float64) * 2.0**-53 * numbers).astype(np.int64)
 
 
 class ValuesReducer(Reducer):
@@ -110,8 +138,9 @@ class FunctionReducer(ValuesReducer):
     >>> FunctionReducer(lambda values: values.max() - values.min()).reduce([1.0, 2.0, 10.0])
     9.0
 
-    The function gets a float64 array of shape ``(n,)`` in the order of reporting and returns a number. Weights do not
-    matter. A reducer with a state of fixed size (`Reducer`) is exact at any length and cheaper over ranks.
+    The function gets a float64 array of shape ``(n,)`` in the order of reporting, rank after rank, and returns a
+    number. Weights do not matter. A reducer with a state of fixed size (`Reducer`) is exact at any length and cheaper
+    over ranks.
     """
 
     def __init__(self, function: Callable[[Floats], Any], max_values: int = MAX_VALUES) -> None:

@@ -15,16 +15,37 @@ def test_a_sample_keeps_everything_in_order_up_to_its_bound() -> None:
 
 
 def test_past_its_bound_a_sample_is_uniform() -> None:
-    counts = np.zeros(40)
-    for seed in range(2000):
-        sample = Sample(bound=10)
-        sample._random = np.random.Generator(np.random.PCG64(seed))
-        for part in np.split(np.arange(40.0), 8):
+    sample = Sample(bound=4000)
+    for part in np.split(np.arange(40_000.0), 8):
+        sample.add(part)
+    counts, _ = np.histogram(sample.values, bins=10, range=(0, 40_000))
+    # Each tenth of the stream holds 400 of the kept ones, with a standard deviation below 20.
+    assert len(np.unique(sample.values)) == 4000
+    assert np.abs(counts - 400).max() < 80
+    # Neighbours are kept independently: 10 % of 20,000 pairs x 10 %, 200 pairs with a standard deviation of 14.
+    kept = np.isin(np.arange(40_000), sample.values)
+    assert 140 < np.count_nonzero(kept[::2] & kept[1::2]) < 260
+
+
+def test_how_the_values_arrive_does_not_change_a_sample() -> None:
+    stream = np.arange(1000.0)
+    samples = []
+    for pieces in (1, 3, 1000):
+        sample = Sample(bound=50)
+        for part in np.array_split(stream, pieces):
             sample.add(part)
-        assert len(sample.values) == 10
-        counts[sample.values.astype(int)] += 1
-    # Each of 40 values is kept with probability 1/4: 500 of 2000 times, with a standard deviation below 20.
-    assert np.abs(counts - 500).max() < 100
+        samples.append(sample.values.tolist())
+    assert samples[0] == samples[1] == samples[2]
+
+
+def test_a_share_is_proportional_to_what_was_seen() -> None:
+    sample = Sample(bound=10)
+    sample.add(np.arange(8.0))
+    assert sample.share(total=9).tolist() == list(range(8))
+    share = sample.share(total=16)
+    assert len(share) == 5
+    assert np.all(np.diff(share) > 0)
+    assert set(share) <= set(range(8))
 
 
 def test_a_sample_leaves_the_random_state_of_the_training_alone() -> None:

@@ -1,0 +1,86 @@
+"""Collectives: the few operations over ranks that a reduction needs, and who carries them out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+import torch.distributed as dist
+
+from mtask_sinks.reducers import Floats
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    """The ranks of a job, seen from one of them. Every rank must call the same methods in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """This rank's number, from 0."""
+
+    @property
+    def size(self) -> int:
+        """How many ranks there are."""
+
+    def maximum(self, vector: Floats) -> Floats:
+        """Elementwise maximum over the ranks of a float64 vector of one length, without NaN."""
+
+    def total(self, vector: Floats) -> Floats:
+        """Elementwise sum over the ranks of a float64 vector of one length."""
+
+    def gather(self, vector: Floats) -> list[Floats]:
+        """The vectors of all ranks, of one length, in the order of the ranks."""
+
+    def gather_objects(self, item: Any) -> list[Any]:
+        """A picklable object from each rank, in the order of the ranks."""
+
+
+class TorchRanks:
+    """The ranks of a process group that somebody set up: `torchrun`, `accelerate`, DeepSpeed; gloo, NCCL or another."""
+
+    def __init__(self, group: ProcessGroup | None = None) -> None:
+        self._group = group
+        self._device = _device_of(group)
+        self.rank = dist.get_rank(group)
+        self.size = dist.get_world_size(group)
+
+    def maximum(self, vector: Floats) -> Floats:
+        return self._all_reduce(vector, dist.ReduceOp.MAX)
+
+    def total(self, vector: Floats) -> Floats:
+        return self._all_reduce(vector, dist.ReduceOp.SUM)
+
+    def gather(self, vector: Floats) -> list[Floats]:
+        mine = torch.from_numpy(vector).to(self._device)
+        everyones = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(everyones, mine, group=self._group)
+        return [theirs.cpu().numpy() for theirs in everyones]
+
+    def gather_objects(self, item: Any) -> list[Any]:
+        items: list[Any] = [None] * self.size
+        dist.all_gather_object(items, item, group=self._group)
+        return items
+
+    def _all_reduce(self, vector: Floats, operation: Any) -> Floats:
+        tensor = torch.from_numpy(vector.copy()).to(self._device)
+        dist.all_reduce(tensor, operation, group=self._group)
+        merged: Floats = tensor.cpu().numpy()
+        return merged
+
+
+def ranks_of(group: ProcessGroup | Ranks | None) -> Ranks | None:
+    """Who reduces with this process: the ranks of a group, of the whole job for ``None``; nobody in a job of one."""
+    if isinstance(group, Ranks):
+        return group if group.size > 1 else None
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_rank(group) < 0:
+        return None
+    return TorchRanks(group) if dist.get_world_size(group) > 1 else None
+
+
+def _device_of(group: ProcessGroup | None) -> torch.device:
+    """Where the group's backend wants its tensors: the host if it takes them there."""
+    kinds = [entry.split(":")[0] for entry in dist.get_backend_config(group).split(",")]
+    return torch.device("cpu" if "cpu" in kinds else kinds[0])
