@@ -21,35 +21,35 @@ class Claim:
     """What one rank knows of keys that were not agreed on yet; travels to the others.
 
     Attributes:
-        rules: fingerprint of its rules.
+        rules: fingerprints of its rules.
         keys: fingerprint of the reducer of each key.
         reported: those keys that belong to the window at hand.
         reducers: the reducers themselves, pickled, as far as they can be.
     """
 
-    rules: str
+    rules: Mapping[str, str]
     keys: Mapping[str, str]
     reported: frozenset[str]
     reducers: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, rules: Any, reducers: Mapping[str, Reducer], reported: Collection[str]) -> Claim:
+    def of(cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer], reported: Collection[str]) -> Claim:
         """The claim of this rank: its rules, the reducers of keys to agree on, and which of those are in the window."""
         keys = {key: fingerprint(reducer) for key, reducer in reducers.items()}
         sendable = {key: data for key, reducer in reducers.items() if (data := _pickled(reducer)) is not None}
-        return cls(fingerprint(rules), keys, frozenset(reported), sendable)
+        return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, frozenset(reported), sendable)
 
 
 class Agreement:
     """The keys that all ranks know, with their reducers: equal on every rank, silent while nobody has a new one.
 
     Args:
-        rules: what the ranks must have in common: everything from which `by_rule` follows.
+        rules: by name what the ranks must have in common; among it everything from which `by_rule` follows.
         by_rule: the reducer that the rules give a key.
         max_keys: how many keys there may be; the first in alphabetic order of those that come together.
     """
 
-    def __init__(self, rules: Any, by_rule: Callable[[str], Reducer], max_keys: int) -> None:
+    def __init__(self, rules: Mapping[str, Any], by_rule: Callable[[str], Reducer], max_keys: int) -> None:
         self._rules = rules
         self._by_rule = by_rule
         self._max_keys = max_keys
@@ -72,7 +72,8 @@ class Agreement:
         """
         unsettled = {key: reducer for key, reducer in known.items() if key not in self.keys}
         claims: list[Claim] = ranks.gather_objects(Claim.of(self._rules, unsettled, reported))
-        _check_one([theirs.rules for theirs in claims], "The rules of the registry")
+        for name in self._rules:
+            _check_one([theirs.rules[name] for theirs in claims], f"MetricRegistry({name}=...)")
         for key in sorted({key for theirs in claims for key in theirs.keys}):
             reducer = self._settle(key, claims, known)
             if len(self.keys) < self._max_keys:
@@ -103,8 +104,8 @@ def _check_one(prints: Sequence[str | None], what: str) -> None:
     if len(given) > 1:
         (one, rank), (another, other) = sorted(given.items(), key=lambda item: item[1])[:2]
         raise ConflictError(
-            f"{what} differs between ranks: {one} on rank {rank}, {another} on rank {other}. Build the registry the "
-            "same way on every rank, and register a key everywhere with one reducer."
+            f"{what} differs between ranks: on rank {rank} it is {one}, on rank {other} {another}. Build the registry "
+            "the same way on every rank, and register a key everywhere with one reducer."
         )
 
 

@@ -24,7 +24,7 @@ def fingerprint(thing: Any) -> str:
     if thing is None or isinstance(thing, (str, bytes, int, float, complex)):
         return repr(thing)
     if isinstance(thing, Mapping):
-        return "{" + ", ".join(f"{key!r}: {fingerprint(thing[key])}" for key in sorted(thing, key=repr)) + "}"
+        return "{" + ", ".join(f"{key!r}: {fingerprint(value)}" for key, value in thing.items()) + "}"
     if isinstance(thing, (list, tuple)):
         return "[" + ", ".join(map(fingerprint, thing)) + "]"
     if isinstance(thing, functools.partial):

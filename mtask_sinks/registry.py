@@ -87,9 +87,8 @@ class MetricRegistry:
         self._max_keys = max_keys
         self._spread = Rules(dict.fromkeys([spread] if isinstance(spread, str) else spread, True), False)
         self._process_group = process_group
-        self._agreement = Agreement(
-            [vars(rules) for rules in (self._rules, self._policies, self._spread)], self._rules.of, max_keys
-        )
+        rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread}
+        self._agreement = Agreement(rules, self._rules.of, max_keys)
         self._mergers: dict[str, Merger] = {}
         self._is_reserved: Callable[[str], bool] = lambda key: False
         #: Reducer of each key that was registered or reported, in any phase.

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The phase of what does not count; no name of a phase of the Trainer's.
+_IGNORED = "(ignored)"
+
 # What the Trainer logs itself, without the prefix of the phase.
 _TRAINER_LOGS = frozenset(
     [
@@ -119,6 +122,13 @@ class Session:
             self.registry.discard(phase)
             self._bind(model)
             yield
+
+    @contextmanager
+    def ignoring(self) -> Iterator[None]:
+        """What is reported inside does not count."""
+        with self.registry.phase(_IGNORED):
+            yield
+        self.registry.discard(_IGNORED)
 
     def take_evaluation(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
         """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""

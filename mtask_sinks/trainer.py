@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from mtask_sinks.padding import is_padding
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.report_to import names_of, only_known_to_transformers, sinks_for
 from mtask_sinks.session import Session
@@ -114,10 +116,13 @@ class MultiTaskTrainerMixin(_Base):
                 self._session.take_evaluation(metric_key_prefix, self.state, output.metrics)
             return output
 
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._session.ignoring() if is_padding(self.accelerator, inputs) else nullcontext():
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         snapshot = self._session.evaluation_in(logs)
-        # Not every log while should_log is set: a callback may log on one rank only, and a snapshot takes all of them.
-        if snapshot is None and self.control.should_log and "loss" in logs:
+        if snapshot is None and self.control.should_log:
             snapshot = self._session.take_training(self.state, logs)
         elif snapshot is None and "train_runtime" in logs:
             # The summary of a training: what was reported after the last log event gets a row of its own.
