@@ -227,6 +227,45 @@ class MetricRegistry:
         """Say that a micro-batch is over, as a trainer does; only `last` and `first` over several ranks ask for it."""
         self._clock.now += 1
 
+    def state_dict(self, phase: str = "train") -> dict[str, Any]:
+        """The open window of a phase, of all ranks together, as plain data for a checkpoint; it stays open.
+
+        >>> registry = MetricRegistry()
+        >>> registry.report_metrics("mlm", loss=4.0)
+        >>> resumed = MetricRegistry()
+        >>> resumed.load_state_dict(registry.state_dict())
+        >>> resumed.report_metrics("mlm", loss=2.0)
+        >>> resumed.snapshot(step=1).metrics["mlm/loss"]
+        3.0
+
+        Every rank must call it, as for `snapshot`. Valid JSON; empty if nothing was reported.
+        """
+        ranks = ranks_of(self._process_group)
+        with self._lock:
+            self._place(ranks)
+            tallies = self._windows.setdefault(phase, Window(self._clock)).copy()
+        if ranks is not None:
+            tallies, _ = self._merge(phase, tallies, ranks)
+        keys = {key: tally.to_json() for key, tally in tallies.items() if tally.reports or tally.nonfinite}
+        return {"time": self._clock.now, "keys": keys} if keys else {}
+
+    def load_state_dict(self, state: Mapping[str, Any], phase: str = "train") -> None:
+        """Go on with a window that `state_dict` saved; it replaces the open one. Every rank calls this."""
+        self.discard(phase)
+        self._clock.now = state.get("time", 0)
+        ranks = ranks_of(self._process_group)
+        if ranks is not None and ranks.rank:
+            return  # what all ranks had is now the first one's
+        window = self._windows[phase]
+        for key, saved in state.get("keys", {}).items():
+            try:
+                self._admit(window, None, key)
+                cell = window.cells[key]
+                cell.tally = Tally.from_json(cell.tally.reducer, saved)
+            except (KeyError, ValueError) as error:
+                message = "%s: what the checkpoint holds of its open window is left out: %s"
+                self._notices.add(f"not resumed: {key}", message, key, error)
+
     def discard(self, phase: str = "train") -> None:
         """Forget what was reported in the window of a phase."""
         with self._lock:

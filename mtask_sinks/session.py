@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: The class name of the callback as whose state the open window travels in checkpoints.
+CALLBACK = "MultiTaskMetrics"
+
 # The phase of what does not count; no name of a phase of the Trainer's.
 _IGNORED = "(ignored)"
 
@@ -103,11 +106,24 @@ class Session:
         else:
             self._end("finished")
 
-    def on_train_begin(self, model: nn.Module | None, step: int) -> None:
+    def on_train_begin(self, model: nn.Module | None, state: TrainerState) -> None:
         """The model and the first step are known now; also when the Trainer restarts with a smaller batch."""
         self._bind(model)
-        self.registry.discard("train")
-        self._run = replace(self._run, step=step)
+        saved = _stateful(state).get(CALLBACK, {})
+        self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
+        self._run = replace(self._run, step=state.global_step)
+
+    def save(self, state: TrainerState) -> None:
+        """Let the open window travel in the checkpoint that is about to be written. Every rank calls this.
+
+        The entry has the form that the Trainer gives to stateful callbacks, so that it also serves
+        ``restore_callback_states_from_checkpoint``; the Trainer's own way of writing it would ask one rank alone.
+        """
+        window = self.registry.state_dict()
+        if window:
+            _stateful(state)[CALLBACK] = {"args": {}, "attributes": {"window": window}}
+        else:
+            _stateful(state).pop(CALLBACK, None)
 
     def on_train_end(self) -> None:
         """The Trainer says that the training went to its end."""
@@ -258,6 +274,11 @@ def _params(args: TrainingArguments, model: nn.Module | None) -> dict[str, Any]:
     to_dict: Callable[[], dict[str, Any]] = getattr(getattr(model, "config", None), "to_dict", dict)
     training: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
     return {**to_dict(), **training}
+
+
+def _stateful(state: TrainerState) -> dict[str, Any]:
+    states: Any = state.stateful_callbacks  # declared as a list, a dict once the state exists
+    return states  # type: ignore[no-any-return]
 
 
 def _new_id() -> str:

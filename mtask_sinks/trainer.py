@@ -11,7 +11,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from mtask_sinks.padding import is_padding
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.report_to import names_of, only_known_to_transformers, sinks_for
-from mtask_sinks.session import Session
+from mtask_sinks.session import CALLBACK, Session
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import Snapshot
 
@@ -65,7 +65,7 @@ class MultiTaskTrainerMixin(_Base):
         registry = _choose_registry(metrics, sink_args)
         self._session = Session(registry, chosen, self.callback_handler.callbacks, self.args.output_dir)
         # The last of the callbacks: the runs of the others are open when it is called.
-        self.add_callback(_SessionCallback(self._session))
+        self.add_callback(_callback_of(self._session))
 
     @property
     def metric_registry(self) -> MetricRegistry:
@@ -120,6 +120,10 @@ class MultiTaskTrainerMixin(_Base):
         with self._session.ignoring() if is_padding(self.accelerator, inputs) else nullcontext():
             return super().prediction_step(model, inputs, *args, **kwargs)
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self._session.save(self.state)
+        super()._save_checkpoint(*args, **kwargs)
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         snapshot = self._session.evaluation_in(logs)
         if snapshot is None and self.control.should_log:
@@ -172,11 +176,10 @@ class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
 class _SessionCallback(TrainerCallback):
     """Tells the session of a trainer what only callbacks are told."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    _session: Session
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self._session.on_train_begin(model, state.global_step)
+        self._session.on_train_begin(model, state)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.registry.tick()
@@ -195,6 +198,13 @@ class _SessionCallback(TrainerCallback):
         snapshot = self._session.evaluation_in(metrics)
         if snapshot is not None:
             self._session.deliver(snapshot, metrics, args, state, model)
+
+
+def _callback_of(session: Session) -> TrainerCallback:
+    # A class for each trainer: with restore_callback_states_from_checkpoint the Trainer replaces the callback by a new
+    # one, made from the class alone.
+    callback: TrainerCallback = type(CALLBACK, (_SessionCallback,), {"_session": session})()
+    return callback
 
 
 def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArguments | None:

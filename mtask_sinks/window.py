@@ -61,6 +61,11 @@ class Window:
         self.fold()
         return {key: cell.take() for key, cell in self.cells.items()}
 
+    def copy(self) -> dict[str, Tally]:
+        """What the window has come to so far, by key; it goes on."""
+        self.fold()
+        return {key: cell.tally.copy() for key, cell in self.cells.items()}
+
     def forget(self, key: str, append: Append) -> None:
         """Give up a key; what is reported for it goes to `append`."""
         cell = self.cells.pop(key, None)

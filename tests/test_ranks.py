@@ -34,7 +34,7 @@ def run(out: Path, launcher: list[str], scenarios: list[str]) -> Path:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    return run(tmp_path_factory.mktemp("two"), launcher, ["registry", "conflict", "fsdp", "trainer", "death"])
+    return run(tmp_path_factory.mktemp("two"), launcher, ["registry", "conflict", "fsdp", "trainer", "resume", "death"])
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +168,17 @@ def test_a_batch_that_only_pads_does_not_count(job) -> None:
     for theirs in results(job, "trainer"):
         assert theirs["evaluated"]["eval_a/n"] == 20
         assert theirs["evaluated"]["eval_a/x"] == pytest.approx(counted.mean())
+
+
+def test_a_training_resumed_on_several_ranks_logs_as_if_it_had_never_been_stopped(two) -> None:
+    for theirs in results((two, 2), "resume"):
+        assert theirs["stopped"] == []
+        assert [*map(pytest.approx, theirs["whole"])] == theirs["resumed"]
+        first = theirs["resumed"][0]
+        window = np.arange(12.0)  # six steps of one item a rank
+        assert first["a/loss"] == window.mean()
+        assert (first["a/first"], first["a/last"], first["a/p"]) == (0.0, 10.0, 5.5)
+        assert first["a/std"] == pytest.approx(window.std())
 
 
 def test_a_rank_that_dies_gives_the_process_groups_own_error(two) -> None:

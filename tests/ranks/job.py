@@ -172,6 +172,48 @@ def trainer(out: Path) -> object:
     return {"rows": rows, "evaluated": evaluated, "sent": sorted(sink.series("a/loss"))}
 
 
+def resume(out: Path) -> object:
+    """A training that is stopped between two rows and resumed, and one that is not."""
+    from helpers.toy import InOrder, Toy, arguments, numbers
+    from transformers import TrainerCallback
+
+    from mtask_sinks import HfMultiTaskTrainer
+
+    class Reporting(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("a", loss=loss, last=loss, first=loss, std=x, p=x)
+
+    class Ordered(InOrder, HfMultiTaskTrainer):
+        pass
+
+    class Stop(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                raise InterruptedError
+
+    def trained(name, stop=False, resume=False):
+        rules = {"*/last": "last", "*/first": "first", "*/std": "std", "*/p": "median"}
+        changes = {"logging_steps": 6, "save_strategy": "steps", "save_steps": 4, "ddp_backend": "gloo"}
+        trainer = Ordered(
+            Reporting(),
+            arguments(out / name, **changes),
+            train_dataset=numbers(*range(8 * dist.get_world_size())),
+            metrics=MetricRegistry(rules),
+            callbacks=[Stop()] if stop else [],
+        )
+        try:
+            trainer.train(resume_from_checkpoint=resume)
+        except InterruptedError:
+            dist.barrier()
+        return [{name: row[name] for name in row if "/" in name} for row in trainer.state.log_history]
+
+    return {
+        "whole": trained("whole"),
+        "stopped": trained("stopped", stop=True),
+        "resumed": trained("stopped", resume=True),
+    }
+
+
 def death(out: Path) -> object:
     """The last rank dies before the snapshot: the others get the process group's own error."""
     metrics = MetricRegistry()
