@@ -215,7 +215,7 @@ def test_a_policy_that_differs_is_an_error_on_every_rank() -> None:
 
     kind, text = errors_of(3, by_rule)
     assert kind is ConflictError
-    assert "rules" in text
+    assert "reducers=" in text
     assert "rank 0" in text
     assert "rank 1" in text
     kind, text = errors_of(3, by_registration)

@@ -332,6 +332,7 @@ def test_a_sink_that_fails_disturbs_neither_the_training_nor_the_other_sinks(tmp
     assert "of 3 snapshots 0 were delivered, 3 failed" in caplog.text
 
 
+@pytest.mark.usefixtures("mlflow_store")
 @pytest.mark.parametrize("event", ["on_train_begin", "on_log", "on_train_end"])
 def test_a_reporting_callback_that_fails_is_a_warning_not_the_end(tmp_path, event: str, monkeypatch, caplog) -> None:
     def fail(self, *args, **kwargs):
