@@ -26,6 +26,7 @@ def report(registry: Any, task: str | None, metrics: dict[str, Any]) -> None:
     ...     registry.report_metrics("toy", total=x.sum())
     ...     return x * 2
     >>> _ = step(torch.tensor([1.0, 3.0]))
+    >>> torch.compiler.reset()                                    # before doctest forgets what `step` refers to
     >>> registry.snapshot(step=1).metrics["toy/total"]
     4.0
 
