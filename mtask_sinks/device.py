@@ -20,6 +20,14 @@ class Target(Protocol):
     def append_at(self, entry: Entry, time: float) -> None: ...
 
 
+class Part(NamedTuple):
+    """What a part of a packed vector is: the numbers of one value, then, if it has weights, as many weights."""
+
+    size: int
+    is_block: bool
+    has_weights: bool
+
+
 class _Slot(NamedTuple):
     """Where the numbers of one reported value lie in a row."""
 
@@ -62,6 +70,15 @@ class DeviceQueue:
             row = _Row(*_pack(group), self._clock.now)
             self._waiting.append(row)
             self.size += row.packed.numel()
+
+    def add_packed(self, parts: list[tuple[Target, Part]], packed: Tensor) -> None:
+        """Take the values of one report that lie in one vector already, which may be overwritten afterwards."""
+        slots = [
+            _Slot(target, (part.size,) if part.is_block else (), part.size, None, part.has_weights)
+            for target, part in parts
+        ]
+        self._waiting.append(_Row(slots, packed.detach().clone(), self._clock.now))
+        self.size += packed.numel()
 
     def add_host(self, target: Target, entry: Entry) -> None:
         """Take a number for a key that has values waiting, so that their order is kept."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from mtask_sinks.agreement import Agreement
 from mtask_sinks.agreement import ConflictError as ConflictError
@@ -15,6 +18,8 @@ from mtask_sinks.cell import NONFINITE_POLICIES, Cell, NonFinite
 from mtask_sinks.clock import Clock
 from mtask_sinks.collectives import Ranks, ranks_of
 from mtask_sinks.derived import Derived, DerivedFunction
+from mtask_sinks.device import Part
+from mtask_sinks.handles import handle_of
 from mtask_sinks.keys import MetricKeyError, check_key, join_key
 from mtask_sinks.merging import Merger, Spread
 from mtask_sinks.notices import Notices, call_site
@@ -100,6 +105,8 @@ class MetricRegistry:
         self._clock = Clock()
         self._windows = {"train": Window(self._clock)}
         self._window = self._windows["train"]
+        #: What compiled code calls this registry.
+        self.handle = handle_of(self)
 
     def register(self, key: str, reducer: ReducerSpec) -> None:
         """Give a key its reducer, ahead of its first report.
@@ -136,6 +143,11 @@ class MetricRegistry:
             MetricValueError: a value is of a type that is not accepted; at the first report of its key. Later on such a
                 value is dropped and counted, so as not to stop a training that went well.
         """
+        if is_dynamo_compiling():
+            from mtask_sinks.traced import report  # needs the compiler, which takes seconds to import
+
+            report(self, task, metrics)
+            return
         if graph_task_id() != -1 and is_recompute():
             return
         window = self._window
@@ -322,13 +334,26 @@ class MetricRegistry:
         )
         self._notices.add("max_keys", message, self._max_keys, call_site())
 
+    def defer_packed(self, task: str | None, parts: dict[str, Part], packed: Tensor) -> None:
+        """Take values that compiled code has packed into one vector on an accelerator; does not wait for it."""
+        window = self._window
+        self._admit_all(window, task, parts)
+        window.defer_packed(task, parts, packed)
+
     def _defer(self, window: Window, task: str | None, values: dict[str, OnDevice]) -> None:
-        for name in [name for name in values if join_key(task, name) not in window.cells]:
-            if self._admit(window, task, name) == self._overflow:
-                self._overflow(0.0)
-                del values[name]
+        for name in self._admit_all(window, task, values):
+            del values[name]
         if values:
             window.defer(task, values)
+
+    def _admit_all(self, window: Window, task: str | None, names: Iterable[str]) -> list[str]:
+        """Make cells for names that have none yet; returns those past the limit."""
+        refused = []
+        for name in names:
+            if join_key(task, name) not in window.cells and self._admit(window, task, name) == self._overflow:
+                self._overflow(0.0)
+                refused.append(name)
+        return refused
 
     def _fold(self, window: Window) -> None:
         with self._lock:

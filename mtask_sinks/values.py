@@ -103,6 +103,8 @@ def read(value: Any) -> Entry | OnDevice | None:
         return _read_array(np.asarray(value))
     if isinstance(value, numbers.Real) or hasattr(value, "__float__"):
         return _number(value)
+    if isinstance(value, Unreadable):  # found so while the report was traced
+        raise value
     raise MetricValueError(_refusal(value))
 
 
@@ -218,13 +220,21 @@ def _local(tensor: Tensor) -> Tensor:
     return whole
 
 
-def _check_readable(tensor: Tensor) -> None:
+def why_unreadable(tensor: Tensor) -> str | None:
+    """Why a tensor has no numbers that could be read, as far as its kind tells; can be traced."""
     if tensor.layout is not torch.strided:
-        raise Unreadable(f"its layout is {tensor.layout}; report tensor.to_dense() or a number")
+        return f"its layout is {tensor.layout}; report tensor.to_dense() or a number"
     if tensor.is_complex():
-        raise Unreadable("it is complex; report its parts or its absolute value")
+        return "it is complex; report its parts or its absolute value"
     if tensor.device.type == "meta":
-        raise Unreadable("it is a meta tensor, which holds no numbers")
+        return "it is a meta tensor, which holds no numbers"
+    return None
+
+
+def _check_readable(tensor: Tensor) -> None:
+    reason = why_unreadable(tensor)
+    if reason is not None:
+        raise Unreadable(reason)
     if tensor.device.type != "cpu" and _is_traced(tensor):
         raise Unreadable("it is traced (fake or transformed), which holds no numbers")
 

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from mtask_sinks.cell import Cell
 from mtask_sinks.clock import Clock
-from mtask_sinks.device import DeviceQueue
+from mtask_sinks.device import DeviceQueue, Part
 from mtask_sinks.keys import join_key
 from mtask_sinks.tally import Tally
 from mtask_sinks.values import Entry, OnDevice
 
 Append = Callable[[Entry], None]
+
+
+class _Nobody:
+    """Takes entries of keys that are not admitted."""
+
+    def append_at(self, entry: Entry, time: float) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
 
 
 class Window:
@@ -36,6 +48,15 @@ class Window:
         """
         cells = {name: self.cells[join_key(task, name)] for name in values}
         self._on_device.add([(cells[name], value) for name, value in values.items()])
+        self._queue(task, cells)
+
+    def defer_packed(self, task: str | None, parts: dict[str, Part], packed: Tensor) -> None:
+        """As `defer`, for values in one vector; what belongs to a name without a cell is left out."""
+        cells = {name: cell for name in parts if (cell := self.cells.get(join_key(task, name))) is not None}
+        self._on_device.add_packed([(cells.get(name, _NOBODY), part) for name, part in parts.items()], packed)
+        self._queue(task, cells)
+
+    def _queue(self, task: str | None, cells: dict[str, Cell]) -> None:
         for name, cell in cells.items():
             if (task, name) not in self._queued:
                 self._queued[task, name] = cell
