@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,19 +14,22 @@ from torch.compiler import is_dynamo_compiling
 
 from mtask_sinks.agreement import Agreement
 from mtask_sinks.agreement import ConflictError as ConflictError
-from mtask_sinks.cell import NONFINITE_POLICIES, Cell, NonFinite
+from mtask_sinks.cell import Cell, NonFinite
 from mtask_sinks.clock import Clock
-from mtask_sinks.collectives import Ranks, ranks_of
+from mtask_sinks.collectives import Ranks
 from mtask_sinks.derived import Derived, DerivedFunction
 from mtask_sinks.device import Part
 from mtask_sinks.handles import handle_of
 from mtask_sinks.keys import MetricKeyError, check_key, join_key
-from mtask_sinks.merging import Merger, Spread
+from mtask_sinks.merging import Spread
 from mtask_sinks.notices import Notices, call_site
-from mtask_sinks.reducers import Reducer, ReducerSpec, Sample, as_reducer
+from mtask_sinks.over_ranks import OverRanks
+from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
 from mtask_sinks.reporting import activated
 from mtask_sinks.rules import Rules
 from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.summary import NonFiniteError as NonFiniteError
+from mtask_sinks.summary import Summarizer, nonfinite_policies
 from mtask_sinks.tally import Tally
 from mtask_sinks.tracing import graph_task_id, is_recompute
 from mtask_sinks.values import Entry, MetricValueError, OnDevice, Unreadable, read
@@ -40,10 +43,6 @@ logger = logging.getLogger(__name__)
 # What may wait for a fold: calls of report_metrics, and numbers on accelerators. They bound the memory of a window.
 _MAX_CALLS = 1024
 _MAX_ON_DEVICE = 1 << 20
-
-
-class NonFiniteError(ArithmeticError):
-    """NaN or Inf was reported for a key whose policy is ``raise``."""
 
 
 class MetricRegistry:
@@ -87,14 +86,13 @@ class MetricRegistry:
     ) -> None:
         self._notices = Notices(logger)
         self._rules = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
-        self._policies = _policies(nonfinite)
+        self._policies = nonfinite_policies(nonfinite)
         self._derived = Derived(derived or {}, self._notices)
+        self._summarizer = Summarizer(self._policies, self._derived, self._notices)
         self._max_keys = max_keys
-        self._spread = Rules(dict.fromkeys([spread] if isinstance(spread, str) else spread, True), False)
-        self._process_group = process_group
+        spreads = Rules(dict.fromkeys([spread] if isinstance(spread, str) else spread, True), False)
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread}
-        self._agreement = Agreement(rules, self._rules.of, max_keys)
-        self._mergers: dict[str, Merger] = {}
+        self._over_ranks = OverRanks(process_group, Agreement(rules, self._rules.of, max_keys), spreads.of)
         self._is_reserved: Callable[[str], bool] = lambda key: False
         #: Reducer of each key that was registered or reported, in any phase.
         self._reducers: dict[str, Reducer] = {}
@@ -189,7 +187,7 @@ class MetricRegistry:
         (0.0, 1.0)
         """
         outside = self._window
-        self._window = self._windows.setdefault(name, Window(self._clock))
+        self._window = self._window_of(name)
         try:
             yield
         finally:
@@ -214,25 +212,13 @@ class MetricRegistry:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
         """
-        ranks = ranks_of(self._process_group)
+        ranks = self._over_ranks.ranks()
         with self._lock:
             self._place(ranks)
-            tallies = self._windows.setdefault(phase, Window(self._clock)).take()
-        spreads: Mapping[str, Spread] = {}
-        if ranks is not None:
-            tallies, spreads = self._merge(phase, tallies, ranks)
-        metrics = {key: value for key, tally in tallies.items() if (value := self._compute(key, tally)) is not None}
-        coverage = {key: tallies[key].reports for key in metrics}
-        nonfinite = {key: tally.nonfinite for key, tally in tallies.items() if tally.nonfinite}
-        self._apply_policies(nonfinite, metrics, coverage, step, phase)
-        if metrics:
-            known = self._reducers if ranks is None else self._agreement.keys
-            values, depths = self._derived.compute(metrics, coverage, known, is_complete=phase == "train")
-            metrics.update(values)
-            coverage.update(depths)
-        for key, spread in spreads.items():
-            if key in metrics:
-                metrics |= {f"{key}.rank_min": spread.low, f"{key}.rank_max": spread.high}
+            tallies = self._window_of(phase).take()
+        tallies, spreads = self._merge(phase, tallies, ranks)
+        known = self._reducers if ranks is None else self._over_ranks.keys
+        metrics, coverage, nonfinite = self._summarizer.of(tallies, spreads, known, step=step, phase=phase)
         return Snapshot(step, phase, metrics, epoch, time.time(), coverage, nonfinite, logs or {})
 
     def tick(self) -> None:
@@ -252,12 +238,11 @@ class MetricRegistry:
 
         Every rank must call it, as for `snapshot`. Valid JSON; empty if nothing was reported.
         """
-        ranks = ranks_of(self._process_group)
+        ranks = self._over_ranks.ranks()
         with self._lock:
             self._place(ranks)
-            tallies = self._windows.setdefault(phase, Window(self._clock)).copy()
-        if ranks is not None:
-            tallies, _ = self._merge(phase, tallies, ranks)
+            tallies = self._window_of(phase).copy()
+        tallies, _ = self._merge(phase, tallies, ranks)
         keys = {key: tally.to_json() for key, tally in tallies.items() if tally.reports or tally.nonfinite}
         return {"time": self._clock.now, "keys": keys} if keys else {}
 
@@ -265,10 +250,10 @@ class MetricRegistry:
         """Go on with a window that `state_dict` saved; it replaces the open one. Every rank calls this."""
         self.discard(phase)
         self._clock.now = state.get("time", 0)
-        ranks = ranks_of(self._process_group)
+        ranks = self._over_ranks.ranks()
         if ranks is not None and ranks.rank:
             return  # what all ranks had is now the first one's
-        window = self._windows[phase]
+        window = self._window_of(phase)
         for key, saved in state.get("keys", {}).items():
             try:
                 self._admit(window, None, key)
@@ -281,7 +266,7 @@ class MetricRegistry:
     def discard(self, phase: str = "train") -> None:
         """Forget what was reported in the window of a phase."""
         with self._lock:
-            self._windows.setdefault(phase, Window(self._clock)).take()
+            self._window_of(phase).take()
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
         """Refuse keys that would take the name of something else in the logs; replaces what was reserved before."""
@@ -355,57 +340,32 @@ class MetricRegistry:
                 refused.append(name)
         return refused
 
+    def _window_of(self, phase: str) -> Window:
+        return self._windows.setdefault(phase, Window(self._clock))
+
     def _fold(self, window: Window) -> None:
         with self._lock:
             self._calls = 0
-            self._place(ranks_of(self._process_group))
+            self._place(self._over_ranks.ranks())
             window.fold()
 
     def _place(self, ranks: Ranks | None) -> None:
         self._clock.place(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
 
-    def _merge(self, phase: str, tallies: dict[str, Tally], ranks: Ranks) -> tuple[dict[str, Tally], dict[str, Spread]]:
-        merger = self._mergers.setdefault(phase, Merger(phase, self._spread.of))
-        return merger.merge(tallies, ranks, lambda news: self._agree(news, ranks))
-
-    def _agree(self, news: Collection[str], ranks: Ranks) -> dict[str, Reducer]:
-        """Agree with the other ranks on keys that are new in a window; gives up those for which there is no room."""
-        agreed = self._agreement.extend(news, self._reducers, ranks)
+    def _merge(
+        self, phase: str, tallies: dict[str, Tally], ranks: Ranks | None
+    ) -> tuple[dict[str, Tally], dict[str, Spread]]:
+        if ranks is None:
+            return tallies, {}
+        merged = self._over_ranks.merge(phase, tallies, self._reducers, ranks)
+        agreed = self._over_ranks.keys
         with self._lock:
-            self._reducers.update(self._agreement.keys)
-            for key in [key for key in news if key not in agreed]:
+            self._reducers.update(agreed)
+            for key in [key for key in tallies if key not in agreed]:  # the ranks together have more than max_keys
                 del self._reducers[key]
                 for window in self._windows.values():
                     window.forget(key, self._overflow)
-        return agreed
-
-    def _compute(self, key: str, tally: Tally) -> float | None:
-        if isinstance(tally.state, Sample) and tally.state.is_partial:
-            message = (
-                "%s: more than %d values in one window; %r works on a uniform sample of that many from here on. "
-                "Log more often, or give the reducer a larger max_values."
-            )
-            self._notices.add(f"sampled: {key}", message, key, tally.state.bound, tally.reducer)
-        try:
-            return tally.compute()
-        except Exception:
-            message = "%s: the reducer %r failed and the value is left out; training goes on."
-            self._notices.add(f"reducer: {key}", message, key, tally.reducer, exc_info=True)
-            return None
-
-    def _apply_policies(
-        self, nonfinite: dict[str, int], metrics: dict[str, float], coverage: dict[str, int], step: int, phase: str
-    ) -> None:
-        refused = {key: count for key, count in nonfinite.items() if self._policies.of(key) == "raise"}
-        if refused:
-            found = ", ".join(f"{key} ({count})" for key, count in refused.items())
-            raise NonFiniteError(f"NaN or Inf was reported up to step {step} ({phase}): {found}.")
-        for key, count in nonfinite.items():
-            message = "%s: NaN or Inf was reported, first seen up to step %d (%s)."
-            self._notices.add(f"nonfinite: {key}", message, key, step, phase, count=count)
-            if self._policies.of(key) == "skip":
-                metrics[f"{key}.nonfinite"] = float(count)
-                coverage[f"{key}.nonfinite"] = count
+        return merged
 
     def _check_meaning(self, key: str) -> None:
         if key in self._derived:
@@ -424,12 +384,3 @@ def _new_task(task: Any) -> dict[str, Append]:
             "values by keyword: report_metrics('mlm', loss=loss)."
         )
     return {}
-
-
-def _policies(nonfinite: NonFinite | Mapping[str, NonFinite]) -> Rules[NonFinite]:
-    given: Mapping[str, NonFinite] = {} if isinstance(nonfinite, str) else nonfinite
-    rules: Rules[NonFinite] = Rules(given, nonfinite if isinstance(nonfinite, str) else "propagate")
-    for policy in (*given.values(), rules.default):
-        if policy not in NONFINITE_POLICIES:
-            raise ValueError(f"nonfinite={policy!r}: allowed are {', '.join(NONFINITE_POLICIES)}.")
-    return rules
