@@ -237,7 +237,8 @@ def test_a_report_without_tensors_counts_each_call_and_not_the_trace() -> None:
 
 def test_a_constant_tensor_is_not_reported_by_the_tracer() -> None:
     registry = MetricRegistry(reducers={"n": "sum"})
-    run, _ = compiled(lambda x: (registry.report_metrics(n=torch.tensor(1.0, dtype=torch.float64)), x + 1)[1])
+    constant = {"dtype": torch.float64}
+    run, _ = compiled(lambda x: (registry.report_metrics(n=torch.tensor(1.0, **constant)), x + 1)[1], "inductor")
     for _ in range(3):
         run(torch.ones(2, requires_grad=True))
     assert registry.snapshot(step=1).metrics["n"] == 3
