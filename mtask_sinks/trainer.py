@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -123,13 +124,17 @@ class MultiTaskTrainerMixin(_Base):
             row: dict[str, float] = {}
             rest = self._session.take_training(self.state, row)
             if rest.metrics:
-                self._log_with(rest, row)
-        self._log_with(snapshot or Snapshot(self.state.global_step, epoch=self.state.epoch), logs, *args, **kwargs)
+                # Not super: what a Trainer class adds in its own log belongs to the summary.
+                self._log_with(rest, partial(Trainer.log, self), row)
+        snapshot = snapshot or Snapshot(self.state.global_step, epoch=self.state.epoch)
+        self._log_with(snapshot, super().log, logs, *args, **kwargs)
 
-    def _log_with(self, snapshot: Snapshot, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+    def _log_with(
+        self, snapshot: Snapshot, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
+    ) -> None:
         rows = len(self.state.log_history)
         with self._session.showing(snapshot):
-            super().log(logs, *args, **kwargs)
+            log(logs, *args, **kwargs)
         # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
         row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
         self._session.deliver(snapshot, row, self.args, self.state, self.model)
