@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from mtask_sinks.registry import MetricRegistry
@@ -64,7 +66,7 @@ class MultiTaskTrainerMixin(_Base):
         registry = _choose_registry(metrics, sink_args)
         self._session = Session(registry, chosen, self.callback_handler.callbacks, self.args.output_dir)
         # The last of the callbacks: the runs of the others are open when it is called.
-        self.add_callback(_SessionCallback(self._session))
+        self.add_callback(_SessionCallback(self._session, weakref.ref(self)))
 
     @property
     def metric_registry(self) -> MetricRegistry:
@@ -83,7 +85,7 @@ class MultiTaskTrainerMixin(_Base):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> Any:
-        with self._session.evaluation(self.model, metric_key_prefix):
+        with self._session.evaluation(_reporting_modules(self), metric_key_prefix):
             output = super().evaluation_loop(
                 dataloader,
                 description,
@@ -104,7 +106,7 @@ class MultiTaskTrainerMixin(_Base):
             ignore_keys: list[str] | None = None,
             metric_key_prefix: str = "eval",
         ) -> Any:
-            with self._session.evaluation(self.model, metric_key_prefix):
+            with self._session.evaluation(_reporting_modules(self), metric_key_prefix):
                 output = super().prediction_loop(  # type: ignore[misc]  # not in transformers 5
                     dataloader,
                     description,
@@ -171,11 +173,12 @@ class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
 class _SessionCallback(TrainerCallback):
     """Tells the session of a trainer what only callbacks are told."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, trainer: weakref.ref[Trainer]) -> None:
         self._session = session
+        self._trainer = trainer  # which holds this callback: no cycle, it is freed as ever
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self._session.on_train_begin(model, state.global_step)
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.on_train_begin(_reporting_modules(self._trainer()), state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.on_train_end()
@@ -185,6 +188,22 @@ class _SessionCallback(TrainerCallback):
         snapshot = self._session.evaluation_in(metrics)
         if snapshot is not None:
             self._session.deliver(snapshot, metrics, args, state, model)
+
+
+def _reporting_modules(trainer: Trainer | None) -> nn.Module | None:
+    """The model, with what the trainer holds around it: a loss function, one that wraps the model.
+
+    Not a reference model, a teacher or any other module beside the model: those are to stay silent.
+    """
+    model = getattr(trainer, "model", None)
+    if model is None:
+        return None
+    around = []
+    for name, value in vars(trainer).items():
+        for module in value.values() if isinstance(value, dict) else (value,):
+            if isinstance(module, nn.Module) and (name == "compute_loss_func" or model in {*module.modules()}):
+                around.append(module)
+    return nn.ModuleList([model, *around])
 
 
 def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArguments | None:

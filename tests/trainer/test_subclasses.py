@@ -156,3 +156,55 @@ def test_a_loop_of_the_users_own_inside_evaluate_counts_for_no_training(tmp_path
 
     trainer = trained(Generates, Toy(), tmp_path)
     assert rows(trainer, "a/loss") == [(2, 1.5), (4, 4.0), (5, 9.0)]
+
+
+class Wraps(torch.nn.Module):
+    """A loss around the model, as those of sentence-transformers."""
+
+    supports_report_metrics = True
+
+    def __init__(self, model: torch.nn.Module, task: str = "wrap") -> None:
+        super().__init__()
+        self.model, self.task = model, task
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        (loss,) = self.model(x)
+        self.report_metrics(self.task, loss=4 * loss)
+        return loss
+
+
+class HoldsLosses(InOrder, HfMultiTaskTrainer):
+    """Computes the loss in modules that it holds itself, beside a reference model of the model's own class."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.loss = {"odd": Wraps(self.model, "odd"), "even": Wraps(self.model, "even")}
+        self.reference = Toy()
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            self.reference(-inputs["x"])
+        loss = self.loss["odd" if inputs["x"].item() % 2 else "even"](**inputs)
+        return (loss, ()) if return_outputs else loss
+
+
+def test_flagged_losses_that_wrap_the_model_report_and_a_reference_model_does_not(tmp_path) -> None:
+    trainer = trained(HoldsLosses, Toy(), tmp_path)
+    assert rows(trainer, "odd/loss") == [(2, 4.0), (4, 16.0), (5, 36.0)]
+    assert rows(trainer, "even/loss") == [(2, 8.0)]
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 4.0), (5, 9.0)]
+    assert trainer.evaluate()["eval_even/loss"] == 80.0
+    assert not any(hasattr(loss, "report_metrics") for loss in trainer.loss.values())
+
+
+def test_a_flagged_compute_loss_func_reports(tmp_path) -> None:
+    class Loss(torch.nn.Module):
+        supports_report_metrics = True
+
+        def forward(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+            self.report_metrics("function", loss=5 * outputs[0])
+            return outputs[0]
+
+    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path), train_dataset=numbers(2, 2), compute_loss_func=Loss())
+    trainer.train()
+    assert rows(trainer, "function/loss") == [(2, 10.0)]
