@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from mtask_sinks.padding import is_padding
@@ -65,7 +68,7 @@ class MultiTaskTrainerMixin(_Base):
         registry = _choose_registry(metrics, sink_args)
         self._session = Session(registry, chosen, self.callback_handler.callbacks, self.args.output_dir)
         # The last of the callbacks: the runs of the others are open when it is called.
-        self.add_callback(_callback_of(self._session))
+        self.add_callback(_callback_of(self._session, self))
 
     @property
     def metric_registry(self) -> MetricRegistry:
@@ -84,7 +87,7 @@ class MultiTaskTrainerMixin(_Base):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> Any:
-        with self._session.evaluation(self.model, metric_key_prefix):
+        with self._session.evaluation(_reporting_modules(self), metric_key_prefix):
             output = super().evaluation_loop(
                 dataloader,
                 description,
@@ -105,7 +108,7 @@ class MultiTaskTrainerMixin(_Base):
             ignore_keys: list[str] | None = None,
             metric_key_prefix: str = "eval",
         ) -> Any:
-            with self._session.evaluation(self.model, metric_key_prefix):
+            with self._session.evaluation(_reporting_modules(self), metric_key_prefix):
                 output = super().prediction_loop(  # type: ignore[misc]  # not in transformers 5
                     dataloader,
                     description,
@@ -133,13 +136,17 @@ class MultiTaskTrainerMixin(_Base):
             row: dict[str, float] = {}
             rest = self._session.take_training(self.state, row)
             if rest.metrics:
-                self._log_with(rest, row)
-        self._log_with(snapshot or Snapshot(self.state.global_step, epoch=self.state.epoch), logs, *args, **kwargs)
+                # Not super: what a Trainer class adds in its own log belongs to the summary.
+                self._log_with(rest, partial(Trainer.log, self), row)
+        snapshot = snapshot or Snapshot(self.state.global_step, epoch=self.state.epoch)
+        self._log_with(snapshot, super().log, logs, *args, **kwargs)
 
-    def _log_with(self, snapshot: Snapshot, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+    def _log_with(
+        self, snapshot: Snapshot, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
+    ) -> None:
         rows = len(self.state.log_history)
         with self._session.showing(snapshot):
-            super().log(logs, *args, **kwargs)
+            log(logs, *args, **kwargs)
         # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
         row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
         self._session.deliver(snapshot, row, self.args, self.state, self.model)
@@ -177,9 +184,10 @@ class _SessionCallback(TrainerCallback):
     """Tells the session of a trainer what only callbacks are told."""
 
     _session: Session
+    _trainer: weakref.ref[Trainer]
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self._session.on_train_begin(model, state)
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.on_train_begin(_reporting_modules(self._trainer()), state)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.registry.tick()
@@ -200,11 +208,28 @@ class _SessionCallback(TrainerCallback):
             self._session.deliver(snapshot, metrics, args, state, model)
 
 
-def _callback_of(session: Session) -> TrainerCallback:
+def _callback_of(session: Session, trainer: Trainer) -> TrainerCallback:
     # A class for each trainer: with restore_callback_states_from_checkpoint the Trainer replaces the callback by a new
-    # one, made from the class alone.
-    callback: TrainerCallback = type(CALLBACK, (_SessionCallback,), {"_session": session})()
+    # one, made from the class alone. A weak reference: the trainer holds its callback.
+    attributes = {"_session": session, "_trainer": weakref.ref(trainer)}
+    callback: TrainerCallback = type(CALLBACK, (_SessionCallback,), attributes)()
     return callback
+
+
+def _reporting_modules(trainer: Trainer | None) -> nn.Module | None:
+    """The model, with what the trainer holds around it: a loss function, one that wraps the model.
+
+    Not a reference model, a teacher or any other module beside the model: those are to stay silent.
+    """
+    model = getattr(trainer, "model", None)
+    if model is None:
+        return None
+    around = []
+    for name, value in vars(trainer).items():
+        for module in value.values() if isinstance(value, dict) else (value,):
+            if isinstance(module, nn.Module) and (name == "compute_loss_func" or model in {*module.modules()}):
+                around.append(module)
+    return nn.ModuleList([model, *around])
 
 
 def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArguments | None:

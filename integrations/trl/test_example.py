@@ -1,0 +1,157 @@
+"""TRL's trainers with the mixin: task metrics equal to sums over the raw outputs, TRL's own as without the mixin."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytestmark = pytest.mark.skipif(find_spec("trl") is None, reason="needs trl")
+
+#: Each method, and whether it evaluates in the training. If not, TRL has metrics left at the training's end as well.
+METHODS = {"sft": "steps", "dpo": "no", "reward": "steps"}
+TASKS = {"sft": ("title", "continue"), "dpo": ("calm", "brief"), "reward": ("calm", "brief")}
+OF_TRL = {
+    "sft": {"entropy", "mean_token_accuracy", "num_tokens"},
+    "dpo": {"rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen"},
+    "reward": {"min_reward", "mean_reward", "max_reward", "accuracy", "margin"},
+}
+CLOCK = re.compile(r"runtime|per_second|preparation_time|compilation_time")
+STEPS = {
+    "max_steps": 7, "logging_steps": 2, "gradient_accumulation_steps": 2, "eval_steps": 4,
+    "per_device_train_batch_size": 4, "report_to": "none",
+}  # fmt: skip
+
+
+class Recorder:
+    """The raw outputs of every forward of the trained model, in the order of the forwards."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.train: list[dict[str, np.ndarray]] = []
+        self.eval: list[dict[str, np.ndarray]] = []
+        model.register_forward_hook(self, with_kwargs=True)
+
+    def __call__(self, model: Any, args: Any, inputs: dict[str, Any], outputs: Any) -> None:
+        raw = {"first": inputs["input_ids"][:, 0]}
+        for name in ("log_probs", "label_mask", "is_top1", "logits"):
+            if getattr(outputs, name, None) is not None:
+                raw[name] = getattr(outputs, name).detach()
+        values = {name: value.numpy().astype(np.float64) for name, value in raw.items()}
+        (self.train if model.training else self.eval).append(values)
+
+
+def expected(method: str, token: int, batches: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    """The task's metrics over some batches, in NumPy."""
+    pieces: dict[str, list[float]] = {}
+
+    def add(**values: np.ndarray) -> None:
+        for name, value in values.items():
+            pieces.setdefault(name, []).extend(value.tolist())
+
+    for batch in batches:
+        rows = batch["first"] == token
+        if method == "sft":
+            mask = batch["label_mask"][rows] == 1
+            add(loss=-batch["log_probs"][rows][mask], accuracy=batch["is_top1"][rows][mask])
+        elif method == "dpo":
+            chosen, rejected = np.split(batch["log_probs"][rows].sum(1), 2)
+            add(chosen_logp=chosen, rejected_logp=rejected, prefers_chosen=chosen > rejected)
+        else:
+            chosen, rejected = np.split(batch["logits"][rows][:, 0], 2)
+            add(loss=np.log1p(np.exp(rejected - chosen)), accuracy=chosen > rejected)
+    metrics = {name: float(np.mean(values)) for name, values in pieces.items() if values}
+    if method == "sft" and pieces.get("loss"):
+        metrics["n_tokens"] = len(pieces["loss"])
+    return metrics
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def runs(request, example, tmp_path_factory) -> dict[str, Any]:
+    """One training with the mixin and one without, otherwise the same."""
+    method = request.param
+    found: dict[str, Any] = {"method": method, "special": example.SPECIAL}
+    plain = {"sft": example.SFTTrainer, "dpo": example.DPOTrainer, "reward": example.RewardTrainer}[method]
+    for name, cls in (("ours", None), ("theirs", plain)):
+        output_dir = str(tmp_path_factory.mktemp(name))
+        trainer = example.make_trainer(method, output_dir, cls, **STEPS, eval_strategy=METHODS[method])
+        recorder = Recorder(trainer.model)
+        trainer.train()
+        in_training = len(recorder.eval)
+        evaluated = trainer.evaluate()
+        found[name] = {
+            "history": trainer.state.log_history, "evaluated": evaluated, "recorder": recorder,
+            "last": recorder.eval[in_training:], "weights": trainer.model.state_dict(),
+        }  # fmt: skip
+    return found
+
+
+def is_ours(runs: dict[str, Any], name: str) -> bool:
+    return name.removeprefix("eval_").startswith(tuple(f"{task}/" for task in TASKS[runs["method"]]))
+
+
+def of_tasks(runs: dict[str, Any], row: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if is_ours(runs, name)}
+
+
+def computed(runs: dict[str, Any], batches: list[dict[str, np.ndarray]], prefix: str = "") -> dict[str, Any]:
+    return {
+        f"{prefix}{task}/{name}": pytest.approx(value, rel=1e-5, abs=1e-6)
+        for task in TASKS[runs["method"]]
+        for name, value in expected(runs["method"], runs["special"].index(f"<{task}>"), batches).items()
+    }
+
+
+def test_every_window_of_the_training_is_what_numpy_makes_of_the_raw_outputs(runs) -> None:
+    batches = runs["ours"]["recorder"].train
+    rows = [row for row in runs["ours"]["history"] if "eval_loss" not in row and "train_runtime" not in row]
+    assert [row["step"] for row in rows] == [2, 4, 6, 7]
+    for row, window in zip(rows, (batches[0:4], batches[4:8], batches[8:12], batches[12:14]), strict=True):
+        assert of_tasks(runs, row) == computed(runs, window)
+
+
+def test_what_evaluate_returns_is_what_numpy_makes_of_the_raw_outputs(runs) -> None:
+    metrics = of_tasks(runs, runs["ours"]["evaluated"])
+    assert {name.split("/")[0] for name in metrics} == {f"eval_{task}" for task in TASKS[runs["method"]]}
+    assert metrics == computed(runs, runs["ours"]["last"], "eval_")
+    assert of_tasks(runs, runs["ours"]["history"][-1]) == metrics
+
+
+def test_trls_own_metrics_are_there_and_stand_where_they_stand_without_the_mixin(runs) -> None:
+    def theirs(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: None if CLOCK.search(name) else value for name, value in row.items() if not is_ours(runs, name)}
+
+    history = [theirs(row) for row in runs["ours"]["history"]]
+    # The last, partial window has a row of its own; what TRL has left stays in the summary.
+    assert [row for row in history if not set(row) - {"epoch", "step"}] == [{"epoch": history[-1]["epoch"], "step": 7}]
+    assert [row for row in history if set(row) - {"epoch", "step"}] == [
+        theirs(row) for row in runs["theirs"]["history"]
+    ]
+    assert OF_TRL[runs["method"]] <= set(history[0])
+    assert {f"eval_{name}" for name in OF_TRL[runs["method"]]} <= set(history[-1])
+    assert theirs(runs["ours"]["evaluated"]) == theirs(runs["theirs"]["evaluated"])
+
+
+def test_the_weights_are_those_of_a_training_without_the_mixin(runs) -> None:
+    for name, value in runs["theirs"]["weights"].items():
+        assert torch.equal(runs["ours"]["weights"][name], value), name
+
+
+def test_the_example_learns_both_tasks_and_writes_them_to_tensorboard(example, tmp_path) -> None:
+    trainer = example.main(["--method", "reward", "--output_dir", str(tmp_path)])
+    first, last = trainer.state.log_history[0], trainer.state.log_history[-2]
+    for task in TASKS["reward"]:
+        assert last[f"eval_{task}/loss"] < 0.05 < 0.1 < first[f"{task}/loss"]
+
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+    events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    events.Reload()
+    ((run, tags),) = events.Runs().items()
+    assert {"calm/train/loss", "brief/train/loss", "calm/eval/accuracy", "train/margin"} <= set(tags["scalars"])
+    written = [event.value for event in events.Scalars(run, "calm/train/loss")]
+    logged = [row["calm/loss"] for row in trainer.state.log_history if "calm/loss" in row]
+    assert written == pytest.approx(logged, rel=1e-6)
