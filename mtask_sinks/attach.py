@@ -98,7 +98,9 @@ class MLflowAttachment(Attachment):
 
     def _current(self) -> str | None:
         mlflow = sys.modules.get("mlflow")
-        run = mlflow.active_run() if mlflow is not None else None
+        # Not there yet while another thread, that of a sink, imports it.
+        active_run = getattr(mlflow, "active_run", None)
+        run = active_run() if active_run is not None else None
         return None if run is None else str(run.info.run_id)
 
     def _end_as_failed(self) -> None:
