@@ -45,6 +45,9 @@ class Attachment:
         self._run_id = self._current() or self._run_id
         return self._run_id
 
+    def resume(self, step: int) -> None:
+        """After the callback's turn, when a training goes on from a checkpoint at ``step``."""
+
     def end(self, has_failed: bool) -> None:
         """After a training; if it failed, end its run as failed, provided it was the callback that opened it."""
         current = self._current()
@@ -72,6 +75,16 @@ class TensorBoardAttachment(Attachment):
 
             vars(self.callback)["logging_dir"] = str(Path(self.output_dir, default_logdir()))
         super().begin(is_training)
+
+    def resume(self, step: int) -> None:
+        # Here and not in the sink's file: that one is opened later, and an event in it would purge what the callback
+        # has written until then.
+        file_writer = getattr(getattr(self.callback, "tb_writer", None), "file_writer", None)
+        if file_writer is not None:
+            from mtask_sinks.sinks.tensorboard import restart_events
+
+            for event in restart_events(step):
+                file_writer.add_event(event)
 
     def _current(self) -> str | None:
         writer = getattr(self.callback, "tb_writer", None)
