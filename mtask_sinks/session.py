@@ -105,6 +105,9 @@ class Session:
         self._bind(model)
         self.registry.discard("train")
         self._run = replace(self._run, step=step)
+        if step:
+            for attachment in self._attachments.values():
+                attachment.resume(step)
 
     def on_train_end(self) -> None:
         """The Trainer says that the training went to its end."""
