@@ -45,6 +45,9 @@ class Attachment:
         self._run_id = self._current() or self._run_id
         return self._run_id
 
+    def resume(self, step: int) -> None:
+        """After the callback's turn, when a training goes on from a checkpoint at ``step``."""
+
     def end(self, has_failed: bool) -> None:
         """After a training; if it failed, end its run as failed, provided it was the callback that opened it."""
         current = self._current()
@@ -73,6 +76,16 @@ class TensorBoardAttachment(Attachment):
             vars(self.callback)["logging_dir"] = str(Path(self.output_dir, default_logdir()))
         super().begin(is_training)
 
+    def resume(self, step: int) -> None:
+        # Here and not in the sink's file: that one is opened later, and an event in it would purge what the callback
+        # has written until then.
+        file_writer = getattr(getattr(self.callback, "tb_writer", None), "file_writer", None)
+        if file_writer is not None:
+            from mtask_sinks.sinks.tensorboard import restart_events
+
+            for event in restart_events(step):
+                file_writer.add_event(event)
+
     def _current(self) -> str | None:
         writer = getattr(self.callback, "tb_writer", None)
         log_dir = getattr(writer, "log_dir", None) or getattr(writer, "logdir", None)
@@ -98,7 +111,9 @@ class MLflowAttachment(Attachment):
 
     def _current(self) -> str | None:
         mlflow = sys.modules.get("mlflow")
-        run = mlflow.active_run() if mlflow is not None else None
+        # Not there yet while another thread, that of a sink, imports it.
+        active_run = getattr(mlflow, "active_run", None)
+        run = active_run() if active_run is not None else None
         return None if run is None else str(run.info.run_id)
 
     def _end_as_failed(self) -> None:

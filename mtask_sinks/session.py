@@ -112,6 +112,9 @@ class Session:
         saved = _stateful(state).get(CALLBACK, {})
         self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
         self._run = replace(self._run, step=state.global_step)
+        if state.global_step:
+            for attachment in self._attachments.values():
+                attachment.resume(state.global_step)
 
     def save(self, state: TrainerState) -> None:
         """Let the open window travel in the checkpoint that is about to be written. Every rank calls this.

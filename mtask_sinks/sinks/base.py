@@ -34,7 +34,11 @@ class Sink(ABC):
     name: ClassVar[str]
 
     def open(self, run: RunInfo) -> None:  # noqa: B027  # a sink that has nothing to open is a good sink
-        """Get ready to write. Called again after it raised."""
+        """Get ready to write. Called again after it raised.
+
+        With ``run.step`` above 0 the training goes on from a checkpoint. If the backend's run is one that it wrote to
+        before it was stopped, that may hold steps beyond the checkpoint, which now come again: drop either.
+        """
 
     @abstractmethod
     def write(self, snapshot: Snapshot) -> None:

@@ -32,7 +32,10 @@ class MLflowSink(Sink):
         tracking_uri: where the store is; by default what MLflow is set to (``MLFLOW_TRACKING_URI``).
         experiment: name of the experiment of a run that the sink opens; by default ``MLFLOW_EXPERIMENT_NAME``.
 
-    MLflow stores infinity as the largest float64.
+    MLflow stores infinity as the largest float64. It keeps every point that comes with another time. So, when a
+    training goes on from a checkpoint in the run that it wrote to before (``MLFLOW_RUN_ID``), the sink asks the store
+    once a metric for the steps beyond the checkpoint, and leaves out those that are there. These keep the values of the
+    first time. Metrics of the Trainer's own callback are not the sink's, and do stand there twice.
     """
 
     name = "mlflow"
@@ -45,6 +48,8 @@ class MLflowSink(Sink):
         self._run_id: str | None = None
         self._is_owner = False
         self._opened: MlflowClient | None = None
+        #: Metric → steps beyond the checkpoint that the store has from before.
+        self._stored: dict[str, frozenset[int]] = {}
 
     @property
     def _client(self) -> MlflowClient:
@@ -56,11 +61,14 @@ class MLflowSink(Sink):
         from mlflow import MlflowClient
 
         self._opened = MlflowClient(self._tracking_uri)
-        if run.id == self._run.id and self._run_id is not None:
+        is_continued = run.id == self._run.id and self._run_id is not None
+        if is_continued:
+            self._run = run
             return
         self._is_owner = self.name not in run.attached
         self._run_id = self._begin(run) if self._is_owner else run.attached[self.name]
         self._run = run
+        self._stored.clear()
         if self._is_owner:
             self._log_params(self._run_id, run.params)
 
@@ -70,14 +78,32 @@ class MLflowSink(Sink):
         values: dict[str, Any] = {backend_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
         if self._is_owner:
             values |= {log: value for log, value in snapshot.logs.items() if isinstance(value, (int, float))}
-        if values and self._run_id is not None:
-            milliseconds = int(snapshot.time * 1000)
-            metrics = [Metric(name, value, milliseconds, snapshot.step) for name, value in values.items()]
+        if self._run_id is None:
+            return
+        milliseconds = int(snapshot.time * 1000)
+        metrics = [
+            Metric(name, value, milliseconds, snapshot.step)
+            for name, value in values.items()
+            if not self._is_stored(self._run_id, name, snapshot.step)
+        ]
+        if metrics:
             self._client.log_batch(self._run_id, metrics=metrics, synchronous=True)
 
     def close(self, status: Status) -> None:
         if self._is_owner and self._run_id is not None:
             self._client.set_terminated(self._run_id, "FINISHED" if status == "finished" else "FAILED")
+
+    def _is_stored(self, run_id: str, name: str, step: int) -> bool:
+        """Whether the training wrote this point before it was resumed."""
+        resumed_at = self._run.step
+        if not resumed_at or step <= resumed_at:
+            return False
+        if name not in self._stored:
+            history = self._client.get_metric_history(run_id, name)
+            steps = frozenset(point.step for point in history if point.step > resumed_at)
+            # All metrics of a phase have the same steps, as a rule: they share one set.
+            self._stored[name] = next((known for known in self._stored.values() if known == steps), steps)
+        return step in self._stored[name]
 
     def _begin(self, run: RunInfo) -> str:
         """A run of our own, without making it the process's active one; ``MLFLOW_RUN_ID`` continues an earlier one."""
@@ -85,6 +111,7 @@ class MLflowSink(Sink):
 
         if continued := os.environ.get("MLFLOW_RUN_ID"):
             self._client.set_terminated(continued, "RUNNING")
+            os.environ.pop("MLFLOW_RUN_ID", None)  # as MLflow does: a second training is a second run
             return continued
         name = self._experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
         experiment = self._client.get_experiment_by_name(name)
@@ -95,6 +122,8 @@ class MLflowSink(Sink):
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        entries = [Param(key, str(value)) for key, value in params.items() if len(str(value)) <= _PARAM_LENGTH]
+        there = self._client.get_run(run_id).data.params  # MLflow refuses to change one, and the whole request with it
+        texts = {key: str(value) for key, value in params.items() if key not in there}
+        entries = [Param(key, text) for key, text in texts.items() if len(text) <= _PARAM_LENGTH]
         for start in range(0, len(entries), _PARAMS_A_BATCH):
             self._client.log_batch(run_id, params=entries[start : start + _PARAMS_A_BATCH])

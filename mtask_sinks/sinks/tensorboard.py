@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,10 @@ Layout = Literal["flat", "overlay"]
 #: Tasks that get a sub-run of their own in the overlay layout. A sub-run costs a file, a thread and 120 us a scalar.
 MAX_SUBRUNS = 32
 
+# Of file names: sub-runs are told from other runs, which may be in the same directory, by theirs.
+_SUFFIX = ".mtask"
+_SUBRUN_SUFFIX = f".task{_SUFFIX}"
+
 
 class TensorBoardSink(Sink):
     """Scalars in TensorBoard's event files, grouped per task.
@@ -29,7 +34,9 @@ class TensorBoardSink(Sink):
 
     Writes one event with all values of a snapshot: 4-8 us a value, where a loop of ``add_scalar`` costs 32-72 us. The
     file is the sink's own, in the directory of the Trainer's callback if there is one: TensorBoard shows both as one
-    run. After a resume the points that the lost tail of the training had written are purged.
+    run. When a training goes on from a checkpoint into the directory it wrote to before, all points of that run beyond
+    the checkpoint are purged, in an attached run also those of the Trainer's callback (through the callback's own file:
+    an event in this sink's would purge what the callback has written since).
 
     Args:
         log_dir: where to write; by default the directory of the Trainer's own TensorBoard callback, else
@@ -52,13 +59,20 @@ class TensorBoardSink(Sink):
         self._layout = layout
         self._dirs: dict[str, Path] = {}
         self._writers: dict[str, EventFileWriter] = {}
+        #: Sub-runs with a first file since the training began; a file after that (an evaluation) is a plain sequel.
+        self._begun: set[str] = set()
         self._run = RunInfo()
 
     def open(self, run: RunInfo) -> None:
+        begins = (run.id, run.step) != (self._run.id, self._run.step)
         if run.id != self._run.id:
             self._dirs.clear()
         self._run = run
         self._dirs.setdefault("", self._choose_dir(run))
+        if begins:
+            self._begun.clear()
+            if run.step and self._layout == "overlay":
+                self._resume_subruns()
 
     def write(self, snapshot: Snapshot) -> None:
         by_subrun: dict[str, dict[str, float]] = {}
@@ -108,13 +122,31 @@ class TensorBoardSink(Sink):
         if subrun not in self._writers:
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-            writer = EventFileWriter(str(self._dirs[subrun]), filename_suffix=".mtask")
+            suffix = _SUBRUN_SUFFIX if subrun else _SUFFIX
+            writer = EventFileWriter(str(self._dirs[subrun]), filename_suffix=suffix)
             self._writers[subrun] = writer
-            if self._run.step:
-                writer.add_event(_restart(self._run.step + 1))
-            if not subrun and self.name not in self._run.attached and self._run.params:
-                writer.add_event(_text("params", json.dumps(dict(self._run.params), indent=2, default=str)))
+            if subrun not in self._begun:
+                self._begun.add(subrun)
+                for event in self._first_events(subrun):
+                    writer.add_event(event)
         return self._writers[subrun]
+
+    def _first_events(self, subrun: str) -> Iterator[Any]:
+        if self._run.step and not self._is_others(subrun):
+            yield from restart_events(self._run.step)
+        if not subrun and self.name not in self._run.attached and self._run.params:
+            yield _text("params", json.dumps(dict(self._run.params), indent=2, default=str), self._run.step)
+
+    def _is_others(self, subrun: str) -> bool:
+        """Whether somebody else writes to the sub-run too, and so purges it."""
+        attached = self._run.attached.get(self.name)
+        return not subrun and attached is not None and self._dirs[""].resolve() == Path(attached).resolve()
+
+    def _resume_subruns(self) -> None:
+        """Purge every sub-run there is, also those of tasks that will not report again, and keep each task's place."""
+        for path in sorted(self._dirs[""].glob(f"*/*{_SUBRUN_SUFFIX}")):
+            if self._has_subrun(path.parent.name):
+                self._writer(path.parent.name)
 
 
 def _event(scalars: dict[str, float], snapshot: Snapshot) -> Any:
@@ -125,14 +157,19 @@ def _event(scalars: dict[str, float], snapshot: Snapshot) -> Any:
     return Event(wall_time=snapshot.time, step=snapshot.step, summary=Summary(value=values))
 
 
-def _restart(step: int) -> Any:
-    """The event at which TensorBoard forgets all points of the run from ``step`` on."""
+def restart_events(step: int) -> list[Any]:
+    """What makes TensorBoard forget all points of a run beyond ``step``, of the files that it has read so far.
+
+    It reads the files of a run in the order of their names, which begin with the second of their making.
+    """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-    return Event(step=step, session_log=SessionLog(status=SessionLog.START))
+    start = Event(step=step + 1, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
+    # Twice: with --load_fast=false the first of a run counts as its beginning and purges nothing.
+    return [start, start]
 
 
-def _text(tag: str, text: str) -> Any:
+def _text(tag: str, text: str, step: int) -> Any:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -143,6 +180,5 @@ def _text(tag: str, text: str) -> Any:
     # Indented lines are code in Markdown, which is how TensorBoard shows text.
     code = "".join(f"\t{line}\n" for line in text.splitlines())
     tensor = TensorProto(dtype="DT_STRING", string_val=[code.encode()], tensor_shape=shape)
-    return Event(
-        step=0, summary=Summary(value=[Summary.Value(tag=f"{tag}/text_summary", metadata=metadata, tensor=tensor)])
-    )
+    value = Summary.Value(tag=f"{tag}/text_summary", metadata=metadata, tensor=tensor)
+    return Event(step=step, wall_time=time.time(), summary=Summary(value=[value]))

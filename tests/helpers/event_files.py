@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.context import RequestContext
+from tensorboard.data.server_ingester import SubprocessServerDataIngester, get_server_binary
+from tensorboard.util.grpc_util import ChannelCredsType
 
 Series = dict[str, list[tuple[int, float]]]
 
@@ -21,3 +26,32 @@ def read_scalars(directory: Path) -> Series:
 def run_dirs(root: Path) -> list[Path]:
     """All TensorBoard runs below a directory."""
     return sorted({path.parent for path in root.rglob("*tfevents*")})
+
+
+def read_served(root: Path, tags: Collection[str], points: int, seconds: float = 60.0) -> Series:
+    """Tags → (step, value) that TensorBoard's default data server shows, once it has read that many points of them.
+
+    A tag of a sub-run has the name of its directory in front.
+
+    Raises:
+        NoDataServerError: there is none for this platform.
+    """
+    # It dies with this object.
+    server = SubprocessServerDataIngester(
+        get_server_binary(), str(root), reload_interval=0, channel_creds_type=ChannelCredsType.LOCAL
+    )
+    server.start()
+    end = time.monotonic() + seconds
+    while True:
+        read = server.data_provider.read_scalars(
+            RequestContext(), experiment_id="", plugin_name="scalars", downsample=10_000
+        )
+        found = {
+            name: [(point.step, point.value) for point in series]
+            for run, by_tag in read.items()
+            for tag, series in by_tag.items()
+            if (name := tag if run == "." else f"{run}/{tag}") in tags
+        }
+        if sum(map(len, found.values())) >= points or time.monotonic() > end:
+            return found
+        time.sleep(0.1)

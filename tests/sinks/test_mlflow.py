@@ -98,6 +98,76 @@ def test_an_earlier_run_is_continued_as_users_know_it(monkeypatch) -> None:
     assert (run.info.run_id, run.data.metrics, run.info.status) == (earlier.info.run_id, {"a/train/x": 1.0}, "FINISHED")
 
 
+def test_an_earlier_run_is_continued_by_one_training_only(monkeypatch) -> None:
+    with mlflow.start_run() as earlier:
+        pass
+    monkeypatch.setenv("MLFLOW_RUN_ID", earlier.info.run_id)
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    write(MLflowSink(), RunInfo(id="2"), Snapshot(step=1, metrics={"a/x": 2.0}))
+    assert sorted(run.data.metrics["a/train/x"] for run in runs()) == [1.0, 2.0]
+
+
+def test_a_continued_run_keeps_its_parameters_and_gets_the_new_ones(monkeypatch) -> None:
+    with mlflow.start_run() as earlier:
+        mlflow.log_params({"max_steps": 10, "seed": 0})
+    monkeypatch.setenv("MLFLOW_RUN_ID", earlier.info.run_id)
+    sink = MLflowSink()
+    sink.open(RunInfo(id="1", params={"max_steps": 20, "seed": 0, "new": True}))
+    sink.close("finished")
+    (run,) = runs()
+    assert run.data.params == {"max_steps": "10", "seed": "0", "new": "True"}
+
+
+LOST = [Snapshot(step=s, metrics={"a/x": float(s)}, logs={"loss": 1.0}, time=100.0 + s) for s in range(1, 7)]
+
+
+def test_a_resumed_run_leaves_out_the_points_that_are_there() -> None:
+    with mlflow.start_run() as active:
+        attached = {"mlflow": active.info.run_id}
+        write(MLflowSink(), RunInfo(id="1", attached=attached), *LOST)
+        again = [Snapshot(step=s, metrics={"a/x": 10.0 * s, "b/x": 1.0}, time=200.0 + s) for s in range(5, 9)]
+        write(MLflowSink(), RunInfo(id="2", step=4, attached=attached), *again)
+    first = [(s, float(s), (100 + s) * 1000) for s in range(1, 7)]
+    assert points(active.info.run_id, "a/train/x") == [*first, (7, 70.0, 207_000), (8, 80.0, 208_000)]
+    assert points(active.info.run_id, "b/train/x") == [(s, 1.0, (200 + s) * 1000) for s in range(5, 9)]
+
+
+def test_a_resumed_run_of_its_own_has_the_trainers_logs_once_too(monkeypatch) -> None:
+    write(MLflowSink(), RunInfo(id="1"), *LOST, status="failed")
+    (run,) = runs()
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    again = [Snapshot(step=s, metrics={"a/x": float(s)}, logs={"loss": 1.0}, time=200.0 + s) for s in range(5, 9)]
+    write(MLflowSink(), RunInfo(id="2", step=4), *again)
+    for name in ("a/train/x", "loss"):
+        assert [step for step, *_ in points(run.info.run_id, name)] == [*range(1, 9)]
+    assert MlflowClient().get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_what_a_resumed_training_itself_logs_twice_at_a_step_stands_twice() -> None:
+    with mlflow.start_run() as active:
+        sink, run = MLflowSink(), RunInfo(id="1", step=4, attached={"mlflow": active.info.run_id})
+        for time in (1.0, 2.0):
+            write(sink, run, Snapshot(step=6, phase="eval", metrics={"a/x": 1.0}, time=time))
+    assert points(active.info.run_id, "a/eval/x") == [(6, 1.0, 1000), (6, 1.0, 2000)]
+
+
+def test_a_training_resumed_after_an_evaluation_leaves_out_the_points_that_are_there() -> None:
+    with mlflow.start_run() as active:
+        attached, sink = {"mlflow": active.info.run_id}, MLflowSink()
+        write(MLflowSink(), RunInfo(id="1", attached=attached), *LOST)
+        write(sink, RunInfo(id="2", attached=attached), Snapshot(step=0, phase="eval", metrics={"a/x": 1.0}))
+        write(sink, RunInfo(id="2", step=4, attached=attached), Snapshot(step=6, metrics={"a/x": 1.0}, time=200.0))
+    assert [step for step, *_ in points(active.info.run_id, "a/train/x")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_training_from_the_start_leaves_out_nothing() -> None:
+    with mlflow.start_run() as active:
+        for id_, time in ("1", 1.0), ("2", 2.0):
+            run = RunInfo(id=id_, attached={"mlflow": active.info.run_id})
+            write(MLflowSink(), run, Snapshot(step=6, metrics={"a/x": 1.0}, time=time))
+    assert points(active.info.run_id, "a/train/x") == [(6, 1.0, 1000), (6, 1.0, 2000)]
+
+
 def test_the_experiment_is_chosen_as_users_know_it(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from-env")
     write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,12 @@ def write(sink: TensorBoardSink, run: RunInfo, *snapshots: Snapshot) -> None:
     for snapshot in snapshots:
         sink.write(snapshot)
     sink.close("finished")
+
+
+def make_older(directory: Path) -> None:
+    """As if what was written until now had been written before: files are read in the order of their names."""
+    for path in [*directory.rglob("*tfevents*")]:
+        path.rename(path.with_name(re.sub(r"tfevents\.\d+", "tfevents.0000000001", path.name)))
 
 
 def test_values_steps_and_times_are_read_back(tmp_path: Path) -> None:
@@ -142,9 +149,7 @@ def test_a_resumed_run_drops_the_points_of_the_lost_tail(tmp_path: Path) -> None
     lost = [Snapshot(step=s, metrics={"a/x": float(s)}) for s in range(1, 7)]
     again = [Snapshot(step=s, metrics={"a/x": 10.0 * s}) for s in range(5, 8)]
     write(TensorBoardSink(tmp_path), RunInfo(id="1"), *lost)
-    import time
-
-    time.sleep(1.1)  # event files are read in the order of their names, which hold whole seconds
+    make_older(tmp_path)
     write(TensorBoardSink(tmp_path), RunInfo(id="2", step=4), *again)
     assert read_scalars(tmp_path)["a/train/x"] == [
         (1, 1.0),
@@ -155,6 +160,92 @@ def test_a_resumed_run_drops_the_points_of_the_lost_tail(tmp_path: Path) -> None
         (6, 60.0),
         (7, 70.0),
     ]
+
+
+def plugin_series(directory: Path, tag: str) -> list[tuple[int, float]]:
+    """What `tensorboard --load_fast=false` shows."""
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    accumulator = EventAccumulator(str(directory))
+    accumulator.Reload()
+    return [(event.step, make_ndarray(event.tensor_proto).item()) for event in accumulator.Tensors(tag)]
+
+
+def test_a_resumed_run_drops_the_points_of_the_lost_tail_for_tensorboards_other_reader_too(tmp_path: Path) -> None:
+    write(TensorBoardSink(tmp_path), RunInfo(id="1"), *[Snapshot(step=s, metrics={"a/x": 1.0}) for s in (4, 5, 6)])
+    make_older(tmp_path)
+    write(TensorBoardSink(tmp_path), RunInfo(id="2", step=4), Snapshot(step=5, metrics={"a/x": 2.0}))
+    assert plugin_series(tmp_path, "a/train/x") == [(4, 1.0), (5, 2.0)]
+
+
+def test_an_evaluation_after_a_resumed_training_drops_nothing(tmp_path: Path) -> None:
+    sink, run = TensorBoardSink(tmp_path), RunInfo(id="1", step=4, params={"p": 1})
+    write(sink, run, Snapshot(step=6, metrics={"a/x": 1.0}))
+    make_older(tmp_path)
+    write(sink, run, Snapshot(step=6, phase="eval", metrics={"a/x": 2.0}))
+    assert read_scalars(tmp_path) == {"a/train/x": [(6, 1.0)], "a/eval/x": [(6, 2.0)]}
+
+
+def test_a_training_resumed_after_an_evaluation_drops_the_points_of_the_lost_tail(tmp_path: Path) -> None:
+    write(TensorBoardSink(tmp_path), RunInfo(id="1"), Snapshot(step=6, metrics={"a/x": 1.0}))
+    sink = TensorBoardSink(tmp_path)
+    write(sink, RunInfo(id="2"), Snapshot(step=0, phase="eval", metrics={"a/x": 2.0}))
+    make_older(tmp_path)
+    write(sink, RunInfo(id="2", step=4), Snapshot(step=6, metrics={"a/x": 3.0}))
+    assert read_scalars(tmp_path) == {"a/eval/x": [(0, 2.0)], "a/train/x": [(6, 3.0)]}
+
+
+def test_attached_it_leaves_what_another_has_written_since_the_resume(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as theirs:
+        theirs.add_scalar("train/loss", 9.0, 6)
+    make_older(tmp_path)
+    run = RunInfo(id="1", step=4, attached={"tensorboard": str(tmp_path)})
+    write(TensorBoardSink(), run, Snapshot(step=6, metrics={"a/x": 1.0}))
+    assert read_scalars(tmp_path) == {"train/loss": [(6, 9.0)], "a/train/x": [(6, 1.0)]}
+
+
+def test_attached_elsewhere_it_purges_the_directory_that_it_was_given(tmp_path: Path) -> None:
+    mine, run = tmp_path / "mine", RunInfo(id="2", step=4, attached={"tensorboard": str(tmp_path / "theirs")})
+    write(TensorBoardSink(mine), RunInfo(id="1"), Snapshot(step=6, metrics={"a/x": 1.0}))
+    make_older(mine)
+    write(TensorBoardSink(mine), run, Snapshot(step=6, metrics={"a/x": 2.0}))
+    assert read_scalars(mine) == {"a/train/x": [(6, 2.0)]}
+
+
+def test_a_resumed_overlay_drops_the_lost_tail_of_every_task_also_of_one_that_is_silent_now(tmp_path: Path) -> None:
+    lost = [Snapshot(step=s, metrics={"a/x": 1.0, "b/x": 1.0, "free": 1.0}) for s in (4, 6)]
+    write(TensorBoardSink(tmp_path, layout="overlay"), RunInfo(id="1"), *lost)
+    make_older(tmp_path)
+    again = Snapshot(step=6, metrics={"a/x": 2.0, "free": 2.0})
+    write(TensorBoardSink(tmp_path, layout="overlay"), RunInfo(id="2", step=4), again)
+    assert read_scalars(tmp_path / "a") == {"train/x": [(4, 1.0), (6, 2.0)]}
+    assert read_scalars(tmp_path / "b") == {"train/x": [(4, 1.0)]}
+    assert read_scalars(tmp_path) == {"train/free": [(4, 1.0), (6, 2.0)]}
+
+
+def test_a_resumed_overlay_leaves_other_runs_below_its_directory_alone(tmp_path: Path) -> None:
+    write(TensorBoardSink(tmp_path / "other"), RunInfo(id="1"), Snapshot(step=6, metrics={"a/x": 1.0}))
+    make_older(tmp_path)
+    run = RunInfo(id="2", step=4)
+    write(TensorBoardSink(tmp_path, layout="overlay"), run, Snapshot(step=6, metrics={"a/x": 2.0}))
+    assert read_scalars(tmp_path / "other") == {"a/train/x": [(6, 1.0)]}
+
+
+def test_a_resumed_overlay_keeps_each_task_where_it_was(tmp_path: Path) -> None:
+    tasks = [f"task{i:02}/loss" for i in range(33)]
+    write(
+        TensorBoardSink(tmp_path, layout="overlay"),
+        RunInfo(id="1"),
+        Snapshot(step=1, metrics=dict.fromkeys(tasks, 1.0)),
+    )
+    make_older(tmp_path)
+    again = Snapshot(step=2, metrics=dict.fromkeys(reversed(tasks), 2.0))
+    write(TensorBoardSink(tmp_path, layout="overlay"), RunInfo(id="2", step=1), again)
+    assert read_scalars(tmp_path) == {"task32/train/loss": [(1, 1.0), (2, 2.0)]}
+    assert read_scalars(tmp_path / "task00") == {"train/loss": [(1, 1.0), (2, 2.0)]}
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_of_the_write(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import wandb
 from helpers.wandb_file import read_runs
+from helpers.wandb_server import WandbServer, wandb_server
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.sinks import WandbSink
@@ -87,6 +89,50 @@ def test_a_run_of_its_own_does_not_take_the_place_of_the_users(wandb_dir: Path) 
     assert wandb.run is theirs
     theirs.finish()
     assert len(read_runs(wandb_dir)) == 2
+
+
+@pytest.fixture
+def server(wandb_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server that the client writes to, all into the run ``r``."""
+    with wandb_server() as served:
+        for name, value in served.settings("r").items():
+            monkeypatch.setenv(name, value)
+        yield served
+        wandb.finish()
+
+
+def steps(*values: int, of: float, phase: str = "train") -> list[Snapshot]:
+    logs = {"loss": of} if phase == "train" else {}
+    return [Snapshot(step=s, phase=phase, metrics={"a/x": of}, logs=logs) for s in values]
+
+
+def test_a_resumed_run_leaves_out_the_rows_that_are_there(server: WandbServer) -> None:
+    write(WandbSink(), RunInfo(id="1", params={"p": 1}), *steps(2, 4, 6, of=1.0), *steps(4, of=1.0, phase="eval"))
+    again = [*steps(4, of=2.0), *steps(6, 8, of=3.0), *steps(6, of=3.0, phase="eval")]
+    write(WandbSink(), RunInfo(id="2", step=4, params={"p": 2}), *again)
+    run = server.runs["r"]
+    assert run.points("a/train/x") == [(2, 1.0), (4, 1.0), (6, 1.0), (4, 2.0), (8, 3.0)]
+    assert run.points("train/loss") == run.points("a/train/x")
+    assert run.points("a/eval/x") == [(4, 1.0), (6, 3.0)]
+    assert (run.config["p"], run.exit_code) == (2, 0)
+
+
+def test_a_resumed_attached_run_writes_a_row_of_which_only_the_others_is_there(server: WandbServer) -> None:
+    with wandb.init() as theirs:
+        write(WandbSink(), RunInfo(id="1", attached={"wandb": theirs.id}), *steps(4, 6, of=1.0))
+        theirs.log({"train/loss": 9.0, "train/global_step": 8})
+    with wandb.init() as theirs:
+        theirs.log({"train/loss": 9.0, "train/global_step": 6})
+        sink, run = WandbSink(), RunInfo(id="2", step=4, attached={"wandb": theirs.id})
+        write(sink, run, *steps(6, 8, of=2.0))
+        write(sink, run, *steps(8, of=3.0))
+    assert server.runs["r"].points("a/train/x") == [(4, 1.0), (6, 1.0), (8, 2.0), (8, 3.0)]
+
+
+def test_a_training_from_the_start_in_an_earlier_run_leaves_out_nothing(server: WandbServer) -> None:
+    write(WandbSink(), RunInfo(id="1"), *steps(2, 4, of=1.0))
+    write(WandbSink(), RunInfo(id="2"), *steps(2, 4, of=2.0))
+    assert server.runs["r"].points("a/train/x") == [(2, 1.0), (4, 1.0), (2, 2.0), (4, 2.0)]
 
 
 def test_nan_and_infinity_are_kept(wandb_dir: Path) -> None:

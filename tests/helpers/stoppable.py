@@ -1,0 +1,84 @@
+"""Trainings that are killed and resumed, away from the tests' process: ``python stoppable.py STOP_AT DIRECTORY...``.
+
+For each directory first one to be killed, then one that goes on from its checkpoint, each in a process of its own with
+the environment that ``DIRECTORY/environment.json`` adds. The name of the directory says whose runs the sinks write to:
+``attached`` (those of the Trainer's callbacks) or ``owned``. At step STOP_AT the first waits until the sinks have
+written all, leaves its process id in ``DIRECTORY/stopped``, and waits to be killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import mlflow  # noqa: F401  # before the fork, as all that is slow to import
+import wandb  # noqa: F401
+from transformers import TrainerCallback, TrainingArguments
+
+from helpers.toy import InOrder, Toy, arguments, numbers
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
+from mtask_sinks.sinks import MLflowSink, TensorBoardSink, WandbSink
+
+
+class Trainer(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+class TwoTasks(Toy):
+    def extra(self, x: Any, loss: Any) -> None:
+        self.report_metrics("a", loss=loss, n=1)
+        self.report_metrics("b", loss=10 * loss)
+        self.report_metrics(free=-loss)
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.trainer: Trainer | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step != self.step or self.trainer is None:
+            return
+        while any(counts.pending for counts in self.trainer._session._delivery.counts.values()):
+            time.sleep(0.01)
+        Path(args.output_dir, "writing").write_text(str(os.getpid()))
+        Path(args.output_dir, "writing").rename(Path(args.output_dir, "stopped"))
+        time.sleep(600)
+
+
+def train(directory: Path, stop_at: int) -> None:
+    os.environ.update(json.loads((directory / "environment.json").read_text()))
+    board = os.environ["TENSORBOARD_LOGGING_DIR"]
+    settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 8, "eval_strategy": "steps", "eval_steps": 4}
+    if "logging_dir" in {field.name for field in fields(TrainingArguments)}:  # transformers 4; later the variable
+        settings["logging_dir"] = board
+    if directory.name == "attached":
+        settings["report_to"], sinks = ["tensorboard", "mlflow", "wandb"], []
+    else:
+        sinks = [TensorBoardSink(layout="overlay"), MLflowSink(), WandbSink()]
+    stop = StopAt(stop_at)
+    trainer = Trainer(
+        TwoTasks(), arguments(directory, **settings), train_dataset=numbers(*range(1, 17)),
+        eval_dataset=numbers(10, 20), metrics=MetricRegistry(reducers={"*/n": "sum"}), sinks=sinks, callbacks=[stop],
+    )  # fmt: skip
+    stop.trainer = trainer
+    trainer.train(resume_from_checkpoint=any(directory.glob("checkpoint-*")))
+    trainer.predict(numbers(7))
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        for stop_at in (int(sys.argv[1]), 0):
+            child = os.fork()  # the imports above take longer than a training
+            if not child:
+                train(Path(name), stop_at)
+                sys.exit()
+            expected = -signal.SIGKILL if stop_at else 0
+            if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != expected:
+                sys.exit(f"the training in {name} did not end as it should")
