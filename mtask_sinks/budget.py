@@ -79,7 +79,7 @@ class LossBudget(TrainerCallback):
     def finding(self, loss: float, parts: Mapping[str, float]) -> str | None:
         """What is probably wrong; ``None`` if the parts fit the loss."""
         total = self._total(parts)
-        slack = self.tolerance * max(abs(loss), abs(total)) + _ROUNDING
+        slack = self.tolerance * abs(loss) + _ROUNDING
         if abs(loss - total) <= slack:
             return None
         for key, weight in self.weights.items():

@@ -160,9 +160,6 @@ class _Hook:
         if self.is_on and not is_generation(kwargs, output):
             self._capture.take(output, batch_size_of(module, args, kwargs), self._reporter)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return nullcontext().__exit__
-
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (nullcontext(), "__exit__")  # takes anything, needs no mtask_sinks to load
 

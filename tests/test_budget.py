@@ -86,13 +86,14 @@ def test_parts_that_are_reported_several_times_a_batch_are_compared(caplog) -> N
     assert len(said(caplog, *[(9.0, PARTS)] * 2, coverage=dict.fromkeys(PARTS, 6), batches=2)) == 1
 
 
-def test_an_event_without_a_loss_is_no_event(caplog) -> None:
+def test_an_event_without_a_loss_does_not_end_the_window(caplog) -> None:
     budget = LossBudget(WEIGHTS)
     for _ in range(2):
         budget.on_step_end(None, None, None)
-        budget.check(Snapshot(1), {"mine": 1.0})  # the user's own log, in mid-window
+        budget.check(Snapshot(1), {"mine": 1.0})  # the user's own log
         budget.on_step_end(None, None, None)
-        budget.check(Snapshot(2, metrics=PARTS, coverage=dict.fromkeys(PARTS, 2)), {"loss": 9.0})
+        budget.on_step_end(None, None, None)
+        budget.check(Snapshot(3, metrics=PARTS, coverage=dict.fromkeys(PARTS, 3)), {"loss": 9.0})
     assert len(caplog.records) == 1
 
 
@@ -106,20 +107,23 @@ def test_evaluations_are_compared_with_their_own_loss(caplog) -> None:
         assert len(caplog.records) == messages
 
 
-def test_batches_of_a_prediction_and_of_a_training_that_began_anew_do_not_count(caplog) -> None:
+def test_batches_of_a_prediction_do_not_count(caplog) -> None:
     budget = LossBudget(WEIGHTS)
-    coverage = dict.fromkeys(PARTS, 1)
     for _ in range(2):
         budget.on_prediction_step(None, None, None)
         budget.on_predict(None, None, None, metrics={})
         budget.on_prediction_step(None, None, None)
-        budget.check(Snapshot(1, "eval", PARTS, coverage=coverage), {"eval_loss": 4.3})
+        budget.check(Snapshot(1, "eval", PARTS, coverage=dict.fromkeys(PARTS, 1)), {"eval_loss": 9.0})
+    assert len(caplog.records) == 1
+
+
+def test_a_training_that_begins_anew_counts_from_there(caplog) -> None:
+    budget = LossBudget(WEIGHTS)
+    for _ in range(2):
         budget.on_substep_end(None, None, None)
         budget.on_train_begin(None, None, None)
         budget.on_step_end(None, None, None)
-        budget.check(Snapshot(1, metrics=PARTS, coverage=coverage), {"loss": 9.0})
-        budget.on_step_end(None, None, None)
-        budget.check(Snapshot(1, metrics=PARTS, coverage=coverage), {"loss": 9.0})
+        budget.check(Snapshot(1, metrics=PARTS, coverage=dict.fromkeys(PARTS, 1)), {"loss": 9.0})
     assert len(caplog.records) == 1
 
 

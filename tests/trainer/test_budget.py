@@ -119,11 +119,15 @@ def test_a_log_of_the_users_own_does_not_disturb(tmp_path, said) -> None:
 
 
 def test_only_the_first_rank_speaks(tmp_path, said) -> None:
-    trainer = Trainer(Toy(), arguments(tmp_path), eval_dataset=numbers(2.0), loss_budget={"a/loss": 0.5})
+    trainer = detr(tmp_path, {"loss_dict/loss_ce": 1.0})
     trainer.state.is_world_process_zero = False
     for _ in range(3):
         trainer.evaluate()
     assert said() == []
+    trainer.state.is_world_process_zero = True
+    for _ in range(3):
+        trainer.evaluate()
+    assert len(said()) == 1
 
 
 def test_a_budget_that_cannot_be_used_is_refused_when_the_trainer_is_made(tmp_path) -> None:
