@@ -13,6 +13,7 @@ from torch import nn
 
 from mtask_sinks.attach import Attachment, attachment_for, backend_of, guard
 from mtask_sinks.binding import bound
+from mtask_sinks.capture import Capture
 from mtask_sinks.delivery import Delivery
 from mtask_sinks.keys import log_name
 from mtask_sinks.notices import Notices
@@ -64,6 +65,7 @@ class Session:
         sinks: Sequence[Sink],
         callbacks: Sequence[TrainerCallback],
         output_dir: str | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self.registry = registry
         self.sinks = list(sinks)
@@ -75,6 +77,7 @@ class Session:
         }
         self._guard(callbacks)
         self._bound = ExitStack()
+        self._capture = capture or Capture(())
         self._depth = 0
         self._run = RunInfo(id=_new_id())
         self._opened: RunInfo | None = None
@@ -244,6 +247,7 @@ class Session:
     def _bind(self, model: nn.Module | None) -> None:
         self._bound.close()
         self._bound.enter_context(bound(model, self.registry))
+        self._bound.enter_context(self._capture.watching(model, self.registry))
 
     def _begin_attachments(self) -> None:
         for attachment in self._attachments.values():

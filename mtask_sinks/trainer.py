@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from mtask_sinks.budget import LossBudget
+from mtask_sinks.capture import Capture, CaptureSpec
 from mtask_sinks.padding import is_padding
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.report_to import names_of, only_known_to_transformers, sinks_for
@@ -44,6 +46,8 @@ class MultiTaskTrainerMixin(_Base):
         metrics: reduction policies and derived metrics; by default each key is a mean.
         sinks: sinks with settings of their own, in place of the default ones of their name.
         sink_args: settings from the command line, instead of ``metrics`` and of the default sinks' settings.
+        capture: names of losses to take from the model's outputs, ``"*loss*"``; see `Capture`.
+        loss_budget: key → weight of all parts of the loss; warns if they do not add up to it; see `LossBudget`.
 
     Raises:
         UnknownSinkError: ``report_to`` has a name that nothing answers to.
@@ -56,8 +60,13 @@ class MultiTaskTrainerMixin(_Base):
         metrics: MetricRegistry | None = None,
         sinks: Sequence[Sink] = (),
         sink_args: SinkArguments | None = None,
+        capture: CaptureSpec | None = None,
+        loss_budget: Mapping[str, float] | LossBudget | None = None,
         **kwargs: Any,
     ) -> None:
+        captured = Capture(capture or ())
+        if loss_budget is not None and not isinstance(loss_budget, LossBudget):
+            loss_budget = LossBudget(loss_budget)
         training_args = _training_args(args, kwargs)
         if training_args is not None:  # refuse a name before the Trainer does, and say more about it
             chosen = _choose_sinks(training_args, sinks, sink_args)
@@ -66,7 +75,10 @@ class MultiTaskTrainerMixin(_Base):
         if training_args is None:
             chosen = _choose_sinks(self.args, sinks, sink_args)
         registry = _choose_registry(metrics, sink_args)
-        self._session = Session(registry, chosen, self.callback_handler.callbacks, self.args.output_dir)
+        self._session = Session(registry, chosen, self.callback_handler.callbacks, self.args.output_dir, captured)
+        self._loss_budget = loss_budget
+        if loss_budget is not None:
+            self.add_callback(loss_budget)
         # The last of the callbacks: the runs of the others are open when it is called.
         self.add_callback(_callback_of(self._session, self))
 
@@ -149,6 +161,8 @@ class MultiTaskTrainerMixin(_Base):
             log(logs, *args, **kwargs)
         # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
         row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
+        if self._loss_budget is not None and self.state.is_world_process_zero:
+            self._loss_budget.check(snapshot, row)
         self._session.deliver(snapshot, row, self.args, self.state, self.model)
 
 

@@ -1,0 +1,135 @@
+"""`loss_budget=` with a real Trainer: parts against the loss that it logs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny_models import CASES
+from helpers.toy import InOrder, Toy, arguments, numbers
+
+from mtask_sinks import HfMultiTaskTrainer
+from mtask_sinks.budget import LossBudget
+
+
+class Trainer(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.WARNING, "mtask_sinks.budget")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "mtask_sinks.budget"]
+
+
+def detr(tmp_path, budget: Any, **changes: Any) -> Trainer:
+    case = CASES["detr"]
+    settings = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "logging_steps": 1, **case.arguments}
+    return Trainer(
+        case.make(), arguments(tmp_path, prediction_loss_only=True, learning_rate=1e-3, **{**settings, **changes}),
+        data_collator=case.collate, train_dataset=case.items(8), eval_dataset=case.items(5), capture="loss_dict",
+        loss_budget=budget,
+    )  # fmt: skip
+
+
+RIGHT = CASES["detr"].budget
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_parts_of_a_real_model_fit(tmp_path, said, accumulation: int) -> None:
+    budget = LossBudget(RIGHT, tolerance=1e-5)
+    trainer = detr(tmp_path, budget, gradient_accumulation_steps=accumulation, eval_strategy="steps", eval_steps=1)
+    trainer.train()
+    trainer.evaluate()
+    trainer.evaluate()
+    assert said() == []
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_part_that_is_missing_in_the_report_is_found(tmp_path, said, accumulation: int) -> None:
+    without = {key: weight for key, weight in RIGHT.items() if key != "loss_dict/loss_giou"}
+    detr(tmp_path, without, gradient_accumulation_steps=accumulation).train()
+    (message,) = said()
+    assert "something is optimised that is not reported" in message
+
+
+def test_a_part_that_is_not_optimised_is_found(tmp_path, said) -> None:
+    detr(tmp_path, {**RIGHT, "loss_dict/cardinality_error": 1.0}).train()
+    (message,) = said()
+    assert message.startswith("loss budget at step 2: 1 * ")
+    assert "'loss_dict/cardinality_error' is reported but not optimised" in message
+
+
+def test_an_evaluation_is_compared_too(tmp_path, said) -> None:
+    trainer = detr(tmp_path, {"loss_dict/loss_ce": 1.0})
+    trainer.evaluate()
+    trainer.evaluate()
+    (message,) = said()
+    assert " but eval_loss = " in message
+
+
+class TakesTurns(Toy):
+    """One task a batch: which one says the sign."""
+
+    def extra(self, x, loss):
+        self.report_metrics("a" if x.item() > 0 else "b", loss=loss)
+
+
+def test_tasks_that_take_turns_are_not_compared(tmp_path, said) -> None:
+    trainer = Trainer(
+        TakesTurns(), arguments(tmp_path), train_dataset=numbers(*[1, -7] * 4),
+        loss_budget={"a/loss": 1.0, "b/loss": 1.0},
+    )  # fmt: skip
+    trainer.train()
+    assert [(row["a/loss"], row["b/loss"], row["loss"]) for row in trainer.state.log_history[:-1]] == [(1, -7, -3)] * 4
+    assert said() == []
+
+
+def test_parts_weighted_by_their_items_fit_within_a_tolerance_that_leaves_room(tmp_path, said) -> None:
+    from mtask_sinks import weighted
+
+    class Weighted(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("a", loss=weighted(loss, 10 + x.item()))
+
+    def run(tolerance: float) -> list[str]:
+        budget = LossBudget({"a/loss": 1.0}, tolerance)
+        Trainer(Weighted(), arguments(tmp_path), train_dataset=numbers(*[1.0, 1.2] * 3), loss_budget=budget).train()
+        return said()
+
+    # (1 * 11 + 1.2 * 11.2) / 22.2 = 1.10090, the loss is 1.1.
+    assert run(0.01) == []
+    assert len(run(0.0001)) == 1
+
+
+def test_a_log_of_the_users_own_does_not_disturb(tmp_path, said) -> None:
+    class LogsMore(Trainer):
+        def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            self.log({"mine": 1.0})
+            return super().training_step(*args, **kwargs)
+
+    LogsMore(Toy(), arguments(tmp_path), train_dataset=numbers(*[4.0] * 4), loss_budget={"a/loss": 0.5}).train()
+    (message,) = said()
+    assert message == (
+        "loss budget at step 4: 0.5 * 4 (a/loss) = 2, but loss = 4. Probably something is optimised that is not "
+        "reported, or a weight is too small (tolerance 0.01)."
+    )
+
+
+def test_only_the_first_rank_speaks(tmp_path, said) -> None:
+    trainer = detr(tmp_path, {"loss_dict/loss_ce": 1.0})
+    trainer.state.is_world_process_zero = False
+    for _ in range(3):
+        trainer.evaluate()
+    assert said() == []
+    trainer.state.is_world_process_zero = True
+    for _ in range(3):
+        trainer.evaluate()
+    assert len(said()) == 1
+
+
+def test_a_budget_that_cannot_be_used_is_refused_when_the_trainer_is_made(tmp_path) -> None:
+    with pytest.raises(ValueError, match="no part is given"):
+        Trainer(Toy(), arguments(tmp_path), train_dataset=numbers(1), loss_budget={})
