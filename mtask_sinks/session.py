@@ -109,9 +109,9 @@ class Session:
         else:
             self._end("finished")
 
-    def on_train_begin(self, model: nn.Module | None, state: TrainerState) -> None:
+    def on_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
         """The model and the first step are known now; also when the Trainer restarts with a smaller batch."""
-        self._bind(model)
+        self._bind(model, around)
         saved = _stateful(state).get(CALLBACK, {})
         self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
         self._run = replace(self._run, step=state.global_step)
@@ -136,13 +136,13 @@ class Session:
         self._has_ended = True
 
     @contextmanager
-    def evaluation(self, model: nn.Module | None, phase: str) -> Iterator[None]:
+    def evaluation(self, model: nn.Module | None, around: Sequence[nn.Module], phase: str) -> Iterator[None]:
         """Around the loop of an evaluation or a prediction: reports count for its phase, and for nothing else."""
         if not self._depth:
             self._begin_attachments()
         with self._at_work(), self.registry.phase(phase):
             self.registry.discard(phase)
-            self._bind(model)
+            self._bind(model, around)
             yield
 
     @contextmanager
@@ -244,9 +244,10 @@ class Session:
                 self._bound.close()
                 self.registry.discard("train")
 
-    def _bind(self, model: nn.Module | None) -> None:
+    def _bind(self, model: nn.Module | None, around: Sequence[nn.Module]) -> None:
         self._bound.close()
-        self._bound.enter_context(bound(model, self.registry))
+        for module in (model, *around):
+            self._bound.enter_context(bound(module, self.registry))
         self._bound.enter_context(self._capture.watching(model, self.registry))
 
     def _begin_attachments(self) -> None:

@@ -99,7 +99,7 @@ class MultiTaskTrainerMixin(_Base):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> Any:
-        with self._session.evaluation(_reporting_modules(self), metric_key_prefix):
+        with self._session.evaluation(self.model, _around(self), metric_key_prefix):
             output = super().evaluation_loop(
                 dataloader,
                 description,
@@ -120,7 +120,7 @@ class MultiTaskTrainerMixin(_Base):
             ignore_keys: list[str] | None = None,
             metric_key_prefix: str = "eval",
         ) -> Any:
-            with self._session.evaluation(_reporting_modules(self), metric_key_prefix):
+            with self._session.evaluation(self.model, _around(self), metric_key_prefix):
                 output = super().prediction_loop(  # type: ignore[misc]  # not in transformers 5
                     dataloader,
                     description,
@@ -200,8 +200,8 @@ class _SessionCallback(TrainerCallback):
     _session: Session
     _trainer: weakref.ref[Trainer]
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.on_train_begin(_reporting_modules(self._trainer()), state)
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self._session.on_train_begin(model, _around(self._trainer()), state)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.registry.tick()
@@ -230,20 +230,20 @@ def _callback_of(session: Session, trainer: Trainer) -> TrainerCallback:
     return callback
 
 
-def _reporting_modules(trainer: Trainer | None) -> nn.Module | None:
-    """The model, with what the trainer holds around it: a loss function, one that wraps the model.
+def _around(trainer: Trainer | None) -> list[nn.Module]:
+    """What a trainer holds around its model: a loss function, one that wraps the model.
 
     Not a reference model, a teacher or any other module beside the model: those are to stay silent.
     """
     model = getattr(trainer, "model", None)
-    if model is None:
-        return None
-    around = []
-    for name, value in vars(trainer).items():
+    modules: list[nn.Module] = []
+    for name, value in {} if model is None else vars(trainer).items():
         for module in value.values() if isinstance(value, dict) else (value,):
-            if isinstance(module, nn.Module) and (name == "compute_loss_func" or model in {*module.modules()}):
-                around.append(module)
-    return nn.ModuleList([model, *around])
+            if module is model or name == "model_wrapped" or not isinstance(module, nn.Module):
+                continue
+            if name == "compute_loss_func" or model in {*module.modules()}:
+                modules.append(module)
+    return modules
 
 
 def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArguments | None:
