@@ -229,4 +229,5 @@ def test_a_model_that_reports_is_trained_as_one_that_does_not(name: str, tmp_pat
     assert own_rows([ours["predict"][1]]) == [theirs["predict"][1]]
     for state, expected in zip(ours["states"], theirs["states"], strict=True):
         assert own_rows(state.pop("log_history")) == expected.pop("log_history")
+        state["stateful_callbacks"].pop("MultiTaskMetrics", None)  # the open window, where a row did not just end it
         assert state == expected
