@@ -51,7 +51,9 @@ class Capture:
 
     Each forward counts with the size of its batch. So a short last batch counts for what it is, and an evaluation's
     parts add up to its ``eval_loss``, which is a mean over samples as well. What the model returns is averaged as it
-    is: Wav2Vec2's losses are sums over the masked positions of a batch, and so is the mean of these sums.
+    is: Wav2Vec2's losses are sums over the masked positions of a batch, as its ``loss`` is, and so the mean of such
+    sums is logged. A part that the model divides by the tokens of the whole step (``num_items_in_batch``: CSM's
+    ``backbone_loss``) is only a share of it under gradient accumulation, which an output does not tell.
 
     Raises:
         TypeError, MetricKeyError: the patterns cannot be used.

@@ -132,7 +132,10 @@ def test_gradient_checkpointing_counts_each_forward_once(tmp_path, use_reentrant
     assert [value for _, value in rows(trainer, "aux_loss")] == [2.0, 2.0]
 
 
-def test_a_model_on_torch_compile_logs_the_same(tmp_path) -> None:
+def test_a_model_on_torch_compile_logs_the_same(tmp_path, monkeypatch) -> None:
+    # The arguments say it to accelerate in the environment, where later tests would find it.
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
+
     class Parts(Silent):
         def forward(self, x):
             (loss,) = super().forward(x)
@@ -147,14 +150,14 @@ def test_a_model_on_torch_compile_logs_the_same(tmp_path) -> None:
 
 
 def test_tokens_of_a_generation_do_not_count(tmp_path) -> None:
-    class Generates(MultiTaskTrainerMixin, Seq2SeqTrainer):
-        pass
+    class Generates(Trainer):
+        def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            sample = self.model.generate(inputs["input_ids"][:1], max_length=11, min_length=11, pad_token_id=0)
+            assert sample.shape == (1, 11)
+            return super().prediction_step(model, inputs, *args, **kwargs)
 
-    args = Seq2SeqTrainingArguments(
-        str(tmp_path), predict_with_generate=True, generation_max_length=12, per_device_eval_batch_size=2,
-        report_to="none", disable_tqdm=True, use_cpu=True,
-    )  # fmt: skip
     registry = MetricRegistry(reducers={"aux_loss": "count"})
+    args = arguments(tmp_path, per_device_eval_batch_size=2, prediction_loss_only=True)
     trainer = Generates(mixtral(), args, eval_dataset=mixtral_items(4), capture="aux_loss", metrics=registry)
     assert trainer.evaluate()["eval_aux_loss"] == 2.0
 
@@ -172,3 +175,12 @@ def test_a_part_that_the_model_does_not_compute_is_said_and_stops_nothing(tmp_pa
 def test_a_pattern_of_no_type_that_is_taken_is_refused_when_the_trainer_is_made(tmp_path) -> None:
     with pytest.raises(TypeError, match="capture=5"):
         Trainer(Silent(), arguments(tmp_path), train_dataset=numbers(1), capture=5)
+
+
+def test_another_trainer_class_with_the_mixin_captures_as_well(tmp_path) -> None:
+    class Mixed(MultiTaskTrainerMixin, Seq2SeqTrainer):
+        pass
+
+    args = Seq2SeqTrainingArguments(str(tmp_path), report_to="none", disable_tqdm=True, use_cpu=True)
+    trainer = Mixed(mixtral(), args, eval_dataset=mixtral_items(5), capture="aux_loss")
+    assert trainer.evaluate()["eval_aux_loss"] == pytest.approx(by_hand("mixtral", trainer.model, 5, 8)["aux_loss"])
