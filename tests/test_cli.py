@@ -54,11 +54,10 @@ def two_runs(tmp_path_factory) -> tuple[Path, str]:
         for name in ("WANDB_DIR", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
         command("demo", "--output_dir", "out", "--max_steps", "20", cwd=directory)
-        text = command("demo", "--output_dir", "out", "--max_steps", "20", "--seed", "1", cwd=directory)
+        text = command("demo", "--output_dir", "out", "--max_steps", "2", "--seed", "1", cwd=directory)
     return directory / "out", text
 
 
-@pytest.mark.xdist_group("demo")
 def test_the_demo_ends_with_a_table_and_the_commands_that_open_each_backend(two_runs) -> None:
     _, text = two_runs
     assert re.search(r"mlm\s+│ loss\s+│\s+[\d.]+ │\s+[\d.]+ │\s+[\d.]+ │\s+[\d.]+ │", text)
@@ -67,7 +66,6 @@ def test_the_demo_ends_with_a_table_and_the_commands_that_open_each_backend(two_
         assert beginning in text
 
 
-@pytest.mark.xdist_group("demo")
 def test_the_demo_writes_all_three_backends_once_a_run(two_runs) -> None:
     out, _ = two_runs
     logs = run_dirs(out)
@@ -86,14 +84,12 @@ def test_the_demo_writes_all_three_backends_once_a_run(two_runs) -> None:
         assert run.exit_code == 0
 
 
-@pytest.mark.xdist_group("demo")
 def test_the_demo_keeps_the_first_run_when_a_second_is_made(two_runs) -> None:
     out, _ = two_runs
     for name in ("demo-1", "demo-2"):
         assert list((out / name).glob("checkpoint-*"))
 
 
-@pytest.mark.xdist_group("demo")
 def test_the_demo_reports_what_it_says(two_runs) -> None:
     out, _ = two_runs
     scalars = read_scalars(run_dirs(out)[0])

@@ -14,7 +14,6 @@ import pytest
 from ranks.job import reports
 
 JOB = Path(__file__).parent / "ranks" / "job.py"
-pytestmark = pytest.mark.xdist_group("ranks")
 
 
 def free_port() -> int:

@@ -49,7 +49,7 @@ def make_data() -> tuple[TensorDataset, TensorDataset]:
     length = torch.tensor([float(len(word)) for word in words])
     vowels = torch.tensor([float(sum(letter in "aeiou" for letter in word) > 2) for word in words])
     order = torch.randperm(len(words), generator=torch.Generator().manual_seed(0))
-    train, held_out = order[150:], order[:150]
+    train, held_out = order[160:], order[:160]  # whole batches, so that no process gets words a second time
     return TensorDataset(letters[train], length[train], vowels[train]), TensorDataset(
         letters[held_out], length[held_out], vowels[held_out]
     )
@@ -104,7 +104,7 @@ def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: in
     def evaluate(step: int) -> None:
         with registry.phase("eval"), torch.no_grad():
             for rows in eval_loader:
-                report(registry, *accelerator.gather_for_metrics(losses_of(wrapped, *rows)))
+                report(registry, *losses_of(wrapped, *rows))
         delivery.write(registry.snapshot(step, "eval"))
 
     status: Status = "failed"
@@ -117,8 +117,7 @@ def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: in
                     accelerator.backward(length_losses.mean() + vowel_losses.mean())
                     optimizer.step()
                     optimizer.zero_grad()
-                # What all processes have computed, so that each has the whole batch in its window.
-                report(registry, *accelerator.gather_for_metrics((length_losses, vowel_losses, is_right)))
+                report(registry, length_losses, vowel_losses, is_right)  # of this process; the snapshot has all
                 if not accelerator.sync_gradients:
                     continue
                 step += 1
