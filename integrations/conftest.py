@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from accelerate.state import AcceleratorState
 
 collect_ignore_glob = ["*/example.py"]  # its imports take seconds: only for the tests that need them
 
@@ -20,6 +21,8 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith(_BACKEND_SETTINGS):
             monkeypatch.delenv(name)
+    # A process has one state of accelerate, with the precision that an earlier test asked for.
+    AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
 

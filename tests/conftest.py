@@ -13,7 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Several threads a process on cores that the processes share wait for one another most of the time.
     os.environ["OMP_NUM_THREADS"] = "1"
 
-_BACKEND_SETTINGS = ("MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_")
+_BACKEND_SETTINGS = ("ACCELERATE_", "MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_")
 
 
 @pytest.fixture(autouse=True)

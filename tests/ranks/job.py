@@ -179,6 +179,11 @@ def resume(out: Path) -> object:
 
     from mtask_sinks import HfMultiTaskTrainer
 
+    # transformers 4 loads the optimizer to "cpu:0", a place that torch does not know.
+    torch.serialization.register_package(
+        100, lambda storage: None, lambda storage, place: storage if place.startswith("cpu") else None
+    )
+
     class Reporting(Toy):
         def extra(self, x, loss):
             self.report_metrics("a", loss=loss, last=loss, first=loss, std=x, p=x)
