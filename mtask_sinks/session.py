@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -15,6 +16,7 @@ from mtask_sinks.attach import Attachment, attachment_for, backend_of, guard
 from mtask_sinks.binding import bound
 from mtask_sinks.capture import Capture
 from mtask_sinks.delivery import Delivery
+from mtask_sinks.journal import FILE_NAME, Journal
 from mtask_sinks.keys import log_name
 from mtask_sinks.notices import Notices
 from mtask_sinks.registry import MetricRegistry
@@ -81,6 +83,7 @@ class Session:
         self._depth = 0
         self._run = RunInfo(id=_new_id())
         self._opened: RunInfo | None = None
+        self._journal: Journal | None = None
         self._is_training = False
         self._trainings = 0
         self._has_ended = False
@@ -190,15 +193,26 @@ class Session:
         """Give the sinks a snapshot, with the Trainer's own part of ``logs``; only the first rank does."""
         if self._evaluated is snapshot:
             self._evaluated = None
-        if not self.sinks or not state.is_world_process_zero:
+        if not state.is_world_process_zero:
             return
         run = self._describe(args, state, model)
         if self._opened != run:
-            self._delivery.open(run)
-            self._opened = run
+            self._open(run)
         hidden = {*_names(snapshot), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
-        self._delivery.write(replace(snapshot, logs=own))
+        whole = replace(snapshot, logs=own)
+        if self._journal is not None:
+            self._journal.append(whole)
+        self._delivery.write(whole)
+
+    def _open(self, run: RunInfo) -> None:
+        if self._journal is None and run.output_dir is not None:
+            self._journal = Journal(Path(run.output_dir, FILE_NAME))
+        if self._journal is not None and (self._opened is None or self._opened.step != run.step):
+            self._journal.begin(run)
+        if self.sinks:
+            self._delivery.open(run)
+        self._opened = run
 
     def _guard(self, callbacks: Sequence[Any]) -> None:
         for callback in callbacks:
@@ -266,6 +280,9 @@ class Session:
 
     def _end(self, status: Any) -> None:
         self._delivery.close(status)
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
         for attachment in self._attachments.values():
             attachment.end(has_failed=status == "failed")
         self._opened = None

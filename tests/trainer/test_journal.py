@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+from helpers.toy import InOrder, Silent, Toy, arguments, numbers
+from transformers import TrainerCallback
+
+from mtask_sinks import HfMultiTaskTrainer, read_journal
+from mtask_sinks.sinks import MemorySink
+
+
+class Ordered(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+def trainer_of(path, model=None, **others):
+    settings = {name: others.pop(name) for name in list(others) if name in ("save_strategy", "save_steps", "run_name")}
+    data = {"train_dataset": numbers(*range(1, 9)), "eval_dataset": numbers(100.0, 200.0)}
+    return Ordered(model or Toy(), arguments(path, **settings), **data, **others)
+
+
+def series(run, key):
+    return [(each.step, each.phase, each.metrics[key]) for each in run.snapshots if key in each.metrics]
+
+
+def test_every_snapshot_of_a_training_and_its_evaluations_is_there_without_any_sink(tmp_path) -> None:
+    trainer = trainer_of(tmp_path, run_name="mine")
+    trainer.train()
+    trainer.evaluate()
+    (run,) = read_journal(tmp_path)
+    assert (run.name, run.step) == ("mine", 0)
+    assert series(run, "a/loss") == [
+        (2, "train", 1.5), (4, "train", 3.5), (6, "train", 5.5), (8, "train", 7.5), (8, "eval", 150.0)
+    ]  # fmt: skip
+    first = run.snapshots[0]
+    assert first.logs["loss"] == pytest.approx(1.5)
+    assert "a/loss" not in first.logs
+    assert dict(first.coverage) == {"a/loss": 2}
+
+
+def test_sinks_get_what_the_journal_has(tmp_path) -> None:
+    sink = MemorySink()
+    trainer_of(tmp_path, sinks=[sink]).train()
+    (run,) = read_journal(tmp_path)
+    assert run.snapshots == sink.snapshots
+
+
+def test_a_resumed_training_goes_on_in_the_same_file(tmp_path) -> None:
+    class Killed(RuntimeError):
+        pass
+
+    class Kill(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 6:
+                raise Killed
+
+    with pytest.raises(Killed):
+        trainer_of(tmp_path, save_strategy="steps", save_steps=4, callbacks=[Kill()]).train()
+    trainer_of(tmp_path, save_strategy="steps", save_steps=4).train(resume_from_checkpoint=True)
+    before, after = read_journal(tmp_path)
+    assert series(before, "a/loss") == [(2, "train", 1.5), (4, "train", 3.5), (6, "train", 5.5)]
+    assert after.step == 4
+    assert series(after, "a/loss") == [(6, "train", 5.5), (8, "train", 7.5)]
+
+
+def test_a_silent_model_leaves_no_file(tmp_path) -> None:
+    trainer = trainer_of(tmp_path, model=Silent())
+    trainer.train()
+    trainer.evaluate()
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_disk_that_takes_nothing_does_not_stop_the_training(tmp_path, caplog) -> None:
+    (tmp_path / "metrics.jsonl").mkdir(parents=True)
+    sink = MemorySink()
+    trainer = trainer_of(tmp_path, sinks=[sink])
+    trainer.train()
+    assert trainer.state.global_step == 8
+    assert [step for step, _ in sink.series("a/loss")] == [2, 4, 6, 8]
+    assert sum("cannot be written" in record.getMessage() for record in caplog.records) == 1
