@@ -319,7 +319,10 @@ def test_two_living_registries_have_two_handles() -> None:
 
 
 def test_compiled_code_whose_registry_is_gone_goes_on() -> None:
-    traced_op.operator(torch.ones(1, dtype=torch.float64), [], 10**9, "t\nx\tscalar")
+    registry = MetricRegistry()
+    for handle in (10**9, registry.handle):  # the first is nobody's
+        traced_op.operator(torch.ones(1, dtype=torch.float64), [], handle, "t\nx\tscalar")
+    assert registry.snapshot(step=1).coverage == {"t/x": 1}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
