@@ -65,5 +65,17 @@ def wandb_dir(tmp_path: Path) -> Iterator[Path]:
     wandb.teardown()
 
 
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Nothing compiled and nothing counted before, nothing left behind."""
+    import torch
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-demo", action="store_true", help="run the demonstration in full")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -91,12 +90,7 @@ def eager(tmp_path_factory) -> list[dict[str, float]]:
     return reported(logs(Model(), tmp_path_factory.mktemp("eager")))
 
 
-@pytest.fixture(autouse=True)
-def _from_scratch() -> Iterator[None]:
-    torch.compiler.reset()
-    counters.clear()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def test_the_eager_run_logs_each_layer_of_each_micro_batch_once(eager) -> None:
