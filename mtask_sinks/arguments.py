@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import List, Literal, Optional  # noqa: UP035  # the spelling that all of them understand
 
+from mtask_sinks.delivery import DRAIN_SECONDS
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.sinks import Sink
 
@@ -40,6 +41,17 @@ class SinkArguments:
     tensorboard_layout: Literal["flat", "overlay"] = field(
         default="flat",
         metadata={"help": "TensorBoard: one section a task (flat), or all tasks on one chart, in sub-runs (overlay)."},
+    )
+    drain_seconds: float = field(
+        default=DRAIN_SECONDS,
+        metadata={"help": "Seconds that the end of the training waits at most for backends that are behind."},
+    )
+    network_limits: bool = field(
+        default=True,
+        metadata={
+            "help": "Limit how long MLflow's and W&B's clients try to reach a server, where no MLFLOW_HTTP_REQUEST_* "
+            "or WANDB_*_TIMEOUT is set. By their own defaults one call to a server that is away takes minutes."
+        },
     )
 
     def reducers(self) -> dict[str, str]:

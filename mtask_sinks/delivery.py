@@ -1,43 +1,33 @@
-"""Delivery: brings snapshots to the sinks, one worker a sink, out of the training's way."""
+"""Delivery: brings snapshots to the journal and from there to the sinks, out of the training's way."""
 
 from __future__ import annotations
 
 import atexit
 import logging
-import threading
+import os
+import shlex
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 
+from mtask_sinks.journal import FILE_NAME, Journal
+from mtask_sinks.records import Begin
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
+from mtask_sinks.worker import Counts, Worker
 
 logger = logging.getLogger(__name__)
 
 #: Seconds that the end of a training waits for its sinks.
 DRAIN_SECONDS = 30.0
 
-
-@dataclass
-class Counts:
-    """What became of the snapshots given to one sink."""
-
-    given: int = 0
-    delivered: int = 0
-    failed: int = 0
-    #: The first error, as text.
-    error: str | None = None
-
-    @property
-    def pending(self) -> int:
-        """Snapshots that still wait."""
-        return self.given - self.delivered - self.failed
+# Seconds after which a wait for the end says what it waits for.
+_QUIET_SECONDS = 2.0
 
 
 class Delivery:
-    """Hands every snapshot to every sink.
+    """Writes every snapshot to the journal and hands it to every sink.
 
     >>> from mtask_sinks.sinks import MemorySink
     >>> sink = MemorySink()
@@ -48,17 +38,28 @@ class Delivery:
     >>> sink.series("mlm/loss"), delivery.counts["memory"].delivered
     ([(1, 2.5)], 1)
 
-    Calls return at once: each sink has a thread of its own, so one that is slow or hangs holds up nobody. What a sink
-    raises is logged once a sink and counted. `close` waits for all sinks together, for a bounded time.
+    The journal is ``metrics.jsonl`` in the output directory of the run; without one snapshots are kept in memory alone,
+    bounded. Calls return at once: each sink has a thread of its own that follows the journal, so one that is slow,
+    fails or hangs holds up nobody and loses nothing. `close` waits for all sinks together, for a bounded time, and says
+    what is left and how to deliver it later.
+
+    In a forked process (a worker of a data loader) all of this does nothing.
     """
 
     def __init__(self, sinks: Sequence[Sink], drain_seconds: float = DRAIN_SECONDS) -> None:
         names = [sink.name for sink in sinks]
         if len({*names}) < len(names):
             raise ValueError(f"two sinks have one name: {', '.join(names)}. Give each sink class a name of its own.")
-        self._workers = [_Worker(sink) for sink in sinks]
+        self._sinks = list(sinks)
         self._drain_seconds = drain_seconds
-        self._is_open = False
+        self._journal: Journal | None = None
+        self._workers: list[Worker] = []
+        self._run: RunInfo | None = None
+        #: Run's id → how it ended, for what comes after its end.
+        self._ended: dict[str, Status] = {}
+        self._process = os.getpid()
+        #: How a run ends that the interpreter's exit ends.
+        self.exit_status: Status = "finished"
 
     @property
     def counts(self) -> dict[str, Counts]:
@@ -66,119 +67,104 @@ class Delivery:
         return {worker.sink.name: worker.counts for worker in self._workers}
 
     def open(self, run: RunInfo) -> None:
-        """Begin or continue a run on every sink."""
+        """Begin or continue a run: in the journal and on every sink."""
+        journal = self._journal_of(run)
+        if self._run is not None and self._run.id != run.id:
+            journal.end(self._run.id, self._ended.get(self._run.id, "finished"))
         for worker in self._workers:
-            worker.start(run)
-        self._is_open = True
+            worker.begin(run)
+        journal.begin(run)
+        self._run = run
         _close_at_exit(self)
 
     def write(self, snapshot: Snapshot) -> None:
-        """Give every sink a snapshot."""
-        for worker in self._workers:
-            worker.write(snapshot)
-
-    def close(self, status: Status) -> None:
-        """Let every sink finish what it has and close, and wait for that; says what is left undone."""
-        if not self._is_open:
+        """Give the journal and every sink a snapshot."""
+        if self._journal is None or self._is_forked():
             return
-        self._is_open = False
-        deadline = time.monotonic() + self._drain_seconds
-        closed = [worker.close(status) for worker in self._workers]
-        for worker, is_closed in zip(self._workers, closed, strict=True):
-            is_closed.wait(max(deadline - time.monotonic(), 0.0))
-            counts = worker.counts
-            if counts.pending or counts.failed:
-                message = "sink %s: of %d snapshots %d were delivered, %d failed, %d were not done within %g s. %s"
-                numbers = (counts.given, counts.delivered, counts.failed, counts.pending, self._drain_seconds)
-                logger.warning(message, worker.sink.name, *numbers, counts.error or "")
+        for worker in self._workers:
+            worker.give()
+        self._journal.append(snapshot)
 
+    def close(self, status: Status, seconds: float | None = None) -> None:
+        """Let every sink finish what it has and close, and wait for that; says what is left undone.
 
-class _Worker:
-    """The thread of one sink; it lives while there is something to do or the sink is open."""
+        Args:
+            status: how the run ended.
+            seconds: to wait at most, if less than ever.
+        """
+        run, journal = self._run, self._journal
+        if run is None or journal is None or self._is_forked():
+            return
+        self._run = None
+        self._ended[run.id] = status
+        journal.end(run.id, status)
+        journal.close()
+        self._drain(journal, self._drain_seconds if seconds is None else min(seconds, self._drain_seconds))
 
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
-        self.counts = Counts()
-        self._run = RunInfo()
-        self._is_open = False
-        self._tasks: deque[Callable[[], None]] = deque()
-        self._thread: threading.Thread | None = None
-        self._changed = threading.Condition()  # guards the tasks and the life of the thread
-        self._may_end = False
+    def at_exit(self) -> None:
+        """Close when the interpreter exits, if nobody did."""
+        if self._run is not None:
+            self.close(self._ended.get(self._run.id, self.exit_status))
 
-    def start(self, run: RunInfo) -> None:
-        self._put(lambda: self._open(run), may_end=False)
+    def _journal_of(self, run: RunInfo) -> Journal:
+        path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME)
+        if self._journal is None or self._journal.path != path or self._is_forked():
+            self._process = os.getpid()
+            self._run = None
+            self._journal = Journal(path, eager=bool(self._sinks))
+            self._workers = [Worker(sink, self._journal) for sink in self._sinks]
+            end_killed(self._journal)
+        return self._journal
 
-    def write(self, snapshot: Snapshot) -> None:
-        self.counts.given += 1
-        self._put(lambda: self._write(snapshot), may_end=False)
-
-    def close(self, status: Status) -> threading.Event:
-        """Close the sink after all that waits; the event says when that is done."""
-        is_closed = threading.Event()
-
-        def task() -> None:
-            try:
-                self._close(status)
-            except Exception as error:
-                self._note(error)
-            finally:
-                is_closed.set()
-
-        self._put(task, may_end=True)
-        return is_closed
-
-    def _put(self, task: Callable[[], None], may_end: bool) -> None:
-        with self._changed:
-            self._tasks.append(task)
-            self._may_end = may_end
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=f"mtask-sinks-{self.sink.name}", daemon=True)
-                self._thread.start()
-            self._changed.notify()
-
-    def _next(self) -> Callable[[], None] | None:
-        with self._changed:
-            while not self._tasks:
-                if self._may_end:
-                    self._thread = None
-                    return None
-                self._changed.wait()
-            return self._tasks.popleft()
-
-    def _work(self) -> None:
-        while (task := self._next()) is not None:
-            try:
-                task()
-            except Exception as error:
-                self._note(error)
-
-    def _open(self, run: RunInfo) -> None:
-        self._close("finished")
-        self._run = run
-        self.sink.open(run)
-        self._is_open = True
-
-    def _write(self, snapshot: Snapshot) -> None:
+    def _drain(self, journal: Journal, seconds: float) -> None:
+        position, deadline = journal.end_position, time.monotonic() + seconds
+        for worker in self._workers:
+            worker.finish()
         try:
-            if not self._is_open:
-                self._open(self._run)
-            self.sink.write(snapshot)
-        except Exception:
-            self.counts.failed += 1
-            raise
-        self.counts.delivered += 1
+            if not self._wait(journal, position, min(_QUIET_SECONDS, seconds)) and seconds > _QUIET_SECONDS:
+                waiting = ", ".join(worker.sink.name for worker in self._workers if worker.position < position)
+                message = "waiting up to %g s for %s; Ctrl-C ends the wait, and what is not delivered can be later."
+                logger.warning(message, seconds, waiting)
+                self._wait(journal, position, deadline - time.monotonic())
+        finally:
+            for worker in self._workers:
+                worker.relax()
+                self._say_what_is_left(worker, journal, position, seconds)
 
-    def _close(self, status: Status) -> None:
-        if self._is_open:
-            self._is_open = False
-            self.sink.close(status)
+    def _wait(self, journal: Journal, position: int, seconds: float) -> bool:
+        with journal.changed:
+            return journal.changed.wait_for(
+                lambda: all(worker.position >= position for worker in self._workers), max(seconds, 0.0)
+            )
 
-    def _note(self, error: Exception) -> None:
-        if self.counts.error is None:
-            self.counts.error = f"{type(error).__name__}: {error}"
-            message = "sink %s failed; training and the other sinks go on. Further failures are counted, not logged."
-            logger.warning(message, self.sink.name, exc_info=error)
+    def _say_what_is_left(self, worker: Worker, journal: Journal, position: int, seconds: float) -> None:
+        counts, name = worker.counts, worker.sink.name
+        if counts.failed:
+            message = "sink %s: %d of %d snapshots were set aside, which it will never accept. The first: %s"
+            logger.warning(message, name, counts.failed, counts.given, counts.error)
+        if worker.position >= position:
+            return
+        message = "sink %s (%s%s): of %d snapshots %d were delivered, %d were not within %g s.%s"
+        error = f", {counts.error}" if counts.error else ""
+        later = "" if journal.path is None else f" To deliver what is left: {_command(worker.sink, journal.path)}"
+        numbers = (counts.given, counts.delivered, counts.pending, seconds)
+        logger.warning(message, name, counts.state, error, *numbers, later)
+
+    def _is_forked(self) -> bool:
+        return self._process != os.getpid()
+
+
+def end_killed(journal: Journal) -> None:
+    """Say of the journal's last run that it was killed, if it has not ended and its process is gone."""
+    marks = journal.marks
+    last = marks[-1][1] if marks else None
+    if isinstance(last, Begin) and not last.is_at_work():
+        journal.end(last.run.id, "killed")
+
+
+def _command(sink: Sink, path: Path) -> str:
+    variables = [f"{name}={shlex.quote(value)}" for name, value in sink.environment().items()]
+    return " ".join([*variables, "mtask-sinks", "replay", shlex.quote(str(path)), "--to", sink.name])
 
 
 _open_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
@@ -196,4 +182,4 @@ def _close_at_exit(delivery: Delivery) -> None:
 
 def _close_all() -> None:
     for delivery in list(_open_deliveries):
-        delivery.close("finished")
+        delivery.at_exit()

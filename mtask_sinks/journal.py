@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
-import math
 import os
-import time
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from mtask_sinks.extents import Extents
 from mtask_sinks.notices import Notices
+from mtask_sinks.records import Begin, End, Item, decode, encode, is_mark
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -21,9 +21,11 @@ logger = logging.getLogger(__name__)
 #: Name of the file in a training's output directory.
 FILE_NAME = "metrics.jsonl"
 
-# Lines that wait in memory while the disk does not take them.
-_MAX_WAITING = 10_000
-_NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+# Lines and bytes that wait in memory while the disk does not take them, and that stay there for the sinks that keep up.
+_MAX_WAITING = (10_000, 64 << 20)
+_MAX_RECENT = (256, 4 << 20)
+# Bytes that a reader takes from the file at a time.
+_CHUNK = 1 << 20
 
 
 @dataclass
@@ -37,6 +39,7 @@ class JournalRun:
         time: seconds since 1970 (UTC) at which it began.
         versions: of this library and of what it ran with.
         snapshots: in the order of their making.
+        status: ``finished``, ``failed`` or ``killed``; ``None`` if it has not ended, or was killed and nobody saw it.
     """
 
     id: str
@@ -45,86 +48,230 @@ class JournalRun:
     time: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
     snapshots: list[Snapshot] = field(default_factory=list)
+    status: str | None = None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An item, its line, and the position in the stream at which the line begins."""
+
+    start: int
+    line: bytes
+    item: Item
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.line)
 
 
 class Journal:
-    """Appends snapshots to a file.
+    """Appends snapshots to a file, and gives them to readers that may be far behind.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "metrics.jsonl")
     >>> journal = Journal(path)
     >>> journal.begin(RunInfo(id="1", name="bert"))
     >>> journal.append(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
+    >>> journal.end("1", "finished")
     >>> journal.close()
-    >>> [(run.name, run.snapshots[0].metrics["mlm/loss"]) for run in read_journal(path)]
-    [('bert', 2.5)]
+    >>> [(run.name, run.status, run.snapshots[0].metrics["mlm/loss"]) for run in read_journal(path)]
+    [('bert', 'finished', 2.5)]
 
-    The file appears with the first snapshot that has metrics; each line is written at once, so killing the process
-    loses at most the line at hand. A torn last line, which a crash may leave, is cut off when the file is opened again;
-    the file of an earlier run is continued. NaN and infinity are the strings ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``, so that each line is valid JSON and `pandas.read_json` with ``lines=True`` reads them. No locks;
-    one process writes.
+    The file appears with the first snapshot that has metrics, or at once if ``eager``; each line is written at once, so
+    killing the process loses at most the line at hand. A torn last line, which a crash may leave, is cut off when the
+    file is opened again; the file of an earlier run is continued. NaN and infinity are the strings ``"NaN"``,
+    ``"Infinity"`` and ``"-Infinity"``, so that each line is valid JSON and `pandas.read_json` with ``lines=True`` reads
+    them. No locks; one process writes.
 
     What the disk does not take (full, read-only, gone) waits in memory, bounded, and is written when it does; that is
-    said once and counted.
+    said once and counted. Without a path all stays in memory, equally bounded.
+
+    Readers hold a position in the stream of lines: 0 is the beginning of the file that was there, `end_position` the
+    end. Recent lines come from memory, older ones from the file.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str] | None, *, eager: bool = False) -> None:
+        self.path = None if path is None else Path(path)
         self._notices = Notices(logger)
-        self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING)
-        self._has_metrics = False
+        self._is_begun = eager
+        self._header: bytes | None = None
         self._file: int | None = None
         #: Length of the file up to the last whole line.
         self._size = 0
+        self._waiting: deque[_Entry] = deque()
+        self._waiting_bytes = 0
+        # Of what readers and the writer share; they wait for a change of it.
+        self.changed = threading.Condition()
+        self._recent: deque[_Entry] = deque()
+        self._recent_bytes = 0
+        self._extents = Extents()
+        self._marks: list[tuple[int, Begin | End]] = []
+        self._end = 0
+        self._first_line: bytes | None = None
+        self._scan()
 
     @property
     def failures(self) -> int:
         """How often the disk did not take a line."""
         return self._notices.counts["disk"]
 
+    @property
+    def lost(self) -> int:
+        """Lines that did not get into the file because too many were waiting."""
+        return self._notices.counts["lost"]
+
+    @property
+    def end_position(self) -> int:
+        """Position behind the last line."""
+        with self.changed:
+            return self._end
+
+    @property
+    def marks(self) -> list[tuple[int, Begin | End]]:
+        """Where runs begin and end: the position behind each such line."""
+        with self.changed:
+            return list(self._marks)
+
+    def marks_after(self, position: int) -> list[tuple[int, Begin | End]]:
+        """Those of `marks` that lie behind a position."""
+        return [(end, mark) for end, mark in self.marks if end > position]
+
+    def count(self, position: int) -> int:
+        """How many snapshots lie behind a position."""
+        count = 0
+        while items := self.read(position):
+            count += sum(isinstance(item, Snapshot) for _, item in items)
+            position = items[-1][0]
+        return count
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this file from another one of the same name; empty while there is none."""
+        return "" if self._first_line is None else hashlib.sha256(self._first_line).hexdigest()[:16]
+
     def begin(self, run: RunInfo) -> None:
         """Say which run the snapshots from here on belong to."""
-        header = {"record": "run", "id": run.id, "name": run.name, "step": run.step, "time": time.time()}
-        self._put({**header, "versions": _versions()})
+        self._put(Begin(run))
 
     def append(self, snapshot: Snapshot) -> None:
         """Write a snapshot; never raises for what the disk does."""
-        self._has_metrics = self._has_metrics or bool(snapshot.metrics)
-        self._put({"record": "snapshot", **{name: getattr(snapshot, name) for name in _SNAPSHOT}})
+        self._is_begun = self._is_begun or bool(snapshot.metrics)
+        self._put(snapshot)
+
+    def end(self, run_id: str, status: str) -> None:
+        """Say how a run ended."""
+        self._put(End(run_id, status))
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
-        if self._has_metrics:
+        """Write what waits, and close the file; what was recent can still be read."""
+        if self._is_begun:
             self._flush()
         self._release()
-        self._waiting.clear()
-        self._has_metrics = False
 
-    def _put(self, record: dict[str, Any]) -> None:
-        self._waiting.append(json.dumps(_plain(record), allow_nan=False, default=str).encode() + b"\n")
-        if self._has_metrics:
-            self._flush()
+    def read(self, position: int) -> list[tuple[int, Item]]:
+        """Items from a position on, some or all, each with the position behind it; none at the end."""
+        with self.changed:
+            recent = [(entry.end, entry.item) for entry in self._recent if entry.start >= position]
+            from_memory = bool(self._recent) and self._recent[0].start <= position
+            extent = None if from_memory or position >= self._end else self._extents.holding(position)
+            if extent is None or self.path is None:
+                return recent
+            start = max(position, extent.start)
+            offset, length = extent.offset + start - extent.start, extent.end - start
+        return _read_file(self.path, start, offset, length) or recent
+
+    def offset_of(self, position: int) -> int:
+        """How much of the file lies before a position."""
+        with self.changed:
+            return self._extents.offset_of(position)
+
+    def position_of(self, offset: int) -> int | None:
+        """The position of an offset in the file; ``None`` if it has none."""
+        with self.changed:
+            return self._extents.position_of(offset)
+
+    def _scan(self) -> None:
+        """Learn what the file holds from before."""
+        if self.path is None:
+            return
+        try:
+            with self.path.open("rb") as file:
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._first_line = self._first_line or line
+                    self._end += len(line)
+                    if is_mark(line) and isinstance(item := decode(line), Begin | End):
+                        self._marks.append((self._end, item))
+        except OSError:
+            return
+        if self._end:
+            self._extents.add(0, 0, self._end)
+
+    def _put(self, item: Item) -> None:
+        line = encode(item)
+        with self.changed:
+            entry = _Entry(self._end, line, item)
+            self._end = entry.end
+            self._recent.append(entry)
+            self._recent_bytes += len(line)
+            if isinstance(item, Begin | End):
+                self._marks.append((self._end, item))
+        if isinstance(item, Begin):
+            self._header = line
+        if self.path is not None:
+            self._waiting.append(entry)
+            self._waiting_bytes += len(line)
+            if self._is_begun:
+                self._flush()
+            while _exceeds(_MAX_WAITING, len(self._waiting), self._waiting_bytes):
+                self._waiting_bytes -= len(self._waiting.popleft().line)
+                self._notices.add("lost", "the journal %s cannot be written for too long: lines get lost.", self.path)
+        with self.changed:
+            self._forget()
+            self.changed.notify_all()
+
+    def _forget(self) -> None:
+        """Let go of what is on disk and no longer recent."""
+        keep = _MAX_WAITING if self.path is None else _MAX_RECENT
+        on_disk = self._waiting[0].start if self._waiting else self._end
+        while self._recent and self._recent[0].start < on_disk:
+            if not _exceeds(keep, len(self._recent), self._recent_bytes):
+                break
+            self._recent_bytes -= len(self._recent.popleft().line)
 
     def _flush(self) -> None:
+        if self.path is None:
+            return
         try:
-            file = self._open()
+            file = self._open(self.path)
             while self._waiting:
-                self._write(file, self._waiting[0])
+                entry = self._waiting[0]
+                if self._size == 0 and self._header is not None and entry.line is not self._header:
+                    self._write(file, self._header)  # the file was removed: a new one says whose lines these are
+                offset = self._size
+                self._write(file, entry.line)
+                with self.changed:
+                    self._extents.add(entry.start, offset, len(entry.line))
                 self._waiting.popleft()
+                self._waiting_bytes -= len(entry.line)
         except OSError as error:
             self._release()
             message = "the journal %s cannot be written: %s. Up to %d lines wait in memory until it can."
-            self._notices.add("disk", message, self.path, error, _MAX_WAITING)
+            self._notices.add("disk", message, self.path, error, _MAX_WAITING[0])
 
-    def _open(self) -> int:
+    def _open(self, path: Path) -> int:
         """The file, made or repaired if need be; a new one if somebody removed it."""
-        if self._file is not None and _is_same(self._file, self.path):
+        if self._file is not None and _is_same(self._file, path):
             return self._file
         self._release()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         self._size = _repair(self._file)
+        if self._size == 0:
+            with self.changed:
+                self._extents.clear()
+                self._first_line = None
         return self._file
 
     def _write(self, file: int, line: bytes) -> None:
@@ -136,6 +283,8 @@ class Journal:
             if written:
                 os.ftruncate(file, self._size)
             raise
+        if self._size == 0:
+            self._first_line = line
         self._size += len(line)
 
     def _release(self) -> None:
@@ -156,46 +305,59 @@ def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
     Raises:
         OSError: the file cannot be read.
     """
-    path = Path(path)
     runs: list[JournalRun] = []
-    for record in _records(path / FILE_NAME if path.is_dir() else path):
-        kind = record.pop("record", None)
-        if kind == "run":
-            run = JournalRun(**{name: record[name] for name in ("id", "name", "step", "time", "versions")})
+    for item in _items(journal_path(path)):
+        if isinstance(item, Begin):
+            run = item.run
             if not runs or (run.id, run.step) != (runs[-1].id, runs[-1].step):
-                runs.append(run)
-        elif kind == "snapshot":
-            if not runs:
-                runs.append(JournalRun(id=""))
-            runs[-1].snapshots.append(Snapshot(**{name: _numbers(record[name]) for name in _SNAPSHOT}))
+                runs.append(JournalRun(run.id, run.name, run.step, item.time, item.versions))
+        elif not runs:
+            runs.append(JournalRun(id=""))
+        if isinstance(item, Snapshot):
+            runs[-1].snapshots.append(item)
+        else:
+            runs[-1].status = item.status if isinstance(item, End) else None
     return runs
 
 
-_SNAPSHOT = ("step", "phase", "metrics", "epoch", "time", "coverage", "nonfinite", "logs")
+def journal_path(path: str | os.PathLike[str]) -> Path:
+    """The file, given it or the output directory of a training."""
+    path = Path(path)
+    return path / FILE_NAME if path.is_dir() else path
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def _items(path: Path) -> Iterator[Item]:
     for line in path.read_bytes().splitlines():
+        item = decode(line)
+        if item is not None:
+            yield item
+
+
+def _read_file(path: Path, start: int, offset: int, length: int) -> list[tuple[int, Item]]:
+    """Items of a part of the file that begins and ends with a line; ``start`` is the position of its first."""
+    size = _CHUNK
+    while True:
         try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            yield record
+            with path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(min(size, length))
+        except OSError:
+            return []
+        whole = data.rfind(b"\n") + 1
+        if whole or len(data) < size:
+            break
+        size *= 2  # a line longer than that
+    items = []
+    for line in data[:whole].splitlines(keepends=True):
+        start += len(line)
+        item = decode(line)
+        if item is not None:
+            items.append((start, item))
+    return items
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    return value
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _numbers(item) for name, item in value.items()}
-    return _NONFINITE.get(value, value) if isinstance(value, str) else value
+def _exceeds(bounds: tuple[int, int], lines: int, size: int) -> bool:
+    return lines > bounds[0] or size > bounds[1]
 
 
 def _is_same(file: int, path: Path) -> bool:
@@ -219,15 +381,3 @@ def _repair(file: int) -> int:
     if end < size:
         os.ftruncate(file, end)
     return end
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("mtask-sinks", "torch", "transformers", "accelerate"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

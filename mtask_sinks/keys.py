@@ -86,7 +86,7 @@ def backend_name(key: str, phase: str) -> str:
     full = f"{task}/{phase}/{name}" if task else f"{phase}/{name}"
     if len(full) <= MAX_KEY_LENGTH:
         return full
-    return f"{full[: MAX_KEY_LENGTH - 9].rstrip('/.')}-{_digest(full)}"
+    return f"{full[: MAX_KEY_LENGTH - 9].rstrip('/.')}-{digest(full)}"
 
 
 def trainer_log_name(name: str) -> str:
@@ -119,10 +119,11 @@ def _as_segment(phase: str) -> str:
     if _SEGMENT.fullmatch(phase) and phase not in (".", "..") and len(phase) <= MAX_KEY_LENGTH // 2:
         return phase
     cleaned = re.sub(r"[^A-Za-z0-9_.\-]+", "_", phase)[: MAX_KEY_LENGTH // 2]
-    return f"{cleaned}-{_digest(phase)}"
+    return f"{cleaned}-{digest(phase)}"
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Eight characters that tell a text from others."""
     return hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
 
 

@@ -7,20 +7,19 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mtask_sinks.attach import Attachment, attachment_for, backend_of, guard
+from mtask_sinks.attach import Attachment, attachment_for, backend_of, backends_logged_by, guard
 from mtask_sinks.binding import bound
 from mtask_sinks.capture import Capture
-from mtask_sinks.delivery import Delivery
-from mtask_sinks.journal import FILE_NAME, Journal
+from mtask_sinks.delivery import DRAIN_SECONDS, Delivery
 from mtask_sinks.keys import log_name
+from mtask_sinks.limits import limit_network
 from mtask_sinks.notices import Notices
 from mtask_sinks.registry import MetricRegistry
-from mtask_sinks.sinks.base import Sink
+from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:
@@ -68,31 +67,31 @@ class Session:
         callbacks: Sequence[TrainerCallback],
         output_dir: str | None = None,
         capture: Capture | None = None,
+        drain_seconds: float = DRAIN_SECONDS,
+        limits_network: bool = True,
     ) -> None:
         self.registry = registry
-        self.sinks = list(sinks)
         registry.reserve(is_trainer_log)
-        self._delivery = Delivery(sinks)
+        self.delivery = Delivery(sinks, drain_seconds)
+        self._limits_network = limits_network
         self._notices = Notices(logger)
         self._attachments: dict[str, Attachment] = {
             sink.name: attachment_for(sink.name, callbacks, output_dir) for sink in sinks
         }
-        self._guard(callbacks)
+        self._logged = backends_logged_by(callbacks)
+        for callback in callbacks:
+            if (backend := backend_of(callback)) is not None:
+                guard(callback, self._attachments.get(backend), self._notices)
         self._bound = ExitStack()
         self._capture = capture or Capture(())
         self._depth = 0
         self._run = RunInfo(id=_new_id())
         self._opened: RunInfo | None = None
-        self._journal: Journal | None = None
         self._is_training = False
         self._trainings = 0
         self._has_ended = False
         #: The evaluation that waits to be logged, and what it was named in the returned metrics.
         self._evaluated: Snapshot | None = None
-        #: What callbacks of backends with a sink do not see: names added to the logs at hand and by the last
-        #: evaluation.
-        self._added: frozenset[str] = frozenset()
-        self._added_by_evaluation: frozenset[str] = frozenset()
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -101,6 +100,7 @@ class Session:
             self._run = RunInfo(id=_new_id())
         self._trainings += 1
         self._is_training, self._has_ended = True, False
+        self.delivery.exit_status = "failed"
         self._begin_attachments()
         try:
             with self._at_work():
@@ -118,9 +118,6 @@ class Session:
         saved = _stateful(state).get(CALLBACK, {})
         self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
         self._run = replace(self._run, step=state.global_step)
-        if state.global_step:
-            for attachment in self._attachments.values():
-                attachment.resume(state.global_step)
 
     def save(self, state: TrainerState) -> None:
         """Let the open window travel in the checkpoint that is about to be written. Every rank calls this.
@@ -159,7 +156,6 @@ class Session:
         """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
         snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
         self._evaluated = snapshot if metrics is None else self._add(snapshot, metrics)
-        self._added_by_evaluation = _names(self._evaluated)
 
     def take_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
         """Reduce the window of the training and add it to the logs."""
@@ -172,15 +168,6 @@ class Session:
         if waiting is None or not any(name.startswith(f"{waiting.phase}_") for name in logs):
             return None
         return waiting
-
-    @contextmanager
-    def showing(self, snapshot: Snapshot) -> Iterator[None]:
-        """While the callbacks run: those of backends with a sink do not see what comes from the snapshot."""
-        self._added = _names(snapshot)
-        try:
-            yield
-        finally:
-            self._added = frozenset()
 
     def deliver(
         self,
@@ -197,39 +184,11 @@ class Session:
             return
         run = self._describe(args, state, model)
         if self._opened != run:
-            self._open(run)
+            self.delivery.open(run)
+            self._opened = run
         hidden = {*_names(snapshot), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
-        whole = replace(snapshot, logs=own)
-        if self._journal is not None:
-            self._journal.append(whole)
-        self._delivery.write(whole)
-
-    def _open(self, run: RunInfo) -> None:
-        if self._journal is None and run.output_dir is not None:
-            self._journal = Journal(Path(run.output_dir, FILE_NAME))
-        if self._journal is not None and (self._opened is None or self._opened.step != run.step):
-            self._journal.begin(run)
-        if self.sinks:
-            self._delivery.open(run)
-        self._opened = run
-
-    def _guard(self, callbacks: Sequence[Any]) -> None:
-        for callback in callbacks:
-            backend = backend_of(callback)
-            if backend is None:
-                continue
-            attachment = self._attachments.get(backend)
-            view = dict if attachment is None else self._without_added
-            around = Attachment().reopened if attachment is None else self._late(attachment)
-            guard(callback, view, around, self._notices)
-
-    def _without_added(self, logs: Mapping[str, Any]) -> dict[str, Any]:
-        hidden = self._added | self._added_by_evaluation
-        return {name: value for name, value in logs.items() if name not in hidden}
-
-    def _late(self, attachment: Attachment) -> Any:
-        return lambda: Attachment().reopened() if self._is_training else attachment.reopened()
+        self.delivery.write(replace(snapshot, logs=own))
 
     def _add(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
         """Add a snapshot's metrics to logs; one whose name is taken there gets another name, everywhere."""
@@ -265,28 +224,40 @@ class Session:
         self._bound.enter_context(self._capture.watching(model, self.registry))
 
     def _begin_attachments(self) -> None:
+        if self._limits_network:
+            limit_network()
         for attachment in self._attachments.values():
             attachment.begin(self._is_training)
 
     def _describe(self, args: TrainingArguments, state: TrainerState, model: nn.Module | None) -> RunInfo:
-        found = {name: attachment.run_id() for name, attachment in self._attachments.items()}
+        found = {name: run_id for name, each in self._attachments.items() if (run_id := each.run_id()) is not None}
+        continued = {name: run_id for name, run_id in found.items() if self._attachments[name].is_the_sinks_to_end()}
         return replace(
             self._run,
             output_dir=args.output_dir,
             name=state.trial_name or args.run_name,
             params=_params(args, model) if self._opened is None else self._opened.params,
-            attached={name: run_id for name, run_id in found.items() if run_id is not None},
+            attached={name: run_id for name, run_id in found.items() if name not in continued},
+            continued=continued,
+            logged=self._logged,
         )
 
-    def _end(self, status: Any) -> None:
-        self._delivery.close(status)
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        for attachment in self._attachments.values():
-            attachment.end(has_failed=status == "failed")
-        self._opened = None
-        self._is_training = False
+    def _end(self, status: Status) -> None:
+        try:
+            self.delivery.close(status)
+        finally:
+            self._end_attachments(status)
+            self.delivery.exit_status = "finished"
+            self._opened = None
+            self._is_training = False
+
+    def _end_attachments(self, status: Status) -> None:
+        counts = self.delivery.counts
+        for name, attachment in self._attachments.items():
+            try:
+                attachment.end(status, is_reachable=name not in counts or counts[name].state == "up")
+            except Exception as error:  # of a backend that is away; what the training raised matters more
+                self._notices.add(f"end: {name}", "the run of %s was not ended: %s", name, error)
 
 
 def _names(snapshot: Snapshot) -> frozenset[str]:

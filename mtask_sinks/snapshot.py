@@ -88,11 +88,14 @@ class RunInfo(_Frozen):
         id: differs from training to training; a sink that is opened twice with one ``id`` continues the run.
         output_dir: where the training writes, or ``None``.
         name: display name of the run, or ``None``.
-        params: configuration to record with the run (training arguments, model configuration), if the sink owns it.
+        params: configuration to record with the run (training arguments, model configuration), if the sink begins it.
         step: optimizer steps already taken when the training began: above 0 when it was resumed.
-        attached: for each backend whose run somebody else opened (the Trainer's own callback, the user), how to find
-            it: TensorBoard's log directory, MLflow's run id, W&B's run id. A sink writes into that run and leaves its
-            life, its parameters and the Trainer's own logs to whoever opened it.
+        attached: for each backend whose run is somebody else's (the user's, the process's), how to find it:
+            TensorBoard's log directory, MLflow's run id, W&B's run id. A sink writes into that run and leaves its life
+            and its parameters to whoever opened it.
+        continued: likewise for each run that is there and the sink's own from here on, to write to and to end: one that
+            the Trainer's callback opened, or that the sink itself opened before this process.
+        logged: backends to which somebody else writes the Trainer's own logs.
     """
 
     id: str = ""
@@ -101,3 +104,9 @@ class RunInfo(_Frozen):
     params: Mapping[str, Any] = field(default_factory=dict)
     step: int = 0
     attached: Mapping[str, str] = field(default_factory=dict)
+    continued: Mapping[str, str] = field(default_factory=dict)
+    logged: frozenset[str] = frozenset()
+
+    def existing(self, name: str) -> str | None:
+        """How to find a backend's run if it is there already, whosever it is."""
+        return self.continued.get(name) or self.attached.get(name)

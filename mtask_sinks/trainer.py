@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from mtask_sinks.arguments import SinkArguments
 from mtask_sinks.budget import LossBudget
 from mtask_sinks.capture import Capture, CaptureSpec
 from mtask_sinks.padding import is_padding
@@ -19,10 +20,9 @@ from mtask_sinks.report_to import names_of, only_known_to_transformers, sinks_fo
 from mtask_sinks.session import CALLBACK, Session
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.worker import Counts
 
 if TYPE_CHECKING:
-    from mtask_sinks.arguments import SinkArguments
-
     _Base = Trainer
 else:
     _Base = object
@@ -45,7 +45,8 @@ class MultiTaskTrainerMixin(_Base):
             packages.
         metrics: reduction policies and derived metrics; by default each key is a mean.
         sinks: sinks with settings of their own, in place of the default ones of their name.
-        sink_args: settings from the command line, instead of ``metrics`` and of the default sinks' settings.
+        sink_args: settings, as from the command line: of the registry instead of ``metrics``, of the default sinks, of
+            the delivery.
         capture: names of losses to take from the model's outputs, ``"*loss*"``; see `Capture`.
         loss_budget: key → weight of all parts of the loss; warns if they do not add up to it; see `LossBudget`.
 
@@ -75,7 +76,16 @@ class MultiTaskTrainerMixin(_Base):
         if training_args is None:
             chosen = _choose_sinks(self.args, sinks, sink_args)
         registry = _choose_registry(metrics, sink_args)
-        self._session = Session(registry, chosen, self.callback_handler.callbacks, self.args.output_dir, captured)
+        settings = SinkArguments() if sink_args is None else sink_args
+        self._session = Session(
+            registry,
+            chosen,
+            self.callback_handler.callbacks,
+            self.args.output_dir,
+            captured,
+            settings.drain_seconds,
+            settings.network_limits,
+        )
         self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
@@ -86,6 +96,11 @@ class MultiTaskTrainerMixin(_Base):
     def metric_registry(self) -> MetricRegistry:
         """Where the reports of this trainer are gathered."""
         return self._session.registry
+
+    @property
+    def sink_counts(self) -> dict[str, Counts]:
+        """By name of the sink, what has become of the snapshots so far: delivered, pending, failed; and its state."""
+        return self._session.delivery.counts
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         with self._session.training():
@@ -157,8 +172,7 @@ class MultiTaskTrainerMixin(_Base):
         self, snapshot: Snapshot, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
     ) -> None:
         rows = len(self.state.log_history)
-        with self._session.showing(snapshot):
-            log(logs, *args, **kwargs)
+        log(logs, *args, **kwargs)
         # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
         row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
         if self._loss_budget is not None and self.state.is_world_process_zero:

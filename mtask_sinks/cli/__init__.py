@@ -6,6 +6,7 @@ import typer
 
 from mtask_sinks import __version__
 from mtask_sinks.cli.demo import demo
+from mtask_sinks.cli.replay import replay
 
 app = typer.Typer(
     name="mtask-sinks",
@@ -14,6 +15,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(demo)
+app.command()(replay)
 
 
 @app.callback(invoke_without_command=True)

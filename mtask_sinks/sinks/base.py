@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
-Status = Literal["finished", "failed"]
+Status = Literal["finished", "failed", "killed"]
+
+
+class Rejected(Exception):
+    """A sink's backend will never accept this snapshot: it is set aside with the reason, and the next one has its turn.
+
+    `ValueError`, `TypeError` and other errors in what was given or written count as this one. Everything else, such
+    as an `OSError`, counts as an outage: the snapshot is tried again.
+    """
+
+
+class Forgotten(Exception):
+    """A sink's backend no longer has what was delivered of the run: all of it is delivered again."""
 
 
 class Sink(ABC):
@@ -25,10 +38,12 @@ class Sink(ABC):
     on with the run (an evaluation after training), with another one it begins a new run (a second training, the next
     trial of a search).
 
-    A sink may raise: that is logged and counted, and neither the training nor the other sinks notice.
+    A sink may raise, and neither the training nor the other sinks notice. What it raises says what to do: `Rejected`
+    sets a snapshot aside, an outage (an `OSError`, a time-out, anything unknown) is waited for and the call made again,
+    however long that takes: snapshots wait in the journal, and no memory is used for them.
 
     Attributes:
-        name: how `report_to` calls it; also the key of its run in `RunInfo.attached`.
+        name: how `report_to` calls it; also the key of its run in `RunInfo.attached` and `RunInfo.continued`.
     """
 
     name: ClassVar[str]
@@ -38,6 +53,8 @@ class Sink(ABC):
 
         With ``run.step`` above 0 the training goes on from a checkpoint. If the backend's run is one that it wrote to
         before it was stopped, that may hold steps beyond the checkpoint, which now come again: drop either.
+        If ``self.name in run.continued`` that run may hold some of the snapshots that will be written: after a crash,
+        or when a journal is replayed.
         """
 
     @abstractmethod
@@ -45,11 +62,23 @@ class Sink(ABC):
         """Write one snapshot.
 
         ``snapshot.metrics`` are the task metrics. ``snapshot.logs`` are the Trainer's own: write them too, unless
-        the run is attached (``self.name in run.attached``): then whoever opened it writes them already.
+        somebody else does (``self.name in run.logged``).
         """
 
     def flush(self) -> None:  # noqa: B027
         """Bring what was written to where it survives the end of the process."""
 
     def close(self, status: Status) -> None:  # noqa: B027
-        """Release what `open` acquired; end the run as finished or failed if this sink opened it."""
+        """Release what `open` acquired; end the run with that status unless it is attached."""
+
+    def target(self) -> str | None:
+        """How to find the run that is open, from any process: what a later `open` is told in ``run.continued``."""
+        return None
+
+    def survives(self) -> bool:
+        """Whether what was written and flushed survives the end of the process. If not, it is delivered again then."""
+        return True
+
+    def environment(self) -> Mapping[str, str]:
+        """Variables with which another process finds this backend; no secrets."""
+        return {}

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
+import posixpath
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from mtask_sinks.keys import backend_name
-from mtask_sinks.sinks.base import Sink, Status
+from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
+from mtask_sinks.sinks.base import Rejected, Sink, Status
 from mtask_sinks.sinks.plugins import require_backend
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 # MLflow's limits: parameters a request, characters a parameter.
 _PARAMS_A_BATCH = 100
 _PARAM_LENGTH = 6000
+
+_STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+
+#: Tag of a run that the sink opened: the training it is of. An answer to the request that makes a run may get lost;
+#: the next try finds the run by this.
+RUN_TAG = "mtask_sinks.run"
+
+# What MLflow says of data that it will never accept.
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 class MLflowSink(Sink):
@@ -26,16 +40,19 @@ class MLflowSink(Sink):
 
     Writes each snapshot with one ``log_batch``, under the time at which it was made: MLflow keeps a point once, however
     often it is sent. Writes into the run of the Trainer's own callback or of the user if there is one; otherwise opens
-    a run with the training's name and parameters, and ends it as finished or failed.
+    a run with the training's name and parameters. Ends the run as finished, failed or killed, unless it is the user's.
 
     Args:
         tracking_uri: where the store is; by default what MLflow is set to (``MLFLOW_TRACKING_URI``).
         experiment: name of the experiment of a run that the sink opens; by default ``MLFLOW_EXPERIMENT_NAME``.
 
+    A run that the sink opens heeds the variables that the Trainer's callback heeds: ``MLFLOW_RUN_ID``, ``MLFLOW_TAGS``,
+    ``MLFLOW_FLATTEN_PARAMS``, ``MLFLOW_MAX_LOG_PARAMS``.
+
     MLflow stores infinity as the largest float64. It keeps every point that comes with another time. So, when a
     training goes on from a checkpoint in the run that it wrote to before (``MLFLOW_RUN_ID``), the sink asks the store
     once a metric for the steps beyond the checkpoint, and leaves out those that are there. These keep the values of the
-    first time. Metrics of the Trainer's own callback are not the sink's, and do stand there twice.
+    first time.
     """
 
     name = "mlflow"
@@ -46,7 +63,6 @@ class MLflowSink(Sink):
         self._experiment = experiment
         self._run = RunInfo()
         self._run_id: str | None = None
-        self._is_owner = False
         self._opened: MlflowClient | None = None
         #: Metric → steps beyond the checkpoint that the store has from before.
         self._stored: dict[str, frozenset[int]] = {}
@@ -61,37 +77,62 @@ class MLflowSink(Sink):
         from mlflow import MlflowClient
 
         self._opened = MlflowClient(self._tracking_uri)
-        is_continued = run.id == self._run.id and self._run_id is not None
-        if is_continued:
+        existing = run.existing(self.name)
+        if run.id == self._run.id and self._run_id is not None and existing in (None, self._run_id):
             self._run = run
             return
-        self._is_owner = self.name not in run.attached
-        self._run_id = self._begin(run) if self._is_owner else run.attached[self.name]
-        self._run = run
+        self._run_id = None
+        run_id = self._begin(run) if existing is None else existing
+        if existing is None:
+            self._log_params(run_id, run.params)
+        self._run, self._run_id = run, run_id
         self._stored.clear()
-        if self._is_owner:
-            self._log_params(self._run_id, run.params)
 
     def write(self, snapshot: Snapshot) -> None:
         from mlflow.entities import Metric
 
+        run_id = self._run_id
+        if run_id is None:
+            raise RuntimeError("MLflowSink is not open")
         values: dict[str, Any] = {backend_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
-        if self._is_owner:
-            values |= {log: value for log, value in snapshot.logs.items() if isinstance(value, (int, float))}
-        if self._run_id is None:
-            return
+        if self.name not in self._run.logged:
+            values |= {_log_name(log): value for log, value in snapshot.logs.items() if _is_number(value)}
         milliseconds = int(snapshot.time * 1000)
         metrics = [
-            Metric(name, value, milliseconds, snapshot.step)
+            Metric(name, float(value), milliseconds, snapshot.step)
             for name, value in values.items()
-            if not self._is_stored(self._run_id, name, snapshot.step)
+            if not self._is_stored(run_id, name, snapshot.step)
         ]
-        if metrics:
-            self._client.log_batch(self._run_id, metrics=metrics, synchronous=True)
+        if metrics and self._refusal(run_id, metrics) is not None:
+            # One metric that MLflow refuses makes it refuse all: those that it takes go alone.
+            refusals = [refusal for metric in metrics if (refusal := self._refusal(run_id, [metric])) is not None]
+            if refusals:
+                raise Rejected(f"{len(refusals)} of {len(metrics)} metrics refused: {refusals[0]}")
 
     def close(self, status: Status) -> None:
-        if self._is_owner and self._run_id is not None:
-            self._client.set_terminated(self._run_id, "FINISHED" if status == "finished" else "FAILED")
+        if self.name not in self._run.attached and self._run_id is not None:
+            self._client.set_terminated(self._run_id, _STATUS[status])
+
+    def target(self) -> str | None:
+        return self._run_id
+
+    def environment(self) -> Mapping[str, str]:
+        import mlflow
+
+        uri = self._tracking_uri or mlflow.get_tracking_uri()
+        return {} if urlsplit(uri).password else {"MLFLOW_TRACKING_URI": uri}
+
+    def _refusal(self, run_id: str, metrics: list[Metric]) -> str | None:
+        """Send metrics; returns why MLflow will never take them, if that is so, and raises for all other failures."""
+        from mlflow import MlflowException
+
+        try:
+            self._client.log_batch(run_id, metrics=metrics, synchronous=True)
+        except MlflowException as error:
+            if error.error_code not in _REFUSALS:
+                raise
+            return str(error)
+        return None
 
     def _is_stored(self, run_id: str, name: str, step: int) -> bool:
         """Whether the training wrote this point before it was resumed."""
@@ -116,14 +157,54 @@ class MLflowSink(Sink):
         name = self._experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
         experiment = self._client.get_experiment_by_name(name)
         experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        run_id: str = self._client.create_run(experiment_id, run_name=run.name, tags=resolve_tags()).info.run_id
-        return run_id
+        found = self._client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run.id}'") if run.id else []
+        if found:
+            return str(found[0].info.run_id)
+        tags = {**resolve_tags(), **json.loads(os.environ.get("MLFLOW_TAGS") or "{}"), RUN_TAG: run.id}
+        return str(self._client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id)
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
         there = self._client.get_run(run_id).data.params  # MLflow refuses to change one, and the whole request with it
-        texts = {key: str(value) for key, value in params.items() if key not in there}
-        entries = [Param(key, text) for key, text in texts.items() if len(text) <= _PARAM_LENGTH]
+        params = _flat(params) if os.environ.get("MLFLOW_FLATTEN_PARAMS", "").upper() in ("TRUE", "1") else params
+        texts = {key: str(value) for key, value in params.items()}
+        short = {key: text for key, text in texts.items() if len(text) <= _PARAM_LENGTH}
+        limit = os.environ.get("MLFLOW_MAX_LOG_PARAMS", "")
+        wanted = list(short.items())[: int(limit) if limit.isdigit() else None]
+        entries = [Param(key, text) for key, text in wanted if key not in there]
         for start in range(0, len(entries), _PARAMS_A_BATCH):
             self._client.log_batch(run_id, params=entries[start : start + _PARAMS_A_BATCH])
+
+
+def _is_number(value: Any) -> bool:
+    if not isinstance(value, (int, float)):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+    return True
+
+
+def _log_name(name: str) -> str:
+    """What MLflow calls one of the Trainer's logs: its own name if MLflow takes that, else one that it takes.
+
+    Like the Trainer's callback, with ``_`` for what MLflow does not allow. What would still be refused (``a//b``,
+    ``../a``, too long), and with it all other values of the row, ends in a hash.
+    """
+    cleaned = re.sub(r"[^0-9A-Za-z_\-\. :/]", "_", name)
+    if posixpath.normpath(cleaned) == cleaned and not cleaned.startswith(("/", "..")) and len(cleaned) < MAX_KEY_LENGTH:
+        return cleaned
+    return f"{re.sub('[./]+', '_', cleaned)[: MAX_KEY_LENGTH - 9]}-{digest(name)}"
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters under joined names, as transformers joins them: ``outer.inner``."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

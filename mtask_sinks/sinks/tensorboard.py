@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mtask_sinks.keys import backend_name, split_key, trainer_log_name
-from mtask_sinks.sinks.base import Sink, Status
+from mtask_sinks.sinks.base import Forgotten, Sink, Status
+from mtask_sinks.sinks.event_file import EventFile, read_events
 from mtask_sinks.sinks.plugins import require_backend
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
-if TYPE_CHECKING:
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
 Layout = Literal["flat", "overlay"]
 
-#: Tasks that get a sub-run of their own in the overlay layout. A sub-run costs a file, a thread and 120 us a scalar.
+#: Tasks that get a sub-run of their own in the overlay layout. A sub-run costs a file and a write a snapshot.
 MAX_SUBRUNS = 32
 
 # Of file names: sub-runs are told from other runs, which may be in the same directory, by theirs.
@@ -35,8 +34,7 @@ class TensorBoardSink(Sink):
     Writes one event with all values of a snapshot: 4-8 us a value, where a loop of ``add_scalar`` costs 32-72 us. The
     file is the sink's own, in the directory of the Trainer's callback if there is one: TensorBoard shows both as one
     run. When a training goes on from a checkpoint into the directory it wrote to before, all points of that run beyond
-    the checkpoint are purged, in an attached run also those of the Trainer's callback (through the callback's own file:
-    an event in this sink's would purge what the callback has written since).
+    the checkpoint are purged. If the directory is removed, it is made again with all points of the training.
 
     Args:
         log_dir: where to write; by default the directory of the Trainer's own TensorBoard callback, else
@@ -58,15 +56,20 @@ class TensorBoardSink(Sink):
         self._given_dir = None if log_dir is None else Path(log_dir)
         self._layout = layout
         self._dirs: dict[str, Path] = {}
-        self._writers: dict[str, EventFileWriter] = {}
+        self._files: dict[str, EventFile] = {}
         #: Sub-runs with a first file since the training began; a file after that (an evaluation) is a plain sequel.
         self._begun: set[str] = set()
         self._run = RunInfo()
+        #: Sub-run, step and time of the events that a run which is continued had before.
+        self._stored: dict[str, set[tuple[int, float]]] = {}
+        #: Sub-runs that have the snapshot at hand, if another one did not take it.
+        self._taken: set[str] = set()
 
     def open(self, run: RunInfo) -> None:
         begins = (run.id, run.step) != (self._run.id, self._run.step)
         if run.id != self._run.id:
             self._dirs.clear()
+            self._stored.clear()
         self._run = run
         self._dirs.setdefault("", self._choose_dir(run))
         if begins:
@@ -75,86 +78,134 @@ class TensorBoardSink(Sink):
                 self._resume_subruns()
 
     def write(self, snapshot: Snapshot) -> None:
-        by_subrun: dict[str, dict[str, float]] = {}
-        for subrun, tag, value in self._scalars(snapshot):
-            by_subrun.setdefault(subrun, {})[tag] = value
-        for subrun, scalars in by_subrun.items():
-            self._writer(subrun).add_event(_event(scalars, snapshot))
-        self.flush()
-
-    def flush(self) -> None:
-        for writer in self._writers.values():
-            writer.flush()
+        self._check_files()
+        by_subrun: dict[str, list[Any]] = {}
+        for subrun, value in self._values(snapshot):
+            by_subrun.setdefault(subrun, []).append(value)
+        for subrun, values in by_subrun.items():
+            if subrun not in self._taken and not self._is_stored(subrun, snapshot):
+                self._file(subrun).add(_event(values, snapshot))
+                self._taken.add(subrun)
+        self._taken.clear()
 
     def close(self, status: Status) -> None:
-        writers, self._writers = self._writers, {}
-        for writer in writers.values():
-            writer.close()
+        files, self._files = self._files, {}
+        for file in files.values():
+            file.close()
+
+    def target(self) -> str | None:
+        return str(self._dirs[""].absolute()) if self._dirs else None
+
+    def _check_files(self) -> None:
+        """Whatever removed a file most likely removed all: begin anew, and ask for what was in them."""
+        if all(file.is_there() for file in self._files.values()):
+            return
+        self.close("failed")
+        self._begun.clear()
+        self._stored.clear()
+        self._taken.clear()
+        raise Forgotten(f"event files in {self._dirs['']} were removed")
+
+    def _is_stored(self, subrun: str, snapshot: Snapshot) -> bool:
+        """Whether this very snapshot was written by an earlier process, or before it was found to be undelivered."""
+        if self.name not in self._run.continued:
+            return False
+        if subrun not in self._stored:
+            suffix = _SUBRUN_SUFFIX if subrun else _SUFFIX
+            events = read_events(self._dirs[subrun], suffix)
+            self._stored[subrun] = {(event.step, event.wall_time) for event in events if event.HasField("summary")}
+        return (snapshot.step, snapshot.time) in self._stored[subrun]
 
     def _choose_dir(self, run: RunInfo) -> Path:
         if self._given_dir is not None:
             return self._given_dir
-        if self.name in run.attached:
-            return Path(run.attached[self.name])
+        if (existing := run.existing(self.name)) is not None:
+            return Path(existing)
         if configured := os.environ.get("TENSORBOARD_LOGGING_DIR"):
             return Path(configured).expanduser()
         return Path(run.output_dir or ".", "runs", run.name or run.id)
 
-    def _scalars(self, snapshot: Snapshot) -> Iterator[tuple[str, str, float]]:
-        """Sub-run, tag and value of everything to be written."""
+    def _values(self, snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
+        """Sub-run and value of everything to be written."""
         for key, value in snapshot.metrics.items():
             task, name = split_key(key)
             if task and self._layout == "overlay" and self._has_subrun(task):
-                yield task, backend_name(name.replace("/", "."), snapshot.phase), value
+                yield task, _scalar(backend_name(name.replace("/", "."), snapshot.phase), value)
             else:
-                yield "", backend_name(key, snapshot.phase), value
-        if self.name not in self._run.attached:
-            for log, value in snapshot.logs.items():
-                if isinstance(value, (int, float)):
-                    yield "", trainer_log_name(log), value
+                yield "", _scalar(backend_name(key, snapshot.phase), value)
+        for log, value in {} if self.name in self._run.logged else snapshot.logs.items():
+            if isinstance(value, (int, float)):
+                yield "", _scalar(trainer_log_name(log), value)
+            elif isinstance(value, str):
+                yield "", _text(trainer_log_name(log), value)
 
     def _has_subrun(self, task: str) -> bool:
         if task not in self._dirs and len(self._dirs) <= MAX_SUBRUNS:
             self._dirs[task] = self._dirs[""] / task
         return task in self._dirs
 
-    def _writer(self, subrun: str) -> EventFileWriter:
-        if subrun not in self._writers:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-            suffix = _SUBRUN_SUFFIX if subrun else _SUFFIX
-            writer = EventFileWriter(str(self._dirs[subrun]), filename_suffix=suffix)
-            self._writers[subrun] = writer
-            if subrun not in self._begun:
-                self._begun.add(subrun)
+    def _file(self, subrun: str) -> EventFile:
+        if subrun not in self._files:
+            file = EventFile(self._dirs[subrun], _SUBRUN_SUFFIX if subrun else _SUFFIX)
+            try:
                 for event in self._first_events(subrun):
-                    writer.add_event(event)
-        return self._writers[subrun]
+                    file.add(event)
+            except OSError:
+                file.close()
+                file.path.unlink(missing_ok=True)
+                raise
+            self._files[subrun] = file
+            self._begun.add(subrun)
+        return self._files[subrun]
 
     def _first_events(self, subrun: str) -> Iterator[Any]:
-        if self._run.step and not self._is_others(subrun):
+        if subrun in self._begun:
+            return
+        # Not in a run that is continued: there the points beyond the step are this run's own.
+        if self._run.step and self.name not in self._run.continued:
             yield from restart_events(self._run.step)
-        if not subrun and self.name not in self._run.attached and self._run.params:
-            yield _text("params", json.dumps(dict(self._run.params), indent=2, default=str), self._run.step)
-
-    def _is_others(self, subrun: str) -> bool:
-        """Whether somebody else writes to the sub-run too, and so purges it."""
-        attached = self._run.attached.get(self.name)
-        return not subrun and attached is not None and self._dirs[""].resolve() == Path(attached).resolve()
+        if not subrun and self._run.params and self._run.existing(self.name) is None:
+            text = json.dumps(dict(self._run.params), indent=2, default=str)
+            # Indented lines are code in Markdown, which is how TensorBoard shows text.
+            code = "".join(f"\t{line}\n" for line in text.splitlines())
+            yield _event([_text("params", code)], Snapshot(self._run.step, time=time.time()))
 
     def _resume_subruns(self) -> None:
         """Purge every sub-run there is, also those of tasks that will not report again, and keep each task's place."""
         for path in sorted(self._dirs[""].glob(f"*/*{_SUBRUN_SUFFIX}")):
             if self._has_subrun(path.parent.name):
-                self._writer(path.parent.name)
+                self._file(path.parent.name)
 
 
-def _event(scalars: dict[str, float], snapshot: Snapshot) -> Any:
+def _event(values: list[Any], snapshot: Snapshot) -> Any:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
     return Event(wall_time=snapshot.time, step=snapshot.step, summary=Summary(value=values))
+
+
+def _scalar(tag: str, value: float) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    return Summary.Value(tag=tag, simple_value=_as_float(value))
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond all floats
+        return math.inf if value > 0 else -math.inf
+
+
+def _text(tag: str, text: str) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[text.encode()], tensor_shape=shape)
+    return Summary.Value(tag=f"{tag}/text_summary", metadata=metadata, tensor=tensor)
 
 
 def restart_events(step: int) -> list[Any]:
@@ -167,18 +218,3 @@ def restart_events(step: int) -> list[Any]:
     start = Event(step=step + 1, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
     # Twice: with --load_fast=false the first of a run counts as its beginning and purges nothing.
     return [start, start]
-
-
-def _text(tag: str, text: str, step: int) -> Any:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-    from tensorboard.compat.proto.tensor_pb2 import TensorProto
-    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-
-    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
-    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
-    # Indented lines are code in Markdown, which is how TensorBoard shows text.
-    code = "".join(f"\t{line}\n" for line in text.splitlines())
-    tensor = TensorProto(dtype="DT_STRING", string_val=[code.encode()], tensor_shape=shape)
-    value = Summary.Value(tag=f"{tag}/text_summary", metadata=metadata, tensor=tensor)
-    return Event(step=step, wall_time=time.time(), summary=Summary(value=[value]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mtask_sinks.keys import backend_name, trainer_log_name
@@ -16,9 +17,18 @@ if TYPE_CHECKING:
 #: The x axis of every chart, as the Trainer's own callback calls it.
 STEP = "train/global_step"
 
-# Of each phase, the step of the row. W&B's summary keeps the last value of every column, so it tells a resumed training
-# which rows are there. The step above does not: the Trainer's callback writes it too, before or after this sink.
+# Of each phase, the step of the last row; and the time of the last row of any. W&B's summary keeps the last value of
+# every column, so it tells a later process which rows are there. The step above does not: the user may write it too.
 _WRITTEN = "_mtask_sinks/"
+_TIME = f"{_WRITTEN}(time)"
+
+# The Trainer's totals, which its own callback puts into the summary of the run and not into rows.
+_TOTALS = frozenset(["train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"])
+
+_EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
+
+# What leads to a run again, from another process.
+_VARIABLES = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
 
 
 class WandbSink(Sink):
@@ -27,17 +37,15 @@ class WandbSink(Sink):
     >>> sink = WandbSink()                          # charts: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
 
     Writes each snapshot as one row with ``train/global_step`` in it, never with ``step=``, which would drop rows or
-    merge them with those of the Trainer's own callback. Writes into the process's open run if there is one; otherwise
-    opens a run with the training's name and parameters, and finishes it, with exit code 1 if the training failed.
+    merge them with others. Writes into the process's open run if there is one; otherwise opens a run with the
+    training's name and parameters, and finishes it, with exit code 1 if the training failed and 137 if it was killed.
 
-    When a training goes on from a checkpoint in the W&B run that it wrote to before (``WANDB_RUN_ID`` with
-    ``WANDB_RESUME``), rows that the server has from before are left out, so none of this sink's stands there twice. It
-    knows them by a hidden column a phase, ``_mtask_sinks/<phase>``: the step of the row. What that cannot do:
-
-    * rows that the client had not sent when the process was killed (it sends every 15 s, or every
-      ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``) come again if they are beyond the checkpoint, and are lost if not;
-    * offline the client knows nothing of what the server has: all rows are written, and stand twice once synced;
-    * rows of the Trainer's own callback are not the sink's, and do stand there twice.
+    What is guaranteed: a row counts as delivered when W&B's client has taken it; the client keeps it in a file and
+    sends it in its own time, every 15 s or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed,
+    the rows of the run are delivered again at the next resume or replay, and those that the server has are left out:
+    hidden columns, ``_mtask_sinks/<phase>``, hold the step of the row. So online every row stands there once. Offline
+    the client knows nothing of what a server has: rows that are sent again stand twice once both files are synced, and
+    what the client had not yet written to its file when it was killed is in the journal alone.
 
     Args:
         project: project of a run that the sink opens; by default ``WANDB_PROJECT``, else ``huggingface``.
@@ -53,53 +61,79 @@ class WandbSink(Sink):
         self._run_id: str | None = None
         self._is_owner = False
         self._opened: Run | None = None
-        #: Phase → step of the last row that the run had before.
+        #: Phase → step of the last row that the run had before; and the time of the last of all.
         self._written: dict[str, int] = {}
+        self._written_until = 0.0
 
     def open(self, run: RunInfo) -> None:
         import wandb
 
-        is_continued = run.id == self._run.id and self._run_id is not None
-        if not is_continued:
-            self._is_owner = self.name not in run.attached
-        if not self._is_owner:
-            self._opened = _open_run(run.attached[self.name])
-        elif is_continued:
-            self._opened = wandb.init(**{**self._init, "id": self._run_id, "resume": "allow"})
+        is_same = run.id == self._run.id and self._run_id is not None
+        existing = run.existing(self.name) or (self._run_id if is_same else None)
+        current = wandb.run
+        if existing is None:
+            self._opened = self._begin(run)
+            self._is_owner = True
+        elif current is not None and current.id == existing:
+            self._opened = current
+            self._is_owner = False
+        elif self.name in run.attached:
+            raise RuntimeError(f"the W&B run {existing} is no longer open in this process")
         else:
-            config = dict(run.params)
-            self._opened = wandb.init(**{"name": run.name, "config": config, "reinit": "create_new", **self._init})
-            self._opened.define_metric(STEP)
-            self._opened.define_metric("*", step_metric=STEP, step_sync=True)
-        if not is_continued:
-            self._written = _written(self._opened) if self._opened.resumed else {}
+            again = {"id": existing, "resume": "allow", "reinit": "create_new"}
+            self._opened = wandb.init(**{**self._init, **again})
+            self._is_owner = True
+        if not is_same:
+            was_there = self._opened.resumed and not self._opened.offline
+            self._written, self._written_until = _written(self._opened) if was_there else ({}, 0.0)
         self._run, self._run_id = run, self._opened.id
 
     def write(self, snapshot: Snapshot) -> None:
+        if self._opened is None:
+            raise RuntimeError("WandbSink is not open")
         row: dict[str, Any] = {backend_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
-        if self._is_owner:
-            row |= {trainer_log_name(log): value for log, value in snapshot.logs.items()}
-        if row and self._opened is not None and not self._is_written(snapshot):
-            self._opened.log({**row, STEP: snapshot.step, _WRITTEN + snapshot.phase: snapshot.step})
-
-    def _is_written(self, snapshot: Snapshot) -> bool:
-        """Whether the training wrote this row before it was resumed."""
-        resumed_at = self._run.step
-        return bool(resumed_at) and resumed_at < snapshot.step <= self._written.get(snapshot.phase, 0)
+        if self.name not in self._run.logged:
+            for log, value in snapshot.logs.items():
+                if log in _TOTALS:
+                    self._opened.summary[log] = value
+                else:
+                    row[trainer_log_name(log)] = value
+        if row and not self._is_written(snapshot):
+            hidden = {_WRITTEN + snapshot.phase: snapshot.step, _TIME: snapshot.time}
+            self._opened.log({**row, STEP: snapshot.step, **hidden})
 
     def close(self, status: Status) -> None:
         opened, self._opened = self._opened, None
         if self._is_owner and opened is not None:
-            opened.finish(exit_code=0 if status == "finished" else 1)
+            opened.finish(exit_code=_EXIT_CODES[status])
+
+    def target(self) -> str | None:
+        return self._run_id
+
+    def survives(self) -> bool:
+        return self._opened is None or bool(self._opened.offline)
+
+    def environment(self) -> Mapping[str, str]:
+        return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+    def _begin(self, run: RunInfo) -> Run:
+        import wandb
+
+        config = dict(run.params)
+        opened = wandb.init(**{"name": run.name, "config": config, "reinit": "create_new", **self._init})
+        opened.define_metric(STEP)
+        opened.define_metric("*", step_metric=STEP, step_sync=True)
+        return opened
+
+    def _is_written(self, snapshot: Snapshot) -> bool:
+        """Whether the run had this row before: the very same, or that of a step before the training was resumed."""
+        if snapshot.time and snapshot.time <= self._written_until:
+            return True
+        resumed_at = self._run.step
+        return bool(resumed_at) and resumed_at < snapshot.step <= self._written.get(snapshot.phase, 0)
 
 
-def _written(run: Run) -> dict[str, int]:
-    return {name.removeprefix(_WRITTEN): step for name, step in dict(run.summary).items() if name.startswith(_WRITTEN)}
-
-
-def _open_run(run_id: str) -> Run:
-    import wandb
-
-    if wandb.run is None or wandb.run.id != run_id:
-        raise RuntimeError(f"the W&B run {run_id} is no longer open in this process")
-    return wandb.run
+def _written(run: Run) -> tuple[dict[str, int], float]:
+    summary = {name: value for name, value in dict(run.summary).items() if name.startswith(_WRITTEN)}
+    until = float(summary.pop(_TIME, 0.0))
+    return {name.removeprefix(_WRITTEN): step for name, step in summary.items()}, until

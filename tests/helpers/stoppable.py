@@ -45,7 +45,7 @@ class StopAt(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step != self.step or self.trainer is None:
             return
-        while any(counts.pending for counts in self.trainer._session._delivery.counts.values()):
+        while any(counts.pending for counts in self.trainer._session.delivery.counts.values()):
             time.sleep(0.01)
         Path(args.output_dir, "writing").write_text(str(os.getpid()))
         Path(args.output_dir, "writing").rename(Path(args.output_dir, "stopped"))

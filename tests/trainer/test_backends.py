@@ -79,7 +79,7 @@ def test_tensorboard_keeps_one_run_from_before_the_training_to_after_it(tmp_path
     trainer.train()
     trainer.evaluate()
     trainer.predict(numbers(7))
-    trainer._session._delivery.close("finished")
+    trainer._session.delivery.close("finished")
     (directory,) = run_dirs(tmp_path)
     assert directory.is_relative_to(tmp_path / "out")
     scalars = read_scalars(directory)
@@ -149,7 +149,7 @@ def test_mlflow_keeps_one_run_from_before_the_training_to_after_it(tmp_path, mlf
     assert mlflow.active_run() is None
     trainer.evaluate()
     trainer.predict(numbers(7))
-    trainer._session._delivery.close("finished")
+    trainer._session.delivery.close("finished")
     (run,) = ml_runs()
     assert run.info.status == "FINISHED"
     assert ml_points(run.info.run_id, "a/eval/loss") == [(step, 15.0) for step in (0, 2, 4, 4)]
@@ -239,7 +239,7 @@ def test_wandb_keeps_one_run_from_before_the_training_to_after_it(tmp_path, wand
     trainer.train()
     trainer.evaluate()
     trainer.predict(numbers(7))
-    trainer._session._delivery.close("finished")
+    trainer._session.delivery.close("finished")
     wandb.finish()
     (run,) = read_runs(wandb_dir)
     assert wandb_points(run.history, "a/eval/loss") == [(0, 15.0), (4, 15.0)]
@@ -327,7 +327,7 @@ def test_a_sink_that_fails_disturbs_neither_the_training_nor_the_other_sinks(tmp
     (directory,) = run_dirs(tmp_path)
     assert read_scalars(directory)["a/train/loss"] == OURS["a/train/loss"]
     assert trainer.state.global_step == 4
-    assert trainer._session._delivery.counts["bad"].failed == 3
+    assert trainer._session.delivery.counts["bad"].failed == 3
     assert sum("sink bad failed" in record.getMessage() for record in caplog.records) == 1
     assert "of 3 snapshots 0 were delivered, 3 failed" in caplog.text
 

@@ -337,7 +337,7 @@ def test_sinks_get_the_trainers_own_logs_apart_from_the_metrics(tmp_path) -> Non
     trainer.train()
     trainer.evaluate()
     trainer.predict(numbers(8))
-    trainer._session._delivery.close("finished")
+    trainer._session.delivery.close("finished")
     steps = [(s.step, s.phase, dict(s.metrics), sorted(s.logs)) for s in sink.snapshots]
     timing = ["runtime", "samples_per_second", "steps_per_second"]
     assert steps[0] == (2, "train", {"a/loss": 1.5}, ["epoch", "grad_norm", "learning_rate", "loss"])

@@ -1,0 +1,62 @@
+"""``mtask-sinks replay``: deliver a journal later, from anywhere, to any sink."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def replay(
+    journal: Annotated[Path, typer.Argument(help="metrics.jsonl, or the output directory of a training.")],
+    to: Annotated[list[str], typer.Option("--to", help="Sinks, several by commas or by repeating the option.")],
+    from_start: Annotated[
+        bool, typer.Option("--all", help="Everything, into the same runs as before; not only what is left.")
+    ] = False,
+    patience: Annotated[
+        float, typer.Option("--patience", min=0.0, help="Seconds without any progress after which it gives up.")
+    ] = 60.0,
+    tensorboard_layout: Annotated[
+        str,
+        typer.Option("--tensorboard_layout", "--tensorboard-layout", help="The one of the training: flat, overlay."),
+    ] = "flat",
+) -> None:
+    """Deliver what a training could not: to a backend that was away, or to one that was not even configured.
+
+    A sink that the training wrote to gets what is left, in the same run of its backend; any other one gets everything.
+    MLflow and TensorBoard hold each point once, however often it is delivered. A training that was killed shows as
+    killed afterwards. The backends' own environment variables apply. Exits with 1 if something is left.
+
+    Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks replay out/metrics.jsonl --to mlflow
+    """
+    from mtask_sinks.limits import limit_network
+    from mtask_sinks.replay import StillAtWorkError
+    from mtask_sinks.replay import replay as deliver
+    from mtask_sinks.sinks import MissingBackendError, PluginError, Sink, has_sink, make_sink, sink_names
+
+    logging.basicConfig(format="%(message)s")
+    names = [name.strip() for several in to for name in several.split(",") if name.strip()]
+    sinks: list[Sink] = []
+    for name in dict.fromkeys(names):
+        if not has_sink(name):
+            raise typer.BadParameter(f"there is no sink {name!r}: {', '.join(sink_names())}.", param_hint="--to")
+        try:
+            if name == "tensorboard" and tensorboard_layout == "overlay":
+                from mtask_sinks.sinks import TensorBoardSink
+
+                sinks.append(TensorBoardSink(layout="overlay"))
+            else:
+                sinks.append(make_sink(name))
+        except (MissingBackendError, PluginError) as error:
+            raise typer.BadParameter(str(error), param_hint="--to") from None
+    limit_network()
+    try:
+        found = deliver(journal, sinks, from_start=from_start, patience=patience)
+    except (FileNotFoundError, StillAtWorkError) as error:
+        raise typer.BadParameter(str(error), param_hint="JOURNAL") from None
+    for name, counts in found.items():
+        why = f" ({counts.error})" if counts.error and (counts.failed or counts.state != "up") else ""
+        typer.echo(f"{name}: {counts.delivered} delivered, {counts.failed} set aside, {counts.pending} left{why}")
+    raise typer.Exit(0 if all(counts.state == "up" for counts in found.values()) else 1)

@@ -1,0 +1,147 @@
+"""Records: what a line of the journal holds, as bytes and as objects."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from mtask_sinks.snapshot import RunInfo, Snapshot
+
+_NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_SNAPSHOT = ("step", "phase", "metrics", "epoch", "time", "coverage", "nonfinite", "logs")
+_RUN = ("id", "output_dir", "name", "params", "step", "attached", "continued", "logged")
+# Tells this process from one that had its number before, as in a container that was started anew.
+_TOKEN = uuid.uuid4().hex
+_SECRET_NAME = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
+_SECRET_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+@cache
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("mtask-sinks", "torch", "transformers", "accelerate"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A run begins here, or goes on: after it was resumed, for an evaluation after training, with other backend runs.
+
+    Attributes:
+        run: what the sinks are told.
+        time: seconds since 1970 (UTC).
+        versions: of this library and of what it runs with.
+        process: host, number and token of the process that trains.
+    """
+
+    run: RunInfo
+    time: float = field(default_factory=time.time)
+    versions: Mapping[str, str] = field(default_factory=_versions)
+    process: tuple[str, int, str] = field(default_factory=lambda: (socket.gethostname(), os.getpid(), _TOKEN))
+
+    def is_at_work(self) -> bool:
+        """Whether the process that trains is there, this one or another one of this machine."""
+        host, process, token = self.process
+        if host != socket.gethostname():
+            return False
+        if process == os.getpid():
+            return token == _TOKEN
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # somebody else's process
+            return True
+        return True
+
+
+@dataclass(frozen=True)
+class End:
+    """A run ends here: ``finished``, ``failed`` or ``killed``."""
+
+    id: str
+    status: str
+    time: float = field(default_factory=time.time)
+
+
+Item = Begin | Snapshot | End
+
+
+def encode(item: Item) -> bytes:
+    """The line of an item, with its end. Valid JSON: NaN and infinity are strings."""
+    if isinstance(item, Snapshot):
+        record = {"record": "snapshot", **{name: getattr(item, name) for name in _SNAPSHOT}}
+    elif isinstance(item, Begin):
+        run = {name: getattr(item.run, name) for name in _RUN}
+        run |= {"params": _without_secrets(item.run.params), "logged": sorted(item.run.logged)}
+        record = {"record": "run", **run, "time": item.time, "versions": item.versions, "process": item.process}
+    else:
+        record = {"record": "end", "id": item.id, "status": item.status, "time": item.time}
+    return json.dumps(_plain(record), allow_nan=False, default=str).encode() + b"\n"
+
+
+def decode(line: bytes) -> Item | None:
+    """What a line holds; ``None`` if it is no whole record of a kind known here."""
+    try:
+        record = json.loads(line)
+        if record["record"] == "snapshot":
+            return Snapshot(**{name: _numbers(record[name]) for name in _SNAPSHOT})
+        if record["record"] == "run":
+            run = {name: record[name] for name in _RUN if name in record}
+            run["logged"] = frozenset(run.get("logged", ()))
+            host, process, token = record.get("process", ("", 0, ""))
+            return Begin(RunInfo(**run), record["time"], record["versions"], (host, process, token))
+        if record["record"] == "end":
+            return End(record["id"], record["status"], record["time"])
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def is_mark(line: bytes) -> bool:
+    """Whether a line begins or ends a run; costs less than decoding it."""
+    return line.startswith((b'{"record": "run"', b'{"record": "end"'))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _numbers(item) for name, item in value.items()}
+    return _NONFINITE.get(value, value) if isinstance(value, str) else value
+
+
+def _without_secrets(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as far as they may be read by whoever reads the file."""
+    shown: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            shown[name] = _without_secrets(value)
+        elif isinstance(value, str):
+            shown[name] = "***" if _SECRET_NAME.search(name) else _SECRET_IN_URL.sub("***@", value)
+        else:
+            shown[name] = value
+    return shown

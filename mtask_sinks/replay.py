@@ -1,0 +1,90 @@
+"""Replay: delivers a journal, or what is left of it, after the training and from any machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+from mtask_sinks.cursor import cursor_path, load_cursor
+from mtask_sinks.delivery import end_killed
+from mtask_sinks.journal import Journal, journal_path
+from mtask_sinks.records import Begin
+from mtask_sinks.sinks.base import Sink
+from mtask_sinks.worker import Counts, Worker
+
+# Seconds between two looks at how far the workers are.
+_LOOK_SECONDS = 0.5
+
+
+class StillAtWorkError(RuntimeError):
+    """The training whose journal is to be replayed is running, and delivers it itself."""
+
+
+def replay(
+    path: str | os.PathLike[str], sinks: Sequence[Sink], *, from_start: bool = False, patience: float = 60.0
+) -> dict[str, Counts]:
+    """Deliver what a journal has and a sink has not; returns what became of it, by name of the sink.
+
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo, Snapshot
+    >>> from mtask_sinks.sinks import MemorySink
+    >>> directory = tempfile.mkdtemp()
+    >>> journal = Journal(f"{directory}/metrics.jsonl")
+    >>> journal.begin(RunInfo(id="1")); journal.append(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
+    >>> journal.end("1", "finished"); journal.close()
+    >>> sink = MemorySink()
+    >>> replay(directory, [sink])["memory"].delivered, sink.series("mlm/loss")
+    (1, [(10, 2.5)])
+    >>> replay(directory, [sink])["memory"].given           # nothing is left
+    0
+
+    Args:
+        path: the journal, or the output directory of a training.
+        sinks: one that has a cursor beside the journal goes on from there, into the backend's runs that it wrote to;
+            any other one gets all of it, in runs of its own. A resumed training becomes one run there, in which each
+            step stands once, as the training counted it at last.
+        from_start: deliver all of it to all sinks, into the same runs as before. Twice is as good as once.
+        patience: seconds without any progress after which what is left is given up.
+
+    A run that has no end, because its process was killed, ends as killed, here and in the journal.
+
+    Raises:
+        FileNotFoundError: there is no journal.
+        StillAtWorkError: the process of the last run is there, on this machine.
+    """
+    file = journal_path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no journal {file}. Name the file, or the output directory of a training.")
+    journal = Journal(file, eager=True)
+    last = journal.marks[-1][1] if journal.marks else None
+    if isinstance(last, Begin) and last.is_at_work():
+        raise StillAtWorkError(
+            f"the training that writes {file} is at work (process {last.process[1]}) and delivers it itself. Wait for "
+            "it to end."
+        )
+    end_killed(journal)
+    known = {sink.name for sink in sinks if load_cursor(cursor_path(file, sink.name), journal.fingerprint)}
+    workers = [Worker(sink, journal, from_start=from_start or sink.name not in known) for sink in sinks]
+    for worker in workers:
+        worker.finish()
+    _wait(journal, workers, patience)
+    journal.close()
+    return {worker.sink.name: worker.counts for worker in workers}
+
+
+def _has_cursor(journal: Journal, sink: Sink) -> bool:
+    return (
+        journal.path is not None and load_cursor(cursor_path(journal.path, sink.name), journal.fingerprint) is not None
+    )
+
+
+def _wait(journal: Journal, workers: Sequence[Worker], patience: float) -> None:
+    """Until all is delivered and every thread has ended, or nothing moves any more."""
+    positions, since = [worker.position for worker in workers], time.monotonic()
+    while any(worker.is_alive() for worker in workers) and time.monotonic() - since < patience:
+        with journal.changed:
+            journal.changed.wait(_LOOK_SECONDS)
+        now = [worker.position for worker in workers]
+        if now != positions:
+            positions, since = now, time.monotonic()

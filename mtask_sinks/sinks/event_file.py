@@ -1,0 +1,89 @@
+"""Event files: TensorBoard's own format, written so that a full disk or a removed directory spoils nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
+
+_PREFIX = "events.out.tfevents."
+
+
+class EventFile:
+    """Appends events to a new file in a directory.
+
+    Each event is one write, so it is there for every reader at once and survives the end of the process. If the disk
+    takes only part of one, that is cut off again: a torn event would hide all that follow. TensorBoard's own writer
+    hands events to a thread, which dies of its first error.
+
+    Args:
+        directory: made if need be.
+        suffix: of the file's name.
+
+    TensorBoard reads the files of a directory in the order of their names, which begin with the second of their making;
+    a new one always comes last. Every call may raise `OSError`.
+    """
+
+    def __init__(self, directory: Path, suffix: str) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
+
+        directory.mkdir(parents=True, exist_ok=True)
+        seconds = max([int(time.time()), *(made + 1 for path in directory.iterdir() if (made := _made(path)))])
+        self.path = directory / f"{_PREFIX}{seconds:010d}.{socket.gethostname()}.{os.getpid()}.0{suffix}"
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
+        self._size = 0
+        metadata = SourceMetadata(writer="mtask_sinks")
+        try:
+            self.add(Event(wall_time=time.time(), file_version="brain.Event:2", source_metadata=metadata))
+        except OSError:
+            self.close()
+            self.path.unlink(missing_ok=True)
+            raise
+
+    def add(self, event: Event) -> None:
+        """Append one event."""
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        RecordWriter(self).write(event.SerializeToString())
+
+    def write(self, data: bytes) -> None:
+        """All of ``data`` or nothing; for TensorBoard's ``RecordWriter``."""
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(data)
+
+    def is_there(self) -> bool:
+        """Whether the file is where it was made."""
+        try:
+            return os.path.samestat(os.fstat(self._file), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        """Nothing can be added any more."""
+        os.close(self._file)
+
+
+def read_events(directory: Path, suffix: str) -> Iterator[Any]:
+    """All whole events in the files of a directory whose names end so, in TensorBoard's order."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    for path in sorted(directory.glob(f"{_PREFIX}*{suffix}")):
+        yield from LegacyEventFileLoader(str(path)).Load()
+
+
+def _made(path: Path) -> int:
+    """The second of its making in the name of an event file, else 0."""
+    first = path.name.removeprefix(_PREFIX).partition(".")[0]
+    return int(first) if path.name.startswith(_PREFIX) and first.isdigit() else 0
