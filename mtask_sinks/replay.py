@@ -70,13 +70,13 @@ def replay(
         worker.finish()
     _wait(journal, workers, patience)
     journal.close()
-    return {worker.sink.name: worker.counts for worker in workers}
+    return {worker.sink.name: _counts(worker) for worker in workers}
 
 
-def _has_cursor(journal: Journal, sink: Sink) -> bool:
-    return (
-        journal.path is not None and load_cursor(cursor_path(journal.path, sink.name), journal.fingerprint) is not None
-    )
+def _counts(worker: Worker) -> Counts:
+    """As they stand; not ``up`` if the worker is not done, were it only with the end of a run."""
+    counts = worker.counts
+    return replace(counts, state="down") if worker.is_alive() and counts.state == "up" else counts
 
 
 def _wait(journal: Journal, workers: Sequence[Worker], patience: float) -> None:

@@ -1,7 +1,8 @@
 """A W&B server of a few answers, for W&B's real client: it takes runs and rows, and lets a run be resumed.
 
 The client asks over GraphQL (is there such a run? make one), then streams each of the run's files as lines with an
-offset. What else it sends (its own telemetry, output, system metrics) is accepted and forgotten.
+offset. What else it sends (its own telemetry, output, system metrics) is accepted and forgotten. The server can be down
+for a while, and answer with errors.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from helpers.local_server import LocalServer
 
 _ENTITY = {"id": "1", "name": "entity"}
 
@@ -23,6 +26,7 @@ _ENTITY = {"id": "1", "name": "entity"}
 class ServedRun:
     """What the server has of one run."""
 
+    name: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -36,19 +40,56 @@ class ServedRun:
 class WandbServer:
     """Runs by id, and the address for ``WANDB_BASE_URL``."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self) -> None:
         self.runs: dict[str, ServedRun] = {}
+        #: Requests that were answered with an error since `fail` was called.
+        self.failed = 0
+        self._lock = threading.Lock()  # requests come in threads of their own, and count down the same errors
+        self._error: tuple[int, str, int | None] = (0, "", 0)
+        self._server = LocalServer(_handler(self))
+        self.url = self._server.url
 
-    def settings(self, run_id: str) -> dict[str, str]:
-        """Environment of a process that writes to this server, into one run, and sends every second."""
+    def start(self) -> None:
+        """Answer, from now on; the runs are those from before."""
+        self._server.open()
+
+    def stop(self) -> None:
+        """Refuse connections, and cut those that are there."""
+        self._server.close()
+
+    def end(self) -> None:
+        """Stop, and give the port back."""
+        self._server.end()
+
+    def fail(self, status: int, path: str = "", times: int | None = None) -> None:
+        """Answer requests with an error whose path has `path` in it (``graphql``, ``file_stream``): the next so many
+        of them, or all until `heal`."""
+        with self._lock:
+            self._error, self.failed = (status, path, times), 0
+
+    def heal(self) -> None:
+        """No more errors."""
+        self.fail(0, times=0)
+
+    def error_for(self, path: str) -> int:
+        """The error that a request gets, or 0."""
+        with self._lock:
+            status, part, left = self._error
+            if part not in path or left == 0:
+                return 0
+            self._error = (status, part, None if left is None else left - 1)
+            self.failed += 1
+            return status
+
+    def settings(self, run_id: str | None = None) -> dict[str, str]:
+        """Environment of a process that writes here and sends every second; into one run if its id is given."""
+        one_run = {} if run_id is None else {"WANDB_RUN_ID": run_id, "WANDB_RESUME": "allow"}
         return {
             "WANDB_MODE": "online",
             "WANDB_BASE_URL": self.url,
             "WANDB_API_KEY": "0" * 40,
-            "WANDB_RUN_ID": run_id,
-            "WANDB_RESUME": "allow",
             "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1",
+            **one_run,
         }
 
     def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +103,7 @@ class WandbServer:
             return {"model": {**project, "bucket": self._resumable(name)}}
         if operation == "UpsertBucket":
             run = self.runs.setdefault(name, ServedRun())
+            run.name = variables.get("displayName") or run.name
             run.config = {key: item["value"] for key, item in json.loads(variables.get("config") or "{}").items()}
             bucket = {"id": name, "name": name, "displayName": name, "project": project, "config": "{}"}
             return {"upsertBucket": {"bucket": {**bucket, "historyLineCount": len(run.history)}, "inserted": True}}
@@ -104,7 +146,15 @@ class WandbServer:
 @contextmanager
 def wandb_server() -> Iterator[WandbServer]:
     """A server on a free port of this machine."""
+    server = WandbServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.end()
 
+
+def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -117,6 +167,9 @@ def wandb_server() -> Iterator[WandbServer]:
 
         def do_POST(self) -> None:
             body = self._body()
+            if status := server.error_for(self.path):
+                self._send({"error": "injected"}, status)
+                return
             if self.path == "/graphql":
                 request = json.loads(body)
                 named = re.search(r"(?:query|mutation)\s+(\w+)", request["query"])
@@ -134,23 +187,12 @@ def wandb_server() -> Iterator[WandbServer]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
 
-        def _send(self, answer: dict[str, Any]) -> None:
+        def _send(self, answer: dict[str, Any], status: int = 200) -> None:
             text = json.dumps(answer).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
 
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *args: Any) -> None:
-            """A client that was killed leaves its connections open."""
-
-    http = Server(("127.0.0.1", 0), Handler)
-    server = WandbServer(f"http://127.0.0.1:{http.server_port}")
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    try:
-        yield server
-    finally:
-        http.shutdown()
-        http.server_close()
+    return Handler
