@@ -60,6 +60,9 @@ class Attachment:
         self._run_id = self._current() or self._run_id
         return self._run_id
 
+    def resume(self, step: int) -> None:
+        """After the callback's turn, when a training goes on from a checkpoint at ``step``."""
+
     def is_the_sinks_to_end(self) -> bool:
         """Whether the sink ends the run that there is."""
         return False
@@ -94,10 +97,20 @@ class TensorBoardAttachment(Attachment):
         if self.callback is not None and self.run_id() is None:
             type(self.callback).on_log(self.callback, args, state, control, logs={})  # opens its writer, logs nothing
 
+    def resume(self, step: int) -> None:
+        # Here and not in the sink's file: that one is opened later, and an event in it would purge what others have
+        # written to the directory until then.
+        file_writer = getattr(getattr(self.callback, "tb_writer", None), "file_writer", None)
+        if file_writer is not None:
+            from mtask_sinks.sinks.tensorboard import restart_events
+
+            for event in restart_events(step):
+                file_writer.add_event(event)
+
     def _current(self) -> str | None:
         writer = getattr(self.callback, "tb_writer", None)
         log_dir = getattr(writer, "log_dir", None) or getattr(writer, "logdir", None)
-        return None if log_dir is None else str(log_dir)
+        return None if log_dir is None else str(Path(log_dir).absolute())
 
 
 class MLflowAttachment(Attachment):

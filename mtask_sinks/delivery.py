@@ -122,7 +122,7 @@ class Delivery:
             worker.finish()
         try:
             if not self._wait(journal, position, min(_QUIET_SECONDS, seconds)) and seconds > _QUIET_SECONDS:
-                waiting = ", ".join(worker.sink.name for worker in self._workers if worker.position < position)
+                waiting = ", ".join(worker.sink.name for worker in self._workers if not worker.is_done(position))
                 message = "waiting up to %g s for %s; Ctrl-C ends the wait, and what is not delivered can be later."
                 logger.warning(message, seconds, waiting)
                 self._wait(journal, position, deadline - time.monotonic())
@@ -134,7 +134,7 @@ class Delivery:
     def _wait(self, journal: Journal, position: int, seconds: float) -> bool:
         with journal.changed:
             return journal.changed.wait_for(
-                lambda: all(worker.position >= position for worker in self._workers), max(seconds, 0.0)
+                lambda: all(worker.is_done(position) for worker in self._workers), max(seconds, 0.0)
             )
 
     def _say_what_is_left(self, worker: Worker, journal: Journal, position: int, seconds: float) -> None:
@@ -142,7 +142,10 @@ class Delivery:
         if counts.failed:
             message = "sink %s: %d of %d snapshots were set aside, which it will never accept. The first: %s"
             logger.warning(message, name, counts.failed, counts.given, counts.error)
-        if worker.position >= position:
+        if worker.is_done(position):
+            if counts.pending:
+                message = "sink %s: %d snapshots are lost: the journal could not be written, or was removed."
+                logger.warning(message, name, counts.pending)
             return
         message = "sink %s (%s%s): of %d snapshots %d were delivered, %d were not within %g s.%s"
         error = f", {counts.error}" if counts.error else ""

@@ -132,10 +132,6 @@ class Journal:
         with self.changed:
             return list(self._marks)
 
-    def marks_after(self, position: int) -> list[tuple[int, Begin | End]]:
-        """Those of `marks` that lie behind a position."""
-        return [(end, mark) for end, mark in self.marks if end > position]
-
     def count(self, position: int) -> int:
         """How many snapshots lie behind a position."""
         count = 0

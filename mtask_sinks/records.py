@@ -125,6 +125,8 @@ def _plain(value: Any) -> Any:
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
     return value
 
 
@@ -134,14 +136,10 @@ def _numbers(value: Any) -> Any:
     return _NONFINITE.get(value, value) if isinstance(value, str) else value
 
 
-def _without_secrets(params: Mapping[str, Any]) -> dict[str, Any]:
+def _without_secrets(value: Any, name: str = "") -> Any:
     """Parameters as far as they may be read by whoever reads the file."""
-    shown: dict[str, Any] = {}
-    for name, value in params.items():
-        if isinstance(value, Mapping):
-            shown[name] = _without_secrets(value)
-        elif isinstance(value, str):
-            shown[name] = "***" if _SECRET_NAME.search(name) else _SECRET_IN_URL.sub("***@", value)
-        else:
-            shown[name] = value
-    return shown
+    if isinstance(value, Mapping):
+        return {str(name): _without_secrets(item, str(name)) for name, item in value.items()}
+    if isinstance(value, str):
+        return "***" if value and _SECRET_NAME.search(name) else _SECRET_IN_URL.sub("***@", value)
+    return value

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mtask_sinks.cursor import cursor_path, load_cursor
 from mtask_sinks.delivery import end_killed
 from mtask_sinks.journal import Journal, journal_path
 from mtask_sinks.records import Begin
 from mtask_sinks.sinks.base import Sink
-from mtask_sinks.worker import Counts, Worker
+from mtask_sinks.worker import Counts, What, Worker
 
 # Seconds between two looks at how far the workers are.
 _LOOK_SECONDS = 0.5
@@ -22,7 +23,7 @@ class StillAtWorkError(RuntimeError):
 
 
 def replay(
-    path: str | os.PathLike[str], sinks: Sequence[Sink], *, from_start: bool = False, patience: float = 60.0
+    path: str | os.PathLike[str], sinks: Sequence[Sink], *, what: What = "left", patience: float = 60.0
 ) -> dict[str, Counts]:
     """Deliver what a journal has and a sink has not; returns what became of it, by name of the sink.
 
@@ -44,7 +45,8 @@ def replay(
         sinks: one that has a cursor beside the journal goes on from there, into the backend's runs that it wrote to;
             any other one gets all of it, in runs of its own. A resumed training becomes one run there, in which each
             step stands once, as the training counted it at last.
-        from_start: deliver all of it to all sinks, into the same runs as before. Twice is as good as once.
+        what: ``left`` is described above; ``all`` delivers all of it to all sinks, into the same runs as before: twice
+            is as good as once; ``new`` delivers all of it into new runs.
         patience: seconds without any progress after which what is left is given up.
 
     A run that has no end, because its process was killed, ends as killed, here and in the journal.
@@ -65,7 +67,7 @@ def replay(
         )
     end_killed(journal)
     known = {sink.name for sink in sinks if load_cursor(cursor_path(file, sink.name), journal.fingerprint)}
-    workers = [Worker(sink, journal, from_start=from_start or sink.name not in known) for sink in sinks]
+    workers = [Worker(sink, journal, what=what if sink.name in known or what != "left" else "all") for sink in sinks]
     for worker in workers:
         worker.finish()
     _wait(journal, workers, patience)

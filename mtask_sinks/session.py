@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from mtask_sinks.notices import Notices
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
+from mtask_sinks.termination import TERMINATION_SECONDS, Terminated, raising_on_sigterm
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainerState, TrainingArguments
@@ -94,7 +95,7 @@ class Session:
         self._evaluated: Snapshot | None = None
 
     @contextmanager
-    def training(self) -> Iterator[None]:
+    def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Around a whole training: reports count, and the sinks' run ends as the training does."""
         if self._trainings:
             self._run = RunInfo(id=_new_id())
@@ -103,11 +104,13 @@ class Session:
         self.delivery.exit_status = "failed"
         self._begin_attachments()
         try:
-            with self._at_work():
+            # The other ranks have nothing to finish.
+            with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext(), self._at_work():
                 yield
-        except BaseException:
+        except BaseException as error:
             # Ended before it raised: a trial that was pruned, a failure after the training proper.
-            self._end("finished" if self._has_ended else "failed")
+            status: Status = "finished" if self._has_ended else "failed"
+            self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
             raise
         else:
             self._end("finished")
@@ -118,6 +121,9 @@ class Session:
         saved = _stateful(state).get(CALLBACK, {})
         self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
         self._run = replace(self._run, step=state.global_step)
+        if state.global_step:
+            for attachment in self._attachments.values():
+                attachment.resume(state.global_step)
 
     def save(self, state: TrainerState) -> None:
         """Let the open window travel in the checkpoint that is about to be written. Every rank calls this.
@@ -242,9 +248,12 @@ class Session:
             logged=self._logged,
         )
 
-    def _end(self, status: Status) -> None:
+    def _end_if_stuck(self) -> None:
+        self.delivery.close("failed", TERMINATION_SECONDS)
+
+    def _end(self, status: Status, seconds: float | None = None) -> None:
         try:
-            self.delivery.close(status)
+            self.delivery.close(status, seconds)
         finally:
             self._end_attachments(status)
             self.delivery.exit_status = "finished"

@@ -103,7 +103,7 @@ class MultiTaskTrainerMixin(_Base):
         return self._session.delivery.counts
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        with self._session.training():
+        with self._session.training(self.is_world_process_zero()):
             return super().train(*args, **kwargs)
 
     def evaluation_loop(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_not_exception_type, wait_exponential, wait_random
 
 from mtask_sinks.cursor import Cursor, cursor_path, load_cursor
 from mtask_sinks.journal import Journal
@@ -30,6 +33,8 @@ _URGENT_WAIT = 0.5
 _FAILURES_UNTIL_DOWN = 3
 # Seconds between two saves of a cursor; what was delivered since is delivered again if the process is killed.
 _SAVE_SECONDS = 1.0
+
+What = Literal["left", "all", "new"]
 
 # Errors in what was given or in the sink itself: trying again would not help.
 _OF_DATA_OR_CODE = (
@@ -71,24 +76,23 @@ class Worker:
     Args:
         sink: called by this worker alone.
         journal: what to deliver.
-        from_start: deliver the whole journal, not only what is left of it.
-        call_seconds: see `CALL_SECONDS`.
+        what: ``left`` delivers what the sink's cursor says is left, or only what is still to come if there is no
+            cursor. ``all`` delivers the whole journal, into the backend's runs that the sink wrote to. ``new`` likewise
+            into new ones.
     """
 
-    def __init__(
-        self, sink: Sink, journal: Journal, *, from_start: bool = False, call_seconds: float = CALL_SECONDS
-    ) -> None:
+    def __init__(self, sink: Sink, journal: Journal, *, what: What = "left") -> None:
         self.sink = sink
         self._journal = journal
         self._path = None if journal.path is None else cursor_path(journal.path, sink.name)
         cursor = None if self._path is None else load_cursor(self._path, journal.fingerprint)
         position = None if cursor is None else journal.position_of(cursor.offset)
-        self._position = 0 if from_start else journal.end_position if position is None else position
-        self._cursor = cursor or Cursor()
-        if from_start:
+        self._position = 0 if what != "left" else journal.end_position if position is None else position
+        self._cursor = cursor if cursor is not None and what != "new" else Cursor()
+        self._is_anew = what == "new"
+        if what == "all":
             self._cursor = Cursor(targets=self._cursor.targets)
         self._counts = Counts(given=journal.count(self._position))
-        self._call_seconds = call_seconds
         self._thread: threading.Thread | None = None
         self._may_end = False
         self._urgent = threading.Event()
@@ -97,7 +101,6 @@ class Worker:
         #: Of the sink's call that is under way: when it began, and whether it was said to hang.
         self._called_at: float | None = None
         self._is_said_to_hang = False
-        self._is_calling_write = False
         self._down_since: float | None = None
         #: Runs of this process.
         self._live: dict[str, RunInfo] = {}
@@ -110,7 +113,6 @@ class Worker:
         self._delivered_of: Counter[str] = Counter()
         #: The last step of the run at hand that counts: the training was resumed from there.
         self._last_step: int | None = None
-        self._chained_id: str | None = None
 
     @property
     def counts(self) -> Counts:
@@ -122,6 +124,10 @@ class Worker:
     def position(self) -> int:
         """How far in the journal's stream it has got."""
         return self._position
+
+    def is_done(self, position: int) -> bool:
+        """Whether everything before a position is delivered or set aside, and that is written down."""
+        return self._position >= position and self._is_saved
 
     def is_alive(self) -> bool:
         """Whether the thread is there: something is to be delivered or waited for."""
@@ -138,7 +144,7 @@ class Worker:
         if self._is_hung() and not self._is_said_to_hang:
             self._is_said_to_hang = True
             message = "sink %s: a call has not come back for %g s; its snapshots wait in the journal."
-            logger.warning(message, self.sink.name, self._call_seconds)
+            logger.warning(message, self.sink.name, CALL_SECONDS)
 
     def finish(self) -> None:
         """Nothing more comes: deliver what there is, trying often, and let the thread end."""
@@ -148,25 +154,6 @@ class Worker:
     def relax(self) -> None:
         """Nobody waits any longer."""
         self._urgent.clear()
-
-    def save(self) -> None:
-        """Write down how far it got, for another process."""
-        self._saved_at, self._is_saved = time.monotonic(), True
-        if self._path is None:
-            return
-        cursor, counts = self._cursor, self.counts
-        try:
-            if self._is_open:
-                self.sink.flush()
-            survives = not self._is_open or self.sink.survives()
-            cursor.offset = self._journal.offset_of(self._position if survives else self._run_start)
-            cursor.fingerprint = self._journal.fingerprint
-            cursor.delivered, cursor.pending, cursor.state = counts.delivered, counts.pending, counts.state
-            cursor.error = None if counts.state == "up" else counts.error
-            if cursor.fingerprint:  # otherwise the journal is not there either
-                cursor.save(self._path)
-        except Exception as error:
-            logger.debug("cursor of sink %s not saved: %s", self.sink.name, error)
 
     def _start(self, may_end: bool) -> None:
         with self._journal.changed:
@@ -179,7 +166,7 @@ class Worker:
 
     def _work(self) -> None:
         retrying = Retrying(
-            retry=retry_if_exception(self._is_outage),
+            retry=retry_if_not_exception_type(Forgotten),
             wait=wait_exponential(_FIRST_WAIT, _LONGEST_WAIT) + wait_random(0, _JITTER),
             sleep=self._pause,
             before_sleep=self._note_outage,
@@ -196,35 +183,58 @@ class Worker:
                 except Forgotten:
                     self._rewind()
                     break
-                except Exception as error:
-                    self._set_aside(item, error)
                 self._note_success()
                 with self._journal.changed:
                     self._position, self._is_saved = end, False
                     self._journal.changed.notify_all()
                 if isinstance(item, End) or time.monotonic() - self._saved_at > _SAVE_SECONDS:
-                    self.save()
+                    self._save()
 
     def _next(self) -> list[tuple[int, Item]] | None:
         """What is to be delivered; waits for it. ``None`` if nothing more comes."""
         while True:
+            end = self._journal.end_position
             items = self._journal.read(self._position)
             if items:
                 return items
             with self._journal.changed:
-                end = self._journal.end_position
                 if self._position < end:  # lines that can be read no more
                     self._position = end
-                elif self._may_end and self._is_saved:
+                if self._journal.end_position > self._position:
+                    continue
+                if self._is_saved and self._may_end:
                     self._thread = None
                     self._journal.changed.notify_all()
                     return None
-                elif self._is_saved:
+                if self._is_saved:
                     self._journal.changed.wait()
                     continue
-                elif not self._may_end and self._journal.changed.wait(_SAVE_SECONDS):
+                if not self._may_end and self._journal.changed.wait(_SAVE_SECONDS):
                     continue
-            self.save()
+            self._save()
+
+    def _save(self) -> None:
+        """Write down how far it got, for another process."""
+        if self._path is not None:
+            try:
+                self._save_cursor(self._path)
+            except Exception as error:
+                logger.debug("cursor of sink %s not saved: %s", self.sink.name, error)
+        with self._journal.changed:
+            self._saved_at, self._is_saved = time.monotonic(), True
+            self._journal.changed.notify_all()
+
+    def _save_cursor(self, path: Path) -> None:
+        cursor, counts = self._cursor, self.counts
+        if self._is_open:
+            self.sink.flush()
+        survives = not self._is_open or self.sink.survives()
+        cursor.offset = self._journal.offset_of(self._position if survives else self._run_start)
+        cursor.fingerprint = self._journal.fingerprint
+        cursor.delivered, cursor.pending, cursor.state = counts.delivered, counts.pending, counts.state
+        cursor.error = None if counts.state == "up" else counts.error
+        if cursor.fingerprint:  # otherwise the journal is not there either
+            cursor.save(path)
 
     def _take(self, item: Item) -> None:
         self._called_at = time.monotonic()
@@ -239,9 +249,10 @@ class Worker:
                 self._write(item)
         finally:
             self._called_at = None
-            self._is_said_to_hang = self._is_calling_write = False
+            self._is_said_to_hang = False
 
     def _begin(self, begin: Begin) -> None:
+        self._last_step = None
         run = self._as_seen_from_here(begin)
         if self._run is None or run.id != self._run.id:
             self._run_start = self._start_of(run.id)
@@ -258,17 +269,19 @@ class Worker:
             self._open(run)  # nothing was left to be written, but its status
         self._close(end.status)
         self._run = None
-        self._last_step = None
 
     def _write(self, snapshot: Snapshot) -> None:
-        if self._run is not None:
+        try:
+            if self._run is None:
+                raise Rejected("the journal does not say which run this snapshot belongs to")
             self._open(self._run)
-        self._is_calling_write = True
-        if self._run is None:
-            raise Rejected("the journal does not say which run this snapshot belongs to")
-        self.sink.write(snapshot)
-        self._counts.delivered += 1
-        self._delivered_of[self._run.id] += 1
+            self.sink.write(snapshot)
+            self._counts.delivered += 1
+            self._delivered_of[self._run.id] += 1
+        except _OF_DATA_OR_CODE as error:
+            if isinstance(error, OSError) or (self._run is not None and not self._is_open):
+                raise  # an outage: what raises these too, or a sink that could not be opened
+            self._set_aside(snapshot, error)
 
     def _open(self, run: RunInfo) -> None:
         if self._is_open:
@@ -299,21 +312,37 @@ class Worker:
             return run
         if self._journal.path is not None:
             run = replace(run, output_dir=str(self._journal.path.parent))
-        target = self._cursor.targets.get(run.id) or run.existing(name)
+        target = self._cursor.targets.get(run.id) or (None if self._is_anew else run.existing(name))
         if target is None:
             return self._as_new(run)
-        shared = begin.is_at_work() or any(live.existing(name) == target for live in self._live.values())
-        attached = {name: target} if shared else {}
-        return replace(run, attached=attached, continued={} if shared else {name: target})
+        is_at_work = begin.is_at_work() and not self._has_ended(run.id)
+        if is_at_work or any(live.existing(name) == target for live in self._live.values()):
+            return replace(run, attached={name: target}, continued={})
+        return replace(run, attached={}, continued={name: target})
 
     def _as_new(self, run: RunInfo) -> RunInfo:
-        """A run that the sink has never seen: what was resumed becomes one run with what it was resumed from."""
-        if not run.step or self._chained_id is None:
-            self._chained_id = run.id
-        later = (mark.run for _, mark in self._journal.marks_after(self._position) if isinstance(mark, Begin))
-        following = next((other for other in later if other.id != run.id), None)
-        self._last_step = following.step if following is not None and following.step else None
-        return run
+        """A run that the sink has never seen: resumed, it goes on in the backend's run of what it was resumed from.
+
+        Of that, what comes after the step at which it was resumed was computed again, and does not count.
+        """
+        runs = list({mark.run.id: mark.run for _, mark in self._journal.marks if isinstance(mark, Begin)}.values())
+        at = next(index for index, other in enumerate(runs) if other.id == run.id)
+        resumed = [other.step for other in itertools.takewhile(lambda other: other.step, runs[at + 1 :])]
+        self._last_step = min(resumed, default=None)
+        target = self._target_before(runs[: at + 1])
+        return replace(run, attached={}, continued={} if target is None else {self.sink.name: target})
+
+    def _target_before(self, runs: Sequence[RunInfo]) -> str | None:
+        """Where the sink wrote what the last of these runs was resumed from."""
+        for run, before in zip(reversed(runs), reversed(runs[:-1]), strict=False):
+            if not run.step:
+                return None
+            if (target := self._cursor.targets.get(before.id)) is not None:
+                return target
+        return None
+
+    def _has_ended(self, run_id: str) -> bool:
+        return any(isinstance(mark, End) and mark.id == run_id for _, mark in self._journal.marks)
 
     def _run_before(self, position: int) -> RunInfo | None:
         """The run that has begun and not ended before a position."""
@@ -342,14 +371,9 @@ class Worker:
         message = "sink %s: what was delivered of this run is gone; all of it is delivered again."
         logger.warning(message, self.sink.name)
 
-    def _is_outage(self, error: BaseException) -> bool:
-        if not isinstance(error, Exception) or isinstance(error, Forgotten):
-            return False
-        return isinstance(error, OSError) or not (self._is_calling_write and isinstance(error, _OF_DATA_OR_CODE))
-
     def _is_hung(self) -> bool:
         called_at = self._called_at
-        return called_at is not None and time.monotonic() - called_at > self._call_seconds
+        return called_at is not None and time.monotonic() - called_at > CALL_SECONDS
 
     def _note_outage(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -359,7 +383,7 @@ class Worker:
             self._counts.state = "down"
             message = "sink %s is down (%s); training goes on. %d snapshots wait in the journal until it is back."
             logger.warning(message, self.sink.name, self._counts.error, self._counts.pending)
-            self.save()
+            self._save()
 
     def _note_success(self) -> None:
         if self._down_since is not None:
@@ -368,9 +392,7 @@ class Worker:
             message = "sink %s is up again after %.1f s; %d snapshots wait for it."
             logger.warning(message, self.sink.name, seconds, self._counts.pending)
 
-    def _set_aside(self, snapshot: Item, error: Exception) -> None:
-        if not isinstance(snapshot, Snapshot):  # never: everything else is tried again
-            raise error
+    def _set_aside(self, snapshot: Snapshot, error: Exception) -> None:
         text = self._counts.error = _text(error)
         if not self._counts.failed:
             message = "sink %s: a snapshot was set aside (step %d, %s): %s. Further ones are counted, not logged."

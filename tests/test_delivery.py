@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -9,16 +11,27 @@ import pytest
 
 from mtask_sinks import RunInfo, Sink, Snapshot
 from mtask_sinks.delivery import Delivery
+from mtask_sinks.replay import replay
 from mtask_sinks.sinks import MemorySink
+from mtask_sinks.sinks.base import Forgotten, Rejected
 
 
-class Failing(Sink):
-    """Raises in the calls it is told to."""
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtask_sinks.worker._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("mtask_sinks.worker._JITTER", 0.0)
+    monkeypatch.setattr("mtask_sinks.worker._URGENT_WAIT", 0.02)
 
-    name = "failing"
 
-    def __init__(self, *calls: str) -> None:
-        self.calls = calls
+class Flaky(Sink):
+    """Raises in one of its calls, for some number of times."""
+
+    name = "flaky"
+
+    def __init__(self, call: str, failures: int) -> None:
+        self.call = call
+        self.failures = failures
+        self.steps: list[int] = []
         self.closed: list[str] = []
 
     def open(self, run: RunInfo) -> None:
@@ -26,13 +39,15 @@ class Failing(Sink):
 
     def write(self, snapshot: Snapshot) -> None:
         self._may_raise("write")
+        self.steps.append(snapshot.step)
 
     def close(self, status: str) -> None:
-        self.closed.append(status)
         self._may_raise("close")
+        self.closed.append(status)
 
     def _may_raise(self, call: str) -> None:
-        if call in self.calls:
+        if call == self.call and self.failures:
+            self.failures -= 1
             raise OSError(f"no {call} today")
 
 
@@ -66,43 +81,141 @@ def test_every_sink_gets_every_snapshot_in_order() -> None:
     assert (first.closed, delivery.counts["memory"].delivered) == (["finished"], 100)
 
 
-@pytest.mark.parametrize("calls", [("write",), ("open",), ("open", "write", "close"), ("close",)])
-def test_a_sink_that_raises_is_logged_once_and_disturbs_nobody(calls: tuple[str, ...], caplog) -> None:
-    bad, good = Failing(*calls), MemorySink()
-    delivery = Delivery([bad, good])
+@pytest.mark.parametrize("call", ["open", "write", "close"])
+def test_what_fails_is_tried_again_until_it_succeeds_and_disturbs_nobody(call: str) -> None:
+    flaky, good = Flaky(call, failures=4), MemorySink()
+    delivery = Delivery([flaky, good])
     delivery.open(RunInfo(id="1"))
     for snapshot in snapshots(5):
         delivery.write(snapshot)
     delivery.close("finished")
+    assert flaky.steps == [0, 1, 2, 3, 4]
+    assert flaky.closed == ["finished"]
     assert len(good.snapshots) == 5
-    counts = delivery.counts["failing"]
-    assert (counts.given, counts.failed, counts.pending) == (5, 0 if calls == ("close",) else 5, 0)
-    assert counts.error == f"OSError: no {calls[0]} today"
-    failures = [record for record in caplog.records if "sink failing failed" in record.getMessage()]
-    assert len(failures) == 1
+    counts = delivery.counts["flaky"]
+    assert (counts.given, counts.delivered, counts.failed, counts.state) == (5, 5, 0, "up")
 
 
-def test_a_sink_that_could_not_open_is_opened_again_with_the_next_snapshot() -> None:
-    class Late(MemorySink):
-        tries = 0
-
-        def open(self, run: RunInfo) -> None:
-            self.tries += 1
-            if self.tries < 3:
-                raise OSError("not yet")
-            super().open(run)
-
-    sink = Late()
-    delivery = Delivery([sink])
+def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(caplog) -> None:
+    flaky = Flaky("write", failures=6)
+    delivery = Delivery([flaky])
     delivery.open(RunInfo(id="1"))
-    for snapshot in snapshots(4):
+    for snapshot in snapshots(3):
         delivery.write(snapshot)
     delivery.close("finished")
-    assert [step for step, _ in sink.series("x")] == [1, 2, 3]
-    assert (delivery.counts["memory"].failed, delivery.counts["memory"].delivered) == (1, 3)
+    down, up = [record.getMessage() for record in caplog.records if record.name == "mtask_sinks.worker"]
+    assert "sink flaky is down (OSError: no write today); training goes on. 3 snapshots wait" in down
+    assert "sink flaky is up again after" in up
+    assert "; 2 snapshots wait for it" in up
 
 
-def test_a_sink_that_hangs_holds_up_neither_the_caller_nor_the_others_nor_the_end(caplog) -> None:
+def test_a_hiccup_is_not_worth_a_line(caplog) -> None:
+    flaky = Flaky("write", failures=1)
+    delivery = Delivery([flaky])
+    delivery.open(RunInfo(id="1"))
+    delivery.write(Snapshot(step=0))
+    delivery.close("finished")
+    assert (flaky.steps, caplog.records) == ([0], [])
+
+
+def test_a_sink_that_stays_away_leaves_its_snapshots_in_the_journal_and_says_how_to_deliver_them(
+    tmp_path, caplog
+) -> None:
+    away, good = Flaky("write", failures=10**9), MemorySink()
+    away.environment = lambda: {"AWAY_URL": "http://a b"}  # type: ignore[method-assign]
+    delivery = Delivery([away, good], drain_seconds=0.2)
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(5):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert len(good.snapshots) == 5
+    counts = delivery.counts["flaky"]
+    assert (counts.given, counts.pending, counts.failed, counts.state) == (5, 5, 0, "down")
+    assert "sink flaky (down, OSError: no write today): of 5 snapshots 0 were delivered, 5 were not within 0.2 s" in (
+        caplog.text
+    )
+    command = f"AWAY_URL='http://a b' mtask-sinks replay {tmp_path / 'metrics.jsonl'} --to flaky"
+    assert caplog.text.rstrip().endswith(command)
+    assert replay(tmp_path, [back := Flaky("", failures=0)])["flaky"].delivered == 5
+    assert (back.steps, back.closed) == ([0, 1, 2, 3, 4], ["finished"])
+
+
+@pytest.mark.parametrize("error", [Rejected("too long"), ValueError("not a number"), KeyError("mlm/loss")])
+def test_what_will_never_be_accepted_is_set_aside_with_the_reason_and_blocks_nothing(error, tmp_path, caplog) -> None:
+    class Choosy(MemorySink):
+        def write(self, snapshot: Snapshot) -> None:
+            if snapshot.step % 2:
+                raise error
+            super().write(snapshot)
+
+    sink = Choosy()
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(5):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert [step for step, _ in sink.series("x")] == [0, 2, 4]
+    counts = delivery.counts["memory"]
+    assert (counts.delivered, counts.failed, counts.pending, counts.state) == (3, 2, 0, "up")
+    assert sum("a snapshot was set aside (step 1, train)" in record.getMessage() for record in caplog.records) == 1
+    assert "sink memory: 2 of 5 snapshots were set aside" in caplog.text
+    reasons = json.loads((tmp_path / "metrics.delivery" / "memory.json").read_text())["reasons"]
+    text = f"{type(error).__name__}: {error}"
+    assert reasons == [{"step": step, "phase": "train", "error": text} for step in (1, 3)]
+
+
+def test_a_broken_close_does_not_block_the_next_run(caplog) -> None:
+    class Broken(MemorySink):
+        def close(self, status) -> None:
+            raise AttributeError("no such thing")
+
+    sink = Broken()
+    delivery = Delivery([sink])
+    for run in "12":
+        delivery.open(RunInfo(id=run))
+        delivery.write(Snapshot(step=1, metrics={"x": float(run)}))
+        delivery.close("finished")
+    assert sink.series("x") == [(1, 1.0), (1, 2.0)]
+    assert "could not be closed: AttributeError: no such thing" in caplog.text
+
+
+def test_a_sink_whose_backend_forgot_the_run_gets_all_of_it_again(tmp_path) -> None:
+    class Forgetful(MemorySink):
+        forgets = True
+
+        def write(self, snapshot: Snapshot) -> None:
+            if snapshot.step == 13 and self.forgets:
+                self.forgets = False
+                self.snapshots.clear()
+                raise Forgotten
+            super().write(snapshot)
+
+    sink = Forgetful()
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="0", output_dir=str(tmp_path)))
+    delivery.write(Snapshot(step=99, metrics={"x": 99.0}))
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(20):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert sink.series("x") == [(step, float(step)) for step in range(20)]
+    assert (delivery.counts["memory"].delivered, delivery.counts["memory"].pending) == (21, 0)
+
+
+def test_a_backlog_lies_on_disk_and_not_in_memory(tmp_path) -> None:
+    hanging = Hanging()
+    delivery = Delivery([hanging])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for step in range(2000):
+        delivery.write(Snapshot(step=step, metrics={"x": float(step)}))
+    assert len(delivery._journal._recent) <= 256  # type: ignore[union-attr]
+    hanging.released.set()
+    delivery.close("finished")
+    assert hanging.steps == list(range(2000))
+
+
+def test_a_sink_that_hangs_holds_up_neither_the_caller_nor_the_others_nor_the_end(caplog, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.worker.CALL_SECONDS", 0.05)
     hanging, good = Hanging(), MemorySink()
     delivery = Delivery([hanging, good], drain_seconds=0.3)
     delivery.open(RunInfo(id="1"))
@@ -112,8 +225,26 @@ def test_a_sink_that_hangs_holds_up_neither_the_caller_nor_the_others_nor_the_en
     delivery.close("finished")
     assert time.monotonic() - start < 10  # not the 30 s that each write would take
     assert len(good.snapshots) == 50
-    assert "50 were not done within 0.3 s" in caplog.text
+    assert delivery.counts["hanging"].state == "hung"
+    assert "sink hanging (hung): of 50 snapshots 0 were delivered, 50 were not within 0.3 s" in caplog.text
     hanging.released.set()
+
+
+def test_a_hanging_call_is_said_once(caplog, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.worker.CALL_SECONDS", 0.05)
+    hanging = Hanging()
+    delivery = Delivery([hanging], drain_seconds=5)
+    delivery.open(RunInfo(id="1"))
+    delivery.write(Snapshot(step=0))
+    time.sleep(0.3)
+    for step in (1, 2, 3):
+        delivery.write(Snapshot(step=step))
+    assert [record.getMessage() for record in caplog.records] == [
+        "sink hanging: a call has not come back for 0.05 s; its snapshots wait in the journal."
+    ]
+    hanging.released.set()
+    delivery.close("finished")
+    assert (hanging.steps, delivery.counts["hanging"].state) == ([0, 1, 2, 3], "up")
 
 
 def test_what_was_left_by_a_slow_sink_still_arrives_in_order_before_the_next_run() -> None:
@@ -208,3 +339,35 @@ def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path) -
     )
     output = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True).stdout
     assert output.splitlines() == [*(f"wrote {step}" for step in range(10)), "closed finished"]
+
+
+def test_a_forked_child_delivers_nothing_and_does_not_wait() -> None:
+    hanging = Hanging()
+    delivery = Delivery([hanging], drain_seconds=20)
+    delivery.open(RunInfo(id="1"))
+    delivery.write(Snapshot(step=0))
+    child = os.fork()
+    if not child:
+        start = time.monotonic()
+        delivery.write(Snapshot(step=1))
+        delivery.close("finished")
+        os._exit(int(time.monotonic() - start > 5))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    hanging.released.set()
+    delivery.close("finished")
+    assert hanging.steps == [0]
+
+
+def test_a_forked_child_may_begin_a_delivery_of_its_own(tmp_path) -> None:
+    sink = MemorySink()
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path / "parent")))
+    child = os.fork()
+    if not child:
+        delivery.open(RunInfo(id="2", output_dir=str(tmp_path / "child")))
+        delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
+        delivery.close("finished")
+        os._exit(int(sink.series("x") != [(1, 1.0)]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    delivery.close("finished")
+    assert sink.series("x") == []

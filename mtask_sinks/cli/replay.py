@@ -12,8 +12,11 @@ import typer
 def replay(
     journal: Annotated[Path, typer.Argument(help="metrics.jsonl, or the output directory of a training.")],
     to: Annotated[list[str], typer.Option("--to", help="Sinks, several by commas or by repeating the option.")],
-    from_start: Annotated[
+    everything: Annotated[
         bool, typer.Option("--all", help="Everything, into the same runs as before; not only what is left.")
+    ] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Everything, into new runs, whatever the training wrote to.")
     ] = False,
     patience: Annotated[
         float, typer.Option("--patience", min=0.0, help="Seconds without any progress after which it gives up.")
@@ -35,7 +38,10 @@ def replay(
     from mtask_sinks.replay import StillAtWorkError
     from mtask_sinks.replay import replay as deliver
     from mtask_sinks.sinks import MissingBackendError, PluginError, Sink, has_sink, make_sink, sink_names
+    from mtask_sinks.worker import What
 
+    if everything and new:
+        raise typer.BadParameter("--all is into the same runs as before, --new into new ones: choose one.")
     logging.basicConfig(format="%(message)s")
     names = [name.strip() for several in to for name in several.split(",") if name.strip()]
     sinks: list[Sink] = []
@@ -53,7 +59,8 @@ def replay(
             raise typer.BadParameter(str(error), param_hint="--to") from None
     limit_network()
     try:
-        found = deliver(journal, sinks, from_start=from_start, patience=patience)
+        what: What = "new" if new else "all" if everything else "left"
+        found = deliver(journal, sinks, what=what, patience=patience)
     except (FileNotFoundError, StillAtWorkError) as error:
         raise typer.BadParameter(str(error), param_hint="JOURNAL") from None
     for name, counts in found.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
 
 _PREFIX = "events.out.tfevents."
+
+# Of the files of this process, as TensorBoard's own writer numbers its.
+_numbers = itertools.count()
 
 
 class EventFile:
@@ -35,7 +39,9 @@ class EventFile:
 
         directory.mkdir(parents=True, exist_ok=True)
         seconds = max([int(time.time()), *(made + 1 for path in directory.iterdir() if (made := _made(path)))])
-        self.path = directory / f"{_PREFIX}{seconds:010d}.{socket.gethostname()}.{os.getpid()}.0{suffix}"
+        self.path = (
+            directory / f"{_PREFIX}{seconds:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}{suffix}"
+        )
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
         self._size = 0
         metadata = SourceMetadata(writer="mtask_sinks")

@@ -34,7 +34,8 @@ class TensorBoardSink(Sink):
     Writes one event with all values of a snapshot: 4-8 us a value, where a loop of ``add_scalar`` costs 32-72 us. The
     file is the sink's own, in the directory of the Trainer's callback if there is one: TensorBoard shows both as one
     run. When a training goes on from a checkpoint into the directory it wrote to before, all points of that run beyond
-    the checkpoint are purged. If the directory is removed, it is made again with all points of the training.
+    the checkpoint are purged (through the callback's own file: an event in this sink's would purge what others have
+    written since). If the directory is removed, it is made again with all points of the training.
 
     Args:
         log_dir: where to write; by default the directory of the Trainer's own TensorBoard callback, else
@@ -162,13 +163,18 @@ class TensorBoardSink(Sink):
         if subrun in self._begun:
             return
         # Not in a run that is continued: there the points beyond the step are this run's own.
-        if self._run.step and self.name not in self._run.continued:
+        if self._run.step and self.name not in self._run.continued and not self._is_others(subrun):
             yield from restart_events(self._run.step)
         if not subrun and self._run.params and self._run.existing(self.name) is None:
             text = json.dumps(dict(self._run.params), indent=2, default=str)
             # Indented lines are code in Markdown, which is how TensorBoard shows text.
             code = "".join(f"\t{line}\n" for line in text.splitlines())
             yield _event([_text("params", code)], Snapshot(self._run.step, time=time.time()))
+
+    def _is_others(self, subrun: str) -> bool:
+        """Whether somebody else writes to the sub-run too, and so purges it."""
+        attached = self._run.attached.get(self.name)
+        return not subrun and attached is not None and self._dirs[""].resolve() == Path(attached).resolve()
 
     def _resume_subruns(self) -> None:
         """Purge every sub-run there is, also those of tasks that will not report again, and keep each task's place."""

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.sinks import MLflowSink
+from mtask_sinks.sinks.base import Rejected
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 
@@ -58,9 +59,10 @@ def test_a_failed_training_shows_as_failed() -> None:
     assert [run.info.status for run in runs()] == ["FAILED"]
 
 
-def test_attached_it_writes_task_metrics_only_and_leaves_the_run_open() -> None:
+def test_attached_it_leaves_the_run_open_and_what_others_log_to_them() -> None:
     with mlflow.start_run() as active:
-        run = RunInfo(id="1", params={"p": 1}, attached={"mlflow": active.info.run_id})
+        attached = {"mlflow": active.info.run_id}
+        run = RunInfo(id="1", params={"p": 1}, attached=attached, logged=frozenset({"mlflow"}))
         thread = threading.Thread(
             target=write, args=(MLflowSink(), run, Snapshot(step=3, metrics={"a/x": 1.0}, logs={"loss": 2.0}))
         )
@@ -193,3 +195,74 @@ def test_any_name_of_a_dataset_makes_a_name_that_mlflow_takes(phase: str) -> Non
     write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, phase=phase, metrics={"a/x": 1.0}))
     (run,) = runs()
     assert list(run.data.metrics.values()) == [1.0]
+
+
+@pytest.mark.parametrize(("status", "shown"), [("finished", "FINISHED"), ("failed", "FAILED"), ("killed", "KILLED")])
+def test_a_run_that_is_continued_is_the_sinks_to_end(status: str, shown: str) -> None:
+    with mlflow.start_run() as earlier:
+        run = RunInfo(id="1", params={"p": 1}, continued={"mlflow": earlier.info.run_id})
+        write(MLflowSink(), run, Snapshot(step=1, metrics={"a/x": 1.0}, logs={"loss": 2.0}), status=status)
+    found = MlflowClient().get_run(earlier.info.run_id)
+    assert (found.data.metrics, found.data.params) == ({"a/train/x": 1.0, "loss": 2.0}, {})
+    with mlflow.start_run(run_id=earlier.info.run_id):
+        write(MLflowSink(), run, status=status)
+        assert MlflowClient().get_run(earlier.info.run_id).info.status == shown
+
+
+def test_a_run_whose_making_was_not_answered_is_found_again(monkeypatch) -> None:
+    create_run = MlflowClient.create_run
+
+    def unanswered(self, *args, **kwargs):
+        create_run(self, *args, **kwargs)
+        monkeypatch.undo()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        raise ConnectionResetError
+
+    uri = mlflow.get_tracking_uri()
+    monkeypatch.setattr(MlflowClient, "create_run", unanswered)
+    sink, run = MLflowSink(), RunInfo(id="1", name="r", params={"p": 1})
+    with pytest.raises(ConnectionResetError):
+        sink.open(run)
+    write(sink, run, Snapshot(step=1, metrics={"a/x": 1.0}))
+    (found,) = runs()
+    assert (found.info.run_name, found.data.params, found.data.metrics) == ("r", {"p": "1"}, {"a/train/x": 1.0})
+
+
+def test_a_run_of_its_own_heeds_the_variables_of_the_trainers_callback(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TAGS", '{"release": "2"}')
+    monkeypatch.setenv("MLFLOW_FLATTEN_PARAMS", "true")
+    monkeypatch.setenv("MLFLOW_MAX_LOG_PARAMS", "2")
+    write(MLflowSink(), RunInfo(id="1", params={"a": {"b": {"c": 1}, "d": {}}, "e": 2}))
+    (run,) = runs()
+    assert run.data.params == {"a.b.c": "1", "a.d": "{}"}
+    assert run.data.tags["release"] == "2"
+
+
+@pytest.mark.parametrize("name", ["eval_a b(1)%", "a//b", "../x", "/abs", "a/../b", "n" * 300, "./x"])
+def test_whatever_the_trainer_calls_its_logs_no_row_is_lost(name: str) -> None:
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}, logs={name: 2.0, "loss": 3.0}))
+    (run,) = runs()
+    assert sorted(run.data.metrics.values()) == [1.0, 2.0, 3.0]
+    assert run.data.metrics["loss"] == 3.0
+
+
+def test_a_metric_that_mlflow_refuses_does_not_take_the_others_with_it(monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.sinks.mlflow._log_name", lambda name: name)
+    sink = MLflowSink()
+    sink.open(RunInfo(id="1"))
+    with pytest.raises(Rejected, match=r"1 of 3 metrics refused: .*a//b"):
+        sink.write(Snapshot(step=1, metrics={"a/x": 1.0}, logs={"a//b": 2.0, "loss": 3.0}))
+    (run,) = runs()
+    assert run.data.metrics == {"a/train/x": 1.0, "loss": 3.0}
+
+
+def test_an_integer_beyond_all_floats_is_left_out() -> None:
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}, logs={"total": 10**400}))
+    (run,) = runs()
+    assert run.data.metrics == {"a/train/x": 1.0}
+
+
+def test_where_it_writes_can_be_told_without_secrets() -> None:
+    uri = mlflow.get_tracking_uri()
+    assert MLflowSink().environment() == {"MLFLOW_TRACKING_URI": uri}
+    assert MLflowSink("http://me:secret@127.0.0.1:5000").environment() == {}

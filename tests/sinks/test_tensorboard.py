@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,9 @@ from helpers.event_files import read_scalars, run_dirs
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.sinks import TensorBoardSink
+from mtask_sinks.sinks.base import Forgotten
+
+LOGGED = frozenset({"tensorboard"})
 
 
 def write(sink: TensorBoardSink, run: RunInfo, *snapshots: Snapshot) -> None:
@@ -69,17 +75,18 @@ def test_nan_and_infinity_are_kept(tmp_path: Path) -> None:
 def test_without_anything_to_write_there_is_no_file(tmp_path: Path) -> None:
     write(
         TensorBoardSink(),
-        RunInfo(id="1", attached={"tensorboard": str(tmp_path)}),
+        RunInfo(id="1", attached={"tensorboard": str(tmp_path)}, logged=LOGGED),
         Snapshot(step=1, logs={"loss": 1.0}),
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_attached_it_writes_task_metrics_only_beside_the_others_file(tmp_path: Path) -> None:
+def test_attached_it_writes_beside_the_others_file_and_leaves_to_them_what_they_log(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.other").touch()
+    attached = {"tensorboard": str(tmp_path)}
     write(
         TensorBoardSink(),
-        RunInfo(id="1", output_dir=str(tmp_path / "out"), attached={"tensorboard": str(tmp_path)}),
+        RunInfo(id="1", output_dir=str(tmp_path / "out"), attached=attached, logged=LOGGED),
         Snapshot(step=1, metrics={"a/x": 1.0}, logs={"loss": 2.0}),
     )
     assert read_scalars(tmp_path) == {"a/train/x": [(1, 1.0)]}
@@ -254,3 +261,59 @@ def test_a_directory_that_cannot_be_made_is_an_error_of_the_write(tmp_path: Path
     sink.open(RunInfo(id="1"))
     with pytest.raises(OSError, match="file"):
         sink.write(Snapshot(step=1, metrics={"a/x": 1.0}))
+
+
+def test_a_removed_directory_is_made_again_and_what_was_in_it_asked_for(tmp_path: Path) -> None:
+    sink = TensorBoardSink(tmp_path / "board")
+    sink.open(RunInfo(id="1"))
+    sink.write(Snapshot(step=1, metrics={"a/x": 1.0}))
+    shutil.rmtree(tmp_path / "board")
+    with pytest.raises(Forgotten, match="board were removed"):
+        sink.write(Snapshot(step=2, metrics={"a/x": 2.0}))
+    write(sink, RunInfo(id="1"), *[Snapshot(step=s, metrics={"a/x": float(s)}) for s in (1, 2)])
+    assert read_scalars(tmp_path / "board") == {"a/train/x": [(1, 1.0), (2, 2.0)]}
+
+
+def test_a_run_that_is_continued_holds_each_point_once(tmp_path: Path) -> None:
+    rows = [Snapshot(step=s, metrics={"a/x": float(s), "b/x": 1.0}, time=100.0 + s) for s in range(1, 9)]
+    for layout in ("flat", "overlay"):
+        directory = tmp_path / layout
+        write(TensorBoardSink(directory, layout=layout), RunInfo(id="1"), *rows[:5])
+        continued = RunInfo(id="1", continued={"tensorboard": str(directory)})
+        for _ in range(2):
+            write(TensorBoardSink(directory, layout=layout), continued, *rows)
+    expected = [(s, float(s)) for s in range(1, 9)]
+    assert read_scalars(tmp_path / "flat")["a/train/x"] == expected
+    assert read_scalars(tmp_path / "overlay" / "a")["train/x"] == expected
+
+
+def test_a_resumed_run_that_is_continued_keeps_what_it_had_beyond_the_checkpoint(tmp_path: Path) -> None:
+    rows = [Snapshot(step=s, metrics={"a/x": float(s)}, time=100.0 + s) for s in range(1, 9)]
+    write(TensorBoardSink(tmp_path), RunInfo(id="1"), *rows[:6])
+    continued = RunInfo(id="1", step=4, continued={"tensorboard": str(tmp_path)})
+    write(TensorBoardSink(), continued, *rows[4:])
+    assert read_scalars(tmp_path) == {"a/train/x": [(s, float(s)) for s in range(1, 9)]}
+
+
+def test_a_write_that_the_disk_takes_half_of_leaves_whole_events(tmp_path: Path) -> None:
+    code = f"""
+import resource, signal
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.sinks import TensorBoardSink
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+sink = TensorBoardSink({str(tmp_path)!r})
+sink.open(RunInfo(id="1"))
+failures = 0
+for step in range(1, 31):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400 if step < 20 else soft, hard))
+    try:
+        sink.write(Snapshot(step, metrics={{"a/x": float(step)}}))
+    except OSError:
+        failures += 1
+print(failures)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    points = read_scalars(tmp_path)["a/train/x"]
+    assert int(done.stdout) == 30 - len(points) > 5
+    assert points[-11:] == [(s, float(s)) for s in range(20, 31)]

@@ -56,12 +56,12 @@ def test_a_failed_training_ends_with_a_non_zero_exit(wandb_dir: Path) -> None:
     assert run.exit_code == 1
 
 
-def test_attached_it_writes_rows_of_its_own_and_leaves_the_run_open(wandb_dir: Path) -> None:
+def test_attached_it_leaves_the_run_open_and_what_others_log_to_them(wandb_dir: Path) -> None:
     theirs = wandb.init(project="p")
     theirs.log({"train/loss": 9.0, "train/global_step": 1})
     write(
         WandbSink(),
-        RunInfo(id="1", params={"p": 1}, attached={"wandb": theirs.id}),
+        RunInfo(id="1", params={"p": 1}, attached={"wandb": theirs.id}, logged=frozenset({"wandb"})),
         Snapshot(step=1, metrics={"a/x": 1.0}, logs={"loss": 9.0}),
         Snapshot(step=1, phase="eval", metrics={"a/x": 2.0}),
     )
@@ -133,6 +133,24 @@ def test_a_training_from_the_start_in_an_earlier_run_leaves_out_nothing(server: 
     write(WandbSink(), RunInfo(id="1"), *steps(2, 4, of=1.0))
     write(WandbSink(), RunInfo(id="2"), *steps(2, 4, of=2.0))
     assert server.runs["r"].points("a/train/x") == [(2, 1.0), (4, 1.0), (2, 2.0), (4, 2.0)]
+
+
+def test_a_run_that_is_continued_holds_each_row_once_and_is_ended(server: WandbServer) -> None:
+    rows = [Snapshot(step=s, metrics={"a/x": float(s)}, time=100.0 + s) for s in (2, 4, 6, 8)]
+    with wandb.init() as theirs:
+        write(WandbSink(), RunInfo(id="1", attached={"wandb": theirs.id}), *rows[:2])
+    for status, code in (("killed", 137), ("finished", 0)):
+        write(WandbSink(), RunInfo(id="1", continued={"wandb": "r"}), *rows, status=status)
+        assert server.runs["r"].exit_code == code
+        assert server.runs["r"].points("a/train/x") == [(s, float(s)) for s in (2, 4, 6, 8)]
+
+
+def test_the_trainers_totals_are_in_the_summary_and_in_no_row(wandb_dir: Path) -> None:
+    totals = {"train_runtime": 1.5, "train_loss": 0.5}
+    write(WandbSink(), RunInfo(id="1"), Snapshot(step=4, metrics={"a/x": 1.0}, logs={**totals, "epoch": 2.0}))
+    (run,) = read_runs(wandb_dir)
+    assert {name: run.summary[name] for name in totals} == totals
+    assert rows(run.history) == [{"a/train/x": 1.0, "train/epoch": 2.0, "train/global_step": 4}]
 
 
 def test_nan_and_infinity_are_kept(wandb_dir: Path) -> None:

@@ -322,24 +322,26 @@ def test_a_sink_that_fails_disturbs_neither_the_training_nor_the_other_sinks(tmp
         def write(self, snapshot):
             raise OSError("disk full")
 
-    trainer = make(tmp_path, "tensorboard", sinks=[Bad()])
+    trainer = make(tmp_path, "tensorboard", sinks=[Bad()], sink_args=SinkArguments(drain_seconds=1.0))
     trainer.train()
     (directory,) = run_dirs(tmp_path)
     assert read_scalars(directory)["a/train/loss"] == OURS["a/train/loss"]
     assert trainer.state.global_step == 4
-    assert trainer._session.delivery.counts["bad"].failed == 3
-    assert sum("sink bad failed" in record.getMessage() for record in caplog.records) == 1
-    assert "of 3 snapshots 0 were delivered, 3 failed" in caplog.text
+    counts = trainer.sink_counts["bad"]
+    assert (counts.given, counts.delivered, counts.pending, counts.error) == (3, 0, 3, "OSError: disk full")
+    assert "of 3 snapshots 0 were delivered, 3 were not within 1 s" in caplog.text
+    assert f"mtask-sinks replay {tmp_path / 'out' / 'metrics.jsonl'} --to bad" in caplog.text
 
 
 @pytest.mark.usefixtures("mlflow_store")
-@pytest.mark.parametrize("event", ["on_train_begin", "on_log", "on_train_end"])
-def test_a_reporting_callback_that_fails_is_a_warning_not_the_end(tmp_path, event: str, monkeypatch, caplog) -> None:
+@pytest.mark.parametrize("event", ["setup", "on_train_begin", "on_train_end"])
+def test_a_reporting_callback_that_fails_is_a_warning_and_nothing_is_lost(tmp_path, event, monkeypatch, caplog) -> None:
     def fail(self, *args, **kwargs):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(MLflowCallback, event, fail)
-    trainer = make(tmp_path, ["mlflow", "tensorboard"])
+    monkeypatch.setenv("MLFLOW_TAGS", '{"release": "2"}')
+    trainer = make(tmp_path, ["mlflow", "tensorboard"], run_name="r")
     trainer.train()
     assert trainer.state.global_step == 4
     (directory,) = run_dirs(tmp_path)
@@ -347,6 +349,36 @@ def test_a_reporting_callback_that_fails_is_a_warning_not_the_end(tmp_path, even
     said = [record.getMessage() for record in caplog.records if "MLflowCallback failed" in record.getMessage()]
     assert len(said) == 1
     assert "no route to host" in said[0]
+    (run,) = ml_runs()
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "r")
+    assert {name: ml_points(run.info.run_id, name) for name in OURS} == OURS
+    assert ml_points(run.info.run_id, "loss") == [(2, 1.5), (4, 3.5)]
+    assert (run.data.params["learning_rate"], run.data.tags["release"]) == ("0.0", "2")
+
+
+def test_what_the_trainer_logs_is_written_by_the_sinks_and_by_nobody_else(tmp_path, mlflow_store, monkeypatch) -> None:
+    logged = []
+    for callback in (MLflowCallback, TensorBoardCallback):
+        monkeypatch.setattr(callback, "on_log", lambda self, *args, logs, **kwargs: logged.append(dict(logs)))
+    make(tmp_path, ["tensorboard", "mlflow"]).train()
+    assert [logs for logs in logged if logs] == []
+    (directory,), (run,) = run_dirs(tmp_path), ml_runs()
+    for name in ("loss", "learning_rate", "train_loss", "epoch"):
+        assert read_scalars(directory)[f"train/{name}"] == ml_points(run.info.run_id, name)
+    assert ml_points(run.info.run_id, "loss") == [(2, 1.5), (4, 3.5)]
+
+
+def test_a_class_derived_from_a_reporting_callback_logs_as_its_author_wants(tmp_path, mlflow_store) -> None:
+    class Doubles(MLflowCallback):
+        def on_log(self, args, state, control, logs, **kwargs):
+            super().on_log(args, state, control, {"doubled": 2 * logs["loss"]} if "loss" in logs else {}, **kwargs)
+
+    make(tmp_path, "none", callbacks=[Doubles()], sinks=[MLflowSink()]).train()
+    mlflow.flush_async_logging()
+    (run,) = ml_runs()
+    assert ml_points(run.info.run_id, "a/train/loss") == OURS["a/train/loss"]
+    assert ml_points(run.info.run_id, "doubled") == [(2, 3.0), (4, 7.0)]
+    assert "loss" not in run.data.metrics
 
 
 def test_other_callbacks_may_raise_as_ever(tmp_path) -> None:
@@ -358,13 +390,16 @@ def test_other_callbacks_may_raise_as_ever(tmp_path) -> None:
         make(tmp_path, "tensorboard", callbacks=[Stops()]).train()
 
 
-def test_without_reports_no_file_of_ours_appears(tmp_path) -> None:
+def test_without_reports_a_backend_holds_what_the_trainer_logs(tmp_path) -> None:
     class Says(Toy):
         def extra(self, x, loss):
             pass
 
     make(tmp_path, "tensorboard", Says()).train()
-    assert [path.name for path in tmp_path.rglob("*.mtask")] == []
+    (directory,) = run_dirs(tmp_path)
+    scalars = read_scalars(directory)
+    assert scalars["train/loss"] == [(2, 1.5), (4, 3.5)]
+    assert {tag.split("/")[0] for tag in scalars} == {"train"}
 
 
 class Breaks(TwoTasks):

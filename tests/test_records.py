@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.records import Begin, End, decode, encode, is_mark
+
+RUN = RunInfo(
+    id="r", output_dir="out", name="bert", params={"lr": 0.1}, step=5, attached={"wandb": "w"},
+    continued={"mlflow": "m"}, logged=frozenset({"wandb"}),
+)  # fmt: skip
+ITEMS = [
+    Begin(RUN, 12.5, {"torch": "2"}, ("host", 1, "t")),
+    Snapshot(7, "eval", {"a/x": 1 / 3}, None, 1.5, {"a/x": 2}, {"a/x": 1}, {"eval_loss": math.inf, "note": "text"}),
+    End("r", "failed", 13.5),
+]
+
+
+@pytest.mark.parametrize("item", ITEMS)
+def test_an_item_is_read_as_it_was_written(item) -> None:
+    line = encode(item)
+    assert decode(line) == item
+    assert (line.count(b"\n"), line[-1:]) == (1, b"\n")
+    assert is_mark(line) == (not isinstance(item, Snapshot))
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{", b"[]", b"1", b'{"record": "other"}', b'{"record": "run"}', encode(ITEMS[1])[:-9], b"\xff\n"]
+)
+def test_what_is_no_whole_record_is_none(line: bytes) -> None:
+    assert decode(line) is None
+
+
+def test_secrets_do_not_get_into_the_journal() -> None:
+    params = {
+        "hub_token": "hf_abc", "api_key": "abc", "nested": {"WANDB_API_KEY": "abc", "db_password": "abc"},
+        "uri": "postgresql://me:abc@host/db", "pad_token_id": 3, "tokenizer": "bert", "hub_token_used": True,
+        "empty": {"token": ""}, 0: "LABEL_0",
+    }  # fmt: skip
+    written = json.loads(encode(Begin(RunInfo(params=params))))["params"]
+    assert written == {
+        "hub_token": "***", "api_key": "***", "nested": {"WANDB_API_KEY": "***", "db_password": "***"},
+        "uri": "postgresql://***@host/db", "pad_token_id": 3, "tokenizer": "bert", "hub_token_used": True,
+        "empty": {"token": ""}, "0": "LABEL_0",
+    }  # fmt: skip
+
+
+def test_whatever_the_parameters_are_they_can_be_written() -> None:
+    odd = {"nan": [math.nan, {"inf": math.inf}], "type": int, (1, 2): {3}, "nested": [{(1, 2): 3}]}
+    assert json.loads(encode(Begin(RunInfo(params=odd))))["params"] == {
+        "nan": ["NaN", {"inf": "Infinity"}], "type": "<class 'int'>",
+        "(1, 2)": [3], "nested": [{"(1, 2)": 3}],
+    }  # fmt: skip
+
+
+def test_a_process_is_at_work_while_it_is_there() -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    here = Begin(RUN)
+    host, number, token = here.process
+    assert here.is_at_work()
+    assert not Begin(RUN, process=(host, number, "of an earlier process of that number")).is_at_work()
+    assert not Begin(RUN, process=("elsewhere", number, token)).is_at_work()
+    assert Begin(RUN, process=(host, other.pid, "")).is_at_work()
+    other.communicate(b"\n", timeout=30)
+    assert not Begin(RUN, process=(host, other.pid, "")).is_at_work()
+    assert number == os.getpid()
