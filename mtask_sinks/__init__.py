@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtask_sinks.arguments import SinkArguments as SinkArguments
-    from mtask_sinks.journal import read_journal as read_journal
+    from mtask_sinks.history import read_journal as read_journal
     from mtask_sinks.reducers import Reducer as Reducer
     from mtask_sinks.reducers import register_reducer as register_reducer
     from mtask_sinks.registry import MetricRegistry as MetricRegistry
@@ -35,7 +35,7 @@ _EXPORTS = {
     "Sink": "mtask_sinks.sinks.base",
     "SinkArguments": "mtask_sinks.arguments",
     "Snapshot": "mtask_sinks.snapshot",
-    "read_journal": "mtask_sinks.journal",
+    "read_journal": "mtask_sinks.history",
     "register_reducer": "mtask_sinks.reducers",
     "report_metrics": "mtask_sinks.reporting",
     "weighted": "mtask_sinks.values",

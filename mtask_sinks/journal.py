@@ -7,8 +7,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mtask_sinks.extents import Extents
@@ -26,29 +25,6 @@ _MAX_WAITING = (10_000, 64 << 20)
 _MAX_RECENT = (256, 4 << 20)
 # Bytes that a reader takes from the file at a time.
 _CHUNK = 1 << 20
-
-
-@dataclass
-class JournalRun:
-    """One training in a journal: from its beginning, or from where it was resumed, to its end.
-
-    Attributes:
-        id: as in `RunInfo`.
-        name: display name, or ``None``.
-        step: optimizer steps taken when it began: above 0 when it was resumed.
-        time: seconds since 1970 (UTC) at which it began.
-        versions: of this library and of what it ran with.
-        snapshots: in the order of their making.
-        status: ``finished``, ``failed`` or ``killed``; ``None`` if it has not ended, or was killed and nobody saw it.
-    """
-
-    id: str
-    name: str | None = None
-    step: int = 0
-    time: float = 0.0
-    versions: Mapping[str, str] = field(default_factory=dict)
-    snapshots: list[Snapshot] = field(default_factory=list)
-    status: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +50,8 @@ class Journal:
     >>> journal.append(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
     >>> journal.end("1", "finished")
     >>> journal.close()
-    >>> [(run.name, run.status, run.snapshots[0].metrics["mlm/loss"]) for run in read_journal(path)]
-    [('bert', 'finished', 2.5)]
+    >>> len(path.read_text().splitlines())
+    3
 
     The file appears with the first snapshot that has metrics, or at once if ``eager``; each line is written at once, so
     killing the process loses at most the line at hand. A torn last line, which a crash may leave, is cut off when the
@@ -289,44 +265,10 @@ class Journal:
             self._file = None
 
 
-def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
-    """The trainings recorded in a journal, each with its snapshots.
-
-    Args:
-        path: the file, or the output directory of a training.
-
-    A line that is no whole record, as a crash may leave one, is left out. A resumed training is a run of its own whose
-    `step` says where it went on: steps beyond that which an earlier run has too were computed again.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    runs: list[JournalRun] = []
-    for item in _items(journal_path(path)):
-        if isinstance(item, Begin):
-            run = item.run
-            if not runs or (run.id, run.step) != (runs[-1].id, runs[-1].step):
-                runs.append(JournalRun(run.id, run.name, run.step, item.time, item.versions))
-        elif not runs:
-            runs.append(JournalRun(id=""))
-        if isinstance(item, Snapshot):
-            runs[-1].snapshots.append(item)
-        else:
-            runs[-1].status = item.status if isinstance(item, End) else None
-    return runs
-
-
 def journal_path(path: str | os.PathLike[str]) -> Path:
     """The file, given it or the output directory of a training."""
     path = Path(path)
     return path / FILE_NAME if path.is_dir() else path
-
-
-def _items(path: Path) -> Iterator[Item]:
-    for line in path.read_bytes().splitlines():
-        item = decode(line)
-        if item is not None:
-            yield item
 
 
 def _read_file(path: Path, start: int, offset: int, length: int) -> list[tuple[int, Item]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_not_exception_type, wait
 
 from mtask_sinks.cursor import Cursor, cursor_path, load_cursor
 from mtask_sinks.journal import Journal
+from mtask_sinks.lineage import Lineage
 from mtask_sinks.records import Begin, End, Item
 from mtask_sinks.sinks.base import Forgotten, Rejected, Sink
 from mtask_sinks.snapshot import RunInfo, Snapshot
@@ -89,9 +88,9 @@ class Worker:
         position = None if cursor is None else journal.position_of(cursor.offset)
         self._position = 0 if what != "left" else journal.end_position if position is None else position
         self._cursor = cursor if cursor is not None and what != "new" else Cursor()
-        self._is_anew = what == "new"
         if what == "all":
             self._cursor = Cursor(targets=self._cursor.targets)
+        self._lineage = Lineage(journal, sink.name, self._cursor.targets, heeds_headers=what != "new")
         self._counts = Counts(given=journal.count(self._position))
         self._thread: threading.Thread | None = None
         self._may_end = False
@@ -102,8 +101,6 @@ class Worker:
         self._called_at: float | None = None
         self._is_said_to_hang = False
         self._down_since: float | None = None
-        #: Runs of this process.
-        self._live: dict[str, RunInfo] = {}
         # Of the run at hand: what the sink is told, the position before its first line, whether the sink is open.
         self._run: RunInfo | None = None
         self._run_start = self._position
@@ -135,7 +132,7 @@ class Worker:
 
     def begin(self, run: RunInfo) -> None:
         """A run of this process is in the journal from here on."""
-        self._live[run.id] = run
+        self._lineage.live[run.id] = run
         self._start(may_end=False)
 
     def give(self) -> None:
@@ -173,8 +170,10 @@ class Worker:
             reraise=True,
         )
         if not self._is_prepared:
-            self._run = self._run_before(self._position)
-            self._run_start = self._position if self._run is None else self._start_of(self._run.id)
+            begun = self._lineage.begun_before(self._position)
+            if begun is not None:
+                self._run, self._last_step = self._lineage.as_seen_from_here(begun)
+                self._run_start = self._lineage.start_of(begun.run.id)
             self._is_prepared = True
         while (items := self._next()) is not None:
             for end, item in items:
@@ -252,20 +251,17 @@ class Worker:
             self._is_said_to_hang = False
 
     def _begin(self, begin: Begin) -> None:
-        self._last_step = None
-        run = self._as_seen_from_here(begin)
-        if self._run is None or run.id != self._run.id:
-            self._run_start = self._start_of(run.id)
         self._close("finished")
-        self._run = run
-        if run.id in self._live:
+        run, self._last_step = self._lineage.as_seen_from_here(begin)
+        self._run, self._run_start = run, self._lineage.start_of(run.id)
+        if run.id in self._lineage.live:
             self._open(run)
 
     def _end(self, end: End) -> None:
         run = self._run
         if run is None or end.id != run.id:
             return
-        if self.sink.name in run.continued and run.id not in self._live:
+        if self.sink.name in run.continued and run.id not in self._lineage.live:
             self._open(run)  # nothing was left to be written, but its status
         self._close(end.status)
         self._run = None
@@ -290,7 +286,7 @@ class Worker:
         self._is_open = True
         target = self.sink.target()
         if target is not None:
-            self._cursor.targets[run.id] = target
+            self._lineage.targets[run.id] = target
 
     def _close(self, status: Any) -> None:
         if not self._is_open:
@@ -304,63 +300,6 @@ class Worker:
             self._counts.error = _text(error)
             logger.warning("sink %s could not be closed: %s", self.sink.name, self._counts.error, exc_info=error)
         self._is_open = False
-
-    def _as_seen_from_here(self, begin: Begin) -> RunInfo:
-        """What the sink is told of a run: of another process's, that it is the sink's now, to go on with and to end."""
-        run, name = begin.run, self.sink.name
-        if run.id in self._live:
-            return run
-        if self._journal.path is not None:
-            run = replace(run, output_dir=str(self._journal.path.parent))
-        target = self._cursor.targets.get(run.id) or (None if self._is_anew else run.existing(name))
-        if target is None:
-            return self._as_new(run)
-        is_at_work = begin.is_at_work() and not self._has_ended(run.id)
-        if is_at_work or any(live.existing(name) == target for live in self._live.values()):
-            return replace(run, attached={name: target}, continued={})
-        return replace(run, attached={}, continued={name: target})
-
-    def _as_new(self, run: RunInfo) -> RunInfo:
-        """A run that the sink has never seen: resumed, it goes on in the backend's run of what it was resumed from.
-
-        Of that, what comes after the step at which it was resumed was computed again, and does not count.
-        """
-        runs = list({mark.run.id: mark.run for _, mark in self._journal.marks if isinstance(mark, Begin)}.values())
-        at = next(index for index, other in enumerate(runs) if other.id == run.id)
-        resumed = [other.step for other in itertools.takewhile(lambda other: other.step, runs[at + 1 :])]
-        self._last_step = min(resumed, default=None)
-        target = self._target_before(runs[: at + 1])
-        return replace(run, attached={}, continued={} if target is None else {self.sink.name: target})
-
-    def _target_before(self, runs: Sequence[RunInfo]) -> str | None:
-        """Where the sink wrote what the last of these runs was resumed from."""
-        for run, before in zip(reversed(runs), reversed(runs[:-1]), strict=False):
-            if not run.step:
-                return None
-            if (target := self._cursor.targets.get(before.id)) is not None:
-                return target
-        return None
-
-    def _has_ended(self, run_id: str) -> bool:
-        return any(isinstance(mark, End) and mark.id == run_id for _, mark in self._journal.marks)
-
-    def _run_before(self, position: int) -> RunInfo | None:
-        """The run that has begun and not ended before a position."""
-        begun: Begin | None = None
-        for end, mark in self._journal.marks:
-            if end > position:
-                break
-            begun = mark if isinstance(mark, Begin) else None
-        return None if begun is None else self._as_seen_from_here(begun)
-
-    def _start_of(self, run_id: str) -> int:
-        """The position before a run's first line."""
-        start = 0
-        for end, mark in self._journal.marks:
-            if isinstance(mark, Begin) and mark.run.id == run_id:
-                break
-            start = end
-        return start
 
     def _rewind(self) -> None:
         """Deliver the run at hand again from its beginning."""
