@@ -1,0 +1,176 @@
+"""However a training ends, what can be delivered is, and its run says how it ended."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from helpers.processes import TrainingProcess
+from helpers.toy import InOrder, Toy, arguments, numbers
+from mlflow import MlflowClient
+from transformers import TrainerCallback
+
+from mtask_sinks import HfMultiTaskTrainer, SinkArguments, read_journal
+from mtask_sinks.sinks import MemorySink
+from mtask_sinks.termination import Terminated, raising_on_sigterm
+
+
+class Ours(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+class Does(TrainerCallback):
+    """Does something at the end of the third step."""
+
+    def __init__(self, what) -> None:
+        self.what = what
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            self.what()
+
+
+def made(path, what, *sinks, **others) -> Ours:
+    return Ours(
+        Toy(), arguments(path, logging_steps=1), train_dataset=numbers(1, 2, 3, 4), callbacks=[Does(what)],
+        sinks=sinks, **others,
+    )  # fmt: skip
+
+
+def raises(error: BaseException):
+    def raise_it() -> None:
+        raise error
+
+    return raise_it
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(0), SystemExit(3), ValueError("mine")])
+def test_what_ends_a_training_passes_through_and_the_run_has_failed(tmp_path, error) -> None:
+    sink = MemorySink()
+    with pytest.raises(type(error)):
+        made(tmp_path, raises(error), sink).train()
+    assert sink.series("a/loss") == [(1, 1.0), (2, 2.0)]
+    assert sink.closed == ["failed"]
+    (run,) = read_journal(tmp_path)
+    assert (run.status, [each.step for each in run.snapshots]) == ("failed", [1, 2])
+
+
+def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait(tmp_path, caplog) -> None:
+    class Hangs(MemorySink):
+        released = threading.Event()
+
+        def write(self, snapshot):
+            while "waiting up to" not in caplog.text and not self.released.is_set():
+                time.sleep(0.01)
+            if not self.released.is_set():
+                os.kill(os.getpid(), signal.SIGINT)
+                self.released.wait(60)
+
+    sink = Hangs()
+    trainer = made(tmp_path, lambda: None, sink, sink_args=SinkArguments(drain_seconds=1000.0))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    sink.released.set()
+    assert "To deliver what is left" in caplog.text
+    assert len(read_journal(tmp_path)[0].snapshots) == 5
+
+
+def test_sigterm_ends_a_training_as_an_exception_would_and_then_the_process(tmp_path) -> None:
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    environment = {"MLFLOW_TRACKING_URI": store}
+    training = TrainingProcess(tmp_path / "out", environment, hold_at=3, report_to=["mlflow", "tensorboard"])
+    training.wait_for_step(3)
+    os.kill(training._process.pid, signal.SIGTERM)
+    training.finish(expect=128 + signal.SIGTERM)
+    client = MlflowClient(store)
+    (run,) = client.search_runs(["0"])
+    assert run.info.status == "FAILED"
+    assert [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, "a/train/loss")] == [(1, 1), (2, 2)]
+    assert [each.status for each in read_journal(tmp_path / "out")] == ["failed"]
+
+
+def test_sigterm_ends_a_process_whose_main_thread_is_stuck(tmp_path) -> None:
+    said = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            _get_stuck(said[1])
+        finally:
+            os._exit(1)
+    assert os.read(said[0], 5) == b"ready"
+    time.sleep(0.5)  # it says so before it is
+    os.kill(child, signal.SIGTERM)
+    assert os.read(said[0], 5) == b"ended"
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
+
+
+def _get_stuck(pipe: int) -> None:
+    """In one call, outside the interpreter, that goes on after a signal: no handler written in Python can run."""
+    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    with raising_on_sigterm(lambda: os.write(pipe, b"ended")):
+        library.pthread_mutex_lock(mutex)
+        os.write(pipe, b"ready")
+        library.pthread_mutex_lock(mutex)
+
+
+def test_sigterm_is_as_it_was_before_and_after_and_somebody_elses_handler_stays(tmp_path) -> None:
+    during = []
+    made(tmp_path, lambda: during.append(signal.getsignal(signal.SIGTERM))).train()
+    assert during[0] is not signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def mine(number, frame) -> None: ...
+
+    signal.signal(signal.SIGTERM, mine)
+    try:
+        made(tmp_path, lambda: during.append(signal.getsignal(signal.SIGTERM))).train()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert during[1] is mine
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    seen = []
+
+    def work() -> None:
+        with raising_on_sigterm(lambda: None):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.SIG_DFL]
+
+
+def test_sigterm_raises_in_the_main_thread() -> None:
+    code = None
+    try:
+        with raising_on_sigterm(lambda: os._exit(9)):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+    except Terminated as raised:
+        code = raised.code
+    assert code == 143
+
+
+def test_workers_of_a_data_loader_deliver_nothing_and_end(tmp_path) -> None:
+    class Items(torch.utils.data.Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return numbers(index + 1)[0]
+
+    sink = MemorySink()
+    args = arguments(tmp_path, logging_steps=1, dataloader_num_workers=2)
+    trainer = Ours(Toy(), args, train_dataset=Items(), eval_dataset=Items(), sinks=[sink])
+    trainer.train()
+    trainer.evaluate()
+    trainer._session.delivery.close("finished")
+    assert sink.series("a/loss") == [(s, float(s)) for s in range(1, 9)]
+    assert [(run.status, len(run.snapshots)) for run in read_journal(tmp_path)] == [("finished", 10)]
