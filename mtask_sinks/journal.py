@@ -24,7 +24,7 @@ FILE_NAME = "metrics.jsonl"
 _MAX_WAITING = (10_000, 64 << 20)
 _MAX_RECENT = (256, 4 << 20)
 # Bytes that a reader takes from the file at a time.
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
