@@ -2,10 +2,10 @@
 
     python benchmarks/soak.py --snapshots 100000
 
-Writes snapshots, far faster than any training does, to a journal and to four sinks at once: TensorBoard; one that refuses a
-connection now and then and rejects every thousandth snapshot; one that is away during the first half; one that hangs
-for seconds, twice. At the end each sink must have had every snapshot once and in order, but for what it rejected. Exits
-with 1 if not, or if memory grew.
+Writes snapshots, far faster than any training does, to a journal and to four sinks at once: TensorBoard; one that
+refuses a connection now and then and rejects every thousandth snapshot; one that is away during the first half; one
+that hangs for seconds, twice. At the end each sink must have had every snapshot once and in order, but for what it
+rejected. Exits with 1 if not, or if memory grew.
 """
 
 from __future__ import annotations

@@ -72,8 +72,10 @@ class Delivery:
         if self._run is not None and self._run.id != run.id:
             journal.end(self._run.id, self._ended.get(self._run.id, "finished"))
         for worker in self._workers:
-            worker.begin(run)
+            worker.expect(run)
         journal.begin(run)
+        for worker in self._workers:
+            worker.begin()
         self._run = run
         _close_at_exit(self)
 
@@ -105,6 +107,12 @@ class Delivery:
         """Close when the interpreter exits, if nobody did."""
         if self._run is not None:
             self.close(self._ended.get(self._run.id, self.exit_status))
+
+    def confirm(self) -> None:
+        """Note what has survived, after the backends' own ends at the exit of the interpreter."""
+        if not self._is_forked():
+            for worker in self._workers:
+                worker.confirm()
 
     def _journal_of(self, run: RunInfo) -> Journal:
         path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME)
@@ -186,3 +194,12 @@ def _close_at_exit(delivery: Delivery) -> None:
 def _close_all() -> None:
     for delivery in list(_open_deliveries):
         delivery.at_exit()
+
+
+def _confirm_all() -> None:
+    for delivery in list(_open_deliveries):
+        delivery.confirm()
+
+
+# The first to be registered is the last to be called, after what backends registered when their runs began.
+atexit.register(_confirm_all)

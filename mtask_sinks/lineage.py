@@ -32,9 +32,9 @@ class Lineage:
     def as_seen_from_here(self, begin: Begin) -> tuple[RunInfo, int | None]:
         """A run as the sink is told of it, and the last step that counts, or ``None`` if all do.
 
-        A run of another process is the sink's now, to go on with and to end. One that the sink has never seen goes on,
-        if it was resumed, in the backend's run of what it was resumed from. Of that, steps that were computed again
-        after the resume do not count.
+        A run of another process is the sink's now, to go on with and to end, unless the backend's run is in use. One
+        that the sink has never seen goes on, if it was resumed, in the backend's run of what it was resumed from. Of
+        that, steps that were computed again after the resume do not count.
         """
         run, name = begin.run, self._sink
         if run.id in self.live:
@@ -49,7 +49,7 @@ class Lineage:
             return replace(run, attached={}, continued={}), last_step
         is_at_work = begin.is_at_work() and not self._has_ended(run.id)
         if is_at_work or any(live.existing(name) == target for live in self.live.values()):
-            return replace(run, attached={name: target}, continued={}), last_step
+            return replace(run, attached={name: target}, continued={name: target}), last_step
         return replace(run, attached={}, continued={name: target}), last_step
 
     def begun_before(self, position: int) -> Begin | None:
@@ -85,8 +85,10 @@ class Lineage:
 
     def _resumed_at(self, later: Sequence[RunInfo], target: str | None) -> Iterator[int]:
         """The steps at which a run was resumed in the same run of the backend."""
-        for run in itertools.takewhile(lambda run: run.step and run.id not in self.live, later):
-            if self._target(run) in (None, target):
+        for run in itertools.takewhile(lambda run: run.step > 0, later):
+            known = self._target(self.live.get(run.id, run))
+            # One of this process for which the sink was not opened yet may go anywhere.
+            if known == target if known is not None else run.id not in self.live:
                 yield run.step
 
     def _has_ended(self, run_id: str) -> bool:

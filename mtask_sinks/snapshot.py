@@ -93,8 +93,8 @@ class RunInfo(_Frozen):
         attached: for each backend whose run is somebody else's (the user's, the process's), how to find it:
             TensorBoard's log directory, MLflow's run id, W&B's run id. A sink writes into that run and leaves its life
             and its parameters to whoever opened it.
-        continued: likewise for each run that is there and the sink's own from here on, to write to and to end: one that
-            the Trainer's callback opened, or that the sink itself opened before this process.
+        continued: likewise for each run that the sink goes on with: one that the Trainer's callback opened, or that the
+            sink wrote to in an earlier process. It is the sink's to end, unless it is attached as well.
         logged: backends to which somebody else writes the Trainer's own logs.
     """
 

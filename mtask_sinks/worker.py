@@ -101,9 +101,10 @@ class Worker:
         self._called_at: float | None = None
         self._is_said_to_hang = False
         self._down_since: float | None = None
-        # Of the run at hand: what the sink is told, the position before its first line, whether the sink is open.
+        # Of the run at hand: what the sink is told, the position before its first line, whether the sink is open; and the
+        # position up to which what was delivered survives this process.
         self._run: RunInfo | None = None
-        self._run_start = self._position
+        self._run_start = self._safe_position = self._position
         self._is_open = False
         self._is_prepared = False
         #: Run's id → snapshots.
@@ -130,9 +131,14 @@ class Worker:
         """Whether the thread is there: something is to be delivered or waited for."""
         return self._thread is not None
 
-    def begin(self, run: RunInfo) -> None:
-        """A run of this process is in the journal from here on."""
+    def expect(self, run: RunInfo) -> None:
+        """A run of this process is about to be in the journal."""
         self._lineage.live[run.id] = run
+
+    def begin(self) -> None:
+        """The run that it expects is in the journal."""
+        if self._thread is None:
+            self._save()  # without a cursor another process would not know that anything was left from here on
         self._start(may_end=False)
 
     def give(self) -> None:
@@ -147,6 +153,11 @@ class Worker:
         """Nothing more comes: deliver what there is, trying often, and let the thread end."""
         self._urgent.set()
         self._start(may_end=True)
+
+    def confirm(self) -> None:
+        """When the backends have had their last word in this process, and only then: note what has survived."""
+        if self._thread is None:
+            self._save()
 
     def relax(self) -> None:
         """Nobody waits any longer."""
@@ -227,8 +238,9 @@ class Worker:
         cursor, counts = self._cursor, self.counts
         if self._is_open:
             self.sink.flush()
-        survives = not self._is_open or self.sink.survives()
-        cursor.offset = self._journal.offset_of(self._position if survives else self._run_start)
+        if self.sink.survives():
+            self._safe_position = self._position
+        cursor.offset = self._journal.offset_of(self._safe_position)
         cursor.fingerprint = self._journal.fingerprint
         cursor.delivered, cursor.pending, cursor.state = counts.delivered, counts.pending, counts.state
         cursor.error = None if counts.state == "up" else counts.error

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _PARAMS_A_BATCH = 100
 _PARAM_LENGTH = 6000
 
+# What the making of a run heeds, besides where it is made.
+_VARIABLES = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_TAGS", "MLFLOW_FLATTEN_PARAMS", "MLFLOW_MAX_LOG_PARAMS")
+
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 #: Tag of a run that the sink opened: the training it is of. An answer to the request that makes a run may get lost;
@@ -110,8 +113,14 @@ class MLflowSink(Sink):
                 raise Rejected(f"{len(refusals)} of {len(metrics)} metrics refused: {refusals[0]}")
 
     def close(self, status: Status) -> None:
-        if self.name not in self._run.attached and self._run_id is not None:
-            self._client.set_terminated(self._run_id, _STATUS[status])
+        if self.name in self._run.attached or self._run_id is None:
+            return
+        if self.name in self._run.continued:
+            # What whoever opened it could not send: the Trainer's callback sends parameters once, in the background.
+            self._log_params(self._run_id, self._run.params)
+            for key, text in _tags().items():
+                self._client.set_tag(self._run_id, key, text)
+        self._client.set_terminated(self._run_id, _STATUS[status])
 
     def target(self) -> str | None:
         return self._run_id
@@ -120,7 +129,8 @@ class MLflowSink(Sink):
         import mlflow
 
         uri = self._tracking_uri or mlflow.get_tracking_uri()
-        return {} if urlsplit(uri).password else {"MLFLOW_TRACKING_URI": uri}
+        found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        return found if urlsplit(uri).password else {"MLFLOW_TRACKING_URI": uri, **found}
 
     def _refusal(self, run_id: str, metrics: list[Metric]) -> str | None:
         """Send metrics; returns why MLflow will never take them, if that is so, and raises for all other failures."""
@@ -160,7 +170,7 @@ class MLflowSink(Sink):
         found = self._client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run.id}'") if run.id else []
         if found:
             return str(found[0].info.run_id)
-        tags = {**resolve_tags(), **json.loads(os.environ.get("MLFLOW_TAGS") or "{}"), RUN_TAG: run.id}
+        tags = {**resolve_tags(), **_tags(), RUN_TAG: run.id}
         return str(self._client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id)
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
@@ -175,6 +185,11 @@ class MLflowSink(Sink):
         entries = [Param(key, text) for key, text in wanted if key not in there]
         for start in range(0, len(entries), _PARAMS_A_BATCH):
             self._client.log_batch(run_id, params=entries[start : start + _PARAMS_A_BATCH])
+
+
+def _tags() -> dict[str, str]:
+    tags: dict[str, str] = json.loads(os.environ.get("MLFLOW_TAGS") or "{}")
+    return tags
 
 
 def _is_number(value: Any) -> bool:

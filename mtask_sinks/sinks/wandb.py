@@ -64,6 +64,8 @@ class WandbSink(Sink):
         #: Phase → step of the last row that the run had before; and the time of the last of all.
         self._written: dict[str, int] = {}
         self._written_until = 0.0
+        #: Every run written to in this process, as long as a server may not have it.
+        self._used: list[Run] = []
 
     def open(self, run: RunInfo) -> None:
         import wandb
@@ -83,10 +85,15 @@ class WandbSink(Sink):
             again = {"id": existing, "resume": "allow", "reinit": "create_new"}
             self._opened = wandb.init(**{**self._init, **again})
             self._is_owner = True
+            # What whoever opened it had not sent before its process ended.
+            there = dict(self._opened.config)
+            missing = {key: value for key, value in run.params.items() if key not in there}
+            self._opened.config.update(missing)  # type: ignore[no-untyped-call]
         if not is_same:
             was_there = self._opened.resumed and not self._opened.offline
             self._written, self._written_until = _written(self._opened) if was_there else ({}, 0.0)
         self._run, self._run_id = run, self._opened.id
+        self._used = [*(used for used in self._used if used is not self._opened), self._opened]
 
     def write(self, snapshot: Snapshot) -> None:
         if self._opened is None:
@@ -111,7 +118,8 @@ class WandbSink(Sink):
         return self._run_id
 
     def survives(self) -> bool:
-        return self._opened is None or bool(self._opened.offline)
+        self._used = [run for run in self._used if not _is_kept(run)]
+        return not self._used
 
     def environment(self) -> Mapping[str, str]:
         return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
@@ -131,6 +139,13 @@ class WandbSink(Sink):
             return True
         resumed_at = self._run.step
         return bool(resumed_at) and resumed_at < snapshot.step <= self._written.get(snapshot.phase, 0)
+
+
+def _is_kept(run: Run) -> bool:
+    """Whether what a run was given is in W&B's file for good, or with its server."""
+    # Neither has a public name; where they are missing the rows are sent again, and left out again.
+    is_sent = getattr(run, "_is_finished", False) and not getattr(run, "_finish_timed_out", True)
+    return bool(is_sent or run.offline)
 
 
 def _written(run: Run) -> tuple[dict[str, int], float]:

@@ -203,7 +203,7 @@ def test_a_run_that_is_continued_is_the_sinks_to_end(status: str, shown: str) ->
         run = RunInfo(id="1", params={"p": 1}, continued={"mlflow": earlier.info.run_id})
         write(MLflowSink(), run, Snapshot(step=1, metrics={"a/x": 1.0}, logs={"loss": 2.0}), status=status)
     found = MlflowClient().get_run(earlier.info.run_id)
-    assert (found.data.metrics, found.data.params) == ({"a/train/x": 1.0, "loss": 2.0}, {})
+    assert (found.data.metrics, found.data.params) == ({"a/train/x": 1.0, "loss": 2.0}, {"p": "1"})
     with mlflow.start_run(run_id=earlier.info.run_id):
         write(MLflowSink(), run, status=status)
         assert MlflowClient().get_run(earlier.info.run_id).info.status == shown

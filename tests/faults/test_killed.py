@@ -1,0 +1,235 @@
+"""A training is killed (SIGKILL) over and over: the journal and all three backends end up as if it never was."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from helpers.event_files import Series, read_scalars
+from helpers.faulty import differences, mlflow_runs, mtask_sinks, wait_for
+from helpers.processes import TrainingProcess, last_checkpoint
+from helpers.wandb_server import ServedRun, WandbServer, wandb_server
+from mlflow import MlflowClient
+
+from mtask_sinks import Snapshot, read_journal
+
+SEED = 4
+KILLS = 20
+#: Steps from one kill to the next, each at least one checkpoint further; one is written every fourth.
+APART = 6
+STEPS = 140
+
+# No learning: all values follow from the data, the numbers from 1 on in order, 10 and 20 to evaluate on.
+LOGGED = [(step, float(step)) for step in range(1, STEPS + 1)]
+EVALUATED = [(step, 15.0) for step in range(10, STEPS + 1, 10)]
+ALL: Series = {
+    "a/train/loss": LOGGED,
+    "b/train/loss": [(step, 10 * value) for step, value in LOGGED],
+    "a/eval/loss": EVALUATED,
+    "b/eval/loss": [(step, 10 * value) for step, value in EVALUATED],
+    "train/loss": LOGGED,  # the Trainer's own
+}
+SETTINGS = {"steps": STEPS, "eval_steps": 10, "save_strategy": "steps", "save_steps": 4, "save_total_limit": 2}
+
+
+@dataclass(frozen=True)
+class Survived:
+    """What is there after the last process has come to its end."""
+
+    directory: Path
+    client: MlflowClient
+    run_id: str
+    wandb: ServedRun
+
+
+@pytest.fixture(scope="module")
+def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
+    root = tmp_path_factory.mktemp("killed")
+    store = f"sqlite:///{root / 'mlflow.db'}"
+    client = MlflowClient(store)
+    run_id = client.create_run("0").info.run_id
+    directory = root / "out"
+    directory.mkdir()
+    with wandb_server() as server:
+        environment = {
+            **server.settings("r"),
+            "WANDB_DIR": str(root),
+            "WANDB_SILENT": "true",
+            "MLFLOW_TRACKING_URI": store,
+            "MLFLOW_RUN_ID": run_id,
+            "TENSORBOARD_LOGGING_DIR": str(directory / "board"),
+        }
+        kill_at_random_moments(directory, environment)
+        yield Survived(directory, client, run_id, server.runs["r"])
+
+
+def kill_at_random_moments(directory: Path, environment: dict[str, str]) -> None:
+    """Each process gets some steps further and a random while, but for every fifth, which gets the while alone."""
+    moments = random.Random(SEED)
+    for kill in range(KILLS):
+        step = (kill + 1) * APART
+        # However fast the machine, something is left for the next.
+        training = TrainingProcess(directory, environment, hold_at=step + 2 * APART, **SETTINGS)
+        try:
+            rest = moments.uniform(0.0, 0.1)
+            if kill % 5 == 4:
+                rest *= 15
+            else:
+                training.wait_for_step(step)
+            time.sleep(rest)
+        finally:
+            training.kill()
+        after = "its start" if kill % 5 == 4 else f"step {step}"
+        print(f"killed {rest:.3f} s after {after}; the next goes on from {last_checkpoint(directory)}")
+    TrainingProcess(directory, environment, **SETTINGS).finish()
+
+
+def counted(directory: Path) -> list[Snapshot]:
+    """The snapshots that count: of a process that was killed, those up to where the next one went on."""
+    kept: list[Snapshot] = []
+    for run in read_journal(directory):
+        kept = [each for each in kept if each.step <= run.step] + run.snapshots
+    return kept
+
+
+def test_the_journal_holds_every_snapshot(survived: Survived) -> None:
+    snapshots = counted(survived.directory)
+    for phase, expected in ("train", LOGGED), ("eval", EVALUATED):
+        of_phase = [each for each in snapshots if each.phase == phase and each.metrics]
+        assert [(each.step, each.metrics["a/loss"]) for each in of_phase] == expected
+        assert [(each.step, each.metrics["b/loss"]) for each in of_phase] == [(s, 10 * v) for s, v in expected]
+
+
+def test_the_journal_says_how_each_run_ended(survived: Survived) -> None:
+    *killed, last = [run.status for run in read_journal(survived.directory)]
+    assert last == "finished"
+    assert len(killed) > KILLS / 2
+    assert set(killed) <= {None, "killed"}
+
+
+def test_tensorboard_holds_every_point_once(survived: Survived) -> None:
+    scalars = read_scalars(survived.directory / "board")
+    assert differences(scalars, ALL) == {}
+    # TensorBoard's default server hides a point whose step is lower than that of one before it.
+    assert {tag: scalars[tag] for tag in ALL} == ALL
+
+
+def test_mlflow_holds_every_point_once(survived: Survived) -> None:
+    found = {}
+    for name in ALL:
+        history = survived.client.get_metric_history(survived.run_id, "loss" if name == "train/loss" else name)
+        found[name] = [(point.step, point.value) for point in history]
+    assert differences(found, ALL) == {}
+
+
+def test_mlflow_has_one_run_and_it_is_finished(survived: Survived) -> None:
+    (run,) = survived.client.search_runs(["0"])
+    assert run.info.status == "FINISHED"
+
+
+def test_wandb_holds_every_point_once(survived: Survived) -> None:
+    assert differences({name: survived.wandb.points(name) for name in ALL}, ALL) == {}
+    assert survived.wandb.exit_code == 0
+
+
+def test_wandb_gets_rows_that_two_processes_have_logged_and_neither_has_sent(tmp_path: Path) -> None:
+    cursor = tmp_path / "out" / "metrics.delivery" / "wandb.json"
+    with wandb_server() as server:
+        environment = {
+            **server.settings("r"),
+            "WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "60",
+            "WANDB_DIR": str(tmp_path),
+            "WANDB_SILENT": "true",
+        }
+        for step in 6, 12:
+            training = TrainingProcess(tmp_path / "out", environment, report_to="wandb", hold_at=step, **SETTINGS)
+            try:
+                training.wait_for_step(step)
+                wait_for_change(cursor)
+            finally:
+                training.kill()
+            assert server.runs["r"].history == []
+        TrainingProcess(tmp_path / "out", environment, report_to="wandb", **SETTINGS).finish()
+        assert differences({name: server.runs["r"].points(name) for name in ALL}, ALL) == {}
+
+
+def wait_for_change(path: Path) -> None:
+    """Until a file is written anew."""
+    now = time.time_ns()
+    wait_for(lambda: path.exists() and path.stat().st_mtime_ns > now, f"a change of {path.name}")
+
+
+# What becomes of the backends' runs of a training that was killed, and that no other goes on with.
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a training left that was killed at some step, and how to go on."""
+
+    directory: Path
+    environment: dict[str, str]
+    store: str
+    wandb: WandbServer
+
+    def resume(self) -> None:
+        TrainingProcess(self.directory, self.environment, **SETTINGS).finish()
+
+    def replay(self) -> None:
+        everywhere = ("--to", "mlflow", "--to", "wandb", "--to", "tensorboard")
+        mtask_sinks("replay", str(self.directory / "metrics.jsonl"), *everywhere, **self.environment)
+
+    def expected(self) -> list[tuple[int, float]]:
+        """The losses of the steps that the training came to, which are their numbers."""
+        first, *_ = read_journal(self.directory)
+        steps = [each.step for each in first.snapshots if each.phase == "train"]
+        assert steps == list(range(1, len(steps) + 1)) and len(steps) >= 5
+        return [(step, float(step)) for step in steps]
+
+
+@pytest.fixture
+def left(tmp_path: Path, _empty_mlflow_store: Path) -> Iterator[Left]:
+    (tmp_path / "mlflow.db").write_bytes(_empty_mlflow_store.read_bytes())
+    (tmp_path / "out").mkdir()
+    with wandb_server() as server:
+        environment = {
+            **server.settings(),
+            "WANDB_DIR": str(tmp_path),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+            "MLFLOW_EXPERIMENT_NAME": "toys",
+            "TENSORBOARD_LOGGING_DIR": str(tmp_path / "out" / "board"),
+        }
+        training = TrainingProcess(tmp_path / "out", environment, **SETTINGS)
+        try:
+            training.wait_for_step(6)
+        finally:
+            training.kill()
+        yield Left(tmp_path / "out", environment, environment["MLFLOW_TRACKING_URI"], server)
+
+
+def test_a_replay_completes_the_runs_of_a_killed_training_and_marks_them(left: Left) -> None:
+    left.replay()
+    expected = left.expected()
+    (run,) = mlflow_runs(left.store, "toys")
+    assert (run.name, run.status, run.series["a/train/loss"]) == ("toy", "KILLED", expected)
+    (served,) = left.wandb.runs.values()
+    assert served.exit_code not in (None, 0)
+    assert sorted(served.points("a/train/loss")) == expected
+    assert read_scalars(left.directory / "board")["a/train/loss"] == expected
+
+
+def test_a_resume_into_other_runs_completes_those_of_the_killed_training_and_marks_them(left: Left) -> None:
+    expected = left.expected()
+    resumed_at = int((last_checkpoint(left.directory) or "-0").split("-")[-1])
+    left.resume()
+    killed, finished = mlflow_runs(left.store, "toys")
+    assert (killed.status, killed.series["a/train/loss"]) == ("KILLED", expected)
+    assert (finished.status, finished.series["a/train/loss"]) == ("FINISHED", LOGGED[resumed_at:])
+    codes = {min(run.points("a/train/loss")): run for run in left.wandb.runs.values()}
+    first, second = codes.pop((1, 1.0)), codes.pop(LOGGED[resumed_at])
+    assert sorted(first.points("a/train/loss")) == expected
+    assert sorted(second.points("a/train/loss")) == LOGGED[resumed_at:]
+    assert (first.exit_code in (None, 0), second.exit_code) == (False, 0)

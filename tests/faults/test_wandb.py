@@ -1,0 +1,121 @@
+"""A W&B server that is down or errs, and no account: the training goes on, and each row stands once in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import wandb
+from helpers.event_files import Series
+from helpers.faulty import (
+    LOSS,
+    STEPS,
+    TASKS,
+    Trainer,
+    trainer_of,
+    wait_for,
+)
+from helpers.proxy import proxy
+from helpers.wandb_server import ServedRun, WandbServer, wandb_server
+
+ALL: Series = {**TASKS, "train/loss": LOSS}
+
+# The client gives up soon, and asks again after a second: of less it takes no notice.
+IMPATIENT = {
+    "WANDB_INIT_TIMEOUT": "3",
+    "WANDB_FINISH_TIMEOUT": "3",
+    "WANDB_X_FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "1",
+    "WANDB_X_FILE_STREAM_RETRY_WAIT_MAX_SECONDS": "1",
+    "WANDB_X_GRAPHQL_RETRY_WAIT_MIN_SECONDS": "1",
+    "WANDB_X_GRAPHQL_RETRY_WAIT_MAX_SECONDS": "1",
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path, wandb_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server that the client writes to, in the name of a user without a home."""
+    with wandb_server() as served:
+        for name, value in {**served.settings(), **IMPATIENT, "HOME": str(tmp_path / "home")}.items():
+            monkeypatch.setenv(name, value)
+        yield served
+        served.start()
+        served.heal()
+        wandb.finish()
+
+
+def trainer(
+    tmp_path: Path, at: dict[int, Callable[[], object]] | None = None, drain_seconds: float = 30.0, **others: object
+) -> Trainer:
+    return trainer_of(tmp_path / "out", "wandb", at, drain_seconds=drain_seconds, **others)  # type: ignore[arg-type]
+
+
+def end_of_the_process() -> None:
+    """What W&B does when the process exits."""
+    wandb.finish()
+    wandb.teardown()
+
+
+def assert_holds_all(server: WandbServer) -> None:
+    (run,) = server.runs.values()
+    wait_for(lambda: run.exit_code is not None, "the end of the run")
+    assert {name: sorted(run.points(name)) for name in ALL} == ALL
+    assert (run.name, run.exit_code, run.config["learning_rate"]) == ("toy", 0, 0.0)
+    assert [step for step, _ in run.points("eval/runtime")] == [4, STEPS]
+    # A value of the whole run: transformers' own callback gives it to the summary alone.
+    assert "train_runtime" in run.summary
+
+
+def only(server: WandbServer) -> ServedRun:
+    (run,) = server.runs.values()
+    return run
+
+
+def test_undisturbed_every_point_is_what_was_worked_out_by_hand(tmp_path: Path, server: WandbServer) -> None:
+    trainer(tmp_path).train()
+    end_of_the_process()
+    assert_holds_all(server)
+
+
+def test_down_at_the_start_and_back_later(tmp_path: Path, server: WandbServer) -> None:
+    server.stop()
+    made = trainer(tmp_path, {6: server.start})
+    made.train()
+    end_of_the_process()
+    assert_holds_all(server)
+
+
+def test_down_in_mid_training_and_back_later(tmp_path: Path, server: WandbServer) -> None:
+    def fail() -> None:
+        wait_for(lambda: len(only(server).points("a/train/loss")) >= 1, "the first step on the server")
+        server.stop()
+
+    def come_back() -> None:
+        seen.append((made.state.global_step, len(only(server).points("a/train/loss")) < STEPS - 1))
+        server.start()
+
+    seen: list[object] = []
+    made = trainer(tmp_path, {3: fail, STEPS: come_back})
+    made.train()
+    assert seen == [(STEPS, True)]  # training came to its last step while the server was down
+    end_of_the_process()
+    assert_holds_all(server)
+
+
+@pytest.mark.parametrize(("status", "path"), [(500, "file_stream"), (429, "file_stream"), (500, "graphql")])
+def test_errors_of_the_server(tmp_path: Path, server: WandbServer, status: int, path: str) -> None:
+    server.fail(status, path, times=1)
+    trainer(tmp_path).train()
+    end_of_the_process()
+    assert server.failed == 1
+    assert_holds_all(server)
+
+
+def test_rows_that_were_taken_without_an_answer(tmp_path: Path, server: WandbServer, monkeypatch) -> None:
+    with proxy(int(server.url.rpartition(":")[2])) as between:
+        monkeypatch.setenv("WANDB_BASE_URL", between.url)
+        between.drop("file_stream", times=1)
+        trainer(tmp_path).train()
+        end_of_the_process()
+        assert between.met == 1
+    assert_holds_all(server)

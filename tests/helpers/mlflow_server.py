@@ -1,0 +1,112 @@
+"""A real MLflow server on loopback, in processes of its own, that can be killed, halted and started again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from helpers.local_server import HOST, Reserved
+
+#: Seconds within which it has to answer after a start; on an idle machine that takes 3.
+LIMIT = 120.0
+
+
+class MlflowServer:
+    """One server: a directory, a port and a store, which stay the same over all its starts; down to begin with.
+
+    Attributes:
+        port: where it listens.
+        uri: its address for clients.
+        store: address of its SQLite store, which needs no server to be read.
+    """
+
+    def __init__(self, directory: Path, empty_store: Path) -> None:
+        self._directory = directory
+        self._reserved: Reserved | None = Reserved()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = self._reserved.port
+        self.uri = f"http://{HOST}:{self.port}"
+        self.store = f"sqlite:///{shutil.copy(empty_store, directory / 'store.db')}"
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        if self._reserved is None:
+            return
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(self.port)]
+        command += ["--backend-store-uri", self.store]
+        # Not those of a client that a test has set. Its runner of jobs is slow to start and has no part here.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+        self._reserved.release()
+        self._reserved = None
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self._directory, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self._wait_until_it_answers()
+
+    def kill(self) -> None:
+        """SIGKILL for all its processes; the port refuses connections."""
+        if self._process is None:
+            return
+        self._signal(signal.SIGKILL)
+        self._process.wait(LIMIT)
+        self._process = None
+        self._reserved = Reserved(self.port)
+
+    def pause(self) -> None:
+        """Halt it: connections are taken, nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on where it was."""
+        self._signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """Kill it, and give the port back."""
+        self.kill()
+        if self._reserved is not None:
+            self._reserved.release()
+            self._reserved = None
+
+    @property
+    def _log(self) -> Path:
+        return self._directory / "server.log"
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    def _wait_until_it_answers(self) -> None:
+        end = time.monotonic() + LIMIT
+        while True:
+            with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                return
+            if self._process is None or self._process.poll() is not None or time.monotonic() > end:
+                self.kill()
+                raise RuntimeError(f"no MLflow server:\n{self._log.read_text()[-3000:]}")
+            time.sleep(0.05)
+
+
+@contextmanager
+def mlflow_server(directory: Path, empty_store: Path) -> Iterator[MlflowServer]:
+    """One that is down, with a copy of an empty store; ended in any case."""
+    server = MlflowServer(directory, empty_store)
+    try:
+        yield server
+    finally:
+        server.end()

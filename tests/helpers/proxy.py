@@ -1,0 +1,166 @@
+"""A proxy in front of an HTTP server, whose faults are switched on and off while clients use it."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from typing import Literal
+
+from helpers.local_server import HOST, LocalServer
+
+#: Seconds after which a client that is never answered, or a server that does not answer, is given up.
+LIMIT = 60.0
+
+_HOP_BY_HOP = {"connection", "host", "keep-alive", "transfer-encoding", "content-length"}
+
+Kind = Literal["nothing", "hang", "delay", "cut", "drop", "answer"]
+Response = tuple[int, list[tuple[str, str]], bytes]
+
+
+@dataclass
+class Fault:
+    """What happens to requests whose path has `path` in it: to so many (`left`), or to all."""
+
+    kind: Kind = "nothing"
+    path: str = ""
+    left: int | None = None
+    seconds: float = 0.0
+    status: int = 500
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+class Proxy:
+    """Passes requests on to a server on this machine, until told otherwise; one request a connection.
+
+    Each method replaces the fault that there was. Those with `path` and `times` are for requests whose path has that in
+    it, the next so many of them if a number is given.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._lock = threading.Lock()  # requests come in threads of their own, and count down one fault
+        self._fault = Fault()
+        #: Requests that met the present fault.
+        self.met = 0
+        self._server = LocalServer(_handler(self))
+        self.url = self._server.url
+        self.heal()
+
+    @property
+    def is_open(self) -> bool:
+        return self._server.is_open
+
+    def heal(self) -> None:
+        """Pass everything on."""
+        self._set(Fault())
+
+    def refuse(self) -> None:
+        """Refuse connections, and cut those that are there."""
+        self._set(Fault())
+        self._server.close()
+
+    def hang(self, path: str = "", times: int | None = None) -> None:
+        """Take requests and never answer."""
+        self._set(Fault("hang", path, times))
+
+    def delay(self, seconds: float, path: str = "", times: int | None = None) -> None:
+        """Pass requests on so much later."""
+        self._set(Fault("delay", path, times, seconds=seconds))
+
+    def cut(self, path: str = "", times: int | None = None) -> None:
+        """Pass requests on, and end the connection in the middle of the response."""
+        self._set(Fault("cut", path, times))
+
+    def drop(self, path: str = "", times: int | None = None) -> None:
+        """Pass requests on, and end the connection without a response: applied, not answered."""
+        self._set(Fault("drop", path, times))
+
+    def answer(self, status: int, path: str = "", times: int | None = None) -> None:
+        """Answer with an error instead of passing requests on."""
+        self._set(Fault("answer", path, times, status=status))
+
+    def end(self) -> None:
+        self._fault.over.set()
+        self._server.end()
+
+    def _set(self, fault: Fault) -> None:
+        with self._lock:
+            before, self._fault, self.met = self._fault, fault, 0
+        before.over.set()
+        self._server.open()
+
+    def meet(self, path: str) -> Fault:
+        """The fault for a request."""
+        with self._lock:
+            fault = self._fault
+            if fault.kind == "nothing" or fault.path not in path or fault.left == 0:
+                return Fault()
+            if fault.left is not None:
+                fault.left -= 1
+            self.met += 1
+            return fault
+
+    def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
+        connection = http.client.HTTPConnection(HOST, self._target, timeout=LIMIT)
+        try:
+            connection.request(method, path, body or None, headers)
+            response = connection.getresponse()
+            return response.status, response.getheaders(), response.read()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def proxy(port: int) -> Iterator[Proxy]:
+    """One in front of a port of this machine."""
+    made = Proxy(port)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _pass(self) -> None:
+            self.close_connection = True
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            fault = proxy.meet(self.path)
+            if fault.kind == "hang":
+                fault.over.wait(LIMIT)
+                return
+            if fault.kind == "answer":
+                self._respond((fault.status, [("Content-Type", "text/plain")], b"by the proxy"))
+                return
+            if fault.kind == "delay":
+                time.sleep(fault.seconds)
+            response = proxy.forward(self.command, self.path, self._headers(self.headers.items()), body)
+            if fault.kind != "drop":
+                self._respond(response, is_cut=fault.kind == "cut")
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _pass  # noqa: N815
+
+        def _headers(self, items: list[tuple[str, str]]) -> dict[str, str]:
+            return {name: value for name, value in items if name.lower() not in _HOP_BY_HOP}
+
+        def _respond(self, response: Response, is_cut: bool = False) -> None:
+            status, headers, body = response
+            self.send_response(status)
+            for name, value in self._headers(headers).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if is_cut else body)
+
+        def log_message(self, *args: object) -> None:
+            """Quietly."""
+
+    return Handler
