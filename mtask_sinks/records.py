@@ -22,6 +22,8 @@ _RUN = ("id", "output_dir", "name", "params", "step", "attached", "continued", "
 # Tells this process from one that had its number before, as in a container that was started anew.
 _TOKEN = uuid.uuid4().hex
 _SECRET_NAME = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
+# What transformers puts in the place of a secret.
+_MASKED = re.compile(r"<[A-Z_]+>")
 _SECRET_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -141,5 +143,6 @@ def _without_secrets(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
         return {str(name): _without_secrets(item, str(name)) for name, item in value.items()}
     if isinstance(value, str):
-        return "***" if value and _SECRET_NAME.search(name) else _SECRET_IN_URL.sub("***@", value)
+        is_secret = _SECRET_NAME.search(name) and value and not _MASKED.fullmatch(value)
+        return "***" if is_secret else _SECRET_IN_URL.sub("***@", value)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -165,7 +166,7 @@ class MultiTaskTrainerMixin(_Base):
             if rest.metrics:
                 # Not super: what a Trainer class adds in its own log belongs to the summary.
                 self._log_with(rest, partial(Trainer.log, self), row)
-        snapshot = snapshot or Snapshot(self.state.global_step, epoch=self.state.epoch)
+        snapshot = snapshot or Snapshot(self.state.global_step, epoch=self.state.epoch, time=time.time())
         self._log_with(snapshot, super().log, logs, *args, **kwargs)
 
     def _log_with(

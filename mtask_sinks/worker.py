@@ -101,8 +101,8 @@ class Worker:
         self._called_at: float | None = None
         self._is_said_to_hang = False
         self._down_since: float | None = None
-        # Of the run at hand: what the sink is told, the position before its first line, whether the sink is open; and the
-        # position up to which what was delivered survives this process.
+        # Of the run at hand: what the sink is told, the position before its first line, whether the sink is open; and
+        # the position up to which what was delivered survives this process.
         self._run: RunInfo | None = None
         self._run_start = self._safe_position = self._position
         self._is_open = False

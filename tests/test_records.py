@@ -41,13 +41,13 @@ def test_secrets_do_not_get_into_the_journal() -> None:
     params = {
         "hub_token": "hf_abc", "api_key": "abc", "nested": {"WANDB_API_KEY": "abc", "db_password": "abc"},
         "uri": "postgresql://me:abc@host/db", "pad_token_id": 3, "tokenizer": "bert", "hub_token_used": True,
-        "empty": {"token": ""}, 0: "LABEL_0",
+        "empty": {"token": ""}, "push_to_hub_token": "<PUSH_TO_HUB_TOKEN>", 0: "LABEL_0",
     }  # fmt: skip
     written = json.loads(encode(Begin(RunInfo(params=params))))["params"]
     assert written == {
         "hub_token": "***", "api_key": "***", "nested": {"WANDB_API_KEY": "***", "db_password": "***"},
         "uri": "postgresql://***@host/db", "pad_token_id": 3, "tokenizer": "bert", "hub_token_used": True,
-        "empty": {"token": ""}, "0": "LABEL_0",
+        "empty": {"token": ""}, "push_to_hub_token": "<PUSH_TO_HUB_TOKEN>", "0": "LABEL_0",
     }  # fmt: skip
 
 

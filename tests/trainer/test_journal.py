@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers
 from transformers import TrainerCallback
@@ -77,3 +79,13 @@ def test_a_disk_that_takes_nothing_does_not_stop_the_training(tmp_path, caplog) 
     assert trainer.state.global_step == 8
     assert [step for step, _ in sink.series("a/loss")] == [2, 4, 6, 8]
     assert sum("cannot be written" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_every_snapshot_has_the_time_of_its_making_also_where_nothing_was_reported(tmp_path) -> None:
+    before = time.time()
+    trainer_of(tmp_path).train()
+    times = [each.time for each in read_journal(tmp_path)[0].snapshots]
+    assert len(times) == 5
+    assert before <= times[0]
+    assert times == sorted(times)
+    assert times[-1] <= time.time()
