@@ -50,7 +50,7 @@ class Delivery:
         names = [sink.name for sink in sinks]
         if len({*names}) < len(names):
             raise ValueError(f"two sinks have one name: {', '.join(names)}. Give each sink class a name of its own.")
-        self._sinks = list(sinks)
+        self.sinks = list(sinks)
         self._drain_seconds = drain_seconds
         self._journal: Journal | None = None
         self._workers: list[Worker] = []
@@ -119,8 +119,8 @@ class Delivery:
         if self._journal is None or self._journal.path != path or self._is_forked():
             self._process = os.getpid()
             self._run = None
-            self._journal = Journal(path, eager=bool(self._sinks))
-            self._workers = [Worker(sink, self._journal) for sink in self._sinks]
+            self._journal = Journal(path, eager=bool(self.sinks))
+            self._workers = [Worker(sink, self._journal) for sink in self.sinks]
             end_killed(self._journal)
         return self._journal
 

@@ -138,6 +138,9 @@ class Journal:
         """Write what waits, and close the file; what was recent can still be read."""
         if self._is_begun:
             self._flush()
+            if self._waiting:
+                message = "the journal %s lacks its last %d lines, and will if the disk does not take them soon."
+                logger.warning(message, self.path, len(self._waiting))
         self._release()
 
     def read(self, position: int) -> list[tuple[int, Item]]:

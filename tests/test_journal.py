@@ -137,6 +137,12 @@ def test_what_the_disk_does_not_take_is_written_when_it_does(tmp_path, caplog) -
     assert [each.step for each in read_journal(path)[0].snapshots] == [1, 2, 3]
 
 
+def test_lines_that_the_disk_never_took_are_counted_at_the_end(tmp_path, caplog) -> None:
+    (tmp_path / "out").write_text("in the way")
+    written(tmp_path / "out" / "metrics.jsonl", snapshot(1, x=1.0), snapshot(2, x=2.0)).close()
+    assert "lacks its last 3 lines" in caplog.text
+
+
 def test_a_full_disk_leaves_whole_lines(tmp_path) -> None:
     code = f"""
 import resource, signal, sys
