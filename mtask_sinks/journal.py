@@ -92,11 +92,6 @@ class Journal:
         return self._notices.counts["disk"]
 
     @property
-    def lost(self) -> int:
-        """Lines that did not get into the file because too many were waiting."""
-        return self._notices.counts["lost"]
-
-    @property
     def end_position(self) -> int:
         """Position behind the last line."""
         with self.changed:

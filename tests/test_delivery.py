@@ -319,7 +319,9 @@ def test_two_sinks_of_one_name_are_refused() -> None:
         Delivery([MemorySink(), MemorySink()])
 
 
-def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path) -> None:
+@pytest.mark.parametrize("status", ["finished", "failed"])
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path, status: str, is_kept: bool) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import time\n"
@@ -333,12 +335,13 @@ def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path) -
         "    def close(self, status):\n"
         "        print('closed', status, flush=True)\n"
         "delivery = Delivery([Slow()])\n"
+        f"delivery.exit_status = {status!r}\n"
         "delivery.open(RunInfo(id='1'))\n"
         "for step in range(10):\n"
-        "    delivery.write(Snapshot(step=step))\n"
+        "    delivery.write(Snapshot(step=step))\n" + ("" if is_kept else "del delivery\n")
     )
     output = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True).stdout
-    assert output.splitlines() == [*(f"wrote {step}" for step in range(10)), "closed finished"]
+    assert output.splitlines() == [*(f"wrote {step}" for step in range(10)), f"closed {status}"]
 
 
 def test_a_forked_child_delivers_nothing_and_does_not_wait() -> None:
