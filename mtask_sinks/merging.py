@@ -78,10 +78,11 @@ class Merger:
         return {column.key: column.tally for column in columns}, spreads
 
     def _columns(self, tallies: Mapping[str, Tally]) -> list[_Column]:
-        return [
-            _Column(key, tallies.get(key) or Tally(reducer), self._has_spread(key))
-            for key, reducer in self._schema.items()
-        ]
+        with np.errstate(all="ignore"):
+            return [
+                _Column(key, tallies.get(key) or Tally(reducer), self._has_spread(key))
+                for key, reducer in self._schema.items()
+            ]
 
     def _maximum(self, columns: Sequence[_Column], ranks: Ranks, *, has_news: bool) -> tuple[bool, Floats]:
         window = float(zlib.crc32(f"{self._phase} {len(self._schema)}".encode()))
