@@ -161,22 +161,23 @@ class MetricRegistry:
             if kind_of(value) is not number:
                 try:
                     # A loss on the host is read right here: a call would cost as much as the checks.
-                    if type(value) is Tensor and value.is_cpu and not value.dim():
-                        entry: Entry | OnDevice | None = value.item()
-                        if type(entry) is not float:
-                            entry = float(entry)  # type: ignore[arg-type]  # an integer or a truth value
-                    else:
-                        entry = read(value)
+                    is_loss = kind_of(value) is Tensor and value.is_cpu and not value.dim()
+                    entry: Any = value.item() if is_loss else read(value)
                 except Exception as error:
                     self._refuse(task, name, value, error)
                     continue
-                if entry is None:  # not computed; its key is known all the same
-                    self._admit(window, task, name)
-                    continue
-                if type(entry) is OnDevice:
-                    on_device = on_device or {}
-                    on_device[name] = entry
-                    continue
+                kind = kind_of(entry)
+                if kind is not number:
+                    if entry is None:  # not computed; its key is known all the same
+                        self._admit(window, task, name)
+                        continue
+                    if kind is OnDevice:
+                        on_device = on_device or {}
+                        on_device[name] = entry
+                        continue
+                    if kind is complex:
+                        self._refuse(task, name, value, TypeError("it is complex"))
+                        continue
                 value = entry
             try:
                 inboxes[name].append(value)
