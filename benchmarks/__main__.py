@@ -15,9 +15,9 @@ from benchmarks.rows import Row, Topic
 
 
 def _topics() -> dict[str, Topic]:
-    from benchmarks import end_to_end, reporting
+    from benchmarks import compiled, cuda, end_to_end, imports, memory, ranks, reporting
 
-    modules = [reporting, end_to_end]
+    modules = [reporting, end_to_end, compiled, memory, ranks, imports, cuda]
     return {topic.name: topic for topic in (Topic(m.__name__.rsplit(".", 1)[1], m.measure) for m in modules)}
 
 
@@ -37,7 +37,9 @@ def main() -> None:
     console.print(machine.describe())
     if options.json:
         found = {name: [asdict(row) for row in part] for name, part in rows.items()}
-        options.json.write_text(json.dumps({"machine": machine.describe(), "rows": found}, indent=1, ensure_ascii=False))
+        options.json.write_text(
+            json.dumps({"machine": machine.describe(), "rows": found}, indent=1, ensure_ascii=False)
+        )
 
 
 def _table(rows: dict[str, list[Row]]) -> Table:

@@ -98,9 +98,7 @@ def _rows(kind: str, make: Callable[[], Reporting], data: Any, blocks: int, limi
     return rows
 
 
-def _train(
-    ways: dict[str, MakeTrainer], make: Callable[[], Reporting], data: Any, blocks: int
-) -> Times:
+def _train(ways: dict[str, MakeTrainer], make: Callable[[], Reporting], data: Any, blocks: int) -> Times:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         trainers = {}

@@ -128,7 +128,9 @@ class Lightning:
         for name, value in metrics.items():
             tensor = value if isinstance(value, Tensor) else torch.tensor(value)
             # It takes one number a name.
-            self._results.log("forward", name, tensor.mean() if tensor.dim() else tensor, on_step=False, on_epoch=True, batch_size=1)
+            self._results.log(
+                "forward", name, tensor.mean() if tensor.dim() else tensor, on_step=False, on_epoch=True, batch_size=1
+            )
 
     def read(self) -> dict[str, float]:
         means = {name: float(value) for name, value in self._results.metrics(False)["callback"].items()}

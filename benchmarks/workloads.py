@@ -65,6 +65,4 @@ def demo_data(size: int = 512) -> list[dict[str, Tensor]]:
 
 
 def bert_data(size: int = 128, length: int = 32) -> list[dict[str, Tensor]]:
-    return [
-        {"input_ids": (ids := torch.randint(5, 500, (length,))), "labels": ids.clone()} for _ in range(size)
-    ]
+    return [{"input_ids": (ids := torch.randint(5, 500, (length,))), "labels": ids.clone()} for _ in range(size)]
