@@ -15,9 +15,19 @@ from benchmarks.rows import Row, Topic
 
 
 def _topics() -> dict[str, Topic]:
-    from benchmarks import compiled, cuda, end_to_end, imports, memory, ranks, reporting
+    from benchmarks import (
+        compiled,
+        cuda,
+        end_to_end,
+        imports,
+        log_event,
+        memory,
+        ranks,
+        reporting,
+        tensorboard_files,
+    )
 
-    modules = [reporting, end_to_end, compiled, memory, ranks, imports, cuda]
+    modules = [reporting, end_to_end, compiled, memory, ranks, log_event, tensorboard_files, imports, cuda]
     return {topic.name: topic for topic in (Topic(m.__name__.rsplit(".", 1)[1], m.measure) for m in modules)}
 
 

@@ -18,8 +18,6 @@ from benchmarks.rows import Row, not_measured
 from benchmarks.side_by_side import Times, ratio
 from benchmarks.workloads import Bert, Demo, Reporting, bert_data, demo_data
 
-LOGGING_STEPS = 50
-
 MakeTrainer = Callable[[Callable[[], Reporting], Any, TrainingArguments], Trainer]
 
 
@@ -72,20 +70,21 @@ def trl(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Tr
 
 def measure(quick: bool) -> list[Row]:
     """The rows of both models."""
-    blocks = 6 if quick else 40
-    rows = _rows("demo model, 32 tensors", lambda: Demo(32), demo_data(), blocks, 0.06)
+    blocks = 6 if quick else 60
+    rows = _rows("demo model, 32 tensors", lambda: Demo(32), demo_data(), blocks, 50, 0.06)
     for count in (32, 256):
-        rows += _rows(
-            f"BERT of 2 layers, {count} tensors", lambda count=count: Bert(count), bert_data(), blocks // 2, 0.02
-        )
+        kind = f"BERT of 2 layers, {count} tensors"
+        rows += _rows(kind, lambda count=count: Bert(count), bert_data(), blocks, 10, 0.02)
     return rows
 
 
-def _rows(kind: str, make: Callable[[], Reporting], data: Any, blocks: int, limit: float) -> list[Row]:
+def _rows(
+    kind: str, make: Callable[[], Reporting], data: Any, blocks: int, logging_steps: int, limit: float
+) -> list[Row]:
     ways: dict[str, MakeTrainer] = {"ours": ours, "TRL's gather": trl, "hf-mtask-trainer": predecessor}
     installed = {name: way for name, way in ways.items() if is_installed(name)}
-    times = _train({"silent": silent, **installed}, make, data, blocks)
-    step = median(times["silent"]) / LOGGING_STEPS * 1e3
+    times = _train({"silent": silent, **installed}, make, data, blocks, logging_steps)
+    step = median(times["silent"]) / logging_steps * 1e3
     rows = []
     for name in ways:
         figure = f"a Trainer's step, {kind}: {name}, over the same forward without reporting"
@@ -98,7 +97,9 @@ def _rows(kind: str, make: Callable[[], Reporting], data: Any, blocks: int, limi
     return rows
 
 
-def _train(ways: dict[str, MakeTrainer], make: Callable[[], Reporting], data: Any, blocks: int) -> Times:
+def _train(
+    ways: dict[str, MakeTrainer], make: Callable[[], Reporting], data: Any, blocks: int, logging_steps: int
+) -> Times:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         trainers = {}
@@ -106,8 +107,8 @@ def _train(ways: dict[str, MakeTrainer], make: Callable[[], Reporting], data: An
             torch.manual_seed(0)
             args = TrainingArguments(
                 f"{folder}/{name}",
-                max_steps=LOGGING_STEPS * (blocks + 3),
-                logging_steps=LOGGING_STEPS,
+                max_steps=logging_steps * (blocks + 3),
+                logging_steps=logging_steps,
                 per_device_train_batch_size=8,
                 report_to="none",
                 save_strategy="no",
