@@ -1,10 +1,9 @@
-"""``python -m benchmarks [--quick] [--only TOPIC ...] [--json FILE]``: one table, ratios and targets."""
+"""``python -m benchmarks [--quick] [--only TOPIC ...] [--markdown FILE]``: one table, ratios and targets."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
@@ -36,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: minutes become seconds, figures rough")
     parser.add_argument("--only", nargs="+", choices=topics, default=list(topics), help="topics to measure")
-    parser.add_argument("--json", type=Path, help="write the rows here too")
+    parser.add_argument("--markdown", type=Path, help="write the table here too")
     options = parser.parse_args()
     console = Console()
     rows: dict[str, list[Row]] = {}
@@ -45,11 +44,15 @@ def main() -> None:
             rows[name] = topics[name].measure(options.quick)
     console.print(_table(rows))
     console.print(machine.describe())
-    if options.json:
-        found = {name: [asdict(row) for row in part] for name, part in rows.items()}
-        options.json.write_text(
-            json.dumps({"machine": machine.describe(), "rows": found}, indent=1, ensure_ascii=False)
-        )
+    if options.markdown:
+        options.markdown.write_text(_markdown(rows))
+
+
+def _markdown(rows: dict[str, list[Row]]) -> str:
+    lines = ["| figure | target | measured | |", "|---|---|---|---|"]
+    for row in chain.from_iterable(rows.values()):
+        lines.append(f"| {row.figure} | {row.target} | {row.measured} | {row.verdict} |")
+    return "\n".join([*lines, "", machine.describe() + ".", ""])
 
 
 def _table(rows: dict[str, list[Row]]) -> Table:

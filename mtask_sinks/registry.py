@@ -167,7 +167,7 @@ class MetricRegistry:
                     self._refuse(task, name, value, error)
                     continue
                 kind = kind_of(entry)
-                if kind is not number:
+                if kind is not number and kind is not tuple:
                     if entry is None:  # not computed; its key is known all the same
                         self._admit(window, task, name)
                         continue

@@ -23,7 +23,8 @@ ACCEPTED = (
     "or None where the metric was not computed"
 )
 
-_LARGEST = sys.float_info.max
+# Up to here an integer is a weight without a closer look; comparing it with a float would take longer.
+_LARGE = 1 << 1000
 
 # Up to here ``tolist`` is the cheapest way out of a CPU tensor; above, a conversion to a float64 array is.
 _SHORT = 64
@@ -94,8 +95,6 @@ def read(value: Any) -> Entry | OnDevice | None:
         MetricValueError: the type is not accepted, or the weight is not valid.
         Unreadable: it is a tensor without numbers.
     """
-    if type(value) is Tensor:
-        return _read_tensor(value)
     if type(value) is Weighted:
         number, count = value
         try:
@@ -105,9 +104,14 @@ def read(value: Any) -> Entry | OnDevice | None:
                 count = count.item()
         except Exception:  # no simple pair; the long way finds the reason
             return _read_pair(*value)
-        if type(number) is float and (type(count) is int or type(count) is float) and 0 <= count <= _LARGEST:
-            return number, count
+        if type(number) is float:
+            if type(count) is int and 0 <= count < _LARGE:
+                return number, count
+            if type(count) is float and 0.0 <= count < math.inf:
+                return number, count
         return _read_pair(*value)
+    if type(value) is Tensor:
+        return _read_tensor(value)
     if type(value) is int:
         return value
     if value is None:
