@@ -122,7 +122,7 @@ class Cell:
 
 
 def _flatten(entries: list[Entry]) -> _Batch:
-    if isinstance(entries[0], list):  # lists of one length look like pairs
+    if list in map(type, entries):  # in an array, a list of two would look like a pair
         return _flatten_mixed(entries)
     try:
         array = np.array(entries, dtype=np.float64)

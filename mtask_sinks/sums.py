@@ -24,6 +24,8 @@ def sums_of(entries: Sequence[Any]) -> tuple[float, float] | None:
         if kind is tuple:
             return _sums_of_pairs(entries)
         if kind is list:
+            if not all(entries):  # one without elements is no report
+                return None
             total, weight = sum(map(sum, entries)), sum(map(len, entries))
         else:
             total, weight = sum(entries), len(entries)

@@ -139,7 +139,7 @@ def _read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
             return None
         if not tensor.is_cpu:
             return OnDevice(tensor, None)
-        return Block(_copied(tensor).ravel()) if tensor.dim() else float(tensor.item())
+        return entry_of(_copied(tensor).ravel()) if tensor.dim() else float(tensor.item())
     except Unreadable:
         raise
     except Exception as error:  # under vmap, make_fx or a fake mode a tensor refuses to show its numbers
@@ -155,7 +155,15 @@ def _read_array(array: np.ndarray[Any, Any]) -> Entry | None:
         return None
     if array.ndim == 0:
         return float(array)
-    return Block(array.astype(np.float64, copy=True).ravel())
+    return entry_of(array.astype(np.float64, copy=True).ravel())
+
+
+def entry_of(elements: Floats) -> list[float] | Block:
+    """The entry for elements that count 1 each, the same wherever they came from."""
+    if len(elements) <= _SHORT:
+        numbers: list[float] = elements.tolist()
+        return numbers
+    return Block(elements)
 
 
 def _read_pair(value: Any, weight: Any) -> Entry | OnDevice | None:

@@ -58,6 +58,7 @@ def test_both_ways_come_to_the_same(short: Reducer, long: Reducer, policy: str, 
         [(1.0, 2.0), [1.0, 2.0]],
         [[1.0, 2.0], (1.0, 2.0)],
         [[1.0], 1.0],
+        [[1.0], []],
         [1.0, math.nan],
         [1.0, math.inf],
         [(1.0, 0.0)],
@@ -78,3 +79,12 @@ def test_a_reducer_that_extends_the_mean_keeps_its_own_fold() -> None:
     registry = MetricRegistry(reducers={"x": Doubled()})
     registry.report_metrics(x=3.0)
     assert registry.snapshot(step=1).metrics["x"] == 6.0
+
+
+def test_two_elements_are_no_pair() -> None:
+    registry = MetricRegistry(reducers={"n": "count", "sum": LongSum(), "max": "max"})
+    for value in (weighted(1.0, 3.0), torch.tensor([2.0, 5.0]), weighted(4.0, 1.0), np.array([7.0, 0.0])):
+        registry.report_metrics(n=value, sum=value, max=value, mean=value)
+    snapshot = registry.snapshot(step=1)
+    assert snapshot.metrics == {"n": 6.0, "sum": 3 + 7 + 4 + 7, "max": 7.0, "mean": (3 + 7 + 4 + 7) / (3 + 2 + 1 + 2)}
+    assert set(snapshot.coverage.values()) == {4}
