@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ FAULTS: list[tuple[str, str, str, bool]] = [
     ("answers 429", "mlflow", "answer 429", False),
     ("applies, and drops every answer", "mlflow", "drop", False),
     ("each answer 1 s late", "mlflow", "delay 1", False),
-    ("nothing", "wandb", "start", True),
+    ("nothing", "wandb", "nothing", True),
     ("closed port, from the start", "wandb", "stop", True),
     ("closed port, in mid-training", "wandb", "stop", False),
     ("answers 500", "wandb", "fail 500", False),
@@ -140,13 +141,18 @@ def made(
         with wandb_server() as served:
             environment = {**served.settings(), "WANDB_DIR": str(directory), "WANDB_SILENT": "true"}
 
+            away = threading.Event()
+
             def act(what: str) -> None:
-                if what.startswith("fail"):
+                if what == "stop":
+                    served.stop()
+                    away.set()
+                elif what.startswith("fail"):
                     served.fail(500)
-                else:
-                    {"stop": served.stop, "start": served.start, "heal": lambda: (served.start(), served.heal())}[
-                        what
-                    ]()
+                elif what == "heal":
+                    served.heal()
+                    if away.is_set():
+                        served.start()
 
             yield act, environment, lambda: sum(len(run.points("a/train/loss")) for run in served.runs.values())
     else:
@@ -189,7 +195,11 @@ def main() -> None:
         MlflowClient(f"sqlite:///{empty}").search_experiments()
         with mlflow_server(Path(directory), empty) as server:
             server.start()
-            rows = [run(*fault, server) for fault in FAULTS if not only or fault[1] in only]
+            rows = []
+            for fault in FAULTS:
+                if not only or fault[1] in only:
+                    rows.append(run(*fault, server))
+                    print(json.dumps(rows[-1]), flush=True)
     table = Table(
         "backend", "fault", "begin, s", "longest step, ms", "end, s", "exit, s", "left", "replayed", "holds",
         title=f"{STEPS} steps of {1000 * SECONDS_A_STEP:.0f} ms",
@@ -197,7 +207,6 @@ def main() -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=150).print(table)
-    print(json.dumps(rows))
 
 
 if __name__ == "__main__":

@@ -164,6 +164,26 @@ def test_what_will_never_be_accepted_is_set_aside_with_the_reason_and_blocks_not
     assert reasons == [{"step": step, "phase": "train", "error": text} for step in (1, 3)]
 
 
+def test_where_a_run_is_written_to_is_known_to_other_processes_before_it_holds_anything(tmp_path) -> None:
+    cursor = tmp_path / "metrics.delivery" / "memory.json"
+    seen = []
+
+    class Found(MemorySink):
+        def target(self) -> str:
+            return "there"
+
+        def write(self, snapshot: Snapshot) -> None:
+            seen.append(json.loads(cursor.read_text())["targets"])
+            super().write(snapshot)
+
+    delivery = Delivery([Found()])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    assert cursor.exists()  # before anything can be left
+    delivery.write(Snapshot(step=0))
+    delivery.close("finished")
+    assert seen == [{"1": "there"}]
+
+
 def test_a_broken_close_does_not_block_the_next_run(caplog) -> None:
     class Broken(MemorySink):
         def close(self, status) -> None:
