@@ -100,8 +100,9 @@ def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer
             fault = faults.get(what, lambda: act(what))
             if at_start:
                 fault()
-            ours, theirs = multiprocessing.Pipe()
-            process = multiprocessing.Process(target=train, args=(output_dir, backend, environment, theirs))
+            context = multiprocessing.get_context("spawn")  # not with the servers' sockets
+            ours, theirs = context.Pipe()
+            process = context.Process(target=train, args=(output_dir, backend, environment, theirs))
             process.start()
             times: dict[str, list[Any]] = {"start": [], "step": [], "end": [], "left": []}
             while not times["left"]:
