@@ -72,7 +72,7 @@ class Attachment:
 
         Args:
             status: how the training ended.
-            is_reachable: whether the backend answered the sink of late.
+            is_reachable: whether the sink could deliver everything.
         """
 
     def _current(self) -> str | None:

@@ -264,7 +264,7 @@ class Session:
         counts = self.delivery.counts
         for name, attachment in self._attachments.items():
             try:
-                attachment.end(status, is_reachable=name not in counts or counts[name].state == "up")
+                attachment.end(status, is_reachable=name not in counts or not counts[name].pending)
             except Exception as error:  # of a backend that is away; what the training raised matters more
                 self._notices.add(f"end: {name}", "the run of %s was not ended: %s", name, error)
 
