@@ -94,7 +94,7 @@ def encode(item: Item) -> bytes:
         record = {"record": "run", **run, "time": item.time, "versions": item.versions, "process": item.process}
     else:
         record = {"record": "end", "id": item.id, "status": item.status, "time": item.time}
-    return json.dumps(_plain(record), allow_nan=False, default=str).encode() + b"\n"
+    return json.dumps(as_plain(record), allow_nan=False, default=str).encode() + b"\n"
 
 
 def decode(line: bytes) -> Item | None:
@@ -120,15 +120,16 @@ def is_mark(line: bytes) -> bool:
     return line.startswith((b'{"record": "run"', b'{"record": "end"'))
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """What JSON can hold: NaN and infinity are strings, mappings dicts."""
     if isinstance(value, float):
         if math.isfinite(value):
             return value
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): as_plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     return value
 
 
