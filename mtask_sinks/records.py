@@ -88,9 +88,9 @@ def encode(item: Item) -> bytes:
     """The line of an item, with its end. Valid JSON: NaN and infinity are strings."""
     if isinstance(item, Snapshot):
         record = {"record": "snapshot", **{name: getattr(item, name) for name in _SNAPSHOT}}
-        record |= {"coverage": dict(item.coverage), "nonfinite": dict(item.nonfinite), "logs": _plain(item.logs)}
+        record |= {"coverage": dict(item.coverage), "nonfinite": dict(item.nonfinite), "logs": as_plain(item.logs)}
         record["metrics"] = (
-            dict(item.metrics) if all(map(math.isfinite, item.metrics.values())) else _plain(item.metrics)
+            dict(item.metrics) if all(map(math.isfinite, item.metrics.values())) else as_plain(item.metrics)
         )
         return _line(record)
     if isinstance(item, Begin):
@@ -99,7 +99,7 @@ def encode(item: Item) -> bytes:
         record = {"record": "run", **run, "time": item.time, "versions": item.versions, "process": item.process}
     else:
         record = {"record": "end", "id": item.id, "status": item.status, "time": item.time}
-    return _line(_plain(record))
+    return _line(as_plain(record))
 
 
 def _line(record: dict[str, Any]) -> bytes:
@@ -129,15 +129,16 @@ def is_mark(line: bytes) -> bool:
     return line.startswith((b'{"record": "run"', b'{"record": "end"'))
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """What JSON can hold: NaN and infinity are strings, mappings dicts."""
     if isinstance(value, float):
         if math.isfinite(value):
             return value
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): as_plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     return value
 
 

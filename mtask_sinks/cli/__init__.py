@@ -6,7 +6,9 @@ import typer
 
 from mtask_sinks import __version__
 from mtask_sinks.cli.demo import demo
+from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
+from mtask_sinks.cli.sinks import sinks
 
 app = typer.Typer(
     name="mtask-sinks",
@@ -14,8 +16,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-app.command()(demo)
-app.command()(replay)
+for command in (demo, replay, sinks, reducers):
+    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)

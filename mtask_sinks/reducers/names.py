@@ -118,3 +118,15 @@ def known_reducers() -> list[str]:
     """All names that `find_reducer` takes, but the percentiles: built in, registered, offered by packages."""
     offered = {entry_point.name for entry_point in entry_points(group=ENTRY_POINTS)}
     return [*_BUILTIN, *sorted({*_registered, *offered})]
+
+
+def is_builtin(name: str) -> bool:
+    """Whether a name, no percentile, is one of this library's own."""
+    return name in _BUILTIN
+
+
+def offering_package(name: str) -> str | None:
+    """The installed package that offers a reducer of that name; ``None`` if none does."""
+    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+        return entry_point.dist.name if entry_point.dist is not None else entry_point.module
+    return None

@@ -82,3 +82,11 @@ class Sink(ABC):
     def environment(self) -> Mapping[str, str]:
         """Variables with which another process finds this backend; no secrets."""
         return {}
+
+    def check(self, run: RunInfo, seconds: float) -> str | None:
+        """Ask the backend whether ``run`` could be written to it now, and write nothing: ``mtask-sinks sinks --check``.
+
+        Returns where it is, in a few words; ``None`` if there is nothing to ask. Raises if it is not ready, with a
+        message that says why. Should not take longer than so many seconds. Called without `open`.
+        """
+        return None

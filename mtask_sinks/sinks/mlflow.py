@@ -7,11 +7,14 @@ import os
 import posixpath
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
+from mtask_sinks.limits import one_quick_try
 from mtask_sinks.sinks.base import Rejected, Sink, Status
+from mtask_sinks.sinks.checking import NotReady, check_url, check_writable, without_user
 from mtask_sinks.sinks.plugins import require_backend
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
@@ -31,6 +34,9 @@ _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 #: Tag of a run that the sink opened: the training it is of. An answer to the request that makes a run may get lost;
 #: the next try finds the run by this.
 RUN_TAG = "mtask_sinks.run"
+
+# A store in a file of this machine.
+_SQLITE = "sqlite:///"
 
 # What MLflow says of data that it will never accept.
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
@@ -131,6 +137,25 @@ class MLflowSink(Sink):
         uri = self._tracking_uri or mlflow.get_tracking_uri()
         found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         return found if urlsplit(uri).password else {"MLFLOW_TRACKING_URI": uri, **found}
+
+    def check(self, run: RunInfo, seconds: float) -> str | None:
+        import mlflow
+
+        uri = self._tracking_uri or mlflow.get_tracking_uri()
+        shown = without_user(uri)
+        file = Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+        if file is not None and not file.exists():  # to open it would make it
+            check_writable(file.parent)
+            return f"{shown} is not there yet and can be made"
+        if uri.startswith(("http://", "https://")):
+            status = check_url(f"{uri.rstrip('/')}/health", seconds)
+            if status != 200:
+                raise NotReady(f"{shown}/health answers with {status}: is it an MLflow server?")
+        with one_quick_try():
+            mlflow.MlflowClient(uri).search_experiments(max_results=1)
+        if file is not None and not os.access(file, os.W_OK):
+            raise NotReady(f"{shown} cannot be written")
+        return f"{shown} answers"
 
     def _refusal(self, run_id: str, metrics: list[Metric]) -> str | None:
         """Send metrics; returns why MLflow will never take them, if that is so, and raises for all other failures."""

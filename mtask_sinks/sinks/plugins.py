@@ -71,6 +71,11 @@ def require_backend(name: str) -> None:
         )
 
 
+def offering_package(name: str) -> str:
+    """The package that offers the sink of that name."""
+    return _package(_offered()[name])
+
+
 def _offered() -> dict[str, EntryPoint]:
     return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
 

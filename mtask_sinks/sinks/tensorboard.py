@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from mtask_sinks.keys import backend_name, split_key, trainer_log_name
 from mtask_sinks.sinks.base import Forgotten, Sink, Status
+from mtask_sinks.sinks.checking import check_writable
 from mtask_sinks.sinks.event_file import EventFile, read_events
 from mtask_sinks.sinks.plugins import require_backend
 from mtask_sinks.snapshot import RunInfo, Snapshot
@@ -96,6 +97,9 @@ class TensorBoardSink(Sink):
 
     def target(self) -> str | None:
         return str(self._dirs[""].absolute()) if self._dirs else None
+
+    def check(self, run: RunInfo, seconds: float) -> str | None:
+        return f"{check_writable(self._choose_dir(run))} can be written"
 
     def _check_files(self) -> None:
         """Whatever removed a file most likely removed all: begin anew, and ask for what was in them."""

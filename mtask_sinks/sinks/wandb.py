@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import netrc
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mtask_sinks.keys import backend_name, trainer_log_name
 from mtask_sinks.sinks.base import Sink, Status
+from mtask_sinks.sinks.checking import NotReady, check_url, check_writable
 from mtask_sinks.sinks.plugins import require_backend
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
@@ -124,6 +128,20 @@ class WandbSink(Sink):
     def environment(self) -> Mapping[str, str]:
         return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
+    def check(self, run: RunInfo, seconds: float) -> str | None:
+        import wandb
+
+        settings = wandb.setup().settings
+        mode = self._init.get("mode", settings.mode)
+        if mode == "disabled":
+            raise NotReady("WANDB_MODE=disabled: nothing would be written")
+        if mode in ("offline", "dryrun"):
+            return f"offline: {check_writable(Path(self._init.get('dir') or settings.wandb_dir))} can be written"
+        check_url(settings.base_url, seconds)
+        if not settings.api_key and not _has_netrc_entry(settings.base_url):
+            raise NotReady(f"{settings.base_url} answers, but there is no API key: wandb login, or WANDB_MODE=offline")
+        return f"{settings.base_url} answers, an API key is there"
+
     def _begin(self, run: RunInfo) -> Run:
         import wandb
 
@@ -152,3 +170,12 @@ def _written(run: Run) -> tuple[dict[str, int], float]:
     summary = {name: value for name, value in dict(run.summary).items() if name.startswith(_WRITTEN)}
     until = float(summary.pop(_TIME, 0.0))
     return {name.removeprefix(_WRITTEN): step for name, step in summary.items()}, until
+
+
+def _has_netrc_entry(url: str) -> bool:
+    """Whether ``wandb login`` was here: it keeps the key in the user's netrc file."""
+    try:
+        path = os.environ.get("NETRC")
+        return netrc.netrc(path).authenticators(urlsplit(url).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

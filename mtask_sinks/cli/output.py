@@ -1,0 +1,93 @@
+"""How the commands print: tables on a terminal, plain columns into a pipe, JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+@dataclass(frozen=True)
+class Column:
+    """Heading and side of a column of a table."""
+
+    name: str
+    align: Literal["left", "right"] = "left"
+    style: str = ""
+
+
+def make_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], console: Console) -> RenderableType:
+    """A table that fits the terminal; into a pipe as many characters a line as it takes, no frame and no colour."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if not console.is_terminal:
+        return Text(plain_table(columns, rows), no_wrap=True, overflow="ignore")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        table.add_column(column.name, justify=column.align, style=column.style, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side.
+
+    >>> print(plain_table([Column("name"), Column("n", "right")], [["loss", "7"], ["accuracy", "12"]]))
+    name       n
+    loss       7
+    accuracy  12
+    """
+    lines = [[column.name for column in columns], *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    sides = ["<" if column.align == "left" else ">" for column in columns]
+    shapes = [f"{side}{width}" for side, width in zip(sides, widths, strict=True)]
+    padded = ("  ".join(f"{cell:{shape}}" for cell, shape in zip(line, shapes, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def print_renderable(console: Console, renderable: RenderableType) -> None:
+    """Print; a line in a pipe is never broken."""
+    if console.is_terminal:
+        console.print(renderable, highlight=False)
+    else:
+        console.print(renderable, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON text on a line; NaN and infinity are strings, as in the journal."""
+    import typer
+
+    typer.echo(to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON.
+
+    >>> to_json({"loss": float("nan"), "n": 3})
+    '{"loss": "NaN", "n": 3}'
+    """
+    from mtask_sinks.records import as_plain
+
+    return json.dumps(as_plain(value), allow_nan=False, ensure_ascii=False)
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """A value as people read it.
+
+    >>> number(5.11412), number(2188.4), number(3.8e-05), number(-0.012, sign=True), number(None)
+    ('5.114', '2,188', '3.8e-05', '-0.012', '-')
+    """
+    if value is None:
+        return "-"
+    plus = "+" if sign else ""
+    if math.isfinite(value) and 1000 <= abs(value) < 1e9:
+        return f"{value:{plus},.0f}"
+    return f"{value:{plus}.4g}"

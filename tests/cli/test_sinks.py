@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mtask_sinks.cli import app
+
+
+def run(*arguments: str, **environment: str):
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", **environment})
+
+
+def test_the_list_is_plain_columns_in_a_pipe() -> None:
+    done = run("sinks")
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert lines[0].split() == ["sink", "of", "installed", "how", "to", "get", "it"]
+    assert [line.split()[0] for line in lines[1:4]] == ["mlflow", "tensorboard", "wandb"]
+    assert next(line for line in lines if line.startswith("kubeflow")).split()[:3] == ["kubeflow", "transformers", "-"]
+    assert "\x1b" not in done.output
+
+
+def test_json_has_what_the_table_has() -> None:
+    (known,) = json.loads(run("sinks", "mlflow", "--json").output)
+    assert (known["name"], known["kind"], known["package"], known["is_installed"]) == ("mlflow", "sink", "mlflow", True)
+    assert "is_ready" not in known
+
+
+def test_the_check_exits_with_what_it_found(tmp_path) -> None:
+    done = run("sinks", "--check", "tensorboard", "--output_dir", str(tmp_path))
+    assert (done.exit_code, done.output.splitlines()[1].split()[3:5]) == (0, ["yes", str(tmp_path)])
+    (tmp_path / "out").write_text("in the way")
+    done = run("sinks", "--check", "tensorboard", "--output_dir", str(tmp_path / "out"), "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.output)[0]["is_ready"] is False
+
+
+def test_one_that_is_named_and_not_installed_fails_the_check(monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.sinks.known.find_spec", lambda module: None)
+    assert run("sinks", "--check", "comet_ml").exit_code == 1
+    assert run("sinks", "comet_ml").exit_code == 0
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
+    done = run("sinks", "mlfow")
+    assert done.exit_code == 2
+    assert "there is no 'mlfow'. Did you mean 'mlflow'?" in done.output
+
+
+@pytest.mark.parametrize("arguments", [["sinks", "--check"], ["reducers"]])
+def test_no_torch(arguments, without_torch) -> None:
+    without_torch(*arguments)
+
+
+def test_reducers_are_listed() -> None:
+    done = run("reducers")
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert lines[1].split()[:3] == ["mean", "mtask-sinks", "Weighted"]
+    assert any(line.startswith("example_gmean  mtask-example-plugin") for line in lines)
+    assert [each["name"] for each in json.loads(run("reducers", "--json").output)][:2] == ["mean", "sum"]
