@@ -1,6 +1,6 @@
 """What a training does while a backend fails, with every limit as it is by default: prints the table of the docs.
 
-    python benchmarks/faults.py             # ten minutes; needs the packages of the tests, and root for the full disk
+    python benchmarks/faults.py [BACKEND or FAULT ...]      # ten minutes; the packages of the tests, root for the disk
 
 Each fault is a training of 40 steps in a process of its own, which logs every step; a step takes 50 ms. The fault
 begins at the start or at step 10 and lasts until the process has ended; then the backend is mended and what is left
@@ -198,7 +198,7 @@ def main() -> None:
             server.start()
             rows = []
             for fault in FAULTS:
-                if not only or fault[1] in only:
+                if not only or {fault[0], fault[1]} & {*only}:
                     rows.append(run(*fault, server))
                     print(json.dumps(rows[-1]), flush=True)
     table = Table(
