@@ -258,6 +258,14 @@ def read_trainings(path: str | os.PathLike[str]) -> list[Training]:
     return Trainings(Tail(find_journal(path)).read()).all
 
 
+def by_task(every: Iterable[Series]) -> list[Series]:
+    """Tasks, and their metrics, as they first appear; of each metric the training first."""
+    every = list(every)
+    keys = {key: at for at, key in enumerate(dict.fromkeys(series.key for series in every))}
+    tasks = {task: at for at, task in enumerate(dict.fromkeys(series.task for series in every))}
+    return sorted(every, key=lambda series: (tasks[series.task], keys[series.key], series.phase != "train"))
+
+
 def labels(trainings: Sequence[Training]) -> dict[int, str]:
     """Number of a training → what to call it: its name, with the number where names are not unique.
 

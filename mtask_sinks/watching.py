@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from mtask_sinks.deliveries import Standing, standings
 from mtask_sinks.records import Item
 from mtask_sinks.tail import Tail
-from mtask_sinks.trainings import Series, Training, Trainings
+from mtask_sinks.trainings import Series, Training, Trainings, by_task
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ class Watch:
         training = self.training
         if training is None:
             return View(str(self._tail.path))
+        shown = [series for series in training.series.values() if fnmatchcase(series.key, self._only)]
         status, host = status_of(training)
         rate, end = training.steps_per_second, training.max_steps
         left = (end - training.step) / rate if status == "running" and rate and end is not None else None
@@ -137,7 +138,7 @@ class Watch:
             seconds_left=None if left is None else max(left, 0.0),
             time=training.times[-1] if training.times else None,
             resumed_at=training.resumed_at,
-            rows=tuple(_row(training, each) for each in _sorted(training, self._only)),
+            rows=tuple(_row(training, each) for each in by_task(shown)),
             sinks=tuple(standings(self._tail, status == "running")),
         )
 
@@ -155,14 +156,6 @@ def status_of(training: Training) -> tuple[str, str | None]:
     if host != socket.gethostname():
         return "running", host or "another machine"
     return ("running" if begin.is_at_work() else "killed"), None
-
-
-def _sorted(training: Training, only: str) -> list[Series]:
-    """Tasks and metrics as they first appeared; of each the training first."""
-    every = [series for series in training.series.values() if fnmatchcase(series.key, only)]
-    keys = list(dict.fromkeys(series.key for series in every))
-    tasks = list(dict.fromkeys(series.task for series in every))
-    return sorted(every, key=lambda s: (tasks.index(s.task), keys.index(s.key), s.phase != "train"))
 
 
 def _row(training: Training, series: Series) -> Row:
