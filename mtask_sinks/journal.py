@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from mtask_sinks.extents import Extents
 from mtask_sinks.notices import Notices
-from mtask_sinks.records import Begin, End, Item, decode, encode, is_mark
+from mtask_sinks.records import Begin, End, Item, decode, encode, fingerprint_of, is_mark
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -114,7 +113,7 @@ class Journal:
     @property
     def fingerprint(self) -> str:
         """Tells this file from another one of the same name; empty while there is none."""
-        return "" if self._first_line is None else hashlib.sha256(self._first_line).hexdigest()[:16]
+        return "" if self._first_line is None else fingerprint_of(self._first_line)
 
     def begin(self, run: RunInfo) -> None:
         """Say which run the snapshots from here on belong to."""

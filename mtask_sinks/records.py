@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -122,6 +123,11 @@ def decode(line: bytes) -> Item | None:
     except (ValueError, KeyError, TypeError):
         pass
     return None
+
+
+def fingerprint_of(first_line: bytes) -> str:
+    """Tells a journal from another one of the same name, by its first line."""
+    return hashlib.sha256(first_line).hexdigest()[:16]
 
 
 def is_mark(line: bytes) -> bool:

@@ -6,9 +6,12 @@ import typer
 
 from mtask_sinks import __version__
 from mtask_sinks.cli.demo import demo
+from mtask_sinks.cli.diff import diff
+from mtask_sinks.cli.export import export
 from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
 from mtask_sinks.cli.sinks import sinks
+from mtask_sinks.cli.watch import watch
 
 app = typer.Typer(
     name="mtask-sinks",
@@ -16,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (demo, replay, sinks, reducers):
+for command in (demo, watch, diff, export, replay, sinks, reducers):
     app.command()(command)
 
 

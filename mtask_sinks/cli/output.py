@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,8 +21,20 @@ class Column:
     style: str = ""
 
 
-def make_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], console: Console) -> RenderableType:
-    """A table that fits the terminal; into a pipe as many characters a line as it takes, no frame and no colour."""
+def make_table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    console: Console,
+    styles: Mapping[int, Sequence[str]] | None = None,
+) -> RenderableType:
+    """A table that fits the terminal; into a pipe as many characters a line as it takes, no frame and no colour.
+
+    Args:
+        columns: headings.
+        rows: cells, as text.
+        console: where it will be shown.
+        styles: place of a column → style of each of its cells.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -32,8 +44,9 @@ def make_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], console
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         table.add_column(column.name, justify=column.align, style=column.style, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+    styles = styles or {}
+    for at, row in enumerate(rows):
+        table.add_row(*(Text(cell, styles[i][at] if i in styles else "") for i, cell in enumerate(row)))
     return table
 
 

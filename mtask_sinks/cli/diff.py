@@ -1,0 +1,99 @@
+"""``mtask-sinks diff``: two trainings side by side."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mtask_sinks.comparison import Difference, Outcome
+    from mtask_sinks.trainings import Training
+
+
+def diff(
+    run_a: Annotated[str, typer.Argument(help="Output directory or journal; its last training, or DIR:N, DIR:name.")],
+    run_b: Annotated[str, typer.Argument(help="Likewise: what is compared with the first.")],
+    only: Annotated[str, typer.Option("--only", help="Metrics to show, a pattern on their keys: 'mlm/*'.")] = "*",
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object: both runs, and a list of metrics.")] = False,
+) -> None:
+    """Compare what two trainings came to: final and best value of each task's metrics, and the change.
+
+    The best value is the smallest for names that say so (loss, perplexity, error, rmse, …), else the largest; the
+    column "best" says which. NaN is never best. "better" and "worse" are about the best value of the second run.
+
+    Example: mtask-sinks diff out/demo-1 out/demo-2 --only 'mlm/*'
+    """
+    from mtask_sinks.cli.output import print_json
+    from mtask_sinks.comparison import compare, open_run
+    from mtask_sinks.keys import join_key
+    from mtask_sinks.tail import NoJournalError
+    from mtask_sinks.trainings import NoTrainingError
+
+    runs = []
+    for given, hint in ((run_a, "RUN_A"), (run_b, "RUN_B")):
+        try:
+            runs.append(open_run(given))
+        except (NoJournalError, NoTrainingError) as error:
+            raise typer.BadParameter(str(error.args[0]), param_hint=hint) from None
+    (path_a, a), (path_b, b) = runs
+    rows = [row for row in compare(a, b) if fnmatchcase(join_key(row.task or None, row.name), only)]
+    if as_json:
+        head = {"a": _about(str(path_a), a), "b": _about(str(path_b), b)}
+        print_json({**head, "metrics": [_record(row) for row in rows]})
+    else:
+        _print([(str(path_a), a), (str(path_b), b)], rows)
+
+
+def _about(path: str, training: Training) -> dict[str, Any]:
+    from mtask_sinks.watching import status_of
+
+    names = {"journal": path, "number": training.number, "name": training.name, "id": training.id}
+    return {**names, "status": status_of(training)[0], "step": training.step}
+
+
+def _record(row: Difference) -> dict[str, Any]:
+    return {
+        **asdict(row),
+        "final_change": row.final_change,
+        "best_change": row.best_change,
+        "verdict": row.verdict,
+    }
+
+
+def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from mtask_sinks.cli.output import Column, make_table, number, print_renderable
+
+    console = Console()
+    for letter, (path, training) in zip("AB", runs, strict=True):
+        about = _about(path, training)
+        name = training.name or f"training {training.number}"
+        text = f"{letter}  {name}  {about['status']} at step {training.step:,}  {path}"
+        print_renderable(console, Text(text, overflow="fold"))
+    print_renderable(console, Text(""))
+    columns = [
+        *(Column("task", style="bold"), Column("metric"), Column("phase")),
+        *(Column("final A", "right"), Column("final B", "right"), Column("change", "right")),
+        *(Column("best"), Column("best A", "right"), Column("best B", "right"), Column("change", "right"), Column("")),
+    ]
+    cells = []
+    for row in rows:
+        finals = [number(None if each is None else each.final) for each in (row.a, row.b)]
+        bests = [_best(each) for each in (row.a, row.b)]
+        changes = [number(change, sign=True) for change in (row.final_change, row.best_change)]
+        names = [row.task or "-", row.name, row.phase]
+        cells.append([*names, *finals, changes[0], row.better, *bests, changes[1], row.verdict or ""])
+    colours = {"better": "green", "worse": "yellow"}
+    styles = [colours.get(row.verdict or "", "dim") for row in rows]
+    print_renderable(console, make_table(columns, cells, console, styles={9: styles, 10: styles}))
+
+
+def _best(outcome: Outcome | None) -> str:
+    from mtask_sinks.cli.output import number
+
+    return "-" if outcome is None else f"{number(outcome.best)} @{outcome.best_step:,}"

@@ -1,0 +1,44 @@
+"""``mtask-sinks export``: a journal for notebooks and other programs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="Output directory or journal; all its trainings, or DIR:N, DIR:name.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File: .csv, .jsonl or .parquet. Default: CSV to standard output."),
+    ] = None,
+) -> None:
+    """Write every value of a journal, one a row: run, phase, step, epoch, time, task, name, value, coverage.
+
+    A training that was resumed is one run, in which each step counts once. Times are seconds since 1970 (UTC). In
+    Python: mtask_sinks.export.to_frame(DIR) is the same as a pandas data frame.
+
+    Example: mtask-sinks export out -o metrics.csv
+    """
+    from mtask_sinks.comparison import split_run
+    from mtask_sinks.export import ExportError, measurements, write_csv, write_file
+    from mtask_sinks.tail import NoJournalError
+    from mtask_sinks.trainings import NoTrainingError
+
+    try:
+        rows = measurements(*split_run(run))
+    except (NoJournalError, NoTrainingError) as error:
+        raise typer.BadParameter(str(error.args[0]), param_hint="RUN") from None
+    if output is None:
+        write_csv(rows, sys.stdout)
+        return
+    try:
+        count = write_file(rows, output)
+    except ExportError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}.", param_hint="--output") from None
+    typer.echo(f"{output}: {count:,} values")

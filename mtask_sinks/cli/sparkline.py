@@ -1,0 +1,26 @@
+"""A curve in a few characters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+_BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.-=+*#%"
+
+
+def sparkline(values: Sequence[float], width: int = 20, ascii_only: bool = False) -> str:
+    """The whole curve, each character the mean of an equal part of it; ``!`` where a value is NaN or infinite.
+
+    >>> sparkline([1.0, 2.0, 3.0, 8.0]), sparkline([5.0, 5.0]), sparkline([1.0, float("nan"), 0.0])
+    ('▁▂▃█', '▁▁', '█!▁')
+    >>> sparkline([float(i) for i in range(1000)], width=8)
+    '▁▂▃▄▅▆▇█'
+    """
+    steps = _ASCII if ascii_only else _BLOCKS
+    n = min(width, len(values))
+    parts = [values[len(values) * i // n : len(values) * (i + 1) // n] for i in range(n)]
+    means = [math.fsum(part) / len(part) if all(map(math.isfinite, part)) else math.nan for part in parts]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(steps) - 1) / (high - low) if high > low and math.isfinite(high - low) else 0.0
+    return "".join(steps[round((mean - low) * scale)] if math.isfinite(mean) else "!" for mean in means)

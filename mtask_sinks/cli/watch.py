@@ -1,0 +1,131 @@
+"""``mtask-sinks watch``: a training in the terminal, while it runs or afterwards."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mtask_sinks.records import Item
+    from mtask_sinks.trainings import Training
+    from mtask_sinks.watching import View, Watch
+
+
+def watch(
+    path: Annotated[Path, typer.Argument(help="Output directory of a training, or its metrics.jsonl.")],
+    only: Annotated[str, typer.Option("--only", help="Metrics to show, a pattern on their keys: 'mlm/*'.")] = "*",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Into a pipe too: one line a new snapshot, until it is interrupted.")
+    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="On a terminal too: one picture, and out.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two looks.")] = 1.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One picture as a JSON object; with --follow a JSON object a line.")
+    ] = False,
+) -> None:
+    """Show a training: each task's metrics with their curves, how fast it is, and how far its sinks are.
+
+    Reads the journal and what the sinks' workers write beside it, each line once, so it works on any machine that sees
+    the directory. On a terminal it follows until Ctrl-C, also when the training is resumed or a new one begins. Into a
+    pipe it prints once.
+
+    "change" is to the value before, "curve" is all of the training, "reports" is how many stand behind the last value.
+
+    Exits with 1 if the training it showed last has failed or was killed.
+
+    Example: mtask-sinks watch out
+    """
+    from rich.console import Console
+
+    from mtask_sinks.cli.frame import make_frame
+    from mtask_sinks.cli.output import print_json, print_renderable
+    from mtask_sinks.tail import NoJournalError, find_journal
+    from mtask_sinks.watching import Watch
+
+    if follow and once:
+        raise typer.BadParameter("--follow goes on, --once does not: choose one.")
+    console = Console()
+    lives = console.is_terminal and not once and not as_json
+    try:
+        find_journal(path)
+    except NoJournalError as error:
+        if not (path.is_dir() and (lives or follow)):  # a training that has just begun has none yet
+            raise typer.BadParameter(str(error), param_hint="PATH") from None
+    watched = Watch(path, only)
+    try:
+        if lives:
+            _live(watched, console, interval)
+        elif follow:
+            _lines(watched, interval, as_json)
+    except KeyboardInterrupt:
+        pass
+    view = watched.view()
+    if not follow or lives:
+        if as_json:
+            print_json(_record(view))
+        else:
+            print_renderable(console, make_frame(view, console))
+    raise typer.Exit(1 if view.status in ("failed", "killed") else 0)
+
+
+def _live(watched: Watch, console: Console, interval: float) -> None:
+    from rich.live import Live
+
+    from mtask_sinks.cli.frame import make_frame
+
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(make_frame(watched.view(), console, height=console.height), refresh=True)
+            time.sleep(interval)
+
+
+def _lines(watched: Watch, interval: float, as_json: bool) -> None:
+    """A line for everything that is new from now on."""
+    for _ in watched.update():
+        pass
+    while True:
+        for training, item in watched.update():
+            typer.echo(_json_line(training, item) if as_json else _line(training, item))
+        time.sleep(interval)
+
+
+def _line(training: Training, item: Item) -> str:
+    from mtask_sinks.cli.output import number
+    from mtask_sinks.records import Begin, End
+
+    name = training.name or f"training {training.number}"
+    if isinstance(item, Begin):
+        return f"{name}  resumed at step {item.run.step:,}" if item.run.step else f"{name}  begins"
+    if isinstance(item, End):
+        return f"{name}  {item.status}"
+    values = "  ".join(f"{key} {number(value)}" for key, value in item.metrics.items())
+    return f"{name}  step {item.step:,}  {item.phase}  {values or '-'}"
+
+
+def _json_line(training: Training, item: Item) -> str:
+    from mtask_sinks.cli.output import to_json
+    from mtask_sinks.records import Begin, End
+
+    record: dict[str, Any] = {"training": training.number, "name": training.name, "event": "snapshot"}
+    if isinstance(item, Begin):
+        record |= {"event": "begin", "step": item.run.step, "time": item.time}
+    elif isinstance(item, End):
+        record |= {"event": "end", "status": item.status, "time": item.time}
+    else:
+        for part in ("phase", "step", "epoch", "time", "metrics", "coverage"):
+            record[part] = getattr(item, part)
+    return to_json(record)
+
+
+def _record(view: View) -> dict[str, Any]:
+    """All of it but the curves, which `mtask-sinks export` gives."""
+    record = asdict(view)
+    for row in record["rows"]:
+        row["points"] = len(row.pop("values"))
+    return record

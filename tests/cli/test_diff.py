@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.journals import losses, write
+from typer.testing import CliRunner
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.cli import app
+
+
+def diff(*arguments: str):
+    return CliRunner().invoke(app, ["diff", *arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def two(tmp_path) -> str:
+    first = [*losses(2, 4), Snapshot(4, "eval", {"a/acc": 0.5})]
+    second = [*losses(2, 4, factor=5.0), Snapshot(4, "eval", {"a/acc": 0.4}), Snapshot(4, metrics={"lr": 1.0})]
+    write(tmp_path, (RunInfo(id="1", name="one"), first, "finished"), (RunInfo(id="2", name="two"), second, "failed"))
+    return str(tmp_path)
+
+
+def test_columns_say_final_best_and_change(two) -> None:
+    done = diff(f"{two}:one", two)
+    assert done.exit_code == 0
+    a, b, _, head, *rows = done.output.splitlines()
+    assert a == f"A  one  finished at step 4  {two}/metrics.jsonl"
+    assert b == f"B  two  failed at step 4  {two}/metrics.jsonl"
+    assert head.split("  ")[0] == "task"
+    assert [row.split() for row in rows] == [
+        ["a", "loss", "train", "40", "20", "-20", "min", "20", "@2", "10", "@2", "-10", "better"],
+        ["a", "acc", "eval", "0.5", "0.4", "-0.1", "max", "0.5", "@4", "0.4", "@4", "-0.1", "worse"],
+        ["-", "lr", "train", "-", "1", "-", "max", "-", "1", "@4", "-"],
+    ]
+
+
+def test_json_has_the_numbers(two) -> None:
+    found = json.loads(diff(f"{two}:1", f"{two}:2", "--only", "a/loss", "--json").output)
+    assert (found["a"]["name"], found["b"]["name"], found["b"]["status"]) == ("one", "two", "failed")
+    (row,) = found["metrics"]
+    assert row["a"] == {"final": 40.0, "final_step": 4, "best": 20.0, "best_step": 2}
+    assert (row["better"], row["final_change"], row["best_change"], row["verdict"]) == ("min", -20.0, -10.0, "better")
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [("{}:3", "has no '3'. There are: 1 (one), 2 (two)."), ("nowhere", "there is no nowhere. Name a journal")],
+)
+def test_a_run_that_is_not_there_is_a_usage_error(two, run, said) -> None:
+    done = diff(two, run.format(two))
+    assert done.exit_code == 2
+    text = " ".join(done.output.replace("│", " ").split())
+    assert "RUN_B" in text
+    assert said in text
+
+
+def test_no_torch(two, without_torch) -> None:
+    assert "better" in without_torch("diff", f"{two}:1", two)

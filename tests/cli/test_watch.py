@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.journals import as_of_process, losses, write
+from helpers.toy import InOrder, Toy, arguments, numbers
+from rich.console import Console
+from typer.testing import CliRunner
+
+from mtask_sinks import HfMultiTaskTrainer, RunInfo, Snapshot
+from mtask_sinks.cli import app
+from mtask_sinks.cli.frame import make_frame
+from mtask_sinks.watching import Watch
+
+
+def watch(*arguments: str):
+    return CliRunner().invoke(app, ["watch", *arguments], env={"COLUMNS": "200"})
+
+
+def start(*arguments: str, **options) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "COLUMNS": "100", "LINES": "20", "TERM": "xterm"}
+    return subprocess.Popen([sys.executable, "-m", "mtask_sinks", "watch", *arguments], env=environment, **options)
+
+
+def test_a_pipe_gets_one_picture_without_colour_whose_lines_say_all(tmp_path) -> None:
+    snapshots = [*losses(2, 4), *losses(4, phase="eval"), Snapshot(4, metrics={"a/acc": 0.5}, time=1005.0)]
+    write(tmp_path, (RunInfo(id="1", name="bert", params={"max_steps": 8}), snapshots, "finished"))
+    done = watch(str(tmp_path))
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert lines[0] == f"bert  finished  {tmp_path}/metrics.jsonl"
+    assert lines[1].startswith("step 4 of 8  50%  epoch 0.40  ")
+    assert [line.split() for line in lines[3:]] == [
+        ["task", "metric", "phase", "step", "last", "change", "curve", "reports"],
+        ["a", "loss", "train", "4", "40", "+20", "▁█", "4"],
+        ["a", "loss", "eval", "4", "40", "▁", "4"],
+        ["a", "acc", "train", "4", "0.5", "▁", "-"],
+    ]
+    assert "\x1b" not in done.output
+
+
+def test_json_says_the_same(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="bert"), losses(2, 4), "failed"))
+    done = watch(str(tmp_path), "--json", "--only", "a/*")
+    view = json.loads(done.output)
+    assert (done.exit_code, view["status"], view["step"], view["name"]) == (1, "failed", 4, "bert")
+    where = {"task": "a", "name": "loss", "phase": "train", "step": 4}
+    assert view["rows"] == [{**where, "last": 40.0, "change": 20.0, "coverage": 4, "points": 2}]
+    assert view["sinks"] == []
+
+
+def test_followed_into_a_pipe_each_new_snapshot_is_a_line(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="r"), losses(2), None))
+    process = start(str(tmp_path), "--follow", "--interval", "0.1", stdout=subprocess.PIPE)
+    try:
+        time.sleep(3)
+        write(tmp_path, (RunInfo(id="2", step=2), losses(4), "finished"))
+        lines = [process.stdout.readline().decode() for _ in range(3)]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert lines == ["r  resumed at step 2\n", "r  step 4  train  a/loss 40\n", "r  finished\n"]
+    assert process.returncode == 0
+
+
+def test_on_a_terminal_it_lives_until_ctrl_c_and_leaves_the_last_picture(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="first"), losses(2, 4), "finished"))
+    ours, theirs = pty.openpty()
+    process = start(str(tmp_path), "--interval", "0.1", stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    try:
+        assert "first" in _read_until(ours, "loss")
+        write(tmp_path, (RunInfo(id="2", name="second"), losses(7), "killed"))
+        assert "killed" in _read_until(ours, "second", "killed", "loss")
+        os.write(ours, b"\x03")
+        process.send_signal(signal.SIGINT)
+        rest = _read_until(ours, "\x1b[?1049l", "second")
+        process.wait(30)
+    finally:
+        process.kill()
+        os.close(ours)
+    assert rest.index("\x1b[?1049l") < rest.rindex("second")  # the alternate screen is left first
+    assert process.returncode == 1
+
+
+def _read_until(terminal: int, *words: str, seconds: float = 60.0) -> str:
+    text, end = "", time.monotonic() + seconds
+    while not all(word in text for word in words):
+        assert time.monotonic() < end, text
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                text += os.read(terminal, 65_536).decode(errors="replace")
+            except OSError:  # the other end is closed
+                break
+    return text
+
+
+def test_a_picture_is_no_higher_than_the_terminal_and_says_what_is_left_out(tmp_path) -> None:
+    metrics = {f"task{i}/loss": 1.0 for i in range(40)}
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics=metrics)], "finished"))
+    console = Console(file=io.StringIO(), width=100, height=24, force_terminal=True)
+    console.print(make_frame(Watch(tmp_path).view(), console, height=24))
+    text = console.file.getvalue()
+    assert len(text.splitlines()) == 24
+    assert "more rows: choose some with --only" in text
+
+
+def test_a_terminal_without_blocks_gets_ascii(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), losses(1, 2), "finished"))
+    done = subprocess.run(
+        [sys.executable, "-m", "mtask_sinks", "watch", str(tmp_path)],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"_%" in done.stdout
+
+
+def test_a_running_training_elsewhere_is_said_to_be_elsewhere(tmp_path) -> None:
+    path = write(tmp_path, (RunInfo(id="1", name="r"), losses(2), None))
+    as_of_process(path, "node7", 1)
+    assert watch(str(path)).output.startswith("r  running on node7, as far as is known here  ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "there is no nowhere. Name a journal"),
+        (["."], "It appears with the first log event that has metrics."),
+        ([".", "--follow", "--once"], "choose one"),
+    ],
+)
+def test_what_cannot_be_watched_is_refused(arguments, said) -> None:
+    done = watch(*arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.replace("│", " ").split())
+
+
+def test_no_torch(tmp_path, without_torch) -> None:
+    write(tmp_path, (RunInfo(id="1"), losses(1), "finished"))
+    assert "finished" in without_torch("watch", str(tmp_path))
+
+
+def test_a_real_training(tmp_path) -> None:
+    class Trainer(InOrder, HfMultiTaskTrainer):
+        pass
+
+    args = arguments(tmp_path / "out", report_to="tensorboard", logging_steps=2, run_name="toy")
+    Trainer(Toy(), args, train_dataset=numbers(1, 2, 3, 5, 8, 13)).train()
+    view = json.loads(watch(str(tmp_path / "out"), "--json").output)
+    assert (view["name"], view["status"], view["step"], view["max_steps"]) == ("toy", "finished", 6, 6)
+    (row,) = view["rows"]
+    # The last window is (8 + 13) / 2, the one before it (3 + 5) / 2.
+    assert (row["task"], row["name"], row["last"], row["change"], row["coverage"]) == ("a", "loss", 10.5, 6.5, 2)
+    (sink,) = view["sinks"]
+    assert (sink["name"], sink["state"], sink["pending"], sink["failed"]) == ("tensorboard", "up", 0, 0)
+    assert Path(view["journal"]) == tmp_path / "out" / "metrics.jsonl"

@@ -1,0 +1,48 @@
+"""Journals as other processes leave them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.journal import Journal
+
+
+def losses(*steps: int, phase: str = "train", at: float = 1000.0, factor: float = 10.0) -> list[Snapshot]:
+    """Task ``a`` has a loss of ``factor`` times the step, made ``at`` plus the step; four reports each."""
+    return [
+        Snapshot(s, phase, {"a/loss": factor * s}, epoch=s / 10, time=at + s, coverage={"a/loss": 4}) for s in steps
+    ]
+
+
+def write(directory: Path, *runs: tuple[RunInfo, list[Snapshot], str | None]) -> Path:
+    """A journal in a directory, continued if it is there; a run without a status has not ended."""
+    path = directory / "metrics.jsonl"
+    for run, snapshots, status in runs:
+        journal = Journal(path, eager=True)
+        journal.begin(run)
+        for snapshot in snapshots:
+            journal.append(snapshot)
+        if status is not None:
+            journal.end(run.id, status)
+        journal.close()
+    return path
+
+
+def as_of_process(path: Path, host: str, process: int) -> None:
+    """Let every run of a journal be that process's."""
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        if record["record"] == "run":
+            record["process"] = [host, process, "token"]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def ended_process() -> int:
+    """The number of a process that is gone."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait(60)
+    return process.pid
