@@ -72,7 +72,7 @@ class Attachment:
 
         Args:
             status: how the training ended.
-            is_reachable: whether the backend answered the sink of late.
+            is_reachable: whether the sink could deliver everything.
         """
 
     def _current(self) -> str | None:
@@ -98,14 +98,13 @@ class TensorBoardAttachment(Attachment):
             type(self.callback).on_log(self.callback, args, state, control, logs={})  # opens its writer, logs nothing
 
     def resume(self, step: int) -> None:
-        # Here and not in the sink's file: that one is opened later, and an event in it would purge what others have
-        # written to the directory until then.
-        file_writer = getattr(getattr(self.callback, "tb_writer", None), "file_writer", None)
-        if file_writer is not None:
-            from mtask_sinks.sinks.tensorboard import restart_events
+        # In a file of its own, now: in the sink's file, which is opened later, it would purge what others have written
+        # until then; and the callback's file may be read before those of a process that was killed just now.
+        log_dir = self._current()
+        if log_dir is not None:
+            from mtask_sinks.sinks.tensorboard import write_restart
 
-            for event in restart_events(step):
-                file_writer.add_event(event)
+            write_restart(Path(log_dir), step)
 
     def _current(self) -> str | None:
         writer = getattr(self.callback, "tb_writer", None)

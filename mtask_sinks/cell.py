@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from mtask_sinks.clock import Clock
+from mtask_sinks.inbox import TimedEntries
 from mtask_sinks.notices import Notices
-from mtask_sinks.reducers import Floats, Reducer, TimedReducer
+from mtask_sinks.reducers import Floats, Mean, Reducer, Sum, TimedReducer
+from mtask_sinks.sums import sums_of
 from mtask_sinks.tally import Tally
 from mtask_sinks.values import Block, Entry
 
@@ -33,23 +34,19 @@ class Cell:
     and Inf under the policy ``skip``.
     """
 
-    __slots__ = ("_clock", "_has_counted", "_notices", "append", "entries", "key", "policy", "tally")
+    __slots__ = ("_clock", "_has_counted", "_needs_sums_alone", "_notices", "entries", "key", "policy", "tally")
 
     def __init__(self, key: str, reducer: Reducer, policy: NonFinite, clock: Clock, notices: Notices) -> None:
         self.key = key
         self.policy = policy
-        self.entries: list[Any] = []
+        #: What was reported and not folded yet; whoever reports appends here.
+        self.entries: list[Any] = TimedEntries(clock) if isinstance(reducer, TimedReducer) else []
         self.tally = Tally(reducer)
-        #: Takes an entry that is reported now.
-        self.append: Callable[[Entry], None] = self._append_now if self.is_timed else self.entries.append
+        # Not a subclass, which may fold in another way.
+        self._needs_sums_alone = type(reducer) in (Mean, Sum)
         self._clock = clock
         self._notices = notices
         self._has_counted = False
-
-    @property
-    def is_timed(self) -> bool:
-        """Whether it matters when an entry was reported."""
-        return isinstance(self.tally.reducer, TimedReducer)
 
     @property
     def was_used(self) -> bool:
@@ -58,7 +55,10 @@ class Cell:
 
     def append_at(self, entry: Entry, time: float) -> None:
         """Take an entry that was reported in an earlier micro-batch."""
-        self.entries.append((entry, time) if self.is_timed else entry)
+        if isinstance(self.entries, TimedEntries):
+            self.entries.append_at(entry, time)
+        else:
+            self.entries.append(entry)
 
     def take(self) -> Tally:
         """What the window came to; a new one begins."""
@@ -67,14 +67,19 @@ class Cell:
 
     def fold(self) -> None:
         """Take the reports appended so far into the state."""
-        taken = len(self.entries)
-        if not taken:
+        if not self.entries:
             return
-        # A slice, then a deletion: a report that another thread appends in between stays where it is.
-        entries = self.entries[:taken]
-        del self.entries[:taken]
+        # A copy, then a deletion: a report that another thread appends in between stays where it is.
+        entries = self.entries.copy()
+        del self.entries[: len(entries)]
+        if self._needs_sums_alone and (sums := sums_of(entries)) is not None:
+            tally = self.tally
+            tally.reducer.add(tally.state, *sums)  # type: ignore[attr-defined]
+            tally.reports += len(entries)
+            self._has_counted = True
+            return
         times = None
-        if self.is_timed:
+        if isinstance(self.entries, TimedEntries):
             times = np.array([time for _, time in entries], dtype=np.float64) + self._clock.share
             entries = [entry for entry, _ in entries]
         batch = self._valid(_flatten(entries))
@@ -88,9 +93,6 @@ class Cell:
         self._has_counted = True
         self.tally.reports += 1 + int(np.count_nonzero(np.diff(batch.report)))
         self._reduce(batch, times)
-
-    def _append_now(self, entry: Entry) -> None:
-        self.entries.append((entry, self._clock.now))
 
     def _reduce(self, batch: _Batch, times: Floats | None) -> None:
         reducer = self.tally.reducer
@@ -120,6 +122,8 @@ class Cell:
 
 
 def _flatten(entries: list[Entry]) -> _Batch:
+    if list in map(type, entries):  # in an array, a list of two would look like a pair
+        return _flatten_mixed(entries)
     try:
         array = np.array(entries, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -134,8 +138,10 @@ def _flatten_mixed(entries: list[Entry]) -> _Batch:
     values, weights, sizes = [], [], []
     for entry in entries:
         if isinstance(entry, Block):
-            part = np.asarray(entry.values, dtype=np.float64)
+            part = entry.values
             weight = np.ones_like(part) if entry.weights is None else entry.weights
+        elif isinstance(entry, list):
+            part, weight = np.array(entry, dtype=np.float64), np.ones(len(entry))
         elif isinstance(entry, tuple):
             part, weight = np.array([entry[0]]), np.array([entry[1]])
         else:

@@ -73,7 +73,7 @@ class TorchRanks:
 
 def ranks_of(group: ProcessGroup | Ranks | None) -> Ranks | None:
     """Who reduces with this process: the ranks of a group, of the whole job for ``None``; nobody in a job of one."""
-    if isinstance(group, Ranks):
+    if group is not None and isinstance(group, Ranks):
         return group if group.size > 1 else None
     if not (dist.is_available() and dist.is_initialized()) or dist.get_rank(group) < 0:
         return None

@@ -50,7 +50,7 @@ class Delivery:
         names = [sink.name for sink in sinks]
         if len({*names}) < len(names):
             raise ValueError(f"two sinks have one name: {', '.join(names)}. Give each sink class a name of its own.")
-        self._sinks = list(sinks)
+        self.sinks = list(sinks)
         self._drain_seconds = drain_seconds
         self._journal: Journal | None = None
         self._workers: list[Worker] = []
@@ -98,6 +98,7 @@ class Delivery:
         if run is None or journal is None or self._is_forked():
             return
         self._run = None
+        _open_deliveries.discard(self)
         self._ended[run.id] = status
         journal.end(run.id, status)
         journal.close()
@@ -119,8 +120,8 @@ class Delivery:
         if self._journal is None or self._journal.path != path or self._is_forked():
             self._process = os.getpid()
             self._run = None
-            self._journal = Journal(path, eager=bool(self._sinks))
-            self._workers = [Worker(sink, self._journal) for sink in self._sinks]
+            self._journal = Journal(path, eager=bool(self.sinks))
+            self._workers = [Worker(sink, self._journal) for sink in self.sinks]
             end_killed(self._journal)
         return self._journal
 
@@ -178,7 +179,9 @@ def _command(sink: Sink, path: Path) -> str:
     return " ".join([*variables, "mtask-sinks", "replay", shlex.quote(str(path)), "--to", sink.name])
 
 
-_open_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
+# Held until it is closed: a trainer that only evaluates may be gone long before the exit.
+_open_deliveries: set[Delivery] = set()
+_all_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 
 
 def _close_at_exit(delivery: Delivery) -> None:
@@ -187,6 +190,7 @@ def _close_at_exit(delivery: Delivery) -> None:
     Registered anew at every opening: exit handlers run last in, first out, and a backend's own must run after this.
     """
     _open_deliveries.add(delivery)
+    _all_deliveries.add(delivery)
     atexit.unregister(_close_all)
     atexit.register(_close_all)
 
@@ -197,7 +201,7 @@ def _close_all() -> None:
 
 
 def _confirm_all() -> None:
-    for delivery in list(_open_deliveries):
+    for delivery in list(_all_deliveries):
         delivery.confirm()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtask_sinks.clock import Clock
 from mtask_sinks.reducers import Floats
-from mtask_sinks.values import Block, Entry, OnDevice
+from mtask_sinks.values import Block, Entry, OnDevice, entry_of
 
 
 class Target(Protocol):
@@ -147,6 +147,6 @@ def _unpack(slots: list[_Slot], numbers: Floats) -> Iterator[tuple[Target, Entry
         elif slot.weight is not None:
             weights = np.full(slot.size, slot.weight)
         if slot.shape:
-            yield slot.target, Block(values, weights)
+            yield slot.target, entry_of(values) if weights is None else Block(values, weights)
         else:
             yield slot.target, float(values[0]) if weights is None else (float(values[0]), float(weights[0]))

@@ -91,11 +91,6 @@ class Journal:
         return self._notices.counts["disk"]
 
     @property
-    def lost(self) -> int:
-        """Lines that did not get into the file because too many were waiting."""
-        return self._notices.counts["lost"]
-
-    @property
     def end_position(self) -> int:
         """Position behind the last line."""
         with self.changed:
@@ -137,6 +132,9 @@ class Journal:
         """Write what waits, and close the file; what was recent can still be read."""
         if self._is_begun:
             self._flush()
+            if self._waiting:
+                message = "the journal %s lacks its last %d lines, and will if the disk does not take them soon."
+                logger.warning(message, self.path, len(self._waiting))
         self._release()
 
     def read(self, position: int) -> list[tuple[int, Item]]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mtask_sinks.addition import Addends, only_adds_up
 from mtask_sinks.collectives import Ranks
 from mtask_sinks.reducers import Floats, Reducer, Sample, share_size
 from mtask_sinks.tally import Tally
@@ -47,6 +48,9 @@ class Merger:
         self._has_spread = has_spread
         #: Key → reducer, in one order on all ranks.
         self._schema: dict[str, Reducer] = {}
+        #: The part of it that needs more than adding up, and by the length of their states the rest.
+        self._others: dict[str, Reducer] = {}
+        self._adding: dict[int, dict[str, Reducer]] = {}
 
     def merge(
         self,
@@ -69,19 +73,31 @@ class Merger:
         columns = self._columns(tallies)
         has_news, agreed = self._maximum(columns, ranks, has_news=bool(news))
         if has_news:
-            self._schema.update(extend(news))
+            self._extend(extend(news))
             columns = self._columns(tallies)
             _, agreed = self._maximum(columns, ranks, has_news=False)
-        self._total(columns, agreed, ranks)
+        addends = [Addends(slots, reducers, tallies) for slots, reducers in self._adding.items()]
+        self._total(columns, addends, agreed, ranks)
         _gather_samples([column for column in columns if isinstance(column.tally.state, Sample)], ranks)
         spreads = {column.key: column.spread for column in columns if column.spread and column.tally.reports}
-        return {column.key: column.tally for column in columns}, spreads
+        merged = {column.key: column.tally for column in columns}
+        for part in addends:
+            merged.update(part.tallies)
+        return {key: merged[key] for key in self._schema}, spreads
+
+    def _extend(self, news: Mapping[str, Reducer]) -> None:
+        self._schema.update(news)
+        for key, reducer in news.items():
+            is_simple = only_adds_up(reducer) and not self._has_spread(key)
+            part = self._adding.setdefault(len(reducer.merge), {}) if is_simple else self._others
+            part[key] = reducer
 
     def _columns(self, tallies: Mapping[str, Tally]) -> list[_Column]:
-        return [
-            _Column(key, tallies.get(key) or Tally(reducer), self._has_spread(key))
-            for key, reducer in self._schema.items()
-        ]
+        with np.errstate(all="ignore"):
+            return [
+                _Column(key, tallies.get(key) or Tally(reducer), self._has_spread(key))
+                for key, reducer in self._others.items()
+            ]
 
     def _maximum(self, columns: Sequence[_Column], ranks: Ranks, *, has_news: bool) -> tuple[bool, Floats]:
         window = float(zlib.crc32(f"{self._phase} {len(self._schema)}".encode()))
@@ -95,18 +111,22 @@ class Merger:
             )
         return bool(highest[0]), highest[3:]
 
-    def _total(self, columns: Sequence[_Column], agreed: Floats, ranks: Ranks) -> None:
+    def _total(self, columns: Sequence[_Column], addends: Sequence[Addends], agreed: Floats, ranks: Ranks) -> None:
         """Merge what adds up, and put it with what was agreed on into the tallies."""
         nans = np.isnan(np.fromiter(chain.from_iterable(column.extremes for column in columns), dtype=np.float64))
         extremes = iter(agreed)
         for column in columns:
             column.align(extremes)
         sums = np.array([*nans, *chain.from_iterable(column.sums() for column in columns)], dtype=np.float64)
-        totals = ranks.total(sums)
-        extremes = iter(np.where(totals[: len(nans)] > 0, math.nan, agreed))
-        rest = iter(totals[len(nans) :])
+        vectors = [sums, *(part.vector() for part in addends)]
+        totals = ranks.total(np.concatenate(vectors))
+        merged, *parts = np.split(totals, np.cumsum([len(vector) for vector in vectors])[:-1])
+        extremes = iter(np.where(merged[: len(nans)] > 0, math.nan, agreed))
+        rest = iter(merged[len(nans) :])
         for column in columns:
             column.take(extremes, rest)
+        for part, total in zip(addends, parts, strict=True):
+            part.take(total)
 
 
 class _Column:

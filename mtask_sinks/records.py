@@ -89,13 +89,22 @@ def encode(item: Item) -> bytes:
     """The line of an item, with its end. Valid JSON: NaN and infinity are strings."""
     if isinstance(item, Snapshot):
         record = {"record": "snapshot", **{name: getattr(item, name) for name in _SNAPSHOT}}
-    elif isinstance(item, Begin):
+        record |= {"coverage": dict(item.coverage), "nonfinite": dict(item.nonfinite), "logs": as_plain(item.logs)}
+        record["metrics"] = (
+            dict(item.metrics) if all(map(math.isfinite, item.metrics.values())) else as_plain(item.metrics)
+        )
+        return _line(record)
+    if isinstance(item, Begin):
         run = {name: getattr(item.run, name) for name in _RUN}
         run |= {"params": _without_secrets(item.run.params), "logged": sorted(item.run.logged)}
         record = {"record": "run", **run, "time": item.time, "versions": item.versions, "process": item.process}
     else:
         record = {"record": "end", "id": item.id, "status": item.status, "time": item.time}
-    return json.dumps(as_plain(record), allow_nan=False, default=str).encode() + b"\n"
+    return _line(as_plain(record))
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, allow_nan=False, default=str).encode() + b"\n"
 
 
 def decode(line: bytes) -> Item | None:

@@ -20,6 +20,7 @@ from mtask_sinks.collectives import Ranks
 from mtask_sinks.derived import Derived, DerivedFunction
 from mtask_sinks.device import Part
 from mtask_sinks.handles import handle_of
+from mtask_sinks.inbox import Inbox
 from mtask_sinks.keys import MetricKeyError, check_key, join_key
 from mtask_sinks.merging import Spread
 from mtask_sinks.notices import Notices, call_site
@@ -32,8 +33,8 @@ from mtask_sinks.summary import NonFiniteError as NonFiniteError
 from mtask_sinks.summary import Summarizer, nonfinite_policies
 from mtask_sinks.tally import Tally
 from mtask_sinks.tracing import graph_task_id, is_recompute
-from mtask_sinks.values import Entry, MetricValueError, OnDevice, Unreadable, read
-from mtask_sinks.window import Append, Window
+from mtask_sinks.values import Entry, MetricValueError, OnDevice, Unreadable, read, why_unreadable
+from mtask_sinks.window import Window
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -94,6 +95,7 @@ class MetricRegistry:
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread}
         self._over_ranks = OverRanks(process_group, Agreement(rules, self._rules.of, max_keys), spreads.of)
         self._is_reserved: Callable[[str], bool] = lambda key: False
+        self._overflow = _Overflow(max_keys, self._notices)
         #: Reducer of each key that was registered or reported, in any phase.
         self._reducers: dict[str, Reducer] = {}
         for key, reducer in self._rules.exact.items():
@@ -150,29 +152,41 @@ class MetricRegistry:
             return
         window = self._window
         try:
-            appends = window.appends[task]
+            inboxes = window.inboxes[task]
         except (KeyError, TypeError):
-            appends = _new_task(task)
-        on_device: dict[str, OnDevice] = {}
+            inboxes = _new_task(task)
+        on_device: dict[str, OnDevice] | None = None
+        kind_of, number = type, float  # local names: looking them up anew took 4 % of a float's way
         for name, value in metrics.items():
-            entry = value
-            kind = type(value)
-            if kind is not float and kind is not int:
-                entry = self._read(window, task, name, value)
-                if entry is None:
+            if kind_of(value) is not number:
+                try:
+                    # A loss on the host is read right here: a call would cost as much as the checks.
+                    is_loss = kind_of(value) is Tensor and value.is_cpu and not value.dim()
+                    entry: Any = value.item() if is_loss else read(value)
+                except Exception as error:
+                    self._refuse(task, name, value, error)
                     continue
-                if type(entry) is OnDevice:
-                    on_device[name] = entry
-                    continue
+                kind = kind_of(entry)
+                if kind is not number and kind is not tuple:
+                    if entry is None:  # not computed; its key is known all the same
+                        self._admit(window, task, name)
+                        continue
+                    if kind is OnDevice:
+                        on_device = on_device or {}
+                        on_device[name] = entry
+                        continue
+                    if kind is complex:
+                        self._refuse(task, name, value, TypeError("it is complex"))
+                        continue
+                value = entry
             try:
-                append = appends[name]
+                inboxes[name].append(value)
             except KeyError:
-                append = self._admit(window, task, name)
-            append(entry)
+                self._admit(window, task, name).append(value)
         if on_device:
             self._defer(window, task, on_device)
         self._calls += 1
-        if self._calls >= _MAX_CALLS or window.on_device >= _MAX_ON_DEVICE:
+        if self._calls >= _MAX_CALLS:
             self._fold(window)
 
     @contextmanager
@@ -277,26 +291,23 @@ class MetricRegistry:
         """How often something was dropped or left out, by what and why."""
         return dict(self._notices.counts)
 
-    def _read(self, window: Window, task: str | None, name: str, value: Any) -> Entry | OnDevice | None:
-        """The entry for a value that is no plain number; ``None`` if there is nothing to count."""
-        try:
-            entry = read(value)
-        except Unreadable as reason:
-            key = join_key(task, name)
+    def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
+        """Drop a value that cannot be read, and say so; raise if its type is wrong and it is its key's first."""
+        key = join_key(task, name)
+        if type(value) is Tensor and not isinstance(error, Unreadable):
+            error = Unreadable(why_unreadable(value) or f"{type(error).__name__}: {error}")
+        if isinstance(error, Unreadable):
             message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
-            self._notices.add(f"unreadable: {key}", message, key, reason)
-            return None
-        except MetricValueError as error:
-            key = check_key(join_key(task, name))
-            if not any(key in window.cells and window.cells[key].was_used for window in self._windows.values()):
-                raise MetricValueError(f"{key}: {error}") from None
-            self._notices.add(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
-            return None
-        if entry is None:
-            self._admit(window, task, name)
-        return entry
+            self._notices.add(f"unreadable: {key}", message, key, error)
+            return
+        if not isinstance(error, MetricValueError):
+            raise error
+        check_key(key)
+        if not any(key in window.cells and window.cells[key].was_used for window in self._windows.values()):
+            raise MetricValueError(f"{key}: {error}") from None
+        self._notices.add(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
 
-    def _admit(self, window: Window, task: str | None, name: str) -> Append:
+    def _admit(self, window: Window, task: str | None, name: str) -> Inbox:
         """What takes the entries of a key; checks the key if it is new."""
         key = join_key(task, name)
         with self._lock:
@@ -310,38 +321,37 @@ class MetricRegistry:
                     self._reducers[key] = self._rules.of(key)
                 cell = Cell(key, self._reducers[key], self._policies.of(key), self._clock, self._notices)
             window.add(task, name, cell)
-            return cell.append
-
-    def _overflow(self, entry: Entry) -> None:
-        message = (
-            "more than max_keys=%d distinct keys are reported (at %s); further ones are dropped and counted. Is a "
-            "number part of the name (an f-string)? Otherwise pass MetricRegistry(max_keys=...)."
-        )
-        self._notices.add("max_keys", message, self._max_keys, call_site())
+            return cell.entries
 
     def defer_packed(self, task: str | None, parts: dict[str, Part], packed: Tensor) -> None:
         """Take values that compiled code has packed into one vector on an accelerator; does not wait for it."""
         window = self._window
         self._admit_all(window, task, parts)
         window.defer_packed(task, parts, packed)
+        self._fold_if_large(window)
 
     def _defer(self, window: Window, task: str | None, values: dict[str, OnDevice]) -> None:
         for name in self._admit_all(window, task, values):
             del values[name]
         if values:
             window.defer(task, values)
+            self._fold_if_large(window)
 
     def _admit_all(self, window: Window, task: str | None, names: Iterable[str]) -> list[str]:
         """Make cells for names that have none yet; returns those past the limit."""
         refused = []
         for name in names:
-            if join_key(task, name) not in window.cells and self._admit(window, task, name) == self._overflow:
-                self._overflow(0.0)
+            if join_key(task, name) not in window.cells and self._admit(window, task, name) is self._overflow:
+                self._overflow.append(0.0)
                 refused.append(name)
         return refused
 
     def _window_of(self, phase: str) -> Window:
         return self._windows.setdefault(phase, Window(self._clock))
+
+    def _fold_if_large(self, window: Window) -> None:
+        if window.on_device >= _MAX_ON_DEVICE:
+            self._fold(window)
 
     def _fold(self, window: Window) -> None:
         with self._lock:
@@ -377,7 +387,22 @@ class MetricRegistry:
             )
 
 
-def _new_task(task: Any) -> dict[str, Append]:
+class _Overflow:
+    """The inbox of all keys past the limit."""
+
+    def __init__(self, max_keys: int, notices: Notices) -> None:
+        self._max_keys = max_keys
+        self._notices = notices
+
+    def append(self, entry: Entry, /) -> None:
+        message = (
+            "more than max_keys=%d distinct keys are reported (at %s); further ones are dropped and counted. Is a "
+            "number part of the name (an f-string)? Otherwise pass MetricRegistry(max_keys=...)."
+        )
+        self._notices.add("max_keys", message, self._max_keys, call_site())
+
+
+def _new_task(task: Any) -> dict[str, Inbox]:
     if task is not None and not isinstance(task, str):
         raise MetricKeyError(
             f"report_metrics got {type(task).__name__} as the name of the task. Pass a string, or nothing, and the "

@@ -122,8 +122,12 @@ class Session:
         self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
         self._run = replace(self._run, step=state.global_step)
         if state.global_step:
-            for attachment in self._attachments.values():
-                attachment.resume(state.global_step)
+            for name, attachment in self._attachments.items():
+                try:
+                    attachment.resume(state.global_step)
+                except Exception as error:  # a disk that is full; the training matters more
+                    message = "%s may show steps beyond the checkpoint twice: %s"
+                    self._notices.add(f"resume: {name}", message, name, error)
 
     def save(self, state: TrainerState) -> None:
         """Let the open window travel in the checkpoint that is about to be written. Every rank calls this.
@@ -264,7 +268,7 @@ class Session:
         counts = self.delivery.counts
         for name, attachment in self._attachments.items():
             try:
-                attachment.end(status, is_reachable=name not in counts or counts[name].state == "up")
+                attachment.end(status, is_reachable=name not in counts or not counts[name].pending)
             except Exception as error:  # of a backend that is away; what the training raised matters more
                 self._notices.add(f"end: {name}", "the run of %s was not ended: %s", name, error)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from mtask_sinks.cell import NONFINITE_POLICIES, NonFinite
 from mtask_sinks.derived import Derived
 from mtask_sinks.merging import Spread
@@ -62,7 +64,8 @@ class Summarizer:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
         """
-        metrics = {key: value for key, tally in tallies.items() if (value := self._compute(key, tally)) is not None}
+        with np.errstate(all="ignore"):
+            metrics = {key: value for key, tally in tallies.items() if (value := self._compute(key, tally)) is not None}
         coverage = {key: tallies[key].reports for key in metrics}
         nonfinite = {key: tally.nonfinite for key, tally in tallies.items() if tally.nonfinite}
         self._apply_policies(nonfinite, metrics, coverage, step, phase)

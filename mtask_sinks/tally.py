@@ -43,11 +43,14 @@ class Tally:
             self.state = self.reducer.initial()
 
     def compute(self) -> float | None:
-        """The number for the window; ``None`` if nothing counted."""
+        """The number for the window; ``None`` if nothing counted.
+
+        To be called under ``np.errstate(all="ignore")``, NaN and Inf being values like others: entering it costs more
+        than a mean, so whoever computes many enters once.
+        """
         if not self.reports or self.has_failed:
             return None
-        with np.errstate(all="ignore"):  # NaN and Inf are values like others
-            return float(self.reducer.compute(self.state))
+        return float(self.reducer.compute(self.state))
 
     def copy(self) -> Tally:
         """A tally of its own."""

@@ -1,8 +1,8 @@
 """Values: what may be reported, and how it becomes numbers with weights.
 
 An *entry* is one report of one key, as the registry keeps it until it folds the window: a number, a pair ``(number,
-weight)``, or a `Block` of several elements. Entries own their numbers: no graph, no alias of a buffer that training
-will overwrite, no view that would keep a batch of logits alive.
+weight)``, a short list of elements that count 1 each, or a `Block` of more of them. Entries own their numbers: no
+graph, no alias of a buffer that training will overwrite, no view that would keep a batch of logits alive.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ ACCEPTED = (
     "a number, a NumPy scalar or array, a torch tensor of any shape, weighted(value, weight), "
     "or None where the metric was not computed"
 )
+
+# Up to here an integer is a weight without a closer look; comparing it with a float would take longer.
+_LARGE = 1 << 1000
 
 # Up to here ``tolist`` is the cheapest way out of a CPU tensor; above, a conversion to a float64 array is.
 _SHORT = 64
@@ -47,7 +50,7 @@ class Block:
 
     __slots__ = ("values", "weights")
 
-    def __init__(self, values: list[float] | Floats, weights: Floats | None = None) -> None:
+    def __init__(self, values: Floats, weights: Floats | None = None) -> None:
         self.values = values
         self.weights = weights
 
@@ -59,7 +62,7 @@ class OnDevice(NamedTuple):
     weight: Tensor | float | None
 
 
-Entry = float | tuple[float, float] | Block
+Entry = float | tuple[float, float] | list[float] | Block
 
 
 def weighted(value: Any, weight: Any) -> Weighted:
@@ -78,7 +81,8 @@ def weighted(value: Any, weight: Any) -> Weighted:
             (a mask over tokens, say). Weight 0 means that nothing was there: the value does not count, even if it is
             NaN, as the mean over no items is.
     """
-    return Weighted(value, weight)
+    # What Weighted(value, weight) does, one Python call less.
+    return tuple.__new__(Weighted, (value, weight))
 
 
 def read(value: Any) -> Entry | OnDevice | None:
@@ -91,12 +95,29 @@ def read(value: Any) -> Entry | OnDevice | None:
         MetricValueError: the type is not accepted, or the weight is not valid.
         Unreadable: it is a tensor without numbers.
     """
+    if type(value) is Weighted:
+        number, count = value
+        try:
+            if type(number) is Tensor and number.is_cpu and not number.dim():
+                number = number.item()
+            if type(count) is Tensor and count.is_cpu and not count.dim():
+                count = count.item()
+        except Exception:  # no simple pair; the long way finds the reason
+            return _read_pair(*value)
+        if type(number) is float:
+            if type(count) is int and 0 <= count < _LARGE:
+                return number, count
+            if type(count) is float and 0.0 <= count < math.inf:
+                return number, count
+        return _read_pair(*value)
+    if type(value) is Tensor:
+        return _read_tensor(value)
+    if type(value) is int:
+        return value
     if value is None:
         return None
     if isinstance(value, Tensor):
         return _read_tensor(_local(value))
-    if isinstance(value, Weighted):
-        return _read_weighted(value)
     if isinstance(value, np.ma.MaskedArray):
         value = value.compressed()
     if isinstance(value, (np.ndarray, np.generic)):
@@ -109,18 +130,20 @@ def read(value: Any) -> Entry | OnDevice | None:
 
 
 def _read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
-    _check_readable(tensor)
-    size = tensor.numel()
-    if size == 0:
-        return None
-    if tensor.device.type != "cpu":
-        return OnDevice(tensor, None)
     try:
-        if tensor.dim() == 0:
-            return float(tensor.item())
-        return Block(tensor.tolist() if tensor.dim() == 1 and size <= _SHORT else _copied(tensor).ravel())
+        if tensor.is_cpu and tensor.dim() == 1 and tensor.numel() <= _SHORT and not tensor.is_complex():
+            elements: list[float] = tensor.tolist()
+            return elements or None
+        _check_readable(tensor)
+        if tensor.numel() == 0:
+            return None
+        if not tensor.is_cpu:
+            return OnDevice(tensor, None)
+        return entry_of(_copied(tensor).ravel()) if tensor.dim() else float(tensor.item())
+    except Unreadable:
+        raise
     except Exception as error:  # under vmap, make_fx or a fake mode a tensor refuses to show its numbers
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+        raise Unreadable(why_unreadable(tensor) or f"{type(error).__name__}: {error}") from error
 
 
 def _read_array(array: np.ndarray[Any, Any]) -> Entry | None:
@@ -132,11 +155,18 @@ def _read_array(array: np.ndarray[Any, Any]) -> Entry | None:
         return None
     if array.ndim == 0:
         return float(array)
-    return Block(array.astype(np.float64, copy=True).ravel())
+    return entry_of(array.astype(np.float64, copy=True).ravel())
 
 
-def _read_weighted(pair: Weighted) -> Entry | OnDevice | None:
-    value, weight = pair
+def entry_of(elements: Floats) -> list[float] | Block:
+    """The entry for elements that count 1 each, the same wherever they came from."""
+    if len(elements) <= _SHORT:
+        numbers: list[float] = elements.tolist()
+        return numbers
+    return Block(elements)
+
+
+def _read_pair(value: Any, weight: Any) -> Entry | OnDevice | None:
     if isinstance(value, Weighted) or weight is None:
         raise MetricValueError(f"weighted({value!r}, {weight!r}): pass a plain value and a weight, a number >= 0.")
     on_device = _pair_on_device(value, weight)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
 from mtask_sinks.cell import Cell
 from mtask_sinks.clock import Clock
 from mtask_sinks.device import DeviceQueue, Part
+from mtask_sinks.inbox import Detour, Inbox
 from mtask_sinks.keys import join_key
 from mtask_sinks.tally import Tally
 from mtask_sinks.values import Entry, OnDevice
-
-Append = Callable[[Entry], None]
 
 
 class _Nobody:
@@ -32,14 +31,14 @@ class Window:
     def __init__(self, clock: Clock) -> None:
         self.cells: dict[str, Cell] = {}
         #: task → name → what takes the next entry.
-        self.appends: dict[str | None, dict[str, Append]] = {}
+        self.inboxes: dict[str | None, dict[str, Inbox]] = {}
         self._on_device = DeviceQueue(clock)
         self._queued: dict[tuple[str | None, str], Cell] = {}
 
     def add(self, task: str | None, name: str, cell: Cell) -> None:
         """Let the reports of a task and name go to a cell."""
         self.cells[cell.key] = cell
-        self.appends.setdefault(task, {})[name] = cell.append
+        self.inboxes.setdefault(task, {})[name] = cell.entries
 
     def defer(self, task: str | None, values: dict[str, OnDevice]) -> None:
         """Keep values of a task on their device until the next fold.
@@ -60,7 +59,7 @@ class Window:
         for name, cell in cells.items():
             if (task, name) not in self._queued:
                 self._queued[task, name] = cell
-                self.appends[task][name] = lambda entry, cell=cell: self._on_device.add_host(cell, entry)  # type: ignore[misc]
+                self.inboxes[task][name] = Detour(partial(self._on_device.add_host, cell))
 
     @property
     def on_device(self) -> int:
@@ -70,7 +69,7 @@ class Window:
     def fold(self) -> None:
         """Take every report into the state of its cell; waits for devices that hold values."""
         for (task, name), cell in self._queued.items():
-            self.appends[task][name] = cell.append
+            self.inboxes[task][name] = cell.entries
         self._queued.clear()
         for target, entry, time in self._on_device.drain():
             target.append_at(entry, time)
@@ -87,9 +86,9 @@ class Window:
         self.fold()
         return {key: cell.tally.copy() for key, cell in self.cells.items()}
 
-    def forget(self, key: str, append: Append) -> None:
-        """Give up a key; what is reported for it goes to `append`."""
+    def forget(self, key: str, inbox: Inbox) -> None:
+        """Give up a key; what is reported for it goes to `inbox`."""
         cell = self.cells.pop(key, None)
-        for task, appends in self.appends.items():
-            for name in [name for name in appends if cell is not None and join_key(task, name) == key]:
-                appends[name] = append
+        for task, inboxes in self.inboxes.items():
+            for name in [name for name in inboxes if cell is not None and join_key(task, name) == key]:
+                inboxes[name] = inbox

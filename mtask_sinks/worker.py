@@ -297,8 +297,9 @@ class Worker:
         self.sink.open(run)
         self._is_open = True
         target = self.sink.target()
-        if target is not None:
+        if target is not None and target != self._lineage.targets.get(run.id):
             self._lineage.targets[run.id] = target
+            self._save()  # another process must find the run before it holds anything
 
     def _close(self, status: Any) -> None:
         if not self._is_open:

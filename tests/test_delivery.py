@@ -164,6 +164,26 @@ def test_what_will_never_be_accepted_is_set_aside_with_the_reason_and_blocks_not
     assert reasons == [{"step": step, "phase": "train", "error": text} for step in (1, 3)]
 
 
+def test_where_a_run_is_written_to_is_known_to_other_processes_before_it_holds_anything(tmp_path) -> None:
+    cursor = tmp_path / "metrics.delivery" / "memory.json"
+    seen = []
+
+    class Found(MemorySink):
+        def target(self) -> str:
+            return "there"
+
+        def write(self, snapshot: Snapshot) -> None:
+            seen.append(json.loads(cursor.read_text())["targets"])
+            super().write(snapshot)
+
+    delivery = Delivery([Found()])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    assert cursor.exists()  # before anything can be left
+    delivery.write(Snapshot(step=0))
+    delivery.close("finished")
+    assert seen == [{"1": "there"}]
+
+
 def test_a_broken_close_does_not_block_the_next_run(caplog) -> None:
     class Broken(MemorySink):
         def close(self, status) -> None:
@@ -319,7 +339,9 @@ def test_two_sinks_of_one_name_are_refused() -> None:
         Delivery([MemorySink(), MemorySink()])
 
 
-def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path) -> None:
+@pytest.mark.parametrize("status", ["finished", "failed"])
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path, status: str, is_kept: bool) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import time\n"
@@ -333,12 +355,13 @@ def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path) -
         "    def close(self, status):\n"
         "        print('closed', status, flush=True)\n"
         "delivery = Delivery([Slow()])\n"
+        f"delivery.exit_status = {status!r}\n"
         "delivery.open(RunInfo(id='1'))\n"
         "for step in range(10):\n"
-        "    delivery.write(Snapshot(step=step))\n"
+        "    delivery.write(Snapshot(step=step))\n" + ("" if is_kept else "del delivery\n")
     )
     output = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True).stdout
-    assert output.splitlines() == [*(f"wrote {step}" for step in range(10)), "closed finished"]
+    assert output.splitlines() == [*(f"wrote {step}" for step in range(10)), f"closed {status}"]
 
 
 def test_a_forked_child_delivers_nothing_and_does_not_wait() -> None:

@@ -1,6 +1,7 @@
 """Values that stay on their device until the window is folded.
 
-There is no accelerator here, so CPU tensors take its way: `read` is told to leave them where they are.
+There is no accelerator here, so CPU tensors take its way: the registry knows no tensor that it could read itself, and
+`read` is told to leave them where they are.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def _leave_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
             return OnDevice(value.value, weight if isinstance(weight, torch.Tensor) else float(weight))
         return read(value)
 
+    monkeypatch.setattr(mtask_sinks.registry, "Tensor", None)
     monkeypatch.setattr(mtask_sinks.registry, "read", lazily)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -135,6 +136,72 @@ def test_what_the_disk_does_not_take_is_written_when_it_does(tmp_path, caplog) -
     (tmp_path / "out").unlink()
     journal.append(snapshot(3, x=3.0))
     assert [each.step for each in read_journal(path)[0].snapshots] == [1, 2, 3]
+
+
+def test_a_snapshot_costs_one_write_and_two_looks_at_the_file(tmp_path, monkeypatch) -> None:
+    journal = written(tmp_path / "metrics.jsonl", snapshot(1, x=1.0))
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, **kwargs: calls.update([name]) or call(*args, **kwargs))
+
+    for name in ("write", "fstat", "stat", "open", "close", "fsync", "ftruncate", "pread"):
+        counted(name)
+    for step in range(2, 12):
+        journal.append(snapshot(step, x=1.0))
+    monkeypatch.undo()
+    assert calls == {"write": 10, "fstat": 10, "stat": 10}
+
+
+def test_what_waits_for_the_disk_is_bounded_and_readers_skip_what_is_lost(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr("mtask_sinks.journal._MAX_WAITING", (5, 1 << 20))
+    monkeypatch.setattr("mtask_sinks.journal._MAX_RECENT", (2, 1 << 20))
+    path = tmp_path / "out" / "metrics.jsonl"
+    journal = written(path, snapshot(1, x=1.0), snapshot(2, x=2.0))
+    path.unlink()
+    path.mkdir()  # in the way
+    for step in range(3, 13):
+        journal.append(snapshot(step, x=float(step)))
+    assert "lines get lost" in caplog.text
+    path.rmdir()
+    journal.append(snapshot(13, x=13.0))
+    journal.close()
+    kept = [each.step for run in read_journal(path) for each in run.snapshots]
+    assert kept == [8, 9, 10, 11, 12, 13]
+    position, seen = 0, []
+    while items := journal.read(position):
+        seen += [item.step for _, item in items if isinstance(item, Snapshot)]
+        position = items[-1][0]
+    assert (seen, position) == (kept, journal.end_position)
+
+
+def test_a_reader_that_is_far_behind_reads_what_was_written(tmp_path) -> None:
+    journal = written(tmp_path / "metrics.jsonl", *[snapshot(step, x=float(step)) for step in range(2000)])
+    position, seen = 0, []
+    while items := journal.read(position):
+        seen += [item for _, item in items if isinstance(item, Snapshot)]
+        position = items[-1][0]
+    assert seen == [snapshot(step, x=float(step)) for step in range(2000)]
+    offset = journal.offset_of(journal.end_position)
+    assert (offset, journal.position_of(offset)) == ((tmp_path / "metrics.jsonl").stat().st_size, position)
+
+
+def test_a_line_longer_than_what_is_read_at_a_time_is_read_whole(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.journal._CHUNK", 64)
+    written(tmp_path / "metrics.jsonl", snapshot(1, x=1.0), snapshot(2, x=2.0)).close()
+    later = Journal(tmp_path / "metrics.jsonl")
+    items, position = [], 0
+    while found := later.read(position):
+        items += [item for _, item in found]
+        position = found[-1][0]
+    assert [item.step for item in items[1:]] == [1, 2]
+
+
+def test_lines_that_the_disk_never_took_are_counted_at_the_end(tmp_path, caplog) -> None:
+    (tmp_path / "out").write_text("in the way")
+    written(tmp_path / "out" / "metrics.jsonl", snapshot(1, x=1.0), snapshot(2, x=2.0)).close()
+    assert "lacks its last 3 lines" in caplog.text
 
 
 def test_a_full_disk_leaves_whole_lines(tmp_path) -> None:

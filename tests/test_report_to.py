@@ -13,7 +13,7 @@ from mtask_sinks.sinks import MemorySink, MissingBackendError, TensorBoardSink, 
 
 
 def sink_names(trainer: HfMultiTaskTrainer) -> list[str]:
-    return [sink.name for sink in trainer._session.sinks]
+    return [sink.name for sink in trainer._session.delivery.sinks]
 
 
 def callback_names(trainer: HfMultiTaskTrainer) -> set[str]:

@@ -96,10 +96,10 @@ def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: in
         reducers={"*/n_*": "sum"}, derived={"length/rmse": lambda metrics: metrics["length/loss"] ** 0.5}
     )
     sinks = make_sinks(names, output_dir) if accelerator.is_main_process else []
-    delivery = Delivery(sinks)  # each sink in a thread of its own: one that fails does not stop the training
-    delivery.open(
-        RunInfo(id="words", output_dir=str(output_dir), name="words", params={"batch": batch, "steps": steps})
-    )
+    # Each sink has a thread of its own: one that fails does not stop the training. One process writes the journal.
+    delivery = Delivery(sinks)
+    journal_dir = str(output_dir) if accelerator.is_main_process else None
+    delivery.open(RunInfo(id="words", output_dir=journal_dir, name="words", params={"batch": batch, "steps": steps}))
 
     def evaluate(step: int) -> None:
         with registry.phase("eval"), torch.no_grad():

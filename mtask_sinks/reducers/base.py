@@ -38,10 +38,15 @@ class Reducer(ABC):
     """
 
     merge: ClassVar[tuple[MergeOp, ...]]
+    _empty: ClassVar[Floats]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._empty = np.array([_IDENTITY[op] for op in getattr(cls, "merge", ())], dtype=np.float64)
 
     def initial(self) -> Any:
         """The state of an empty window: for each slot the neutral element of its merge."""
-        return np.array([_IDENTITY[op] for op in self.merge], dtype=np.float64)
+        return self._empty.copy()
 
     @abstractmethod
     def fold(self, state: Any, values: Floats, weights: Floats) -> None:

@@ -22,8 +22,12 @@ class Mean(Reducer):
     merge = ("sum", "sum")
 
     def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
-        state[0] += np.dot(weights, values)
-        state[1] += weights.sum()
+        self.add(state, np.dot(weights, values), weights.sum())
+
+    def add(self, state: Floats, weighted: float, weight: float) -> None:
+        """Take values into the state of which the sum of w*x and the sum of w are known."""
+        state[0] += weighted
+        state[1] += weight
 
     def compute(self, state: Floats) -> float:
         return float(state[0] / state[1])
@@ -39,7 +43,11 @@ class Sum(Reducer):
     merge = ("sum",)
 
     def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
-        state[0] += np.dot(weights, values)
+        self.add(state, np.dot(weights, values), weights.sum())
+
+    def add(self, state: Floats, weighted: float, weight: float) -> None:
+        """As `Mean.add`."""
+        state[0] += weighted
 
     def compute(self, state: Floats) -> float:
         return float(state[0])

@@ -73,6 +73,7 @@ class MLflowSink(Sink):
         self._run = RunInfo()
         self._run_id: str | None = None
         self._opened: MlflowClient | None = None
+        self._lacks_params = False
         #: Metric → steps beyond the checkpoint that the store has from before.
         self._stored: dict[str, frozenset[int]] = {}
 
@@ -87,15 +88,14 @@ class MLflowSink(Sink):
 
         self._opened = MlflowClient(self._tracking_uri)
         existing = run.existing(self.name)
-        if run.id == self._run.id and self._run_id is not None and existing in (None, self._run_id):
-            self._run = run
-            return
-        self._run_id = None
-        run_id = self._begin(run) if existing is None else existing
-        if existing is None:
-            self._log_params(run_id, run.params)
-        self._run, self._run_id = run, run_id
-        self._stored.clear()
+        if run.id != self._run.id or self._run_id is None or existing not in (None, self._run_id):
+            self._run_id, self._lacks_params = None, existing is None
+            self._run_id = self._begin(run) if existing is None else existing
+            self._stored.clear()
+        self._run = run
+        if self._lacks_params:
+            self._log_params(self._run_id, run.params)
+            self._lacks_params = False
 
     def write(self, snapshot: Snapshot) -> None:
         from mlflow.entities import Metric

@@ -35,8 +35,8 @@ class TensorBoardSink(Sink):
     Writes one event with all values of a snapshot: 4-8 us a value, where a loop of ``add_scalar`` costs 32-72 us. The
     file is the sink's own, in the directory of the Trainer's callback if there is one: TensorBoard shows both as one
     run. When a training goes on from a checkpoint into the directory it wrote to before, all points of that run beyond
-    the checkpoint are purged (through the callback's own file: an event in this sink's would purge what others have
-    written since). If the directory is removed, it is made again with all points of the training.
+    the checkpoint are purged (in an attached one when the training begins, so that what others have written since
+    stays). If the directory is removed, it is made again with all points of the training.
 
     Args:
         log_dir: where to write; by default the directory of the Trainer's own TensorBoard callback, else
@@ -216,6 +216,16 @@ def _text(tag: str, text: str) -> Any:
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
     tensor = TensorProto(dtype="DT_STRING", string_val=[text.encode()], tensor_shape=shape)
     return Summary.Value(tag=f"{tag}/text_summary", metadata=metadata, tensor=tensor)
+
+
+def write_restart(directory: Path, step: int) -> None:
+    """Make TensorBoard forget all points beyond ``step`` that a directory holds so far; raises `OSError`."""
+    file = EventFile(directory, _SUFFIX)
+    try:
+        for event in restart_events(step):
+            file.add(event)
+    finally:
+        file.close()
 
 
 def restart_events(step: int) -> list[Any]:

@@ -228,6 +228,28 @@ def test_a_run_whose_making_was_not_answered_is_found_again(monkeypatch) -> None
     assert (found.info.run_name, found.data.params, found.data.metrics) == ("r", {"p": "1"}, {"a/train/x": 1.0})
 
 
+def test_an_earlier_run_stays_the_one_though_its_parameters_are_not_taken_at_first(monkeypatch) -> None:
+    with mlflow.start_run() as earlier:
+        pass
+    monkeypatch.setenv("MLFLOW_RUN_ID", earlier.info.run_id)
+    log_params = MLflowSink._log_params
+    answers = [ConnectionResetError(), None]
+
+    def unsteady(self, *args):
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        log_params(self, *args)
+
+    monkeypatch.setattr(MLflowSink, "_log_params", unsteady)
+    sink, run = MLflowSink(), RunInfo(id="1", params={"p": 1})
+    with pytest.raises(ConnectionResetError):
+        sink.open(run)
+    write(sink, run, Snapshot(step=1, metrics={"a/x": 1.0}))
+    (found,) = runs()
+    assert (found.info.run_id, found.data.params) == (earlier.info.run_id, {"p": "1"})
+    assert found.data.metrics == {"a/train/x": 1.0}
+
+
 def test_a_run_of_its_own_heeds_the_variables_of_the_trainers_callback(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TAGS", '{"release": "2"}')
     monkeypatch.setenv("MLFLOW_FLATTEN_PARAMS", "true")

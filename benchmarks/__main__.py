@@ -1,0 +1,69 @@
+"""``python -m benchmarks [--quick] [--only TOPIC ...] [--markdown FILE]``: one table, ratios and targets."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import chain
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine
+from benchmarks.rows import Row, Topic
+
+
+def _topics() -> dict[str, Topic]:
+    from benchmarks import (
+        compiled,
+        cuda,
+        end_to_end,
+        imports,
+        log_event,
+        memory,
+        ranks,
+        reporting,
+        tensorboard_files,
+    )
+
+    modules = [reporting, end_to_end, compiled, memory, ranks, log_event, tensorboard_files, imports, cuda]
+    return {topic.name: topic for topic in (Topic(m.__name__.rsplit(".", 1)[1], m.measure) for m in modules)}
+
+
+def main() -> None:
+    topics = _topics()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: minutes become seconds, figures rough")
+    parser.add_argument("--only", nargs="+", choices=topics, default=list(topics), help="topics to measure")
+    parser.add_argument("--markdown", type=Path, help="write the table here too")
+    options = parser.parse_args()
+    console = Console()
+    rows: dict[str, list[Row]] = {}
+    for name in options.only:
+        with console.status(f"{name} …"):
+            rows[name] = topics[name].measure(options.quick)
+    console.print(_table(rows))
+    console.print(machine.describe())
+    if options.markdown:
+        options.markdown.write_text(_markdown(rows))
+
+
+def _markdown(rows: dict[str, list[Row]]) -> str:
+    lines = ["| figure | target | measured | |", "|---|---|---|---|"]
+    for row in chain.from_iterable(rows.values()):
+        lines.append(f"| {row.figure} | {row.target} | {row.measured} | {row.verdict} |")
+    return "\n".join([*lines, "", machine.describe() + ".", ""])
+
+
+def _table(rows: dict[str, list[Row]]) -> Table:
+    table = Table("figure", "target", "measured", "", title="mtask_sinks, measured side by side")
+    styles = {"met": "green", "not met": "red", "–": "dim"}
+    for part in rows.values():
+        for row in part:
+            table.add_row(row.figure, row.target, row.measured, f"[{styles[row.verdict]}]{row.verdict}")
+        table.add_section()
+    return table
+
+
+if __name__ == "__main__":
+    main()

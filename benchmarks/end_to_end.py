@@ -1,0 +1,120 @@
+"""End to end: a step of the Hugging Face Trainer that reports, against the same step that makes the values only."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from importlib import import_module
+from statistics import median
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from benchmarks.peers import is_installed
+from benchmarks.relay import Relay
+from benchmarks.rows import Row, not_measured
+from benchmarks.side_by_side import Times, ratio
+from benchmarks.workloads import Bert, Demo, Reporting, bert_data, demo_data
+
+MakeTrainer = Callable[[Callable[[], Reporting], Any, TrainingArguments], Trainer]
+
+
+def silent(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Trainer:
+    """The same forward without reporting."""
+    return Trainer(make(), args, train_dataset=data)
+
+
+def ours(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Trainer:
+    from mtask_sinks import HfMultiTaskTrainer
+
+    model = make()
+    model.supports_report_metrics = True
+    return HfMultiTaskTrainer(model, args, train_dataset=data)
+
+
+def predecessor(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Trainer:
+    """hf-mtask-trainer 0.0.5, with the method of `Trainer` that transformers 5.2 took away from under it."""
+    package = import_module("hf_mtask_trainer")
+
+    class Patched(package.HfMultiTaskTrainer):  # type: ignore[name-defined,misc]
+        def _nested_gather(self, tensors: Any, name: str | None = None) -> Any:
+            return tensors
+
+    model = make()
+    # It patches classes; a class of its own keeps the others as they are.
+    model.__class__ = type("Patched", (type(model),), {"supports_report_metrics": True})
+    return Patched(model, args, train_dataset=data)
+
+
+class _TrlTrainer(Trainer):  # type: ignore[misc]
+    """TRL's way: lists of numbers that every trainer of it fills and averages in its ``log``."""
+
+    def record(self, **metrics: Any) -> None:
+        for name, value in metrics.items():
+            self.recorded[name].append(self.accelerator.gather_for_metrics(value).mean().item())
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log({**logs, **{name: sum(values) / len(values) for name, values in self.recorded.items()}}, start_time)
+        self.recorded.clear()
+
+
+def trl(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Trainer:
+    model = make()
+    trainer = _TrlTrainer(model, args, train_dataset=data)
+    trainer.recorded = defaultdict(list)
+    model.record = trainer.record
+    return trainer
+
+
+def measure(quick: bool) -> list[Row]:
+    """The rows of both models."""
+    blocks = 6 if quick else 60
+    rows = _rows("demo model, 32 tensors", lambda: Demo(32), demo_data(), blocks, 50, 0.06)
+    for count in (32, 256):
+        kind = f"BERT of 2 layers, {count} tensors"
+        rows += _rows(kind, lambda count=count: Bert(count), bert_data(), blocks, 10, 0.02)
+    return rows
+
+
+def _rows(
+    kind: str, make: Callable[[], Reporting], data: Any, blocks: int, logging_steps: int, limit: float
+) -> list[Row]:
+    ways: dict[str, MakeTrainer] = {"ours": ours, "TRL's gather": trl, "hf-mtask-trainer": predecessor}
+    installed = {name: way for name, way in ways.items() if is_installed(name)}
+    times = _train({"silent": silent, **installed}, make, data, blocks, logging_steps)
+    step = median(times["silent"]) / logging_steps * 1e3
+    rows = []
+    for name in ways:
+        figure = f"a Trainer's step, {kind}: {name}, over the same forward without reporting"
+        if name not in times:
+            rows.append(not_measured(figure, "", "not installed"))
+            continue
+        more = ratio(times, name, "silent") - 1.0
+        target, is_met = (f"≤ {limit:+.0%}", more <= limit) if name == "ours" else ("", None)
+        rows.append(Row(figure, target, f"{more:+.1%} (of {step:.2f} ms)", is_met))
+    return rows
+
+
+def _train(
+    ways: dict[str, MakeTrainer], make: Callable[[], Reporting], data: Any, blocks: int, logging_steps: int
+) -> Times:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {}
+        for name, way in ways.items():
+            torch.manual_seed(0)
+            args = TrainingArguments(
+                f"{folder}/{name}",
+                max_steps=logging_steps * (blocks + 3),
+                logging_steps=logging_steps,
+                per_device_train_batch_size=8,
+                report_to="none",
+                save_strategy="no",
+                disable_tqdm=True,
+                use_cpu=True,
+            )
+            trainers[name] = way(make, data, args)
+            trainers[name].remove_callback(PrinterCallback)
+        return Relay(trainers).run()

@@ -1,0 +1,214 @@
+"""What a training does while a backend fails, with every limit as it is by default: prints the table of the docs.
+
+    python benchmarks/faults.py [BACKEND or FAULT ...]      # ten minutes; the packages of the tests, root for the disk
+
+Each fault is a training of 40 steps in a process of its own, which logs every step; a step takes 50 ms. The fault
+begins at the start or at step 10 and lasts until the process has ended; then the backend is mended and what is left
+replayed.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from helpers.disk import small_disk
+from helpers.event_files import read_scalars
+from helpers.mlflow_server import MlflowServer, mlflow_server
+from helpers.proxy import Proxy, proxy
+from helpers.wandb_server import wandb_server
+from rich.console import Console
+from rich.table import Table
+
+STEPS, SECONDS_A_STEP, FAULT_AT = 40, 0.05, 10
+
+#: Name, backend, what happens, whether it does at the start.
+FAULTS: list[tuple[str, str, str, bool]] = [
+    ("nothing", "mlflow", "heal", True),
+    ("closed port, from the start", "mlflow", "refuse", True),
+    ("accepts and never answers, from the start", "mlflow", "hang", True),
+    ("closed port, in mid-training", "mlflow", "refuse", False),
+    ("accepts and never answers, in mid-training", "mlflow", "hang", False),
+    ("answers 500", "mlflow", "answer 500", False),
+    ("answers 429", "mlflow", "answer 429", False),
+    ("applies, and drops every answer", "mlflow", "drop", False),
+    ("each answer 1 s late", "mlflow", "delay 1", False),
+    ("nothing", "wandb", "nothing", True),
+    ("closed port, from the start", "wandb", "stop", True),
+    ("closed port, in mid-training", "wandb", "stop", False),
+    ("answers 500", "wandb", "fail 500", False),
+    ("nothing", "tensorboard", "nothing", True),
+    ("directory removed", "tensorboard", "remove", False),
+    ("disk full", "tensorboard", "fill", False),
+]
+
+
+def train(output_dir: Path, backend: str, environment: dict[str, str], steps: Any) -> None:
+    """In a process of its own; each step's time goes to ``steps``, and the other process may act meanwhile."""
+    os.environ.update(environment)
+    log = os.open(output_dir.parent / "log", os.O_WRONLY | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    from helpers.toy import InOrder, Toy, arguments, numbers
+    from transformers import TrainerCallback
+
+    from mtask_sinks import HfMultiTaskTrainer
+
+    class Paced(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            time.sleep(SECONDS_A_STEP)
+            steps.send(("step", time.monotonic()))
+            if state.global_step == FAULT_AT:
+                steps.recv()  # the fault is there
+                steps.send(("step", time.monotonic()))
+
+    class Trainer(InOrder, HfMultiTaskTrainer):
+        pass
+
+    args = arguments(output_dir, report_to=backend, logging_steps=1)
+    trainer = Trainer(Toy(), args, train_dataset=numbers(*range(STEPS)), callbacks=[Paced()])
+    steps.send(("start", time.monotonic()))
+    trainer.train()
+    steps.send(("end", time.monotonic()))
+    steps.send(("left", trainer.sink_counts[backend].pending))
+
+
+def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer) -> list[str]:
+    with tempfile.TemporaryDirectory() as directory, made(backend, Path(directory), server) as (act, environment, held):
+        output_dir, board = Path(directory, "out"), Path(directory, "disk", "board")
+        with small_disk(Path(directory, "disk")) if what == "fill" else _nothing() as disk:
+            output_dir.mkdir()
+            board.parent.mkdir(exist_ok=True)
+            environment["TENSORBOARD_LOGGING_DIR"] = str(board)
+            faults: dict[str, Callable[[], Any]] = {
+                "remove": lambda: shutil.rmtree(board),
+                "fill": lambda: disk.fill(),
+                "nothing": lambda: None,
+            }
+            fault = faults.get(what, lambda: act(what))
+            if at_start:
+                fault()
+            context = multiprocessing.get_context("spawn")  # not with the servers' sockets
+            ours, theirs = context.Pipe()
+            process = context.Process(target=train, args=(output_dir, backend, environment, theirs))
+            process.start()
+            times: dict[str, list[Any]] = {"start": [], "step": [], "end": [], "left": []}
+            while not times["left"]:
+                kind, value = ours.recv()
+                times[kind].append(value)
+                if kind == "step" and len(times["step"]) == FAULT_AT:
+                    if not at_start:
+                        fault()
+                    ours.send("go on")
+            left_at = time.monotonic()
+            process.join(300)
+            exit_seconds = time.monotonic() - left_at
+            act("heal")
+            if what == "fill":
+                disk.free()
+            replayed = _replay(output_dir, backend, environment) if times["left"][0] or backend == "wandb" else "-"
+            points = read_scalars(board) if backend == "tensorboard" else {}
+            there = len(points.get("a/train/loss", ())) if backend == "tensorboard" else held()
+    between = [after - before for before, after in zip(times["step"], times["step"][1:], strict=False)]
+    begin = times["step"][0] - times["start"][0]
+    return [
+        backend, name, f"{begin:.1f}", f"{1000 * max(between):.0f}", f"{times['end'][0] - times['step'][-1]:.1f}",
+        f"{exit_seconds:.1f}", str(times["left"][0]), replayed, f"{there} of {STEPS}",
+    ]  # fmt: skip
+
+
+@contextmanager
+def made(
+    backend: str, directory: Path, server: MlflowServer
+) -> Iterator[tuple[Callable[[str], None], dict[str, str], Callable[[], int]]]:
+    """How to make a backend fail, what leads to it, how many points it holds."""
+    if backend == "mlflow":
+        with proxy(server.port) as between:
+            environment = {"MLFLOW_TRACKING_URI": between.url, "MLFLOW_EXPERIMENT_NAME": directory.name}
+            yield lambda what: _act(between, what), environment, lambda: _in_mlflow(server.store, directory.name)
+    elif backend == "wandb":
+        with wandb_server() as served:
+            environment = {**served.settings(), "WANDB_DIR": str(directory), "WANDB_SILENT": "true"}
+
+            away = threading.Event()
+
+            def act(what: str) -> None:
+                if what == "stop":
+                    served.stop()
+                    away.set()
+                elif what.startswith("fail"):
+                    served.fail(500)
+                elif what == "heal":
+                    served.heal()
+                    if away.is_set():
+                        served.start()
+
+            yield act, environment, lambda: sum(len(run.points("a/train/loss")) for run in served.runs.values())
+    else:
+        yield lambda what: None, {}, lambda: 0
+
+
+def _act(between: Proxy, what: str) -> None:
+    verb, *number = what.split()
+    getattr(between, verb)(*map(int, number))
+
+
+def _in_mlflow(store: str, experiment: str) -> int:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(store)
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id]) if found else []
+    return sum(len(client.get_metric_history(run.info.run_id, "a/train/loss")) for run in runs)
+
+
+def _replay(output_dir: Path, backend: str, environment: dict[str, str]) -> str:
+    import subprocess
+
+    command = [sys.executable, "-m", "mtask_sinks", "replay", str(output_dir), "--to", backend]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
+    return f"{done.stdout.split(' delivered')[0].rpartition(' ')[2]}" if not done.returncode else "failed"
+
+
+@contextmanager
+def _nothing() -> Iterator[Any]:
+    yield None
+
+
+def main() -> None:
+    from mlflow import MlflowClient
+
+    only = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as directory:
+        empty = Path(directory, "empty.db")
+        MlflowClient(f"sqlite:///{empty}").search_experiments()
+        with mlflow_server(Path(directory), empty) as server:
+            server.start()
+            rows = []
+            for fault in FAULTS:
+                if not only or {fault[0], fault[1]} & {*only}:
+                    rows.append(run(*fault, server))
+                    print(json.dumps(rows[-1]), flush=True)
+    table = Table(
+        "backend", "fault", "begin, s", "longest step, ms", "end, s", "exit, s", "left", "replayed", "holds",
+        title=f"{STEPS} steps of {1000 * SECONDS_A_STEP:.0f} ms",
+    )  # fmt: skip
+    for row in rows:
+        table.add_row(*row)
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    main()

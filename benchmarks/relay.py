@@ -1,0 +1,88 @@
+"""Relay: several trainings in one process that take turns, a block of steps each.
+
+Whole trainings one after the other drift apart on a shared machine by more than reporting costs. Here each has a thread
+of its own, and only the one that holds the baton runs; it passes it on after as many steps as one log event has, so
+that every block has a log event in it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import Trainer, TrainerCallback
+
+from benchmarks.side_by_side import Times
+
+
+class Relay:
+    """Runs trainers in turns.
+
+    Args:
+        trainers: name → trainer, ready to train; all with the same steps and the same ``logging_steps``.
+    """
+
+    def __init__(self, trainers: Mapping[str, Trainer]) -> None:
+        self._trainers = dict(trainers)
+        self._names = list(trainers)
+        self._turn = 0
+        self._changed = threading.Condition()
+        self._begins: dict[str, float] = {}
+        self._error: BaseException | None = None
+        #: Name → seconds of each block.
+        self.times: Times = {name: [] for name in trainers}
+
+    def run(self) -> Times:
+        """Train all to the end; the first two blocks of each, in which caches warm up, are left out."""
+        for name, trainer in self._trainers.items():
+            trainer.add_callback(_PassOn(self, name))
+        threads = [threading.Thread(target=self._train, args=(name,)) for name in self._names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._error is not None:
+            raise self._error
+        return {name: turns[2:] for name, turns in self.times.items()}
+
+    def pass_on(self, name: str) -> None:
+        """End a block: note its time, let the others run, begin the next."""
+        self.times[name].append(time.perf_counter() - self._begins[name])
+        self._next()
+        self._wait(name)
+
+    def _train(self, name: str) -> None:
+        self._wait(name)
+        try:
+            self._trainers[name].train()
+        except BaseException as error:  # to be raised where the relay was started
+            self._error = error
+        finally:
+            with self._changed:
+                self._names[self._names.index(name)] = ""
+            self._next()
+
+    def _wait(self, name: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._names[self._turn] == name)
+        self._begins[name] = time.perf_counter()
+
+    def _next(self) -> None:
+        with self._changed:
+            for _ in self._names:
+                self._turn = (self._turn + 1) % len(self._names)
+                if self._names[self._turn]:
+                    break
+            self._changed.notify_all()
+
+
+class _PassOn(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, relay: Relay, name: str) -> None:
+        self._relay = relay
+        self._name = name
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % args.logging_steps == 0 and state.global_step < state.max_steps:
+            self._relay.pass_on(self._name)

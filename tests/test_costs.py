@@ -1,0 +1,228 @@
+"""What a report and a log event may cost, in counts that are the same on every machine; times are in `benchmarks/`."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.watched import watched
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import mtask_sinks.registry
+from mtask_sinks import MetricRegistry, weighted
+from mtask_sinks.reducers import Floats
+from mtask_sinks.values import OnDevice, read
+
+FIXED_STATE = ("mean", "sum", "count", "min", "max", "std", "last", "first")
+
+
+class Operators(TorchDispatchMode):
+    """Counts the operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.__name__.split(".")[0]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class CountedRanks:
+    """Two ranks that report the same; counts collectives and the numbers in them."""
+
+    rank, size = 0, 2
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.numbers = 0
+
+    def maximum(self, vector: Floats) -> Floats:
+        self._count("maximum", vector)
+        return vector
+
+    def total(self, vector: Floats) -> Floats:
+        self._count("total", vector)
+        return 2 * vector
+
+    def gather(self, vector: Floats) -> list[Floats]:
+        self._count("gather", vector)
+        return [vector, vector]
+
+    def gather_objects(self, item: Any) -> list[Any]:
+        self.calls.append("gather_objects")
+        return [item, item]
+
+    def _count(self, name: str, vector: Floats) -> None:
+        self.calls.append(name)
+        self.numbers += len(vector)
+
+
+# Operators
+
+
+def test_a_loss_on_the_host_takes_one_operator() -> None:
+    registry = MetricRegistry()
+    losses = {f"k{number}": torch.rand((), requires_grad=True) * 1 for number in range(16)}
+    with Operators() as seen:
+        registry.report_metrics("t", **losses)
+    assert seen.counts == {"_local_scalar_dense": 16}
+
+
+def test_a_weighted_loss_takes_one_more_for_a_weight_that_is_a_tensor() -> None:
+    registry = MetricRegistry()
+    loss, count = torch.rand((), requires_grad=True) * 1, torch.tensor(3)
+    with Operators() as seen:
+        registry.report_metrics("t", a=weighted(loss, 3), b=weighted(loss, count))
+    assert seen.counts == {"_local_scalar_dense": 3}
+
+
+def test_a_short_vector_is_read_at_once() -> None:
+    registry = MetricRegistry()
+    vector = torch.rand(10, requires_grad=True) * 1
+    with Operators() as seen:
+        registry.report_metrics("t", x=vector)
+    assert not set(seen.counts) & {"_to_copy", "clone", "mean", "sum", "_local_scalar_dense"}
+
+
+def test_a_log_event_runs_no_operator_when_everything_is_on_the_host() -> None:
+    registry = MetricRegistry()
+    for _ in range(10):
+        registry.report_metrics("t", loss=torch.ones(()), vector=torch.ones(5), pair=weighted(torch.ones(()), 2))
+    with Operators() as seen:
+        registry.snapshot(step=1)
+    assert not seen.counts
+
+
+@pytest.mark.parametrize("keys", [1, 64])
+def test_values_on_a_device_take_one_copy_a_report_and_one_a_log_event(monkeypatch, keys: int) -> None:
+    def left_there(value: object) -> Any:
+        return OnDevice(value, None) if isinstance(value, torch.Tensor) else read(value)
+
+    monkeypatch.setattr(mtask_sinks.registry, "Tensor", None)
+    monkeypatch.setattr(mtask_sinks.registry, "read", left_there)
+    registry = MetricRegistry()
+    values = {f"k{number}": torch.rand(()) for number in range(keys)}
+    registry.report_metrics("t", **values)
+    with Operators() as reporting:
+        registry.report_metrics("t", **values)
+    assert reporting.counts["cat"] == 1
+    assert not set(reporting.counts) & {"_local_scalar_dense", "_to_copy", "stack"}
+    with Operators() as logging:
+        registry.snapshot(step=1)
+    assert logging.counts["cat"] == 1
+    assert "_local_scalar_dense" not in logging.counts
+
+
+# What is kept
+
+
+@pytest.mark.parametrize("reducer", FIXED_STATE)
+def test_a_window_keeps_as_much_after_many_folds_as_after_one(reducer: str) -> None:
+    registry = MetricRegistry(reducers={"*": reducer})
+
+    def kept_after(calls: int) -> int:
+        for number in range(calls):
+            registry.report_metrics("t", a=float(number), b=weighted(float(number), 2), c=torch.ones(3))
+        gc.collect()
+        return sum(len(cell.entries) for cell in registry._window.cells.values()) + len(gc.get_objects())
+
+    fold = mtask_sinks.registry._MAX_CALLS
+    kept_after(fold)
+    # Twenty more for what the test itself holds; a list or an array a fold would be three times as many.
+    assert kept_after(20 * fold) <= kept_after(0) + 20
+
+
+def test_nothing_of_a_tensor_is_kept_but_its_number() -> None:
+    registry = MetricRegistry()
+    logits, is_held = watched(64, 100)
+    loss = (logits * 2).sum()
+    before = sys.getrefcount(loss)
+    registry.report_metrics(loss=loss, view=logits[0, 0], row=logits[0, :5], pair=weighted(logits[0, 0], logits[1, 1]))
+    assert sys.getrefcount(loss) == before
+    del logits, loss
+    assert not is_held()
+
+
+# Ranks
+
+
+@pytest.mark.parametrize("keys", [4, 4096])
+def test_a_log_event_takes_two_collectives_whatever_the_number_of_keys(keys: int) -> None:
+    ranks = CountedRanks()
+    registry = MetricRegistry(process_group=ranks, max_keys=keys)
+    for step in range(3):
+        ranks.calls.clear()
+        registry.report_metrics("t", **{f"k{number}": float(number) for number in range(keys)})
+        metrics = registry.snapshot(step).metrics
+        assert len(metrics) == keys
+    assert ranks.calls == ["maximum", "total"]
+
+
+def test_a_mean_travels_as_five_numbers() -> None:
+    def numbers(keys: int) -> int:
+        ranks = CountedRanks()
+        registry = MetricRegistry(process_group=ranks)
+        for step in range(2):
+            ranks.numbers = 0
+            registry.report_metrics("t", **{f"k{number}": float(number) for number in range(keys)})
+            registry.snapshot(step)
+        return ranks.numbers
+
+    assert numbers(101) - numbers(1) == 5 * 100
+
+
+def test_only_a_new_key_costs_a_further_round() -> None:
+    ranks = CountedRanks()
+    registry = MetricRegistry(process_group=ranks)
+    calls = []
+    for names in ("a", "a", "ab", "ab"):
+        ranks.calls.clear()
+        registry.report_metrics("t", **dict.fromkeys(names, 1.0))
+        registry.snapshot(step=1)
+        calls.append(len(ranks.calls))
+    assert calls == [4, 2, 4, 2]
+
+
+# Python
+
+
+def test_a_report_of_known_keys_calls_nothing_of_ours_a_value() -> None:
+    registry = MetricRegistry()
+    values = {f"k{number}": float(number) for number in range(32)} | {"loss": torch.ones(())}
+    registry.report_metrics("t", **values)
+    called = _calls_of_ours(lambda: registry.report_metrics("t", **values))
+    assert called == {"report_metrics": 1}
+
+
+def test_a_log_event_grows_by_a_few_calls_a_key() -> None:
+    def calls(keys: int) -> int:
+        registry = MetricRegistry()
+        for _ in range(2):
+            for _ in range(50):
+                registry.report_metrics("t", **{f"k{number}": np.pi for number in range(keys)})
+            called = _calls_of_ours(lambda: registry.snapshot(step=1))
+        return sum(called.values())
+
+    assert (calls(110) - calls(10)) / 100 <= 12
+
+
+def _calls_of_ours(run: Any) -> Counter[str]:
+    """How often which Python function of the package was called."""
+    called: Counter[str] = Counter()
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and "mtask_sinks" in frame.f_globals.get("__name__", ""):
+            called[frame.f_code.co_name] += 1
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return called
