@@ -131,6 +131,7 @@ def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: in
         status = "finished"
     finally:
         delivery.close(status)
+    accelerator.wait_for_everyone()  # no process leaves the group while another one still delivers
     accelerator.end_training()
 
 
