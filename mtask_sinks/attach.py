@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import weakref
 from collections.abc import Sequence
@@ -16,8 +15,6 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from mtask_sinks.limits import one_quick_try
 from mtask_sinks.notices import Notices
 from mtask_sinks.sinks.base import Status
-
-logger = logging.getLogger(__name__)
 
 _EVENTS = [name for name in vars(TrainerCallback) if name.startswith("on_")]
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtask_sinks.journal import FILE_NAME, Journal
-from mtask_sinks.records import Begin
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
 from mtask_sinks.worker import Counts, Worker
@@ -168,9 +167,8 @@ class Delivery:
 
 def end_killed(journal: Journal) -> None:
     """Say of the journal's last run that it was killed, if it has not ended and its process is gone."""
-    marks = journal.marks
-    last = marks[-1][1] if marks else None
-    if isinstance(last, Begin) and not last.is_at_work():
+    last = journal.begun_before(journal.end_position)
+    if last is not None and not last.is_at_work():
         journal.end(last.run.id, "killed")
 
 

@@ -102,6 +102,15 @@ class Journal:
         with self.changed:
             return list(self._marks)
 
+    def begun_before(self, position: int) -> Begin | None:
+        """The beginning of the run that has begun and not ended before a position."""
+        begun: Begin | None = None
+        for end, mark in self.marks:
+            if end > position:
+                break
+            begun = mark if isinstance(mark, Begin) else None
+        return begun
+
     def count(self, position: int) -> int:
         """How many snapshots lie behind a position."""
         count = 0

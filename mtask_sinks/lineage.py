@@ -52,15 +52,6 @@ class Lineage:
             return replace(run, attached={name: target}, continued={name: target}), last_step
         return replace(run, attached={}, continued={name: target}), last_step
 
-    def begun_before(self, position: int) -> Begin | None:
-        """The beginning of the run that has begun and not ended before a position."""
-        begun: Begin | None = None
-        for end, mark in self._journal.marks:
-            if end > position:
-                break
-            begun = mark if isinstance(mark, Begin) else None
-        return begun
-
     def start_of(self, run_id: str) -> int:
         """The position before a run's first line."""
         start = 0

@@ -10,7 +10,6 @@ from dataclasses import replace
 from mtask_sinks.cursor import cursor_path, load_cursor
 from mtask_sinks.delivery import end_killed
 from mtask_sinks.journal import Journal, journal_path
-from mtask_sinks.records import Begin
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.worker import Counts, What, Worker
 
@@ -59,8 +58,8 @@ def replay(
     if not file.is_file():
         raise FileNotFoundError(f"there is no journal {file}. Name the file, or the output directory of a training.")
     journal = Journal(file, eager=True)
-    last = journal.marks[-1][1] if journal.marks else None
-    if isinstance(last, Begin) and last.is_at_work():
+    last = journal.begun_before(journal.end_position)
+    if last is not None and last.is_at_work():
         raise StillAtWorkError(
             f"the training that writes {file} is at work (process {last.process[1]}) and delivers it itself. Wait for "
             "it to end."

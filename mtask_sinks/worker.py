@@ -101,12 +101,12 @@ class Worker:
         self._called_at: float | None = None
         self._is_said_to_hang = False
         self._down_since: float | None = None
-        # Of the run at hand: what the sink is told, the position before its first line, whether the sink is open; and
-        # the position up to which what was delivered survives this process.
+        # Of the run at hand: what the sink is told, whether the sink is open.
         self._run: RunInfo | None = None
-        self._run_start = self._safe_position = self._position
         self._is_open = False
         self._is_prepared = False
+        #: Up to where what was delivered survives this process.
+        self._safe_position = self._position
         #: Run's id → snapshots.
         self._delivered_of: Counter[str] = Counter()
         #: The last step of the run at hand that counts: the training was resumed from there.
@@ -181,10 +181,9 @@ class Worker:
             reraise=True,
         )
         if not self._is_prepared:
-            begun = self._lineage.begun_before(self._position)
+            begun = self._journal.begun_before(self._position)
             if begun is not None:
                 self._run, self._last_step = self._lineage.as_seen_from_here(begun)
-                self._run_start = self._lineage.start_of(begun.run.id)
             self._is_prepared = True
         while (items := self._next()) is not None:
             for end, item in items:
@@ -265,7 +264,7 @@ class Worker:
     def _begin(self, begin: Begin) -> None:
         self._close("finished")
         run, self._last_step = self._lineage.as_seen_from_here(begin)
-        self._run, self._run_start = run, self._lineage.start_of(run.id)
+        self._run = run
         if run.id in self._lineage.live:
             self._open(run)
 
@@ -319,7 +318,7 @@ class Worker:
         self._is_open = False
         if self._run is not None:
             self._counts.delivered -= self._delivered_of.pop(self._run.id, 0)
-        self._position = self._run_start
+            self._position = self._lineage.start_of(self._run.id)
         message = "sink %s: what was delivered of this run is gone; all of it is delivered again."
         logger.warning(message, self.sink.name)
 

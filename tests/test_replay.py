@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.event_files import read_scalars
+from helpers.journals import write
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -26,15 +27,7 @@ def rows(*steps: int, phase: str = "train", at: float = 100.0) -> list[Snapshot]
 
 def written(directory: Path, *runs: tuple[RunInfo, list[Snapshot], str | None]) -> Path:
     """A journal as other processes leave it; a run without a status was killed."""
-    path = directory / "metrics.jsonl"
-    for run, snapshots, status in runs:
-        journal = Journal(path, eager=True)
-        journal.begin(run)
-        for snapshot in snapshots:
-            journal.append(snapshot)
-        if status is not None:
-            journal.end(run.id, status)
-        journal.close()
+    path = write(directory, *runs)
     path.write_text(path.read_text().replace('"process": ["', '"process": ["elsewhere-'))
     return path
 
