@@ -6,8 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from helpers.browser import Browser
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several threads a process on cores that the processes share wait for one another most of the time.
@@ -79,3 +83,14 @@ def fresh_compiler() -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-demo", action="store_true", help="run the demonstration in full")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A real browser, one a module; skipped where none is installed."""
+    from helpers.browser import HOW_TO_GET_IT, chromium, is_installed
+
+    if not is_installed():
+        pytest.skip(HOW_TO_GET_IT)
+    with chromium(tmp_path_factory.mktemp("chromium")) as window:
+        yield window

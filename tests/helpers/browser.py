@@ -1,0 +1,93 @@
+"""Headless Chromium, driven by selenium: what a person would see on a page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
+
+#: Seconds that a page may take; on an idle machine the slowest takes 5.
+LIMIT = 60.0
+
+#: What to say where it is not installed.
+HOW_TO_GET_IT = "no Chromium: apt-get install chromium chromium-driver"
+
+T = TypeVar("T")
+
+
+class Browser:
+    """A window of Chromium, with the few things that the tests ask of it.
+
+    Attributes:
+        driver: selenium's own, for everything else.
+    """
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, address: str | Path) -> None:
+        """Go to an address, or to a file."""
+        self.driver.get(address.absolute().as_uri() if isinstance(address, Path) else address)
+
+    def wait_for(self, what: Callable[[Browser], T]) -> T:
+        """The first result of ``what`` that is not empty; elements that come and go meanwhile are asked again."""
+        waiting = WebDriverWait(self, LIMIT, poll_frequency=0.1, ignored_exceptions=(WebDriverException,))
+        return waiting.until(what)  # type: ignore[arg-type, return-value]
+
+    def evaluate(self, script: str, *args: object) -> object:
+        """What a piece of JavaScript returns, written with ``return``."""
+        return self.driver.execute_script(script, *args)
+
+    def text(self) -> str:
+        """All text that is shown."""
+        return str(self.evaluate("return document.body.innerText"))
+
+    def errors(self) -> list[str]:
+        """What the page has complained of since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def screenshot(self, path: Path) -> Path:
+        """Save what is seen as a PNG file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.driver.save_screenshot(str(path)):
+            raise OSError(f"no screenshot in {path}")
+        return path
+
+
+def is_installed() -> bool:
+    return None not in (shutil.which("chromium"), shutil.which("chromedriver"))
+
+
+@contextmanager
+def chromium(profile: Path, width: int = 1400, height: int = 1000) -> Iterator[Browser]:
+    """A window of a size in pixels, with a profile of its own; ended in any case."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for option in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "disable-dev-shm-usage",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        f"user-data-dir={profile}",
+        f"window-size={width},{height}",
+    ):
+        options.add_argument(f"--{option}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        driver.set_page_load_timeout(LIMIT)
+        yield Browser(driver)
+    finally:
+        driver.quit()
