@@ -86,7 +86,7 @@ def _read(parts: dict[str, Part], numbers: np.ndarray[Any, Any]) -> dict[str, An
         start = end
         if is_weighted:
             start += size
-            value = Weighted(value, numbers[end:start] if is_block else numbers.item(end))
+            value = Weighted((value, numbers[end:start] if is_block else numbers.item(end)))
         values[name] = value
     return values
 

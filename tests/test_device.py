@@ -22,11 +22,11 @@ def _leave_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     def lazily(value: object) -> Entry | OnDevice | None:
         if isinstance(value, torch.Tensor) and value.numel() and not value.is_complex():
             return OnDevice(value, None)
-        if isinstance(value, Weighted) and isinstance(value.value, torch.Tensor):
-            weight = value.weight
+        if isinstance(value, Weighted) and isinstance(value[0], torch.Tensor):
+            number, weight = value
             if isinstance(weight, torch.Tensor):
-                weight = torch.broadcast_to(weight, value.value.shape)
-            return OnDevice(value.value, weight if isinstance(weight, torch.Tensor) else float(weight))
+                weight = torch.broadcast_to(weight, number.shape)
+            return OnDevice(number, weight if isinstance(weight, torch.Tensor) else float(weight))
         return read(value)
 
     monkeypatch.setattr(mtask_sinks.registry, "Tensor", None)
