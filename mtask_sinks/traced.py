@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtask_sinks import traced_op
-from mtask_sinks.values import Weighted, why_unreadable
+from mtask_sinks.values import Weighted, broadcasts, why_unreadable
 
 
 def report(registry: Any, task: str | None, metrics: dict[str, Any]) -> None:
@@ -76,20 +76,15 @@ def _is_known(item: Any) -> bool:
     if not isinstance(item, Weighted):
         return item is None or _has_numbers(item)
     value, weight = item
-    return _has_numbers(weight) and (value is None or (_has_numbers(value) and _fits(weight, value)))
+    return _has_numbers(weight) and (
+        value is None or (_has_numbers(value) and broadcasts(_shape(weight), _shape(value)))
+    )
 
 
 def _has_numbers(value: Any) -> bool:
     if isinstance(value, (np.ndarray, np.generic)):
         return not isinstance(value, np.ma.MaskedArray)
     return isinstance(value, (Tensor, int, float))
-
-
-def _fits(weight: Any, value: Any) -> bool:
-    """Whether a weight broadcasts to the shape of its value."""
-    inner, outer = _shape(weight), _shape(value)
-    ends = zip(reversed(inner), reversed(outer), strict=False)
-    return len(inner) <= len(outer) and all(size in (1, other) for size, other in ends)
 
 
 def _shape(value: Any) -> tuple[int, ...]:

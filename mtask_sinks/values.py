@@ -183,14 +183,23 @@ def _read_pair(value: Any, weight: Any) -> Entry | OnDevice | None:
         raise MetricValueError(f"weighted(…, {weight!r}): a weight is a finite number >= 0.")
     if values.ndim == 0 and weights.ndim == 0:
         return float(values), float(weights)
-    try:
-        weights = np.broadcast_to(weights, values.shape)
-    except ValueError:
+    # Asked, not tried: Dynamo, which may trace this after a break of the graph, raises something else.
+    if not broadcasts(weights.shape, values.shape):
         raise MetricValueError(
             f"weighted: the weight has shape {weights.shape}, the value {values.shape}; the weight must be a number or "
             "broadcast to the value's shape."
-        ) from None
-    return Block(values.ravel(), weights.ravel())
+        )
+    return Block(values.ravel(), np.broadcast_to(weights, values.shape).ravel())
+
+
+def broadcasts(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
+    """Whether an array of the first shape broadcasts to the second shape; can be traced.
+
+    >>> broadcasts((), (2, 3)), broadcasts((2, 1), (2, 3)), broadcasts((2,), (2, 3))
+    (True, True, False)
+    """
+    ends = zip(reversed(inner), reversed(outer), strict=False)
+    return len(inner) <= len(outer) and all(size in (1, other) for size, other in ends)
 
 
 def _pair_on_device(value: Any, weight: Any) -> OnDevice | None:

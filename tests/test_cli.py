@@ -41,9 +41,10 @@ def test_help_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_an_unknown_sink_is_a_usage_error() -> None:
-    text = command("demo", "--report_to", "tensorbord", "--max_steps", "1", expect=2)
+def test_an_unknown_sink_is_a_usage_error_and_leaves_nothing_behind(tmp_path) -> None:
+    text = command("demo", "--report_to", "tensorbord", "--max_steps", "1", cwd=tmp_path, expect=2)
     assert "tensorboard" in " ".join(re.sub(r"[│\s]+", " ", text).split())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sysconfig
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -36,9 +37,19 @@ def _docstrings(path: Path) -> Iterator[str]:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # files that are there to be broken
         return
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, _DEFINITIONS) and (text := ast.get_docstring(node)):
             yield text
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Statements in the order of `ast.walk`, which would look into every expression too, for a third of the time."""
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        node = waiting.popleft()
+        yield node
+        for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+            waiting.extend(getattr(node, part, ()))
 
 
 def _sentences(text: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
 from mtask_sinks.demo.data import Collator, SentencePairs, split_documents, train_tokenizer
 from mtask_sinks.demo.model import make_model
 from mtask_sinks.demo.text import read_documents
+from mtask_sinks.report_to import sinks_for
 
 LENGTH = 96
 VOCAB_SIZE = 4096
@@ -39,7 +40,11 @@ def train(output_dir: Path, max_steps: int, report_to: Sequence[str], seed: int)
         max_steps: optimizer steps.
         report_to: as in `TrainingArguments`.
         seed: of the model, the data and the split into documents to train on and held-out ones.
+
+    Raises:
+        UnknownSinkError, MissingBackendError: a name in ``report_to`` cannot be served.
     """
+    sinks_for(report_to)  # refuses what nothing answers to, before anything is written
     run_dir = _new_run_dir(output_dir)
     _keep_backends_local(output_dir)
     documents, held_out = split_documents(read_documents(), HELD_OUT, seed)
