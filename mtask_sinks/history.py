@@ -38,6 +38,17 @@ class JournalRun:
 def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
     """The trainings recorded in a journal, each with its snapshots.
 
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo, Snapshot
+    >>> from mtask_sinks.journal import Journal
+    >>> output_dir = tempfile.mkdtemp()
+    >>> journal = Journal(f"{output_dir}/metrics.jsonl")         # a trainer does this
+    >>> journal.begin(RunInfo(id="1", name="bert")); journal.append(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
+    >>> journal.end("1", "finished"); journal.close()
+    >>> run = read_journal(output_dir)[-1]
+    >>> run.name, run.status, [(snapshot.step, snapshot.metrics["mlm/loss"]) for snapshot in run.snapshots]
+    ('bert', 'finished', [(10, 2.5)])
+
     Args:
         path: the file, or the output directory of a training.
 

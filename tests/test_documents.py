@@ -1,0 +1,101 @@
+"""The README and every page of the documentation: their Python runs, their commands exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+
+from mtask_sinks.cli import app
+from mtask_sinks.delivery import _close_all
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = {path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
+FIRST = "docs/index.md"
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_INLINE = re.compile(r"`(?:[A-Z_]+=\S+ )*mtask-sinks ([^`]+)`")
+_TYPED = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?mtask-sinks ([a-z]+(?: .+)?)$")
+_LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return [code for found, code in _BLOCK.findall(DOCUMENTS[document].read_text()) if found == language]
+
+
+def run(document: str, namespace: dict[str, object]) -> dict[str, object]:
+    """All Python blocks of a document, in order, as one program in the current directory."""
+    for block in blocks(document, "python"):
+        exec(compile(block, document, "exec"), namespace)
+    _close_all()  # what the end of the program does; at that of the tests the current directory would be another one
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def first_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], Path]:
+    """The first page, which others continue: its names, and the directory in which it ran."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("first"))
+        return run(FIRST, {"__name__": FIRST}), Path.cwd()
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if blocks(document, "python")])
+def test_the_python_blocks_run(document: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    text = DOCUMENTS[document].read_text()
+    if "mlflow" in "".join(blocks(document, "python")):
+        request.getfixturevalue("mlflow_store")
+    namespace: dict[str, object] = {}
+    if document == FIRST or "<!-- continues index.md -->" in text:
+        names, directory = request.getfixturevalue("first_page")
+        shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+        namespace = names
+    if document != FIRST:
+        run(document, {**namespace, "__name__": document, "output_dir": str(tmp_path / "out")})
+
+
+def test_the_first_example_is_the_same_in_the_readme_and_on_the_first_page() -> None:
+    assert blocks(FIRST, "python")[0] == blocks("README.md", "python")[0]
+
+
+def test_ci_runs_the_command_that_the_readme_names() -> None:
+    _, tests = blocks("README.md", "sh")
+    assert tests.strip() in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_first_command_installs_and_runs_the_main_job() -> None:
+    first, _ = blocks("README.md", "sh")
+    assert first.strip().endswith("mtask-sinks demo")
+    assert "-c constraints.txt" in first
+
+
+def typed_commands() -> list[str]:
+    """What a reader may type: the lines of blocks that begin with the command. What follows two blanks is a comment."""
+    texts = [code for path in DOCUMENTS.values() for _, code in _BLOCK.findall(path.read_text())]
+    lines = [part.strip() for text in texts for line in text.splitlines() for part in line.split("&&")]
+    return sorted({found[1].partition("  ")[0].strip() for line in lines if (found := _TYPED.match(line))})
+
+
+@pytest.mark.parametrize("arguments", typed_commands())
+def test_a_command_in_a_block_can_be_given(arguments: str) -> None:
+    name, *rest = shlex.split(arguments)
+    command = typer.main.get_command(app).commands[name]
+    command.make_context(name, rest)  # raises where an argument or option is not known
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_and_options_in_the_text_exist(document: str) -> None:
+    commands = typer.main.get_command(app).commands
+    for name, *rest in map(str.split, _INLINE.findall(DOCUMENTS[document].read_text())):
+        known = {option for parameter in commands[name].params for option in parameter.opts} | {"--help"}
+        assert {word for word in rest if word.startswith("-")} <= known, (name, rest)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"])
+def test_links_from_outside_the_site_lead_to_files(document: str) -> None:
+    path = ROOT / document
+    missing = [link for link in _LINK.findall(path.read_text()) if not (path.parent / link).exists()]
+    assert not missing
