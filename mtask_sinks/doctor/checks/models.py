@@ -45,10 +45,7 @@ def uses_multi_task_trainer(script: Script) -> bool:
 def nothing_reports(script: Script) -> Iterator[Seen]:
     """A multi-task trainer is used, and nothing reports: no flag, no `report_metrics`, no ``capture=``."""
     is_captured = any(keyword.arg == "capture" for _, call in script.calls() for keyword in call.keywords)
-    mentions = any(
-        isinstance(node, ast.Attribute | ast.Name) and "report_metrics" in (script.resolve(source, node) or "")
-        for source, node in script.expressions()
-    )
+    mentions = any(_name(node) == "report_metrics" for _, node in script.expressions())
     if not uses_multi_task_trainer(script) or script.reports or has_flag(script) or mentions or is_captured:
         return
     if any(not _is_known(package) for package in script.foreign) or script.unread:
@@ -148,8 +145,8 @@ def _sets_flag(tree: ast.AST) -> bool:
     return any(isinstance(node, ast.Constant) and node.value == FLAG for node in ast.walk(tree))
 
 
-def _name(target: ast.expr) -> str | None:
-    return target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else None
+def _name(node: ast.expr) -> str | None:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
 
 
 def _defines_method(node: ast.ClassDef) -> bool:

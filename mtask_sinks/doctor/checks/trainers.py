@@ -67,8 +67,9 @@ def predecessor(script: Script) -> Iterator[Seen]:
 
 def unknown_sink(script: Script) -> Iterator[Seen]:
     """``report_to`` has a name that nothing answers to."""
-    known = [each.name for each in known_sinks()]
-    for source, node, name in _reported_to(script):
+    named = list(_reported_to(script))
+    known = [each.name for each in known_sinks()] if named else []
+    for source, node, name in named:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             what = f"report_to: there is no {name!r} here: no sink, no installed plug-in, no tracker of transformers."
@@ -78,8 +79,9 @@ def unknown_sink(script: Script) -> Iterator[Seen]:
 
 def missing_sink(script: Script) -> Iterator[Seen]:
     """``report_to`` names something whose package is not installed where this runs."""
-    missing = {each.name: each for each in known_sinks() if not each.is_installed}
-    for source, node, name in _reported_to(script):
+    named = list(_reported_to(script))
+    missing = {each.name: each for each in known_sinks() if not each.is_installed} if named else {}
+    for source, node, name in named:
         if name in missing:
             yield Seen(source.where(node), f"report_to: {name!r} is not installed here.", missing[name].get)
 

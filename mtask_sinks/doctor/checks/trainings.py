@@ -137,7 +137,7 @@ def renamed(recorded: Recorded) -> Iterator[Seen]:
             name = key.removesuffix(".reported")
             yield Seen(
                 recorded.at(at[0]),
-                f"{name!r} ({phase}) is logged by the trainer as well (a compute_metrics?); what was reported is {key!r}.",
+                f"{name!r} ({phase}) is logged by the trainer too (compute_metrics?); what was reported is {key!r}.",
                 "Give one of them another name.",
             )
 
