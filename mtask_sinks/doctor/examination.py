@@ -56,6 +56,8 @@ def examine_path(given: str, seconds: float | None = None) -> Examination:
     if not Path(path).exists():
         raise NothingThereError(f"there is no {given}. Name a training script, or the output directory of a training.")
     if Path(path).is_file() and Path(path).suffix == ".py":
+        if which is not None:
+            raise NothingThereError(f"{path} is a script, which has no training {which!r}.")
         return _examine_script(Path(path), seconds)
     return _examine_training(given, path, which, seconds)
 

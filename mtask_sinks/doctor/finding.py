@@ -61,7 +61,7 @@ class Check(Generic[_Subject]):
     @property
     def title(self) -> str:
         """What it looks for, in a line."""
-        return (self.look.__doc__ or "").partition("\n")[0].removesuffix(".")
+        return (self.look.__doc__ or "").partition("\n")[0].removesuffix(".").replace("``", "`")
 
 
 def examine(subject: _Subject, checks: Iterable[Check[_Subject]]) -> list[Finding]:

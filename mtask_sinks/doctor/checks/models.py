@@ -51,7 +51,7 @@ def nothing_reports(script: Script) -> Iterator[Seen]:
     if any(not _is_known(package) for package in script.foreign) or script.unread:
         return  # whatever is imported there may report
     yield Seen(
-        str(script.main.where(script.main.tree.body[0])).rpartition(":")[0],
+        script.main.where(script.main.tree.body[0]).rpartition(":")[0],
         "looks like nothing is reported: no module has supports_report_metrics = True, nothing calls report_metrics, "
         "and there is no capture=.",
         "Call report_metrics('mlm', loss=...) where the losses are computed, or pass capture='*loss*' to take named "
