@@ -13,6 +13,7 @@ from mtask_sinks.doctor.checks.trainers import sinks_named
 from mtask_sinks.doctor.finding import Finding, Seen, examine
 from mtask_sinks.doctor.recorded import read_recorded
 from mtask_sinks.doctor.script import Script
+from mtask_sinks.journal import FILE_NAME
 from mtask_sinks.sinks.checking import check_sinks
 from mtask_sinks.sinks.plugins import has_sink
 from mtask_sinks.snapshot import RunInfo
@@ -82,7 +83,9 @@ def _examine_training(given: str, path: str, which: str | None, seconds: float |
     except (NoJournalError, NoTrainingError) as error:
         if which is not None:
             raise NothingThereError(str(error.args[0])) from None
-        mend = "Is a trainer of mtask_sinks at work, and is this its output_dir? mtask-sinks doctor SCRIPT.py looks."
+        if Path(path).is_file() and Path(path).suffix != Path(FILE_NAME).suffix:
+            raise NothingThereError(f"{path} is neither a training script (.py) nor a journal ({FILE_NAME}).") from None
+        mend = "Name the output_dir of a training that reports; if it reports nothing: mtask-sinks doctor SCRIPT.py."
         seen = Seen(path, str(error.args[0]), mend)
         return Examination(given, [path], [NO_JOURNAL.check], [NO_JOURNAL.found(seen)])
     where = recorded.at(recorded.training.step)

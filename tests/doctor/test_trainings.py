@@ -224,7 +224,12 @@ def test_a_directory_without_a_journal(tmp_path) -> None:
 
 def test_what_is_not_there_is_no_finding(tmp_path) -> None:
     journal(tmp_path, losses(2))
-    for given, says in ((f"{tmp_path}/nowhere", "there is no"), (f"{tmp_path}:7", "has no '7'")):
+    (tmp_path / "notes.txt").write_text("no record")
+    for given, says in (
+        (f"{tmp_path}/nowhere", "there is no"),
+        (f"{tmp_path}:7", "has no '7'"),
+        (f"{tmp_path}/notes.txt", "is neither a training script"),
+    ):
         with pytest.raises(NothingThereError, match=says):
             examine_path(given)
 
