@@ -12,6 +12,7 @@ from mtask_sinks.doctor.source import IN_FILE, Source, read_source
 
 # Files that are read for one script, at most.
 _MAX_FILES = 50
+_NAMES = (ast.Name, ast.Attribute)
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,10 @@ class Script:
         return frozenset().union(*(source.foreign for source in self.sources))
 
     @cached_property
+    def _by_path(self) -> dict[str, Source]:
+        return {str(source.path): source for source in self.sources}
+
+    @cached_property
     def classes(self) -> dict[str, Class]:
         """``file::name`` → class."""
         return {
@@ -113,7 +118,7 @@ class Script:
             if name is None or IN_FILE not in name or name in self.classes:
                 return name
             path, _, inner = name.partition(IN_FILE)
-            holder = next((each for each in self.sources if str(each.path) == path), None)
+            holder = self._by_path.get(path)
             if holder is None or inner not in holder.names:
                 return name
             name = holder.names[inner]
@@ -121,20 +126,25 @@ class Script:
 
     def uses(self, *names: str) -> bool:
         """Whether one of these dotted names is used anywhere, not merely imported."""
-        return any(self.resolve(source, node) in names for source, node in self.expressions())
+        return not self.used.isdisjoint(names)
 
-    def expressions(self) -> Iterator[tuple[Source, ast.expr]]:
+    @cached_property
+    def expressions(self) -> list[tuple[Source, ast.expr]]:
         """Every expression."""
-        for source in self.sources:
-            for node in ast.walk(source.tree):
-                if isinstance(node, ast.expr):
-                    yield source, node
+        return [
+            (source, node) for source in self.sources for node in ast.walk(source.tree) if isinstance(node, ast.expr)
+        ]
 
-    def calls(self) -> Iterator[tuple[Source, ast.Call]]:
+    @cached_property
+    def calls(self) -> list[tuple[Source, ast.Call]]:
         """Every call."""
-        for source, node in self.expressions():
-            if isinstance(node, ast.Call):
-                yield source, node
+        return [(source, node) for source, node in self.expressions if isinstance(node, ast.Call)]
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """What the names in it stand for, as far as they are used and not merely imported."""
+        named = (self.resolve(source, node) for source, node in self.expressions if isinstance(node, _NAMES))
+        return frozenset(name for name in named if name is not None)
 
     def bases(self, cls: Class) -> list[str | None]:
         """What a class derives from, in order."""

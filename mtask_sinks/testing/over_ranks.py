@@ -39,7 +39,7 @@ class MetricRanks:
 
     Args:
         size: how many ranks.
-        **rules: those of the training's registry, on every rank: ``reducers=``, ``derived=``, …: see `MetricRegistry`.
+        **rules: on every rank, as for `MetricReports`: ``reducers=``, ``derived=``, ``capture=``, …
     """
 
     def __init__(self, size: int, **rules: Any) -> None:

@@ -5,6 +5,7 @@ Every run of pytest imports this file where the package is installed: it imports
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -23,7 +24,7 @@ class MakeRanks(Protocol):
 
 @pytest.fixture
 def metric_rules() -> dict[str, Any]:
-    """Arguments of `MetricRegistry` for `metric_reports` and `metric_ranks`: define this fixture to change them."""
+    """Arguments of `MetricRegistry`, and ``capture``, for the other fixtures: define this one to change them."""
     return {}
 
 
@@ -32,7 +33,7 @@ def metric_reports(metric_rules: dict[str, Any]) -> MetricReports:
     """Takes what a model reports: ``with metric_reports.on(model): ...``, then ``metric_reports.snapshot()``."""
     from mtask_sinks.testing.reports import MetricReports
 
-    return MetricReports(**metric_rules)
+    return MetricReports(**_checked(metric_rules))
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def metric_ranks(metric_rules: dict[str, Any]) -> MakeRanks:
     from mtask_sinks.testing.over_ranks import MetricRanks
 
     def make(size: int, **rules: Any) -> MetricRanks:
-        return MetricRanks(size, **{**metric_rules, **rules})
+        return MetricRanks(size, **{**_checked(metric_rules), **rules})
 
     return make
 
@@ -52,3 +53,12 @@ def memory_sink() -> MemorySink:
     from mtask_sinks.sinks.memory import MemorySink
 
     return MemorySink()
+
+
+def _checked(rules: Any) -> Mapping[str, Any]:
+    if isinstance(rules, Mapping):
+        return rules
+    raise TypeError(
+        f"the fixture metric_rules gives {rules!r}. Let it return a dict, {{'reducers': {{...}}, 'derived': {{...}}}}: "
+        "each rank has a registry of its own, made from these arguments."
+    )

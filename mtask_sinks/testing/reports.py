@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
 from mtask_sinks.binding import bound
+from mtask_sinks.capture import Capture, CaptureSpec
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting import activated
 from mtask_sinks.snapshot import Snapshot
@@ -54,10 +55,12 @@ class MetricReports:
     Outside the ``with`` block the model is as in plain inference.
 
     Args:
+        capture: names of losses to take from the outputs of the models, as the trainer's argument.
         **rules: those of the training's registry, ``reducers=``, ``derived=``, …: see `MetricRegistry`.
     """
 
-    def __init__(self, **rules: Any) -> None:
+    def __init__(self, *, capture: CaptureSpec = (), **rules: Any) -> None:
+        self._capture = Capture(capture)
         self.registry = MetricRegistry(**rules)
         self.registry.reserve(is_trainer_log)
         #: Calls of `report_metrics`, in order; without those that gradient checkpointing repeats, and without those of
@@ -66,13 +69,14 @@ class MetricReports:
 
     @contextmanager
     def on(self, *models: nn.Module) -> Iterator[MetricReports]:
-        """What is reported inside is taken: by the flagged modules of these models, and by `report_metrics`."""
+        """What is reported inside is taken: by the flagged modules of these models, and by the function."""
         for model in models:
             if not isinstance(model, nn.Module):
                 raise TypeError(f"on({model!r}): pass the model, a torch.nn.Module, itself.")
         with ExitStack() as stack:
             for model in models:
                 stack.enter_context(bound(model, self))
+                stack.enter_context(self._capture.watching(model, self))
             stack.enter_context(activated(self))
             yield self
 

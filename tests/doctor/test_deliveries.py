@@ -51,15 +51,16 @@ def test_no_sink_was_at_work(tmp_path) -> None:
 def test_servers_are_asked_if_one_says_so(tmp_path, monkeypatch, listens) -> None:
     path = journal(tmp_path, train(2, a_loss=1.0))
     cursor(path, "mlflow", offset=path.stat().st_size)
+    (tmp_path / "train.py").write_text("TrainingArguments(out, report_to=['mlflow'])")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         uri = f"sqlite:///{tmp_path}/store.db" if listens else f"http://127.0.0.1:{closed.getsockname()[1]}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        examination = examine_path(str(tmp_path), seconds=60)
-    assert examination.checks[-1] == "no-answer"
-    assert [each.what.partition(":")[0] for each in examination.findings] == (
-        [] if listens else ["the backend of mlflow does not answer"]
-    )
+        examinations = [examine_path(str(each), seconds=60) for each in (tmp_path, tmp_path / "train.py")]
+    for examination in examinations:
+        assert examination.checks[-1] == "no-answer"
+        found = [each.what.partition(":")[0] for each in examination.findings]
+        assert found == ([] if listens else ["the backend of mlflow does not answer"])
 
 
 class Down(Sink):

@@ -123,6 +123,16 @@ def test_the_tests_of_the_documentation_pass(pytester, arguments) -> None:
     pytester.runpytest_inprocess(*arguments).assert_outcomes(passed=7)
 
 
+def test_rules_that_are_none_are_told(pytester, arguments) -> None:
+    pytester.makepyfile(
+        "import pytest\n@pytest.fixture\ndef metric_rules():\n    return ['mean']\n"
+        "def test_it(metric_reports):\n    pass\ndef test_that(metric_ranks):\n    metric_ranks(2)\n"
+    )
+    done = pytester.runpytest_inprocess(*arguments)
+    done.assert_outcomes(errors=1, failed=1)
+    done.stdout.fnmatch_lines(["*TypeError: the fixture metric_rules gives*'mean'*Let it return a dict*"])
+
+
 def test_the_fixtures_are_listed_with_their_help(pytester, arguments) -> None:
     listed = pytester.runpytest_inprocess(*arguments, "--fixtures").stdout.str()
     for name in ("metric_reports", "metric_ranks", "metric_rules", "memory_sink"):

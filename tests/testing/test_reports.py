@@ -107,6 +107,19 @@ def test_one_rank_without_ranks_gives_the_same(bert, batches) -> None:
     assert not hasattr(bert, "report_metrics")
 
 
+def test_losses_of_an_unmodified_model_are_captured_on_every_rank() -> None:
+    class Detector(nn.Module):
+        def forward(self, x):
+            return {"loss": x.sum(), "loss_dict": {"ce": x.mean(), "box": x.max()}}
+
+    ranks = MetricRanks(2, capture={"loss_dict": "detr"})
+    # Each forward counts with the size of its batch.
+    ranks.feed(
+        Detector(), [{"x": torch.tensor([1.0, 2.0, 6.0])}, {"x": torch.tensor([7.0])}, {"x": torch.tensor([5.0])}]
+    )
+    assert dict(ranks.snapshot().metrics) == {"detr/ce": (3 * 3.0 + 7 + 5) / 5, "detr/box": (3 * 6.0 + 7 + 5) / 5}
+
+
 def test_steps_of_ones_own_run_in_order_in_this_thread() -> None:
     ranks, seen = MetricRanks(3, reducers={"*": "last"}), []
 

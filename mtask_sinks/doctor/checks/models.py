@@ -44,8 +44,8 @@ def uses_multi_task_trainer(script: Script) -> bool:
 
 def nothing_reports(script: Script) -> Iterator[Seen]:
     """A multi-task trainer is used, and nothing reports: no flag, no `report_metrics`, no ``capture=``."""
-    is_captured = any(keyword.arg == "capture" for _, call in script.calls() for keyword in call.keywords)
-    mentions = any(_name(node) == "report_metrics" for _, node in script.expressions())
+    is_captured = any(keyword.arg == "capture" for _, call in script.calls for keyword in call.keywords)
+    mentions = any(_name(node) == "report_metrics" for _, node in script.expressions)
     if not uses_multi_task_trainer(script) or script.reports or has_flag(script) or mentions or is_captured:
         return
     if any(not _is_known(package) for package in script.foreign) or script.unread:
@@ -100,11 +100,7 @@ def has_flag(script: Script) -> bool:
 
 def has_trainer(script: Script) -> bool:
     """Whether a Trainer class is used: what is no script, but a module of one, has none."""
-    return any(
-        (script.resolve(source, node) or "").endswith(("Trainer", "TrainerMixin"))
-        for source, node in script.expressions()
-        if isinstance(node, ast.Name | ast.Attribute)
-    )
+    return any(name.endswith(("Trainer", "TrainerMixin")) for name in script.used)
 
 
 def _may_have_flag(script: Script, cls: Class) -> bool:
@@ -129,7 +125,7 @@ def _sets_flag_of_others(script: Script) -> bool:
     return any(
         (isinstance(node, ast.Attribute) and node.attr == FLAG and not isinstance(node.ctx, ast.Load))
         or (isinstance(node, ast.Constant) and node.value == FLAG)
-        for _, node in script.expressions()
+        for _, node in script.expressions
     )
 
 

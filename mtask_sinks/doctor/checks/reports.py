@@ -19,7 +19,7 @@ _NEEDLESS = ("item", "detach", "cpu", "tolist", "numpy")
 
 def not_imported(script: Script) -> Iterator[Seen]:
     """The function `report_metrics` is called and nothing of that name is imported."""
-    for source, call in script.calls():
+    for source, call in script.calls:
         name = call.func
         if not isinstance(name, ast.Name) or name.id != "report_metrics" or source.has_star:
             continue

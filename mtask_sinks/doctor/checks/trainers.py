@@ -24,7 +24,7 @@ def plain_trainer(script: Script) -> Iterator[Seen]:
         return
     if script.uses("mtask_sinks.MetricRegistry", "mtask_sinks.registry.MetricRegistry"):
         return  # which may be activated around any loop
-    for source, call in script.calls():
+    for source, call in script.calls:
         trainer = _trainer(script, script.resolve(source, call.func))
         if trainer is not None:
             mend = (
@@ -90,7 +90,7 @@ def no_sink(script: Script) -> Iterator[Seen]:
     """``report_to`` names nothing and no sink is passed: metrics go to the console and the journal alone."""
     if not uses_multi_task_trainer(script):
         return
-    has_sinks = any(keyword.arg == "sinks" for _, call in script.calls() for keyword in call.keywords)
+    has_sinks = any(keyword.arg == "sinks" for _, call in script.calls for keyword in call.keywords)
     if has_sinks or any(True for _ in _reported_to(script)):
         return
     for source, value in _values(script, "report_to"):
@@ -105,7 +105,7 @@ def no_sink(script: Script) -> Iterator[Seen]:
 
 def never_logs(script: Script) -> Iterator[Seen]:
     """The training arguments let no log event happen while it trains."""
-    for source, call in script.calls():
+    for source, call in script.calls:
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         strategy = given.get("logging_strategy")
         if strategy is not None and (_literals(strategy) == [] or _ends(source, strategy, "IntervalStrategy.NO")):
@@ -138,7 +138,7 @@ def _is_predecessor(module: str | None) -> bool:
 
 def _values(script: Script, name: str) -> Iterator[tuple[Source, ast.expr]]:
     """What is passed under a name, by keyword or in a dict of settings."""
-    for source, node in script.expressions():
+    for source, node in script.expressions:
         if isinstance(node, ast.Call):
             yield from ((source, keyword.value) for keyword in node.keywords if keyword.arg == name)
         elif isinstance(node, ast.Dict):
