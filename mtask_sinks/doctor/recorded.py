@@ -54,6 +54,11 @@ class Recorded:
         found = [series for series in every if task == (series.task or series.key)]
         return sorted({self.training.steps[at] for series in found for at in series.at})
 
+    def places_of(self, phase: str, task: str) -> list[int]:
+        """The same as places among the log events of the phase."""
+        places = {step: place for place, step in enumerate(self.windows[phase])}
+        return [places[step] for step in self.steps_of(phase, task)]
+
     @property
     def tasks(self) -> list[str]:
         """Tasks, and metrics without one, as they first appear."""
@@ -69,17 +74,17 @@ def read_recorded(run: str | os.PathLike[str]) -> Recorded:
     """
     given, which = split_run(run)
     tail, trainings = Tail(find_journal(given)), Trainings()
-    logged: list[tuple[Training, Snapshot]] = []
+    logged: list[tuple[int, str, int]] = []
     for item in tail.read():
         trainings.add(item)
         if isinstance(item, Snapshot) and _is_window(item):
-            logged.append((trainings.all[-1], Snapshot(item.step, item.phase)))
+            logged.append((len(trainings.all), item.phase, item.step))
     training = choose(trainings.all, which, given)
     kept = set(zip(training.phases, training.steps, strict=True))
     windows: dict[str, set[int]] = {}
-    for owner, event in logged:
-        if owner is training and (event.phase, event.step) in kept:
-            windows.setdefault(event.phase, set()).add(event.step)
+    for number, phase, step in logged:
+        if number == training.number and (phase, step) in kept:
+            windows.setdefault(phase, set()).add(step)
     status, host = status_of(training)
     named = labels(trainings.all)
     return Recorded(

@@ -96,6 +96,15 @@ def test_training(memory_sink, tmp_path):
 
 def test_a_rank_that_raises(metric_ranks):
     metric_ranks(2).run(lambda rank: 1 / (1 - rank))
+
+
+class TestRulesThatAreNone:
+    @pytest.fixture
+    def metric_rules(self):
+        return ["mean"]
+
+    def test_they_are_told(self, metric_reports):
+        pass
 """
 
 
@@ -113,7 +122,8 @@ def arguments() -> list[str]:
 def test_the_fixtures_work_in_somebodys_tests(pytester, arguments) -> None:
     pytester.makepyfile(model=MODEL, test_model=TESTS)
     done = pytester.runpytest_inprocess(*arguments)
-    done.assert_outcomes(passed=6, failed=1)
+    done.assert_outcomes(passed=6, failed=1, errors=1)
+    done.stdout.fnmatch_lines(["*TypeError: the fixture metric_rules gives*'mean'*Let it return a dict*"])
     done.stdout.fnmatch_lines(["*ZeroDivisionError*", "*on rank 1 of 2*"])
 
 
@@ -121,16 +131,6 @@ def test_the_tests_of_the_documentation_pass(pytester, arguments) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/testing.md").read_text(), re.DOTALL | re.MULTILINE)
     pytester.makepyfile(test_page="\n\n".join(blocks))
     pytester.runpytest_inprocess(*arguments).assert_outcomes(passed=7)
-
-
-def test_rules_that_are_none_are_told(pytester, arguments) -> None:
-    pytester.makepyfile(
-        "import pytest\n@pytest.fixture\ndef metric_rules():\n    return ['mean']\n"
-        "def test_it(metric_reports):\n    pass\ndef test_that(metric_ranks):\n    metric_ranks(2)\n"
-    )
-    done = pytester.runpytest_inprocess(*arguments)
-    done.assert_outcomes(errors=1, failed=1)
-    done.stdout.fnmatch_lines(["*TypeError: the fixture metric_rules gives*'mean'*Let it return a dict*"])
 
 
 def test_the_fixtures_are_listed_with_their_help(pytester, arguments) -> None:

@@ -60,7 +60,7 @@ def task_vanished(recorded: Recorded) -> Iterator[Seen]:
     """A task was reported, and from some step on no more, while others or the loss went on."""
     for phase, windows in recorded.windows.items():
         for task in recorded.tasks:
-            places = [windows.index(step) for step in recorded.steps_of(phase, task)]
+            places = recorded.places_of(phase, task)
             if not places:
                 continue
             longest = max((after - before for before, after in pairwise(places)), default=1)
@@ -78,8 +78,7 @@ def gaps(recorded: Recorded) -> Iterator[Seen]:
     """A task was not reported in some log events between its first and its last."""
     for phase, windows in recorded.windows.items():
         for task in recorded.tasks:
-            steps = recorded.steps_of(phase, task)
-            places = [windows.index(step) for step in steps]
+            places = recorded.places_of(phase, task)
             missing = places[-1] - places[0] + 1 - len(places) if places else 0
             if missing:
                 first = windows[next(before for before, after in pairwise(places) if after > before + 1) + 1]
