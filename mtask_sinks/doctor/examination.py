@@ -45,6 +45,12 @@ class Examination:
 def examine_path(given: str, seconds: float | None = None) -> Examination:
     """Examine a script (``train.py``) or a training (``DIR``, ``DIR:N``, a journal).
 
+    >>> import tempfile
+    >>> script = Path(tempfile.mkdtemp(), "train.py")
+    >>> _ = script.write_text("from hf_mtask_trainer import HfMultiTaskTrainer")
+    >>> [(finding.check, finding.mend) for finding in examine_path(str(script)).findings]
+    [('predecessor', 'Change the import: from mtask_sinks import HfMultiTaskTrainer.')]
+
     Args:
         given: what is to be examined.
         seconds: ask the backends of its sinks whether they answer, for so long; ``None``: do not ask.

@@ -68,6 +68,18 @@ class Recorded:
 def read_recorded(run: str | os.PathLike[str]) -> Recorded:
     """What ``DIR``, ``DIR:N`` or ``DIR:name`` stands for; the last training if none is chosen.
 
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo
+    >>> from mtask_sinks.journal import Journal
+    >>> journal = Journal(f"{tempfile.mkdtemp()}/metrics.jsonl")
+    >>> journal.begin(RunInfo(id="1", name="bert"))
+    >>> for step, metrics in ((10, {"mlm/loss": 2.5}), (20, {"mlm/loss": 2.0, "nsp/loss": 0.7})):
+    ...     journal.append(Snapshot(step=step, metrics=metrics))
+    >>> journal.close()
+    >>> recorded = read_recorded(journal.path)
+    >>> recorded.status, recorded.windows, recorded.steps_of("train", "nsp")
+    ('running', {'train': [10, 20]}, [20])
+
     Raises:
         NoJournalError, NoTrainingError: it stands for nothing.
         OSError: the journal cannot be read.

@@ -47,6 +47,12 @@ class Report:
 class Script:
     """A script with the modules that it imports from its own directory, directly and by way of each other.
 
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "train.py")
+    >>> _ = path.write_text("import mtask_sinks as ms\\nms.report_metrics('mlm', loss=loss)")
+    >>> [(report.kind, report.node.lineno) for report in Script(path).reports]
+    [('function', 2)]
+
     Args:
         path: of the script.
 

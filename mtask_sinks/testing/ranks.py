@@ -34,8 +34,8 @@ class Job:
     """
 
     def __init__(self, size: int) -> None:
-        if size < 1:
-            raise ValueError(f"a job of {size} ranks: there must be 1 or more.")
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"a job of {size!r} ranks: pass a whole number, 1 or more.")
         self.size = size
         #: How many collectives there were, by kind.
         self.calls: Counter[str] = Counter()

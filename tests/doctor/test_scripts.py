@@ -45,6 +45,10 @@ def test_a_script_without_fault_has_no_finding(tmp_path) -> None:
     assert findings(tmp_path, reporting()) == []
 
 
+def test_a_report_without_gradients_is_fine(tmp_path) -> None:
+    assert findings(tmp_path, reporting() + "with torch.no_grad():\n    report_metrics('a', x=x)\n") == []
+
+
 def test_a_finding_stands_at_its_line(tmp_path) -> None:
     (found,) = findings(tmp_path, reporting() + "\nTrainingArguments(\n    out,\n    report_to='tensorbord',\n)\n")
     assert (found.severity, found.where) == ("error", "train.py:12")

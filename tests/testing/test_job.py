@@ -66,6 +66,7 @@ def test_a_job_works_on_after_an_error() -> None:
     assert job.run(lambda ranks: ranks.total(np.ones(1)).tolist()) == [[2.0], [2.0]]
 
 
-def test_a_job_of_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="a job of 0 ranks: there must be 1 or more"):
-        Job(0)
+@pytest.mark.parametrize("size", [0, -1, "2", 1.5])
+def test_a_job_without_a_number_of_ranks_is_refused(size) -> None:
+    with pytest.raises(ValueError, match=f"a job of {size!r} ranks: pass a whole number, 1 or more"):
+        Job(size)
