@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ranks.job import reports
+from ranks.job import REDUCERS, reports
+
+from mtask_sinks import report_metrics, weighted
+from mtask_sinks.testing import MetricRanks
 
 JOB = Path(__file__).parent / "ranks" / "job.py"
 
@@ -94,6 +97,21 @@ def test_every_reducer_is_right_over_ragged_ranks(job) -> None:
     for step in range(4):
         assert everyones[0][step]["metrics"] == pytest.approx(flat(job[1], step), rel=1e-12)
         assert all(rows[step]["metrics"] == everyones[0][step]["metrics"] for rows in everyones)
+
+
+def test_simulated_ranks_give_what_real_ones_give(job) -> None:
+    size = job[1]
+    ranks = MetricRanks(size, reducers=REDUCERS, spread="all/mean")
+    names = [pattern[2:] for pattern in REDUCERS]
+    for step, real in enumerate(results(job, "registry")[0]):
+        for batch in range(3):
+
+            def micro_batch(rank, step=step, batch=batch):
+                for task, value, weight in reports(rank, step, batch):
+                    report_metrics(task, **{name: weighted(value, weight) for name in names})
+
+            ranks.run(micro_batch)
+        assert dict(ranks.snapshot(step).metrics) == pytest.approx(real["metrics"], rel=1e-12)
 
 
 def test_collectives_are_two_and_one_for_values_whatever_is_reported(job) -> None:

@@ -7,6 +7,7 @@ import typer
 from mtask_sinks import __version__
 from mtask_sinks.cli.demo import demo
 from mtask_sinks.cli.diff import diff
+from mtask_sinks.cli.doctor import doctor
 from mtask_sinks.cli.export import export
 from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
@@ -19,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (demo, watch, diff, export, replay, sinks, reducers):
+for command in (demo, watch, diff, export, replay, doctor, sinks, reducers):
     app.command()(command)
 
 

@@ -1,0 +1,66 @@
+"""What may be wrong with the delivery of a journal."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from mtask_sinks.deliveries import Standing
+from mtask_sinks.doctor.finding import Seen
+from mtask_sinks.doctor.recorded import Recorded
+from mtask_sinks.sinks.plugins import has_sink
+
+
+def sink_in_trouble(recorded: Recorded) -> Iterator[Seen]:
+    """A sink of a running training is down, hung or behind."""
+    for sink in recorded.sinks:
+        if recorded.status == "running" and sink.state != "up":
+            yield Seen(
+                recorded.at(recorded.training.step),
+                f"sink {sink.name} is {sink.state}{_error(sink)}; {sink.pending} snapshots wait in the journal.",
+                f"Nothing is lost, it goes on when the backend is back. mtask-sinks sinks --check {sink.name} asks it.",
+            )
+
+
+def undelivered(recorded: Recorded) -> Iterator[Seen]:
+    """The training is over, and a sink has not got everything."""
+    for sink in recorded.sinks:
+        if recorded.status != "running" and sink.pending:
+            yield Seen(
+                recorded.at(recorded.training.step),
+                f"sink {sink.name}: {sink.delivered} snapshots were delivered, {sink.pending} were not{_error(sink)}.",
+                _replay(recorded, sink.name, ""),
+            )
+
+
+def set_aside(recorded: Recorded) -> Iterator[Seen]:
+    """A sink set snapshots aside, which its backend refuses."""
+    for sink in recorded.sinks:
+        if sink.failed:
+            yield Seen(
+                recorded.at(recorded.training.step),
+                f"sink {sink.name} set {sink.failed} snapshots aside, which its backend refuses{_error(sink)}.",
+                "When the reason is mended: " + _replay(recorded, sink.name, " --all"),
+            )
+
+
+def no_delivery(recorded: Recorded) -> Iterator[Seen]:
+    """No sink has delivered anything of the journal."""
+    if not recorded.sinks and recorded.training.series:
+        yield Seen(
+            str(recorded.path),
+            "no sink was at work: the journal is all there is.",
+            _replay(recorded, "tensorboard", "") + " delivers all of it; so does --to mlflow or wandb.",
+        )
+
+
+def _replay(recorded: Recorded, name: str, options: str) -> str:
+    path = shlex.quote(str(recorded.path))
+    if has_sink(name):
+        return f"mtask-sinks replay {path} --to {name}{options}"
+    what = ", what='all'" if options else ""
+    return f"from mtask_sinks.replay import replay; replay({str(recorded.path)!r}, [the {name} sink]{what})"
+
+
+def _error(sink: Standing) -> str:
+    return f" ({sink.error})" if sink.error else ""

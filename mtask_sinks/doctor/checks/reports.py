@@ -1,0 +1,154 @@
+"""What may be wrong with a call of ``report_metrics``."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from mtask_sinks.doctor.checks.models import has_trainer
+from mtask_sinks.doctor.finding import Seen
+from mtask_sinks.doctor.script import Report, Script
+from mtask_sinks.keys import MetricKeyError, check_key
+from mtask_sinks.trainer_logs import is_trainer_log
+
+# Names of what grows as the training goes on.
+_GROWS = re.compile(r"(^|_)(steps?|batch|batch_?idx|epochs?|iter|iteration|sample|index|idx|uid|id)$", re.IGNORECASE)
+_NEEDLESS = ("item", "detach", "cpu", "tolist", "numpy")
+
+
+def not_imported(script: Script) -> Iterator[Seen]:
+    """The function `report_metrics` is called and nothing of that name is imported."""
+    for source, call in script.calls:
+        name = call.func
+        if not isinstance(name, ast.Name) or name.id != "report_metrics" or source.has_star:
+            continue
+        if name.id not in source.names and name.id not in source.bound:
+            yield Seen(
+                source.where(call),
+                "report_metrics(...) is called, and nothing of that name is imported or defined: a NameError.",
+                "Add: from mtask_sinks import report_metrics. In a flagged module it is self.report_metrics(...).",
+            )
+
+
+def positional_values(script: Script) -> Iterator[Seen]:
+    """Values are passed by position."""
+    for report in script.reports:
+        source, args = report.source, report.node.args
+        first = args[0] if args else None
+        is_number = isinstance(first, ast.Constant) and not isinstance(first.value, str) and first.value is not None
+        if len(args) > 1 or is_number:
+            yield Seen(
+                source.where(report.node),
+                "report_metrics gets a value by position: only the name of the task goes there, the rest is an error.",
+                "Pass values by keyword: report_metrics('mlm', loss=loss).",
+            )
+
+
+def reserved_key(script: Script) -> Iterator[Seen]:
+    """An ungrouped metric has a name that the Trainer logs itself."""
+    for report in script.reports:
+        if report.kind == "object" or report.is_grouped or not has_trainer(script):
+            continue
+        for name, node in _names(report):
+            if is_trainer_log(name):
+                yield Seen(
+                    report.source.where(node),
+                    f"{name!r} is a name that the Trainer logs itself: the first report raises MetricKeyError.",
+                    f"Report it in a task: report_metrics('my_task', {name}=...), or choose another name.",
+                )
+
+
+def invalid_key(script: Script) -> Iterator[Seen]:
+    """The name of a task or of a metric is no valid key."""
+    for report in script.reports:
+        task = report.node.args[0] if report.is_grouped else None
+        literals = [(task.value, task)] if isinstance(task, ast.Constant) and isinstance(task.value, str) else []
+        for text, node in [*literals, *_names(report)]:
+            try:
+                check_key(text)
+            except MetricKeyError as error:
+                yield Seen(report.source.where(node), f"{error}".partition(" Try ")[0], _try(error))
+
+
+def key_per_step(script: Script) -> Iterator[Seen]:
+    """A key is computed from what looks like a counter of the training, so it has a new name again and again."""
+    for report, node in _computed(script):
+        grows = [name for name in _inside(node) if _GROWS.search(name)]
+        if grows:
+            yield Seen(
+                report.source.where(node),
+                f"the key is computed from {grows[0]!r}, which looks like something that grows: each value of it makes "
+                "a metric of its own, and beyond max_keys they are dropped.",
+                "Take it out of the name: what has a step or an index is the snapshot, not the key.",
+            )
+
+
+def computed_key(script: Script) -> Iterator[Seen]:
+    """A key is computed, so how many there are does not show in the script."""
+    for report, node in _computed(script):
+        names = list(_inside(node))
+        if names and not any(_GROWS.search(name) for name in names):
+            yield Seen(
+                report.source.where(node),
+                f"the key is computed from {names[0]!r}: fine for layers or data sets; beyond max_keys (1000) distinct "
+                "keys further ones are dropped.",
+                "Nothing to do if there are few. Otherwise pass MetricRegistry(max_keys=...).",
+            )
+
+
+def needless_conversion(script: Script) -> Iterator[Seen]:
+    """A value is converted by ``.item()``, ``.detach()`` or the like before it is reported."""
+    for report in script.reports:
+        for call in _calls_in_values(report):
+            method = call.func
+            if isinstance(method, ast.Attribute) and method.attr in _NEEDLESS and not call.args:
+                waits = "" if method.attr == "detach" else ", and on an accelerator it makes the host wait"
+                what = f".{method.attr}() is not needed: of a tensor nothing is kept but its numbers{waits}."
+                yield Seen(report.source.where(call), what, "Report the tensor itself.")
+
+
+def _calls_in_values(report: Report) -> Iterator[ast.Call]:
+    """Calls that give a value, or what ``weighted(...)`` is given."""
+    values = [keyword.value for keyword in report.node.keywords]
+    for value in values:  # grows meanwhile
+        if isinstance(value, ast.Call):
+            yield value
+            if isinstance(value.func, ast.Name) and value.func.id == "weighted":
+                values += value.args
+
+
+def _names(report: Report) -> Iterator[tuple[str, ast.expr]]:
+    """Names of metrics that stand in the script."""
+    for keyword in report.node.keywords:
+        if keyword.arg is not None:
+            yield keyword.arg, keyword.value
+        elif isinstance(keyword.value, ast.Dict):
+            for key in keyword.value.keys:
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    yield key.value, key
+
+
+def _computed(script: Script) -> Iterator[tuple[Report, ast.JoinedStr]]:
+    """F-strings as the name of a task, or as a name in a dict or a comprehension of it."""
+    for report in script.reports:
+        spread = [keyword.value for keyword in report.node.keywords if keyword.arg is None]
+        keys = [key for value in spread if isinstance(value, ast.Dict) for key in value.keys]
+        keys += [value.key for value in spread if isinstance(value, ast.DictComp)]
+        for node in [*report.node.args[:1], *keys]:
+            if isinstance(node, ast.JoinedStr):
+                yield report, node
+
+
+def _inside(node: ast.JoinedStr) -> Iterator[str]:
+    """Names and attributes in the braces of an f-string."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Attribute):
+            yield part.attr
+        elif isinstance(part, ast.Name):
+            yield part.id
+
+
+def _try(error: MetricKeyError) -> str:
+    suggestion = str(error).partition(" Try ")[2].rstrip(".")
+    return f"Call it {suggestion}." if suggestion else "Choose another name."

@@ -1,0 +1,121 @@
+"""Examining what somebody names: a script, or the output directory of a training."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtask_sinks.comparison import split_run
+from mtask_sinks.doctor.catalogue import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SCRIPT_CHECKS, SYNTAX
+from mtask_sinks.doctor.checks.trainers import sinks_named
+from mtask_sinks.doctor.finding import Finding, Seen, examine
+from mtask_sinks.doctor.recorded import read_recorded
+from mtask_sinks.doctor.script import Script
+from mtask_sinks.journal import FILE_NAME
+from mtask_sinks.sinks.checking import check_sinks
+from mtask_sinks.sinks.plugins import has_sink
+from mtask_sinks.snapshot import RunInfo
+from mtask_sinks.tail import NoJournalError
+from mtask_sinks.trainings import NoTrainingError
+
+
+class NothingThereError(LookupError):
+    """A name that stands for neither a script nor a training."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What came of it.
+
+    Attributes:
+        of: what was named.
+        read: what was looked at.
+        checks: names of the checks that were made.
+        findings: the gravest first.
+    """
+
+    of: str
+    read: Sequence[str]
+    checks: Sequence[str]
+    findings: Sequence[Finding]
+
+
+def examine_path(given: str, seconds: float | None = None) -> Examination:
+    """Examine a script (``train.py``) or a training (``DIR``, ``DIR:N``, a journal).
+
+    >>> import tempfile
+    >>> script = Path(tempfile.mkdtemp(), "train.py")
+    >>> _ = script.write_text("from hf_mtask_trainer import HfMultiTaskTrainer")
+    >>> [(finding.check, finding.mend) for finding in examine_path(str(script)).findings]
+    [('predecessor', 'Change the import: from mtask_sinks import HfMultiTaskTrainer.')]
+
+    Args:
+        given: what is to be examined.
+        seconds: ask the backends of its sinks whether they answer, for so long; ``None``: do not ask.
+
+    Raises:
+        NothingThereError: there is no such thing.
+        OSError: it cannot be read.
+    """
+    path, which = split_run(given)
+    if not Path(path).exists():
+        raise NothingThereError(f"there is no {given}. Name a training script, or the output directory of a training.")
+    if Path(path).is_file() and Path(path).suffix == ".py":
+        if which is not None:
+            raise NothingThereError(f"{path} is a script, which has no training {which!r}.")
+        return _examine_script(Path(path), seconds)
+    return _examine_training(given, path, which, seconds)
+
+
+def _examine_script(path: Path, seconds: float | None) -> Examination:
+    try:
+        script = Script(path)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        what = f"Python {platform.python_version()} does not understand it: {getattr(error, 'msg', error)}."
+        seen = Seen(f"{path}:{line}", what, "Mend that first; nothing else was looked at.")
+        return Examination(str(path), [str(path)], [SYNTAX.check], [SYNTAX.found(seen)])
+    asked = _ask(sinks_named(script), str(path), Path(), seconds)
+    checks = [SYNTAX.check, *(check.name for check in SCRIPT_CHECKS)]
+    read = [str(path), *(str(source.path) for source in script.sources[1:])]
+    return _examination(str(path), read, checks, [*asked, *examine(script, SCRIPT_CHECKS)], seconds)
+
+
+def _examine_training(given: str, path: str, which: str | None, seconds: float | None) -> Examination:
+    try:
+        recorded = read_recorded(given)
+    except (NoJournalError, NoTrainingError) as error:
+        if which is not None:
+            raise NothingThereError(str(error.args[0])) from None
+        if Path(path).is_file() and Path(path).suffix != Path(FILE_NAME).suffix:
+            raise NothingThereError(f"{path} is neither a training script (.py) nor a journal ({FILE_NAME}).") from None
+        mend = "Name the output_dir of a training that reports; if it reports nothing: mtask-sinks doctor SCRIPT.py."
+        seen = Seen(path, str(error.args[0]), mend)
+        return Examination(given, [path], [NO_JOURNAL.check], [NO_JOURNAL.found(seen)])
+    where = recorded.at(recorded.training.step)
+    asked = _ask([sink.name for sink in recorded.sinks], where, recorded.path.parent, seconds)
+    checks = [NO_JOURNAL.check, *(check.name for check in JOURNAL_CHECKS)]
+    findings = [*asked, *examine(recorded, JOURNAL_CHECKS)]
+    return _examination(given, [str(recorded.path)], checks, findings, seconds)
+
+
+def _examination(
+    of: str, read: Sequence[str], checks: Sequence[str], findings: Sequence[Finding], seconds: float | None
+) -> Examination:
+    return Examination(of, read, [*checks, *([] if seconds is None else [NO_ANSWER.check])], findings)
+
+
+def _ask(names: Sequence[str], where: str, directory: Path, seconds: float | None) -> list[Finding]:
+    """Sinks whose backends do not answer now, if they are to be asked."""
+    if seconds is None:
+        return []
+    known = [name for name in dict.fromkeys(names) if has_sink(name)]
+    answers = check_sinks(known, RunInfo(id="check", output_dir=str(directory)), seconds)
+    mend = "Start it, or set the environment variables of the training, and ask again: mtask-sinks sinks --check"
+    return [
+        NO_ANSWER.found(Seen(where, f"the backend of {name} does not answer: {answer.detail}.", f"{mend} {name}."))
+        for name, answer in answers.items()
+        if answer.is_ready is False
+    ]

@@ -1,0 +1,82 @@
+"""Findings, and the checks that lead to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+Severity = Literal["error", "warning", "hint"]
+
+_Subject = TypeVar("_Subject")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a check has seen.
+
+    Attributes:
+        where: ``file:line``, or training and step.
+        what: is wrong there.
+        mend: how to mend it.
+    """
+
+    where: str
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What somebody should know.
+
+    Attributes:
+        check: name of the check.
+        severity: ``error``: metrics are lost or the training stops; ``warning``: looks like a mistake; ``hint``: may be
+            meant that way.
+        where, what, mend: as in `Seen`.
+    """
+
+    check: str
+    severity: Severity
+    where: str
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Check(Generic[_Subject]):
+    """One thing that may be wrong.
+
+    Attributes:
+        name: of the check.
+        severity: of what it finds.
+        look: gives what it sees; the first line of its docstring says what that is.
+    """
+
+    name: str
+    severity: Severity
+    look: Callable[[_Subject], Iterator[Seen]]
+
+    @property
+    def title(self) -> str:
+        """What it looks for, in a line."""
+        return (self.look.__doc__ or "").partition("\n")[0].removesuffix(".").replace("``", "`")
+
+
+def examine(subject: _Subject, checks: Iterable[Check[_Subject]]) -> list[Finding]:
+    """What the checks find, the gravest first.
+
+    >>> def is_odd(number):
+    ...     "The number is odd."
+    ...     if number % 2:
+    ...         yield Seen("here", f"{number} is odd", "add one")
+    >>> examine(3, [Check("odd", "warning", is_odd)])
+    [Finding(check='odd', severity='warning', where='here', what='3 is odd', mend='add one')]
+    """
+    found = [
+        Finding(check.name, check.severity, seen.where, seen.what, seen.mend)
+        for check in checks
+        for seen in check.look(subject)
+    ]
+    return sorted(found, key=lambda finding: ("error", "warning", "hint").index(finding.severity))

@@ -1,0 +1,189 @@
+"""A training script and the modules beside it, as far as their text tells."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mtask_sinks.doctor.source import IN_FILE, Source, read_source
+
+# Files that are read for one script, at most.
+_MAX_FILES = 50
+_NAMES = (ast.Name, ast.Attribute)
+
+
+@dataclass(frozen=True)
+class Class:
+    """A class of the script."""
+
+    source: Source
+    node: ast.ClassDef
+
+
+@dataclass(frozen=True)
+class Report:
+    """A call of ``report_metrics``.
+
+    Attributes:
+        source, node: where it is.
+        kind: ``self`` of a class, the ``function`` of this library, or a method of some ``object``: a registry.
+        cls: the class that it is in, if it is in one.
+    """
+
+    source: Source
+    node: ast.Call
+    kind: str
+    cls: Class | None
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether it names a task, or may."""
+        return bool(self.node.args)
+
+
+class Script:
+    """A script with the modules that it imports from its own directory, directly and by way of each other.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "train.py")
+    >>> _ = path.write_text("import mtask_sinks as ms\\nms.report_metrics('mlm', loss=loss)")
+    >>> [(report.kind, report.node.lineno) for report in Script(path).reports]
+    [('function', 2)]
+
+    Args:
+        path: of the script.
+
+    Raises:
+        OSError, SyntaxError, ValueError: the script cannot be read, or is no Python code. A module beside it that is no
+            Python code is left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path = path.absolute()
+        self._dir = path.parent
+        self._dirs = [self._dir]
+        while (self._dirs[-1] / "__init__.py").is_file():  # in a package, imports begin outside of it
+            self._dirs.append(self._dirs[-1].parent)
+        self.main = read_source(path, self._find)
+        self.sources = [self.main]
+        #: Modules beside the script that could not be read.
+        self.unread: list[Path] = []
+        for source in self.sources:  # grows meanwhile
+            for imported in source.imported:
+                self._add(imported)
+
+    def _add(self, path: Path) -> None:
+        known = [source.path for source in self.sources]
+        if path in known or path in self.unread or len(known) >= _MAX_FILES:
+            return
+        try:
+            self.sources.append(read_source(path, self._find))
+        except (OSError, SyntaxError, ValueError):
+            self.unread.append(path)
+
+    def _find(self, importer: Path, module: str, level: int) -> Path | None:
+        starts = [importer.parents[level - 1]] if level else self._dirs
+        for start in starts:
+            file = start.joinpath(*module.split(".")) if module else start
+            for candidate in (file.with_name(f"{file.name}.py"), file / "__init__.py"):
+                if candidate.is_file() and candidate.is_relative_to(self._dir):
+                    return candidate
+        return None
+
+    @property
+    def foreign(self) -> frozenset[str]:
+        """Packages that are imported and not read."""
+        return frozenset().union(*(source.foreign for source in self.sources))
+
+    @cached_property
+    def _by_path(self) -> dict[str, Source]:
+        return {str(source.path): source for source in self.sources}
+
+    @cached_property
+    def classes(self) -> dict[str, Class]:
+        """``file::name`` → class."""
+        return {
+            f"{source.path}{IN_FILE}{node.name}": Class(source, node)
+            for source in self.sources
+            for node in ast.walk(source.tree)
+            if isinstance(node, ast.ClassDef)
+        }
+
+    @cached_property
+    def reports(self) -> list[Report]:
+        """Every call of ``report_metrics``."""
+        return [report for source in self.sources for report in self._reports_in(source, source.tree, None)]
+
+    def resolve(self, source: Source, node: ast.expr) -> str | None:
+        """What an expression stands for: a dotted name of another package, or ``file::name``; ``None`` if unknown."""
+        name = source.dotted(node)
+        for _ in range(10):  # from file to file, if one passes on what it has imported
+            if name is None or IN_FILE not in name or name in self.classes:
+                return name
+            path, _, inner = name.partition(IN_FILE)
+            holder = self._by_path.get(path)
+            if holder is None or inner not in holder.names:
+                return name
+            name = holder.names[inner]
+        return name
+
+    def uses(self, *names: str) -> bool:
+        """Whether one of these dotted names is used anywhere, not merely imported."""
+        return not self.used.isdisjoint(names)
+
+    @cached_property
+    def expressions(self) -> list[tuple[Source, ast.expr]]:
+        """Every expression."""
+        return [
+            (source, node) for source in self.sources for node in ast.walk(source.tree) if isinstance(node, ast.expr)
+        ]
+
+    @cached_property
+    def calls(self) -> list[tuple[Source, ast.Call]]:
+        """Every call."""
+        return [(source, node) for source, node in self.expressions if isinstance(node, ast.Call)]
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """What the names in it stand for, as far as they are used and not merely imported."""
+        named = (self.resolve(source, node) for source, node in self.expressions if isinstance(node, _NAMES))
+        return frozenset(name for name in named if name is not None)
+
+    def bases(self, cls: Class) -> list[str | None]:
+        """What a class derives from, in order."""
+        return [self.resolve(cls.source, base) for base in cls.node.bases]
+
+    def ancestors(self, cls: Class) -> tuple[list[Class], list[str | None]]:
+        """A class and those of the script that it derives from; and what those derive from elsewhere."""
+        own, elsewhere = [cls], []
+        for each in own:  # grows meanwhile
+            for base in self.bases(each):
+                if base not in self.classes:
+                    elsewhere.append(base)
+                elif self.classes[base] not in own:
+                    own.append(self.classes[base])
+        return own, elsewhere
+
+    def relatives(self, cls: Class) -> list[Class]:
+        """A class, those of the script that it derives from, and those that derive from it."""
+        return [
+            *self.ancestors(cls)[0],
+            *(other for other in self.classes.values() if other is not cls and cls in self.ancestors(other)[0]),
+        ]
+
+    def _reports_in(self, source: Source, node: ast.AST, cls: Class | None) -> Iterator[Report]:
+        for child in ast.iter_child_nodes(node):
+            inside = Class(source, child) if isinstance(child, ast.ClassDef) else cls
+            if isinstance(child, ast.Call) and (kind := self._kind(source, child.func)) is not None:
+                yield Report(source, child, kind, cls)
+            yield from self._reports_in(source, child, inside)
+
+    def _kind(self, source: Source, called: ast.expr) -> str | None:
+        if self.resolve(source, called) in ("mtask_sinks.report_metrics", "mtask_sinks.reporting.report_metrics"):
+            return "function"
+        if isinstance(called, ast.Attribute) and called.attr == "report_metrics":
+            return "self" if isinstance(called.value, ast.Name) and called.value.id == "self" else "object"
+        return None

@@ -1,0 +1,101 @@
+"""A file of Python code, read and not run: its classes, and what its names stand for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Between the path of a file and a name in it.
+IN_FILE = "::"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One file.
+
+    Attributes:
+        path: of the file, absolute.
+        tree: its syntax tree.
+        names: name in it → what it was imported as: ``mtask_sinks.report_metrics``, or ``/dir/model.py::Model``.
+        bound: names that it binds in any other way, anywhere in it.
+        imported: files of the same directory that it imports.
+        foreign: packages that it imports.
+        has_star: whether it imports ``*`` from elsewhere, so that any name may be bound.
+    """
+
+    path: Path
+    tree: ast.Module
+    names: dict[str, str]
+    bound: frozenset[str]
+    imported: tuple[Path, ...]
+    foreign: frozenset[str]
+    has_star: bool
+
+    def where(self, node: ast.expr | ast.stmt) -> str:
+        """``file:line`` of a node."""
+        here = Path.cwd()
+        path = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
+        return f"{path}:{node.lineno}"
+
+    def dotted(self, node: ast.expr) -> str | None:
+        """What a name or an attribute of one stands for, as far as the imports tell; ``None`` for anything else."""
+        if isinstance(node, ast.Name):
+            return self.names.get(node.id, f"{self.path}{IN_FILE}{node.id}")
+        if isinstance(node, ast.Attribute) and (before := self.dotted(node.value)) is not None:
+            return f"{before}{node.attr}" if before.endswith(IN_FILE) else f"{before}.{node.attr}"
+        return None
+
+
+def read_source(path: Path, find: Callable[[Path, str, int], Path | None]) -> Source:
+    """Read a file.
+
+    Args:
+        path: of the file.
+        find: file, module and level of a relative import → the file that is imported if it is to be read too.
+
+    Raises:
+        OSError, SyntaxError, ValueError: it cannot be read, or is no Python code.
+    """
+    tree = ast.parse(path.read_bytes(), str(path))
+    names: dict[str, str] = {}
+    imported: list[Path] = []
+    foreign: set[str] = set()
+    has_star = False
+    for module, level, name, bound in _imports(tree):
+        file = find(path, module, level)
+        inner = None if name is None else find(path, f"{module}.{name}".lstrip("."), level)
+        imported += [each for each in (file, inner) if each is not None]
+        if file is None and inner is None and not level:
+            foreign.add(module)
+        has_star = has_star or name == "*"
+        if inner is not None:
+            names[bound] = f"{inner}{IN_FILE}"
+        elif file is not None:
+            names[bound] = f"{file}{IN_FILE}{name or ''}"
+        else:
+            names[bound] = module if name is None else f"{module}.{name}"
+    return Source(path, tree, names, frozenset(_bound(tree)), tuple(imported), frozenset(foreign), has_star)
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, int, str | None, str]]:
+    """Module, level, name in it if one is imported, and the name that is bound."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                whole = alias.name if alias.asname else alias.name.partition(".")[0]
+                yield whole, 0, None, alias.asname or whole
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.module or "", node.level, alias.name, alias.asname or alias.name
+
+
+def _bound(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg

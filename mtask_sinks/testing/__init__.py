@@ -1,0 +1,34 @@
+"""For tests of what a model reports: by itself, and at any number of ranks, in one process.
+
+pytest finds the fixtures `metric_reports`, `metric_ranks`, `metric_rules` and `memory_sink` by itself; the classes do
+the same without pytest.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtask_sinks.sinks.memory import MemorySink as MemorySink
+    from mtask_sinks.testing.over_ranks import MetricRanks as MetricRanks
+    from mtask_sinks.testing.ranks import Job as Job
+    from mtask_sinks.testing.reports import Call as Call
+    from mtask_sinks.testing.reports import MetricReports as MetricReports
+
+# Nothing is imported before it is used: every run of pytest imports this package, for the plug-in in it.
+_EXPORTS = {
+    "Call": "mtask_sinks.testing.reports",
+    "Job": "mtask_sinks.testing.ranks",
+    "MemorySink": "mtask_sinks.sinks.memory",
+    "MetricRanks": "mtask_sinks.testing.over_ranks",
+    "MetricReports": "mtask_sinks.testing.reports",
+}
+
+__all__ = [*_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)

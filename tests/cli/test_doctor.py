@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from helpers.doctor_journals import evaluated, journal, train
+from helpers.doctor_scripts import reporting
+from typer.testing import CliRunner
+
+from mtask_sinks.cli import app
+from mtask_sinks.doctor.catalogue import entries
+
+
+def doctor(*arguments: object, columns: int = 200):
+    return CliRunner().invoke(app, ["doctor", *map(str, arguments)], env={"COLUMNS": str(columns)})
+
+
+def text_of(done) -> str:
+    return " ".join(done.output.replace("│", " ").split())
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text(reporting("loss=x", more=", sinks=[]") + "TrainingArguments(out, logging_strategy='no')\n")
+    return path
+
+
+@pytest.fixture
+def sound(tmp_path):
+    path = tmp_path / "sound.py"
+    path.write_text(reporting())
+    return path
+
+
+def test_a_finding_has_three_lines_and_the_end_says_what_was_checked(script) -> None:
+    done = doctor(script)
+    assert done.exit_code == 1
+    lines = done.output.splitlines()
+    assert lines[0] == "error  reserved-key  train.py:7"
+    assert lines[1].startswith("    'loss' is a name that the Trainer logs itself")
+    assert lines[2].startswith("    → Report it in a task: report_metrics('my_task', loss=...)")
+    assert lines[3] == "warning  never-logs  train.py:9"
+    assert lines[6].startswith(f"{script}: 1 error, 1 warning. Checked: syntax, nothing-reports, no-flag,")
+
+
+def test_lines_in_a_pipe_are_whole(tmp_path) -> None:
+    path = journal(tmp_path, train(2, a_loss=math.nan), delivered=False)
+    done = doctor(path, columns=40)
+    assert f"    → mtask-sinks replay {path} --to tensorboard delivers all of it" in done.output
+
+
+def test_nothing_found_exits_with_0_and_says_what_was_looked_at(sound) -> None:
+    done = doctor(sound)
+    assert done.exit_code == 0
+    assert done.output.startswith(f"{sound}: nothing found. Checked: syntax,")
+
+
+def test_hints_alone_exit_with_0(tmp_path) -> None:
+    journal(tmp_path, [*train(2, a_loss=1.0, b_loss=1.0), *evaluated(2, a_loss=1.0)])
+    done = doctor(tmp_path)
+    assert (done.exit_code, done.output.splitlines()[0]) == (0, "hint  task-in-one-phase  bert, step 2")
+
+
+def test_several_paths_are_examined_and_one_problem_counts(script, sound, tmp_path) -> None:
+    journal(tmp_path, train(2, a_loss=1.0))
+    done = doctor(sound, script, tmp_path)
+    assert done.exit_code == 1
+    assert [line for line in done.output.splitlines() if line.startswith((f"{sound}:", f"{script}:", f"{tmp_path}:"))]
+
+
+def test_json_has_findings_and_what_was_checked(script, sound) -> None:
+    done = doctor(script, sound, "--json")
+    assert done.exit_code == 1
+    first, second = json.loads(done.output)
+    assert [(each["check"], each["severity"], each["where"]) for each in first["findings"]] == [
+        ("reserved-key", "error", "train.py:7"),
+        ("never-logs", "warning", "train.py:9"),
+    ]
+    assert (second["of"], second["findings"], "no-flag" in second["checks"]) == (str(sound), [], True)
+
+
+def test_the_list_has_every_finding() -> None:
+    done = doctor("--list")
+    assert done.exit_code == 0
+    assert [line.split()[1] for line in done.output.splitlines()[1:]] == [entry.check for entry in entries()]
+    assert len(json.loads(doctor("--list", "--json").output)) == len(list(entries()))
+
+
+@pytest.mark.parametrize("arguments", [[], ["nowhere.py"], ["sound.py:2"]])
+def test_what_is_not_there_is_a_usage_error(sound, arguments) -> None:
+    done = doctor(*arguments)
+    assert done.exit_code == 2
+    assert any(says in text_of(done) for says in ("there is no", "name a training script", "has no"))
+
+
+def test_a_directory_without_a_journal_is_a_finding(tmp_path) -> None:
+    done = doctor(tmp_path)
+    assert (done.exit_code, done.output.splitlines()[0]) == (1, f"error  no-journal  {tmp_path}")
+
+
+def test_an_asking_for_servers_is_said(sound) -> None:
+    assert "never-logs, no-answer." in doctor(sound, "--check").output
+    assert "no-answer" not in doctor(sound).output
+
+
+def test_help_shows_an_example_and_needs_no_torch(without_torch, tmp_path, sound) -> None:
+    assert "Example" in without_torch("doctor", "--help")
+    journal(tmp_path, train(2, a_loss=1.0))
+    assert "nothing found" in without_torch("doctor", str(tmp_path), str(sound))

@@ -1,0 +1,104 @@
+"""What may be wrong with the delivery of a journal, and with a real training."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import socket
+
+import pytest
+from helpers.doctor_journals import cursor, journal, of, only, train
+from helpers.toy import InOrder, Toy, arguments, numbers
+
+from mtask_sinks import HfMultiTaskTrainer, Sink, SinkArguments, Snapshot
+from mtask_sinks.doctor.examination import examine_path
+
+
+@pytest.mark.parametrize("state", ["down", "hung"])
+def test_a_sink_of_a_running_training_in_trouble(tmp_path, state) -> None:
+    path = journal(tmp_path, train(2, 4, a_loss=1.0), None)
+    cursor(path, "mlflow", offset=0, state=state, error="ConnectionError: refused")
+    text = only(tmp_path, "sink-in-trouble")[1]
+    assert text.startswith(f"sink mlflow is {state} (ConnectionError: refused); 2 snapshots wait in the journal.")
+    assert of(tmp_path, "undelivered") == []
+
+
+def test_what_was_not_delivered_at_the_end(tmp_path) -> None:
+    path = journal(tmp_path, train(2, 4, 6, a_loss=1.0))
+    offset = len(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    cursor(path, "mlflow", offset=offset, delivered=1, state="down", error="gone")
+    text = only(tmp_path, "undelivered")[1]
+    assert text == f"sink mlflow: 1 snapshots were delivered, 2 were not (gone). mtask-sinks replay {path} --to mlflow"
+    assert of(tmp_path, "sink-in-trouble") == []
+
+
+def test_what_the_backend_refuses(tmp_path) -> None:
+    path = journal(tmp_path, train(2, 4, a_loss=1.0))
+    refused = [{"step": 2, "phase": "train", "error": "Rejected: too long"}]
+    cursor(path, "mlflow", offset=path.stat().st_size, delivered=1, failed=1, reasons=refused)
+    text = only(tmp_path, "set-aside")[1]
+    assert "sink mlflow set 1 snapshots aside, which its backend refuses (Rejected: too long)." in text
+    assert text.endswith(f"mtask-sinks replay {path} --to mlflow --all")
+    assert of(tmp_path, "undelivered") == []
+
+
+def test_no_sink_was_at_work(tmp_path) -> None:
+    path = journal(tmp_path, train(2, a_loss=1.0), delivered=False)
+    assert f"mtask-sinks replay {shlex.quote(str(path))} --to tensorboard" in only(tmp_path, "no-delivery")[1]
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_servers_are_asked_if_one_says_so(tmp_path, monkeypatch, listens) -> None:
+    path = journal(tmp_path, train(2, a_loss=1.0))
+    cursor(path, "mlflow", offset=path.stat().st_size)
+    (tmp_path / "train.py").write_text("TrainingArguments(out, report_to=['mlflow'])")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        uri = f"sqlite:///{tmp_path}/store.db" if listens else f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        examinations = [examine_path(str(each), seconds=60) for each in (tmp_path, tmp_path / "train.py")]
+    for examination in examinations:
+        assert examination.checks[-1] == "no-answer"
+        found = [each.what.partition(":")[0] for each in examination.findings]
+        assert found == ([] if listens else ["the backend of mlflow does not answer"])
+
+
+class Down(Sink):
+    """A backend that is away."""
+
+    name = "away"
+
+    def write(self, snapshot: Snapshot) -> None:
+        raise ConnectionError("nobody there")
+
+
+class Vanishing(Toy):
+    """A second task for the first inputs alone, whose loss is NaN at the end."""
+
+    def extra(self, x, loss):
+        self.report_metrics("a", loss=loss if x.max() < 7 else x * math.nan)
+        if x.max() < 3:
+            self.report_metrics("b", loss=loss)
+
+
+class InOrderTrainer(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+def test_a_real_training_with_three_faults(tmp_path) -> None:
+    InOrderTrainer(
+        Vanishing(),
+        arguments(tmp_path, logging_steps=1, run_name="toy"),
+        train_dataset=numbers(*range(1, 9)),
+        sinks=[Down()],
+        sink_args=SinkArguments(drain_seconds=0.0),
+    ).train()
+    found = {each.check: each for each in examine_path(str(tmp_path)).findings}
+    assert {name: each.where for name, each in found.items()} == {
+        "nonfinite": "toy, step 7",
+        "task-vanished": "toy, step 3",
+        "undelivered": "toy, step 8",
+    }
+    # Eight log events and the summary; no package offers the sink, so no command can.
+    assert "0 snapshots were delivered, 9 were not" in found["undelivered"].what
+    assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the away sink])" in found["undelivered"].mend

@@ -1,0 +1,26 @@
+"""The table of findings in the documentation is that of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mtask_sinks.doctor.catalogue import entries
+
+PAGE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
+
+
+def test_the_page_lists_every_finding_as_the_code_does() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \| (.*) \|$", PAGE, re.MULTILINE)
+    assert rows == [(entry.check, entry.severity, entry.title) for entry in entries()]
+
+
+def test_every_finding_has_a_name_of_its_own_and_a_line() -> None:
+    names = [entry.check for entry in entries()]
+    assert len(names) == len(set(names))
+    assert all(20 < len(entry.title) < 120 for entry in entries())
+
+
+def test_the_python_of_the_page_runs(tmp_path) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    exec(compile(block, "doctor.md", "exec"), {"output_dir": str(tmp_path / "out")})

@@ -1,0 +1,110 @@
+"""For each check the smallest script that shows it, and one that nearly does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers.doctor_scripts import CASES, FLAG, reporting
+
+from mtask_sinks.doctor.catalogue import SCRIPT_CHECKS
+from mtask_sinks.doctor.examination import examine_path
+
+ROOT = Path(__file__).parents[2]
+
+
+def findings(directory: Path, script: str, **modules: str):
+    for name, text in {"train": script, **modules}.items():
+        (directory / f"{name}.py").write_text(text)
+    return examine_path(str(directory / "train.py")).findings
+
+
+shows = [(check, script, text) for check, (those, _) in CASES.items() for script, text in those]
+nearly = [(check, script) for check, (_, those) in CASES.items() for script in those]
+
+
+@pytest.mark.parametrize(("check", "script", "text"), shows)
+def test_what_is_wrong_is_found(tmp_path, check, script, text) -> None:
+    found = [each for each in findings(tmp_path, script) if each.check == check]
+    assert len(found) == 1, found
+    assert text in f"{found[0].what} {found[0].mend}"
+    assert re.fullmatch(r"train\.py(:\d+)?", found[0].where)
+
+
+@pytest.mark.parametrize(("check", "script"), nearly)
+def test_what_nearly_is_wrong_is_not(tmp_path, check, script) -> None:
+    assert check not in [each.check for each in findings(tmp_path, script)]
+
+
+def test_every_check_has_cases() -> None:
+    assert list(CASES) == [check.name for check in SCRIPT_CHECKS]
+
+
+def test_a_script_without_fault_has_no_finding(tmp_path) -> None:
+    assert findings(tmp_path, reporting()) == []
+
+
+def test_a_report_without_gradients_is_fine(tmp_path) -> None:
+    assert findings(tmp_path, reporting() + "with torch.no_grad():\n    report_metrics('a', x=x)\n") == []
+
+
+def test_a_finding_stands_at_its_line(tmp_path) -> None:
+    (found,) = findings(tmp_path, reporting() + "\nTrainingArguments(\n    out,\n    report_to='tensorbord',\n)\n")
+    assert (found.severity, found.where) == ("error", "train.py:12")
+
+
+def test_modules_beside_the_script_are_read_too(tmp_path) -> None:
+    train = "from mtask_sinks import HfMultiTaskTrainer\nfrom model import Model\nHfMultiTaskTrainer(Model(), args)"
+    model = (
+        "from base import Base\nclass Model(Base):\n    def forward(self, x):\n        self.report_metrics('a b', x=x)"
+    )
+    base = "from torch import nn\nclass Base(nn.Module):\n    supports_report_metrics = True"
+    found = findings(tmp_path, train, model=model, base=base)
+    assert [(each.check, each.where) for each in found] == [("invalid-key", "model.py:4"), ("no-guard", "model.py:4")]
+    assert examine_path("train.py").read == ["train.py", f"{tmp_path}/model.py", f"{tmp_path}/base.py"]
+
+
+def test_packages_beside_the_script_and_what_they_pass_on_are_read(tmp_path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("from .bert import Bert\nfrom . import other")
+    (tmp_path / "models" / "other.py").write_text("")
+    (tmp_path / "models" / "bert.py").write_text(f"from torch import nn\nclass Bert(nn.Module):\n    {FLAG}")
+    train = (
+        "from mtask_sinks import HfMultiTaskTrainer\nimport models\nfrom models import Bert\n"
+        "class Mine(Bert):\n    def forward(self, x):\n        self.report_metrics(x=x)\n"
+        "class Other(models.Bert):\n    def forward(self, x):\n        self.report_metrics(x=x)\n"
+        "HfMultiTaskTrainer(Mine())"
+    )
+    # Both are flagged, by way of the package; neither asks whether the method is there.
+    assert [each.check for each in findings(tmp_path, train)] == ["no-guard", "no-guard"]
+
+
+def test_a_module_beside_it_that_is_no_python_is_left_out(tmp_path) -> None:
+    train = "from mtask_sinks import HfMultiTaskTrainer\nfrom model import Model\nHfMultiTaskTrainer(Model(), args)"
+    assert findings(tmp_path, train, model="class Model(") == []
+
+
+def test_what_is_no_python_is_said_and_nothing_more(tmp_path) -> None:
+    (found,) = findings(tmp_path, "import os\n\ndef f(:\n")
+    assert (found.check, found.severity, found.where) == ("syntax", "error", f"{tmp_path}/train.py:3")
+
+
+def test_nothing_of_the_script_is_run(tmp_path) -> None:
+    findings(tmp_path, "import model\nopen('touched', 'w')", model="open('touched', 'w')")
+    assert not (tmp_path / "touched").exists()
+
+
+SOUND = [*ROOT.glob("integrations/*/example.py"), *ROOT.glob("mtask_sinks/demo/*.py")]
+
+
+@pytest.mark.parametrize("path", SOUND, ids=lambda path: str(path.relative_to(ROOT)))
+def test_there_is_no_false_alarm_on_examples_and_demo(path) -> None:
+    assert examine_path(str(path)).findings == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/testing.md"])
+def test_there_is_no_false_alarm_on_what_the_documentation_shows(tmp_path, page) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) > 3
+    assert [each for each in findings(tmp_path, "\n".join(blocks)) if each.check != "no-sink"] == []
