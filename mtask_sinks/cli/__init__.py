@@ -8,6 +8,7 @@ from mtask_sinks import __version__
 from mtask_sinks.cli.demo import demo
 from mtask_sinks.cli.diff import diff
 from mtask_sinks.cli.export import export
+from mtask_sinks.cli.plot import plot
 from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
 from mtask_sinks.cli.sinks import sinks
@@ -19,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (demo, watch, diff, export, replay, sinks, reducers):
+for command in (demo, watch, diff, plot, export, replay, sinks, reducers):
     app.command()(command)
 
 
