@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from mtask_sinks.output_file import whole_file
+from mtask_sinks.output_file import check_ending, whole_file
 from mtask_sinks.records import as_plain
 from mtask_sinks.trainings import choose, labels, read_trainings
 
@@ -40,7 +40,7 @@ class Measurement(NamedTuple):
 
 
 class ExportError(ValueError):
-    """An export that cannot be made: there is no such format, or a package is missing."""
+    """An export that cannot be made: a package is missing."""
 
 
 def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFrame:
@@ -93,14 +93,12 @@ def write_file(rows: Iterator[Measurement], path: Path) -> int:
     """Write rows to ``.csv``, ``.jsonl`` or ``.parquet``; returns how many. The file appears when it is whole.
 
     Raises:
-        ExportError: another ending, or a package that is missing.
-        OutputFileError: there is a journal in its place.
+        ExportError: a package is missing.
+        OutputFileError: another ending, or there is a journal in its place.
         OSError: the file cannot be written.
     """
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
-    writer = writers.get(path.suffix.lower())
-    if writer is None:
-        raise ExportError(f"{path}: the ending says the format, {', '.join(writers)}; there is no {path.suffix!r}.")
+    writer = writers[check_ending(path, list(writers))]
     with whole_file(path) as new:
         return writer(rows, new)
 

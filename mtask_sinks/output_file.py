@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mtask_sinks.records import decode
 
 
 class OutputFileError(ValueError):
-    """A file that must not be written over."""
+    """A file that must not be written over, or whose ending is no format."""
 
 
 @contextmanager
@@ -39,6 +39,18 @@ def whole_file(path: Path) -> Iterator[Path]:
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def check_ending(path: Path, endings: Sequence[str]) -> str:
+    """The ending of a file, which says its format.
+
+    Raises:
+        OutputFileError: there is no such format.
+    """
+    ending = path.suffix.lower()
+    if ending not in endings:
+        raise OutputFileError(f"{path}: the ending says the format, {', '.join(endings)}; there is no {path.suffix!r}.")
+    return ending
 
 
 def _is_journal(path: Path) -> bool:

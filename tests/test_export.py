@@ -105,7 +105,7 @@ def test_a_frame_of_nothing_has_columns(tmp_path) -> None:
 
 @pytest.mark.parametrize("ending", ["xls", "csv.gz", ""])
 def test_an_ending_that_is_no_format_is_refused(journal, tmp_path, ending) -> None:
-    with pytest.raises(ExportError, match=r"\.csv, \.jsonl, \.parquet"):
+    with pytest.raises(OutputFileError, match=r"\.csv, \.jsonl, \.parquet"):
         write_file(measurements(journal), tmp_path / f"m.{ending}")
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mtask_sinks.charts.curves import Chart
-from mtask_sinks.output_file import whole_file
+from mtask_sinks.output_file import check_ending, whole_file
 
 #: Endings, each a format.
 ENDINGS = (".html", ".png", ".svg")
-
-
-class ChartFileError(ValueError):
-    """There is no such format."""
 
 
 def write_chart(chart: Chart, path: Path, title: str = "Metrics") -> None:
@@ -24,14 +20,11 @@ def write_chart(chart: Chart, path: Path, title: str = "Metrics") -> None:
         title: of a page.
 
     Raises:
-        ChartFileError: another ending.
         ImportError: a package is missing; the message names the extra.
         OSError: the file cannot be written.
-        OutputFileError: there is a journal in its place.
+        OutputFileError: another ending, or there is a journal in its place.
     """
-    ending = path.suffix.lower()
-    if ending not in ENDINGS:
-        raise ChartFileError(f"{path}: the ending says the format, {', '.join(ENDINGS)}; there is no {path.suffix!r}.")
+    ending = check_ending(path, ENDINGS)
     with whole_file(path) as new:
         if ending == ".html":
             from mtask_sinks.pages.plot import plot_page

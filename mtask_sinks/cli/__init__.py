@@ -11,6 +11,7 @@ from mtask_sinks.cli.export import export
 from mtask_sinks.cli.plot import plot
 from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
+from mtask_sinks.cli.report import report
 from mtask_sinks.cli.sinks import sinks
 from mtask_sinks.cli.watch import watch
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (demo, watch, diff, plot, export, replay, sinks, reducers):
+for command in (demo, watch, diff, plot, report, export, replay, sinks, reducers):
     app.command()(command)
 
 

@@ -25,6 +25,12 @@ def open_given(runs: Sequence[str]) -> list[Run]:
         raise typer.BadParameter(str(error.args[0]), param_hint="RUNS") from None
 
 
+def check_weight(smooth: float) -> None:
+    """A weight that does not smooth is a usage error."""
+    if not 0 <= smooth < 1:
+        raise typer.BadParameter(f"{smooth:g}: from 0 (not at all) to below 1, such as 0.6.", param_hint="--smooth")
+
+
 def to_write(output: Path | None, default: str) -> Path:
     """The file that was named, or the default, which never takes the place of what is not a page of ours."""
     from mtask_sinks.pages.rendering import is_page
@@ -41,12 +47,11 @@ def to_write(output: Path | None, default: str) -> Path:
 @contextmanager
 def refuse(path: Path) -> Iterator[None]:
     """What a file cannot be written for is a usage error."""
-    from mtask_sinks.charts.files import ChartFileError
     from mtask_sinks.output_file import OutputFileError
 
     try:
         yield
-    except (ChartFileError, OutputFileError, ImportError) as error:
+    except (OutputFileError, ImportError) as error:
         raise typer.BadParameter(str(error), param_hint="--output") from None
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be written: {error.strerror}.", param_hint="--output") from None

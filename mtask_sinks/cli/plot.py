@@ -35,12 +35,11 @@ def plot(
     """
     from mtask_sinks.charts.curves import NothingToDrawError, make_chart
     from mtask_sinks.charts.files import write_chart
-    from mtask_sinks.cli.pages import open_given, refuse, to_write
+    from mtask_sinks.cli.pages import check_weight, open_given, refuse, to_write
 
     opened = open_given(runs)
+    check_weight(smooth)
     path = to_write(output, "plot.html")
-    if not 0 <= smooth < 1:
-        raise typer.BadParameter(f"{smooth:g}: from 0 (not at all) to below 1, such as 0.6.", param_hint="--smooth")
     try:
         chart = make_chart(opened, only=only, weight=smooth, log=log, overlay=overlay)
     except NothingToDrawError as error:

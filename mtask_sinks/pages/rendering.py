@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtask_sinks.charts.curves import Chart
 from mtask_sinks.pages.payload import payload
+from mtask_sinks.wording import duration, moment, number
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -20,16 +19,13 @@ _TEMPLATES = Path(__file__).parent / "templates"
 GENERATOR = '<meta name="generator" content="mtask-sinks">'
 
 
-def render(
-    template: str, chart: Chart | None, filters: Mapping[str, Callable[..., str]] | None = None, **values: Any
-) -> str:
+def render(template: str, chart: Chart | None, **values: Any) -> str:
     """A page.
 
     Args:
         template: name of its file.
         chart: whose curves it shows, if it shows any.
-        filters: for the template, by name.
-        values: likewise; all of it is escaped.
+        values: for the template; all of it is escaped.
 
     Raises:
         ImportError: jinja2 or plotly is not installed.
@@ -38,11 +34,8 @@ def render(
         environment = _environment()
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise ImportError(
-            f"a page needs {error.name}, which is not installed: pip install 'mtask-sinks[plot]'."
-        ) from None
-    environment = environment.overlay()
-    environment.filters.update(filters or {})
+        package = str(error.name).partition(".")[0]
+        raise ImportError(f"a page needs {package}, which is not installed: pip install 'mtask-sinks[plot]'.") from None
     return environment.get_template(template).render(
         generator=GENERATOR,
         style=_read("page.css"),
@@ -66,17 +59,18 @@ def _script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-@cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(number=number, duration=duration, moment=moment)
+    return environment
 
 
 def _read(name: str) -> str:

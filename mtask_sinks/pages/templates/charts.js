@@ -156,7 +156,13 @@
   // A form keeps its boxes over a reload otherwise, but not what they hide.
   document.getElementById("controls").setAttribute("autocomplete", "off");
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  matchMedia("print").addEventListener("change", drawAll);
+  for (const [event, isPaper] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => {
+      document.documentElement.classList.toggle("paper", isPaper);
+      drawAll();
+      for (const panel of panels) if (!panel.hidden) Plotly.Plots.resize(panel.querySelector(".plot"));
+    });
+  }
   document.getElementById("panels").classList.toggle("with-legends", data.by === "both");
   drawAll();
 })();

@@ -1,0 +1,1 @@
+"""What trainings came to, computed from their journals and checkpoints, whatever shows it."""
