@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mtask_sinks.charts.curves import Chart
@@ -11,7 +12,7 @@ from mtask_sinks.output_file import check_ending, whole_file
 ENDINGS = (".html", ".png", ".svg")
 
 
-def write_chart(chart: Chart, path: Path, title: str = "Metrics") -> None:
+def write_chart(chart: Chart, path: str | os.PathLike[str], title: str = "Metrics") -> None:
     """Write a chart to ``.html``, ``.png`` or ``.svg``. The file appears when it is whole.
 
     Args:
@@ -24,6 +25,7 @@ def write_chart(chart: Chart, path: Path, title: str = "Metrics") -> None:
         OSError: the file cannot be written.
         OutputFileError: another ending, or there is a journal in its place.
     """
+    path = Path(path)
     ending = check_ending(path, ENDINGS)
     with whole_file(path) as new:
         if ending == ".html":

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from mtask_sinks.charts.runs import Run
+    from mtask_sinks.charts import Run
 
 
 def open_given(runs: Sequence[str]) -> list[Run]:
     """The runs that were named; one that is not there is a usage error."""
-    from mtask_sinks.charts.runs import open_runs
+    from mtask_sinks.charts import open_runs
     from mtask_sinks.tail import NoJournalError
     from mtask_sinks.trainings import NoTrainingError
 

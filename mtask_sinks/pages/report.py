@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from mtask_sinks.pages.rendering import render
 from mtask_sinks.run_report.report import Report
 
 
-def write_report(report: Report, chart: Chart | None, path: Path) -> None:
+def write_report(report: Report, chart: Chart | None, path: str | os.PathLike[str]) -> None:
     """Write the page to an ``.html`` file, which appears when it is whole; raises as `write_chart` does."""
+    path = Path(path)
     check_ending(path, [".html"])
     with whole_file(path) as new:
         new.write_text(report_page(report, chart), encoding="utf-8")

@@ -7,7 +7,8 @@
   const BUCKETS = 700;
   // Up to so many points each has a dot.
   const DOTTED = 30;
-  const state = { hidden: { run: new Set(), task: new Set(), phase: new Set() }, log: data.log, range: null };
+  // The range of steps is that of all panels, a range of values of the panel that was zoomed.
+  const state = { hidden: { run: new Set(), task: new Set(), phase: new Set() }, log: data.log, range: null, heights: {} };
 
   // Plotly reads tags and entities in texts; the names are anybody's.
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -77,7 +78,8 @@
     return [raw, drawn];
   }
 
-  function layout() {
+  function layout(at) {
+    const seen = (range) => (range ? { range } : { autorange: true });
     const axis = { gridcolor: colour("grid"), linecolor: colour("line"), zeroline: false, tickfont: { size: 11 } };
     return {
       margin: { l: 54, r: 10, t: 26, b: 36 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -87,8 +89,8 @@
       hoverlabel: { bgcolor: colour("soft"), bordercolor: colour("line"), font: { color: colour("ink") }, align: "left" },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: colour("ink") },
       legend: { orientation: "h", y: -0.18, font: { size: 11 } },
-      xaxis: { ...axis, title: { text: "step", font: { size: 11 }, standoff: 4 }, ...(state.range ? { range: state.range } : { autorange: true }) },
-      yaxis: { ...axis, type: state.log ? "log" : "linear", autorange: true, nticks: 6, exponentformat: "power" },
+      xaxis: { ...axis, title: { text: "step", font: { size: 11 }, standoff: 4 }, ...seen(state.range) },
+      yaxis: { ...axis, type: state.log ? "log" : "linear", ...seen(state.heights[at]), nticks: 6, exponentformat: "power" },
     };
   }
 
@@ -98,23 +100,29 @@
     panels[at].hidden = !curves.length;
     if (!curves.length) return;
     const plot = panels[at].querySelector(".plot");
-    const buttons = [["zoom2d", "pan2d", "resetScale2d", "toImage"]];
-    const config = { responsive: true, displaylogo: false, modeBarButtons: buttons };
-    Plotly.react(plot, curves.flatMap(traces), layout(), config);
+    const buttons = [["zoom2d", "pan2d", "autoScale2d", "toImage"]];
+    const config = { responsive: true, doubleClick: "autosize", displaylogo: false, modeBarButtons: buttons };
+    Plotly.react(plot, curves.flatMap(traces), layout(at), config);
     if (!plot.dataset.follows) {
       plot.dataset.follows = "yes";
-      plot.on("plotly_relayout", zoomed);
+      plot.on("plotly_relayout", (change) => zoomed(at, change));
     }
   }
 
   const drawAll = () => panels.forEach((_, at) => draw(at));
 
-  // What is zoomed in one panel is zoomed in all: their x axes are one.
-  function zoomed(change) {
-    const range = change["xaxis.range"] || ("xaxis.range[0]" in change ? [change["xaxis.range[0]"], change["xaxis.range[1]"]] : null);
-    if (!range && !change["xaxis.autorange"]) return;
-    state.range = range;
-    drawAll();
+  // The new range of an axis; null for all of it, undefined if it stays.
+  function zoomedTo(change, axis) {
+    if (change[`${axis}.autorange`]) return null;
+    return change[`${axis}.range`] ?? (`${axis}.range[0]` in change ? [change[`${axis}.range[0]`], change[`${axis}.range[1]`]] : undefined);
+  }
+
+  function zoomed(at, change) {
+    const [steps, values] = [zoomedTo(change, "xaxis"), zoomedTo(change, "yaxis")];
+    if (steps !== undefined) state.range = steps;
+    if (steps === null) state.heights = {};
+    else if (values !== undefined) state.heights[at] = values;
+    if (steps !== undefined || values !== undefined) drawAll();
   }
 
   function sample(curve) {
@@ -152,7 +160,7 @@
   addBoxes("phase", data.phases);
   const log = document.getElementById("log");
   log.checked = state.log;
-  log.addEventListener("change", () => { state.log = log.checked; drawAll(); });
+  log.addEventListener("change", () => { state.log = log.checked; state.heights = {}; drawAll(); });
   // A form keeps its boxes over a reload otherwise, but not what they hide.
   document.getElementById("controls").setAttribute("autocomplete", "off");
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
