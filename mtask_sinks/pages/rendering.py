@@ -32,7 +32,7 @@ def render(template: str, chart: Chart | None, **values: Any) -> str:
     """
     try:
         environment = _environment()
-        from plotly.offline import get_plotlyjs
+        plotly = None if chart is None else _plotly()
     except ImportError as error:
         package = str(error.name).partition(".")[0]
         raise ImportError(f"a page needs {package}, which is not installed: pip install 'mtask-sinks[plot]'.") from None
@@ -41,7 +41,7 @@ def render(template: str, chart: Chart | None, **values: Any) -> str:
         style=_read("page.css"),
         chart=chart,
         payload=None if chart is None else _script_json(payload(chart)),
-        plotly=None if chart is None else get_plotlyjs(),
+        plotly=plotly,
         script=_read("charts.js"),
         **values,
     )
@@ -71,6 +71,12 @@ def _environment() -> Environment:
     )
     environment.filters.update(number=number, duration=duration, moment=moment)
     return environment
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
 
 
 def _read(name: str) -> str:
