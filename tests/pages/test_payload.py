@@ -20,6 +20,8 @@ def test_the_data_of_a_page_are_strict_json_with_gaps(tmp_path) -> None:
     page = plot_page(make_chart(open_runs([tmp_path]), weight=0.5), "t")
     text = re.search(r'<script type="application/json" id="chart-data">(.*?)</script>', page, re.DOTALL)[1]
 
+    assert not set("<>&") & set(text)
+
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
