@@ -18,6 +18,8 @@ _COLUMNS = 3
 _PANEL_INCHES = (4.2, 2.8)
 # Up to so many points each has a dot.
 _DOTTED = 30
+# About what a character of the legend takes, and what the sample of a line and the space behind it take beside it.
+_LETTER_INCHES, _SAMPLE_INCHES, _ROW_INCHES = 0.075, 0.7, 0.18
 _DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
 
@@ -39,12 +41,14 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
         ) from None
     columns = min(_COLUMNS, len(chart.panels))
     rows = math.ceil(len(chart.panels) / columns)
-    # The share of the legend does not grow with the number of rows.
-    size = (max(columns, 1.5) * _PANEL_INCHES[0], rows * _PANEL_INCHES[1] + 0.6)
+    width = max(columns, 1.5) * _PANEL_INCHES[0]
+    looks = Looks(chart)
+    labels = dict.fromkeys(looks.label(curve) for panel in chart.panels for curve in panel.curves)
+    legend_columns = max(int(width / (_SAMPLE_INCHES + _LETTER_INCHES * max(map(len, labels)))), 1)
+    height = rows * _PANEL_INCHES[1] + (math.ceil(len(labels) / legend_columns) + 1) * _ROW_INCHES
     with rc_context({"svg.hashsalt": "mtask-sinks", "svg.fonttype": "none"}):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-        looks = Looks(chart)
         lines: dict[str, Line2D] = {}
         for axes, panel in zip(places, chart.panels, strict=False):
             lines |= _draw(axes, panel, looks, chart.log)
@@ -53,7 +57,7 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
             is_lowest = at + columns >= len(chart.panels)
             axes.tick_params(labelbottom=is_lowest)
             axes.set_xlabel("step" if is_lowest else "")
-        _add_legend(figure, lines, columns)
+        _add_legend(figure, {label: lines[label] for label in labels}, legend_columns)
         metadata = {"Date": None} if kind == "svg" else {"Software": "mtask-sinks"}
         figure.savefig(path, format=kind, dpi=130, metadata=metadata)
 
@@ -66,34 +70,35 @@ def _draw(axes: Axes, panel: Panel, looks: Looks, log: bool) -> dict[str, Line2D
     axes.grid(color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     if log:
-        axes.set_yscale("log", nonpositive="mask")
+        axes.set_yscale("log")
         for axis_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             axis_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     lines = {}
     for curve in panel.curves:
-        lines[looks.label(curve)] = _draw_curve(axes, curve, looks.of(curve))
+        lines[looks.label(curve)] = _draw_curve(axes, curve, looks.of(curve), log)
     return lines
 
 
-def _draw_curve(axes: Axes, curve: Curve, look: Look) -> Line2D:
+def _draw_curve(axes: Axes, curve: Curve, look: Look, log: bool) -> Line2D:
     style: dict[str, Any] = {"color": look.colour, "linestyle": _DASHES[look.dash], "linewidth": 1.4}
     if curve.smoothed is not None:
-        axes.plot(curve.steps, _with_gaps(curve.values), color=look.colour, linewidth=0.8, alpha=0.25)
-    shown = _with_gaps(curve.values if curve.smoothed is None else curve.smoothed)
+        axes.plot(curve.steps, _with_gaps(curve.values, log), color=look.colour, linewidth=0.8, alpha=0.25)
+    shown = _with_gaps(curve.values if curve.smoothed is None else curve.smoothed, log)
     dots: Any = None if len(shown) <= _DOTTED else isolated(shown)
     (line,) = axes.plot(curve.steps, shown, marker="o", markersize=2.5, markevery=dots, **style)
     return line
 
 
-def _with_gaps(values: tuple[float, ...]) -> list[float]:
-    return [value if math.isfinite(value) else math.nan for value in values]
+def _with_gaps(values: tuple[float, ...], log: bool) -> list[float]:
+    """What cannot be drawn is NaN."""
+    return [value if math.isfinite(value) and (value > 0 or not log) else math.nan for value in values]
 
 
 def _add_legend(figure: Figure, lines: dict[str, Line2D], columns: int) -> None:
     """The names of runs are anybody's: none is left out for its first character, or read as a formula."""
     blanks = [" " * len(label) for label in lines]
     legend = figure.legend(
-        list(lines.values()), blanks, loc="outside lower center", ncols=2 * columns, frameon=False, fontsize="small"
+        list(lines.values()), blanks, loc="outside lower center", ncols=columns, frameon=False, fontsize="small"
     )
     for text, label in zip(legend.get_texts(), lines, strict=True):
         text.set_parse_math(False)

@@ -117,11 +117,13 @@ def test_panels_zoom_together_and_back(plot) -> None:
     assert plot.evaluate(ranges) == before
 
 
-def test_values_go_logarithmic(plot) -> None:
-    kinds = "return [...document.querySelectorAll('.plot')].map(p => p.layout.yaxis.type)"
-    assert plot.evaluate(kinds) == ["linear", "linear"]
-    plot.driver.find_element("id", "log").click()
-    assert plot.evaluate(kinds) == ["log", "log"]
+def test_values_above_0_go_logarithmic(browser, tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(step, metrics={"x": 10.0 - step}) for step in (1, 9, 10, 11)], None))
+    write_chart(make_chart(open_runs([tmp_path]), log=True), tmp_path / "log.html")
+    browser.open(tmp_path / "log.html")
+    assert data(browser, "c.y") == [[[9, 1, None, None]]]
+    browser.driver.find_element("id", "log").click()
+    assert data(browser, "c.y") == [[[9, 1, 0, -1]]]
 
 
 def test_of_many_points_the_extremes_and_the_gaps_are_drawn_and_all_when_zoomed(browser, tmp_path) -> None:

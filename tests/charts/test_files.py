@@ -47,6 +47,14 @@ def test_a_logarithmic_svg_has_plain_numbers(tmp_path) -> None:
     assert {"1", "10", "100"} <= set(texts(tmp_path / "c.svg"))
 
 
+@pytest.mark.filterwarnings("error")
+def test_values_that_a_logarithm_does_not_have_are_gaps(tmp_path) -> None:
+    negative = [Snapshot(step, metrics={"x": -1.0, "y": 1.0 - step}) for step in range(3)]
+    write(tmp_path, (RunInfo(id="1", name="r"), negative, None))
+    write_chart(make_chart(open_runs([tmp_path]), log=True), tmp_path / "c.svg")
+    assert {"x", "y", "r  train"} <= set(texts(tmp_path / "c.svg"))
+
+
 def test_a_png_is_a_picture(chart, tmp_path) -> None:
     write_chart(chart, tmp_path / "c.PNG")
     data = (tmp_path / "c.PNG").read_bytes()

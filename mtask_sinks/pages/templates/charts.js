@@ -59,7 +59,8 @@
 
   function traces(curve) {
     const line = { color: curve.colour, dash: curve.dash, width: 1.8 };
-    const shown = curve.smoothed || curve.values;
+    const drawable = (values) => (state.log ? values.map((v) => (v > 0 ? v : null)) : values);
+    const shown = drawable(curve.smoothed || curve.values);
     const kept = places(curve, shown);
     const y = kept.map((i) => shown[i]);
     const alone = (v, at) => v !== null && (y[at - 1] ?? null) === null && (y[at + 1] ?? null) === null;
@@ -70,9 +71,10 @@
       hoverinfo: "text", hovertext: kept.map((i) => hoverText(curve, i)), showlegend: data.by === "both",
     };
     if (!curve.smoothed) return [drawn];
-    const behind = places(curve, curve.values);
+    const values = drawable(curve.values);
+    const behind = places(curve, values);
     const raw = {
-      type: "scatter", mode: "lines", x: behind.map((i) => curve.steps[i]), y: behind.map((i) => curve.values[i]),
+      type: "scatter", mode: "lines", x: behind.map((i) => curve.steps[i]), y: behind.map((i) => values[i]),
       line: { color: curve.colour, width: 1 }, opacity: 0.25, hoverinfo: "skip", showlegend: false, connectgaps: false,
     };
     return [raw, drawn];
