@@ -154,9 +154,15 @@ def table(browser, heading: str) -> list[list[str]]:
     return browser.evaluate(script, heading)
 
 
-def test_the_tables_of_a_report(browser, runs, tmp_path) -> None:
-    write_report(make_report(runs), make_chart(runs), tmp_path / "report.html")
-    browser.open(tmp_path / "report.html")
+@pytest.fixture(scope="module")
+def report(runs, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(make_report(runs), make_chart(runs), path)
+    return path
+
+
+def test_the_tables_of_a_report(browser, report) -> None:
+    browser.open(report)
     assert browser.errors() == []
     assert browser.evaluate("return performance.getEntriesByType('resource').length") == 0
     assert [row[:4] for row in table(browser, "Runs")] == [[ODD, "failed", "40", "5"], ["two", "failed", "40", "5"]]
@@ -177,10 +183,37 @@ def test_the_tables_of_a_report(browser, runs, tmp_path) -> None:
     assert table(browser, "Settings") == [["seed", "one", "two"]]
     assert "No sink has delivered" in browser.text()
     assert data(browser, "c.y.length") == [[4, 4, 1, 1], [3, 3]]
-    assert browser.evaluate("return document.documentElement.scrollWidth <= innerWidth")
     # Every table says what it is, and every chart what it shows.
     assert browser.evaluate(
         "return [...document.querySelectorAll('table')].every(t => t.caption && t.querySelector('thead th[scope]'))"
     )
     label = browser.evaluate("return document.querySelector('.plot').getAttribute('aria-label')")
     assert "two, a/loss, train: from 5 at step 10 to 2.5 at step 40." in label
+
+
+def test_a_report_fits_a_phone_follows_the_system_s_colours_and_prints_in_light_ones(browser, report) -> None:
+    command = browser.driver.execute_cdp_cmd
+    paper = "return getComputedStyle(document.documentElement).getPropertyValue('--paper').trim()"
+    text = "return document.querySelector('.plot').layout.font.color"
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    command("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True})
+    command("Emulation.setEmulatedMedia", dark)
+    try:
+        browser.open(report)
+        assert browser.evaluate("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+        assert (browser.evaluate(paper), browser.evaluate(text)) == ("#15181c", "#e6e8ea")
+        browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert (browser.evaluate(paper), browser.evaluate(text)) == ("#ffffff", "#000000")
+        browser.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert browser.evaluate(text) == "#e6e8ea"
+        command("Emulation.setEmulatedMedia", {"media": "print", **dark})
+        assert browser.evaluate(paper) == "#ffffff"
+    finally:
+        command("Emulation.setEmulatedMedia", {"media": "", "features": []})
+        command("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_panel_can_be_saved_as_a_picture(plot) -> None:
+    script = "return Plotly.toImage(document.querySelector('.plot'), {format: 'png'})"
+    assert plot.evaluate(script).startswith("data:image/png;base64,")
+    assert plot.errors() == []
