@@ -87,10 +87,24 @@ def compare(a: Training, b: Training) -> list[Difference]:
     found = []
     for series in by_task(a.series.get(place) or b.series[place] for place in places):
         place = (series.phase, series.key)
-        better: Better = "min" if lower_is_better(series.name) else "max"
-        outcomes = [_outcome(each, each.series.get(place), better) for each in (a, b)]
+        better = better_of(series.name)
+        outcomes = [outcome(each, each.series[place]) if place in each.series else None for each in (a, b)]
         found.append(Difference(series.task, series.name, series.phase, better, *outcomes))
     return found
+
+
+def better_of(name: str) -> Better:
+    """Which way a metric of that name gets better."""
+    return "min" if lower_is_better(name) else "max"
+
+
+def outcome(training: Training, series: Series) -> Outcome:
+    """What a metric of a training came to."""
+    numbers = [i for i, value in enumerate(series.values) if not math.isnan(value)] or [0]
+    pick = min if lower_is_better(series.name) else max
+    best = pick(numbers, key=lambda i: series.values[i])
+    steps = training.steps
+    return Outcome(series.values[-1], steps[series.at[-1]], series.values[best], steps[series.at[best]])
 
 
 def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
@@ -121,13 +135,3 @@ def split_run(run: str | os.PathLike[str]) -> tuple[str, str | None]:
             return path, ":".join(parts[end:]) or None
     path, _, which = text.partition(":")
     return path, which or None
-
-
-def _outcome(training: Training, series: Series | None, better: Better) -> Outcome | None:
-    if series is None:
-        return None
-    numbers = [i for i, value in enumerate(series.values) if not math.isnan(value)] or [0]
-    pick = min if better == "min" else max
-    best = pick(numbers, key=lambda i: series.values[i])
-    steps = training.steps
-    return Outcome(series.values[-1], steps[series.at[-1]], series.values[best], steps[series.at[best]])

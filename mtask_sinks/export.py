@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from mtask_sinks.records import as_plain, decode
+from mtask_sinks.output_file import check_ending, whole_file
+from mtask_sinks.records import as_plain
 from mtask_sinks.trainings import choose, labels, read_trainings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Measurement(NamedTuple):
 
 
 class ExportError(ValueError):
-    """An export that cannot be made, or would overwrite what it must not."""
+    """An export that cannot be made: a package is missing."""
 
 
 def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFrame:
@@ -92,22 +93,14 @@ def write_file(rows: Iterator[Measurement], path: Path) -> int:
     """Write rows to ``.csv``, ``.jsonl`` or ``.parquet``; returns how many. The file appears when it is whole.
 
     Raises:
-        ExportError: another ending, a journal in its place, or a package that is missing.
+        ExportError: a package is missing.
+        OutputFileError: another ending, or there is a journal in its place.
         OSError: the file cannot be written.
     """
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
-    writer = writers.get(path.suffix.lower())
-    if writer is None:
-        raise ExportError(f"{path}: the ending says the format, {', '.join(writers)}; there is no {path.suffix!r}.")
-    if _is_journal(path):
-        raise ExportError(f"{path} is a journal, which an export must not overwrite: choose another name.")
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        count = writer(rows, new)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
-    return count
+    writer = writers[check_ending(path, list(writers))]
+    with whole_file(path) as new:
+        return writer(rows, new)
 
 
 def write_csv(rows: Iterator[Measurement], file: TextIO) -> int:
@@ -157,11 +150,3 @@ def _columns(rows: Iterator[Measurement]) -> dict[str, Sequence[Any]]:
         for values, value in zip(lists, row, strict=True):
             values.append(value)
     return dict(columns)
-
-
-def _is_journal(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return decode(file.readline()) is not None
-    except OSError:
-        return False

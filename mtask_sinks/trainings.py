@@ -71,6 +71,7 @@ class Training:
         status: ``finished``, ``failed`` or ``killed``; ``None`` if nobody has said that it has ended.
         phases, steps, epochs, times: of each snapshot; an epoch that is not known is NaN.
         series: (phase, key) → values, in the order of their first appearance.
+        nonfinite: snapshot → key → how many NaN and infinite values were reported, for the snapshots that had any.
     """
 
     number: int
@@ -81,6 +82,7 @@ class Training:
     epochs: array[float] = field(default_factory=lambda: array("d"))
     times: array[float] = field(default_factory=lambda: array("d"))
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
+    nonfinite: dict[int, Mapping[str, int]] = field(default_factory=dict)
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_POINTS))
     # Snapshots at the step at which it was resumed, by phase: one that comes again takes their place.
     _repeatable: set[str] = field(default_factory=set)
@@ -162,6 +164,8 @@ class Training:
         self.steps.append(step)
         self.epochs.append(float("nan") if snapshot.epoch is None else snapshot.epoch)
         self.times.append(snapshot.time)
+        if snapshot.nonfinite:
+            self.nonfinite[at] = snapshot.nonfinite
         for key, value in snapshot.metrics.items():
             series = self.series.get((phase, key))
             if series is None:
@@ -198,6 +202,7 @@ class Training:
         self.steps = array("q", (self.steps[at] for at in kept))
         self.epochs = array("d", (self.epochs[at] for at in kept))
         self.times = array("d", (self.times[at] for at in kept))
+        self.nonfinite = {new_at[at]: counts for at, counts in self.nonfinite.items() if at in new_at}
         for place, series in list(self.series.items()):
             left = [i for i, at in enumerate(series.at) if at in new_at]
             if not left:

@@ -13,6 +13,7 @@ from helpers.toy import InOrder, Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer, RunInfo, Snapshot
 from mtask_sinks.export import ExportError, Measurement, measurements, to_frame, write_file
+from mtask_sinks.output_file import OutputFileError
 from mtask_sinks.tail import NoJournalError
 from mtask_sinks.trainings import NoTrainingError
 
@@ -104,13 +105,13 @@ def test_a_frame_of_nothing_has_columns(tmp_path) -> None:
 
 @pytest.mark.parametrize("ending", ["xls", "csv.gz", ""])
 def test_an_ending_that_is_no_format_is_refused(journal, tmp_path, ending) -> None:
-    with pytest.raises(ExportError, match=r"\.csv, \.jsonl, \.parquet"):
+    with pytest.raises(OutputFileError, match=r"\.csv, \.jsonl, \.parquet"):
         write_file(measurements(journal), tmp_path / f"m.{ending}")
 
 
 def test_no_journal_is_overwritten(journal) -> None:
     before = journal.read_bytes()
-    with pytest.raises(ExportError, match="is a journal"):
+    with pytest.raises(OutputFileError, match="is a journal"):
         write_file(measurements(journal), journal)
     assert journal.read_bytes() == before
 

@@ -38,6 +38,15 @@ def test_points_that_were_computed_again_count_once_with_the_later_value(tmp_pat
     assert (second.number, second.name, values(second), second.resumed_at) == (2, "other", [(2, 20.0)], ())
 
 
+def test_values_that_were_not_finite_are_counted_where_they_count(tmp_path) -> None:
+    odd = [Snapshot(step, metrics={"a/loss": 1.0}, nonfinite={"a/loss": step}) for step in (3, 5)]
+    before = [*losses(2), odd[0], *losses(4), odd[1]]
+    write(tmp_path, (RunInfo(id="1"), before, "killed"), (RunInfo(id="2", step=4), [*losses(5), odd[1]], None))
+    (training,) = read_trainings(tmp_path)
+    assert {at: dict(counts) for at, counts in training.nonfinite.items()} == {1: {"a/loss": 3}, 4: {"a/loss": 5}}
+    assert [training.steps[at] for at in training.nonfinite] == [3, 5]
+
+
 def test_an_evaluation_at_the_step_of_the_resume_counts_once(tmp_path) -> None:
     before = [*losses(4), *losses(4, phase="eval")]
     again = losses(4, phase="eval", factor=20.0)

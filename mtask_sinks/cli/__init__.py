@@ -9,8 +9,10 @@ from mtask_sinks.cli.demo import demo
 from mtask_sinks.cli.diff import diff
 from mtask_sinks.cli.doctor import doctor
 from mtask_sinks.cli.export import export
+from mtask_sinks.cli.plot import plot
 from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
+from mtask_sinks.cli.report import report
 from mtask_sinks.cli.sinks import sinks
 from mtask_sinks.cli.watch import watch
 
@@ -20,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (demo, watch, diff, export, replay, doctor, sinks, reducers):
+for command in (demo, watch, diff, plot, report, export, replay, doctor, sinks, reducers):
     app.command()(command)
 
 

@@ -25,6 +25,7 @@ def export(
     """
     from mtask_sinks.comparison import split_run
     from mtask_sinks.export import ExportError, measurements, write_csv, write_file
+    from mtask_sinks.output_file import OutputFileError
     from mtask_sinks.tail import NoJournalError
     from mtask_sinks.trainings import NoTrainingError
 
@@ -37,7 +38,7 @@ def export(
         return
     try:
         count = write_file(rows, output)
-    except ExportError as error:
+    except (ExportError, OutputFileError) as error:
         raise typer.BadParameter(str(error), param_hint="--output") from None
     except OSError as error:
         raise typer.BadParameter(f"{output} cannot be written: {error.strerror}.", param_hint="--output") from None

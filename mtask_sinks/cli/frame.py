@@ -11,6 +11,7 @@ from mtask_sinks.cli.output import Column, make_table, number
 from mtask_sinks.cli.sparkline import sparkline
 from mtask_sinks.direction import lower_is_better
 from mtask_sinks.watching import Row, View
+from mtask_sinks.wording import duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -70,22 +71,6 @@ def summary_line(view: View) -> str:
     if view.time:
         parts.append(f"last snapshot {_when(view.time, view.status == 'running')}")
     return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """A time span as people say it.
-
-    >>> duration(7.4), duration(124), duration(4000), duration(200_000)
-    ('7 s', '2:04', '1:06:40', '2 d 7 h')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours >= 48:
-        return f"{hours // 24} d {hours % 24} h"
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _when(then: float, is_running: bool) -> str:

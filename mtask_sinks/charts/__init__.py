@@ -1,0 +1,23 @@
+"""Curves of trainings, as a picture or as a page: what to draw, and two ways to draw it.
+
+>>> import tempfile
+>>> from mtask_sinks import RunInfo, Snapshot
+>>> from mtask_sinks.journal import Journal
+>>> directory = tempfile.mkdtemp()
+>>> journal = Journal(f"{directory}/metrics.jsonl")
+>>> journal.begin(RunInfo(id="1", name="bert"))
+>>> for step, loss in ((10, 2.5), (20, 2.0)):
+...     journal.append(Snapshot(step=step, metrics={"mlm/loss": loss}))
+>>> journal.close()
+>>> chart = make_chart(open_runs([directory]))
+>>> chart.panels[0].title, chart.panels[0].curves[0].values
+('mlm/loss', (2.5, 2.0))
+>>> write_chart(chart, f"{directory}/losses.svg")
+"""
+
+from mtask_sinks.charts.curves import Chart, Curve, NothingToDrawError, Panel, make_chart
+from mtask_sinks.charts.files import write_chart
+from mtask_sinks.charts.runs import Run, open_runs
+from mtask_sinks.charts.smoothing import smooth
+
+__all__ = ["Chart", "Curve", "NothingToDrawError", "Panel", "Run", "make_chart", "open_runs", "smooth", "write_chart"]

@@ -1,0 +1,70 @@
+"""The best checkpoint of a training, as the Trainer wrote it down beside the journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """What the Trainer took for the best.
+
+    Attributes:
+        name: of its directory, ``checkpoint-<step>``.
+        is_there: whether that directory is still beside the journal.
+        metric: by which it is best; empty if the parameters do not say.
+        value: of that metric.
+        step: at which it was.
+    """
+
+    name: str
+    is_there: bool
+    metric: str
+    value: float
+    step: int | None
+
+
+def best_checkpoint(directory: Path, params: Mapping[str, Any]) -> BestCheckpoint | str:
+    """The best checkpoint, or why none can be named.
+
+    Args:
+        directory: output directory of the training.
+        params: its configuration, which names the metric.
+    """
+    states = [state for path in _state_files(directory) if (state := _read(path)) is not None]
+    if not states:
+        return "no checkpoint lies beside the journal"
+    # Each knows what those before it knew.
+    state = max(states, key=lambda state: _whole(state.get("global_step")) or 0)
+    best, value = state.get("best_model_checkpoint"), state.get("best_metric")
+    if not isinstance(best, str) or not isinstance(value, int | float):
+        return "none was taken for the best: that needs metric_for_best_model, and an evaluation before a checkpoint"
+    name = best.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return BestCheckpoint(
+        name=name,
+        is_there=(directory / name).is_dir(),
+        metric=str(params.get("metric_for_best_model") or ""),
+        value=float(value),
+        step=_whole(state.get("best_global_step")),
+    )
+
+
+def _state_files(directory: Path) -> list[Path]:
+    return [*directory.glob("checkpoint-*/trainer_state.json"), *directory.glob("trainer_state.json")]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The state; ``None`` if the file holds none, as one may that is being written."""
+    try:
+        state = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None

@@ -1,0 +1,41 @@
+"""Numbers and times as people read them, in a terminal and on a page."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """A value as people read it.
+
+    >>> number(5.11412), number(2188.4), number(3.8e-05), number(-0.012, sign=True), number(None)
+    ('5.114', '2,188', '3.8e-05', '-0.012', '-')
+    """
+    if value is None:
+        return "-"
+    plus = "+" if sign else ""
+    if math.isfinite(value) and 1000 <= abs(value) < 1e9:
+        return f"{value:{plus},.0f}"
+    return f"{value:{plus}.4g}"
+
+
+def duration(seconds: float) -> str:
+    """A time span as people say it.
+
+    >>> duration(7.4), duration(124), duration(4000), duration(200_000)
+    ('7 s', '2:04', '1:06:40', '2 d 7 h')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def moment(time: float) -> str:
+    """A time in seconds since 1970 (UTC), as the clocks show it here, with how far they are from UTC."""
+    return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.journals import losses, write
+from typer.testing import CliRunner
+
+from mtask_sinks import RunInfo
+from mtask_sinks.cli import app
+
+
+def plot(*arguments: str):
+    return CliRunner().invoke(app, ["plot", *arguments], env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def two(tmp_path) -> str:
+    runs = [(RunInfo(id=str(n), name=f"r{n}"), losses(2, 4), "finished") for n in (1, 2)]
+    write(tmp_path, *runs)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["html", "png", "svg"])
+def test_it_says_what_it_drew(two, ending) -> None:
+    done = plot(f"{two}:r1", two, "-o", f"c.{ending}", "--smooth", "0.6", "--log")
+    assert (done.exit_code, done.output) == (0, f"c.{ending}: 4 values in 1 panel\n")
+    assert Path(f"c.{ending}").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "said"),
+    [
+        (["nowhere"], "RUNS", "there is no nowhere"),
+        (["{}:z"], "RUNS", "has no 'z'"),
+        (["{}", "--only", "b/*"], "--only", "no metric matches 'b/*'. There are: a/loss."),
+        (["{}", "-o", "c.pdf"], "--output", "there is no '.pdf'"),
+        (["{}", "-o", "no/such/place.png"], "--output", "cannot be written: No such file or directory"),
+        (["{}", "-o", "{}/metrics.jsonl"], "--output", "there is no '.jsonl'"),
+        (["{}", "--smooth", "1"], "--smooth", "from 0 (not at all) to below 1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_a_usage_error(two, arguments, option, said) -> None:
+    done = plot(*(argument.format(two) for argument in arguments))
+    text = " ".join(done.output.replace("│", " ").split())
+    assert done.exit_code == 2
+    assert said in text
+    assert option in text
+
+
+def test_by_default_it_is_a_page_which_takes_the_place_of_nothing_else(two) -> None:
+    assert plot(two).output == "plot.html: 2 values in 1 panel\n"
+    assert plot(f"{two}:1", two).output == "plot.html: 4 values in 1 panel\n"
+    Path("plot.html").write_text("mine")
+    done = plot(two)
+    assert (done.exit_code, Path("plot.html").read_text()) == (2, "mine")
+    assert "was not written by this command" in " ".join(done.output.replace("│", " ").split())
+    assert plot(two, "-o", "plot.html").exit_code == 0
+
+
+@pytest.mark.parametrize("ending", ["html", "png"])
+def test_no_torch(two, tmp_path, without_torch, ending) -> None:
+    assert "2 values" in without_torch("plot", two, "-o", str(tmp_path / f"c.{ending}"))
