@@ -46,6 +46,14 @@ class Weighted(tuple[Any, Any]):
 
     __slots__ = ()
 
+    @property
+    def value(self) -> Any:
+        return self[0]
+
+    @property
+    def weight(self) -> Any:
+        return self[1]
+
 
 class Block:
     """Several elements reported at once: values and weights of one length; no weights means 1 each."""

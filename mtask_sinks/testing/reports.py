@@ -119,5 +119,5 @@ def forward(model: nn.Module, batch: Any) -> Any:
 
 def _copy(value: Any) -> Any:
     if isinstance(value, Weighted):
-        return Weighted(_copy(value.value), _copy(value.weight))
+        return Weighted(map(_copy, value))
     return value.detach().clone() if isinstance(value, Tensor) else value

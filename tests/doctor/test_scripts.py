@@ -103,8 +103,8 @@ def test_there_is_no_false_alarm_on_examples_and_demo(path) -> None:
     assert examine_path(str(path)).findings == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/testing.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/testing.md"])
 def test_there_is_no_false_alarm_on_what_the_documentation_shows(tmp_path, page) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) > 3
+    assert blocks
     assert [each for each in findings(tmp_path, "\n".join(blocks)) if each.check != "no-sink"] == []
