@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from mtask_sinks.number_text import number as number
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -90,17 +91,3 @@ def to_json(value: Any) -> str:
     from mtask_sinks.records import as_plain
 
     return json.dumps(as_plain(value), allow_nan=False, ensure_ascii=False)
-
-
-def number(value: float | None, sign: bool = False) -> str:
-    """A value as people read it.
-
-    >>> number(5.11412), number(2188.4), number(3.8e-05), number(-0.012, sign=True), number(None)
-    ('5.114', '2,188', '3.8e-05', '-0.012', '-')
-    """
-    if value is None:
-        return "-"
-    plus = "+" if sign else ""
-    if math.isfinite(value) and 1000 <= abs(value) < 1e9:
-        return f"{value:{plus},.0f}"
-    return f"{value:{plus}.4g}"
