@@ -57,7 +57,7 @@ class Charts:
     def _layout(self, is_overlay: bool) -> Any:
         from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Layout
 
-        phases = dict.fromkeys(phase for phase, _ in self.by_phase)
+        phases = sorted(dict.fromkeys(phase for phase, _ in self.by_phase), key=lambda phase: phase != "train")
         categories = [
             Category(
                 title=f"tasks side by side: {phase}",
