@@ -28,9 +28,15 @@ def board(tmp_path_factory) -> Iterator[str]:
 
 
 def custom_scalars(browser: Browser, board: str) -> str:
+    """The text of the tab, once its open charts, two of each phase and layout, have found their curves."""
     browser.open("about:blank")
     browser.open(f"{board}/#custom_scalars")
-    return browser.wait_for(lambda page: text if "nsp/eval/loss" in (text := page.deep_text()) else "")
+
+    def loaded(page: Browser) -> str:
+        text = page.deep_text()
+        return text if len(re.findall(r"^Matches \([1-9]\d*\)$", text, re.MULTILINE)) == 8 else ""
+
+    return browser.wait_for(loaded)
 
 
 def test_each_task_has_a_section_of_its_own(browser, board) -> None:
