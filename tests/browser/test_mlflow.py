@@ -21,7 +21,7 @@ def run_page(tmp_path_factory, _empty_mlflow_store: Path) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("mlflow-ui")
     with mlflow_server(directory, _empty_mlflow_store) as server, pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-            patch.delenv(name, raising=False)
+            patch.setenv(name, "")  # the training sets them, for the process
         settings = SinkArguments(mlflow_tracking_uri=server.store, mlflow_experiment="tasks")
         train_two_tasks(directory / "out", "mlflow", settings)
         mlflow.set_tracking_uri(None)
