@@ -47,7 +47,7 @@ class MultiTaskTrainerMixin(_Base):
         metrics: reduction policies and derived metrics; by default each key is a mean.
         sinks: sinks with settings of their own, in place of the default ones of their name.
         sink_args: settings, as from the command line: of the registry instead of ``metrics``, of the default sinks, of
-            the delivery.
+            the delivery, of the console; ``capture`` and ``loss_budget`` too.
         capture: names of losses to take from the model's outputs, ``"*loss*"``; see `Capture`.
         loss_budget: key → weight of all parts of the loss; warns if they do not add up to it; see `LossBudget`.
 
@@ -66,9 +66,16 @@ class MultiTaskTrainerMixin(_Base):
         loss_budget: Mapping[str, float] | LossBudget | None = None,
         **kwargs: Any,
     ) -> None:
-        captured = Capture(capture or ())
+        settings = SinkArguments() if sink_args is None else sink_args
+        _refuse_both("capture", capture, settings.capture)
+        _refuse_both("loss_budget", loss_budget, settings.loss_budget)
+        captured = Capture(capture or settings.captured() or ())
+        if loss_budget is None:
+            loss_budget = settings.budget()
         if loss_budget is not None and not isinstance(loss_budget, LossBudget):
             loss_budget = LossBudget(loss_budget)
+        console = settings.make_console()
+        settings.set_environment()
         training_args = _training_args(args, kwargs)
         if training_args is not None:  # refuse a name before the Trainer does, and say more about it
             chosen = _choose_sinks(training_args, sinks, sink_args)
@@ -77,7 +84,6 @@ class MultiTaskTrainerMixin(_Base):
         if training_args is None:
             chosen = _choose_sinks(self.args, sinks, sink_args)
         registry = _choose_registry(metrics, sink_args)
-        settings = SinkArguments() if sink_args is None else sink_args
         self._session = Session(
             registry,
             chosen,
@@ -87,6 +93,7 @@ class MultiTaskTrainerMixin(_Base):
             settings.drain_seconds,
             settings.network_limits,
         )
+        self._console = console
         self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
@@ -173,6 +180,8 @@ class MultiTaskTrainerMixin(_Base):
         self, snapshot: Snapshot, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
     ) -> None:
         rows = len(self.state.log_history)
+        self._console.dress(self.callback_handler.callbacks)
+        self._console.snapshot = snapshot
         log(logs, *args, **kwargs)
         # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
         row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
@@ -201,6 +210,7 @@ class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
     >>> trainer = HfMultiTaskTrainer(Model(), args, train_dataset=data)
     >>> _ = trainer.train()  # doctest: +ELLIPSIS
     {'loss': ...}
+      train  toy  loss 2
     {...}
     >>> trainer.state.log_history[0]["toy/loss"]
     2.0
@@ -278,6 +288,11 @@ def _choose_registry(metrics: MetricRegistry | None, sink_args: SinkArguments | 
             "both: MetricRegistry(reducers={..., **sink_args.reducers()})."
         )
     return metrics
+
+
+def _refuse_both(name: str, given: object, configured: object) -> None:
+    if given is not None and configured is not None:
+        raise ValueError(f"{name}={given!r} is given, and sink_args sets {name}={configured!r} too: pass one of them.")
 
 
 def _choose_sinks(args: TrainingArguments, sinks: Sequence[Sink], sink_args: SinkArguments | None) -> list[Sink]:

@@ -21,7 +21,7 @@ _BACKEND_SETTINGS = ("ACCELERATE_", "MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLF
 
 
 @pytest.fixture(autouse=True)
-def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in os.environ:
         if name.startswith(_BACKEND_SETTINGS):
             monkeypatch.delenv(name)
@@ -30,6 +30,9 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.chdir(tmp_path)
+    yield
+    for name in [name for name in os.environ if name.startswith(_BACKEND_SETTINGS)]:  # a training may set some
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import json
+import math
+import os
 import pickle
+from dataclasses import fields
+from typing import Any
 
 import pytest
+from helpers.event_files import read_scalars
+from helpers.toy import Silent, arguments, numbers
+from helpers.two_tasks import POINTS, train_two_tasks
 from transformers import HfArgumentParser, TrainingArguments
 
-from mtask_sinks import SinkArguments
+from mtask_sinks import HfMultiTaskTrainer, SinkArguments
 from mtask_sinks.plain_types import with_plain_types
 from mtask_sinks.reducers import Sum
 from mtask_sinks.sinks import TensorBoardSink
@@ -15,6 +23,27 @@ COMMAND = [
     *("--eval_strategy", "steps", "--eval_steps", "5", "--metric_reducers", "*/n_tokens=sum", "lr_scale=last"),
     *("--metric_nonfinite", "skip", "--metric_max_keys", "7", "--tensorboard_layout", "overlay"),
 ]
+
+EVERYTHING = {
+    "metric_reducers": ["*/n_tokens=sum"],
+    "metric_nonfinite": "skip",
+    "metric_max_keys": 7,
+    "tensorboard_layout": "overlay",
+    "drain_seconds": 2.5,
+    "network_limits": False,
+    "metric_nonfinite_rules": ["aux/*=raise"],
+    "metric_spread": ["*/loss"],
+    "capture": ["*loss*"],
+    "loss_budget": ["mlm/loss=1", "nsp/loss=0.5"],
+    "console": "dict",
+    "console_metrics": ["*/loss", "*/accuracy"],
+    "progress_bar_metrics": ["mlm/loss"],
+    "tensorboard_log_dir": "board",
+    "tensorboard_custom_scalars": False,
+    "mlflow_tracking_uri": "sqlite:///m.db",
+    "mlflow_experiment": "tasks",
+    "wandb_project": "tasks",
+}
 
 
 def test_hf_argument_parser_reads_both() -> None:
@@ -31,6 +60,30 @@ def test_hf_argument_parser_reads_both_from_yaml(tmp_path) -> None:
     args, sink_args = HfArgumentParser((TrainingArguments, SinkArguments)).parse_yaml_file(str(path))
     assert args.report_to == ["tensorboard", "mlflow"]
     assert (sink_args.metric_reducers, sink_args.tensorboard_layout) == (["*/n=sum"], "overlay")
+
+
+def as_command(settings: dict[str, Any]) -> list[str]:
+    lists = {name: value if isinstance(value, list) else [value] for name, value in settings.items()}
+    return [word for name, values in lists.items() for word in (f"--{name}", *map(str, values))]
+
+
+def test_every_setting_can_be_given_on_a_command_line_and_in_yaml(tmp_path) -> None:
+    assert list(EVERYTHING) == [field.name for field in fields(SinkArguments)]
+    expected = SinkArguments(**EVERYTHING)
+    parser = HfArgumentParser(SinkArguments)
+    assert parser.parse_args_into_dataclasses(as_command(EVERYTHING)) == (expected,)
+    path = tmp_path / "settings.yaml"
+    path.write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in EVERYTHING.items()))
+    assert parser.parse_yaml_file(str(path)) == (expected,)
+
+
+def test_parser_binding_reads_every_setting_too() -> None:
+    from parser_binding import BindingParser
+
+    flags = [f"--without-{name.replace('_', '-')}" for name, value in EVERYTHING.items() if value is False]
+    command = as_command({name: value for name, value in EVERYTHING.items() if value is not False}) + flags
+    (parsed,) = BindingParser(SinkArguments).parse_into_dataclasses((SinkArguments,), args=command, split_classes=True)
+    assert parsed == SinkArguments(**EVERYTHING)
 
 
 def test_parser_binding_reads_both_as_hf_argument_parser_does() -> None:
@@ -89,7 +142,76 @@ def test_only_settings_that_differ_make_a_sink() -> None:
     assert isinstance(sink, TensorBoardSink)
 
 
-def test_every_field_has_help() -> None:
-    from dataclasses import fields
+def test_policies_for_nan_by_key_beat_the_one_for_all() -> None:
+    registry = SinkArguments(metric_nonfinite="skip", metric_nonfinite_rules=["a/*=propagate"]).make_registry()
+    for value in (1.0, float("nan")):
+        registry.report_metrics("a", x=value)
+        registry.report_metrics("b", x=value)
+    metrics = registry.snapshot(step=1).metrics
+    assert math.isnan(metrics["a/x"]) and metrics["b/x"] == 1.0
+    with pytest.raises(ValueError, match="nonfinite='skp': allowed are propagate, skip, raise"):
+        SinkArguments(metric_nonfinite_rules=["a/*=skp"]).make_registry()
 
+
+def test_spread_is_of_the_registry() -> None:
+    registry = SinkArguments(metric_spread=["*/loss"]).make_registry()
+    assert [registry._over_ranks._has_spread(key) for key in ("a/loss", "a/x")] == [True, False]
+
+
+def test_what_is_set_of_the_backends_is_set_in_the_environment(monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    for name in ("TENSORBOARD_LOGGING_DIR", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.setenv(name, "old")
+    SinkArguments().set_environment()
+    assert os.environ["MLFLOW_EXPERIMENT_NAME"] == "old"
+    SinkArguments(mlflow_experiment="new", mlflow_tracking_uri="uri", tensorboard_log_dir="dir").set_environment()
+    names = ("TENSORBOARD_LOGGING_DIR", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "WANDB_PROJECT")
+    assert [os.environ[name] for name in names] == ["dir", "uri", "new", "theirs"]
+
+
+@pytest.mark.parametrize("weights", [["mlm/loss"], ["mlm/loss=heavy"], ["=1"]])
+def test_what_is_no_budget_is_refused(weights: list[str]) -> None:
+    with pytest.raises(ValueError, match="loss_budget: .*KEY=WEIGHT"):
+        SinkArguments(loss_budget=weights).budget()
+
+
+def test_captured_patterns_have_tasks_all_or_none() -> None:
+    with pytest.raises(ValueError, match="capture: 'aux_loss' is no rule"):
+        SinkArguments(capture=["loss_dict=detr", "aux_loss"]).captured()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("capture", {"capture": ["*loss*"]}), ("loss_budget", {"loss_budget": ["a/loss=1"]})]
+)
+def test_what_is_given_twice_is_refused(name: str, settings: dict[str, Any], tmp_path) -> None:
+    given = {"capture": "aux_loss"} if name == "capture" else {"loss_budget": {"b/loss": 1.0}}
+    with pytest.raises(ValueError, match=f"{name}=.* is given, and sink_args sets {name}="):
+        HfMultiTaskTrainer(Silent(), arguments(tmp_path), sink_args=SinkArguments(**settings), **given)
+
+
+class Parts(Silent):
+    """Returns its loss in two parts."""
+
+    def forward(self, x):
+        loss = (self.weight * x).mean()
+        return {"loss": loss, "first_loss": loss / 4, "second_loss": 3 * loss / 4}
+
+
+def test_captured_losses_and_their_budget_from_the_command_line(tmp_path, caplog) -> None:
+    words = ["--capture", "*_loss=parts", "--loss_budget", "parts/first_loss=1", "parts/second_loss=0.5"]
+    (sink_args,) = HfArgumentParser(SinkArguments).parse_args_into_dataclasses(words)
+    trainer = HfMultiTaskTrainer(Parts(), arguments(tmp_path), train_dataset=numbers(4, 4, 4, 4), sink_args=sink_args)
+    trainer.train()
+    row = trainer.state.log_history[0]
+    assert (row["parts/first_loss"], row["parts/second_loss"]) == (1.0, 3.0)
+    assert "1 * 1 (parts/first_loss) + 0.5 * 3 (parts/second_loss) = 2.5, but loss = 4" in caplog.text
+
+
+def test_the_directory_of_tensorboard_from_the_command_line(tmp_path) -> None:
+    sink_args = SinkArguments(tensorboard_log_dir=str(tmp_path / "board"))
+    train_two_tasks(tmp_path / "out", "tensorboard", sink_args)
+    assert read_scalars(tmp_path / "board")["nsp/train/loss"] == POINTS["nsp", "train"]["loss"]
+
+
+def test_every_field_has_help() -> None:
     assert all(field.metadata["help"] for field in fields(SinkArguments))

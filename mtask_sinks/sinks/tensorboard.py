@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from mtask_sinks.keys import backend_name, split_key, trainer_log_name
 from mtask_sinks.sinks.base import Forgotten, Sink, Status
+from mtask_sinks.sinks.charts import Charts
 from mtask_sinks.sinks.checking import check_writable
 from mtask_sinks.sinks.event_file import EventFile, read_events
 from mtask_sinks.sinks.plugins import require_backend
@@ -45,13 +46,22 @@ class TensorBoardSink(Sink):
             sub-run a task, so that one chart draws all tasks, one colour each (TensorBoard colours by run, not by
             tag), and the list of runs becomes a filter of tasks. The first 32 tasks get a sub-run, further ones
             stay flat.
+        custom_scalars: write a layout for TensorBoard's tab Custom Scalars: a chart a metric that lays all tasks over
+            one another, and a chart a metric of each task that lays training and evaluations over one another. It is
+            the run's one layout: pass ``False`` to keep one of your own.
 
     Values are stored as float32, as TensorBoard's scalars are.
     """
 
     name = "tensorboard"
 
-    def __init__(self, log_dir: str | os.PathLike[str] | None = None, *, layout: Layout = "flat") -> None:
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str] | None = None,
+        *,
+        layout: Layout = "flat",
+        custom_scalars: bool = True,
+    ) -> None:
         require_backend(self.name)
         if layout not in ("flat", "overlay"):
             raise ValueError(f"layout={layout!r}: allowed are 'flat' and 'overlay'.")
@@ -61,6 +71,7 @@ class TensorBoardSink(Sink):
         self._files: dict[str, EventFile] = {}
         #: Sub-runs with a first file since the training began; a file after that (an evaluation) is a plain sequel.
         self._begun: set[str] = set()
+        self._charts = Charts() if custom_scalars else None
         self._run = RunInfo()
         #: Sub-run, step and time of the events that a run which is continued had before.
         self._stored: dict[str, set[tuple[int, float]]] = {}
@@ -76,6 +87,7 @@ class TensorBoardSink(Sink):
         self._dirs.setdefault("", self._choose_dir(run))
         if begins:
             self._begun.clear()
+            self._forget_charts()
             if run.step and self._layout == "overlay":
                 self._resume_subruns()
 
@@ -84,11 +96,19 @@ class TensorBoardSink(Sink):
         by_subrun: dict[str, list[Any]] = {}
         for subrun, value in self._values(snapshot):
             by_subrun.setdefault(subrun, []).append(value)
+        charts = None if self._charts is None else self._charts.with_metrics(snapshot.metrics, snapshot.phase)
+        if charts is not None and charts != self._charts:
+            by_subrun.setdefault("", []).append(charts.summary(self._layout == "overlay"))
         for subrun, values in by_subrun.items():
             if subrun not in self._taken and not self._is_stored(subrun, snapshot):
                 self._file(subrun).add(_event(values, snapshot))
                 self._taken.add(subrun)
         self._taken.clear()
+        self._charts = charts
+
+    def _forget_charts(self) -> None:
+        """Begin the layout anew, in a run that may have none."""
+        self._charts = None if self._charts is None else Charts()
 
     def close(self, status: Status) -> None:
         files, self._files = self._files, {}
@@ -109,6 +129,7 @@ class TensorBoardSink(Sink):
         self._begun.clear()
         self._stored.clear()
         self._taken.clear()
+        self._forget_charts()
         raise Forgotten(f"event files in {self._dirs['']} were removed")
 
     def _is_stored(self, subrun: str, snapshot: Snapshot) -> bool:

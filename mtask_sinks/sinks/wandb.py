@@ -68,6 +68,8 @@ class WandbSink(Sink):
         #: Phase → step of the last row that the run had before; and the time of the last of all.
         self._written: dict[str, int] = {}
         self._written_until = 0.0
+        #: First parts of names, whose x axis is defined.
+        self._groups: set[str] = set()
         #: Every run written to in this process, as long as a server may not have it.
         self._used: list[Run] = []
 
@@ -96,6 +98,7 @@ class WandbSink(Sink):
         if not is_same:
             was_there = self._opened.resumed and not self._opened.offline
             self._written, self._written_until = _written(self._opened) if was_there else ({}, 0.0)
+        self._groups.clear()
         self._run, self._run_id = run, self._opened.id
         self._used = [*(used for used in self._used if used is not self._opened), self._opened]
 
@@ -110,6 +113,7 @@ class WandbSink(Sink):
                 else:
                     row[trainer_log_name(log)] = value
         if row and not self._is_written(snapshot):
+            self._define_groups(self._opened, row)
             hidden = {_WRITTEN + snapshot.phase: snapshot.step, _TIME: snapshot.time}
             self._opened.log({**row, STEP: snapshot.step, **hidden})
 
@@ -150,6 +154,15 @@ class WandbSink(Sink):
         opened.define_metric(STEP)
         opened.define_metric("*", step_metric=STEP, step_sync=True)
         return opened
+
+    def _define_groups(self, opened: Run, row: Mapping[str, Any]) -> None:
+        """Give the charts of new groups their x axis: in a run of the user's nobody else has."""
+        groups = {name.partition("/")[0] for name in row if "/" in name} - self._groups
+        if groups and not self._groups:
+            opened.define_metric(STEP)
+        for group in sorted(groups):
+            opened.define_metric(f"{group}/*", step_metric=STEP)
+        self._groups |= groups
 
     def _is_written(self, snapshot: Snapshot) -> bool:
         """Whether the run had this row before: the very same, or that of a step before the training was resumed."""

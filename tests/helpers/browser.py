@@ -21,6 +21,18 @@ HOW_TO_GET_IT = "no Chromium: apt-get install chromium chromium-driver"
 
 T = TypeVar("T")
 
+_DEEP_TEXT = """
+const lines = [];
+function walk(node) {
+  if (["STYLE", "SCRIPT", "NOSCRIPT"].includes(node.nodeName)) return;
+  if (node.nodeType === Node.TEXT_NODE && node.textContent.trim()) lines.push(node.textContent.trim());
+  if (node.shadowRoot) walk(node.shadowRoot);
+  node.childNodes.forEach(walk);
+}
+walk(document.body);
+return lines.join("\\n");
+"""
+
 
 class Browser:
     """A window of Chromium, with the few things that the tests ask of it.
@@ -48,6 +60,10 @@ class Browser:
     def text(self) -> str:
         """All text that is shown."""
         return str(self.evaluate("return document.body.innerText"))
+
+    def deep_text(self) -> str:
+        """All text of the page, also of elements that keep theirs in a shadow tree; shown or not, a node a line."""
+        return str(self.evaluate(_DEEP_TEXT))
 
     def errors(self) -> list[str]:
         """What the page has complained of since the last call."""

@@ -26,6 +26,8 @@ class WandbRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
+    #: Metric, or pattern of metrics, that was defined → the metric on its x axis.
+    axes: dict[str, str] = field(default_factory=dict)
     name: str = ""
     run_id: str = ""
     exit_code: int | None = None
@@ -52,6 +54,8 @@ def _read(path: Path) -> WandbRun:
             run.history.append(_items(record.history.item))
         elif kind == "summary":
             run.summary.update(_items(record.summary.update))
+        elif kind == "metric":
+            run.axes[record.metric.name or record.metric.glob_name] = record.metric.step_metric
         elif kind == "config":
             run.config.update(_items(record.config.update))
         elif kind == "run":

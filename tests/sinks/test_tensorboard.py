@@ -47,7 +47,11 @@ def test_values_steps_and_times_are_read_back(tmp_path: Path) -> None:
 def test_a_snapshot_is_one_event(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-    write(TensorBoardSink(tmp_path), RunInfo(id="1"), Snapshot(step=1, metrics={f"t/k{i}": 1.0 for i in range(100)}))
+    write(
+        TensorBoardSink(tmp_path, custom_scalars=False),
+        RunInfo(id="1"),
+        Snapshot(step=1, metrics={f"t/k{i}": 1.0 for i in range(100)}),
+    )
     (path,) = tmp_path.glob("*tfevents*")
     events = [event for event in EventFileLoader(str(path)).Load() if event.HasField("summary")]
     assert [len(event.summary.value) for event in events] == [100]

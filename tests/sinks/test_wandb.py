@@ -50,6 +50,20 @@ def test_a_run_of_its_own_has_name_parameters_logs_and_an_end(wandb_dir: Path) -
     ]
 
 
+def test_each_group_of_charts_has_the_step_as_its_x_axis_also_in_a_run_of_the_users(wandb_dir: Path) -> None:
+    theirs = wandb.init(project="p")
+    write(
+        WandbSink(),
+        RunInfo(id="1", attached={"wandb": theirs.id}),
+        Snapshot(step=1, metrics={"mlm/loss": 1.0, "lr": 0.5}),
+        Snapshot(step=1, phase="eval", metrics={"mlm/loss": 1.0, "nsp/box/l1": 2.0}),
+    )
+    theirs.finish()
+    (run,) = read_runs(wandb_dir)
+    step = "train/global_step"
+    assert run.axes == {step: "", "mlm/*": step, "train/*": step, "nsp/*": step}
+
+
 def test_a_failed_training_ends_with_a_non_zero_exit(wandb_dir: Path) -> None:
     write(WandbSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}), status="failed")
     (run,) = read_runs(wandb_dir)

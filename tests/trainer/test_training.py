@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.toy import InOrder, Toy, arguments, numbers, rows
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics, weighted
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments, report_metrics, weighted
 
 
 class Trainer(InOrder, HfMultiTaskTrainer):
@@ -165,7 +165,9 @@ def test_the_console_and_the_state_file_hold_the_same(tmp_path, capsys) -> None:
     import ast
     import json
 
-    trainer = trained(Toy(), numbers(1, 2, 3, 4), tmp_path, save_strategy="steps", save_steps=4)
+    args = arguments(tmp_path, save_strategy="steps", save_steps=4)
+    trainer = Trainer(Toy(), args, train_dataset=numbers(1, 2, 3, 4), sink_args=SinkArguments(console="dict"))
+    trainer.train()
     printed = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines() if "a/loss" in line]
     assert [float(row["a/loss"]) for row in printed] == [1.5, 3.5]
     state = json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())

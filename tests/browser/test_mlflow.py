@@ -1,0 +1,53 @@
+"""What a person sees in MLflow of a training."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from helpers.mlflow_server import mlflow_server
+from helpers.two_tasks import POINTS, train_two_tasks
+from mlflow import MlflowClient
+
+from mtask_sinks import SinkArguments
+
+
+@pytest.fixture(scope="module")
+def run_page(tmp_path_factory, _empty_mlflow_store: Path) -> Iterator[str]:
+    """Address of the page of a training's run, on a server."""
+    directory = tmp_path_factory.mktemp("mlflow-ui")
+    with mlflow_server(directory, _empty_mlflow_store) as server, pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+            patch.setenv(name, "")  # the training sets them, for the process
+        settings = SinkArguments(mlflow_tracking_uri=server.store, mlflow_experiment="tasks")
+        train_two_tasks(directory / "out", "mlflow", settings)
+        mlflow.set_tracking_uri(None)
+        client = MlflowClient(server.store)
+        experiment = client.get_experiment_by_name("tasks").experiment_id
+        (run,) = client.search_runs([experiment])
+        server.start()
+        yield f"{server.uri}/#/experiments/{experiment}/runs/{run.info.run_id}"
+
+
+def test_each_task_and_phase_has_a_group_of_charts(browser, run_page: str) -> None:
+    browser.open(f"{run_page}/model-metrics")
+    text = browser.wait_for(lambda page: text if "two-tasks (mlm/eval/loss)" in (text := page.text()) else "")
+    groups = dict(re.findall(r"^(\S+/\S+)\n\((\d+)\)$", text, re.MULTILINE))
+    assert groups == {f"{task}/{phase}": str(len(names)) for (task, phase), names in POINTS.items()}
+    assert [name for name in ("loss", "size") if f"two-tasks (mlm/eval/{name})" in text] == ["loss", "size"]
+
+
+def test_the_last_value_of_each_metric_is_shown(browser, run_page: str) -> None:
+    browser.open("about:blank")
+    browser.open(run_page)
+    text = browser.wait_for(lambda page: text if "nsp/train/loss" in (text := page.text()) else "")
+    shown = dict(re.findall(r"^(\w+/\w+/\w+)\s+(\S+)$", text, re.MULTILINE))
+    expected = {
+        f"{task}/{phase}/{name}": points[-1][1]
+        for (task, phase), names in POINTS.items()
+        for name, points in names.items()
+    }
+    assert {name: float(value) for name, value in shown.items()} == expected

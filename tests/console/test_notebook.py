@@ -1,0 +1,146 @@
+"""The table that a notebook shows, as IPython is given it; without a kernel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from helpers.toy import InOrder, Toy, arguments, numbers
+from transformers import PrinterCallback
+
+from mtask_sinks import HfMultiTaskTrainer, SinkArguments
+
+
+class Trainer(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+class Changing(Toy):
+    """Task b reports only values above 2: it is not there in the first row."""
+
+    def extra(self, x, loss):
+        if loss > 2:
+            self.report_metrics("b", loss=10 * loss)
+        self.report_metrics("a", loss=loss, size=-loss)
+
+
+@pytest.fixture
+def shown(monkeypatch) -> Iterator[list[str]]:
+    """Every HTML text that IPython was asked to display or to put in place of an earlier one."""
+    from IPython.core.displaypub import CapturingDisplayPublisher
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    publisher = CapturingDisplayPublisher()
+    monkeypatch.setattr(shell, "display_pub", publisher)
+    texts: list[str] = []
+    publish = publisher.publish
+
+    def keep(data: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        texts.append(data.get("text/html", ""))
+        publish(data, *args, **kwargs)
+
+    monkeypatch.setattr(publisher, "publish", keep)
+    yield texts
+    InteractiveShell.clear_instance()
+
+
+def trained(tmp_path, sink_args: SinkArguments | None = None, data=(1, 2, 3, 4), **changes: Any) -> Trainer:
+    from transformers.utils.notebook import NotebookProgressCallback
+
+    trainer = Trainer(
+        Changing(),
+        arguments(tmp_path, **changes),
+        train_dataset=numbers(*data),
+        eval_dataset=changes.get("eval_dataset", numbers(10, 20)),
+        sink_args=sink_args,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(NotebookProgressCallback)
+    trainer.train()
+    return trainer
+
+
+def table(html: str) -> list[dict[str, str]]:
+    """Rows of the last table, by column."""
+    columns = re.findall(r"<th>(.*?)</th>", html)
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)]
+    assert all(len(row) == len(columns) for row in rows)
+    return [dict(zip(columns, row)) for row in rows]
+
+
+def test_each_log_event_is_a_row_with_columns_for_every_task(tmp_path, shown) -> None:
+    trained(tmp_path)
+    assert table(shown[-1]) == [
+        {"Step": "2", "Training Loss": "1.500000", "a/loss": "1.5", "a/size": "-1.5", "b/loss": "No Log"},
+        {"Step": "4", "Training Loss": "3.500000", "a/loss": "3.5", "a/size": "-3.5", "b/loss": "35"},
+    ]
+
+
+def test_the_rest_of_a_window_has_a_row_too(tmp_path, shown) -> None:
+    trained(tmp_path, data=(1, 2, 3))
+    assert table(shown[-1])[-1] == {
+        "Step": "3", "Training Loss": "No Log", "a/loss": "3", "a/size": "-3", "b/loss": "30",
+    }  # fmt: skip
+
+
+def test_a_row_of_an_evaluation_has_training_and_evaluation_of_each_task_side_by_side(tmp_path, shown) -> None:
+    trained(tmp_path, eval_strategy="steps", eval_steps=2)
+    first, second = table(shown[-1])
+    assert [*second] == [
+        *("Step", "Training Loss", "Validation Loss"),
+        *("a/loss", "a/loss (eval)", "a/size", "a/size (eval)", "b/loss", "b/loss (eval)"),
+    ]
+    assert (first["a/loss"], first["a/loss (eval)"], first["b/loss"], first["b/loss (eval)"]) == (
+        "1.5", "15", "No Log", "150",
+    )  # fmt: skip
+    assert (second["Step"], second["a/loss"], second["b/loss"], second["b/loss (eval)"]) == ("4", "3.5", "35", "150")
+
+
+def test_several_evaluation_sets_share_a_row(tmp_path, shown) -> None:
+    from transformers.utils.notebook import NotebookProgressCallback
+
+    args = arguments(tmp_path, eval_strategy="steps", eval_steps=2)
+    sets = {"u": numbers(10), "<v>": numbers(20)}
+    trainer = Trainer(Changing(), args, train_dataset=numbers(1, 2, 3, 4), eval_dataset=sets)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(NotebookProgressCallback)
+    trainer.train()
+    rows = table(shown[-1])
+    assert [(row["Step"], row["a/loss (eval_u)"], row["a/loss (eval_&lt;v&gt;)"]) for row in rows] == [
+        ("2", "10", "20"), ("4", "10", "20"),
+    ]  # fmt: skip
+
+
+def test_a_choice_holds_and_the_rest_is_counted(tmp_path, shown) -> None:
+    trained(tmp_path, SinkArguments(console_metrics=["b/*"]))
+    assert [*table(shown[-1])[-1]] == ["Step", "Training Loss", "b/loss", "+2 more"]
+
+
+def test_without_a_console_the_table_is_transformers_own(tmp_path, shown) -> None:
+    trained(tmp_path, SinkArguments(console="dict"))
+    assert table(shown[-1]) == [
+        {"Step": "2", "Training Loss": "1.500000"},
+        {"Step": "4", "Training Loss": "3.500000"},
+    ]
+
+
+def test_a_second_training_begins_a_new_table(tmp_path, shown) -> None:
+    trainer = trained(tmp_path)
+    shown.clear()
+    trainer.train_dataset = numbers(1, 1)
+    trainer.train()
+    assert table(shown[-1]) == [{"Step": "2", "Training Loss": "1.000000", "a/loss": "1", "a/size": "-1"}]
+
+
+def test_an_evaluation_by_itself_shows_and_returns_its_metrics(tmp_path, shown) -> None:
+    trainer = trained(tmp_path)
+    assert trainer.evaluate()["eval_b/loss"] == 150.0
+
+
+def test_an_evaluation_within_returns_what_it_returns_elsewhere(tmp_path, shown) -> None:
+    trainer = trained(tmp_path, eval_strategy="steps", eval_steps=4)
+    (row,) = (row for row in trainer.state.log_history if "eval_a/loss" in row)
+    assert (row["eval_a/loss"], row["eval_a/size"]) == (15.0, -15.0)
