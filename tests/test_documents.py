@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import typer
 
+from mtask_sinks import SinkArguments
 from mtask_sinks.cli import app
 from mtask_sinks.delivery import _close_all
 
@@ -99,3 +101,8 @@ def test_links_from_outside_the_site_lead_to_files(document: str) -> None:
     path = ROOT / document
     missing = [link for link in _LINK.findall(path.read_text()) if not (path.parent / link).exists()]
     assert not missing
+
+
+def test_the_page_of_the_command_line_has_every_option_of_sink_arguments() -> None:
+    text = DOCUMENTS["docs/command-line.md"].read_text()
+    assert [f.name for f in fields(SinkArguments) if f"`--{f.name}`" not in text] == []
