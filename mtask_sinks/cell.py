@@ -10,6 +10,7 @@ from mtask_sinks.clock import Clock
 from mtask_sinks.inbox import TimedEntries
 from mtask_sinks.notices import Notices
 from mtask_sinks.reducers import Floats, Mean, Reducer, Sum, TimedReducer
+from mtask_sinks.states import empty_state, keeps_floats
 from mtask_sinks.sums import sums_of
 from mtask_sinks.tally import Tally
 from mtask_sinks.values import Block, Entry
@@ -34,7 +35,7 @@ class Cell:
     and Inf under the policy ``skip``.
     """
 
-    __slots__ = ("_clock", "_has_counted", "_needs_sums_alone", "_notices", "entries", "key", "policy", "tally")
+    __slots__ = ("_add", "_clock", "_empty_state", "_has_counted", "_notices", "entries", "key", "policy", "tally")
 
     def __init__(self, key: str, reducer: Reducer, policy: NonFinite, clock: Clock, notices: Notices) -> None:
         self.key = key
@@ -42,8 +43,9 @@ class Cell:
         #: What was reported and not folded yet; whoever reports appends here.
         self.entries: list[Any] = TimedEntries(clock) if isinstance(reducer, TimedReducer) else []
         self.tally = Tally(reducer)
-        # Not a subclass, which may fold in another way.
-        self._needs_sums_alone = type(reducer) in (Mean, Sum)
+        self._empty_state = empty_state(reducer)
+        # Not of a subclass, which may fold in another way.
+        self._add = reducer.add if isinstance(reducer, Mean | Sum) and keeps_floats(reducer) else None
         self._clock = clock
         self._notices = notices
         self._has_counted = False
@@ -62,7 +64,9 @@ class Cell:
 
     def take(self) -> Tally:
         """What the window came to; a new one begins."""
-        tally, self.tally = self.tally, Tally(self.tally.reducer)
+        self.fold()
+        tally = self.tally
+        self.tally = Tally(tally.reducer, self._empty_state())
         return tally
 
     def fold(self) -> None:
@@ -72,9 +76,9 @@ class Cell:
         # A copy, then a deletion: a report that another thread appends in between stays where it is.
         entries = self.entries.copy()
         del self.entries[: len(entries)]
-        if self._needs_sums_alone and (sums := sums_of(entries)) is not None:
+        if self._add is not None and (sums := sums_of(entries)) is not None:
             tally = self.tally
-            tally.reducer.add(tally.state, *sums)  # type: ignore[attr-defined]
+            self._add(tally.state, *sums)
             tally.reports += len(entries)
             self._has_counted = True
             return

@@ -22,7 +22,7 @@ class Mean(Reducer):
     merge = ("sum", "sum")
 
     def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
-        self.add(state, np.dot(weights, values), weights.sum())
+        self.add(state, float(np.dot(weights, values)), float(weights.sum()))
 
     def add(self, state: Floats, weighted: float, weight: float) -> None:
         """Take values into the state of which the sum of w*x and the sum of w are known."""
@@ -43,7 +43,7 @@ class Sum(Reducer):
     merge = ("sum",)
 
     def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
-        self.add(state, np.dot(weights, values), weights.sum())
+        self.add(state, float(np.dot(weights, values)), float(weights.sum()))
 
     def add(self, state: Floats, weighted: float, weight: float) -> None:
         """As `Mean.add`."""
