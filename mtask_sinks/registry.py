@@ -371,7 +371,7 @@ class MetricRegistry:
         agreed = self._over_ranks.keys
         with self._lock:
             self._reducers.update(agreed)
-            for key in [key for key in tallies if key not in agreed]:  # the ranks together have more than max_keys
+            for key in tallies.keys() - agreed.keys():  # the ranks together have more than max_keys
                 del self._reducers[key]
                 for window in self._windows.values():
                     window.forget(key, self._overflow)
