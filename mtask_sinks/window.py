@@ -84,6 +84,8 @@ class Window:
 
     def _drain(self) -> None:
         """Let the values on devices go to their cells."""
+        if not self._on_device:
+            return
         for (task, name), cell in self._queued.items():
             self.inboxes[task][name] = cell.entries
         self._queued.clear()
