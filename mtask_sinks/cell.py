@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import add
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from mtask_sinks.clock import Clock
 from mtask_sinks.inbox import TimedEntries
 from mtask_sinks.notices import Notices
 from mtask_sinks.reducers import Floats, Mean, Reducer, Sum, TimedReducer
-from mtask_sinks.states import empty_state, keeps_floats
+from mtask_sinks.states import keeps_floats
 from mtask_sinks.sums import sums_of
 from mtask_sinks.tally import Tally
 from mtask_sinks.values import Block, Entry
@@ -35,17 +36,18 @@ class Cell:
     and Inf under the policy ``skip``.
     """
 
-    __slots__ = ("_add", "_clock", "_empty_state", "_has_counted", "_notices", "entries", "key", "policy", "tally")
+    __slots__ = ("_clock", "_has_counted", "_notices", "_reducer", "_slots_of", "_tally", "entries", "key", "policy")
 
     def __init__(self, key: str, reducer: Reducer, policy: NonFinite, clock: Clock, notices: Notices) -> None:
         self.key = key
         self.policy = policy
         #: What was reported and not folded yet; whoever reports appends here.
         self.entries: list[Any] = TimedEntries(clock) if isinstance(reducer, TimedReducer) else []
-        self.tally = Tally(reducer)
-        self._empty_state = empty_state(reducer)
+        self._reducer = reducer
+        # Made when the first reports are folded; in most windows they are all.
+        self._tally: Tally | None = None
         # Not of a subclass, which may fold in another way.
-        self._add = reducer.add if isinstance(reducer, Mean | Sum) and keeps_floats(reducer) else None
+        self._slots_of = reducer.slots_of if isinstance(reducer, Mean | Sum) and keeps_floats(reducer) else None
         self._clock = clock
         self._notices = notices
         self._has_counted = False
@@ -62,12 +64,23 @@ class Cell:
         else:
             self.entries.append(entry)
 
+    @property
+    def tally(self) -> Tally:
+        """What the reports folded so far came to."""
+        if self._tally is None:
+            self._tally = Tally(self._reducer)
+        return self._tally
+
     def take(self) -> Tally:
         """What the window came to; a new one begins."""
         self.fold()
-        tally = self.tally
-        self.tally = Tally(tally.reducer, self._empty_state())
+        tally = self._tally or Tally(self._reducer)
+        self._tally = None
         return tally
+
+    def resume(self, saved: dict[str, Any]) -> None:
+        """Go on with a tally that was saved; see `Tally.from_json`."""
+        self._tally = Tally.from_json(self._reducer, saved)
 
     def fold(self) -> None:
         """Take the reports appended so far into the state."""
@@ -76,10 +89,13 @@ class Cell:
         # A copy, then a deletion: a report that another thread appends in between stays where it is.
         entries = self.entries.copy()
         del self.entries[: len(entries)]
-        if self._add is not None and (sums := sums_of(entries)) is not None:
-            tally = self.tally
-            self._add(tally.state, *sums)
-            tally.reports += len(entries)
+        if self._slots_of is not None and (sums := sums_of(entries)) is not None:
+            slots = self._slots_of(*sums)
+            if self._tally is None:
+                self._tally = Tally(self._reducer, slots, len(entries))
+            else:
+                self._tally.state = [*map(add, self._tally.state, slots)]
+                self._tally.reports += len(entries)
             self._has_counted = True
             return
         times = None

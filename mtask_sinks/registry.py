@@ -272,8 +272,7 @@ class MetricRegistry:
         for key, saved in state.get("keys", {}).items():
             try:
                 self._admit(window, None, key)
-                cell = window.cells[key]
-                cell.tally = Tally.from_json(cell.tally.reducer, saved)
+                window.cells[key].resume(saved)
             except (KeyError, ValueError) as error:
                 message = "%s: what the checkpoint holds of its open window is left out: %s"
                 self._notices.add(f"not resumed: {key}", message, key, error)

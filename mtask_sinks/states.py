@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,9 @@ def keeps_floats(reducer: Reducer) -> bool:
     return type(reducer) in (Mean, Sum)
 
 
-def empty_state(reducer: Reducer) -> Callable[[], Any]:
-    """What makes the state of an empty window."""
-    return ([0.0] * len(reducer.merge)).copy if keeps_floats(reducer) else reducer.initial
+def empty_state(reducer: Reducer) -> Any:
+    """The state of an empty window."""
+    return [0.0] * len(reducer.merge) if keeps_floats(reducer) else reducer.initial()
 
 
 def state_of(reducer: Reducer, slots: list[float]) -> Any:

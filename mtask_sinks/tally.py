@@ -37,7 +37,7 @@ class Tally:
         self, reducer: Reducer, state: Any = None, reports: int = 0, nonfinite: int = 0, has_failed: bool = False
     ) -> None:
         self.reducer = reducer
-        self.state = empty_state(reducer)() if state is None else state
+        self.state = empty_state(reducer) if state is None else state
         self.reports = reports
         self.nonfinite = nonfinite
         self.has_failed = has_failed
