@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -27,28 +27,26 @@ class Addends:
     """
 
     def __init__(self, slots: int, reducers: Mapping[str, Reducer], tallies: Mapping[str, Tally]) -> None:
-        self.tallies = {key: _own(tallies.get(key), reducer) for key, reducer in reducers.items()}
+        self.tallies = {key: tallies.get(key) or Tally(reducer) for key, reducer in reducers.items()}
         self._slots = slots
 
     def vector(self) -> Floats:
         """The rows, one after the other."""
-        tallies = self.tallies.values()
-        states = np.concatenate([tally.state for tally in tallies]).reshape(-1, self._slots)
-        counts = [(tally.reports, tally.nonfinite, tally.has_failed) for tally in tallies]
-        return np.hstack([states, np.array(counts, dtype=np.float64)]).ravel()
+        numbers: list[float] = []
+        for tally in self.tallies.values():
+            if tally.has_failed:  # what it has is no sum of all values; the others are told
+                tally = Tally(tally.reducer, None, 0, tally.nonfinite, has_failed=True)
+            numbers.extend(tally.state)
+            numbers += (tally.reports, tally.nonfinite, tally.has_failed)
+        return np.array(numbers, dtype=np.float64)
 
     def take(self, totals: Floats) -> None:
         """Take the sum of all ranks' vectors into the tallies."""
         rows = totals.reshape(-1, self._slots + 3)
-        states: Sequence[Floats] = [*rows[:, : self._slots].copy()]
-        counts = rows[:, self._slots :].tolist()
+        states: list[list[float]] = rows[:, : self._slots].tolist()
+        counts: list[list[int]] = rows[:, self._slots :].astype(np.int64).tolist()
         for tally, state, (reports, nonfinite, failures) in zip(self.tallies.values(), states, counts, strict=True):
-            tally.state, tally.reports, tally.nonfinite = state, int(reports), int(nonfinite)
+            tally.state = state if type(tally.state) is list else np.array(state)
+            tally.reports = reports
+            tally.nonfinite = nonfinite
             tally.has_failed = failures > 0
-
-
-def _own(tally: Tally | None, reducer: Reducer) -> Tally:
-    """What this rank adds: nothing where it did not report, nor where the reducer failed."""
-    if tally is None:
-        return Tally(reducer)
-    return Tally(reducer, None, 0, tally.nonfinite, has_failed=True) if tally.has_failed else tally

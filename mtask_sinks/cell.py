@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import add
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from mtask_sinks.clock import Clock
 from mtask_sinks.inbox import TimedEntries
 from mtask_sinks.notices import Notices
 from mtask_sinks.reducers import Floats, Mean, Reducer, Sum, TimedReducer
+from mtask_sinks.states import keeps_floats
 from mtask_sinks.sums import sums_of
 from mtask_sinks.tally import Tally
 from mtask_sinks.values import Block, Entry
@@ -34,16 +36,18 @@ class Cell:
     and Inf under the policy ``skip``.
     """
 
-    __slots__ = ("_clock", "_has_counted", "_needs_sums_alone", "_notices", "entries", "key", "policy", "tally")
+    __slots__ = ("_clock", "_has_counted", "_notices", "_reducer", "_slots_of", "_tally", "entries", "key", "policy")
 
     def __init__(self, key: str, reducer: Reducer, policy: NonFinite, clock: Clock, notices: Notices) -> None:
         self.key = key
         self.policy = policy
         #: What was reported and not folded yet; whoever reports appends here.
         self.entries: list[Any] = TimedEntries(clock) if isinstance(reducer, TimedReducer) else []
-        self.tally = Tally(reducer)
-        # Not a subclass, which may fold in another way.
-        self._needs_sums_alone = type(reducer) in (Mean, Sum)
+        self._reducer = reducer
+        # Made when the first reports are folded; in most windows they are all.
+        self._tally: Tally | None = None
+        # Not of a subclass, which may fold in another way.
+        self._slots_of = reducer.slots_of if isinstance(reducer, Mean | Sum) and keeps_floats(reducer) else None
         self._clock = clock
         self._notices = notices
         self._has_counted = False
@@ -60,10 +64,23 @@ class Cell:
         else:
             self.entries.append(entry)
 
+    @property
+    def tally(self) -> Tally:
+        """What the reports folded so far came to."""
+        if self._tally is None:
+            self._tally = Tally(self._reducer)
+        return self._tally
+
     def take(self) -> Tally:
         """What the window came to; a new one begins."""
-        tally, self.tally = self.tally, Tally(self.tally.reducer)
+        self.fold()
+        tally = self._tally or Tally(self._reducer)
+        self._tally = None
         return tally
+
+    def resume(self, saved: dict[str, Any]) -> None:
+        """Go on with a tally that was saved; see `Tally.from_json`."""
+        self._tally = Tally.from_json(self._reducer, saved)
 
     def fold(self) -> None:
         """Take the reports appended so far into the state."""
@@ -72,10 +89,13 @@ class Cell:
         # A copy, then a deletion: a report that another thread appends in between stays where it is.
         entries = self.entries.copy()
         del self.entries[: len(entries)]
-        if self._needs_sums_alone and (sums := sums_of(entries)) is not None:
-            tally = self.tally
-            tally.reducer.add(tally.state, *sums)  # type: ignore[attr-defined]
-            tally.reports += len(entries)
+        if self._slots_of is not None and (sums := sums_of(entries)) is not None:
+            slots = self._slots_of(*sums)
+            if self._tally is None:
+                self._tally = Tally(self._reducer, slots, len(entries))
+            else:
+                self._tally.state = [*map(add, self._tally.state, slots)]
+                self._tally.reports += len(entries)
             self._has_counted = True
             return
         times = None

@@ -71,6 +71,8 @@ class Journal:
         self._is_begun = eager
         self._header: bytes | None = None
         self._file: int | None = None
+        #: Tells the open file from another one at its path.
+        self._stat: os.stat_result | None = None
         #: Length of the file up to the last whole line.
         self._size = 0
         self._waiting: deque[_Entry] = deque()
@@ -240,11 +242,12 @@ class Journal:
 
     def _open(self, path: Path) -> int:
         """The file, made or repaired if need be; a new one if somebody removed it."""
-        if self._file is not None and _is_same(self._file, path):
+        if self._file is not None and _is_there(path, self._stat):
             return self._file
         self._release()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        self._stat = os.fstat(self._file)
         self._size = _repair(self._file)
         if self._size == 0:
             with self.changed:
@@ -304,9 +307,10 @@ def _exceeds(bounds: tuple[int, int], lines: int, size: int) -> bool:
     return lines > bounds[0] or size > bounds[1]
 
 
-def _is_same(file: int, path: Path) -> bool:
+def _is_there(path: Path, known: os.stat_result | None) -> bool:
+    """Whether a path leads to the file that is known, and to no other by now."""
     try:
-        return os.path.samestat(os.fstat(file), path.stat())
+        return known is not None and os.path.samestat(known, path.stat())
     except FileNotFoundError:
         return False
 

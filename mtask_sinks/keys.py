@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection
 
 #: Longest key, in characters. MLflow refuses longer metric names; the other backends take more.
 MAX_KEY_LENGTH = 250
@@ -69,6 +70,15 @@ def log_name(key: str, phase: str) -> str:
     ('mlm/loss', 'eval_mlm/loss', 'eval_books_mlm/loss')
     """
     return key if phase == "train" else f"{phase}_{key}"
+
+
+def log_names(keys: Collection[str], phase: str) -> Collection[str]:
+    """`log_name` of many keys, in their order.
+
+    >>> log_names(["mlm/loss", "acc"], "eval")
+    ['eval_mlm/loss', 'eval_acc']
+    """
+    return keys if phase == "train" else [log_name(key, phase) for key in keys]
 
 
 def backend_name(key: str, phase: str) -> str:

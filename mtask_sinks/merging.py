@@ -6,7 +6,7 @@ import math
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class Merger:
         Raises:
             LogEventError: another rank reduces another window.
         """
-        news = [key for key in tallies if key not in self._schema]
+        news = tallies.keys() - self._schema.keys()
         columns = self._columns(tallies)
         has_news, agreed = self._maximum(columns, ranks, has_news=bool(news))
         if has_news:
@@ -80,10 +80,11 @@ class Merger:
         self._total(columns, addends, agreed, ranks)
         _gather_samples([column for column in columns if isinstance(column.tally.state, Sample)], ranks)
         spreads = {column.key: column.spread for column in columns if column.spread and column.tally.reports}
-        merged = {column.key: column.tally for column in columns}
+        merged: dict[str, Any] = {**self._schema}  # for its order
+        merged.update((column.key, column.tally) for column in columns)
         for part in addends:
             merged.update(part.tallies)
-        return {key: merged[key] for key in self._schema}, spreads
+        return merged, spreads
 
     def _extend(self, news: Mapping[str, Reducer]) -> None:
         self._schema.update(news)

@@ -25,6 +25,8 @@ _TOKEN = uuid.uuid4().hex
 _SECRET_NAME = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
 # What transformers puts in the place of a secret.
 _MASKED = re.compile(r"<[A-Z_]+>")
+# Kept: ``json.dumps`` with options makes one a call.
+_JSON = json.JSONEncoder(allow_nan=False, default=str)
 _SECRET_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -104,7 +106,7 @@ def encode(item: Item) -> bytes:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, allow_nan=False, default=str).encode() + b"\n"
+    return _JSON.encode(record).encode() + b"\n"
 
 
 def decode(line: bytes) -> Item | None:

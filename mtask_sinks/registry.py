@@ -25,6 +25,7 @@ from mtask_sinks.keys import MetricKeyError, check_key, join_key
 from mtask_sinks.merging import Spread
 from mtask_sinks.notices import Notices, call_site
 from mtask_sinks.over_ranks import OverRanks
+from mtask_sinks.overflow import Overflow
 from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
 from mtask_sinks.reporting import activated
 from mtask_sinks.rules import Rules
@@ -33,7 +34,7 @@ from mtask_sinks.summary import NonFiniteError as NonFiniteError
 from mtask_sinks.summary import Summarizer, nonfinite_policies
 from mtask_sinks.tally import Tally
 from mtask_sinks.tracing import graph_task_id, is_recompute
-from mtask_sinks.values import Entry, MetricValueError, OnDevice, Unreadable, read, why_unreadable
+from mtask_sinks.values import MetricValueError, OnDevice, Unreadable, read, why_unreadable
 from mtask_sinks.window import Window
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class MetricRegistry:
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread}
         self._over_ranks = OverRanks(process_group, Agreement(rules, self._rules.of, max_keys), spreads.of)
         self._is_reserved: Callable[[str], bool] = lambda key: False
-        self._overflow = _Overflow(max_keys, self._notices)
+        self._overflow = Overflow(max_keys, self._notices)
         #: Reducer of each key that was registered or reported, in any phase.
         self._reducers: dict[str, Reducer] = {}
         for key, reducer in self._rules.exact.items():
@@ -271,8 +272,7 @@ class MetricRegistry:
         for key, saved in state.get("keys", {}).items():
             try:
                 self._admit(window, None, key)
-                cell = window.cells[key]
-                cell.tally = Tally.from_json(cell.tally.reducer, saved)
+                window.cells[key].resume(saved)
             except (KeyError, ValueError) as error:
                 message = "%s: what the checkpoint holds of its open window is left out: %s"
                 self._notices.add(f"not resumed: {key}", message, key, error)
@@ -371,7 +371,7 @@ class MetricRegistry:
         agreed = self._over_ranks.keys
         with self._lock:
             self._reducers.update(agreed)
-            for key in [key for key in tallies if key not in agreed]:  # the ranks together have more than max_keys
+            for key in tallies.keys() - agreed.keys():  # the ranks together have more than max_keys
                 del self._reducers[key]
                 for window in self._windows.values():
                     window.forget(key, self._overflow)
@@ -385,21 +385,6 @@ class MetricRegistry:
                 f"{key!r} is a name that the Trainer logs itself. Report it in a task, report_metrics('my_task', "
                 f"{key}=...), or choose another name."
             )
-
-
-class _Overflow:
-    """The inbox of all keys past the limit."""
-
-    def __init__(self, max_keys: int, notices: Notices) -> None:
-        self._max_keys = max_keys
-        self._notices = notices
-
-    def append(self, entry: Entry, /) -> None:
-        message = (
-            "more than max_keys=%d distinct keys are reported (at %s); further ones are dropped and counted. Is a "
-            "number part of the name (an f-string)? Otherwise pass MetricRegistry(max_keys=...)."
-        )
-        self._notices.add("max_keys", message, self._max_keys, call_site())
 
 
 def _new_task(task: Any) -> dict[str, Inbox]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,11 @@ from mtask_sinks.attach import Attachment, attachment_for, backend_of, backends_
 from mtask_sinks.binding import bound
 from mtask_sinks.capture import Capture
 from mtask_sinks.delivery import DRAIN_SECONDS, Delivery
-from mtask_sinks.keys import log_name
+from mtask_sinks.keys import log_name, log_names
 from mtask_sinks.limits import limit_network
 from mtask_sinks.notices import Notices
 from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.run_facts import RunFacts, params_of
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
 from mtask_sinks.termination import TERMINATION_SECONDS, Terminated, raising_on_sigterm
@@ -70,6 +71,7 @@ class Session:
         self._depth = 0
         self._run = RunInfo(id=_new_id())
         self._opened: RunInfo | None = None
+        self._opened_facts: RunFacts | None = None
         self._is_training = False
         self._trainings = 0
         self._has_ended = False
@@ -174,27 +176,31 @@ class Session:
             self._evaluated = None
         if not state.is_world_process_zero:
             return
-        run = self._describe(args, state, model)
-        if self._opened != run:
+        facts = RunFacts.of(self._run, args, state, self._attachments)
+        if self._opened is None or facts != self._opened_facts:
+            run = facts.describe(params_of(args, model) if self._opened is None else self._opened.params, self._logged)
             self.delivery.open(run)
-            self._opened = run
-        hidden = {*_names(snapshot), "step"}
+            self._opened, self._opened_facts = run, facts
+        hidden = {*log_names(snapshot.metrics, snapshot.phase), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(replace(snapshot, logs=own))
 
     def _add(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
         """Add a snapshot's metrics to logs; one whose name is taken there gets another name, everywhere."""
+        if not logs.keys().isdisjoint(log_names(snapshot.metrics, snapshot.phase)):
+            snapshot = self._renamed(snapshot, logs)
+        logs.update(zip(log_names(snapshot.metrics, snapshot.phase), snapshot.metrics.values(), strict=True))
+        return snapshot
+
+    def _renamed(self, snapshot: Snapshot, logs: Mapping[str, Any]) -> Snapshot:
         renamed = {key: f"{key}.reported" for key in snapshot.metrics if log_name(key, snapshot.phase) in logs}
         for key, other in renamed.items():
             name = log_name(key, snapshot.phase)
             message = "%r is logged by the trainer as well (a compute_metrics?); what was reported is logged as %r."
             self._notices.add(f"taken: {name}", message, name, log_name(other, snapshot.phase))
-        if renamed:
-            metrics = {renamed.get(key, key): value for key, value in snapshot.metrics.items()}
-            coverage = {renamed.get(key, key): depth for key, depth in snapshot.coverage.items()}
-            snapshot = replace(snapshot, metrics=metrics, coverage=coverage)
-        logs.update({log_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()})
-        return snapshot
+        metrics = {renamed.get(key, key): value for key, value in snapshot.metrics.items()}
+        coverage = {renamed.get(key, key): depth for key, depth in snapshot.coverage.items()}
+        return replace(snapshot, metrics=metrics, coverage=coverage)
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -221,19 +227,6 @@ class Session:
         for attachment in self._attachments.values():
             attachment.begin(self._is_training)
 
-    def _describe(self, args: TrainingArguments, state: TrainerState, model: nn.Module | None) -> RunInfo:
-        found = {name: run_id for name, each in self._attachments.items() if (run_id := each.run_id()) is not None}
-        continued = {name: run_id for name, run_id in found.items() if self._attachments[name].is_the_sinks_to_end()}
-        return replace(
-            self._run,
-            output_dir=args.output_dir,
-            name=state.trial_name or args.run_name,
-            params=_params(args, model) if self._opened is None else self._opened.params,
-            attached={name: run_id for name, run_id in found.items() if name not in continued},
-            continued=continued,
-            logged=self._logged,
-        )
-
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
 
@@ -253,18 +246,6 @@ class Session:
                 attachment.end(status, is_reachable=name not in counts or not counts[name].pending)
             except Exception as error:  # of a backend that is away; what the training raised matters more
                 self._notices.add(f"end: {name}", "the run of %s was not ended: %s", name, error)
-
-
-def _names(snapshot: Snapshot) -> frozenset[str]:
-    """What a snapshot's metrics are called in the logs."""
-    return frozenset(log_name(key, snapshot.phase) for key in snapshot.metrics)
-
-
-def _params(args: TrainingArguments, model: nn.Module | None) -> dict[str, Any]:
-    """What transformers' own callbacks record of a run: model configuration and training arguments, tokens masked."""
-    to_dict: Callable[[], dict[str, Any]] = getattr(getattr(model, "config", None), "to_dict", dict)
-    training: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
-    return {**to_dict(), **training}
 
 
 def _stateful(state: TrainerState) -> dict[str, Any]:

@@ -64,10 +64,14 @@ class Summarizer:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
         """
+        metrics, coverage, nonfinite = {}, {}, {}
         with np.errstate(all="ignore"):
-            metrics = {key: value for key, tally in tallies.items() if (value := self._compute(key, tally)) is not None}
-        coverage = {key: tallies[key].reports for key in metrics}
-        nonfinite = {key: tally.nonfinite for key, tally in tallies.items() if tally.nonfinite}
+            for key, tally in tallies.items():
+                if tally.nonfinite:
+                    nonfinite[key] = tally.nonfinite
+                if (value := self._compute(key, tally)) is not None:
+                    metrics[key] = value
+                    coverage[key] = tally.reports
         self._apply_policies(nonfinite, metrics, coverage, step, phase)
         if metrics:
             values, depths = self._derived.compute(metrics, coverage, known, is_complete=phase == "train")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mtask_sinks.reducers import Reducer, Sample
+from mtask_sinks.states import empty_state, state_of
 
 
-@dataclass(slots=True)
 class Tally:
     """The state of a key's reducer, and what is said about the values behind it.
 
@@ -26,21 +25,22 @@ class Tally:
 
     Attributes:
         reducer: how the key is reduced.
-        state: of that reducer.
+        state: of that reducer, see `states`.
         reports: reports that stand behind the state.
         nonfinite: NaN and infinite values seen, in the state or not.
         has_failed: whether the reducer raised on some values; then there is no number for this window.
     """
 
-    reducer: Reducer
-    state: Any = None
-    reports: int = 0
-    nonfinite: int = 0
-    has_failed: bool = False
+    __slots__ = ("has_failed", "nonfinite", "reducer", "reports", "state")
 
-    def __post_init__(self) -> None:
-        if self.state is None:
-            self.state = self.reducer.initial()
+    def __init__(
+        self, reducer: Reducer, state: Any = None, reports: int = 0, nonfinite: int = 0, has_failed: bool = False
+    ) -> None:
+        self.reducer = reducer
+        self.state = empty_state(reducer) if state is None else state
+        self.reports = reports
+        self.nonfinite = nonfinite
+        self.has_failed = has_failed
 
     def compute(self) -> float | None:
         """The number for the window; ``None`` if nothing counted.
@@ -54,7 +54,7 @@ class Tally:
 
     def copy(self) -> Tally:
         """A tally of its own."""
-        return replace(self, state=deepcopy(self.state))
+        return Tally(self.reducer, deepcopy(self.state), self.reports, self.nonfinite, self.has_failed)
 
     def to_json(self) -> dict[str, Any]:
         """The tally as plain data: what a checkpoint holds. Numbers that JSON does not know become text."""
@@ -62,7 +62,7 @@ class Tally:
         sample = {"seen": state.seen} if isinstance(state, Sample) else {}
         values = state.values if isinstance(state, Sample) else state
         return {
-            "state": [value if math.isfinite(value) else repr(value) for value in values.tolist()],
+            "state": [value if math.isfinite(value) else repr(value) for value in map(float, values)],
             "reports": self.reports,
             "nonfinite": self.nonfinite,
             "has_failed": self.has_failed,
@@ -76,12 +76,14 @@ class Tally:
         Raises:
             ValueError: it belongs to another reducer.
         """
-        state: Any = np.array([float(value) for value in saved["state"]])
+        values = [float(value) for value in saved["state"]]
         empty = reducer.initial()
         if isinstance(empty, Sample) != ("seen" in saved) or (
-            not isinstance(empty, Sample) and len(empty) != len(state)
+            not isinstance(empty, Sample) and len(empty) != len(values)
         ):
             raise ValueError(f"the saved state does not belong to {reducer!r}")
         if isinstance(empty, Sample):
-            state = Sample.of(state, saved["seen"], empty.bound)
+            state: Any = Sample.of(np.array(values), saved["seen"], empty.bound)
+        else:
+            state = state_of(reducer, values)
         return cls(reducer, state, saved["reports"], saved["nonfinite"], saved["has_failed"])

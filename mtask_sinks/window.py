@@ -68,23 +68,29 @@ class Window:
 
     def fold(self) -> None:
         """Take every report into the state of its cell; waits for devices that hold values."""
-        for (task, name), cell in self._queued.items():
-            self.inboxes[task][name] = cell.entries
-        self._queued.clear()
-        for target, entry, time in self._on_device.drain():
-            target.append_at(entry, time)
+        self._drain()
         for cell in self.cells.values():
             cell.fold()
 
     def take(self) -> dict[str, Tally]:
         """What the window came to, by key, also of the keys that were not reported; a new window begins."""
-        self.fold()
+        self._drain()
         return {key: cell.take() for key, cell in self.cells.items()}
 
     def copy(self) -> dict[str, Tally]:
         """What the window has come to so far, by key; it goes on."""
         self.fold()
         return {key: cell.tally.copy() for key, cell in self.cells.items()}
+
+    def _drain(self) -> None:
+        """Let the values on devices go to their cells."""
+        if not self._on_device:
+            return
+        for (task, name), cell in self._queued.items():
+            self.inboxes[task][name] = cell.entries
+        self._queued.clear()
+        for target, entry, time in self._on_device.drain():
+            target.append_at(entry, time)
 
     def forget(self, key: str, inbox: Inbox) -> None:
         """Give up a key; what is reported for it goes to `inbox`."""

@@ -22,12 +22,12 @@ class Mean(Reducer):
     merge = ("sum", "sum")
 
     def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
-        self.add(state, np.dot(weights, values), weights.sum())
+        state[0] += float(np.dot(weights, values))
+        state[1] += float(weights.sum())
 
-    def add(self, state: Floats, weighted: float, weight: float) -> None:
-        """Take values into the state of which the sum of w*x and the sum of w are known."""
-        state[0] += weighted
-        state[1] += weight
+    def slots_of(self, weighted: float, weight: float) -> list[float]:
+        """The state of values of which the sum of w*x and the sum of w are known."""
+        return [0.0 + weighted, 0.0 + weight]  # floats, also of integers
 
     def compute(self, state: Floats) -> float:
         return float(state[0] / state[1])
@@ -43,11 +43,11 @@ class Sum(Reducer):
     merge = ("sum",)
 
     def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
-        self.add(state, np.dot(weights, values), weights.sum())
+        state[0] += float(np.dot(weights, values))
 
-    def add(self, state: Floats, weighted: float, weight: float) -> None:
-        """As `Mean.add`."""
-        state[0] += weighted
+    def slots_of(self, weighted: float, weight: float) -> list[float]:
+        """As `Mean.slots_of`."""
+        return [0.0 + weighted]
 
     def compute(self, state: Floats) -> float:
         return float(state[0])
