@@ -115,7 +115,8 @@ class Delivery:
                 worker.confirm()
 
     def _journal_of(self, run: RunInfo) -> Journal:
-        path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME)
+        # Absolute: the last lines are written when the process ends, wherever it works by then.
+        path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME).absolute()
         if self._journal is None or self._journal.path != path or self._is_forked():
             self._process = os.getpid()
             self._run = None

@@ -79,7 +79,7 @@ class Summarizer:
             coverage.update(depths)
         for key, spread in spreads.items():
             if key in metrics:
-                metrics |= {f"{key}.rank_min": spread.low, f"{key}.rank_max": spread.high}
+                metrics |= {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
         return Summary(metrics, coverage, nonfinite)
 
     def _compute(self, key: str, tally: Tally) -> float | None:

@@ -394,3 +394,18 @@ def test_a_forked_child_may_begin_a_delivery_of_its_own(tmp_path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     delivery.close("finished")
     assert sink.series("x") == []
+
+
+def test_the_last_lines_go_to_the_journal_that_was_begun_wherever_the_process_works_by_then(
+    tmp_path, monkeypatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    delivery = Delivery([MemorySink()])
+    delivery.open(RunInfo(id="1", output_dir="out"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    delivery.write(Snapshot(1, metrics={"mlm/loss": 1.0}))
+    delivery.close("finished")
+    assert not list((tmp_path / "elsewhere").iterdir())
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["record"] for line in lines] == ["run", "snapshot", "end"]

@@ -156,6 +156,7 @@ def test_the_spread_is_that_of_the_ranks_own_values() -> None:
         "a/loss.rank_max": 3.5,
         "b/acc": 1.5,
     }
+    assert {type(value) for value in metrics.values()} == {float}
 
 
 def test_a_function_sees_the_values_of_all_ranks_in_their_order() -> None:
