@@ -364,7 +364,9 @@ def test_what_the_trainer_logs_is_written_by_the_sinks_and_by_nobody_else(tmp_pa
     assert [logs for logs in logged if logs] == []
     (directory,), (run,) = run_dirs(tmp_path), ml_runs()
     for name in ("loss", "learning_rate", "train_loss", "epoch"):
-        assert read_scalars(directory)[f"train/{name}"] == ml_points(run.info.run_id, name)
+        # A row and the summary share a step; of the same value in the same millisecond MLflow keeps one point.
+        ours, theirs = read_scalars(directory)[f"train/{name}"], ml_points(run.info.run_id, name)
+        assert [*dict.fromkeys(ours)] == [*dict.fromkeys(theirs)]
     assert ml_points(run.info.run_id, "loss") == [(2, 1.5), (4, 3.5)]
 
 
