@@ -1,61 +1,50 @@
 """Takes the pictures of this documentation anew: ``python -m docs.screenshots [NAME ...] [--runs DIR]``, from its root.
 
-Trains the demonstration twice for a few steps, unless the runs are there already, and looks at what comes of it in a
-real browser. Each picture is a function here, in `PICTURES` by the name of its file.
+Trains the demonstration twice, unless the runs are there already, and looks at what comes of it in a real browser. Each
+picture is a function that holds the page open while the picture is taken, in `PICTURES` by the name of its file.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from PIL import Image
 
-from tests.helpers.browser import Browser, chromium
+ROOT = Path(__file__).absolute().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
 
-IMAGES = Path(__file__).parent / "img"
+from helpers.browser import Browser, chromium  # noqa: E402
+from helpers.command import command  # noqa: E402
+
+from docs.screenshots import backends, pages  # noqa: E402
+
+IMAGES = ROOT / "docs" / "img"
 STEPS = 280
 #: A picture may have so many bytes; its colours are reduced for that.
 LIMIT = 250_000
 
-
-def plot(browser: Browser, runs: Path, work: Path) -> None:
-    """Curves of two runs, with what one point says."""
-    page = work / "plot.html"
-    _command("plot", str(runs / "demo-1"), str(runs / "demo-2"), "--smooth", "0.6", "-o", str(page))
-    browser.driver.set_window_size(1300, 960)
-    browser.open(page)
-    browser.evaluate("Plotly.Fx.hover(document.querySelector('.plot'), [{curveNumber: 1, pointNumber: 12}])")
-
-
-def report(browser: Browser, runs: Path, work: Path) -> None:
-    """The beginning of a report about two runs."""
-    page = work / "report.html"
-    command = ("report", "demo-1", "demo-2", "--smooth", "0.6", "-o", str(page))
-    _command(*command, folder=runs)
-    browser.driver.set_window_size(1300, 1900)
-    browser.open(page)
-
-
-PICTURES: dict[str, Callable[[Browser, Path, Path], None]] = {"plot": plot, "report": report}
+PICTURES: dict[str, Callable[[Browser, Path, Path], AbstractContextManager[None]]] = {
+    "plot": pages.plot,
+    "report": pages.report,
+    "tensorboard": backends.tensorboard,
+    "tensorboard-custom": backends.tensorboard_custom,
+    "mlflow": backends.mlflow,
+}
 
 
 def train(runs: Path) -> None:
     """The demonstration, twice."""
     for seed in ("42", "1"):
         options = ("--max_steps", str(STEPS), "--seed", seed, "--report_to", "tensorboard,mlflow")
-        _command("demo", "--output_dir", str(runs), *options)
+        command("demo", "--output_dir", str(runs), *options)
 
 
-def _command(*arguments: str, folder: Path | None = None) -> None:
-    subprocess.run([sys.executable, "-m", "mtask_sinks", *arguments], cwd=folder, check=True)
-
-
-def _reduce(path: Path) -> None:
+def reduce(path: Path) -> None:
     """As many colours as fit into the limit."""
     picture = Image.open(path).convert("RGB")
     for colours in (256, 128, 64, 32):
@@ -74,14 +63,14 @@ def main() -> None:
         parser.error(f"no picture is called {', '.join(sorted(unknown))}; there are: {', '.join(PICTURES)}")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        runs: Path = options.runs or work / "runs"
+        runs: Path = (options.runs or work / "runs").absolute()
         if not (runs / "demo-2").exists():
             train(runs)
         with chromium(work / "profile") as browser:
             for name in options.names or PICTURES:
-                PICTURES[name](browser, runs.absolute(), work)
-                browser.evaluate("document.documentElement.style.overflow = 'hidden'")  # no scroll bar
-                _reduce(browser.screenshot(IMAGES / f"{name}.png"))
+                with PICTURES[name](browser, runs, work):
+                    browser.evaluate("document.documentElement.style.overflow = 'hidden'")  # no scroll bar
+                    reduce(browser.screenshot(IMAGES / f"{name}.png"))
 
 
 if __name__ == "__main__":

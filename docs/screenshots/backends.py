@@ -1,0 +1,83 @@
+"""Pictures of what the backends show of the demonstration, on servers of their own."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from helpers.browser import Browser
+from helpers.mlflow_server import mlflow_server
+from helpers.tensorboard_server import tensorboard_server
+
+#: For curves to be drawn, once they are there.
+SECONDS = 4.0
+
+_HIDE = """
+function walk(node) {
+  if (node.id === arguments_[0]) node.style.display = "none";
+  if (node.shadowRoot) walk(node.shadowRoot);
+  node.childNodes.forEach(walk);
+}
+const arguments_ = arguments;
+walk(document.body);
+"""
+
+# Its cross is in the corner of the window.
+_CLOSE_ASSISTANT = "document.elementFromPoint(innerWidth - 37, 36).closest('button').click()"
+
+
+@contextmanager
+def tensorboard(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
+    """Time Series: a section a task."""
+    with tensorboard_server(runs, work / "tensorboard.log") as url:
+        browser.driver.set_window_size(1400, 1050)
+        browser.open(f"{url}/#timeseries")
+        browser.wait_for(lambda page: "nsp" in page.text())
+        for title in ("Settings", "eval"):  # the panel and the section are closed
+            _press(browser, title)
+        time.sleep(SECONDS)
+        yield
+
+
+@contextmanager
+def tensorboard_custom(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
+    """Custom Scalars: tasks over one another."""
+    with tensorboard_server(runs, work / "tensorboard.log") as url:
+        browser.driver.set_window_size(1150, 1000)
+        browser.open(f"{url}/#custom_scalars&_smoothingWeight=0")
+        browser.wait_for(lambda page: "nsp/eval/loss" in page.deep_text())
+        browser.evaluate(_HIDE, "data-location")  # where the run lies on this machine
+        time.sleep(SECONDS)
+        yield
+
+
+@contextmanager
+def mlflow(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
+    """The metrics of a run, a group of charts a task and phase."""
+    from mlflow import MlflowClient
+
+    store = Path(shutil.copy(runs / "mlflow.db", work / "demo.db"))
+    with mlflow_server(work, store) as server:
+        server.start()
+        client = MlflowClient(server.uri)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        run = client.search_runs(experiments)[0].info
+        browser.driver.set_window_size(1500, 1300)
+        browser.open(f"{server.uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}/model-metrics")
+        browser.wait_for(lambda page: "(mlm/eval/loss)" in page.text())
+        if "MLflow Assistant" in browser.text():
+            browser.evaluate(_CLOSE_ASSISTANT)
+        time.sleep(SECONDS)
+        yield
+
+
+def _press(browser: Browser, title: str) -> None:
+    """The button whose text begins so."""
+    browser.evaluate(
+        "[...document.querySelectorAll('button')].find(button => button.innerText.trim().startsWith(arguments[0]))"
+        ".click()",
+        title,
+    )

@@ -1,0 +1,16 @@
+"""The command, run as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def command(*arguments: str, cwd: Path | None = None, expect: int = 0) -> str:
+    """What it printed, on both streams; fails if it exits otherwise than expected."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mtask_sinks", *arguments], cwd=cwd, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == expect, done.stderr[-3000:]
+    return done.stdout + done.stderr
