@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mtask_sinks.direction import lower_is_better
+from mtask_sinks.direction import Better, better_of
 from mtask_sinks.tail import find_journal
 from mtask_sinks.trainings import Series, Training, by_task, choose, read_trainings
 
-Better = Literal["min", "max"]
 Verdict = Literal["better", "worse", "same"]
 
 
@@ -23,7 +22,7 @@ class Outcome:
     Attributes:
         final: last value.
         final_step: where.
-        best: smallest or largest value; NaN only if there is no other.
+        best: smallest or largest value, of a count the largest; NaN only if there is no other.
         best_step: where it first was.
     """
 
@@ -39,14 +38,14 @@ class Difference:
 
     Attributes:
         task, name, phase: of the metric.
-        better: which way it gets better.
+        better: which way it gets better; ``None`` for a count.
         a, b: what it came to; ``None`` in a training that does not have it.
     """
 
     task: str
     name: str
     phase: str
-    better: Better
+    better: Better | None
     a: Outcome | None
     b: Outcome | None
 
@@ -64,7 +63,7 @@ class Difference:
     def verdict(self) -> Verdict | None:
         """Whether the second is better, by its best value; ``None`` if that cannot be said."""
         change = self.best_change
-        if change is None or math.isnan(change):
+        if change is None or math.isnan(change) or self.better is None:
             return None
         if change == 0:
             return "same"
@@ -93,15 +92,10 @@ def compare(a: Training, b: Training) -> list[Difference]:
     return found
 
 
-def better_of(name: str) -> Better:
-    """Which way a metric of that name gets better."""
-    return "min" if lower_is_better(name) else "max"
-
-
 def outcome(training: Training, series: Series) -> Outcome:
     """What a metric of a training came to."""
     numbers = [i for i, value in enumerate(series.values) if not math.isnan(value)] or [0]
-    pick = min if lower_is_better(series.name) else max
+    pick = min if better_of(series.name) == "min" else max
     best = pick(numbers, key=lambda i: series.values[i])
     steps = training.steps
     return Outcome(series.values[-1], steps[series.at[-1]], series.values[best], steps[series.at[best]])

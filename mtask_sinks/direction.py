@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
+
+Better = Literal["min", "max"]
 
 _LOWER = re.compile(r"loss|perplexity|error")
 _LOWER_WORDS = frozenset({"err", "mae", "mse", "rmse", "mape", "nll", "ppl", "wer", "cer", "ter", "kl", "bpc", "bpb"})
+# Sizes, which are neither good nor bad.
+_COUNT_WORDS = frozenset({"n", "num", "count", "counts", "number", "tokens", "samples", "items", "nonfinite"})
 
 
-def lower_is_better(name: str) -> bool:
-    """Whether a metric gets better as it falls: losses, perplexities, errors; every other one gets better as it rises.
+def better_of(name: str) -> Better | None:
+    """Whether a metric is best where it is smallest (losses, perplexities, errors) or largest; ``None`` for a count.
 
-    >>> [lower_is_better(name) for name in ("loss", "box_loss", "perplexity", "rmse", "accuracy", "number")]
-    [True, True, True, True, False, False]
+    >>> [better_of(name) for name in ("loss", "box_loss", "rmse", "accuracy", "n_tokens", "loss.nonfinite")]
+    ['min', 'min', 'min', 'max', None, None]
     """
-    name = name.lower()
-    return bool(_LOWER.search(name)) or not _LOWER_WORDS.isdisjoint(re.split(r"[^a-z]+", name))
+    words = re.split(r"[^a-z]+", name.lower())
+    if not _COUNT_WORDS.isdisjoint(words):
+        return None
+    return "min" if _LOWER.search(name.lower()) or not _LOWER_WORDS.isdisjoint(words) else "max"

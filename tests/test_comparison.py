@@ -74,3 +74,11 @@ def test_a_path_with_a_colon_is_a_path(tmp_path) -> None:
 def test_a_path_that_is_not_there_is_said(run) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no nowhere\."):
         open_run(run)
+
+
+def test_of_a_count_nobody_says_which_is_better() -> None:
+    a, b = Training(1), Training(2)
+    a.add(Snapshot(step=1, metrics={"mlm/n_tokens": 5.0}))
+    b.add(Snapshot(step=1, metrics={"mlm/n_tokens": 7.0}))
+    (row,) = compare(a, b)
+    assert (row.better, row.best_change, row.verdict) == (None, 2.0, None)

@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import pytest
 
-from mtask_sinks.direction import lower_is_better
+from mtask_sinks.direction import better_of
 
 
 @pytest.mark.parametrize(
     "name", ["loss", "aux_loss", "loss_ce", "box/giou-loss", "Perplexity", "error_rate", "val_mse"]
 )
-def test_falls(name) -> None:
-    assert lower_is_better(name)
+def test_smallest_is_best(name) -> None:
+    assert better_of(name) == "min"
 
 
-@pytest.mark.parametrize("name", ["accuracy", "f1", "bleu", "terms", "number", "n_tokens", "merit"])
-def test_rises(name) -> None:
-    assert not lower_is_better(name)
+@pytest.mark.parametrize("name", ["accuracy", "f1", "bleu", "terms", "merit", "nsp"])
+def test_largest_is_best(name) -> None:
+    assert better_of(name) == "max"
+
+
+@pytest.mark.parametrize("name", ["n_tokens", "num_masked", "count", "tokens", "loss.nonfinite", "box/n"])
+def test_a_count_is_neither_good_nor_bad(name) -> None:
+    assert better_of(name) is None

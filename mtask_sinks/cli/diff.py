@@ -22,7 +22,8 @@ def diff(
     """Compare what two trainings came to: final and best value of each task's metrics, and the change.
 
     The best value is the smallest for names that say so (loss, perplexity, error, rmse, …), else the largest; the
-    column "best" says which. NaN is never best. "better" and "worse" are about the best value of the second run.
+    column "best" says which. NaN is never best, and a count (n_tokens) neither good nor bad. "better" and "worse" are
+    about the best value of the second run.
 
     Example: mtask-sinks diff out/demo-1 out/demo-2 --only 'mlm/*'
     """
@@ -87,7 +88,7 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
         bests = [_best(each) for each in (row.a, row.b)]
         changes = [number(change, sign=True) for change in (row.final_change, row.best_change)]
         names = [row.task or "-", row.name, row.phase]
-        cells.append([*names, *finals, changes[0], row.better, *bests, changes[1], row.verdict or ""])
+        cells.append([*names, *finals, changes[0], row.better or "-", *bests, changes[1], row.verdict or ""])
     colours = {"better": "green", "worse": "yellow"}
     styles = [colours.get(row.verdict or "", "dim") for row in rows]
     print_renderable(console, make_table(columns, cells, console, styles={9: styles, 10: styles}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mtask_sinks.cli.output import Column, make_table, number
 from mtask_sinks.cli.sparkline import sparkline
-from mtask_sinks.direction import lower_is_better
+from mtask_sinks.direction import better_of
 from mtask_sinks.watching import Row, View
 from mtask_sinks.wording import duration
 
@@ -110,9 +110,10 @@ def _metrics(rows: Sequence[Row], console: Console) -> RenderableType:
 
 
 def _change_style(row: Row) -> str:
-    if row.change is None or not math.isfinite(row.change) or not row.change:
+    better = better_of(row.name)
+    if better is None or row.change is None or not math.isfinite(row.change) or not row.change:
         return ""
-    return "green" if (row.change < 0) == lower_is_better(row.name) else "yellow"
+    return "green" if (row.change < 0) == (better == "min") else "yellow"
 
 
 def _sinks(view: View, console: Console) -> RenderableType:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtask_sinks.comparison import Better, Outcome, better_of, outcome
+from mtask_sinks.comparison import Outcome, outcome
+from mtask_sinks.direction import Better, better_of
 from mtask_sinks.trainings import Series, Training, by_task
 
 
@@ -16,15 +17,16 @@ class MetricRow:
 
     Attributes:
         task, name, phase: of the metric; the task of an ungrouped one is empty.
-        better: which way it gets better.
+        better: which way it gets better; ``None`` for a count.
         outcomes: what it came to in each run, in their order; ``None`` in a run that does not have it.
-        winners: places of the runs with the best value; empty if there is only one run that has the metric.
+        winners: places of the runs with the best value; empty if there is only one run that has the metric, and
+            for a count.
     """
 
     task: str
     name: str
     phase: str
-    better: Better
+    better: Better | None
     outcomes: tuple[Outcome | None, ...]
     winners: tuple[int, ...]
 
@@ -53,10 +55,10 @@ def metric_rows(trainings: Sequence[Training]) -> tuple[MetricRow, ...]:
     return tuple(rows)
 
 
-def _winners(outcomes: Sequence[Outcome | None], better: Better) -> tuple[int, ...]:
+def _winners(outcomes: Sequence[Outcome | None], better: Better | None) -> tuple[int, ...]:
     bests = [math.nan if each is None else each.best for each in outcomes]
     numbers = [best for best in bests if not math.isnan(best)]
-    if sum(each is not None for each in outcomes) < 2 or not numbers:
+    if better is None or sum(each is not None for each in outcomes) < 2 or not numbers:
         return ()
     best = min(numbers) if better == "min" else max(numbers)
     return tuple(at for at, each in enumerate(bests) if each == best)
