@@ -124,7 +124,7 @@ class TestInABrowser:
         assert sorted(points) == pytest.approx(sorted(expected), rel=1e-9)
         command("report", "demo-1", "demo-2", "-o", "report.html", cwd=out)
         browser.open(out / "report.html")
-        rows = re.findall(r"^(mlm|nsp)\t(\w+)\t(\w+)\t\w+\t(\S+)\t\S+\t\d+\t(\S+)", browser.text(), re.MULTILINE)
+        rows = re.findall(r"^(mlm|nsp)\t(\w+)\t(\w+)\t\S+\t(\S+)\t\S+\t\d+\t(\S+)", browser.text(), re.MULTILINE)
         shown = {(task, phase, name): (first, second) for task, name, phase, first, second in rows}
         assert len(shown) == 12
         for at, run in enumerate(("demo-1", "demo-2")):
