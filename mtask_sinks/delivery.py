@@ -65,14 +65,14 @@ class Delivery:
         """Counts by name of the sink."""
         return {worker.sink.name: worker.counts for worker in self._workers}
 
-    def open(self, run: RunInfo) -> None:
-        """Begin or continue a run: in the journal and on every sink."""
+    def open(self, run: RunInfo, begun_at: float | None = None) -> None:
+        """Begin or continue a run, in the journal and on every sink; it began at a time (seconds since 1970) or now."""
         journal = self._journal_of(run)
         if self._run is not None and self._run.id != run.id:
             journal.end(self._run.id, self._ended.get(self._run.id, "finished"))
         for worker in self._workers:
             worker.expect(run)
-        journal.begin(run)
+        journal.begin(run, begun_at)
         for worker in self._workers:
             worker.begin()
         self._run = run

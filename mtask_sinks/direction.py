@@ -20,6 +20,8 @@ def better_of(name: str) -> Better | None:
     ['min', 'min', 'min', 'max', None, None]
     """
     words = re.split(r"[^a-z]+", name.lower())
-    if not _COUNT_WORDS.isdisjoint(words):
+    if words[-1] in _COUNT_WORDS:
         return None
-    return "min" if _LOWER.search(name.lower()) or not _LOWER_WORDS.isdisjoint(words) else "max"
+    if _LOWER.search(name.lower()) or not _LOWER_WORDS.isdisjoint(words):
+        return "min"
+    return None if words[0] in ("n", "num") else "max"

@@ -126,9 +126,9 @@ class Journal:
         """Tells this file from another one of the same name; empty while there is none."""
         return "" if self._first_line is None else fingerprint_of(self._first_line)
 
-    def begin(self, run: RunInfo) -> None:
-        """Say which run the snapshots from here on belong to."""
-        self._put(Begin(run))
+    def begin(self, run: RunInfo, time: float | None = None) -> None:
+        """Say which run the snapshots from here on belong to, and when it began, if not now."""
+        self._put(Begin(run) if time is None else Begin(run, time))
 
     def append(self, snapshot: Snapshot) -> None:
         """Write a snapshot; never raises for what the disk does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -72,6 +73,8 @@ class Session:
         self._run = RunInfo(id=_new_id())
         self._opened: RunInfo | None = None
         self._opened_facts: RunFacts | None = None
+        #: When the training began that is not opened yet; it is with its first snapshot, much later.
+        self._begun_at: float | None = None
         self._is_training = False
         self._trainings = 0
         self._has_ended = False
@@ -85,6 +88,7 @@ class Session:
             self._run = RunInfo(id=_new_id())
         self._trainings += 1
         self._is_training, self._has_ended = True, False
+        self._begun_at = time.time()
         self.delivery.exit_status = "failed"
         self._begin_attachments()
         try:
@@ -178,9 +182,11 @@ class Session:
             return
         facts = RunFacts.of(self._run, args, state, self._attachments)
         if self._opened is None or facts != self._opened_facts:
-            run = facts.describe(params_of(args, model) if self._opened is None else self._opened.params, self._logged)
-            self.delivery.open(run)
-            self._opened, self._opened_facts = run, facts
+            is_same_run = self._opened is not None and self._opened.id == self._run.id
+            params = self._opened.params if is_same_run and self._opened else params_of(args, model)
+            run = facts.describe(params, self._logged)
+            self.delivery.open(run, self._begun_at)
+            self._opened, self._opened_facts, self._begun_at = run, facts, None
         hidden = {*log_names(snapshot.metrics, snapshot.phase), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(replace(snapshot, logs=own))

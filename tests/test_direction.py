@@ -6,7 +6,8 @@ from mtask_sinks.direction import better_of
 
 
 @pytest.mark.parametrize(
-    "name", ["loss", "aux_loss", "loss_ce", "box/giou-loss", "Perplexity", "error_rate", "val_mse"]
+    "name",
+    ["loss", "aux_loss", "loss_ce", "box/giou-loss", "Perplexity", "error_rate", "val_mse", "count_loss", "items/loss"],
 )
 def test_smallest_is_best(name) -> None:
     assert better_of(name) == "min"
@@ -17,6 +18,8 @@ def test_largest_is_best(name) -> None:
     assert better_of(name) == "max"
 
 
-@pytest.mark.parametrize("name", ["n_tokens", "num_masked", "count", "tokens", "loss.nonfinite", "box/n"])
+@pytest.mark.parametrize(
+    "name", ["n_tokens", "num_masked", "count", "tokens", "loss.nonfinite", "box/n", "error_count"]
+)
 def test_a_count_is_neither_good_nor_bad(name) -> None:
     assert better_of(name) is None

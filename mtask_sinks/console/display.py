@@ -81,7 +81,10 @@ class Console:
         if self.style == "dict":
             return
         for callback in callbacks:
-            if "on_log" in vars(callback):
+            present = vars(callback).get("on_log")
+            owner = getattr(present, "__self__", present)
+            # What another trainer left there is replaced; anything else is its author's.
+            if present is not None and not (isinstance(owner, _OnLog | NotebookTable) and owner.console is not self):
                 continue
             if type(callback) in (ProgressCallback, PrinterCallback):
                 vars(callback)["on_log"] = _OnLog(callback, self)
@@ -130,12 +133,12 @@ class _OnLog:
 
     def __init__(self, callback: TrainerCallback, console: Console) -> None:
         self._callback = weakref.ref(callback)  # whose attribute this is: no cycle, it is freed as ever
-        self._console = console
+        self.console = console
 
     def __call__(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> Any:
         callback: Any = self._callback()
         method = type(callback).on_log
-        view = None if logs is None else self._console.view(logs)
+        view = None if logs is None else self.console.view(logs)
         if view is None:
             return method(callback, args, state, control, logs=logs, **kwargs)
         row = dict(view.row)
@@ -144,11 +147,11 @@ class _OnLog:
             logs.pop(name, None)
         if isinstance(callback, PrinterCallback):
             if state.is_local_process_zero:
-                _print_lines(self._console.lines(view))
+                _print_lines(self.console.lines(view))
         elif state.is_world_process_zero and (bar := callback.training_bar) is not None:
-            for line in self._console.lines(view):
+            for line in self.console.lines(view):
                 bar.write(line)
-            if (beside := self._console.beside_bar()) is not None:
+            if (beside := self.console.beside_bar()) is not None:
                 bar.set_postfix_str(beside, refresh=False)
         return result
 

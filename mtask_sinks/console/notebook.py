@@ -36,7 +36,7 @@ class NotebookTable:
     """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
         self._callback: weakref.ref[Any]
         self._tracker: Any = None
         #: Column → value of the training's last log event.
@@ -56,8 +56,8 @@ class NotebookTable:
     def _on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         callback: Any = self._callback()
         type(callback).on_log(callback, args, state, control, logs=logs, **kwargs)
-        view = None if logs is None else self._console.view(logs)
-        if view is None or self._console.snapshot.phase != "train":
+        view = None if logs is None else self.console.view(logs)
+        if view is None or self.console.snapshot.phase != "train":
             return
         self._follow(callback.training_tracker)
         self._training = self._cells(view)
@@ -67,7 +67,7 @@ class NotebookTable:
 
     def _on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         callback: Any = self._callback()
-        view = None if metrics is None else self._console.view(metrics)
+        view = None if metrics is None else self.console.view(metrics)
         self._follow(callback.training_tracker)
         if view is None or self._tracker is None:
             type(callback).on_evaluate(callback, args, state, control, metrics=metrics, **kwargs)
@@ -86,7 +86,7 @@ class NotebookTable:
 
     def _cells(self, view: View) -> dict[str, str]:
         """Column → text of what is shown of a log event."""
-        snapshot = self._console.snapshot
+        snapshot = self.console.snapshot
         cells = {}
         for key, value in view.metrics.items():
             column = key if snapshot.phase == "train" else f"{key} ({html.escape(snapshot.phase)})"

@@ -24,6 +24,7 @@ class Recorded:
         path: of the journal.
         training: that is looked at.
         others: what else the journal tells of, as one calls it.
+        other_numbers: their places in the journal, from 1 on.
         status, host: as in `status_of`.
         windows: phase → steps of its log events, those included at which nothing was reported.
         unreadable: numbers of the lines of the journal that hold no record.
@@ -33,6 +34,7 @@ class Recorded:
     path: Path
     training: Training
     others: Sequence[str]
+    other_numbers: Sequence[int]
     status: str
     host: str | None
     windows: dict[str, list[int]]
@@ -62,7 +64,9 @@ class Recorded:
     @property
     def tasks(self) -> list[str]:
         """Tasks, and metrics without one, as they first appear."""
-        return list(dict.fromkeys(series.task or series.key for series in self.training.series.values()))
+        own = {f"{key}.nonfinite" for counts in self.training.nonfinite.values() for key in counts}
+        every = (series for series in self.training.series.values() if series.key not in own)
+        return list(dict.fromkeys(series.task or series.key for series in every))
 
 
 def read_recorded(run: str | os.PathLike[str]) -> Recorded:
@@ -103,6 +107,7 @@ def read_recorded(run: str | os.PathLike[str]) -> Recorded:
         path=tail.path,
         training=training,
         others=[named[each.number] for each in trainings.all if each is not training],
+        other_numbers=[each.number for each in trainings.all if each is not training],
         status=status,
         host=host,
         windows={phase: sorted(steps) for phase, steps in windows.items()},

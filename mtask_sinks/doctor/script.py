@@ -85,6 +85,8 @@ class Script:
             self.unread.append(path)
 
     def _find(self, importer: Path, module: str, level: int) -> Path | None:
+        if level > len(importer.parents):
+            return None
         starts = [importer.parents[level - 1]] if level else self._dirs
         for start in starts:
             file = start.joinpath(*module.split(".")) if module else start
@@ -175,11 +177,13 @@ class Script:
         ]
 
     def _reports_in(self, source: Source, node: ast.AST, cls: Class | None) -> Iterator[Report]:
-        for child in ast.iter_child_nodes(node):
-            inside = Class(source, child) if isinstance(child, ast.ClassDef) else cls
-            if isinstance(child, ast.Call) and (kind := self._kind(source, child.func)) is not None:
-                yield Report(source, child, kind, cls)
-            yield from self._reports_in(source, child, inside)
+        waiting = [(node, cls)]  # not a call a level: expressions may be deeper than Python calls
+        while waiting:
+            node, cls = waiting.pop()
+            if isinstance(node, ast.Call) and (kind := self._kind(source, node.func)) is not None:
+                yield Report(source, node, kind, cls)
+            inside = Class(source, node) if isinstance(node, ast.ClassDef) else cls
+            waiting += [(child, inside) for child in reversed([*ast.iter_child_nodes(node)])]
 
     def _kind(self, source: Source, called: ast.expr) -> str | None:
         if self.resolve(source, called) in ("mtask_sinks.report_metrics", "mtask_sinks.reporting.report_metrics"):

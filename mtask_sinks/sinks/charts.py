@@ -36,7 +36,8 @@ class Charts:
 
     def with_metrics(self, keys: Iterable[str], phase: str) -> Charts:
         """These, and those for further metrics; equal to these if there is nothing new. Ungrouped metrics have none."""
-        parts = [_parts(key, phase) for key in keys if split_key(key)[0]]
+        named = [_parts(key, phase) for key in keys if split_key(key)[0]]
+        parts = [parts for parts in named if parts is not None]
         by_phase = dict.fromkeys([*self.by_phase, *((phase, name) for _, phase, name in parts)])
         by_task = dict.fromkeys([*self.by_task, *((task, name) for task, _, name in parts)])
         if len(by_phase) == len(self.by_phase) and len(by_task) == len(self.by_task):
@@ -82,10 +83,10 @@ class Charts:
 
 
 @lru_cache(maxsize=4096)
-def _parts(key: str, phase: str) -> tuple[str, str, str]:
-    """Task, phase and name as they are in the tag, which may be shortened."""
-    task, phase, name = backend_name(key, phase).split("/", 2)
-    return task, phase, name
+def _parts(key: str, phase: str) -> tuple[str, str, str] | None:
+    """Task, phase and name as they are in the tag; ``None`` if that was so long that it was cut before the name."""
+    parts = backend_name(key, phase).split("/", 2)
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None
 
 
 def _chart(title: str, pattern: str) -> Any:

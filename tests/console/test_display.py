@@ -156,3 +156,16 @@ def test_a_callback_that_is_added_later_prints_this_way_too_and_none_prints_none
 def test_a_style_that_there_is_not_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"console='tabel': allowed are 'table', 'dict' and 'off'"):
         make(tmp_path, sink_args=SinkArguments(console="tabel"))  # type: ignore[arg-type]
+
+
+def test_a_callback_that_is_handed_on_shows_the_values_of_its_new_trainer(tmp_path, capsys) -> None:
+    shared = PrinterCallback()
+    for name, values in (("first", (1, 2, 3, 4)), ("second", (5, 6, 7, 8))):
+        args = arguments(tmp_path / name, disable_tqdm=True)
+        trainer = Trainer(TwoTasks(), args, train_dataset=numbers(*values))
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(shared)
+        capsys.readouterr()
+        trainer.train()
+        shown = re.findall(r"train  a +loss (\S+)", capsys.readouterr().out)
+        assert [float(each) for each in shown] == [sum(values[:2]) / 2, sum(values[2:]) / 2]

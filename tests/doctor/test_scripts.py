@@ -108,3 +108,15 @@ def test_there_is_no_false_alarm_on_what_the_documentation_shows(tmp_path, page)
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     assert blocks
     assert [each for each in findings(tmp_path, "\n".join(blocks)) if each.check != "no-sink"] == []
+
+
+def test_an_expression_deeper_than_python_calls_is_read(tmp_path) -> None:
+    deep = " + ".join(["1"] * 3000)
+    found = findings(
+        tmp_path, f"x = {deep}\nfrom mtask_sinks import report_metrics\nreport_metrics('mlm', **{{'lo ss': 1}})"
+    )
+    assert "invalid-key" in {each.check for each in found}
+
+
+def test_an_import_that_climbs_out_of_everything_is_no_crash(tmp_path) -> None:
+    assert findings(tmp_path, f"from {'.' * 60} import x") == []

@@ -200,7 +200,7 @@ def test_several_trainings_and_the_one_that_is_meant(tmp_path) -> None:
     )
     text = only(tmp_path, "several-trainings")[1]
     assert "tells of 1 more: one. This is about two" in text
-    assert f"mtask-sinks doctor {tmp_path}:one" in text
+    assert f"mtask-sinks doctor {tmp_path}:1." in text
     assert of(tmp_path, "nonfinite") == []
     assert only(tmp_path, "nonfinite", ":one")[0] == "one, step 2"
 
@@ -237,3 +237,16 @@ def test_what_is_not_there_is_no_finding(tmp_path) -> None:
 def test_every_check_is_tested_here() -> None:
     texts = [(Path(__file__).parent / name).read_text() for name in ("test_trainings.py", "test_deliveries.py")]
     assert [check.name for check in JOURNAL_CHECKS if f'"{check.name}"' not in "".join(texts)] == []
+
+
+def test_counts_of_what_was_skipped_are_no_tasks_that_vanish(tmp_path) -> None:
+    snapshots = [
+        Snapshot(
+            step,
+            metrics={"aux": 1.0} | ({"aux.nonfinite": 2.0} if step < 3 else {}),
+            nonfinite={"aux": 2} if step < 3 else {},
+        )
+        for step in range(1, 12)
+    ]
+    journal(tmp_path, snapshots)
+    assert of(tmp_path, "task-vanished") == []

@@ -117,3 +117,8 @@ def test_after_a_bound_there_are_no_more_charts() -> None:
     full = Charts().with_metrics(keys[: MAX_CHARTS + 1], "train")
     assert (len(full.by_phase), len(full.by_task)) == (MAX_CHARTS, MAX_CHARTS)
     assert full.with_metrics(keys, "train") == full
+
+
+def test_a_name_that_was_cut_before_its_end_has_no_chart_and_disturbs_nobody() -> None:
+    charts = Charts().with_metrics(["a" * 244 + "/loss", "mlm/loss"], "train")
+    assert charts.by_task == (("mlm", "loss"),)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -89,3 +90,23 @@ def test_every_snapshot_has_the_time_of_its_making_also_where_nothing_was_report
     assert before <= times[0]
     assert times == sorted(times)
     assert times[-1] <= time.time()
+
+
+def test_a_training_begins_when_it_begins_and_not_with_its_first_log_event(tmp_path) -> None:
+    before = time.time()
+    trainer_of(tmp_path).train()
+    (run,) = read_journal(tmp_path)
+    assert before <= run.time < run.snapshots[0].time
+
+
+def test_a_second_training_records_its_own_parameters(tmp_path) -> None:
+    trainer = trainer_of(tmp_path)
+    trainer.train()
+    trainer.evaluate()
+    trainer.args.learning_rate = 0.125
+    trainer.train()
+    begins = [
+        json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines() if '"record": "run"' in line
+    ]
+    assert begins[-1]["params"]["learning_rate"] == 0.125
+    assert begins[0]["params"]["learning_rate"] != 0.125

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -192,7 +193,7 @@ def several_trainings(recorded: Recorded) -> Iterator[Seen]:
         yield Seen(
             str(recorded.path),
             f"the journal tells of {len(recorded.others)} more: {others}. This is about {recorded.name}.",
-            f"Choose one: mtask-sinks doctor {recorded.path.parent}:{recorded.others[0].rpartition(':')[2]}.",
+            f"Choose one: mtask-sinks doctor {shlex.quote(f'{recorded.path.parent}:{recorded.other_numbers[0]}')}.",
         )
 
 
