@@ -111,7 +111,7 @@ def test_there_is_no_false_alarm_on_what_the_documentation_shows(tmp_path, page)
 
 
 def test_an_expression_deeper_than_python_calls_is_read(tmp_path) -> None:
-    deep = " + ".join(["1"] * 3000)
+    deep = " + ".join(["1"] * 1200)
     found = findings(
         tmp_path, f"x = {deep}\nfrom mtask_sinks import report_metrics\nreport_metrics('mlm', **{{'lo ss': 1}})"
     )
