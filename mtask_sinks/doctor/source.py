@@ -58,7 +58,10 @@ def read_source(path: Path, find: Callable[[Path, str, int], Path | None]) -> So
     Raises:
         OSError, SyntaxError, ValueError: it cannot be read, or is no Python code.
     """
-    tree = ast.parse(path.read_bytes(), str(path))
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except RecursionError as error:
+        raise ValueError(f"{error}, that is how deep it is nested") from error
     names: dict[str, str] = {}
     imported: list[Path] = []
     foreign: set[str] = set()

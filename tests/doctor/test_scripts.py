@@ -118,5 +118,10 @@ def test_an_expression_deeper_than_python_calls_is_read(tmp_path) -> None:
     assert "invalid-key" in {each.check for each in found}
 
 
+def test_what_python_itself_cannot_read_is_said(tmp_path) -> None:
+    (found,) = findings(tmp_path, "x = " + " + ".join(["1"] * 5000))
+    assert (found.check, found.severity) == ("syntax", "error")
+
+
 def test_an_import_that_climbs_out_of_everything_is_no_crash(tmp_path) -> None:
     assert findings(tmp_path, f"from {'.' * 60} import x") == []
