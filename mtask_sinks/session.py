@@ -182,8 +182,8 @@ class Session:
             return
         facts = RunFacts.of(self._run, args, state, self._attachments)
         if self._opened is None or facts != self._opened_facts:
-            is_same_run = self._opened is not None and self._opened.id == self._run.id
-            params = self._opened.params if is_same_run and self._opened else params_of(args, model)
+            opened = self._opened
+            params = opened.params if opened is not None and opened.id == self._run.id else params_of(args, model)
             run = facts.describe(params, self._logged)
             self.delivery.open(run, self._begun_at)
             self._opened, self._opened_facts, self._begun_at = run, facts, None
