@@ -87,6 +87,8 @@ class Script:
     def _find(self, importer: Path, module: str, level: int) -> Path | None:
         if level > len(importer.parents):
             return None
+        if f"{module}.".startswith("mtask_sinks.") and not f"{module}.".startswith("mtask_sinks.demo."):
+            return None  # known by its names, also to a script beside its sources; the demonstration is a script
         starts = [importer.parents[level - 1]] if level else self._dirs
         for start in starts:
             file = start.joinpath(*module.split(".")) if module else start

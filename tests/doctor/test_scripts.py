@@ -125,3 +125,9 @@ def test_what_python_itself_cannot_read_is_said(tmp_path) -> None:
 
 def test_an_import_that_climbs_out_of_everything_is_no_crash(tmp_path) -> None:
     assert findings(tmp_path, f"from {'.' * 60} import x") == []
+
+
+def test_a_script_beside_the_sources_of_this_library_is_read_as_any_other(tmp_path) -> None:
+    (tmp_path / "mtask_sinks").symlink_to(ROOT / "mtask_sinks")
+    (block, *_) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert findings(tmp_path, block) == []
