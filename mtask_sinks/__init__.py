@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mtask_sinks.snapshot import Snapshot as Snapshot
     from mtask_sinks.trainer import HfMultiTaskTrainer as HfMultiTaskTrainer
     from mtask_sinks.trainer import MultiTaskTrainerMixin as MultiTaskTrainerMixin
-    from mtask_sinks.values import weighted as weighted
+    from mtask_sinks.weights import weighted as weighted
 
 try:
     __version__ = version("mtask-sinks")
@@ -38,7 +38,7 @@ _EXPORTS = {
     "read_journal": "mtask_sinks.history",
     "register_reducer": "mtask_sinks.reducers",
     "report_metrics": "mtask_sinks.reporting",
-    "weighted": "mtask_sinks.values",
+    "weighted": "mtask_sinks.weights",
 }
 
 __all__ = [*_EXPORTS]

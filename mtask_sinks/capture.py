@@ -15,7 +15,7 @@ from mtask_sinks.notices import Notices
 from mtask_sinks.outputs import batch_size_of, fields_of, is_generation, numbers_in
 from mtask_sinks.reporting import Reporter
 from mtask_sinks.rules import Rules
-from mtask_sinks.values import weighted
+from mtask_sinks.weights import weighted
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import add
 from typing import Any, Literal, NamedTuple
 
@@ -141,16 +142,20 @@ class Cell:
         return _Batch(*(part[counts] for part in batch))
 
 
-def _flatten(entries: list[Entry]) -> _Batch:
-    if list in map(type, entries):  # in an array, a list of two would look like a pair
+def _flatten(entries: list[Any]) -> _Batch:
+    kinds = {*map(type, entries)}
+    numbers: Sequence[Any] = entries
+    weights: Sequence[Any] | None = None
+    if kinds == {tuple}:
+        numbers, weights, _ = zip(*entries, strict=True)
+    elif kinds & {tuple, list, Block}:
         return _flatten_mixed(entries)
     try:
-        array = np.array(entries, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+        values = np.array(numbers, dtype=np.float64)
+        counts = np.ones_like(values) if weights is None else np.array(weights, dtype=np.float64)
+    except OverflowError:
         return _flatten_mixed(entries)
-    if array.ndim == 1:
-        return _Batch(array, np.ones_like(array), np.arange(len(array)))
-    return _Batch(array[:, 0], array[:, 1], np.arange(len(array)))
+    return _Batch(values, counts, np.arange(len(entries)))
 
 
 def _flatten_mixed(entries: list[Entry]) -> _Batch:
@@ -163,7 +168,7 @@ def _flatten_mixed(entries: list[Entry]) -> _Batch:
         elif isinstance(entry, list):
             part, weight = np.array(entry, dtype=np.float64), np.ones(len(entry))
         elif isinstance(entry, tuple):
-            part, weight = np.array([entry[0]]), np.array([entry[1]])
+            part, weight = np.array([_as_float(entry[0])]), np.array([_as_float(entry[1])])
         else:
             part, weight = np.array([_as_float(entry)]), np.ones(1)
         values.append(part)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mtask_sinks.clock import Clock
 from mtask_sinks.reducers import Floats
 from mtask_sinks.values import Block, Entry, OnDevice, entry_of
+from mtask_sinks.weights import is_weight, weighted
 
 
 class Target(Protocol):
@@ -148,5 +149,8 @@ def _unpack(slots: list[_Slot], numbers: Floats) -> Iterator[tuple[Target, Entry
             weights = np.full(slot.size, slot.weight)
         if slot.shape:
             yield slot.target, entry_of(values) if weights is None else Block(values, weights)
+        elif weights is None:
+            yield slot.target, float(values[0])
         else:
-            yield slot.target, float(values[0]) if weights is None else (float(values[0]), float(weights[0]))
+            weight = float(weights[0])  # one that is no weight is found out with the block
+            yield slot.target, weighted(float(values[0]), weight) if is_weight(weight) else Block(values, weights)

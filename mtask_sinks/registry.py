@@ -34,7 +34,8 @@ from mtask_sinks.summary import NonFiniteError as NonFiniteError
 from mtask_sinks.summary import Summarizer, nonfinite_policies
 from mtask_sinks.tally import Tally
 from mtask_sinks.tracing import graph_task_id, is_recompute
-from mtask_sinks.values import MetricValueError, OnDevice, Unreadable, read, why_unreadable
+from mtask_sinks.values import SHORT, MetricValueError, OnDevice, Unreadable, read
+from mtask_sinks.weights import WEIGHTED, is_weight
 from mtask_sinks.window import Window
 
 if TYPE_CHECKING:
@@ -159,25 +160,44 @@ class MetricRegistry:
         on_device: dict[str, OnDevice] | None = None
         kind_of, number = type, float  # local names: looking them up anew took 4 % of a float's way
         for name, value in metrics.items():
-            if kind_of(value) is not number:
-                try:
-                    # A loss on the host is read right here: a call would cost as much as the checks.
-                    is_loss = kind_of(value) is Tensor and value.is_cpu and not value.dim()
-                    entry: Any = value.item() if is_loss else read(value)
-                except Exception as error:
-                    self._refuse(task, name, value, error)
-                    continue
-                kind = kind_of(entry)
-                if kind is not number and kind is not tuple:
-                    if entry is None:  # not computed; its key is known all the same
-                        self._admit(window, task, name)
+            kind = kind_of(value)
+            if kind is not number:
+                # What is simple and on the host is read right here: a call would cost as much as the checks.
+                entry: Any = None
+                try:  # whatever does not go this way, goes the long one, which says why
+                    if kind is Tensor:
+                        if value.is_cpu:
+                            dims = value.dim()
+                            if not dims:
+                                entry = value.item()
+                                if kind_of(entry) is complex:
+                                    entry = None
+                            elif dims == 1 and 0 < value.numel() <= SHORT:
+                                entry = value.tolist()
+                                if kind_of(entry[0]) is complex:
+                                    entry = None
+                    elif kind is tuple:
+                        part, weight, mark = value
+                        if kind_of(part) is number and kind_of(weight) is int and weight >= 0 and mark is WEIGHTED:
+                            entry = value
+                        elif mark is WEIGHTED:
+                            if kind_of(part) is Tensor and part.is_cpu and not part.dim():
+                                part = part.item()
+                            if kind_of(weight) is Tensor and weight.is_cpu:
+                                weight = weight.item()
+                            if kind_of(part) is number and is_weight(weight):
+                                entry = part, weight, mark
+                    elif kind is int:
+                        entry = value
+                except Exception:
+                    entry = None
+                if entry is None:
+                    entry = self._read(window, task, name, value)
+                    if entry is None:
                         continue
-                    if kind is OnDevice:
+                    if kind_of(entry) is OnDevice:
                         on_device = on_device or {}
                         on_device[name] = entry
-                        continue
-                    if kind is complex:
-                        self._refuse(task, name, value, TypeError("it is complex"))
                         continue
                 value = entry
             try:
@@ -291,11 +311,20 @@ class MetricRegistry:
         """How often something was dropped or left out, by what and why."""
         return dict(self._notices.counts)
 
+    def _read(self, window: Window, task: str | None, name: str, value: Any) -> Any:
+        """The entry of a value of any kind; ``None`` if there is none, and what that asks for is done."""
+        try:
+            entry = read(value)
+        except Exception as error:
+            self._refuse(task, name, value, error)
+            return None
+        if entry is None:  # not computed; its key is known all the same
+            self._admit(window, task, name)
+        return entry
+
     def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
         """Drop a value that cannot be read, and say so; raise if its type is wrong and it is its key's first."""
         key = join_key(task, name)
-        if type(value) is Tensor and not isinstance(error, Unreadable):
-            error = Unreadable(why_unreadable(value) or f"{type(error).__name__}: {error}")
         if isinstance(error, Unreadable):
             message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
             self._notices.add(f"unreadable: {key}", message, key, error)

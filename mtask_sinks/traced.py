@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from mtask_sinks import traced_op
-from mtask_sinks.values import Weighted, broadcasts, why_unreadable
+from mtask_sinks.values import broadcasts, why_unreadable
+from mtask_sinks.weights import is_weighted
 
 
 def report(registry: Any, task: str | None, metrics: dict[str, Any]) -> None:
@@ -41,7 +42,7 @@ def report(registry: Any, task: str | None, metrics: dict[str, Any]) -> None:
     one = torch.ones((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
     layout, sizes, parts = task or "", [], [one.new_empty(0)]
     for name, item in metrics.items():
-        value, weight = item if isinstance(item, Weighted) else (item, None)
+        value, weight = item[:2] if is_weighted(item) else (item, None)
         reason = _why_unreadable(value, weight)
         kind = traced_op.ABSENT if value is None else f"{traced_op.UNREADABLE}{reason}"
         if value is not None and reason is None:
@@ -73,9 +74,9 @@ def _is_one_line(name: str) -> bool:
 
 
 def _is_known(item: Any) -> bool:
-    if not isinstance(item, Weighted):
+    if not is_weighted(item):
         return item is None or _has_numbers(item)
-    value, weight = item
+    value, weight, _ = item
     return _has_numbers(weight) and (
         value is None or (_has_numbers(value) and broadcasts(_shape(weight), _shape(value)))
     )
@@ -99,7 +100,7 @@ def _why_unreadable(*parts: Any) -> str | None:
 def _device(metrics: dict[str, Any]) -> torch.device:
     """Where the numbers of a report are packed: on the first accelerator among them, else on the host."""
     for item in metrics.values():
-        for part in item if isinstance(item, Weighted) else (item,):
+        for part in item if is_weighted(item) else (item,):
             if isinstance(part, Tensor) and part.device.type not in ("cpu", "meta"):
                 return part.device
     return torch.device("cpu")

@@ -18,7 +18,8 @@ from torch import Tensor
 from mtask_sinks.device import Part
 from mtask_sinks.handles import behind
 from mtask_sinks.tracing import graph_task_id, is_recompute
-from mtask_sinks.values import Unreadable, Weighted
+from mtask_sinks.values import Unreadable
+from mtask_sinks.weights import weighted
 
 Operator = Callable[[Tensor, list[int], int, str], None]
 
@@ -86,7 +87,7 @@ def _read(parts: dict[str, Part], numbers: np.ndarray[Any, Any]) -> dict[str, An
         start = end
         if is_weighted:
             start += size
-            value = Weighted((value, numbers[end:start] if is_block else numbers.item(end)))
+            value = weighted(value, numbers[end:start] if is_block else numbers.item(end))
         values[name] = value
     return values
 

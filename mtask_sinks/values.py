@@ -1,8 +1,9 @@
 """Values: what may be reported, and how it becomes numbers with weights.
 
-An *entry* is one report of one key, as the registry keeps it until it folds the window: a number, a pair ``(number,
-weight)``, a short list of elements that count 1 each, or a `Block` of more of them. Entries own their numbers: no
-graph, no alias of a buffer that training will overwrite, no view that would keep a batch of logits alive.
+An *entry* is one report of one key, as the registry keeps it until it folds the window: a number; a weighted number,
+its weight finite and not negative; a short list of elements that count 1 each; or a `Block` of more of them. Entries
+own their numbers: no graph, no alias of a buffer that training will overwrite, no view that would keep a batch of
+logits alive.
 """
 
 from __future__ import annotations
@@ -17,17 +18,15 @@ import torch
 from torch import Tensor
 
 from mtask_sinks.reducers import Floats
+from mtask_sinks.weights import Weighted, is_weighted, weighted
 
 ACCEPTED = (
     "a number, a NumPy scalar or array, a torch tensor of any shape, weighted(value, weight), "
     "or None where the metric was not computed"
 )
 
-# Up to here an integer is a weight without a closer look; comparing it with a float would take longer.
-_LARGE = 1 << 1000
-
-# Up to here ``tolist`` is the cheapest way out of a CPU tensor; above, a conversion to a float64 array is.
-_SHORT = 64
+#: Up to here ``tolist`` is the cheapest way out of a CPU tensor; above, a conversion to a float64 array is.
+SHORT = 64
 
 
 class MetricValueError(TypeError):
@@ -36,23 +35,6 @@ class MetricValueError(TypeError):
 
 class Unreadable(Exception):
     """A tensor without readable numbers (traced, meta, sparse, complex, …): to be dropped, never to stop a forward."""
-
-
-class Weighted(tuple[Any, Any]):
-    """A value with the weight it has in a mean: a pair. Made by `weighted`.
-
-    Not a named tuple, whose making takes Python 50 ns more.
-    """
-
-    __slots__ = ()
-
-    @property
-    def value(self) -> Any:
-        return self[0]
-
-    @property
-    def weight(self) -> Any:
-        return self[1]
 
 
 class Block:
@@ -72,26 +54,7 @@ class OnDevice(NamedTuple):
     weight: Tensor | float | None
 
 
-Entry = float | tuple[float, float] | list[float] | Block
-
-
-def weighted(value: Any, weight: Any) -> Weighted:
-    """A value that is already a mean over ``weight`` items, so that it counts that often.
-
-    >>> from mtask_sinks import MetricRegistry
-    >>> registry = MetricRegistry()
-    >>> registry.report_metrics("mlm", loss=weighted(1.0, 3))      # mean over 3 masked tokens
-    >>> registry.report_metrics("mlm", loss=weighted(4.0, 1))      # mean over 1
-    >>> registry.snapshot(step=1).metrics["mlm/loss"]
-    1.75
-
-    Args:
-        value: anything that may be reported.
-        weight: finite and not negative: a number, or an array or tensor that broadcasts to the shape of ``value``
-            (a mask over tokens, say). Weight 0 means that nothing was there: the value does not count, even if it is
-            NaN, as the mean over no items is.
-    """
-    return Weighted((value, weight))
+Entry = float | Weighted | list[float] | Block
 
 
 def read(value: Any) -> Entry | OnDevice | None:
@@ -104,24 +67,8 @@ def read(value: Any) -> Entry | OnDevice | None:
         MetricValueError: the type is not accepted, or the weight is not valid.
         Unreadable: it is a tensor without numbers.
     """
-    if type(value) is Weighted:
-        number, count = value
-        is_on_host = type(number) is Tensor and number.is_cpu
-        if is_on_host and number.dim():
-            return _read_pair(number, count)
-        try:
-            if is_on_host:
-                number = number.item()
-            if type(count) is Tensor and count.is_cpu:
-                count = count.item()  # of several weights for one number the long way says what is wrong
-        except Exception:  # no simple pair; the long way finds the reason
-            return _read_pair(*value)
-        if type(number) is float:
-            if type(count) is int and 0 <= count < _LARGE:
-                return number, count
-            if type(count) is float and 0.0 <= count < math.inf:
-                return number, count
-        return _read_pair(*value)
+    if is_weighted(value):
+        return _read_pair(value[0], value[1])
     if type(value) is Tensor:
         return _read_tensor(value)
     if type(value) is int:
@@ -143,9 +90,6 @@ def read(value: Any) -> Entry | OnDevice | None:
 
 def _read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
     try:
-        if tensor.is_cpu and tensor.dim() == 1 and tensor.numel() <= _SHORT and not tensor.is_complex():
-            elements: list[float] = tensor.tolist()
-            return elements or None
         _check_readable(tensor)
         if tensor.numel() == 0:
             return None
@@ -172,14 +116,14 @@ def _read_array(array: np.ndarray[Any, Any]) -> Entry | None:
 
 def entry_of(elements: Floats) -> list[float] | Block:
     """The entry for elements that count 1 each, the same wherever they came from."""
-    if len(elements) <= _SHORT:
+    if len(elements) <= SHORT:
         numbers: list[float] = elements.tolist()
         return numbers
     return Block(elements)
 
 
 def _read_pair(value: Any, weight: Any) -> Entry | OnDevice | None:
-    if isinstance(value, Weighted) or weight is None:
+    if is_weighted(value) or weight is None:
         raise MetricValueError(f"weighted({value!r}, {weight!r}): pass a plain value and a weight, a number >= 0.")
     on_device = _pair_on_device(value, weight)
     if on_device is not None:
@@ -190,7 +134,7 @@ def _read_pair(value: Any, weight: Any) -> Entry | OnDevice | None:
     if weights is None or not np.isfinite(weights).all() or (weights < 0).any():
         raise MetricValueError(f"weighted(…, {weight!r}): a weight is a finite number >= 0.")
     if values.ndim == 0 and weights.ndim == 0:
-        return float(values), float(weights)
+        return weighted(float(values), float(weights))
     # Asked, not tried: Dynamo, which may trace this after a break of the graph, raises something else.
     if not broadcasts(weights.shape, values.shape):
         raise MetricValueError(

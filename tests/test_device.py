@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtask_sinks.registry
 from mtask_sinks import MetricRegistry, weighted
-from mtask_sinks.values import Entry, OnDevice, Unreadable, Weighted, read
+from mtask_sinks.values import Entry, OnDevice, Unreadable, read
+from mtask_sinks.weights import is_weighted
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +23,8 @@ def _leave_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     def lazily(value: object) -> Entry | OnDevice | None:
         if isinstance(value, torch.Tensor) and value.numel() and not value.is_complex():
             return OnDevice(value, None)
-        if isinstance(value, Weighted) and isinstance(value[0], torch.Tensor):
-            number, weight = value
+        if is_weighted(value) and isinstance(value[0], torch.Tensor):
+            number, weight, _ = value
             if isinstance(weight, torch.Tensor):
                 weight = torch.broadcast_to(weight, number.shape)
             return OnDevice(number, weight if isinstance(weight, torch.Tensor) else float(weight))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from decimal import Decimal
 from fractions import Fraction
 
@@ -243,3 +245,25 @@ def test_no_graph_and_no_storage_survives_the_report() -> None:
     )
     del logits
     assert not is_held()
+
+
+def test_a_weight_beyond_all_floats_drops_its_value_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    registry = MetricRegistry()
+    for value in (weighted(1.0, 10**400), weighted(2.0, 3), weighted(4.0, 1)):
+        registry.report_metrics(x=value)
+    assert registry.snapshot(step=1).metrics["x"] == (2 * 3 + 4) / 4
+    assert registry.dropped == {"invalid weight: x": 1}
+    assert "a weight is a number >= 0" in caplog.text
+
+
+def test_a_tuple_of_the_callers_is_not_taken_for_a_weighted_value() -> None:
+    registry = MetricRegistry()
+    for value in ((1.0, 3), (1.0, 3, None), (1.0, 2, 3, 4), ()):
+        with pytest.raises(MetricValueError, match="a tuple cannot be reported"):
+            registry.report_metrics(x=value)
+    assert registry.snapshot(step=1).metrics == {}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_a_weighted_value_survives_being_copied(copied) -> None:
+    assert reduced(copied(weighted(1.0, 3)), copied(weighted(torch.tensor(4.0), torch.tensor(1)))) == (3 + 4) / 4

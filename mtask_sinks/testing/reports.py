@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
@@ -17,7 +17,14 @@ from mtask_sinks.reporting import activated
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.tracing import graph_task_id, is_recompute
 from mtask_sinks.trainer_logs import is_trainer_log
-from mtask_sinks.values import Weighted
+from mtask_sinks.weights import is_weighted
+
+
+class WeightedValue(NamedTuple):
+    """What was passed as ``weighted(value, weight)``."""
+
+    value: Any
+    weight: Any
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Call:
 
     Attributes:
         task: its first argument; ``None`` if ungrouped.
-        metrics: name → what was passed; a tensor is a copy, ``weighted(...)`` a pair with ``value`` and ``weight``.
+        metrics: name → what was passed; a tensor is a copy, ``weighted(...)`` a `WeightedValue`.
     """
 
     task: str | None
@@ -118,6 +125,6 @@ def forward(model: nn.Module, batch: Any) -> Any:
 
 
 def _copy(value: Any) -> Any:
-    if isinstance(value, Weighted):
-        return Weighted(map(_copy, value))
+    if is_weighted(value):
+        return WeightedValue(_copy(value[0]), _copy(value[1]))
     return value.detach().clone() if isinstance(value, Tensor) else value
