@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 #: Longest key, in characters. MLflow refuses longer metric names; the other backends take more.
 MAX_KEY_LENGTH = 250
@@ -81,6 +82,7 @@ def log_names(keys: Collection[str], phase: str) -> Collection[str]:
     return keys if phase == "train" else [log_name(key, phase) for key in keys]
 
 
+@lru_cache(maxsize=1 << 14)
 def backend_name(key: str, phase: str) -> str:
     """Name of a key in a tracking backend, where the first segment makes the group: one group a task.
 

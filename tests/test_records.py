@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from mtask_sinks import RunInfo, Snapshot
@@ -70,3 +71,29 @@ def test_a_process_is_at_work_while_it_is_there() -> None:
     other.communicate(b"\n", timeout=30)
     assert not Begin(RUN, process=(host, other.pid, "")).is_at_work()
     assert number == os.getpid()
+
+
+@pytest.mark.parametrize(
+    "logs",
+    [
+        {"n": 10**30, "small": 1},
+        {"text": "half of a pair: \ud800"},
+        {"numpy": np.float64(1 / 3)},
+        {"yes": True, "nested": {"inf": math.inf, "list": [1, (2, 3)]}, "tiny": 5e-324, "zero": -0.0},
+    ],
+)
+def test_numbers_and_texts_of_any_kind_come_back(logs: dict[str, object]) -> None:
+    snapshot = Snapshot(7, "eval", {"a/x": 0.1 + 0.2}, 0.5, 1.5, {"a/x": 2}, {}, logs)
+    read = decode(encode(snapshot))
+    assert read is not None and {**read.logs} == json.loads(json.dumps(logs).replace("Infinity", "1e999"))
+    assert (read.metrics["a/x"], read.epoch) == (0.30000000000000004, 0.5)
+
+
+def test_lines_of_earlier_versions_are_read() -> None:
+    line = (
+        b'{"record": "snapshot", "step": 3, "phase": "train", "metrics": {"a/x": 0.5}, "epoch": null, "time": 1.5, '
+        b'"coverage": {"a/x": 2}, "nonfinite": {}, "logs": {"loss": "NaN"}}\n'
+    )
+    read = decode(line)
+    assert isinstance(read, Snapshot) and (read.step, dict(read.metrics)) == (3, {"a/x": 0.5})
+    assert math.isnan(read.logs["loss"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,20 +29,26 @@ class Charts:
     Attributes:
         by_phase: phase and name of each metric, for a chart of all tasks.
         by_task: task and name of each metric, for a chart of all phases.
+        seen: by phase, the metrics that there are charts of, or need none.
     """
 
     by_phase: tuple[tuple[str, str], ...] = ()
     by_task: tuple[tuple[str, str], ...] = ()
+    seen: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
 
-    def with_metrics(self, keys: Iterable[str], phase: str) -> Charts:
+    def with_metrics(self, keys: Collection[str], phase: str) -> Charts:
         """These, and those for further metrics; equal to these if there is nothing new. Ungrouped metrics have none."""
+        before = self.seen.get(phase, frozenset())
+        if before.issuperset(keys):
+            return self
+        seen = {**self.seen, phase: before.union(keys)}
         named = [_parts(key, phase) for key in keys if split_key(key)[0]]
         parts = [parts for parts in named if parts is not None]
         by_phase = dict.fromkeys([*self.by_phase, *((phase, name) for _, phase, name in parts)])
         by_task = dict.fromkeys([*self.by_task, *((task, name) for task, _, name in parts)])
         if len(by_phase) == len(self.by_phase) and len(by_task) == len(self.by_task):
-            return self
-        return replace(self, by_phase=tuple(by_phase)[:MAX_CHARTS], by_task=tuple(by_task)[:MAX_CHARTS])
+            return replace(self, seen=seen)
+        return Charts(tuple(by_phase)[:MAX_CHARTS], tuple(by_task)[:MAX_CHARTS], seen)
 
     def summary(self, is_overlay: bool) -> Any:
         """The layout, as a value of an event: the last one of a run holds."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,21 +55,16 @@ class EventFile:
             raise
 
     def add(self, event: Event) -> None:
-        """Append one event."""
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        RecordWriter(self).write(event.SerializeToString())
-
-    def write(self, data: bytes) -> None:
-        """All of ``data`` or nothing; for TensorBoard's ``RecordWriter``."""
+        """Append one event, or nothing."""
+        record = _record(event.SerializeToString())
         written = 0
         try:
-            while written < len(data):
-                written += os.write(self._file, data[written:])
+            while written < len(record):
+                written += os.write(self._file, record[written:])
         except OSError:
             os.ftruncate(self._file, self._size)
             raise
-        self._size += len(data)
+        self._size += len(record)
 
     def is_there(self) -> bool:
         """Whether the file is where it was made."""
@@ -79,6 +76,34 @@ class EventFile:
     def close(self) -> None:
         """Nothing can be added any more."""
         os.close(self._file)
+
+
+def _record(data: bytes) -> bytes:
+    """A record as TensorFlow defines it: length, its checksum, data, their checksum, in little endian.
+
+    https://www.tensorflow.org/tutorials/load_data/tfrecord, "TFRecords format details".
+    """
+    length = struct.pack("<Q", len(data))
+    return length + _checksum(length) + data + _checksum(data)
+
+
+def _checksum(data: bytes) -> bytes:
+    crc = _crc32c()(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+@cache
+def _crc32c() -> Callable[[bytes], int]:
+    checksum: Callable[[bytes], int]
+    try:
+        import google_crc32c
+
+        checksum = google_crc32c.value
+    except ImportError:  # TensorBoard's own is Python: 100 ns a byte, or 0.8 ms for 200 scalars
+        from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c
+
+        checksum = crc32c
+    return checksum
 
 
 def read_events(directory: Path, suffix: str) -> Iterator[Any]:
