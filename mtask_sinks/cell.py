@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import add
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from mtask_sinks.clock import Clock
 from mtask_sinks.inbox import TimedEntries
 from mtask_sinks.notices import Notices
-from mtask_sinks.reducers import Floats, Mean, Reducer, Sum, TimedReducer
+from mtask_sinks.reducers import Floats, Reducer, TimedReducer
 from mtask_sinks.states import keeps_floats
 from mtask_sinks.sums import sums_of
 from mtask_sinks.tally import Tally
@@ -37,7 +36,7 @@ class Cell:
     and Inf under the policy ``skip``.
     """
 
-    __slots__ = ("_clock", "_has_counted", "_notices", "_reducer", "_slots_of", "_tally", "entries", "key", "policy")
+    __slots__ = ("_clock", "_has_counted", "_notices", "_reducer", "_sums", "_tally", "entries", "key", "policy")
 
     def __init__(self, key: str, reducer: Reducer, policy: NonFinite, clock: Clock, notices: Notices) -> None:
         self.key = key
@@ -47,8 +46,8 @@ class Cell:
         self._reducer = reducer
         # Made when the first reports are folded; in most windows they are all.
         self._tally: Tally | None = None
-        # Not of a subclass, which may fold in another way.
-        self._slots_of = reducer.slots_of if isinstance(reducer, Mean | Sum) and keeps_floats(reducer) else None
+        # Of the sum of w*x and the sum of w: how many make the state.
+        self._sums = len(reducer.merge) if keeps_floats(reducer) else 0
         self._clock = clock
         self._notices = notices
         self._has_counted = False
@@ -83,22 +82,35 @@ class Cell:
         """Go on with a tally that was saved; see `Tally.from_json`."""
         self._tally = Tally.from_json(self._reducer, saved)
 
+    def add_up(self) -> None:
+        """Take the reports appended so far into the state if that needs no more than two sums; else they wait."""
+        entries = self.entries
+        count = len(entries)
+        if not (count and self._sums):
+            return
+        sums = sums_of(entries)
+        if sums is None or len(entries) != count:  # another thread has reported meanwhile
+            return
+        del entries[:count]
+        total, weight = sums
+        tally = self._tally
+        if tally is None:
+            self._tally = Tally(self._reducer, [total, weight] if self._sums == 2 else [total], count)
+        else:
+            tally.reports += count
+            tally.state[0] += total
+            if self._sums == 2:
+                tally.state[1] += weight
+        self._has_counted = True
+
     def fold(self) -> None:
         """Take the reports appended so far into the state."""
+        self.add_up()
         if not self.entries:
             return
-        # A copy, then a deletion: a report that another thread appends in between stays where it is.
+        # A copy, then a deletion: what another thread reports in between stays where it is.
         entries = self.entries.copy()
         del self.entries[: len(entries)]
-        if self._slots_of is not None and (sums := sums_of(entries)) is not None:
-            slots = self._slots_of(*sums)
-            if self._tally is None:
-                self._tally = Tally(self._reducer, slots, len(entries))
-            else:
-                self._tally.state = [*map(add, self._tally.state, slots)]
-                self._tally.reports += len(entries)
-            self._has_counted = True
-            return
         times = None
         if isinstance(self.entries, TimedEntries):
             times = np.array([time for _, time in entries], dtype=np.float64) + self._clock.share

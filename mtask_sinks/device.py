@@ -14,6 +14,10 @@ from mtask_sinks.reducers import Floats
 from mtask_sinks.values import Block, Entry, OnDevice, entry_of
 from mtask_sinks.weights import is_weight, weighted
 
+#: What may wait on devices: numbers, and rows, one a report.
+MAX_NUMBERS = 1 << 20
+MAX_ROWS = 1024
+
 
 class Target(Protocol):
     """Whoever gets the entry once it is a number."""
@@ -61,6 +65,11 @@ class DeviceQueue:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what waits takes as much memory as it may."""
+        return self.size >= MAX_NUMBERS or len(self._waiting) >= MAX_ROWS
 
     def add(self, values: list[tuple[Target, OnDevice]]) -> None:
         """Take the values of one report."""

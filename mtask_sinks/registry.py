@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from mtask_sinks.admission import Admission
 from mtask_sinks.agreement import Agreement
 from mtask_sinks.agreement import ConflictError as ConflictError
 from mtask_sinks.cell import Cell, NonFinite
@@ -26,7 +27,7 @@ from mtask_sinks.merging import Spread
 from mtask_sinks.notices import Notices, call_site
 from mtask_sinks.over_ranks import OverRanks
 from mtask_sinks.overflow import Overflow
-from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
+from mtask_sinks.reducers import ReducerSpec, as_reducer
 from mtask_sinks.reporting import activated
 from mtask_sinks.rules import Rules
 from mtask_sinks.snapshot import Snapshot
@@ -34,7 +35,7 @@ from mtask_sinks.summary import NonFiniteError as NonFiniteError
 from mtask_sinks.summary import Summarizer, nonfinite_policies
 from mtask_sinks.tally import Tally
 from mtask_sinks.tracing import graph_task_id, is_recompute
-from mtask_sinks.values import SHORT, MetricValueError, OnDevice, Unreadable, read
+from mtask_sinks.values import SHORT, Block, MetricValueError, OnDevice, Unreadable, read
 from mtask_sinks.weights import WEIGHTED, is_weight
 from mtask_sinks.window import Window
 
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 logger = logging.getLogger(__name__)
-
-# What may wait for a fold: calls of report_metrics, and numbers on accelerators. They bound the memory of a window.
-_MAX_CALLS = 1024
-_MAX_ON_DEVICE = 1 << 20
 
 
 class MetricRegistry:
@@ -88,22 +85,16 @@ class MetricRegistry:
         process_group: ProcessGroup | Ranks | None = None,
     ) -> None:
         self._notices = Notices(logger)
-        self._rules = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
+        by_key = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
         self._policies = nonfinite_policies(nonfinite)
-        self._derived = Derived(derived or {}, self._notices)
-        self._summarizer = Summarizer(self._policies, self._derived, self._notices)
-        self._max_keys = max_keys
+        functions = Derived(derived or {}, self._notices)
+        self._admission = Admission(by_key, functions, max_keys)
+        self._summarizer = Summarizer(self._policies, functions, self._notices)
         spreads = Rules(dict.fromkeys([spread] if isinstance(spread, str) else spread, True), False)
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread}
-        self._over_ranks = OverRanks(process_group, Agreement(rules, self._rules.of, max_keys), spreads.of)
-        self._is_reserved: Callable[[str], bool] = lambda key: False
+        self._over_ranks = OverRanks(process_group, Agreement(rules, by_key.of, max_keys), spreads.of)
         self._overflow = Overflow(max_keys, self._notices)
-        #: Reducer of each key that was registered or reported, in any phase.
-        self._reducers: dict[str, Reducer] = {}
-        for key, reducer in self._rules.exact.items():
-            self.register(key, reducer)
         self._lock = threading.Lock()  # folding and admitting, which nn.DataParallel's threads may do at one time
-        self._calls = 0
         self._clock = Clock()
         self._windows = {"train": Window(self._clock)}
         self._window = self._windows["train"]
@@ -117,15 +108,7 @@ class MetricRegistry:
             ConflictError: the key has another reducer already.
             MetricKeyError: the key is not valid, or that of a derived metric.
         """
-        check_key(key)
-        self._check_meaning(key)
-        wanted = as_reducer(reducer)
-        present = self._reducers.setdefault(key, wanted)
-        if present != wanted:
-            raise ConflictError(
-                f"{key!r} is reduced by {present!r}; it cannot be reduced by {wanted!r} too. Register a key once, "
-                "before its first report, or report the second quantity under another name."
-            )
+        self._admission.register(key, as_reducer(reducer))
 
     def report_metrics(self, task: str | None = None, /, **metrics: Any) -> None:
         """Report values of this micro-batch; cheap enough for every forward.
@@ -199,6 +182,8 @@ class MetricRegistry:
                         on_device = on_device or {}
                         on_device[name] = entry
                         continue
+                    if kind_of(entry) is Block:
+                        window.expect(entry)
                 value = entry
             try:
                 inboxes[name].append(value)
@@ -206,9 +191,11 @@ class MetricRegistry:
                 self._admit(window, task, name).append(value)
         if on_device:
             self._defer(window, task, on_device)
-        self._calls += 1
-        if self._calls >= _MAX_CALLS:
-            self._fold(window)
+        window.room -= len(metrics)
+        if window.room <= 0:
+            with self._lock:
+                self._place(self._over_ranks.ranks())
+                window.make_room()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -252,7 +239,7 @@ class MetricRegistry:
             self._place(ranks)
             tallies = self._window_of(phase).take()
         tallies, spreads = self._merge(phase, tallies, ranks)
-        known = self._reducers if ranks is None else self._over_ranks.keys
+        known = self._admission.reducers if ranks is None else self._over_ranks.keys
         metrics, coverage, nonfinite = self._summarizer.of(tallies, spreads, known, step=step, phase=phase)
         return Snapshot(step, phase, metrics, epoch, time.time(), coverage, nonfinite, logs or {})
 
@@ -304,7 +291,7 @@ class MetricRegistry:
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
         """Refuse keys that would take the name of something else in the logs; replaces what was reserved before."""
-        self._is_reserved = is_reserved
+        self._admission.reserve(is_reserved)
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -342,13 +329,10 @@ class MetricRegistry:
         with self._lock:
             cell = window.cells.get(key)
             if cell is None:
-                if key not in self._reducers:
-                    check_key(key)
-                    self._check_meaning(key)
-                    if len(self._reducers) >= self._max_keys:
-                        return self._overflow
-                    self._reducers[key] = self._rules.of(key)
-                cell = Cell(key, self._reducers[key], self._policies.of(key), self._clock, self._notices)
+                reducer = self._admission.admit(key)
+                if reducer is None:
+                    return self._overflow
+                cell = Cell(key, reducer, self._policies.of(key), self._clock, self._notices)
             window.add(task, name, cell)
             return cell.entries
 
@@ -357,14 +341,14 @@ class MetricRegistry:
         window = self._window
         self._admit_all(window, task, parts)
         window.defer_packed(task, parts, packed)
-        self._fold_if_large(window)
+        self._drain_if_full(window)
 
     def _defer(self, window: Window, task: str | None, values: dict[str, OnDevice]) -> None:
         for name in self._admit_all(window, task, values):
             del values[name]
         if values:
             window.defer(task, values)
-            self._fold_if_large(window)
+            self._drain_if_full(window)
 
     def _admit_all(self, window: Window, task: str | None, names: Iterable[str]) -> list[str]:
         """Make cells for names that have none yet; returns those past the limit."""
@@ -378,15 +362,11 @@ class MetricRegistry:
     def _window_of(self, phase: str) -> Window:
         return self._windows.setdefault(phase, Window(self._clock))
 
-    def _fold_if_large(self, window: Window) -> None:
-        if window.on_device >= _MAX_ON_DEVICE:
-            self._fold(window)
-
-    def _fold(self, window: Window) -> None:
-        with self._lock:
-            self._calls = 0
-            self._place(self._over_ranks.ranks())
-            window.fold()
+    def _drain_if_full(self, window: Window) -> None:
+        if window.is_full_on_devices:
+            with self._lock:
+                self._place(self._over_ranks.ranks())
+                window.fold()
 
     def _place(self, ranks: Ranks | None) -> None:
         self._clock.place(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
@@ -396,24 +376,15 @@ class MetricRegistry:
     ) -> tuple[dict[str, Tally], dict[str, Spread]]:
         if ranks is None:
             return tallies, {}
-        merged = self._over_ranks.merge(phase, tallies, self._reducers, ranks)
+        merged = self._over_ranks.merge(phase, tallies, self._admission.reducers, ranks)
         agreed = self._over_ranks.keys
         with self._lock:
-            self._reducers.update(agreed)
+            self._admission.agree(agreed)
             for key in tallies.keys() - agreed.keys():  # the ranks together have more than max_keys
-                del self._reducers[key]
+                self._admission.forget(key)
                 for window in self._windows.values():
                     window.forget(key, self._overflow)
         return merged
-
-    def _check_meaning(self, key: str) -> None:
-        if key in self._derived:
-            raise MetricKeyError(f"{key!r} is a derived metric: it is computed, not reported. Choose another name.")
-        if self._is_reserved(key):
-            raise MetricKeyError(
-                f"{key!r} is a name that the Trainer logs itself. Report it in a task, report_metrics('my_task', "
-                f"{key}=...), or choose another name."
-            )
 
 
 def _new_task(task: Any) -> dict[str, Inbox]:

@@ -189,7 +189,7 @@ class Session:
             self._opened, self._opened_facts, self._begun_at = run, facts, None
         hidden = {*log_names(snapshot.metrics, snapshot.phase), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
-        self.delivery.write(replace(snapshot, logs=own))
+        self.delivery.write(snapshot.with_logs(own))
 
     def _add(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
         """Add a snapshot's metrics to logs; one whose name is taken there gets another name, everywhere."""

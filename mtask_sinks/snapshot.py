@@ -68,6 +68,19 @@ class Snapshot(_Frozen):
     nonfinite: Mapping[str, int] = field(default_factory=dict)
     logs: Mapping[str, Any] = field(default_factory=dict)
 
+    def with_logs(self, logs: Mapping[str, Any]) -> Snapshot:
+        """The same snapshot with other logs; what it holds besides is shared, not copied.
+
+        >>> snapshot = Snapshot(step=1, metrics={"mlm/loss": 2.5})
+        >>> dict(snapshot.with_logs({"loss": 3.0}).logs), dict(snapshot.logs)
+        ({'loss': 3.0}, {})
+        """
+        other = object.__new__(Snapshot)
+        for name in self.__slots__:
+            object.__setattr__(other, name, getattr(self, name))
+        object.__setattr__(other, "logs", _frozen(logs))
+        return other
+
     def by_task(self) -> Mapping[str, Mapping[str, float]]:
         """Metrics grouped by task, ungrouped ones under the empty string."""
         tasks: dict[str, dict[str, float]] = {}

@@ -16,8 +16,9 @@ def keeps_floats(reducer: Reducer) -> bool:
     >>> keeps_floats(Mean()), keeps_floats(Sum()), keeps_floats(Std())
     (True, True, False)
 
-    So it is for the two that need sums alone: an array takes 80 ns to make, and as much to change one element. Not for
-    a subclass, which was promised an array and may do with it what only an array can.
+    So it is for the two that need sums alone, the sum of w*x and, `Mean`, the sum of w: an array takes 80 ns to make,
+    and as much to change one element. Not for a subclass, which was promised an array and may do with it what only an
+    array can, or fold in another way.
     """
     return type(reducer) in (Mean, Sum)
 

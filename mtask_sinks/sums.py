@@ -14,7 +14,7 @@ def sums_of(entries: Sequence[Any]) -> tuple[float, float] | None:
 
     >>> from mtask_sinks import weighted
     >>> sums_of([1.0, 2.0]), sums_of([weighted(1.0, 3), weighted(4.0, 1)]), sums_of([[1.0, 2.0], [3.0]])
-    ((3.0, 2), (7.0, 4), (6.0, 3))
+    ((3.0, 2.0), (7.0, 4.0), (6.0, 3.0))
 
     ``None`` for what takes a closer look: kinds that mix, larger blocks, NaN, Inf, a weight that is 0.
     Python's own sums take 3 ns a number; the way through an array, with its checks, costs 15 us before the first.
@@ -29,7 +29,7 @@ def sums_of(entries: Sequence[Any]) -> tuple[float, float] | None:
             total, weight = sum(map(sum, entries)), sum(map(len, entries))
         else:
             total, weight = sum(entries), len(entries)
-        return (total, weight) if math.isfinite(total) else None
+        return (0.0 + total, 0.0 + weight) if math.isfinite(total) else None  # floats, also of integers
     except (OverflowError, TypeError, ValueError):  # an integer too large for a float; kinds that mix
         return None
 
@@ -41,4 +41,4 @@ def _sums_of_weighted(entries: Sequence[Weighted]) -> tuple[float, float] | None
             return None
         total += value * count
         weight += count
-    return (total, weight) if math.isfinite(total) and math.isfinite(weight) else None
+    return (total, 0.0 + weight) if math.isfinite(total) and math.isfinite(weight) else None

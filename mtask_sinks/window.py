@@ -12,7 +12,14 @@ from mtask_sinks.device import DeviceQueue, Part
 from mtask_sinks.inbox import Detour, Inbox
 from mtask_sinks.keys import join_key
 from mtask_sinks.tally import Tally
-from mtask_sinks.values import Entry, OnDevice
+from mtask_sinks.values import Block, Entry, OnDevice
+
+# After so many values, if a key has had the smaller number of them on average, sums are brought up to date: a log event
+# then has as little to add up after a thousand steps as after ten. What takes more than sums costs less in larger folds,
+# and waits until a key has had the larger number.
+_UNTIL_SUMS, _FEW_A_KEY, _MANY_A_KEY = 4096, 32, 1024
+# Of a block this many count as one value.
+_NUMBERS_A_VALUE = 64
 
 
 class _Nobody:
@@ -32,6 +39,8 @@ class Window:
         self.cells: dict[str, Cell] = {}
         #: task → name → what takes the next entry.
         self.inboxes: dict[str | None, dict[str, Inbox]] = {}
+        #: Values that may come until `make_room` is called.
+        self.room = self._size = self._until_fold = _MANY_A_KEY
         self._on_device = DeviceQueue(clock)
         self._queued: dict[tuple[str | None, str], Cell] = {}
 
@@ -62,9 +71,28 @@ class Window:
                 self.inboxes[task][name] = Detour(partial(self._on_device.add_host, cell))
 
     @property
-    def on_device(self) -> int:
-        """How many numbers wait on devices."""
-        return self._on_device.size
+    def is_full_on_devices(self) -> bool:
+        """Whether so much waits on devices that it should be folded."""
+        return self._on_device.is_full
+
+    def expect(self, block: Block) -> None:
+        """Make room sooner, and for everything: many numbers are about to come at once."""
+        self.room -= len(block.values) // _NUMBERS_A_VALUE
+        self._until_fold = 0
+
+    def make_room(self) -> None:
+        """Take reports on the host into the states of their cells: those that only add up, from time to time all."""
+        self._until_fold -= self._size
+        must_fold = self._until_fold <= 0
+        for cell in self.cells.values():
+            if must_fold:
+                cell.fold()
+            else:
+                cell.add_up()
+        keys = max(len(self.cells), 1)
+        if must_fold:
+            self._until_fold = _MANY_A_KEY * keys
+        self.room = self._size = sorted((_FEW_A_KEY * keys, _UNTIL_SUMS, _MANY_A_KEY * keys))[1]
 
     def fold(self) -> None:
         """Take every report into the state of its cell; waits for devices that hold values."""

@@ -15,7 +15,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from mtask_sinks import HfMultiTaskTrainer, SinkArguments
 from mtask_sinks.plain_types import with_plain_types
-from mtask_sinks.reducers import Sum
+from mtask_sinks.reducers import Mean, Sum
 from mtask_sinks.sinks import TensorBoardSink
 
 COMMAND = [
@@ -126,7 +126,7 @@ def test_rules_become_reducers() -> None:
     for _ in range(2):
         registry.report_metrics("t", n=2.0, x=1.0, dropped=1.0)
     assert dict(registry.snapshot(step=1).metrics) == {"t/n": 4.0, "t/x": 1.0}
-    assert registry._rules.of("x/n") == Sum()
+    assert registry._admission.reducers == {"t/n": Sum(), "t/x": Mean()}
 
 
 @pytest.mark.parametrize("rule", ["sum", "=sum", "a=", ""])

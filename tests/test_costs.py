@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtask_sinks.registry
 from mtask_sinks import MetricRegistry, weighted
-from mtask_sinks.reducers import Floats
+from mtask_sinks.reducers import Floats, Reducer
 from mtask_sinks.values import OnDevice, read
 
 FIXED_STATE = ("mean", "sum", "count", "min", "max", "std", "last", "first")
@@ -132,10 +132,37 @@ def test_a_window_keeps_as_much_after_many_folds_as_after_one(reducer: str) -> N
         gc.collect()
         return sum(len(cell.entries) for cell in registry._window.cells.values()) + len(gc.get_objects())
 
-    fold = mtask_sinks.registry._MAX_CALLS
+    fold = mtask_sinks.window._MANY_A_KEY
     kept_after(fold)
     # Twenty more for what the test itself holds; a list or an array a fold would be three times as many.
     assert kept_after(20 * fold) <= kept_after(0) + 20
+
+
+@pytest.mark.parametrize("steps", [50, 2000])
+def test_a_log_event_has_as_little_to_add_up_after_many_steps_as_after_few(steps: int) -> None:
+    registry = MetricRegistry()
+    values = {f"k{number}": float(number) for number in range(200)}
+    for _ in range(steps):
+        registry.report_metrics("t", **values, pair=weighted(0.5, 3), vector=torch.ones(3))
+    assert sum(len(cell.entries) for cell in registry._window.cells.values()) <= 32 * 202
+    assert registry.snapshot(step=1).metrics["t/k7"] == 7.0
+
+
+def test_values_that_are_more_than_a_sum_wait_for_fewer_and_larger_folds() -> None:
+    class Folds(Reducer):
+        merge = ("sum",)
+
+        def fold(self, state, values, weights) -> None:
+            sizes.append(len(values))
+
+        def compute(self, state) -> float:
+            return 0.0
+
+    sizes: list[int] = []
+    registry = MetricRegistry(reducers={"*/x": Folds()})
+    for _ in range(300_000):
+        registry.report_metrics("t", x=1.0)
+    assert sizes == [1024] * 292
 
 
 def test_nothing_of_a_tensor_is_kept_but_its_number() -> None:

@@ -110,11 +110,11 @@ def test_the_host_does_not_wait_before_the_log_event_and_reads_once() -> None:
 
 
 def test_a_long_window_is_folded_before_it_fills_the_memory(monkeypatch) -> None:
-    monkeypatch.setattr(mtask_sinks.registry, "_MAX_ON_DEVICE", 1000)
+    monkeypatch.setattr(mtask_sinks.device, "MAX_NUMBERS", 1000)
     registry = MetricRegistry()
     for _ in range(100):
         registry.report_metrics(x=torch.ones(64))
-        assert registry._window.on_device < 1000 + 64
+        assert registry._window._on_device.size < 1000 + 64
     assert registry.snapshot(step=1).coverage["x"] == 100
 
 

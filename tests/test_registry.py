@@ -95,6 +95,15 @@ def test_memory_of_a_window_is_bounded() -> None:
         assert all(len(cell.entries) <= 1024 for cell in registry._window.cells.values())
 
 
+def test_memory_of_large_tensors_in_a_window_is_bounded() -> None:
+    registry = MetricRegistry(reducers={"a/most": "max"})
+    losses = torch.ones(100, 100)
+    for _ in range(100):
+        registry.report_metrics("a", x=losses, most=losses)
+        assert sum(len(entry.values) for cell in registry._window.cells.values() for entry in cell.entries) <= 300_000
+    assert registry.snapshot(step=1).coverage == {"a/x": 100, "a/most": 100}
+
+
 def test_a_function_reducer_past_its_bound_says_so_once(caplog) -> None:
     from mtask_sinks.reducers import FunctionReducer
 

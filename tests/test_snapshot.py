@@ -38,3 +38,14 @@ def test_by_task_groups_by_the_first_segment() -> None:
         "seg": {"dice": 3.0},
         "": {"lr": 4.0},
     }
+
+
+def test_with_other_logs_it_is_the_same_snapshot_and_as_unchangeable() -> None:
+    snapshot = Snapshot(3, "eval", {"a/x": 1.5}, 0.5, 12.25, {"a/x": 4}, {"a/y": 1}, {"eval_loss": 2.0})
+    logs = {"eval_loss": 7.0}
+    other = snapshot.with_logs(logs)
+    logs["eval_loss"] = 8.0
+    assert other == replace(snapshot, logs={"eval_loss": 7.0})
+    assert snapshot.logs == {"eval_loss": 2.0}
+    with pytest.raises(TypeError):
+        other.logs["eval_loss"] = 3.0  # type: ignore[index]

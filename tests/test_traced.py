@@ -467,7 +467,7 @@ class TestOnADevice:
         for _ in range(4):
             traced_op.operator(packed, [2], registry.handle, "t\nblock\tblock\none\tscalar")
             packed += 1  # as a compiled graph that uses its buffers again does
-        assert registry._window.on_device == 12
+        assert registry._window._on_device.size == 12
         metrics = registry.snapshot(step=1).metrics
         assert dict(metrics) == {"t/block": 1.5 + 1.5, "t/one": 3 + 1.5}
 

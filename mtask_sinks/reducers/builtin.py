@@ -25,10 +25,6 @@ class Mean(Reducer):
         state[0] += float(np.dot(weights, values))
         state[1] += float(weights.sum())
 
-    def slots_of(self, weighted: float, weight: float) -> list[float]:
-        """The state of values of which the sum of w*x and the sum of w are known."""
-        return [0.0 + weighted, 0.0 + weight]  # floats, also of integers
-
     def compute(self, state: Floats) -> float:
         return float(state[0] / state[1])
 
@@ -44,10 +40,6 @@ class Sum(Reducer):
 
     def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
         state[0] += float(np.dot(weights, values))
-
-    def slots_of(self, weighted: float, weight: float) -> list[float]:
-        """As `Mean.slots_of`."""
-        return [0.0 + weighted]
 
     def compute(self, state: Floats) -> float:
         return float(state[0])
