@@ -14,9 +14,9 @@ from mtask_sinks.keys import join_key
 from mtask_sinks.tally import Tally
 from mtask_sinks.values import Block, Entry, OnDevice
 
-# After so many values, if a key has had the smaller number of them on average, sums are brought up to date: a log event
-# then has as little to add up after a thousand steps as after ten. What takes more than sums costs less in larger folds,
-# and waits until a key has had the larger number.
+# After so many values, if a key has had the smaller number of them on average, sums are brought up to date: a log
+# event then has as little to add up after a thousand steps as after ten. What takes more than sums costs less in larger
+# folds, and waits until a key has had the larger number.
 _UNTIL_SUMS, _FEW_A_KEY, _MANY_A_KEY = 4096, 32, 1024
 # Of a block this many count as one value.
 _NUMBERS_A_VALUE = 64
