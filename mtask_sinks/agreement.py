@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,21 +23,19 @@ class Claim:
     Attributes:
         rules: fingerprints of its rules.
         keys: fingerprint of the reducer of each key.
-        reported: those keys that belong to the window at hand.
         reducers: the reducers themselves, pickled, as far as they can be.
     """
 
     rules: Mapping[str, str]
     keys: Mapping[str, str]
-    reported: frozenset[str]
     reducers: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer], reported: Collection[str]) -> Claim:
-        """The claim of this rank: its rules, the reducers of keys to agree on, and which of those are in the window."""
+    def of(cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Claim:
+        """The claim of this rank: its rules, and the reducers of keys to agree on."""
         keys = {key: fingerprint(reducer) for key, reducer in reducers.items()}
         sendable = {key: data for key, reducer in reducers.items() if (data := _pickled(reducer)) is not None}
-        return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, frozenset(reported), sendable)
+        return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, sendable)
 
 
 class Agreement:
@@ -56,30 +54,28 @@ class Agreement:
         #: Key → reducer.
         self.keys: dict[str, Reducer] = {}
 
-    def extend(self, reported: Collection[str], known: Mapping[str, Reducer], ranks: Ranks) -> dict[str, Reducer]:
+    def extend(self, known: Mapping[str, Reducer], ranks: Ranks) -> Mapping[str, Reducer]:
         """Agree on what is new; every rank must call this at the same time.
 
         Args:
-            reported: keys of a window that are new there.
             known: reducers of all keys that this rank knows.
             ranks: with whom.
 
         Returns:
-            Reducers of the keys that are new in somebody's window, in alphabetic order.
+            All keys that were agreed on so far, in one order on all ranks.
 
         Raises:
             ConflictError: ranks differ in their rules, or in the reducer of a key. On every rank.
         """
         unsettled = {key: reducer for key, reducer in known.items() if key not in self.keys}
-        claims: list[Claim] = ranks.gather_objects(Claim.of(self._rules, unsettled, reported))
+        claims: list[Claim] = ranks.gather_objects(Claim.of(self._rules, unsettled))
         for name in self._rules:
             _check_one([theirs.rules[name] for theirs in claims], f"MetricRegistry({name}=...)")
         for key in sorted({key for theirs in claims for key in theirs.keys}):
             reducer = self._settle(key, claims, known)
             if len(self.keys) < self._max_keys:
                 self.keys[key] = reducer
-        wanted = sorted(frozenset().union(*(theirs.reported for theirs in claims)))
-        return {key: self.keys[key] for key in wanted if key in self.keys}
+        return self.keys
 
     def _settle(self, key: str, claims: Sequence[Claim], known: Mapping[str, Reducer]) -> Reducer:
         wanted = [theirs.keys.get(key) for theirs in claims]

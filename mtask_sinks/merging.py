@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtask_sinks.addition import Addends, only_adds_up
 from mtask_sinks.collectives import Ranks
 from mtask_sinks.reducers import Floats, Reducer, Sample, share_size
-from mtask_sinks.tally import Tally
+from mtask_sinks.sums import Sums, has_sums
+from mtask_sinks.tally import Outcome, Tally
 
 _SIGN = {"max": 1.0, "min": -1.0}
+
+# Sums that nobody reported for.
+_NOTHING: Sums = [0.0, 0.0, 0.0, 0.0]
 
 
 class LogEventError(RuntimeError):
     """Ranks that reduce different windows at one time."""
+
+
+def only_adds_up(reducer: Reducer) -> bool:
+    """Whether the states of a reducer are merged by adding them up as they are.
+
+    >>> from mtask_sinks.reducers import Count, Max, Std
+    >>> only_adds_up(Count()), only_adds_up(Max()), only_adds_up(Std())
+    (True, False, False)
+    """
+    return set(reducer.merge) == {"sum"} and type(reducer).align is Reducer.align
 
 
 class Spread(NamedTuple):
@@ -30,104 +43,115 @@ class Spread(NamedTuple):
 
 
 class Merger:
-    """Merges the tallies of one phase over the ranks.
+    """Merges the tallies of a window over the ranks.
 
-    The first collective, a maximum, carries a flag (some rank has a key that the schema lacks) and every state slot
-    that merges by ``max`` or, negated, by ``min``. Reducers then align their sums with what was agreed, and the second
-    collective, a sum, carries those. A rank that did not report a key adds nothing to it. Both vectors are laid out by
-    the schema, which is the same on all ranks; only when somebody has a new key do all of them exchange names. Samples
-    of values (quantiles, functions) take one gather more.
+    One collective, a sum, carries the states that add up. Where some keys have slots that merge by ``max`` or, negated,
+    by ``min``, a maximum comes before it, and their reducers align their sums with what was agreed. The first of the
+    two also tells whether some rank has a key that the schema lacks, and whether all reduce the same window. A rank
+    that did not report a key adds nothing to it. The vectors are laid out by the schema, which is the same on all ranks
+    and for all phases; only when somebody has a new key do all of them exchange names, and begin again. Samples of
+    values (quantiles, functions) take one gather more.
 
     Args:
-        phase: the phase's name.
         has_spread: whether a key's spread over the ranks is wanted.
     """
 
-    def __init__(self, phase: str, has_spread: Callable[[str], bool]) -> None:
-        self._phase = phase
+    def __init__(self, has_spread: Callable[[str], bool]) -> None:
         self._has_spread = has_spread
-        #: Key → reducer, in one order on all ranks.
+        #: Key → reducer, in one order on all ranks; and the parts of it that need sums alone, and more.
         self._schema: dict[str, Reducer] = {}
-        #: The part of it that needs more than adding up, and by the length of their states the rest.
+        self._sums: list[str] = []
         self._others: dict[str, Reducer] = {}
-        self._adding: dict[int, dict[str, Reducer]] = {}
+        self._needs_maximum = False
 
     def merge(
-        self,
-        tallies: Mapping[str, Tally],
-        ranks: Ranks,
-        extend: Callable[[Collection[str]], Mapping[str, Reducer]],
-    ) -> tuple[dict[str, Tally], dict[str, Spread]]:
-        """The tallies of all ranks as one, and the spreads; the tallies passed are used up.
+        self, phase: str, window: Mapping[str, Outcome], ranks: Ranks, agree: Callable[[], Mapping[str, Reducer]]
+    ) -> tuple[dict[str, Outcome], dict[str, Spread]]:
+        """The window of all ranks together, by key, and the spreads; what is passed is used up.
 
         Args:
-            tallies: this rank's, by key.
+            phase: whose window it is.
+            window: what this rank's came to, by key.
             ranks: who merges; each of them calls this at the same log event.
-            extend: takes the keys that are new in this rank's window, and returns those that are new in somebody's,
-                with their reducers, in one order on all ranks.
+            agree: lets all ranks agree on their keys, and returns all keys with their reducers, in one order on all
+                ranks. What this rank has besides is left out.
 
         Raises:
             LogEventError: another rank reduces another window.
         """
-        news = tallies.keys() - self._schema.keys()
-        columns = self._columns(tallies)
-        has_news, agreed = self._maximum(columns, ranks, has_news=bool(news))
-        if has_news:
-            self._extend(extend(news))
-            columns = self._columns(tallies)
-            _, agreed = self._maximum(columns, ranks, has_news=False)
-        addends = [Addends(slots, reducers, tallies) for slots, reducers in self._adding.items()]
-        self._total(columns, addends, agreed, ranks)
-        _gather_samples([column for column in columns if isinstance(column.tally.state, Sample)], ranks)
-        spreads = {column.key: column.spread for column in columns if column.spread and column.tally.reports}
-        merged: dict[str, Any] = {**self._schema}  # for its order
-        merged.update((column.key, column.tally) for column in columns)
-        for part in addends:
-            merged.update(part.tallies)
-        return merged, spreads
+        has_news = not window.keys() <= self._schema.keys()
+        mark = float(zlib.crc32(phase.encode()) & 0xFFFF)  # so small that the sum of its squares is exact
+        columns = self._columns(window)
+        if self._needs_maximum:
+            extremes = np.array([has_news, mark, -mark, *chain.from_iterable(column.extremes for column in columns)])
+            # NaN has no order: here it is infinite, and counted in the sum.
+            first = ranks.maximum(np.where(np.isnan(extremes), math.inf, extremes))
+            is_one_window = first[1] == -first[2]
+        else:
+            first = ranks.total(np.array([has_news, mark, mark * mark, *self._addends(columns, window)]))
+            is_one_window = first[1] == ranks.size * mark and first[2] == ranks.size * mark * mark
+        if not is_one_window:
+            raise LogEventError(
+                f"rank {ranks.rank} reduces the window of {phase!r} while another rank reduces another one. "
+                "Every rank must take part in every snapshot, in the same order."
+            )
+        if first[0]:
+            self._lay_out(agree())
+            known = {key: outcome for key, outcome in window.items() if key in self._schema}
+            return self.merge(phase, known, ranks, agree)
+        if self._needs_maximum:
+            extremes, totals = self._total(columns, first[3:], window, ranks)
+        else:
+            extremes, totals = np.empty(0), first[3:]
+        found = self._take(columns, extremes, totals, ranks)
+        return found, {column.key: column.spread for column in columns if column.spread and column.tally.reports}
 
-    def _extend(self, news: Mapping[str, Reducer]) -> None:
-        self._schema.update(news)
-        for key, reducer in news.items():
-            is_simple = only_adds_up(reducer) and not self._has_spread(key)
-            part = self._adding.setdefault(len(reducer.merge), {}) if is_simple else self._others
-            part[key] = reducer
+    def _lay_out(self, agreed: Mapping[str, Reducer]) -> None:
+        """Lay out the vectors anew, in the order of the agreement, which is the same on all ranks."""
+        self._schema = dict(agreed)
+        self._sums = [key for key, reducer in agreed.items() if has_sums(reducer) and not self._has_spread(key)]
+        rest = agreed.keys() - {*self._sums}
+        self._others = {key: reducer for key, reducer in agreed.items() if key in rest}
+        self._needs_maximum = any(
+            self._has_spread(key) or not only_adds_up(reducer) for key, reducer in self._others.items()
+        )
 
-    def _columns(self, tallies: Mapping[str, Tally]) -> list[_Column]:
+    def _columns(self, window: Mapping[str, Outcome]) -> list[_Column]:
         with np.errstate(all="ignore"):
             return [
-                _Column(key, tallies.get(key) or Tally(reducer), self._has_spread(key))
+                _Column(key, _tally(reducer, window.get(key)), self._has_spread(key))
                 for key, reducer in self._others.items()
             ]
 
-    def _maximum(self, columns: Sequence[_Column], ranks: Ranks, *, has_news: bool) -> tuple[bool, Floats]:
-        window = float(zlib.crc32(f"{self._phase} {len(self._schema)}".encode()))
-        extremes = np.array([has_news, window, -window, *chain.from_iterable(column.extremes for column in columns)])
-        # NaN has no order: here it is infinite, and counted in the sum.
-        highest = ranks.maximum(np.where(np.isnan(extremes), math.inf, extremes))
-        if highest[1] != -highest[2]:
-            raise LogEventError(
-                f"rank {ranks.rank} reduces the window of {self._phase!r} while another rank reduces another one. "
-                "Every rank must take part in every snapshot, in the same order."
-            )
-        return bool(highest[0]), highest[3:]
+    def _addends(self, columns: Sequence[_Column], window: Mapping[str, Outcome]) -> Iterator[float]:
+        """What adds up over the ranks."""
+        own: list[Any] = [column.sums() for column in columns]
+        own += [window.get(key, _NOTHING) for key in self._sums]
+        return chain.from_iterable(own)
 
-    def _total(self, columns: Sequence[_Column], addends: Sequence[Addends], agreed: Floats, ranks: Ranks) -> None:
-        """Merge what adds up, and put it with what was agreed on into the tallies."""
-        nans = np.isnan(np.fromiter(chain.from_iterable(column.extremes for column in columns), dtype=np.float64))
-        extremes = iter(agreed)
+    def _total(
+        self, columns: Sequence[_Column], agreed: Floats, window: Mapping[str, Outcome], ranks: Ranks
+    ) -> tuple[Floats, Floats]:
+        """Align with what was agreed on, and add up: the extremes, NaN where some rank had that, and the sums."""
+        nans = [math.isnan(number) for column in columns for number in column.extremes]
+        rest = iter(agreed)
         for column in columns:
-            column.align(extremes)
-        sums = np.array([*nans, *chain.from_iterable(column.sums() for column in columns)], dtype=np.float64)
-        vectors = [sums, *(part.vector() for part in addends)]
-        totals = ranks.total(np.concatenate(vectors))
-        merged, *parts = np.split(totals, np.cumsum([len(vector) for vector in vectors])[:-1])
-        extremes = iter(np.where(merged[: len(nans)] > 0, math.nan, agreed))
-        rest = iter(merged[len(nans) :])
+            column.align(rest)
+        totals = ranks.total(np.array([*nans, *self._addends(columns, window)], dtype=np.float64))
+        return np.where(totals[: len(nans)] > 0, math.nan, agreed), totals[len(nans) :]
+
+    def _take(self, columns: Sequence[_Column], extremes: Floats, totals: Floats, ranks: Ranks) -> dict[str, Outcome]:
+        """What the window of all ranks came to, from what the collectives gave."""
+        end = len(totals) - len(_NOTHING) * len(self._sums)
+        found: dict[str, Outcome] = dict(zip(self._sums, totals[end:].reshape(-1, len(_NOTHING)).tolist(), strict=True))
+        if not columns:
+            return found
+        highest, rest = iter(extremes), iter(totals[:end])
         for column in columns:
-            column.take(extremes, rest)
-        for part, total in zip(addends, parts, strict=True):
-            part.take(total)
+            column.take(highest, rest)
+        _gather_samples([column for column in columns if isinstance(column.tally.state, Sample)], ranks)
+        found |= {column.key: column.tally for column in columns}
+        return {key: found[key] for key in self._schema}
 
 
 class _Column:
@@ -185,6 +209,12 @@ class _Column:
             self.spread = Spread(low, high)
         tally.reports, tally.nonfinite = int(next(totals)), int(next(totals))
         tally.has_failed = bool(next(totals))
+
+
+def _tally(reducer: Reducer, outcome: Outcome | None) -> Tally:
+    if isinstance(outcome, list):
+        return Tally.of_sums(reducer, outcome)
+    return outcome or Tally(reducer)
 
 
 def _gather_samples(columns: Sequence[_Column], ranks: Ranks) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mtask_sinks.agreement import Agreement
 from mtask_sinks.collectives import Ranks, ranks_of
 from mtask_sinks.merging import Merger, Spread
 from mtask_sinks.reducers import Reducer
-from mtask_sinks.tally import Tally
+from mtask_sinks.tally import Outcome
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -29,8 +29,7 @@ class OverRanks:
     ) -> None:
         self._group = group
         self._agreement = agreement
-        self._has_spread = has_spread
-        self._mergers: dict[str, Merger] = {}
+        self._merger = Merger(has_spread)
 
     def ranks(self) -> Ranks | None:
         """The ranks, if there are others than this one."""
@@ -42,19 +41,14 @@ class OverRanks:
         return self._agreement.keys
 
     def merge(
-        self, phase: str, tallies: Mapping[str, Tally], known: Mapping[str, Reducer], ranks: Ranks
-    ) -> tuple[dict[str, Tally], dict[str, Spread]]:
-        """The tallies of all ranks as one, and the spreads; see `Merger.merge`.
+        self, phase: str, window: Mapping[str, Outcome], known: Mapping[str, Reducer], ranks: Ranks
+    ) -> tuple[dict[str, Outcome], dict[str, Spread]]:
+        """The window of all ranks together, and the spreads; see `Merger.merge`.
 
         Args:
             phase: whose window it is.
-            tallies: this rank's.
+            window: what this rank's came to, by key.
             known: reducers of the keys that this rank knows.
             ranks: from `ranks`.
         """
-        merger = self._mergers.setdefault(phase, Merger(phase, self._has_spread))
-
-        def extend(news: Any) -> Mapping[str, Reducer]:
-            return self._agreement.extend(news, known, ranks)
-
-        return merger.merge(tallies, ranks, extend)
+        return self._merger.merge(phase, window, ranks, lambda: self._agreement.extend(known, ranks))

@@ -27,13 +27,16 @@ from mtask_sinks.merging import Spread
 from mtask_sinks.notices import Notices, call_site
 from mtask_sinks.over_ranks import OverRanks
 from mtask_sinks.overflow import Overflow
-from mtask_sinks.reducers import ReducerSpec, as_reducer
+from mtask_sinks.reducer_cell import ReducerCell
+from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
 from mtask_sinks.reporting import activated
 from mtask_sinks.rules import Rules
 from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.sum_cell import SumCell
 from mtask_sinks.summary import NonFiniteError as NonFiniteError
 from mtask_sinks.summary import Summarizer, nonfinite_policies
-from mtask_sinks.tally import Tally
+from mtask_sinks.sums import has_sums
+from mtask_sinks.tally import Outcome, Tally
 from mtask_sinks.tracing import graph_task_id, is_recompute
 from mtask_sinks.values import SHORT, Block, MetricValueError, OnDevice, Unreadable, read
 from mtask_sinks.weights import WEIGHTED, is_weight
@@ -67,8 +70,8 @@ class MetricRegistry:
             ``<key>.rank_min`` and ``<key>.rank_max``; only where there are several ranks.
         process_group: the ranks to reduce over, if not all of the job's: where some ranks hold replicas of others' data
             (tensor or pipeline parallel), a group with one rank of each. Reduction happens in `snapshot`, which every
-            rank of the group must call, whatever it reported: at most two collectives, one gather more while a reducer
-            needs all values, one more whenever some rank has a new key.
+            rank of the group must call, whatever it reported: one collective, two where a reducer needs a maximum or
+            minimum, a gather more while one needs all values, an exchange of names whenever some rank has a new key.
 
     Raises:
         MetricKeyError, ReducerError, TypeError, ValueError: a rule cannot be used.
@@ -237,10 +240,10 @@ class MetricRegistry:
         ranks = self._over_ranks.ranks()
         with self._lock:
             self._place(ranks)
-            tallies = self._window_of(phase).take()
-        tallies, spreads = self._merge(phase, tallies, ranks)
+            window = self._window_of(phase).take()
+        window, spreads = self._merge(phase, window, ranks)
         known = self._admission.reducers if ranks is None else self._over_ranks.keys
-        metrics, coverage, nonfinite = self._summarizer.of(tallies, spreads, known, step=step, phase=phase)
+        metrics, coverage, nonfinite = self._summarizer.of(window, spreads, known, step=step, phase=phase)
         return Snapshot(step, phase, metrics, epoch, time.time(), coverage, nonfinite, logs or {})
 
     def tick(self) -> None:
@@ -263,8 +266,12 @@ class MetricRegistry:
         ranks = self._over_ranks.ranks()
         with self._lock:
             self._place(ranks)
-            tallies = self._window_of(phase).copy()
-        tallies, _ = self._merge(phase, tallies, ranks)
+            window = self._window_of(phase).copy()
+        window, _ = self._merge(phase, window, ranks)
+        tallies = {
+            key: Tally.of_sums(self._admission.reducers[key], outcome) if isinstance(outcome, list) else outcome
+            for key, outcome in window.items()
+        }
         keys = {key: tally.to_json() for key, tally in tallies.items() if tally.reports or tally.nonfinite}
         return {"time": self._clock.now, "keys": keys} if keys else {}
 
@@ -332,9 +339,15 @@ class MetricRegistry:
                 reducer = self._admission.admit(key)
                 if reducer is None:
                     return self._overflow
-                cell = Cell(key, reducer, self._policies.of(key), self._clock, self._notices)
+                cell = self._cell(key, reducer)
             window.add(task, name, cell)
             return cell.entries
+
+    def _cell(self, key: str, reducer: Reducer) -> Cell:
+        policy = self._policies.of(key)
+        if has_sums(reducer):
+            return SumCell(key, reducer, policy, self._notices)
+        return ReducerCell(key, reducer, policy, self._clock, self._notices)
 
     def defer_packed(self, task: str | None, parts: dict[str, Part], packed: Tensor) -> None:
         """Take values that compiled code has packed into one vector on an accelerator; does not wait for it."""
@@ -372,18 +385,20 @@ class MetricRegistry:
         self._clock.place(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
 
     def _merge(
-        self, phase: str, tallies: dict[str, Tally], ranks: Ranks | None
-    ) -> tuple[dict[str, Tally], dict[str, Spread]]:
+        self, phase: str, window: dict[str, Outcome], ranks: Ranks | None
+    ) -> tuple[dict[str, Outcome], dict[str, Spread]]:
         if ranks is None:
-            return tallies, {}
-        merged = self._over_ranks.merge(phase, tallies, self._admission.reducers, ranks)
+            return window, {}
+        merged = self._over_ranks.merge(phase, window, self._admission.reducers, ranks)
         agreed = self._over_ranks.keys
+        if window.keys() <= agreed.keys() <= self._admission.reducers.keys():
+            return merged
         with self._lock:
             self._admission.agree(agreed)
-            for key in tallies.keys() - agreed.keys():  # the ranks together have more than max_keys
+            for key in window.keys() - agreed.keys():  # the ranks together have more than max_keys
                 self._admission.forget(key)
-                for window in self._windows.values():
-                    window.forget(key, self._overflow)
+                for each in self._windows.values():
+                    each.forget(key, self._overflow)
         return merged
 
 

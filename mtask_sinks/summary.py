@@ -13,7 +13,7 @@ from mtask_sinks.merging import Spread
 from mtask_sinks.notices import Notices
 from mtask_sinks.reducers import Sample
 from mtask_sinks.rules import Rules
-from mtask_sinks.tally import Tally
+from mtask_sinks.tally import Outcome, Tally
 
 
 class NonFiniteError(ArithmeticError):
@@ -44,7 +44,7 @@ class Summarizer:
 
     def of(
         self,
-        tallies: Mapping[str, Tally],
+        window: Mapping[str, Outcome],
         spreads: Mapping[str, Spread],
         known: Collection[str],
         *,
@@ -54,7 +54,7 @@ class Summarizer:
         """The summary of a window.
 
         Args:
-            tallies: what the window came to, by key.
+            window: what it came to, by key.
             spreads: of the keys whose spread over the ranks is wanted.
             known: every key that was ever reported or registered.
             step: optimizer steps taken so far.
@@ -64,14 +64,22 @@ class Summarizer:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
         """
-        metrics, coverage, nonfinite = {}, {}, {}
+        metrics: dict[str, float] = {}
+        coverage: dict[str, int] = {}
+        nonfinite: dict[str, int] = {}
         with np.errstate(all="ignore"):
-            for key, tally in tallies.items():
-                if tally.nonfinite:
-                    nonfinite[key] = tally.nonfinite
-                if (value := self._compute(key, tally)) is not None:
+            for key, outcome in window.items():
+                if isinstance(outcome, list):
+                    total, weight, reports, odd = outcome
+                    value = (total / weight if weight else total) if reports else None
+                else:
+                    reports, odd = outcome.reports, outcome.nonfinite
+                    value = self._compute(key, outcome)
+                if odd:
+                    nonfinite[key] = int(odd)
+                if value is not None:
                     metrics[key] = value
-                    coverage[key] = tally.reports
+                    coverage[key] = int(reports)
         self._apply_policies(nonfinite, metrics, coverage, step, phase)
         if metrics:
             values, depths = self._derived.compute(metrics, coverage, known, is_complete=phase == "train")

@@ -1,4 +1,4 @@
-"""Tally: what one key's window has come to."""
+"""Tally: what one key's window has come to, unless two sums say it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 
 from mtask_sinks.reducers import Reducer, Sample
-from mtask_sinks.states import empty_state, state_of
+from mtask_sinks.sums import Sums
 
 
 class Tally:
     """The state of a key's reducer, and what is said about the values behind it.
 
-    >>> from mtask_sinks.reducers import Sum
-    >>> tally = Tally(Sum())
+    >>> from mtask_sinks.reducers import Max
+    >>> tally = Tally(Max())
     >>> tally.compute() is None
     True
     >>> tally.reducer.fold(tally.state, np.array([1.0, 2.0]), np.ones(2)); tally.reports = 2
     >>> tally.compute()
-    3.0
+    2.0
 
     Attributes:
         reducer: how the key is reduced.
-        state: of that reducer, see `states`.
+        state: of that reducer.
         reports: reports that stand behind the state.
         nonfinite: NaN and infinite values seen, in the state or not.
         has_failed: whether the reducer raised on some values; then there is no number for this window.
@@ -37,7 +37,7 @@ class Tally:
         self, reducer: Reducer, state: Any = None, reports: int = 0, nonfinite: int = 0, has_failed: bool = False
     ) -> None:
         self.reducer = reducer
-        self.state = empty_state(reducer) if state is None else state
+        self.state = reducer.initial() if state is None else state
         self.reports = reports
         self.nonfinite = nonfinite
         self.has_failed = has_failed
@@ -51,6 +51,16 @@ class Tally:
         if not self.reports or self.has_failed:
             return None
         return float(self.reducer.compute(self.state))
+
+    @classmethod
+    def of_sums(cls, reducer: Reducer, sums: Sums) -> Tally:
+        """The tally of a mean or a sum that has these."""
+        *state, reports, nonfinite = sums
+        return cls(reducer, np.array(state[: len(reducer.merge)]), int(reports), int(nonfinite))
+
+    def to_sums(self) -> Sums:
+        """The sums of a mean's or a sum's tally."""
+        return [*([*self.state.tolist(), 0.0][:2]), self.reports, self.nonfinite]
 
     def copy(self) -> Tally:
         """A tally of its own."""
@@ -85,5 +95,9 @@ class Tally:
         if isinstance(empty, Sample):
             state: Any = Sample.of(np.array(values), saved["seen"], empty.bound)
         else:
-            state = state_of(reducer, values)
+            state = np.array(values)
         return cls(reducer, state, saved["reports"], saved["nonfinite"], saved["has_failed"])
+
+
+#: What a key's window came to.
+Outcome = Sums | Tally

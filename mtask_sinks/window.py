@@ -11,13 +11,13 @@ from mtask_sinks.clock import Clock
 from mtask_sinks.device import DeviceQueue, Part
 from mtask_sinks.inbox import Detour, Inbox
 from mtask_sinks.keys import join_key
-from mtask_sinks.tally import Tally
+from mtask_sinks.tally import Outcome
 from mtask_sinks.values import Block, Entry, OnDevice
 
 # After so many values, if a key has had the smaller number of them on average, sums are brought up to date: a log
 # event then has as little to add up after a thousand steps as after ten. What takes more than sums costs less in larger
 # folds, and waits until a key has had the larger number.
-_UNTIL_SUMS, _FEW_A_KEY, _MANY_A_KEY = 4096, 32, 1024
+_UNTIL_SUMS, _FEW_A_KEY, _MANY_A_KEY = 4096, 16, 1024
 # Of a block this many count as one value.
 _NUMBERS_A_VALUE = 64
 
@@ -100,15 +100,15 @@ class Window:
         for cell in self.cells.values():
             cell.fold()
 
-    def take(self) -> dict[str, Tally]:
-        """What the window came to, by key, also of the keys that were not reported; a new window begins."""
+    def take(self) -> dict[str, Outcome]:
+        """What the window came to, by key; a new window begins."""
         self._drain()
-        return {key: cell.take() for key, cell in self.cells.items()}
+        return {key: outcome for key, cell in self.cells.items() if (outcome := cell.take()) is not None}
 
-    def copy(self) -> dict[str, Tally]:
+    def copy(self) -> dict[str, Outcome]:
         """What the window has come to so far, by key; it goes on."""
         self.fold()
-        return {key: cell.tally.copy() for key, cell in self.cells.items()}
+        return {key: outcome for key, cell in self.cells.items() if (outcome := cell.copy()) is not None}
 
     def _drain(self) -> None:
         """Let the values on devices go to their cells."""
