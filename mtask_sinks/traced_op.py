@@ -36,7 +36,7 @@ class _Layout(NamedTuple):
     parts: dict[str, Part]
     #: Name → why there are no numbers.
     others: dict[str, Unreadable | None]
-    #: Whether each part is one number and nothing else.
+    #: Whether each part is one number, and there is nothing else.
     is_plain: bool
 
 
@@ -50,7 +50,8 @@ def _parse(layout: str) -> _Layout:
             parts[name] = Part(1, kind.startswith(BLOCK), kind.endswith(WEIGHTED))
         else:
             others[name] = None if kind == ABSENT else Unreadable(kind.removeprefix(UNREADABLE))
-    return _Layout(task or None, parts, others, all(part == Part(1, False, False) for part in parts.values()))
+    is_plain = not others and all(part == Part(1, False, False) for part in parts.values())
+    return _Layout(task or None, parts, others, is_plain)
 
 
 def _take(packed: Tensor, sizes: list[int], handle: int, layout: str) -> None:
@@ -63,18 +64,21 @@ def _take(packed: Tensor, sizes: list[int], handle: int, layout: str) -> None:
         size_of = iter(sizes)
         parts = {name: part._replace(size=next(size_of)) if part.is_block else part for name, part in parts.items()}
     if not must_wait(packed):
-        values = dict(zip(parts, packed.tolist(), strict=True)) if is_plain else _read(parts, packed.numpy())
-        registry.report_metrics(task, **values, **others)
+        if is_plain:
+            registry.take_numbers(task, parts, packed.tolist())
+        else:
+            registry.report_metrics(task, **_read(parts, packed.numpy()), **others)
     elif packed.is_cuda and torch.cuda.is_current_stream_capturing():
         registry.report_metrics(task, **dict.fromkeys(parts, Unreadable(_CAPTURED)), **others)
     else:
         registry.defer_packed(task, parts, packed)
-        registry.report_metrics(task, **others)
+        if others:
+            registry.report_metrics(task, **others)
 
 
 def must_wait(packed: Tensor) -> bool:
     """Whether reading a vector now would make the host wait for a device."""
-    return packed.device.type != "cpu"
+    return not packed.is_cpu
 
 
 def _read(parts: dict[str, Part], numbers: np.ndarray[Any, Any]) -> dict[str, Any]:

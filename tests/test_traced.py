@@ -111,6 +111,30 @@ def test_every_kind_of_value_is_what_it_is_in_eager_code(backend: str) -> None:
     assert counter.frame_count == (1 if is_slow else 2)  # for the first number of rows, then for any
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_more_values_than_one_kernel_packs_each_is_its_own(backend: str) -> None:
+    registry = MetricRegistry()
+    names = [f"k{number}" for number in range(150)]
+
+    def step(x):
+        values = {name: x[number] for number, name in enumerate(names)}
+        values["k70"] = x[70:73] * 2  # a block among them
+        values["k71"] = weighted(x[71], x[149])
+        registry.report_metrics("t", **values)
+        return x.sum()
+
+    run, _ = compiled(step, backend)
+    numbers = np.random.default_rng(0).normal(size=(2, 150)).astype(np.float32)
+    numbers[:, 149] = 1.0, 3.0
+    numbers[1, 5], numbers[0, 64], numbers[0, 63] = np.nan, np.inf, -np.inf
+    for row in numbers:
+        run(torch.tensor(row))
+    expected = {f"t/{name}": value for name, value in zip(names, numbers.astype(np.float64).mean(axis=0), strict=True)}
+    expected["t/k70"] = (2 * numbers[:, 70:73].astype(np.float64)).mean()
+    expected["t/k71"] = np.average(numbers[:, 71].astype(np.float64), weights=[1.0, 3.0])
+    assert dict(registry.snapshot(step=1).metrics) == pytest.approx(expected, rel=1e-15, nan_ok=True)
+
+
 @pytest.mark.parametrize("name", sorted(set(known_reducers())))
 def test_every_reducer_gets_the_same_elements(name: str) -> None:
     traced, eager = MetricRegistry({"*": name}), MetricRegistry({"*": name})
