@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mtask_sinks.collectives import Ranks
 from mtask_sinks.fingerprint import fingerprint
@@ -16,8 +15,7 @@ class ConflictError(ValueError):
     """A key that is given a second, different policy."""
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """What one rank knows of keys that were not agreed on yet; travels to the others.
 
     Attributes:

@@ -6,8 +6,8 @@ import logging
 import os
 import threading
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mtask_sinks.extents import Extents
 from mtask_sinks.notices import Notices
@@ -26,8 +26,7 @@ _MAX_RECENT = (256, 4 << 20)
 _CHUNK = 1 << 18
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """An item, its line, and the position in the stream at which the line begins."""
 
     start: int

@@ -8,9 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from tenacity import RetryCallState, Retrying, retry_if_not_exception_type, wait_exponential, wait_random
+from typing import TYPE_CHECKING, Any, Literal
 
 from mtask_sinks.cursor import Cursor, cursor_path, load_cursor
 from mtask_sinks.journal import Journal
@@ -18,6 +16,9 @@ from mtask_sinks.lineage import Lineage
 from mtask_sinks.records import Begin, End, Item
 from mtask_sinks.sinks.base import Forgotten, Rejected, Sink
 from mtask_sinks.snapshot import RunInfo, Snapshot
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +174,9 @@ class Worker:
             self._journal.changed.notify_all()
 
     def _work(self) -> None:
+        # In this thread: importing it takes 6 ms, which who only imports this library need not wait for.
+        from tenacity import Retrying, retry_if_not_exception_type, wait_exponential, wait_random
+
         retrying = Retrying(
             retry=retry_if_not_exception_type(Forgotten),
             wait=wait_exponential(_FIRST_WAIT, _LONGEST_WAIT) + wait_random(0, _JITTER),

@@ -6,8 +6,7 @@ import shutil
 import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from transformers import PrinterCallback, ProgressCallback
 
@@ -27,8 +26,7 @@ Style = Literal["table", "dict", "off"]
 _LOSSES_IN_BAR = 3
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """What of a log event is shown, and where.
 
     Attributes:
