@@ -88,11 +88,7 @@ Item = Begin | Snapshot | End
 def encode(item: Item) -> bytes:
     """The line of an item, with its end. Valid JSON: NaN and infinity are strings."""
     if isinstance(item, Snapshot):
-        record = {"record": "snapshot", **{name: getattr(item, name) for name in _SNAPSHOT}}
-        record |= {"coverage": dict(item.coverage), "nonfinite": dict(item.nonfinite), "logs": as_plain(item.logs)}
-        is_finite = math.isfinite(sum(item.metrics.values()))  # if all are; a tenth of asking each
-        record["metrics"] = dict(item.metrics) if is_finite else as_plain(item.metrics)
-        return _line_of_a_snapshot(record)
+        return _encode_snapshot(item)
     if isinstance(item, Begin):
         run = {name: getattr(item.run, name) for name in _RUN}
         run |= {"params": _without_secrets(item.run.params), "logged": sorted(item.run.logged)}
@@ -102,10 +98,22 @@ def encode(item: Item) -> bytes:
     return _line(as_plain(record))
 
 
-def _line_of_a_snapshot(record: dict[str, Any]) -> bytes:
-    """As `_line`, in a twentieth of the time, most of which is for the digits of floats."""
+def _encode_snapshot(item: Snapshot) -> bytes:
+    """As `encode`, in a twentieth of the time of `json`, most of which is for the digits of floats."""
     import orjson  # what only reads journals starts 20 ms earlier without it
 
+    is_finite = math.isfinite(sum(item.metrics.values()))  # if all are; a tenth of asking each
+    record = {
+        "record": "snapshot",
+        "step": item.step,
+        "phase": item.phase,
+        "metrics": dict(item.metrics) if is_finite else as_plain(item.metrics),
+        "epoch": item.epoch,
+        "time": item.time,
+        "coverage": dict(item.coverage),
+        "nonfinite": dict(item.nonfinite),
+        "logs": as_plain(item.logs),
+    }
     try:
         return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # a float of NumPy's, an integer of more than 64 bits, text that is no Unicode

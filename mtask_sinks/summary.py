@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class Summarizer:
         metrics: dict[str, float] = {}
         coverage: dict[str, int] = {}
         nonfinite: dict[str, int] = {}
-        with np.errstate(all="ignore"):
+        with _numbers_as_they_are(window):
             for key, outcome in window.items():
                 if isinstance(outcome, list):
                     total, weight, reports, odd = outcome
@@ -117,6 +118,11 @@ class Summarizer:
             if self._policies.of(key) == "skip":
                 metrics[f"{key}.nonfinite"] = float(count)
                 coverage[f"{key}.nonfinite"] = count
+
+
+def _numbers_as_they_are(window: Mapping[str, Outcome]) -> AbstractContextManager[Any]:
+    """NaN and Inf are values like others; sums need not tell NumPy so."""
+    return np.errstate(all="ignore") if any(type(outcome) is not list for outcome in window.values()) else nullcontext()
 
 
 def nonfinite_policies(given: NonFinite | Mapping[str, NonFinite]) -> Rules[NonFinite]:
