@@ -141,8 +141,8 @@ class Delivery:
                 self._say_what_is_left(worker, journal, position, seconds)
 
     def _wait(self, journal: Journal, position: int, seconds: float) -> bool:
-        with journal.changed:
-            return journal.changed.wait_for(
+        with journal.progress:
+            return journal.progress.wait_for(
                 lambda: all(worker.is_done(position) for worker in self._workers), max(seconds, 0.0)
             )
 

@@ -76,8 +76,10 @@ class Journal:
         self._size = 0
         self._waiting: deque[_Entry] = deque()
         self._waiting_bytes = 0
-        # Of what readers and the writer share; they wait for a change of it.
-        self.changed = threading.Condition()
+        # Of what readers and the writer share. Readers wait for a change, others for how far the readers have got.
+        lock = threading.RLock()
+        self.changed = threading.Condition(lock)
+        self.progress = threading.Condition(lock)
         self._recent: deque[_Entry] = deque()
         self._recent_bytes = 0
         self._extents = Extents()

@@ -84,8 +84,8 @@ def _wait(journal: Journal, workers: Sequence[Worker], patience: float) -> None:
     """Until all is delivered and every thread has ended, or nothing moves any more."""
     positions, since = [worker.position for worker in workers], time.monotonic()
     while any(worker.is_alive() for worker in workers) and time.monotonic() - since < patience:
-        with journal.changed:
-            journal.changed.wait(_LOOK_SECONDS)
+        with journal.progress:
+            journal.progress.wait(_LOOK_SECONDS)
         now = [worker.position for worker in workers]
         if now != positions:
             positions, since = now, time.monotonic()

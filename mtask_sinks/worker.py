@@ -197,9 +197,9 @@ class Worker:
                     self._rewind()
                     break
                 self._note_success()
-                with self._journal.changed:
+                with self._journal.progress:
                     self._position, self._is_saved = end, False
-                    self._journal.changed.notify_all()
+                    self._journal.progress.notify_all()
                 if isinstance(item, End) or time.monotonic() - self._saved_at > _SAVE_SECONDS:
                     self._save()
 
@@ -217,7 +217,7 @@ class Worker:
                     continue
                 if self._is_saved and self._may_end:
                     self._thread = None
-                    self._journal.changed.notify_all()
+                    self._journal.progress.notify_all()
                     return None
                 if self._is_saved:
                     self._journal.changed.wait()
@@ -233,9 +233,9 @@ class Worker:
                 self._save_cursor(self._path)
             except Exception as error:
                 logger.debug("cursor of sink %s not saved: %s", self.sink.name, error)
-        with self._journal.changed:
+        with self._journal.progress:
             self._saved_at, self._is_saved = time.monotonic(), True
-            self._journal.changed.notify_all()
+            self._journal.progress.notify_all()
 
     def _save_cursor(self, path: Path) -> None:
         cursor, counts = self._cursor, self.counts
