@@ -14,8 +14,12 @@ from helpers.watched import watched
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtask_sinks.registry
-from mtask_sinks import MetricRegistry, weighted
+from mtask_sinks import MetricRegistry, RunInfo, Snapshot, weighted
+from mtask_sinks.delivery import Delivery
+from mtask_sinks.journal import Journal
+from mtask_sinks.records import encode
 from mtask_sinks.reducers import Floats, Reducer
+from mtask_sinks.sinks import MemorySink, TensorBoardSink
 from mtask_sinks.values import OnDevice, read
 
 FIXED_STATE = ("mean", "sum", "count", "min", "max", "std", "last", "first")
@@ -229,6 +233,65 @@ def test_only_a_new_key_costs_a_further_round() -> None:
     assert calls == [3, 1, 3, 1]
 
 
+# The journal and TensorBoard's files
+
+
+def of_means(keys: int, step: int = 1) -> Snapshot:
+    names = [f"task/metric_{number:03}" for number in range(keys)]
+    values = np.random.default_rng(0).random(keys).tolist()
+    return Snapshot(step, metrics=dict(zip(names, values, strict=True)), coverage=dict.fromkeys(names, 50), time=1e9)
+
+
+@pytest.mark.parametrize("keys", [1, 500])
+def test_a_log_event_is_two_system_calls_in_the_journal(tmp_path, keys: int) -> None:
+    journal = Journal(tmp_path / "metrics.jsonl")
+    journal.begin(RunInfo(id="1"))
+    journal.append(of_means(keys))
+    assert _system_calls(lambda: journal.append(of_means(keys, 2))) == {"stat": 1, "write": 1}
+    journal.close()
+
+
+@pytest.mark.parametrize("sinks", [0, 1, 8])
+def test_sinks_cost_the_training_thread_no_system_call_of_their_own(tmp_path, sinks: int) -> None:
+    kinds = [type(f"Nowhere{number}", (MemorySink,), {"name": f"nowhere{number}"}) for number in range(sinks)]
+    delivery = Delivery([kind() for kind in kinds])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    delivery.write(of_means(3))
+    # Of the process: whether it was forked.
+    assert _system_calls(lambda: delivery.write(of_means(3, 2))) == {"getpid": 1, "stat": 1, "write": 1}
+    delivery.close("finished")
+
+
+@pytest.mark.parametrize("keys", [1, 500])
+def test_a_snapshot_is_one_write_to_tensorboards_file(tmp_path, keys: int) -> None:
+    sink = TensorBoardSink(tmp_path)
+    sink.open(RunInfo(id="1"))
+    sink.write(of_means(keys))
+    assert _system_calls(lambda: sink.write(of_means(keys, 2))) == {"fstat": 1, "stat": 1, "write": 1}
+    sink.close("finished")
+
+
+def test_bytes_a_metric(tmp_path) -> None:
+    def of_journal(keys: int) -> int:
+        return len(encode(of_means(keys)))
+
+    def of_events(keys: int) -> int:
+        sink = TensorBoardSink(tmp_path / str(keys))
+        sink.open(RunInfo(id="1"))
+        sink.write(of_means(keys))
+        (path,) = (tmp_path / str(keys)).iterdir()
+        before = path.stat().st_size
+        sink.write(of_means(keys, 2))
+        sink.close("finished")
+        return path.stat().st_size - before
+
+    name, digits = len("task/metric_000"), 20
+    # The name with its quotes and colon, and a comma, twice: with a value of at most so many digits, and with "50".
+    assert of_journal(300) - of_journal(200) <= 100 * (2 * (name + 4) + digits + 2)
+    # The name with its phase, a float, and four lengths and tags.
+    assert of_events(300) - of_events(200) == 100 * (len("task/train/metric_000") + 4 + 5)
+
+
 # Python
 
 
@@ -278,6 +341,22 @@ def _calls_of_numpy(run: Any) -> int:
         if event == "c_call":
             owner = getattr(function, "__self__", None)
             called += isinstance(owner, np.ndarray) or "numpy" in (getattr(function, "__module__", None) or "")
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+def _system_calls(run: Any) -> Counter[str]:
+    """How often which function of the operating system was called in this thread, but for locks."""
+    called: Counter[str] = Counter()
+
+    def note(frame: Any, event: str, function: Any) -> None:
+        if event == "c_call" and getattr(function, "__module__", None) == "posix" and function.__name__ != "fspath":
+            called[function.__name__] += 1
 
     sys.setprofile(note)
     try:
