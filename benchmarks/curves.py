@@ -86,13 +86,13 @@ def over_window(quick: bool) -> Curve:
 
 
 def over_gloo_ranks(quick: bool) -> list[Curve]:
-    """A log event of 64 keys by real processes, and its two collectives alone.
+    """A log event of 64 keys by real processes, and its collective alone.
 
-    More processes than cores wait for one another: what that costs is seen by the collectives alone too.
+    More processes than cores wait for one another: what that costs is seen by the collective alone too.
     """
     sizes = [2, 4] if quick else [2, 4, 8]
     times = {size: timed_by_ranks(size, [64], 5 if quick else 30) for size in sizes}
-    what = {"ours": "a log event of 64 keys", "bare": "two all-reduces of as many numbers"}
+    what = {"ours": "a log event of 64 keys", "bare": "an all-reduce of as many numbers"}
     return [
         Curve(f"gloo-ranks-{way}", cost, "gloo processes on 2 cores", 1, {n: times[n][way, 64] for n in sizes})
         for way, cost in what.items()

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PrinterCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from benchmarks.rows import Row, at_most
 from benchmarks.workloads import Demo, demo_data
 from mtask_sinks import HfMultiTaskTrainer, Sink
+from mtask_sinks.sinks.plugins import make_sink
 from mtask_sinks.sinks.tensorboard import TensorBoardSink
 
 METRICS = 200
+BACKENDS = ["tensorboard", "wandb", "mlflow"]
 
 
-class TimedTrainer(HfMultiTaskTrainer):  # type: ignore[misc]
+class Timed(Trainer):  # type: ignore[misc]
     """Notes how long its log events take, and lets hung sinks go before the last."""
 
     seconds: list[float]
@@ -31,6 +36,21 @@ class TimedTrainer(HfMultiTaskTrainer):  # type: ignore[misc]
         begin = time.perf_counter()
         super().log(logs, *args, **kwargs)
         self.seconds.append(time.perf_counter() - begin)
+
+
+class TimedTrainer(Timed, HfMultiTaskTrainer):  # type: ignore[misc]
+    """Ours."""
+
+
+class Merging(Trainer):  # type: ignore[misc]
+    """Adds the metrics to the Trainer's logs, for whatever transformers' callbacks do with them."""
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        super().log({**logs, **{f"value_{number}": 0.1 + number for number in range(METRICS)}}, *args, **kwargs)
+
+
+class TimedCallbacks(Timed, Merging):  # type: ignore[misc]
+    """The callbacks of transformers alone."""
 
 
 class Hung(Sink):
@@ -55,26 +75,67 @@ def log_events(
     events: int, sinks: int, *, is_hung: bool = False, metrics: int = METRICS, steps: int = 5
 ) -> list[float]:
     """Seconds of each log event but the first, which opens the files, and the last; with so many steps between two."""
-    torch.set_num_threads(1)
     until = threading.Event()
+
+    def make(folder: str, *args: Any, **kwargs: Any) -> Timed:
+        chosen = [*files(sinks - is_hung, folder), *([Hung(until)] if is_hung else [])]
+        return TimedTrainer(*args, sinks=chosen, **kwargs)
+
+    return _seconds(make, until, events, metrics, steps)
+
+
+def log_events_of_backends(events: int, steps: int, *, ours: bool) -> list[float]:
+    """As `log_events`, into TensorBoard, W&B (offline), MLflow (SQLite): by our sinks or transformers' callbacks."""
+
+    def make(folder: str, *args: Any, **kwargs: Any) -> Timed:
+        if ours:
+            return TimedTrainer(*args, sinks=[make_sink(name) for name in BACKENDS], **kwargs)
+        return TimedCallbacks(*args, **kwargs)
+
+    with _stores():
+        return _seconds(make, threading.Event(), events, METRICS, steps, "none" if ours else BACKENDS)
+
+
+def _seconds(
+    make: Callable[..., Timed], until: threading.Event, events: int, metrics: int, steps: int, report_to: Any = "none"
+) -> list[float]:
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(
             folder,
             max_steps=steps * events,
             logging_steps=steps,
-            report_to="none",
+            report_to=report_to,
             save_strategy="no",
             disable_tqdm=True,
             use_cpu=True,
         )
         model = Demo(metrics)
         model.supports_report_metrics = True
-        chosen = [*files(sinks - is_hung, folder), *([Hung(until)] if is_hung else [])]
-        trainer = TimedTrainer(model, args, train_dataset=demo_data(), sinks=chosen)
+        trainer = make(folder, model, args, train_dataset=demo_data())
         trainer.seconds, trainer.hung = [], until
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return trainer.seconds[1:-2]
+
+
+@contextmanager
+def _stores() -> Iterator[None]:
+    """W&B's and MLflow's places for the time of a measurement; MLflow's tables are there."""
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        uri = f"sqlite:///{folder}/mlflow.db"
+        variables = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": folder, "MLFLOW_TRACKING_URI": uri}
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        mlflow.set_tracking_uri(uri)
+        mlflow.MlflowClient().search_experiments(max_results=1)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def measure(quick: bool) -> list[Row]:
@@ -87,4 +148,8 @@ def measure(quick: bool) -> list[Row]:
             figure = f"training thread, one log event every {steps} steps, {METRICS} metrics, {words}: p99"
             note = f"median {np.median(seconds):.2f} ms"
             rows.append(at_most(figure, float(np.quantile(seconds, 0.99)), 1.0, "{:.2f} ms", note))
+    for ours, words in ((True, "our sinks"), (False, "transformers' callbacks")):
+        seconds = np.array(log_events_of_backends(20 if quick else 100, 100, ours=ours)) * 1e3
+        figure = f"training thread, one log event every 100 steps, into TensorBoard, W&B, MLflow by {words}: p99"
+        rows.append(Row(figure, "", f"{np.quantile(seconds, 0.99):.2f} ms (median {np.median(seconds):.2f} ms)"))
     return rows

@@ -18,7 +18,7 @@ from mtask_sinks.tally import Outcome, Tally
 _SIGN = {"max": 1.0, "min": -1.0}
 
 # Sums that nobody reported for.
-_NOTHING: Sums = [0.0, 0.0, 0.0, 0.0]
+_NOTHING: Sums = (0.0, 0.0, 0.0, 0.0)
 
 
 class LogEventError(RuntimeError):
@@ -117,6 +117,8 @@ class Merger:
         )
 
     def _columns(self, window: Mapping[str, Outcome]) -> list[_Column]:
+        if not self._others:
+            return []
         with np.errstate(all="ignore"):
             return [
                 _Column(key, _tally(reducer, window.get(key)), self._has_spread(key))
@@ -143,7 +145,8 @@ class Merger:
     def _take(self, columns: Sequence[_Column], extremes: Floats, totals: Floats, ranks: Ranks) -> dict[str, Outcome]:
         """What the window of all ranks came to, from what the collectives gave."""
         end = len(totals) - len(_NOTHING) * len(self._sums)
-        found: dict[str, Outcome] = dict(zip(self._sums, totals[end:].reshape(-1, len(_NOTHING)).tolist(), strict=True))
+        rows: Any = zip(*totals[end:].reshape(-1, len(_NOTHING)).T.tolist(), strict=True)  # tuples, not lists to track
+        found: dict[str, Outcome] = dict(zip(self._sums, rows, strict=True))
         if not columns:
             return found
         highest, rest = iter(extremes), iter(totals[:end])
@@ -212,7 +215,7 @@ class _Column:
 
 
 def _tally(reducer: Reducer, outcome: Outcome | None) -> Tally:
-    if isinstance(outcome, list):
+    if isinstance(outcome, tuple):
         return Tally.of_sums(reducer, outcome)
     return outcome or Tally(reducer)
 

@@ -280,7 +280,7 @@ class MetricRegistry:
             window = self._window_of(phase).copy()
         window, _ = self._merge(phase, window, ranks)
         tallies = {
-            key: Tally.of_sums(self._admission.reducers[key], outcome) if isinstance(outcome, list) else outcome
+            key: Tally.of_sums(self._admission.reducers[key], outcome) if isinstance(outcome, tuple) else outcome
             for key, outcome in window.items()
         }
         keys = {key: tally.to_json() for key, tally in tallies.items() if tally.reports or tally.nonfinite}

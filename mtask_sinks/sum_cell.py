@@ -47,7 +47,7 @@ class SumCell(Cell):
         return sums
 
     def copy(self) -> Sums | None:
-        return None if self._sums is None else [*self._sums]
+        return self._sums
 
     def resume(self, saved: dict[str, Any]) -> None:
         self._sums = Tally.from_json(self._reducer, saved).to_sums()
@@ -58,10 +58,13 @@ class SumCell(Cell):
         if nonfinite or len(batch.values):
             with np.errstate(all="ignore"):  # NaN and Inf are values like others
                 total, weight = float(np.dot(batch.weights, batch.values)), float(batch.weights.sum())
-            self._add([total, weight, batch.reports, nonfinite])
+            self._add((total, weight, batch.reports, nonfinite))
 
     def _add(self, sums: Sums) -> None:
         if not self._divides:
-            sums[1] = 0.0
-        self._sums = sums if self._sums is None else [*map(add, self._sums, sums)]
+            sums = (sums[0], 0.0, sums[2], sums[3])
+        if self._sums is not None:
+            total, weight, reports, nonfinite = map(add, self._sums, sums)
+            sums = (total, weight, reports, nonfinite)
+        self._sums = sums
         self._has_counted = True

@@ -70,7 +70,7 @@ class Summarizer:
         nonfinite: dict[str, int] = {}
         with _numbers_as_they_are(window):
             for key, outcome in window.items():
-                if isinstance(outcome, list):
+                if isinstance(outcome, tuple):
                     total, weight, reports, odd = outcome
                     value = (total / weight if weight else total) if reports else None
                 else:
@@ -122,7 +122,9 @@ class Summarizer:
 
 def _numbers_as_they_are(window: Mapping[str, Outcome]) -> AbstractContextManager[Any]:
     """NaN and Inf are values like others; sums need not tell NumPy so."""
-    return np.errstate(all="ignore") if any(type(outcome) is not list for outcome in window.values()) else nullcontext()
+    return (
+        np.errstate(all="ignore") if any(type(outcome) is not tuple for outcome in window.values()) else nullcontext()
+    )
 
 
 def nonfinite_policies(given: NonFinite | Mapping[str, NonFinite]) -> Rules[NonFinite]:

@@ -10,9 +10,9 @@ from mtask_sinks.reducers import Mean, Reducer, Sum
 from mtask_sinks.weights import WEIGHTED, Weighted
 
 #: What the window of a mean or a sum came to: the sum of w*x; the sum of w, by which that is divided, or 0 where it is
-#: not; how many reports there were; how many values were NaN or infinite. All four add up over the ranks. A plain list:
-#: an object, its state and the array in it took five times as long to make, and a log event makes one a key.
-Sums = list[float]
+#: not; how many reports there were; how many values were NaN or infinite. All four add up over the ranks. A plain
+#: tuple: an object, its state and the array in it took five times as long to make, and a log event makes one a key.
+Sums = tuple[float, float, float, float]
 
 
 def has_sums(reducer: Reducer) -> bool:
@@ -30,7 +30,7 @@ def sums_of(entries: Sequence[Any]) -> Sums | None:
 
     >>> from mtask_sinks import weighted
     >>> sums_of([1.0, 2.0]), sums_of([weighted(1.0, 3), weighted(4.0, 1)]), sums_of([[1.0, 2.0], [3.0]])
-    ([3.0, 2.0, 2, 0], [7.0, 4.0, 2, 0], [6.0, 3.0, 2, 0])
+    ((3.0, 2.0, 2, 0), (7.0, 4.0, 2, 0), (6.0, 3.0, 2, 0))
 
     ``None`` for what takes a closer look: none, kinds that mix, larger blocks, NaN, Inf, a weight that is 0. Python's
     own sums take 3 ns a number; the way through an array, with its checks, costs 15 us before the first.
@@ -49,7 +49,7 @@ def sums_of(entries: Sequence[Any]) -> Sums | None:
         else:
             total, weight = sum(entries), reports
         # Floats, also of integers.
-        return [0.0 + total, 0.0 + weight, reports, 0] if isfinite(total) and isfinite(weight) else None
+        return (0.0 + total, 0.0 + weight, reports, 0) if isfinite(total) and isfinite(weight) else None
     except (OverflowError, TypeError, ValueError):  # an integer too large for a float; kinds that mix
         return None
 

@@ -60,7 +60,8 @@ class Tally:
 
     def to_sums(self) -> Sums:
         """The sums of a mean's or a sum's tally."""
-        return [*([*self.state.tolist(), 0.0][:2]), self.reports, self.nonfinite]
+        total, weight = [*self.state.tolist(), 0.0][:2]
+        return total, weight, self.reports, self.nonfinite
 
     def copy(self) -> Tally:
         """A tally of its own."""
