@@ -1,4 +1,4 @@
-"""Merging: the tallies of all ranks become one, in two collectives, whatever the number of keys and ranks."""
+"""Merging: the windows of all ranks become one, in one collective or two, whatever the number of keys and ranks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Spread(NamedTuple):
 
 
 class Merger:
-    """Merges the tallies of a window over the ranks.
+    """Merges a window over the ranks.
 
     One collective, a sum, carries the states that add up. Where some keys have slots that merge by ``max`` or, negated,
     by ``min``, a maximum comes before it, and their reducers align their sums with what was agreed. The first of the
