@@ -127,13 +127,14 @@ def _stores() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         variables = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": folder, "MLFLOW_TRACKING_URI": uri}
-        before = {name: os.environ.get(name) for name in variables}
+        before, uri_before = {name: os.environ.get(name) for name in variables}, mlflow.get_tracking_uri()
         os.environ.update(variables)
         mlflow.set_tracking_uri(uri)
         mlflow.MlflowClient().search_experiments(max_results=1)
         try:
             yield
         finally:
+            mlflow.set_tracking_uri(uri_before)
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
 

@@ -16,6 +16,10 @@ NonFinite = Literal["propagate", "skip", "raise"]
 NONFINITE_POLICIES: tuple[NonFinite, ...] = ("propagate", "skip", "raise")
 
 
+#: Entries of one key that may wait for a fold.
+MANY = 1024
+
+
 class Cell(ABC):
     """The reports of one key since the last log event of its phase.
 
@@ -45,7 +49,7 @@ class Cell(ABC):
 
     @abstractmethod
     def add_up(self) -> None:
-        """Fold the reports appended so far if that is quick; else they wait."""
+        """Fold the reports appended so far if that is quick, or if they are many; else they wait."""
 
     @abstractmethod
     def fold(self) -> None:
@@ -76,7 +80,7 @@ class Cell(ABC):
         nonfinite = int((~finite).sum())
         if nonfinite and self.policy == "skip":
             batch = batch.only(finite)
-        self._has_counted = self._has_counted or bool(len(batch.values))
+        self._has_counted |= len(batch.values) > 0
         return batch, nonfinite
 
     def _valid(self, batch: Batch) -> Batch:

@@ -14,9 +14,11 @@ from mtask_sinks.reducers import Floats
 from mtask_sinks.values import Block, Entry, OnDevice, entry_of
 from mtask_sinks.weights import is_weight, weighted
 
-#: What may wait on devices: numbers, and rows, one a report.
+#: What may wait: numbers, and rows on devices, one a report. A host value that queues behind counts as so many more
+#: numbers than it has, for what it takes besides.
 MAX_NUMBERS = 1 << 20
 MAX_ROWS = 1024
+_HOST_ENTRY = 16
 
 
 class Target(Protocol):
@@ -60,8 +62,9 @@ class DeviceQueue:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._waiting: list[_Row | tuple[Target, Entry, float]] = []
-        #: How many numbers wait.
+        #: How many numbers wait, and how many rows.
         self.size = 0
+        self._rows = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -69,7 +72,7 @@ class DeviceQueue:
     @property
     def is_full(self) -> bool:
         """Whether what waits takes as much memory as it may."""
-        return self.size >= MAX_NUMBERS or len(self._waiting) >= MAX_ROWS
+        return self.size >= MAX_NUMBERS or self._rows >= MAX_ROWS
 
     def add(self, values: list[tuple[Target, OnDevice]]) -> None:
         """Take the values of one report."""
@@ -77,9 +80,7 @@ class DeviceQueue:
         for target, value in values:
             by_device.setdefault(value.value.device, []).append((target, value))
         for group in by_device.values():
-            row = _Row(*_pack(group), self._clock.now)
-            self._waiting.append(row)
-            self.size += row.packed.numel()
+            self._add_row(_Row(*_pack(group), self._clock.now))
 
     def add_packed(self, parts: list[tuple[Target, Part]], packed: Tensor) -> None:
         """Take the values of one report that lie in one vector already, which may be overwritten afterwards."""
@@ -87,17 +88,22 @@ class DeviceQueue:
             _Slot(target, (part.size,) if part.is_block else (), part.size, None, part.has_weights)
             for target, part in parts
         ]
-        self._waiting.append(_Row(slots, packed.detach().clone(), self._clock.now))
-        self.size += packed.numel()
+        self._add_row(_Row(slots, packed.detach().clone(), self._clock.now))
 
     def add_host(self, target: Target, entry: Entry) -> None:
-        """Take a number for a key that has values waiting, so that their order is kept."""
+        """Take an entry for a key that has values waiting, so that their order is kept."""
         self._waiting.append((target, entry, self._clock.now))
-        self.size += 1
+        self.size += _HOST_ENTRY + _size(entry)
+
+    def _add_row(self, row: _Row) -> None:
+        self._waiting.append(row)
+        self.size += row.packed.numel()
+        self._rows += 1
 
     def drain(self) -> Iterator[tuple[Target, Entry, float]]:
         """All entries that wait and when they came, in order; this is where the host waits for the device."""
-        waiting, self._waiting, self.size = self._waiting, [], 0
+        waiting, self._waiting = self._waiting, []
+        self.size = self._rows = 0
         numbers = _to_host([item for item in waiting if isinstance(item, _Row)])
         for item in waiting:
             if isinstance(item, _Row):
@@ -105,6 +111,12 @@ class DeviceQueue:
                     yield target, entry, item.time
             else:
                 yield item
+
+
+def _size(entry: Entry) -> int:
+    if isinstance(entry, Block):
+        return len(entry.values)
+    return len(entry) if isinstance(entry, list) else 1
 
 
 def _pack(group: list[tuple[Target, OnDevice]]) -> tuple[list[_Slot], Tensor]:

@@ -65,13 +65,13 @@ class Merger:
         self._needs_maximum = False
 
     def merge(
-        self, phase: str, window: Mapping[str, Outcome], ranks: Ranks, agree: Callable[[], Mapping[str, Reducer]]
-    ) -> tuple[dict[str, Outcome], dict[str, Spread]]:
+        self, phase: str, window: Mapping[str, Outcome | None], ranks: Ranks, agree: Callable[[], Mapping[str, Reducer]]
+    ) -> tuple[dict[str, Outcome | None], dict[str, Spread]]:
         """The window of all ranks together, by key, and the spreads; what is passed is used up.
 
         Args:
             phase: whose window it is.
-            window: what this rank's came to, by key.
+            window: what this rank's came to, by key, also of keys without values.
             ranks: who merges; each of them calls this at the same log event.
             agree: lets all ranks agree on their keys, and returns all keys with their reducers, in one order on all
                 ranks. What this rank has besides is left out.
@@ -80,7 +80,8 @@ class Merger:
             LogEventError: another rank reduces another window.
         """
         has_news = not window.keys() <= self._schema.keys()
-        mark = float(zlib.crc32(phase.encode()) & 0xFFFF)  # so small that the sum of its squares is exact
+        # So small that the sum of its squares is exact, up to 131,072 ranks.
+        mark = float(zlib.crc32(phase.encode()) & 0x3FFFF)
         columns = self._columns(window)
         if self._needs_maximum:
             extremes = np.array([has_news, mark, -mark, *chain.from_iterable(column.extremes for column in columns)])
@@ -116,7 +117,7 @@ class Merger:
             self._has_spread(key) or not only_adds_up(reducer) for key, reducer in self._others.items()
         )
 
-    def _columns(self, window: Mapping[str, Outcome]) -> list[_Column]:
+    def _columns(self, window: Mapping[str, Outcome | None]) -> list[_Column]:
         if not self._others:
             return []
         with np.errstate(all="ignore"):
@@ -125,14 +126,14 @@ class Merger:
                 for key, reducer in self._others.items()
             ]
 
-    def _addends(self, columns: Sequence[_Column], window: Mapping[str, Outcome]) -> Iterator[float]:
+    def _addends(self, columns: Sequence[_Column], window: Mapping[str, Outcome | None]) -> Iterator[float]:
         """What adds up over the ranks."""
         own: list[Any] = [column.sums() for column in columns]
-        own += [window.get(key, _NOTHING) for key in self._sums]
+        own += [window.get(key) or _NOTHING for key in self._sums]
         return chain.from_iterable(own)
 
     def _total(
-        self, columns: Sequence[_Column], agreed: Floats, window: Mapping[str, Outcome], ranks: Ranks
+        self, columns: Sequence[_Column], agreed: Floats, window: Mapping[str, Outcome | None], ranks: Ranks
     ) -> tuple[Floats, Floats]:
         """Align with what was agreed on, and add up: the extremes, NaN where some rank had that, and the sums."""
         nans = [math.isnan(number) for column in columns for number in column.extremes]
@@ -142,11 +143,13 @@ class Merger:
         totals = ranks.total(np.array([*nans, *self._addends(columns, window)], dtype=np.float64))
         return np.where(totals[: len(nans)] > 0, math.nan, agreed), totals[len(nans) :]
 
-    def _take(self, columns: Sequence[_Column], extremes: Floats, totals: Floats, ranks: Ranks) -> dict[str, Outcome]:
+    def _take(
+        self, columns: Sequence[_Column], extremes: Floats, totals: Floats, ranks: Ranks
+    ) -> dict[str, Outcome | None]:
         """What the window of all ranks came to, from what the collectives gave."""
         end = len(totals) - len(_NOTHING) * len(self._sums)
         rows: Any = zip(*totals[end:].reshape(-1, len(_NOTHING)).T.tolist(), strict=True)  # tuples, not lists to track
-        found: dict[str, Outcome] = dict(zip(self._sums, rows, strict=True))
+        found: dict[str, Outcome | None] = dict(zip(self._sums, rows, strict=True))
         if not columns:
             return found
         highest, rest = iter(extremes), iter(totals[:end])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OverRanks:
-    """Who else reduces, what was agreed with them, and the way from this rank's tallies to everybody's.
+    """Who else reduces, what was agreed with them, and the way from this rank's window to everybody's.
 
     Args:
         group: the ranks to reduce over; all of the job's for ``None``.
@@ -41,8 +41,8 @@ class OverRanks:
         return self._agreement.keys
 
     def merge(
-        self, phase: str, window: Mapping[str, Outcome], known: Mapping[str, Reducer], ranks: Ranks
-    ) -> tuple[dict[str, Outcome], dict[str, Spread]]:
+        self, phase: str, window: Mapping[str, Outcome | None], known: Mapping[str, Reducer], ranks: Ranks
+    ) -> tuple[dict[str, Outcome | None], dict[str, Spread]]:
         """The window of all ranks together, and the spreads; see `Merger.merge`.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtask_sinks.batch import Batch
-from mtask_sinks.cell import Cell, NonFinite
+from mtask_sinks.cell import MANY, Cell, NonFinite
 from mtask_sinks.clock import Clock
 from mtask_sinks.inbox import TimedEntries
 from mtask_sinks.notices import Notices
@@ -35,7 +35,8 @@ class ReducerCell(Cell):
             self.entries.append(entry)
 
     def add_up(self) -> None:
-        """Nothing is quick: a fold costs as much for one report as for a hundred."""
+        if len(self.entries) >= MANY:  # nothing is quick: a fold costs as much for one report as for a hundred
+            self.fold()
 
     def fold(self) -> None:
         if not self.entries:

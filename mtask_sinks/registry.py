@@ -282,6 +282,7 @@ class MetricRegistry:
         tallies = {
             key: Tally.of_sums(self._admission.reducers[key], outcome) if isinstance(outcome, tuple) else outcome
             for key, outcome in window.items()
+            if outcome is not None
         }
         keys = {key: tally.to_json() for key, tally in tallies.items() if tally.reports or tally.nonfinite}
         return {"time": self._clock.now, "keys": keys} if keys else {}
@@ -365,14 +366,16 @@ class MetricRegistry:
         window = self._window
         self._admit_all(window, task, parts)
         window.defer_packed(task, parts, packed)
-        self._drain_if_full(window)
+        if window.is_full_on_devices:
+            self._make_room(window)
 
     def _defer(self, window: Window, task: str | None, values: dict[str, OnDevice]) -> None:
         for name in self._admit_all(window, task, values):
             del values[name]
         if values:
             window.defer(task, values)
-            self._drain_if_full(window)
+            if window.is_full_on_devices:
+                self._make_room(window)
 
     def _admit_all(self, window: Window, task: str | None, names: Iterable[str]) -> list[str]:
         """Make cells for names that have none yet; returns those past the limit."""
@@ -391,18 +394,12 @@ class MetricRegistry:
             self._place(self._over_ranks.ranks())
             window.make_room()
 
-    def _drain_if_full(self, window: Window) -> None:
-        if window.is_full_on_devices:
-            with self._lock:
-                self._place(self._over_ranks.ranks())
-                window.fold()
-
     def _place(self, ranks: Ranks | None) -> None:
         self._clock.place(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
 
     def _merge(
-        self, phase: str, window: dict[str, Outcome], ranks: Ranks | None
-    ) -> tuple[dict[str, Outcome], dict[str, Spread]]:
+        self, phase: str, window: dict[str, Outcome | None], ranks: Ranks | None
+    ) -> tuple[dict[str, Outcome | None], dict[str, Spread]]:
         if ranks is None:
             return window, {}
         merged = self._over_ranks.merge(phase, window, self._admission.reducers, ranks)

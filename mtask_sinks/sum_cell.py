@@ -13,6 +13,9 @@ from mtask_sinks.reducers import Mean, Reducer
 from mtask_sinks.sums import Sums, sums_of
 from mtask_sinks.tally import Tally
 
+# Entries for which a fold through arrays is worth its beginning.
+_SOME = 64
+
 
 class SumCell(Cell):
     """As `Cell`, for the reducers that `has_sums` names."""
@@ -28,11 +31,16 @@ class SumCell(Cell):
 
     def add_up(self) -> None:
         entries = self.entries
+        count = len(entries)
         sums = sums_of(entries)
-        if sums is None or len(entries) != sums[2]:  # another thread has reported meanwhile
+        if sums is None or len(entries) != count:  # another thread has reported meanwhile
+            if count >= _SOME:
+                self._fold_rest()
             return
-        del entries[: int(sums[2])]
-        self._add(sums)
+        del entries[:count]
+        if sums[2]:
+            self._has_counted = True
+            self._add(sums)
 
     def fold(self) -> None:
         self.add_up()
@@ -40,7 +48,7 @@ class SumCell(Cell):
             self._fold_rest()
 
     def take(self) -> Sums | None:
-        self.add_up()
+        self.add_up()  # as in `fold`, without the call: once a key at each log event
         if self.entries:
             self._fold_rest()
         sums, self._sums = self._sums, None
@@ -67,4 +75,3 @@ class SumCell(Cell):
             total, weight, reports, nonfinite = map(add, self._sums, sums)
             sums = (total, weight, reports, nonfinite)
         self._sums = sums
-        self._has_counted = True

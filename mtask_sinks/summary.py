@@ -45,7 +45,7 @@ class Summarizer:
 
     def of(
         self,
-        window: Mapping[str, Outcome],
+        window: Mapping[str, Outcome | None],
         spreads: Mapping[str, Spread],
         known: Collection[str],
         *,
@@ -73,6 +73,8 @@ class Summarizer:
                 if isinstance(outcome, tuple):
                     total, weight, reports, odd = outcome
                     value = (total / weight if weight else total) if reports else None
+                elif outcome is None:
+                    continue
                 else:
                     reports, odd = outcome.reports, outcome.nonfinite
                     value = self._compute(key, outcome)
@@ -120,11 +122,10 @@ class Summarizer:
                 coverage[f"{key}.nonfinite"] = count
 
 
-def _numbers_as_they_are(window: Mapping[str, Outcome]) -> AbstractContextManager[Any]:
+def _numbers_as_they_are(window: Mapping[str, Outcome | None]) -> AbstractContextManager[Any]:
     """NaN and Inf are values like others; sums need not tell NumPy so."""
-    return (
-        np.errstate(all="ignore") if any(type(outcome) is not tuple for outcome in window.values()) else nullcontext()
-    )
+    has_tallies = any(isinstance(outcome, Tally) for outcome in window.values())
+    return np.errstate(all="ignore") if has_tallies else nullcontext()
 
 
 def nonfinite_policies(given: NonFinite | Mapping[str, NonFinite]) -> Rules[NonFinite]:

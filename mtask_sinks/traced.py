@@ -138,7 +138,8 @@ def _row(singles: list[Tensor]) -> Tensor:
     """0-d tensors as a vector, by choosing one for each place.
 
     Not ``torch.stack``: of more than eight tensors inductor copies each by itself, into a view made for that. 128
-    values cost 240 us a step that way, and 95 chosen in one kernel.
+    values cost 240 us a step that way, and 95 chosen in one kernel. Backends that fuse nothing pay for it: "eager"
+    2.4 us a value.
     """
     place = torch.arange(len(singles), device=singles[0].device)
     row = singles[0].expand(len(singles))

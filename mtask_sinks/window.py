@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from mtask_sinks.cell import Cell
+from mtask_sinks.cell import MANY, Cell
 from mtask_sinks.clock import Clock
 from mtask_sinks.device import DeviceQueue, Part
 from mtask_sinks.inbox import Detour, Inbox
@@ -14,10 +14,9 @@ from mtask_sinks.keys import join_key
 from mtask_sinks.tally import Outcome
 from mtask_sinks.values import Block, Entry, OnDevice
 
-# After so many values, if a key has had the smaller number of them on average, sums are brought up to date: a log
-# event then has as little to add up after a thousand steps as after ten. What takes more than sums costs less in larger
-# folds, and waits until a key has had the larger number.
-_UNTIL_SUMS, _FEW_A_KEY, _MANY_A_KEY = 4096, 16, 1024
+# After so many values, and so many a key if there are many keys, sums are brought up to date: a log event then has as
+# little to add up after a thousand steps as after ten.
+_UNTIL_SUMS, _UNTIL_SUMS_A_KEY = 4096, 16
 # Of a block this many count as one value.
 _NUMBERS_A_VALUE = 64
 
@@ -40,7 +39,8 @@ class Window:
         #: task → name → what takes the next entry.
         self.inboxes: dict[str | None, dict[str, Inbox]] = {}
         #: Values that may come until `make_room` is called.
-        self.room = self._size = self._until_fold = _MANY_A_KEY
+        self.room = MANY
+        self._has_blocks = False
         self._on_device = DeviceQueue(clock)
         self._queued: dict[tuple[str | None, str], Cell] = {}
 
@@ -78,21 +78,20 @@ class Window:
     def expect(self, block: Block) -> None:
         """Make room sooner, and for everything: many numbers are about to come at once."""
         self.room -= len(block.values) // _NUMBERS_A_VALUE
-        self._until_fold = 0
+        self._has_blocks = True
 
     def make_room(self) -> None:
-        """Take reports on the host into the states of their cells: those that only add up, from time to time all."""
-        self._until_fold -= self._size
-        must_fold = self._until_fold <= 0
+        """Take reports into the states of their cells, where that is quick or much waits."""
+        if self.is_full_on_devices:
+            self._drain()
         for cell in self.cells.values():
-            if must_fold:
+            if self._has_blocks:
                 cell.fold()
             else:
                 cell.add_up()
+        self._has_blocks = False
         keys = max(len(self.cells), 1)
-        if must_fold:
-            self._until_fold = _MANY_A_KEY * keys
-        self.room = self._size = sorted((_FEW_A_KEY * keys, _UNTIL_SUMS, _MANY_A_KEY * keys))[1]
+        self.room = min(max(_UNTIL_SUMS, _UNTIL_SUMS_A_KEY * keys), MANY * keys)
 
     def fold(self) -> None:
         """Take every report into the state of its cell; waits for devices that hold values."""
@@ -100,15 +99,15 @@ class Window:
         for cell in self.cells.values():
             cell.fold()
 
-    def take(self) -> dict[str, Outcome]:
-        """What the window came to, by key; a new window begins."""
+    def take(self) -> dict[str, Outcome | None]:
+        """What the window came to, by key, also of the keys that were not reported; a new window begins."""
         self._drain()
-        return {key: outcome for key, cell in self.cells.items() if (outcome := cell.take()) is not None}
+        return {key: cell.take() for key, cell in self.cells.items()}
 
-    def copy(self) -> dict[str, Outcome]:
+    def copy(self) -> dict[str, Outcome | None]:
         """What the window has come to so far, by key; it goes on."""
         self.fold()
-        return {key: outcome for key, cell in self.cells.items() if (outcome := cell.copy()) is not None}
+        return {key: cell.copy() for key, cell in self.cells.items()}
 
     def _drain(self) -> None:
         """Let the values on devices go to their cells."""

@@ -168,13 +168,15 @@ class Worker:
         with self._journal.changed:
             self._may_end = may_end
             if self._thread is None:
+                # 6 ms, late but not in the thread: a process forked meanwhile would find the module locked for good.
+                import tenacity  # noqa: F401
+
                 name = f"mtask-sinks-{self.sink.name}"
                 self._thread = threading.Thread(target=self._work, name=name, daemon=True)
                 self._thread.start()
             self._journal.changed.notify_all()
 
     def _work(self) -> None:
-        # In this thread: importing it takes 6 ms, which who only imports this library need not wait for.
         from tenacity import Retrying, retry_if_not_exception_type, wait_exponential, wait_random
 
         retrying = Retrying(

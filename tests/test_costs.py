@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import sys
 from collections import Counter
 from typing import Any
@@ -136,7 +137,7 @@ def test_a_window_keeps_as_much_after_many_folds_as_after_one(reducer: str) -> N
         gc.collect()
         return sum(len(cell.entries) for cell in registry._window.cells.values()) + len(gc.get_objects())
 
-    fold = mtask_sinks.window._MANY_A_KEY
+    fold = mtask_sinks.cell.MANY
     kept_after(fold)
     # Twenty more for what the test itself holds; a list or an array a fold would be three times as many.
     assert kept_after(20 * fold) <= kept_after(0) + 20
@@ -150,6 +151,16 @@ def test_a_log_event_has_as_little_to_add_up_after_many_steps_as_after_few(steps
         registry.report_metrics("t", **values, pair=weighted(0.5, 3), vector=torch.ones(3))
     assert sum(len(cell.entries) for cell in registry._window.cells.values()) <= 4096
     assert registry.snapshot(step=1).metrics["t/k7"] == 7.0
+
+
+@pytest.mark.parametrize("odd", [weighted(1.0, 0), math.nan, torch.ones(3)])
+def test_nor_does_it_after_a_value_that_is_more_than_a_sum(odd: object) -> None:
+    registry = MetricRegistry()
+    for number in range(2000):
+        registry.report_metrics(
+            "t", **{f"k{key}": odd if number % 500 == 7 else weighted(0.5, 3) for key in range(200)}
+        )
+    assert sum(len(cell.entries) for cell in registry._window.cells.values()) <= 4096 + 64 * 200
 
 
 def test_values_that_are_more_than_a_sum_wait_for_fewer_and_larger_folds() -> None:

@@ -118,6 +118,31 @@ def test_a_long_window_is_folded_before_it_fills_the_memory(monkeypatch) -> None
     assert registry.snapshot(step=1).coverage["x"] == 100
 
 
+def test_host_values_behind_one_on_a_device_are_folded_before_they_fill_the_memory(monkeypatch) -> None:
+    monkeypatch.setattr(mtask_sinks.device, "MAX_NUMBERS", 10_000)
+    registry = MetricRegistry()
+    registry.report_metrics(x=torch.tensor(1.0), y=torch.tensor(1.0))
+    for _ in range(3000):
+        registry.report_metrics(x=1.0, y=np.ones(100))
+        assert registry._window._on_device.size < 10_000 + 1024 * 150
+    snapshot = registry.snapshot(step=1)
+    assert dict(snapshot.metrics) == {"x": 1.0, "y": 1.0}
+    assert set(snapshot.coverage.values()) == {3001}
+
+
+def test_host_values_are_no_reason_to_wait_for_the_device(monkeypatch) -> None:
+    waits: list[int] = []
+    to_host = mtask_sinks.device._to_host
+    monkeypatch.setattr(mtask_sinks.device, "_to_host", lambda rows: waits.append(len(rows)) or to_host(rows))
+    registry = MetricRegistry()
+    names = [f"k{number}" for number in range(50)]
+    for number in range(1000):  # by turns on the device and on the host
+        registry.report_metrics("t", **dict.fromkeys(names, 1.0 if number % 2 else torch.tensor(1.0)))
+    assert waits == []
+    registry.snapshot(step=1)
+    assert waits == [500]
+
+
 def test_no_graph_no_alias_and_no_storage_survives_the_report() -> None:
     registry = MetricRegistry()
     logits, is_held = watched(500, 100)

@@ -77,6 +77,23 @@ def test_two_collectives_a_log_event_with_extremes_and_one_more_for_all_values()
     assert calls[3] == {"total": 5, "gather_objects": 2, "maximum": 5, "gather": 1}  # steady; no values there
 
 
+@pytest.mark.parametrize("nothing", [None, weighted(math.nan, 0), np.array([])])
+def test_a_key_that_has_no_value_yet_is_known_on_all_ranks(nothing) -> None:
+    def run(ranks):
+        registry = MetricRegistry(derived={"a/ppl": lambda m: math.exp(m["a/loss"])}, process_group=ranks, max_keys=2)
+        with registry.phase("eval"):
+            registry.report_metrics("a", acc=1.0)
+        registry.snapshot(0, "eval")
+        registry.report_metrics("a", acc=1.0, **({"loss": nothing} if ranks.rank else {}))
+        first = dict(registry.snapshot(1).metrics)
+        if not ranks.rank:
+            registry.report_metrics("b", late=7.0)  # the places are taken by now
+        registry.report_metrics("a", loss=float(ranks.rank))
+        return first, dict(registry.snapshot(2).metrics)
+
+    assert Job(2).run(run) == [({"a/acc": 1.0}, {"a/loss": 0.5, "a/ppl": math.exp(0.5)})] * 2
+
+
 def test_one_collective_a_log_event_for_what_only_adds_up() -> None:
     class Total(Reducer):
         merge = ("sum", "sum")

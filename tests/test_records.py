@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -97,3 +100,26 @@ def test_lines_of_earlier_versions_are_read() -> None:
     read = decode(line)
     assert isinstance(read, Snapshot) and (read.step, dict(read.metrics)) == (3, {"a/x": 0.5})
     assert math.isnan(read.logs["loss"])
+
+
+def test_logs_of_kinds_that_json_does_not_know_are_texts() -> None:
+    class Choice(Enum):
+        FIRST = 1
+
+    @dataclass
+    class Found:
+        x: float
+
+    day = datetime.datetime(2024, 1, 2, 3, 4, 5)
+    snapshot = Snapshot(7, logs={"choice": Choice.FIRST, "found": Found(math.nan), "day": day, "none": None})
+    read = decode(encode(snapshot))
+    assert read is not None
+    texts = {"choice": str(Choice.FIRST), "found": str(Found(math.nan)), "day": str(day), "none": None}
+    assert {**read.logs} == texts
+
+
+@pytest.mark.parametrize("changed", [{"epoch": math.nan}, {"time": math.inf}, {"metrics": {"x": -math.inf}}])
+def test_what_is_not_finite_comes_back_wherever_it_stands(changed: dict[str, object]) -> None:
+    snapshot = replace(Snapshot(7, "eval", {"a/x": 0.5}, 0.5, 1.5, {"a/x": 2}), **changed)  # type: ignore[arg-type]
+    assert repr(decode(encode(snapshot))) == repr(snapshot)
+    json.loads(encode(snapshot), parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))

@@ -95,6 +95,17 @@ def test_memory_of_a_window_is_bounded() -> None:
         assert all(len(cell.entries) <= 1024 for cell in registry._window.cells.values())
 
 
+@pytest.mark.parametrize("reducer", ["mean", "max", "last"])
+@pytest.mark.parametrize("odd", [math.nan, weighted(1.0, 2), torch.ones(3)])
+def test_memory_of_a_key_that_is_reported_more_often_than_others_is_bounded(reducer: str, odd: object) -> None:
+    registry = MetricRegistry(reducers={"busy": reducer})
+    registry.report_metrics(**{f"k{number}": 1.0 for number in range(200)})
+    for number in range(30_000):
+        registry.report_metrics(busy=odd if number % 100 == 0 else 1.0)
+        assert len(registry._window.cells["busy"].entries) <= 4096 + 1024
+    assert registry.snapshot(step=1).coverage["busy"] == 30_000
+
+
 def test_memory_of_large_tensors_in_a_window_is_bounded() -> None:
     registry = MetricRegistry(reducers={"a/most": "max"})
     losses = torch.ones(100, 100)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mtask_sinks import MetricRegistry, weighted
 from mtask_sinks.reducers import Mean, Reducer, Sum
 from mtask_sinks.sums import sums_of
+from mtask_sinks.values import MetricValueError
 
 
 class LongMean(Mean):
@@ -63,8 +64,9 @@ def test_both_ways_come_to_the_same(short: Reducer, long: Reducer, policy: str, 
         [[1.0], []],
         [1.0, math.nan],
         [1.0, math.inf],
-        [weighted(1.0, 0.0)],
-        [weighted(1.0, 3), weighted(math.nan, 0)],
+        [],
+        [weighted(math.nan, 1)],
+        [weighted(1.0, 0), weighted(math.inf, 2)],
         [weighted(1.0, math.nan)],
         [10**400],
     ],
@@ -90,3 +92,22 @@ def test_two_elements_are_no_pair() -> None:
     snapshot = registry.snapshot(step=1)
     assert snapshot.metrics == {"n": 6.0, "sum": 3 + 7 + 4 + 7, "max": 7.0, "mean": (3 + 7 + 4 + 7) / (3 + 2 + 1 + 2)}
     assert set(snapshot.coverage.values()) == {4}
+
+
+def test_what_has_weight_0_is_no_report() -> None:
+    assert sums_of([weighted(2.0, 3), weighted(math.nan, 0), weighted(5.0, 0.0), weighted(4.0, 1)]) == (10.0, 4.0, 2, 0)
+    assert sums_of([weighted(math.nan, 0)]) == (0.0, 0.0, 0, 0)
+    registry = MetricRegistry(reducers={"sum": "sum"})
+    registry.report_metrics(mean=weighted(math.nan, 0), sum=weighted(math.nan, 0))
+    assert registry.snapshot(step=1).metrics == {}
+    with pytest.raises(MetricValueError):  # still the first value that counts
+        registry.report_metrics(mean="text")
+
+
+@pytest.mark.parametrize("reducer", ["mean", "max"])
+def test_what_was_skipped_is_no_value(reducer: str) -> None:
+    registry = MetricRegistry(reducers={"x": reducer}, nonfinite="skip")
+    registry.report_metrics(x=math.nan)
+    assert registry.snapshot(step=1).metrics == {"x.nonfinite": 1.0}
+    with pytest.raises(MetricValueError):
+        registry.report_metrics(x="text")

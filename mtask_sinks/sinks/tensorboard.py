@@ -168,8 +168,9 @@ class TensorBoardSink(Sink):
         found: dict[str, dict[str, float]] = {"": {}}
         for key, value in metrics.items():
             task, name = split_key(key)
-            if task and self._has_subrun(task):
-                found.setdefault(task, {})[name.replace("/", ".")] = value
+            name = name.replace("/", ".")
+            if task and self._has_subrun(task) and name not in found.setdefault(task, {}):
+                found[task][name] = value
             else:
                 found[""][key] = value
         return found

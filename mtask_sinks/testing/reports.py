@@ -17,14 +17,15 @@ from mtask_sinks.reporting import activated
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.tracing import graph_task_id, is_recompute
 from mtask_sinks.trainer_logs import is_trainer_log
-from mtask_sinks.weights import is_weighted
+from mtask_sinks.weights import WEIGHTED, is_weighted
 
 
 class WeightedValue(NamedTuple):
-    """What was passed as ``weighted(value, weight)``."""
+    """What was passed as ``weighted(value, weight)``; equal to that, and can be reported again."""
 
     value: Any
     weight: Any
+    mark: Any = WEIGHTED
 
 
 @dataclass(frozen=True)

@@ -321,3 +321,14 @@ print(failures)
     points = read_scalars(tmp_path)["a/train/x"]
     assert int(done.stdout) == 30 - len(points) > 5
     assert points[-11:] == [(s, float(s)) for s in range(20, 31)]
+
+
+def test_in_sub_runs_names_that_come_to_the_same_are_kept_apart(tmp_path: Path) -> None:
+    metrics = {"a/x/y": 1.0, "a/x.y": 2.0, "b/x.y": 3.0}
+    write(TensorBoardSink(tmp_path, layout="overlay"), RunInfo(id="1"), Snapshot(step=1, metrics=metrics))
+    found = {path.relative_to(tmp_path).as_posix(): read_scalars(path) for path in run_dirs(tmp_path)}
+    assert found == {
+        ".": {"a/train/x.y": [(1, 2.0)]},
+        "a": {"train/x.y": [(1, 1.0)]},
+        "b": {"train/x.y": [(1, 3.0)]},
+    }

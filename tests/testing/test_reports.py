@@ -157,6 +157,18 @@ def test_calls_keep_what_was_passed_and_not_what_became_of_it() -> None:
     assert (second.task, second.metrics) == (None, {"x": 1.5})
 
 
+def test_a_noted_call_can_be_made_again() -> None:
+    reports, again = MetricReports(), MetricReports()
+    with reports.on():
+        report_metrics("a", x=weighted(4.0, 1), y=weighted(torch.tensor(2.0), torch.tensor(3)))
+        report_metrics("a", x=weighted(1.0, 3), y=5.0)
+    assert reports.calls[0].metrics["x"] == weighted(4.0, 1)
+    with again.on():
+        for call in reports.calls:
+            report_metrics(call.task, **call.metrics)
+    assert again.snapshot().metrics == reports.snapshot().metrics == {"a/x": 7 / 4, "a/y": 11 / 4}
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_what_checkpointing_repeats_is_neither_counted_nor_noted(reentrant) -> None:
     class Block(nn.Module):
