@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from mtask_sinks.snapshot import RunInfo, Snapshot
+from mtask_sinks.snapshot import RunInfo, Snapshot, thawed
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _SNAPSHOT = ("step", "phase", "metrics", "epoch", "time", "coverage", "nonfinite", "logs")
@@ -108,11 +108,11 @@ def _encode_snapshot(item: Snapshot) -> bytes:
         "record": "snapshot",
         "step": item.step,
         "phase": item.phase,
-        "metrics": dict(item.metrics),
+        "metrics": thawed(item.metrics),
         "epoch": item.epoch,
         "time": item.time,
-        "coverage": dict(item.coverage),
-        "nonfinite": dict(item.nonfinite),
+        "coverage": thawed(item.coverage),
+        "nonfinite": thawed(item.nonfinite),
         "logs": as_plain(item.logs),
     }
     try:

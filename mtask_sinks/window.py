@@ -16,7 +16,7 @@ from mtask_sinks.values import Block, Entry, OnDevice
 
 # After so many values, and so many a key if there are many keys, sums are brought up to date: a log event then has as
 # little to add up after a thousand steps as after ten.
-_UNTIL_SUMS, _UNTIL_SUMS_A_KEY = 4096, 16
+_UNTIL_SUMS, _UNTIL_SUMS_A_KEY = 2048, 8
 # Of a block this many count as one value.
 _NUMBERS_A_VALUE = 64
 

@@ -154,7 +154,7 @@ class TensorBoardSink(Sink):
 
     def _scalars(self, snapshot: Snapshot) -> dict[str, dict[str, float]]:
         """Value by tag of each sub-run."""
-        by_subrun = {"": dict(snapshot.metrics)} if self._layout == "flat" else self._by_subrun(snapshot.metrics)
+        by_subrun = {"": snapshot.metrics} if self._layout == "flat" else self._by_subrun(snapshot.metrics)
         found = {
             subrun: {backend_name(key, snapshot.phase): value for key, value in values.items()}
             for subrun, values in by_subrun.items()
@@ -164,7 +164,7 @@ class TensorBoardSink(Sink):
             found[""].update((trainer_log_name(log), value) for log, value in numbers.items())
         return found
 
-    def _by_subrun(self, metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    def _by_subrun(self, metrics: Mapping[str, float]) -> Mapping[str, Mapping[str, float]]:
         found: dict[str, dict[str, float]] = {"": {}}
         for key, value in metrics.items():
             task, name = split_key(key)
