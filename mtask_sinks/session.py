@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The class name of the callback as whose state the open window travels in checkpoints.
+#: The name under which the open window travels in checkpoints, among the states of callbacks.
 CALLBACK = "MultiTaskMetrics"
 
 # The phase of what does not count; no name of a phase of the Trainer's.
@@ -103,12 +103,15 @@ class Session:
         else:
             self._end("finished")
 
-    def on_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
-        """The model and the first step are known now; also when the Trainer restarts with a smaller batch."""
-        self._bind(model, around)
+    def on_train_begin(self, state: TrainerState) -> None:
+        """The first step is known now; also when the Trainer restarts with a smaller batch."""
         saved = _stateful(state).get(CALLBACK, {})
         self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
         self._run = replace(self._run, step=state.global_step)
+
+    def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
+        """The callbacks have done what they do to the model, and opened the runs of their backends."""
+        self._bind(model, around)
         if state.global_step:
             for name, attachment in self._attachments.items():
                 try:
@@ -120,14 +123,24 @@ class Session:
     def save(self, state: TrainerState) -> None:
         """Let the open window travel in the checkpoint that is about to be written. Every rank calls this.
 
-        The entry has the form that the Trainer gives to stateful callbacks, so that it also serves
-        ``restore_callback_states_from_checkpoint``; the Trainer's own way of writing it would ask one rank alone.
+        The entry has the form that the Trainer gives to stateful callbacks; its own way of writing it would ask one
+        rank alone.
         """
         window = self.registry.state_dict()
         if window:
             _stateful(state)[CALLBACK] = {"args": {}, "attributes": {"window": window}}
         else:
             _stateful(state).pop(CALLBACK, None)
+
+    @contextmanager
+    def hiding(self, state: TrainerState) -> Iterator[None]:
+        """Hide the open window from ``restore_callback_states_from_checkpoint``, which would miss its callback."""
+        saved = _stateful(state).pop(CALLBACK, None)
+        try:
+            yield
+        finally:
+            if saved is not None:
+                _stateful(state)[CALLBACK] = saved
 
     def on_train_end(self) -> None:
         """The Trainer says that the training went to its end."""

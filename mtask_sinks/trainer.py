@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
 from mtask_sinks.arguments import SinkArguments
 from mtask_sinks.budget import LossBudget
 from mtask_sinks.capture import Capture, CaptureSpec
+from mtask_sinks.events import around, listen
 from mtask_sinks.padding import is_padding
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.report_to import names_of, only_known_to_transformers, sinks_for
-from mtask_sinks.session import CALLBACK, Session
+from mtask_sinks.session import Session
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.worker import Counts
@@ -97,8 +96,7 @@ class MultiTaskTrainerMixin(_Base):
         self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
-        # The last of the callbacks: the runs of the others are open when it is called.
-        self.add_callback(_callback_of(self._session, self))
+        listen(self, self._session)
 
     @property
     def metric_registry(self) -> MetricRegistry:
@@ -122,7 +120,7 @@ class MultiTaskTrainerMixin(_Base):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> Any:
-        with self._session.evaluation(self.model, _around(self), metric_key_prefix):
+        with self._session.evaluation(self.model, around(self), metric_key_prefix):
             output = super().evaluation_loop(
                 dataloader,
                 description,
@@ -143,7 +141,7 @@ class MultiTaskTrainerMixin(_Base):
             ignore_keys: list[str] | None = None,
             metric_key_prefix: str = "eval",
         ) -> Any:
-            with self._session.evaluation(self.model, _around(self), metric_key_prefix):
+            with self._session.evaluation(self.model, around(self), metric_key_prefix):
                 output = super().prediction_loop(  # type: ignore[misc]  # not in transformers 5
                     dataloader,
                     description,
@@ -161,6 +159,10 @@ class MultiTaskTrainerMixin(_Base):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._session.save(self.state)
         super()._save_checkpoint(*args, **kwargs)
+
+    def _load_callback_state(self) -> None:
+        with self._session.hiding(self.state):
+            super()._load_callback_state()
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         snapshot = self._session.evaluation_in(logs)
@@ -217,58 +219,6 @@ class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
 
     See `MultiTaskTrainerMixin` for what it adds and for its further arguments.
     """
-
-
-class _SessionCallback(TrainerCallback):
-    """Tells the session of a trainer what only callbacks are told."""
-
-    _session: Session
-    _trainer: weakref.ref[Trainer]
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self._session.on_train_begin(model, _around(self._trainer()), state)
-
-    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.registry.tick()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.registry.tick()
-
-    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.registry.tick()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.on_train_end()
-
-    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, model: Any = None, **kwargs: Any) -> None:
-        # predict() logs nothing; the sinks get what it returned all the same.
-        snapshot = self._session.evaluation_in(metrics)
-        if snapshot is not None:
-            self._session.deliver(snapshot, metrics, args, state, model)
-
-
-def _callback_of(session: Session, trainer: Trainer) -> TrainerCallback:
-    # A class for each trainer: with restore_callback_states_from_checkpoint the Trainer replaces the callback by a new
-    # one, made from the class alone. A weak reference: the trainer holds its callback.
-    attributes = {"_session": session, "_trainer": weakref.ref(trainer)}
-    callback: TrainerCallback = type(CALLBACK, (_SessionCallback,), attributes)()
-    return callback
-
-
-def _around(trainer: Trainer | None) -> list[nn.Module]:
-    """What a trainer holds around its model: a loss function, one that wraps the model.
-
-    Not a reference model, a teacher or any other module beside the model: those are to stay silent.
-    """
-    model = getattr(trainer, "model", None)
-    modules: list[nn.Module] = []
-    for name, value in {} if model is None else vars(trainer).items():
-        for module in value.values() if isinstance(value, dict) else (value,):
-            if module is model or name == "model_wrapped" or not isinstance(module, nn.Module):
-                continue
-            if name == "compute_loss_func" or model in {*module.modules()}:
-                modules.append(module)
-    return modules
 
 
 def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArguments | None:

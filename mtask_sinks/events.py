@@ -1,0 +1,94 @@
+"""Events: the session of a trainer hears what the Trainer tells its callbacks, without being one of them.
+
+A callback is called at every event there is, and a step has four: with nothing to do in them one more took 6 us of a
+step of 550. What is here is called at the end of a step alone.
+"""
+
+from __future__ import annotations
+
+import weakref
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+    from transformers.trainer_callback import CallbackHandler
+
+    from mtask_sinks.session import Session
+
+    _Base = CallbackHandler
+else:
+    _Base = object
+
+
+class _Heard(_Base):
+    """What a trainer calls its callbacks through, with a session that listens."""
+
+    session: Session
+    #: The trainer holds its handler.
+    trainer: weakref.ref[Trainer]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        self.session.on_train_begin(state)
+        control = super().on_train_begin(args, state, control, **kwargs)
+        self.session.after_train_begin(self.model, around(self.trainer()), state)
+        return control
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        control = super().on_substep_end(args, state, control, **kwargs)
+        self.session.registry.tick()
+        return control
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        control = super().on_step_end(args, state, control, **kwargs)
+        self.session.registry.tick()
+        return control
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        control = super().on_prediction_step(args, state, control, **kwargs)
+        self.session.registry.tick()
+        return control
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        self.session.on_train_end()
+        return super().on_train_end(args, state, control, **kwargs)
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> Any:
+        control = super().on_predict(args, state, control, metrics, **kwargs)
+        # predict() logs nothing; the sinks get what it returned all the same.
+        snapshot = self.session.evaluation_in(metrics)
+        if snapshot is not None:
+            self.session.deliver(snapshot, metrics, args, state, self.model)
+        return control
+
+
+def listen(trainer: Trainer, session: Session) -> None:
+    """Let a session hear of the events of its trainer, from now on."""
+    handler = trainer.callback_handler
+    kind: Any = type(handler)
+    handler.__class__ = _heard(kind)
+    vars(handler).update(session=session, trainer=weakref.ref(trainer))
+
+
+@cache
+def _heard(kind: Any) -> Any:
+    """A handler's class, which may be somebody's own, with ours before it."""
+    return type(kind.__name__, (_Heard, kind), {})
+
+
+def around(trainer: Trainer | None) -> list[nn.Module]:
+    """What a trainer holds around its model: a loss function, one that wraps the model.
+
+    Not a reference model, a teacher or any other module beside the model: those are to stay silent.
+    """
+    model = getattr(trainer, "model", None)
+    modules: list[nn.Module] = []
+    for name, value in {} if model is None else vars(trainer).items():
+        for module in value.values() if isinstance(value, dict) else (value,):
+            if module is model or name == "model_wrapped" or not isinstance(module, nn.Module):
+                continue
+            if name == "compute_loss_func" or model in {*module.modules()}:
+                modules.append(module)
+    return modules
