@@ -151,8 +151,17 @@ class MetricRegistry:
                 # What is simple and on the host is read right here: a call would cost as much as the checks.
                 entry: Any = None
                 try:  # whatever does not go this way, goes the long one, which says why
-                    if kind is Tensor and value.is_cpu and not value.dim():
-                        entry = value.item()
+                    if kind is Tensor:
+                        if value.is_cpu:
+                            dims = value.dim()
+                            if not dims:
+                                entry = value.item()
+                                if kind_of(entry) is complex:
+                                    entry = None
+                            elif dims == 1 and 0 < value.numel() <= SHORT:
+                                entry = value.tolist()
+                                if kind_of(entry[0]) is complex:
+                                    entry = None
                     elif kind is tuple:
                         part, weight, mark = value
                         if kind_of(part) is number and kind_of(weight) is int and weight >= 0 and mark is WEIGHTED:
@@ -166,23 +175,17 @@ class MetricRegistry:
                                 entry = part, weight, mark
                     elif kind is int:
                         entry = value
-                    elif kind is Tensor and value.is_cpu and value.dim() == 1 and 0 < value.numel() <= SHORT:
-                        entry = value.tolist()
-                        if kind_of(entry[0]) is complex:
-                            entry = None
                 except Exception:
                     entry = None
-                kind = kind_of(entry)
-                if kind is not number and (entry is None or kind is complex):
+                if entry is None:
                     entry = self._read(window, task, name, value)
                     if entry is None:
                         continue
-                    kind = kind_of(entry)
-                    if kind is OnDevice:
+                    if kind_of(entry) is OnDevice:
                         on_device = on_device or {}
                         on_device[name] = entry
                         continue
-                    if kind is Block:
+                    if kind_of(entry) is Block:
                         window.expect(entry)
                 value = entry
             try:
