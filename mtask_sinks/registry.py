@@ -313,6 +313,11 @@ class MetricRegistry:
         self._admission.reserve(is_reserved)
 
     @property
+    def has_other_ranks(self) -> bool:
+        """Whether there are other ranks to reduce over: whether `snapshot` is collective, and `tick` of any use."""
+        return self._over_ranks.ranks() is not None
+
+    @property
     def dropped(self) -> Mapping[str, int]:
         """How often something was dropped or left out, by what and why."""
         return dict(self._notices.counts)
