@@ -31,7 +31,7 @@ class BoundReport:
         self._reporter = reporter
 
     def __call__(self, task: str | None = None, /, **metrics: Any) -> None:
-        self._reporter.report_metrics(task, **metrics)
+        self._reporter.take(task, metrics)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., str]:
         return "".format

@@ -131,6 +131,10 @@ class MetricRegistry:
             MetricValueError: a value is of a type that is not accepted; at the first report of its key. Later on such a
                 value is dropped and counted, so as not to stop a training that went well.
         """
+        self.take(task, metrics)
+
+    def take(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        """As `report_metrics`, with the values as one mapping, which is not copied."""
         if is_dynamo_compiling():
             from mtask_sinks.traced import report  # needs the compiler, which takes seconds to import
 

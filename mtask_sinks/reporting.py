@@ -32,7 +32,7 @@ def report_metrics(task: str | None = None, /, **metrics: Any) -> None:
     Arguments and errors: see `MetricRegistry.report_metrics`.
     """
     if _active is not None:
-        _active.report_metrics(task, **metrics)
+        _active.take(task, metrics)
 
 
 @contextmanager
