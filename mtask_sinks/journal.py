@@ -77,9 +77,9 @@ class Journal:
         self._waiting: deque[_Entry] = deque()
         self._waiting_bytes = 0
         # Of what readers and the writer share. Readers wait for a change, others for how far the readers have got.
-        lock = threading.RLock()
-        self.changed = threading.Condition(lock)
-        self.progress = threading.Condition(lock)
+        self._lock = threading.RLock()
+        self.changed = threading.Condition(self._lock)
+        self.progress = threading.Condition(self._lock)
         self._recent: deque[_Entry] = deque()
         self._recent_bytes = 0
         self._extents = Extents()
@@ -96,13 +96,13 @@ class Journal:
     @property
     def end_position(self) -> int:
         """Position behind the last line."""
-        with self.changed:
+        with self._lock:
             return self._end
 
     @property
     def marks(self) -> list[tuple[int, Begin | End]]:
         """Where runs begin and end: the position behind each such line."""
-        with self.changed:
+        with self._lock:
             return list(self._marks)
 
     def begun_before(self, position: int) -> Begin | None:
@@ -151,7 +151,7 @@ class Journal:
 
     def read(self, position: int) -> list[tuple[int, Item]]:
         """Items from a position on, some or all, each with the position behind it; none at the end."""
-        with self.changed:
+        with self._lock:
             recent = [(entry.end, entry.item) for entry in self._recent if entry.start >= position]
             from_memory = bool(self._recent) and self._recent[0].start <= position
             extent = None if from_memory or position >= self._end else self._extents.holding(position)
@@ -163,12 +163,12 @@ class Journal:
 
     def offset_of(self, position: int) -> int:
         """How much of the file lies before a position."""
-        with self.changed:
+        with self._lock:
             return self._extents.offset_of(position)
 
     def position_of(self, offset: int) -> int | None:
         """The position of an offset in the file; ``None`` if it has none."""
-        with self.changed:
+        with self._lock:
             return self._extents.position_of(offset)
 
     def _scan(self) -> None:
@@ -191,7 +191,7 @@ class Journal:
 
     def _put(self, item: Item) -> None:
         line = encode(item)
-        with self.changed:
+        with self._lock:
             entry = _Entry(self._end, line, item)
             self._end = entry.end
             self._recent.append(entry)
@@ -208,7 +208,7 @@ class Journal:
             while _exceeds(_MAX_WAITING, len(self._waiting), self._waiting_bytes):
                 self._waiting_bytes -= len(self._waiting.popleft().line)
                 self._notices.add("lost", "the journal %s cannot be written for too long: lines get lost.", self.path)
-        with self.changed:
+        with self._lock:
             self._forget()
             self.changed.notify_all()
 
@@ -232,7 +232,7 @@ class Journal:
                     self._write(file, self._header)  # the file was removed: a new one says whose lines these are
                 offset = self._size
                 self._write(file, entry.line)
-                with self.changed:
+                with self._lock:
                     self._extents.add(entry.start, offset, len(entry.line))
                 self._waiting.popleft()
                 self._waiting_bytes -= len(entry.line)
@@ -251,7 +251,7 @@ class Journal:
         self._stat = os.fstat(self._file)
         self._size = _repair(self._file)
         if self._size == 0:
-            with self.changed:
+            with self._lock:
                 self._extents.clear()
                 self._first_line = None
         return self._file

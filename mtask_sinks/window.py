@@ -89,9 +89,7 @@ class Window:
                 cell.fold()
             else:
                 cell.add_up()
-        self._has_blocks = False
-        keys = max(len(self.cells), 1)
-        self.room = min(max(_UNTIL_SUMS, _UNTIL_SUMS_A_KEY * keys), MANY * keys)
+        self._has_room()
 
     def fold(self) -> None:
         """Take every report into the state of its cell; waits for devices that hold values."""
@@ -102,12 +100,19 @@ class Window:
     def take(self) -> dict[str, Outcome | None]:
         """What the window came to, by key, also of the keys that were not reported; a new window begins."""
         self._drain()
-        return {key: cell.take() for key, cell in self.cells.items()}
+        outcomes = {key: cell.take() for key, cell in self.cells.items()}
+        self._has_room()
+        return outcomes
 
     def copy(self) -> dict[str, Outcome | None]:
         """What the window has come to so far, by key; it goes on."""
         self.fold()
         return {key: cell.copy() for key, cell in self.cells.items()}
+
+    def _has_room(self) -> None:
+        self._has_blocks = False
+        keys = max(len(self.cells), 1)
+        self.room = min(max(_UNTIL_SUMS, _UNTIL_SUMS_A_KEY * keys), MANY * keys)
 
     def _drain(self) -> None:
         """Let the values on devices go to their cells."""

@@ -15,7 +15,8 @@ from helpers.watched import watched
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtask_sinks.registry
-from mtask_sinks import MetricRegistry, RunInfo, Snapshot, weighted
+from mtask_sinks import MetricRegistry, RunInfo, Snapshot, report_metrics, weighted
+from mtask_sinks.binding import BoundReport
 from mtask_sinks.delivery import Delivery
 from mtask_sinks.journal import Journal
 from mtask_sinks.records import encode
@@ -310,8 +311,10 @@ def test_a_report_of_known_keys_calls_nothing_of_ours_a_value() -> None:
     registry = MetricRegistry()
     values = {f"k{number}": float(number) for number in range(32)} | {"loss": torch.ones(())}
     registry.report_metrics("t", **values)
-    called = _calls_of_ours(lambda: registry.report_metrics("t", **values))
-    assert called == {"report_metrics": 1}
+    assert _calls_of_ours(lambda: registry.report_metrics("t", **values)) == {"report_metrics": 1, "take": 1}
+    assert _calls_of_ours(lambda: BoundReport(registry)("t", **values)) == {"__init__": 1, "__call__": 1, "take": 1}
+    with registry.activate():
+        assert _calls_of_ours(lambda: report_metrics("t", **values)) == {"report_metrics": 1, "take": 1}
 
 
 @pytest.mark.parametrize("ranks", [None, CountedRanks()])
