@@ -104,7 +104,7 @@ class Capture:
                 reports.setdefault(task, {})[name] = entry
             is_empty = is_empty and self._targets[path] is None
         for task, metrics in reports.items():
-            reporter.report_metrics(task, **metrics)
+            reporter.take(task, metrics)
         if not self._has_looked and (combined is not None or not fields_of(output)):
             self._has_looked = True
             if is_empty:
@@ -124,7 +124,7 @@ class Capture:
             self._notices.add(f"twice: {key}", message, owner, path, key)
             return None
         try:
-            reporter.report_metrics(task, **{name: entry})
+            reporter.take(task, {name: entry})
         except MetricKeyError as error:
             self._notices.add(f"refused: {path}", "capture: %s of the outputs is left out: %s", path, error)
             return None

@@ -134,7 +134,7 @@ class MetricRegistry:
         self.take(task, metrics)
 
     def take(self, task: str | None, metrics: Mapping[str, Any]) -> None:
-        """As `report_metrics`, with the values as one mapping, which is not copied."""
+        """As `report_metrics`, with the values as a mapping; every report comes this way, those of modules too."""
         if is_dynamo_compiling():
             from mtask_sinks.traced import report  # needs the compiler, which takes seconds to import
 

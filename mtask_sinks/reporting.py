@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -10,7 +10,8 @@ from typing import Any, Protocol
 class Reporter(Protocol):
     """Whoever takes reports: a `MetricRegistry`."""
 
-    def report_metrics(self, task: str | None = None, /, **metrics: Any) -> None: ...
+    def take(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        """Take what was reported in one call of `report_metrics`, the function or that of a module."""
 
 
 # A plain global, not a context variable: torch.compile cannot trace ContextVar.get, and nn.DataParallel's threads

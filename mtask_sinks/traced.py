@@ -6,6 +6,7 @@ to import. All functions here are traced, so they neither change an object from 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from mtask_sinks.weights import is_weighted
 _ROW = 64
 
 
-def report(registry: Any, task: str | None, metrics: dict[str, Any]) -> None:
-    """Report from a traced function; `MetricRegistry.report_metrics` calls it.
+def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
+    """Report from a traced function; `MetricRegistry.take` calls it.
 
     >>> from mtask_sinks import MetricRegistry
     >>> registry = MetricRegistry()
@@ -62,12 +63,12 @@ def report(registry: Any, task: str | None, metrics: dict[str, Any]) -> None:
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def report_what_only_eager_code_can_read(registry: Any, task: Any, metrics: dict[str, Any]) -> None:
+def report_what_only_eager_code_can_read(registry: Any, task: Any, metrics: Mapping[str, Any]) -> None:
     """The eager report, outside the graph. Named for whoever meets it in Dynamo's message about a broken graph."""
-    registry.report_metrics(task, **metrics)
+    registry.take(task, metrics)
 
 
-def _is_packable(task: Any, metrics: dict[str, Any]) -> bool:
+def _is_packable(task: Any, metrics: Mapping[str, Any]) -> bool:
     is_task = task is None or (isinstance(task, str) and task != "" and _is_one_line(task))
     return is_task and all(_is_one_line(name) and _is_known(value) for name, value in metrics.items())
 
@@ -100,7 +101,7 @@ def _why_unreadable(*parts: Any) -> str | None:
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _device(metrics: dict[str, Any]) -> torch.device:
+def _device(metrics: Mapping[str, Any]) -> torch.device:
     """Where the numbers of a report are packed: on the first accelerator among them, else on the host."""
     for item in metrics.values():
         for part in item if is_weighted(item) else (item,):

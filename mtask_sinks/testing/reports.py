@@ -110,10 +110,13 @@ class MetricReports:
 
     def report_metrics(self, task: str | None = None, /, **metrics: Any) -> None:
         """As `MetricRegistry.report_metrics`; noted in `calls`."""
+        self.take(task, metrics)
+
+    def take(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        """As `MetricRegistry.take`; noted in `calls`."""
+        self.registry.take(task, metrics)
         if is_dynamo_compiling():
-            self.registry.report_metrics(task, **metrics)
             return
-        self.registry.report_metrics(task, **metrics)
         if graph_task_id() == -1 or not is_recompute():
             self.calls.append(Call(task, {name: _copy(value) for name, value in metrics.items()}))
 
