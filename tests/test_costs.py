@@ -356,11 +356,7 @@ def _calls_of_numpy(run: Any) -> int:
             owner = getattr(function, "__self__", None)
             called += isinstance(owner, np.ndarray) or "numpy" in (getattr(function, "__module__", None) or "")
 
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(None)
+    _profiled(run, note)
     return called
 
 
@@ -372,11 +368,7 @@ def _system_calls(run: Any) -> Counter[str]:
         if event == "c_call" and getattr(function, "__module__", None) == "posix" and function.__name__ != "fspath":
             called[function.__name__] += 1
 
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(None)
+    _profiled(run, note)
     return called
 
 
@@ -388,9 +380,13 @@ def _calls_of_ours(run: Any) -> Counter[str]:
         if event == "call" and "mtask_sinks" in frame.f_globals.get("__name__", ""):
             called[frame.f_code.co_name] += 1
 
+    _profiled(run, note)
+    return called
+
+
+def _profiled(run: Any, note: Any) -> None:
     sys.setprofile(note)
     try:
         run()
     finally:
         sys.setprofile(None)
-    return called
