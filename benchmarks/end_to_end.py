@@ -20,7 +20,10 @@ from benchmarks.peers import is_installed
 from benchmarks.relay import Relay
 from benchmarks.rows import Row, not_measured
 from benchmarks.side_by_side import Times, ratio
-from benchmarks.workloads import Bert, Demo, Reporting, bert_data, demo_data
+from benchmarks.workloads import Bert, Demo, DemoData, Reporting, bert_data
+
+# From one log event to the next.
+_STEPS = 50
 
 MakeTrainer = Callable[[Callable[[], Reporting], Any, TrainingArguments], Trainer]
 
@@ -74,27 +77,18 @@ def trl(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Tr
 
 def measure(quick: bool) -> list[Row]:
     """The rows of both models."""
-    repeats, blocks = (2, 6) if quick else (7, 20)
-    rows = _rows("demo model, 32 tensors", lambda: Demo(32), demo_data(), repeats, blocks, 50, 0.06)
+    rows = _rows("demo model, 32 tensors", lambda: Demo(32), DemoData(), *((2, 6) if quick else (7, 20)), 0.06)
     for count in (32, 256):
         kind = f"BERT of 2 layers, {count} tensors"
-        rows += _rows(kind, lambda count=count: Bert(count), bert_data(), repeats, blocks // 2, 10, 0.02)
+        rows += _rows(kind, lambda count=count: Bert(count), bert_data(), *((1, 2) if quick else (5, 4)), 0.02)
     return rows
 
 
-def _rows(
-    kind: str,
-    make: Callable[[], Reporting],
-    data: Any,
-    repeats: int,
-    blocks: int,
-    logging_steps: int,
-    limit: float,
-) -> list[Row]:
+def _rows(kind: str, make: Callable[[], Reporting], data: Any, repeats: int, blocks: int, limit: float) -> list[Row]:
     ways: dict[str, MakeTrainer] = {"ours": ours, "TRL's gather": trl, "hf-mtask-trainer": predecessor}
     installed = {name: way for name, way in ways.items() if is_installed(name)}
-    runs = [_train({"silent": silent, **installed}, make, data, blocks, logging_steps) for _ in range(repeats)]
-    step = median(seconds for times in runs for seconds in times["silent"]) / logging_steps * 1e3
+    runs = [_train({"silent": silent, **installed}, make, data, blocks) for _ in range(repeats)]
+    step = median(seconds for times in runs for seconds in times["silent"]) / _STEPS * 1e3
     rows = []
     for name in ways:
         figure = f"a Trainer's step, {kind}: {name}, over the same forward without reporting"
@@ -109,9 +103,7 @@ def _rows(
     return rows
 
 
-def _train(
-    ways: dict[str, MakeTrainer], make: Callable[[], Reporting], data: Any, blocks: int, logging_steps: int
-) -> Times:
+def _train(ways: dict[str, MakeTrainer], make: Callable[[], Reporting], data: Any, blocks: int) -> Times:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         trainers = {}
@@ -119,8 +111,8 @@ def _train(
             torch.manual_seed(0)
             args = TrainingArguments(
                 f"{folder}/{name}",
-                max_steps=logging_steps * (blocks + 3),
-                logging_steps=logging_steps,
+                max_steps=_STEPS * (blocks + 3),
+                logging_steps=_STEPS,
                 per_device_train_batch_size=8,
                 report_to="none",
                 save_strategy="no",

@@ -15,7 +15,7 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from benchmarks.rows import Row, at_most
-from benchmarks.workloads import Demo, demo_data
+from benchmarks.workloads import Demo, DemoData
 from mtask_sinks import HfMultiTaskTrainer, Sink
 from mtask_sinks.sinks.plugins import make_sink
 from mtask_sinks.sinks.tensorboard import TensorBoardSink
@@ -112,7 +112,7 @@ def _seconds(
         )
         model = Demo(metrics)
         model.supports_report_metrics = True
-        trainer = make(folder, model, args, train_dataset=demo_data())
+        trainer = make(folder, model, args, train_dataset=DemoData())
         trainer.seconds, trainer.hung = [], until
         trainer.remove_callback(PrinterCallback)
         trainer.train()

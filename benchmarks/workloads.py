@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 REPORTS = 32
 
@@ -30,27 +33,33 @@ class Reporting(nn.Module):
 
 
 class Demo(Reporting):
-    """The demo model of hf-mtask-trainer 0.0.5: one parameter added to ten numbers."""
+    """The demo model of hf-mtask-trainer 0.0.5, which adds numbers: a parameter, one of NumPy's, two of Python's.
+
+    In place of those four it reports as many tensors as it is told to. (Its last step, "- 0", is left out.)
+    """
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
         self.scaler = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        loss = (x + self.scaler).mean()
+        array = np.array(np.random.randn()).astype(np.float32)
+        integer, number = random.randint(1, 100), random.random()
+        summands = (torch.from_numpy(array), torch.tensor(integer), torch.tensor(number))
+        loss = sum(summands, x + self.scaler).mean()
         self.report(loss)
         return (loss,)
 
 
 class Bert(Reporting):
-    """A BERT of two layers and masked-LM."""
+    """A BERT of two layers of width 64, and masked-LM: so small that what reporting costs can be seen."""
 
     def __init__(self, count: int) -> None:
         from transformers import BertConfig, BertForMaskedLM
 
         super().__init__(count)
         config = BertConfig(
-            vocab_size=500, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512
+            vocab_size=1000, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256
         )
         self.bert = BertForMaskedLM(config)
 
@@ -60,9 +69,15 @@ class Bert(Reporting):
         return (loss,)
 
 
-def demo_data(size: int = 512) -> list[dict[str, Tensor]]:
-    return [{"x": torch.randn(10)} for _ in range(size)]
+class DemoData(Dataset[dict[str, Tensor]]):
+    """The dataset of that demo: ten random numbers an item, drawn when they are asked for."""
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"x": torch.randn(10)}
 
 
 def bert_data(size: int = 128, length: int = 32) -> list[dict[str, Tensor]]:
-    return [{"input_ids": (ids := torch.randint(5, 500, (length,))), "labels": ids.clone()} for _ in range(size)]
+    return [{"input_ids": (ids := torch.randint(5, 1000, (length,))), "labels": ids.clone()} for _ in range(size)]
