@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from mtask_sinks.reporting import Reporter
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +70,22 @@ def bound(model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
             vars(module).pop(_NAME, None)
             if before is not None:
                 setattr(module, _NAME, before)
+
+
+def around(trainer: Trainer | None) -> list[nn.Module]:
+    """What a trainer holds around its model: a loss function, one that wraps the model.
+
+    Not a reference model, a teacher or any other module beside the model: those are to stay silent.
+    """
+    model = getattr(trainer, "model", None)
+    modules: list[nn.Module] = []
+    for name, value in {} if model is None else vars(trainer).items():
+        for module in value.values() if isinstance(value, dict) else (value,):
+            if module is model or name == "model_wrapped" or not isinstance(module, nn.Module):
+                continue
+            if name == "compute_loss_func" or model in {*module.modules()}:
+                modules.append(module)
+    return modules
 
 
 def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:

@@ -10,7 +10,7 @@ import weakref
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from mtask_sinks.binding import around
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -80,19 +80,3 @@ def listen(trainer: Trainer, session: Session) -> None:
 def _heard(ours: Any, kind: Any) -> Any:
     """A handler's class, which may be somebody's own, with ours before it."""
     return type(kind.__name__, (ours, kind), {})
-
-
-def around(trainer: Trainer | None) -> list[nn.Module]:
-    """What a trainer holds around its model: a loss function, one that wraps the model.
-
-    Not a reference model, a teacher or any other module beside the model: those are to stay silent.
-    """
-    model = getattr(trainer, "model", None)
-    modules: list[nn.Module] = []
-    for name, value in {} if model is None else vars(trainer).items():
-        for module in value.values() if isinstance(value, dict) else (value,):
-            if module is model or name == "model_wrapped" or not isinstance(module, nn.Module):
-                continue
-            if name == "compute_loss_func" or model in {*module.modules()}:
-                modules.append(module)
-    return modules

@@ -122,7 +122,7 @@ class Merger:
             return []
         with np.errstate(all="ignore"):
             return [
-                _Column(key, _tally(reducer, window.get(key)), self._has_spread(key))
+                _Column(key, Tally.of(reducer, window.get(key)), self._has_spread(key))
                 for key, reducer in self._others.items()
             ]
 
@@ -215,12 +215,6 @@ class _Column:
             self.spread = Spread(low, high)
         tally.reports, tally.nonfinite = int(next(totals)), int(next(totals))
         tally.has_failed = bool(next(totals))
-
-
-def _tally(reducer: Reducer, outcome: Outcome | None) -> Tally:
-    if isinstance(outcome, tuple):
-        return Tally.of_sums(reducer, outcome)
-    return outcome or Tally(reducer)
 
 
 def _gather_samples(columns: Sequence[_Column], ranks: Ranks) -> None:

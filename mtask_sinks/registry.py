@@ -283,11 +283,7 @@ class MetricRegistry:
             self._place(ranks)
             window = self._window_of(phase).copy()
         window, _ = self._merge(phase, window, ranks)
-        tallies = {
-            key: Tally.of_sums(self._admission.reducers[key], outcome) if isinstance(outcome, tuple) else outcome
-            for key, outcome in window.items()
-            if outcome is not None
-        }
+        tallies = {key: Tally.of(self._admission.reducers[key], outcome) for key, outcome in window.items()}
         keys = {key: tally.to_json() for key, tally in tallies.items() if tally.reports or tally.nonfinite}
         return {"time": self._clock.now, "keys": keys} if keys else {}
 

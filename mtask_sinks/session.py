@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: The name under which the open window travels in checkpoints, among the states of callbacks.
-CALLBACK = "MultiTaskMetrics"
+# The name under which the open window travels in checkpoints, among the states of callbacks.
+_ENTRY = "MultiTaskMetrics"
 
 # The phase of what does not count; no name of a phase of the Trainer's.
 _IGNORED = "(ignored)"
@@ -105,7 +105,7 @@ class Session:
 
     def on_train_begin(self, state: TrainerState) -> None:
         """The first step is known now; also when the Trainer restarts with a smaller batch."""
-        saved = _stateful(state).get(CALLBACK, {})
+        saved = _stateful(state).get(_ENTRY, {})
         self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
         self._run = replace(self._run, step=state.global_step)
 
@@ -128,19 +128,19 @@ class Session:
         """
         window = self.registry.state_dict()
         if window:
-            _stateful(state)[CALLBACK] = {"args": {}, "attributes": {"window": window}}
+            _stateful(state)[_ENTRY] = {"args": {}, "attributes": {"window": window}}
         else:
-            _stateful(state).pop(CALLBACK, None)
+            _stateful(state).pop(_ENTRY, None)
 
     @contextmanager
     def hiding(self, state: TrainerState) -> Iterator[None]:
         """Hide the open window from ``restore_callback_states_from_checkpoint``, which would miss its callback."""
-        saved = _stateful(state).pop(CALLBACK, None)
+        saved = _stateful(state).pop(_ENTRY, None)
         try:
             yield
         finally:
             if saved is not None:
-                _stateful(state)[CALLBACK] = saved
+                _stateful(state)[_ENTRY] = saved
 
     def on_train_end(self) -> None:
         """The Trainer says that the training went to its end."""

@@ -53,9 +53,11 @@ class Tally:
         return float(self.reducer.compute(self.state))
 
     @classmethod
-    def of_sums(cls, reducer: Reducer, sums: Sums) -> Tally:
-        """The tally of a mean or a sum that has these."""
-        *state, reports, nonfinite = sums
+    def of(cls, reducer: Reducer, outcome: Outcome | None) -> Tally:
+        """The tally of what a window came to: of sums, itself, an empty one of nothing."""
+        if not isinstance(outcome, tuple):
+            return outcome or cls(reducer)
+        *state, reports, nonfinite = outcome
         return cls(reducer, np.array(state[: len(reducer.merge)]), int(reports), int(nonfinite))
 
     def to_sums(self) -> Sums:

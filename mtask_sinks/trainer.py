@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer, TrainingArguments
 
 from mtask_sinks.arguments import SinkArguments
+from mtask_sinks.binding import around
 from mtask_sinks.budget import LossBudget
 from mtask_sinks.capture import Capture, CaptureSpec
-from mtask_sinks.events import around, listen
+from mtask_sinks.events import listen
 from mtask_sinks.padding import is_padding
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.report_to import names_of, only_known_to_transformers, sinks_for

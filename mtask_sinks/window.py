@@ -89,27 +89,23 @@ class Window:
                 cell.fold()
             else:
                 cell.add_up()
-        self._has_room()
-
-    def fold(self) -> None:
-        """Take every report into the state of its cell; waits for devices that hold values."""
-        self._drain()
-        for cell in self.cells.values():
-            cell.fold()
+        self._reset_room()
 
     def take(self) -> dict[str, Outcome | None]:
         """What the window came to, by key, also of the keys that were not reported; a new window begins."""
         self._drain()
         outcomes = {key: cell.take() for key, cell in self.cells.items()}
-        self._has_room()
+        self._reset_room()
         return outcomes
 
     def copy(self) -> dict[str, Outcome | None]:
         """What the window has come to so far, by key; it goes on."""
-        self.fold()
+        self._drain()
+        for cell in self.cells.values():
+            cell.fold()
         return {key: cell.copy() for key, cell in self.cells.items()}
 
-    def _has_room(self) -> None:
+    def _reset_room(self) -> None:
         self._has_blocks = False
         keys = max(len(self.cells), 1)
         self.room = min(max(_UNTIL_SUMS, _UNTIL_SUMS_A_KEY * keys), MANY * keys)
