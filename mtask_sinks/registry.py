@@ -31,6 +31,7 @@ from mtask_sinks.reducer_cell import ReducerCell
 from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
 from mtask_sinks.reporting import activated
 from mtask_sinks.rules import Rules
+from mtask_sinks.simple_values import END, read_simple
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.sum_cell import SumCell
 from mtask_sinks.summary import NonFiniteError as NonFiniteError
@@ -38,14 +39,16 @@ from mtask_sinks.summary import Summarizer, nonfinite_policies
 from mtask_sinks.sums import has_sums
 from mtask_sinks.tally import Outcome, Tally
 from mtask_sinks.tracing import graph_task_id, is_recompute
-from mtask_sinks.values import SHORT, Block, MetricValueError, OnDevice, Unreadable, read
-from mtask_sinks.weights import WEIGHTED, is_weight
+from mtask_sinks.values import Block, MetricValueError, OnDevice, Unreadable, read
 from mtask_sinks.window import Window
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 logger = logging.getLogger(__name__)
+
+# In place of the entry of a value that is refused, or stays on its device.
+_ELSEWHERE = object()
 
 
 class MetricRegistry:
@@ -143,74 +146,34 @@ class MetricRegistry:
         if graph_task_id() != -1 and is_recompute():
             return
         window = self._window
+        entries: Collection[Any] = metrics.values()
+        for value in entries:
+            if type(value) is not float:
+                values, entries = iter(entries), []
+                odd = read_simple(values, entries)
+                if odd is not END:
+                    entries = self._read_on(window, task, metrics, entries, odd, values)
+                break
         try:
-            inboxes = window.inboxes[task]
+            row = window.rows[(task, *metrics)]
         except (KeyError, TypeError):
-            inboxes = _new_task(task)
-        on_device: dict[str, OnDevice] | None = None
-        kind_of, number = type, float  # local names: looking them up anew took 4 % of a float's way
-        for name, value in metrics.items():
-            kind = kind_of(value)
-            if kind is not number:
-                # What is simple and on the host is read right here: a call would cost as much as the checks.
-                entry: Any = None
-                try:  # whatever does not go this way, goes the long one, which says why
-                    if kind is Tensor:
-                        if value.is_cpu:
-                            dims = value.dim()
-                            if not dims:
-                                entry = value.item()
-                                if kind_of(entry) is complex:
-                                    entry = None
-                            elif dims == 1 and 0 < value.numel() <= SHORT:
-                                entry = value.tolist()
-                                if kind_of(entry[0]) is complex:
-                                    entry = None
-                    elif kind is tuple:
-                        part, weight, mark = value
-                        if kind_of(part) is number and kind_of(weight) is int and weight >= 0 and mark is WEIGHTED:
-                            entry = value
-                        elif mark is WEIGHTED:
-                            if kind_of(part) is Tensor and part.is_cpu and not part.dim():
-                                part = part.item()
-                            if kind_of(weight) is Tensor and weight.is_cpu:
-                                weight = weight.item()
-                            if kind_of(part) is number and is_weight(weight):
-                                entry = part, weight, mark
-                    elif kind is int:
-                        entry = value
-                except Exception:
-                    entry = None
-                if entry is None:
-                    entry = self._read(window, task, name, value)
-                    if entry is None:
-                        continue
-                    if kind_of(entry) is OnDevice:
-                        on_device = on_device or {}
-                        on_device[name] = entry
-                        continue
-                    if kind_of(entry) is Block:
-                        window.expect(entry)
-                value = entry
-            try:
-                inboxes[name].append(value)
-            except KeyError:
-                self._admit(window, task, name).append(value)
-        if on_device:
-            self._defer(window, task, on_device)
+            self._put(window, task, metrics, entries)
+            self._add_row(window, task, metrics)
+        else:
+            row.extend(entries)
         window.room -= len(metrics)
         if window.room <= 0:
             self._make_room(window)
 
-    def take_numbers(self, task: str | None, names: Collection[str], numbers: Iterable[float]) -> None:
+    def take_numbers(self, task: str | None, names: Collection[str], numbers: list[float]) -> None:
         """Take numbers that compiled code has reported: as `report_metrics`, where nothing is left to be asked."""
         window = self._window
-        inboxes = window.inboxes.get(task, {})
-        for name, number in zip(names, numbers, strict=True):
-            try:
-                inboxes[name].append(number)
-            except KeyError:
-                self._admit(window, task, name).append(number)
+        row = window.rows.get((task, *names))
+        if row is not None:
+            row.extend(numbers)
+        else:
+            self._put(window, task, names, numbers)
+            self._add_row(window, task, names)
         window.room -= len(names)
         if window.room <= 0:
             self._make_room(window)
@@ -322,16 +285,69 @@ class MetricRegistry:
         """How often something was dropped or left out, by what and why."""
         return dict(self._notices.counts)
 
-    def _read(self, window: Window, task: str | None, name: str, value: Any) -> Any:
-        """The entry of a value of any kind; ``None`` if there is none, and what that asks for is done."""
+    def _read_on(
+        self,
+        window: Window,
+        task: str | None,
+        metrics: Mapping[str, Any],
+        entries: list[Any],
+        odd: Any,
+        values: Iterator[Any],
+    ) -> list[Any]:
+        """The entries of a report with an odd value, in the order of its names; none if all have gone one by one.
+
+        Args:
+            entries: of the values before the odd one.
+            values: those after it.
+        """
+        names = [*metrics]
+        on_device: dict[str, OnDevice] = {}
+        is_whole = True
         try:
-            entry = read(value)
+            while odd is not END:
+                name = names[len(entries)]
+                entry = self._read(task, name, odd)
+                if type(entry) is OnDevice:
+                    on_device[name] = entry
+                    entry = _ELSEWHERE
+                elif type(entry) is Block:
+                    window.expect(entry)
+                is_whole = is_whole and entry is not None and entry is not _ELSEWHERE
+                entries.append(entry)
+                odd = read_simple(values, entries)
+        except BaseException:  # what came before counts
+            self._put(window, task, metrics, entries)
+            raise
+        if is_whole:
+            return entries
+        self._put(window, task, metrics, entries)
+        if on_device:
+            self._defer(window, task, on_device)
+        return []
+
+    def _put(self, window: Window, task: str | None, names: Iterable[str], entries: Iterable[Any]) -> None:
+        """Take the entries of a report one by one, as far as there are any."""
+        try:
+            inboxes = window.inboxes[task]
+        except (KeyError, TypeError):
+            inboxes = _new_task(task)
+        for name, entry in zip(names, entries, strict=False):
+            if entry is not _ELSEWHERE:
+                inbox = inboxes[name] if name in inboxes else self._admit(window, task, name)
+                if entry is not None:  # not computed; its key is known all the same
+                    inbox.append(entry)
+
+    def _add_row(self, window: Window, task: str | None, names: Collection[str]) -> None:
+        with self._lock:
+            window.add_row(task, names)
+
+    def _read(self, task: str | None, name: str, value: Any) -> Any:
+        """The entry of a value of any kind; `_ELSEWHERE` if it is refused."""
+        try:
+            return read(value)
         except Exception as error:
             self._refuse(task, name, value, error)
-            return None
-        if entry is None:  # not computed; its key is known all the same
-            self._admit(window, task, name)
-        return entry
+            return _ELSEWHERE
 
     def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
         """Drop a value that cannot be read, and say so; raise if its type is wrong and it is its key's first."""
@@ -343,7 +359,9 @@ class MetricRegistry:
         if not isinstance(error, MetricValueError):
             raise error
         check_key(key)
-        if not any(key in window.cells and window.cells[key].was_used for window in self._windows.values()):
+        with self._lock:
+            was_used = any(window.was_used(key) for window in self._windows.values())
+        if not was_used:
             raise MetricValueError(f"{key}: {error}") from None
         self._notices.add(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
 

@@ -30,17 +30,25 @@ class SumCell(Cell):
         self._sums: Sums | None = None
 
     def add_up(self) -> None:
-        entries = self.entries
-        count = len(entries)
-        sums = sums_of(entries)
-        if sums is None or len(entries) != count:  # another thread has reported meanwhile
-            if count >= _SOME:
-                self._fold_rest()
-            return
-        del entries[:count]
-        if sums[2]:
-            self._has_counted = True
+        count = len(self.entries)
+        sums = sums_of(self.entries)
+        if sums is not None and len(self.entries) == count:  # else another thread has reported meanwhile
+            del self.entries[:count]
             self._add(sums)
+        elif count >= _SOME:
+            self._fold_rest()
+
+    def extend(self, entries: list[Any]) -> None:
+        """Take several entries, and add them up at once if that is quick."""
+        sums = sums_of(entries)
+        if sums is None:
+            self.entries.extend(entries)
+        else:
+            self._add(sums)
+
+    def add_total(self, total: float, reports: int) -> None:
+        """Take what so many plain numbers come to."""
+        self._add((total, 0.0 + reports, reports, 0))
 
     def fold(self) -> None:
         self.add_up()
@@ -48,9 +56,8 @@ class SumCell(Cell):
             self._fold_rest()
 
     def take(self) -> Sums | None:
-        self.add_up()  # as in `fold`, without the call: once a key at each log event
         if self.entries:
-            self._fold_rest()
+            self.fold()
         sums, self._sums = self._sums, None
         return sums
 
@@ -69,6 +76,7 @@ class SumCell(Cell):
             self._add((total, weight, batch.reports, nonfinite))
 
     def _add(self, sums: Sums) -> None:
+        self._has_counted |= sums[2] > 0
         if not self._divides:
             sums = (sums[0], 0.0, sums[2], sums[3])
         if self._sums is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 from torch import Tensor
@@ -11,14 +12,15 @@ from mtask_sinks.clock import Clock
 from mtask_sinks.device import DeviceQueue, Part
 from mtask_sinks.inbox import Detour, Inbox
 from mtask_sinks.keys import join_key
+from mtask_sinks.rows import Rows
 from mtask_sinks.tally import Outcome
 from mtask_sinks.values import Block, Entry, OnDevice
 
 # After so many values, and so many a key if there are many keys, sums are brought up to date: a log event then has as
 # little to add up after a thousand steps as after ten.
-_UNTIL_SUMS, _UNTIL_SUMS_A_KEY = 2048, 8
+_UNTIL_SUMS, _UNTIL_SUMS_A_KEY = 8192, 32
 # Of a block this many count as one value.
-_NUMBERS_A_VALUE = 64
+_NUMBERS_A_VALUE = 16
 
 
 class _Nobody:
@@ -38,6 +40,9 @@ class Window:
         self.cells: dict[str, Cell] = {}
         #: task → name → what takes the next entry.
         self.inboxes: dict[str | None, dict[str, Inbox]] = {}
+        self._rows = Rows()
+        #: Task and names of a report → what takes all its entries.
+        self.rows = self._rows.of
         #: Values that may come until `make_room` is called.
         self.room = MANY
         self._has_blocks = False
@@ -48,6 +53,15 @@ class Window:
         """Let the reports of a task and name go to a cell."""
         self.cells[cell.key] = cell
         self.inboxes.setdefault(task, {})[name] = cell.entries
+
+    def add_row(self, task: str | None, names: Collection[str]) -> None:
+        """Let further reports of a task with the same names, in this order, be taken as a whole."""
+        self._rows.add(task, names, self.cells, self.inboxes.get(task, {}))
+
+    def was_used(self, key: str) -> bool:
+        """Whether a value of a key was ever reported, in this window or an earlier one."""
+        self._rows.settle()
+        return key in self.cells and self.cells[key].was_used
 
     def defer(self, task: str | None, values: dict[str, OnDevice]) -> None:
         """Keep values of a task on their device until the next fold.
@@ -84,7 +98,10 @@ class Window:
         """Take reports into the states of their cells, where that is quick or much waits."""
         if self.is_full_on_devices:
             self._drain()
+        self._rows.fold()
         for cell in self.cells.values():
+            if not cell.entries:
+                continue
             if self._has_blocks:
                 cell.fold()
             else:
@@ -94,6 +111,7 @@ class Window:
     def take(self) -> dict[str, Outcome | None]:
         """What the window came to, by key, also of the keys that were not reported; a new window begins."""
         self._drain()
+        self._rows.settle()
         outcomes = {key: cell.take() for key, cell in self.cells.items()}
         self._reset_room()
         return outcomes
@@ -101,6 +119,7 @@ class Window:
     def copy(self) -> dict[str, Outcome | None]:
         """What the window has come to so far, by key; it goes on."""
         self._drain()
+        self._rows.settle()
         for cell in self.cells.values():
             cell.fold()
         return {key: cell.copy() for key, cell in self.cells.items()}
@@ -122,6 +141,7 @@ class Window:
 
     def forget(self, key: str, inbox: Inbox) -> None:
         """Give up a key; what is reported for it goes to `inbox`."""
+        self._rows.forget()
         cell = self.cells.pop(key, None)
         for task, inboxes in self.inboxes.items():
             for name in [name for name in inboxes if cell is not None and join_key(task, name) == key]:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.waiting import waiting
 from helpers.watched import watched
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtask_sinks.registry
+import mtask_sinks.simple_values
 from mtask_sinks import MetricRegistry, RunInfo, Snapshot, report_metrics, weighted
 from mtask_sinks.binding import BoundReport
 from mtask_sinks.delivery import Delivery
@@ -110,7 +112,7 @@ def test_values_on_a_device_take_one_copy_a_report_and_one_a_log_event(monkeypat
     def left_there(value: object) -> Any:
         return OnDevice(value, None) if isinstance(value, torch.Tensor) else read(value)
 
-    monkeypatch.setattr(mtask_sinks.registry, "Tensor", None)
+    monkeypatch.setattr(mtask_sinks.simple_values, "Tensor", None)
     monkeypatch.setattr(mtask_sinks.registry, "read", left_there)
     registry = MetricRegistry()
     values = {f"k{number}": torch.rand(()) for number in range(keys)}
@@ -136,7 +138,7 @@ def test_a_window_keeps_as_much_after_many_folds_as_after_one(reducer: str) -> N
         for number in range(calls):
             registry.report_metrics("t", a=float(number), b=weighted(float(number), 2), c=torch.ones(3))
         gc.collect()
-        return sum(len(cell.entries) for cell in registry._window.cells.values()) + len(gc.get_objects())
+        return len(waiting(registry)) + len(gc.get_objects())
 
     fold = mtask_sinks.cell.MANY
     kept_after(fold)
@@ -150,7 +152,7 @@ def test_a_log_event_has_as_little_to_add_up_after_many_steps_as_after_few(steps
     values = {f"k{number}": float(number) for number in range(200)}
     for _ in range(steps):
         registry.report_metrics("t", **values, pair=weighted(0.5, 3), vector=torch.ones(3))
-    assert sum(len(cell.entries) for cell in registry._window.cells.values()) <= 2048 + 202
+    assert len(waiting(registry)) <= 8192 + 202
     assert registry.snapshot(step=1).metrics["t/k7"] == 7.0
 
 
@@ -161,7 +163,7 @@ def test_nor_does_it_after_a_value_that_is_more_than_a_sum(odd: object) -> None:
         registry.report_metrics(
             "t", **{f"k{key}": odd if number % 500 == 7 else weighted(0.5, 3) for key in range(200)}
         )
-    assert sum(len(cell.entries) for cell in registry._window.cells.values()) <= 2048 + 64 * 200
+    assert len(waiting(registry)) <= 8192 + 64 * 200
 
 
 def test_values_that_are_more_than_a_sum_wait_for_fewer_and_larger_folds() -> None:
@@ -309,12 +311,22 @@ def test_bytes_a_metric(tmp_path) -> None:
 
 def test_a_report_of_known_keys_calls_nothing_of_ours_a_value() -> None:
     registry = MetricRegistry()
-    values = {f"k{number}": float(number) for number in range(32)} | {"loss": torch.ones(())}
+    values: dict[str, Any] = {f"k{number}": float(number) for number in range(32)}
     registry.report_metrics("t", **values)
     assert _calls_of_ours(lambda: registry.report_metrics("t", **values)) == {"report_metrics": 1, "take": 1}
     assert _calls_of_ours(lambda: BoundReport(registry)("t", **values)) == {"__init__": 1, "__call__": 1, "take": 1}
     with registry.activate():
         assert _calls_of_ours(lambda: report_metrics("t", **values)) == {"report_metrics": 1, "take": 1}
+    values |= {"k0": torch.ones(()), "k5": 3, "k7": weighted(0.5, 2), "k9": torch.ones(4)}
+    assert _calls_of_ours(lambda: registry.take("t", values)) == {"take": 1, "read_simple": 1}
+
+
+def test_reports_with_the_same_names_touch_one_list_not_one_a_key() -> None:
+    registry = MetricRegistry({"t/n": "sum"})
+    for _ in range(10):
+        registry.report_metrics("t", loss=torch.ones(()), acc=0.5, n=7)
+    assert [len(row.entries) for row in registry._window._rows._sums] == [9 * 3]
+    assert [cell.entries for cell in registry._window.cells.values()] == [[1.0], [0.5], [7]]
 
 
 @pytest.mark.parametrize("ranks", [None, CountedRanks()])

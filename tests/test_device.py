@@ -13,6 +13,7 @@ from helpers.watched import watched
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtask_sinks.registry
+import mtask_sinks.simple_values
 from mtask_sinks import MetricRegistry, weighted
 from mtask_sinks.values import Entry, OnDevice, Unreadable, read
 from mtask_sinks.weights import is_weighted
@@ -30,7 +31,7 @@ def _leave_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
             return OnDevice(number, weight if isinstance(weight, torch.Tensor) else float(weight))
         return read(value)
 
-    monkeypatch.setattr(mtask_sinks.registry, "Tensor", None)
+    monkeypatch.setattr(mtask_sinks.simple_values, "Tensor", None)
     monkeypatch.setattr(mtask_sinks.registry, "read", lazily)
 
 
