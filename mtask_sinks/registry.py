@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -149,10 +150,9 @@ class MetricRegistry:
         entries: Collection[Any] = metrics.values()
         for value in entries:
             if type(value) is not float:
-                values, entries = iter(entries), []
-                odd = read_simple(values, entries)
-                if odd is not END:
-                    entries = self._read_on(window, task, metrics, entries, odd, values)
+                entries = []
+                if read_simple(metrics.values(), entries) is not END:
+                    entries = self._read_on(window, task, metrics, entries)
                 break
         try:
             row = window.rows[(task, *metrics)]
@@ -285,26 +285,14 @@ class MetricRegistry:
         """How often something was dropped or left out, by what and why."""
         return dict(self._notices.counts)
 
-    def _read_on(
-        self,
-        window: Window,
-        task: str | None,
-        metrics: Mapping[str, Any],
-        entries: list[Any],
-        odd: Any,
-        values: Iterator[Any],
-    ) -> list[Any]:
-        """The entries of a report with an odd value, in the order of its names; none if all have gone one by one.
-
-        Args:
-            entries: of the values before the odd one.
-            values: those after it.
-        """
+    def _read_on(self, window: Window, task: str | None, metrics: Mapping[str, Any], entries: list[Any]) -> list[Any]:
+        """The entries of a report with an odd value, given those before it; none if all have gone one by one."""
         names = [*metrics]
+        values = islice(metrics.values(), len(entries), None)
         on_device: dict[str, OnDevice] = {}
         is_whole = True
         try:
-            while odd is not END:
+            while (odd := read_simple(values, entries)) is not END:
                 name = names[len(entries)]
                 entry = self._read(task, name, odd)
                 if type(entry) is OnDevice:
@@ -314,7 +302,6 @@ class MetricRegistry:
                     window.expect(entry)
                 is_whole = is_whole and entry is not None and entry is not _ELSEWHERE
                 entries.append(entry)
-                odd = read_simple(values, entries)
         except BaseException:  # what came before counts
             self._put(window, task, metrics, entries)
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -14,12 +14,12 @@ from mtask_sinks.weights import WEIGHTED, is_weight
 END = object()
 
 
-def read_simple(values: Iterator[Any], entries: list[Any]) -> Any:
+def read_simple(values: Iterable[Any], entries: list[Any]) -> Any:
     """Append the entries of values, until one comes that takes a closer look: returns that one, or else `END`.
 
     >>> import torch
     >>> entries = []
-    >>> read_simple(iter([0.5, torch.tensor(2), "closer", 1.0]), entries), entries
+    >>> read_simple([0.5, torch.tensor(2), "closer", 1.0], entries), entries
     ('closer', [0.5, 2])
 
     A number, a tensor on the host of no dimension or one short one, and a number with its weight are read here, in one
