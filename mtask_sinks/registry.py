@@ -155,12 +155,14 @@ class MetricRegistry:
                     entries = self._read_on(window, task, metrics, entries)
                 break
         try:
-            row = window.rows[(task, *metrics)]
-        except (KeyError, TypeError):
+            row = window.rows[task].get(tuple(metrics))
+        except (KeyError, TypeError):  # a new task, or what cannot be one
+            row = None
+        if row is not None:
+            row.extend(entries)
+        else:
             self._put(window, task, metrics, entries)
             self._add_row(window, task, metrics)
-        else:
-            row.extend(entries)
         window.room -= len(metrics)
         if window.room <= 0:
             self._make_room(window)
@@ -168,7 +170,7 @@ class MetricRegistry:
     def take_numbers(self, task: str | None, names: Collection[str], numbers: list[float]) -> None:
         """Take numbers that compiled code has reported: as `report_metrics`, where nothing is left to be asked."""
         window = self._window
-        row = window.rows.get((task, *names))
+        row = window.rows.get(task, {}).get(tuple(names))
         if row is not None:
             row.extend(numbers)
         else:

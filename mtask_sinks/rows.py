@@ -16,9 +16,6 @@ from mtask_sinks.inbox import Inbox
 from mtask_sinks.keys import join_key
 from mtask_sinks.sum_cell import SumCell
 
-#: A task and the names of a report, in their order.
-Signature = tuple[str | None, ...]
-
 # Columns a key may have in all rows together: who reports other names each time gains nothing by rows.
 _COLUMNS_A_KEY = 4
 
@@ -87,8 +84,8 @@ class Rows:
     """The rows of one window."""
 
     def __init__(self) -> None:
-        #: Task and names of a report → what takes all its entries.
-        self.of: dict[Signature, Row] = {}
+        #: Task → names of a report, in their order → what takes all its entries.
+        self.of: dict[str | None, dict[tuple[str, ...], Row]] = {}
         self._sums: list[_Sums] = []
         self._columns = 0
 
@@ -98,8 +95,10 @@ class Rows:
         """Make a row, unless there are many or a name has no inbox, as one past the limit of keys has none."""
         if self._columns + len(names) > _COLUMNS_A_KEY * len(cells):
             return
-        signature = (task, *names)
-        if not names or signature in self.of or not inboxes.keys() >= set(names):
+        if not names or not inboxes.keys() >= set(names):
+            return
+        rows, order = self.of.setdefault(task, {}), tuple(names)
+        if order in rows:
             return
         self._columns += len(names)
         own = [cells.get(join_key(task, name)) for name in names]
@@ -107,9 +106,9 @@ class Rows:
         if len(sums) == len(own):
             row = _Sums(sums)
             self._sums.append(row)
-            self.of[signature] = row.entries
+            rows[order] = row.entries
         else:
-            self.of[signature] = _OneByOne(inboxes, tuple(names))
+            rows[order] = _OneByOne(inboxes, order)
 
     def fold(self) -> None:
         """Add up what waits."""

@@ -41,7 +41,7 @@ class Window:
         #: task → name → what takes the next entry.
         self.inboxes: dict[str | None, dict[str, Inbox]] = {}
         self._rows = Rows()
-        #: Task and names of a report → what takes all its entries.
+        #: task → names of a report → what takes all its entries.
         self.rows = self._rows.of
         #: Values that may come until `make_room` is called.
         self.room = MANY
