@@ -77,10 +77,10 @@ def trl(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Tr
 
 def measure(quick: bool) -> list[Row]:
     """The rows of both models."""
-    rows = _rows("demo model, 32 tensors", lambda: Demo(32), DemoData(), *((2, 6) if quick else (7, 20)), 0.06)
+    rows = _rows("demo model, 32 tensors", lambda: Demo(32), DemoData(), *((2, 6) if quick else (21, 20)), 0.06)
     for count in (32, 256):
         kind = f"BERT of 2 layers, {count} tensors"
-        rows += _rows(kind, lambda count=count: Bert(count), bert_data(), *((1, 2) if quick else (7, 4)), 0.02)
+        rows += _rows(kind, lambda count=count: Bert(count), bert_data(), *((1, 2) if quick else (9, 4)), 0.02)
     return rows
 
 
