@@ -146,6 +146,8 @@ class MetricRegistry:
             return
         if graph_task_id() != -1 and is_recompute():
             return
+        if type(metrics) is not dict:  # whose values come at once, whatever other threads do
+            metrics = dict(metrics)
         window = self._window
         entries: Collection[Any] = metrics.values()
         for value in entries:

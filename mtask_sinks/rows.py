@@ -40,7 +40,10 @@ class _OneByOne:
 
 
 class _Sums:
-    """Reports whose keys only add up; a plain list takes them, and they are added up by columns."""
+    """Reports whose keys only add up; a plain list takes them, and they are added up by columns.
+
+    Only whole reports may be added to the list, each in one call of C code: threads report while another one folds.
+    """
 
     __slots__ = ("_cells", "_reports", "_totals", "entries")
 
@@ -62,13 +65,13 @@ class _Sums:
             is_plain = isfinite(sum(totals))
         except (OverflowError, TypeError):  # an integer too large for a float; weighted values, vectors
             is_plain = False
+        columns = [] if is_plain else [entries[column:count:width] for column in range(width)]
+        del entries[:count]  # before they count: an interrupt in between must not let them count twice
         if is_plain:
             self._totals = totals
             self._reports += count // width
-        else:
-            for column, cell in enumerate(self._cells):
-                cell.extend(entries[column:count:width])
-        del entries[:count]
+        for cell, column in zip(self._cells, columns, strict=False):
+            cell.extend(column)
 
     def settle(self) -> None:
         """Let the cells have everything."""

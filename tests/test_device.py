@@ -185,3 +185,11 @@ def test_phases_do_not_mix_on_the_device() -> None:
 def test_tensors_without_data_are_told_from_those_on_a_device() -> None:
     with pytest.raises(Unreadable, match="meta"):
         read(torch.empty(2, device="meta"))
+
+
+def test_what_was_not_computed_leaves_the_order_behind_a_value_on_a_device() -> None:
+    registry = MetricRegistry(reducers={"x": "last"})
+    registry.report_metrics(x=torch.tensor(3.0))
+    registry.report_metrics(x=None)
+    registry.report_metrics(x=5.0)
+    assert registry.snapshot(step=1).metrics["x"] == 5.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import threading
-from collections import defaultdict
+from collections import ChainMap, defaultdict
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from helpers.waiting import waiting
 
 from mtask_sinks import MetricRegistry, weighted
 from mtask_sinks.keys import MetricKeyError
+from mtask_sinks.sum_cell import SumCell
 from mtask_sinks.values import MetricValueError
 
 HUGE = 10**400
@@ -206,6 +208,44 @@ def test_sums_are_taken_on_the_way_while_threads_report() -> None:
     snapshot = registry.snapshot(step=1)
     assert snapshot.metrics == {"t/a": 1.0, "t/b": 2.0, "t/c": 3.0}
     assert set(snapshot.coverage.values()) == {4 * calls}
+
+
+def test_a_mapping_whose_values_are_made_one_by_one_counts_whole_in_threads() -> None:
+    registry = MetricRegistry({"t/*": "sum"})
+    interval, calls = sys.getswitchinterval(), 1500
+
+    def report() -> None:
+        for _ in range(calls):
+            registry.take("t", ChainMap({"a": 1.0, "b": 2.0, "c": 3.0}))
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=report) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            registry.state_dict()
+    finally:
+        sys.setswitchinterval(interval)
+    assert registry.snapshot(step=1).metrics == {"t/a": 3 * calls, "t/b": 6 * calls, "t/c": 9 * calls}
+
+
+def test_after_an_interrupt_while_sums_are_taken_nothing_counts_twice(monkeypatch) -> None:
+    registry = MetricRegistry()
+    for _ in range(5):
+        registry.report_metrics(a=weighted(1.0, 1), b=weighted(1.0, 1))
+    extend = SumCell.extend
+
+    def interrupted(cell: SumCell, entries: list[Any]) -> None:
+        if cell.key == "b":
+            raise KeyboardInterrupt
+        extend(cell, entries)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SumCell, "extend", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            registry.state_dict()
+    assert registry.snapshot(step=1).coverage["a"] == 5
 
 
 def test_metrics_stand_in_the_order_in_which_they_were_first_reported() -> None:
