@@ -171,6 +171,8 @@ class MetricRegistry:
 
     def take_numbers(self, task: str | None, names: Collection[str], numbers: list[float]) -> None:
         """Take numbers that compiled code has reported: as `report_metrics`, where nothing is left to be asked."""
+        if len(numbers) != len(names):
+            raise ValueError(f"{len(numbers)} numbers for {len(names)} names: {', '.join(names)}")
         window = self._window
         row = window.rows.get(task, {}).get(tuple(names))
         if row is not None:

@@ -48,11 +48,7 @@ class SumCell(Cell):
 
     def add_total(self, total: float, reports: int) -> None:
         """Take what so many plain numbers come to."""
-        sums = (total, 0.0 + reports, reports, 0)
-        if self._sums is None and self._divides:  # as nearly always
-            self._sums, self._has_counted = sums, True
-        else:
-            self._add(sums)
+        self._add((total, 0.0 + reports, reports, 0))
 
     def fold(self) -> None:
         self.add_up()

@@ -248,6 +248,15 @@ def test_after_an_interrupt_while_sums_are_taken_nothing_counts_twice(monkeypatc
     assert registry.snapshot(step=1).coverage["a"] == 5
 
 
+def test_numbers_from_compiled_code_are_as_many_as_their_names() -> None:
+    registry = MetricRegistry()
+    for _ in range(2):
+        registry.take_numbers("t", ["a", "b"], [1.0, 2.0])
+    with pytest.raises(ValueError, match="1 numbers for 2 names: a, b"):
+        registry.take_numbers("t", ["a", "b"], [1.0])
+    assert registry.snapshot(step=1).metrics == {"t/a": 1.0, "t/b": 2.0}
+
+
 def test_metrics_stand_in_the_order_in_which_they_were_first_reported() -> None:
     registry = MetricRegistry()
     registry.report_metrics(a=1.0, b=None, c=torch.ones(2))
