@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ranks.job import REDUCERS, reports
+from ranks.job import FIRST_ENTRIES, REDUCERS, reports
 
 from mtask_sinks import report_metrics, weighted
 from mtask_sinks.testing import MetricRanks
@@ -36,7 +36,7 @@ def run(out: Path, launcher: list[str], scenarios: list[str]) -> Path:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    return run(tmp_path_factory.mktemp("two"), launcher, ["registry", "conflict", "fsdp", "trainer", "resume", "death"])
+    return run(tmp_path_factory.mktemp("two"), launcher, ["registry", "conflict", "fsdp", "trainer", "padding", "resume", "death"])
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +185,44 @@ def test_a_batch_that_only_pads_does_not_count(job) -> None:
     for theirs in results(job, "trainer"):
         assert theirs["evaluated"]["eval_a/n"] == 20
         assert theirs["evaluated"]["eval_a/x"] == pytest.approx(counted.mean())
+
+
+def evaluated(counted: list[int]) -> dict[str, float]:
+    """What an evaluation gives that counts these rows; the bits of `rows` say which."""
+    return {
+        "eval_a/x": pytest.approx(np.mean(counted)),
+        "eval_a/n": len(counted),
+        "eval_a/rows": sum(2.0**row for row in set(counted)),
+    }
+
+
+@pytest.mark.parametrize("first", FIRST_ENTRIES)
+def test_padding_is_found_whatever_a_batch_begins_with(two, first) -> None:
+    # 0 ... 17 in batches of 4 on 2 ranks: the last round is 16, 17, 0, 1 on rank 0, and 2, 3, 4, 5 once more on rank 1.
+    for theirs in results((two, 2), "padding"):
+        assert theirs[first] == evaluated([*range(18), 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("case", "counted"),
+    [
+        # 54 rows: in the last round rank 0 has 16, 16, 16, 17 and rank 1 has 17, 17 and two of the first rows once more.
+        ("repeats", [*np.repeat(range(18), 3), 0, 0]),
+        ("repeats strings", [*np.repeat(range(18), 3), 0, 0]),
+        # 36 rows: in the last round rank 0 has 16, 16, 17, 17, and rank 1 nothing of its own.
+        ("repeats lists", np.repeat(range(18), 2)),
+        ("drops", range(16)),
+        ("drops all but 3", [0, 1, 2, 0]),
+        ("dispatched", range(18)),
+        ("split", range(18)),
+        # Batches of 2, 4, 4, 4 and 4: nothing says that the sixth, which rank 1 gets, is the first rows once more.
+        ("uneven", [*range(18), 0, 1, 2, 3]),
+        ("drop_last", range(16)),
+    ],
+)
+def test_a_real_batch_is_never_taken_for_padding(two, case, counted) -> None:
+    for theirs in results((two, 2), "padding"):
+        assert theirs[case] == evaluated([*counted])
 
 
 def test_a_training_resumed_on_several_ranks_logs_as_if_it_had_never_been_stopped(two) -> None:

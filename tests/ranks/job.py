@@ -172,6 +172,90 @@ def trainer(out: Path) -> object:
     return {"rows": rows, "evaluated": evaluated, "sent": sorted(sink.series("a/loss"))}
 
 
+FIRST_ENTRIES = {"strings": ["a", "b"], "true": True, "none": None, "int": 7, "0-d": torch.tensor(3.0), "empty": []}
+
+
+class Repeating(torch.utils.data.Sampler):
+    """Each row of a dataset several times in a row, or only the first of them."""
+
+    def __init__(self, dataset, times=1, only=None) -> None:
+        self.order = [row for row in range(len(dataset))[:only] for _ in range(times)]
+
+    def __iter__(self):
+        return iter(self.order)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
+def padding(out: Path) -> object:
+    """Evaluations whose last round is padded: by what a batch begins with, by sampler, by the way to the ranks."""
+    from accelerate.data_loader import BatchSampler
+    from helpers.toy import Toy, arguments, numbers
+    from transformers import Trainer
+    from trl.trainer.utils import RepeatSampler
+
+    from mtask_sinks import MultiTaskTrainerMixin
+
+    class TakesLists(Trainer):
+        """Its batches may be lists of items, as those of TRL's GRPO are."""
+
+        def prediction_step(self, model, inputs, *args, **kwargs):
+            batch = inputs if isinstance(inputs, dict) else {"x": torch.stack([item["x"] for item in inputs])}
+            return super().prediction_step(model, batch, *args, **kwargs)
+
+    class Reporting(Toy):
+        def forward(self, x, **others):
+            return super().forward(x)
+
+        def extra(self, x, loss):
+            self.report_metrics("a", x=x, n=x.numel(), rows=x)
+
+    class Ordered(MultiTaskTrainerMixin, TakesLists):
+        sampler = None
+
+        def _get_eval_sampler(self, dataset):
+            return self.sampler(dataset) if self.sampler else super()._get_eval_sampler(dataset)
+
+    class Uneven(BatchSampler):
+        """Batches of 4, but for the first, which has 2."""
+
+        def __iter__(self):
+            yield from ([0, 1], *(list(range(start, start + 4)) for start in range(2, 18, 4)))
+
+    def evaluate(first=..., sampler=None, plain=False, batches=None, **config):
+        def collate(items):
+            if first == "a list":
+                return [{"text": "a", **item} for item in items]
+            batch = {"x": torch.stack([item["x"] for item in items])}
+            return batch if first is ... else {"first": first, **batch}
+
+        changes = {"per_device_eval_batch_size": 4, "ddp_backend": "gloo", "accelerator_config": config or None}
+        settings = arguments(out / "padding", remove_unused_columns=False, prediction_loss_only=True, **changes)
+        rules = {"*/n": "sum", "*/rows": lambda values: float(sum(2.0 ** int(value) for value in set(values)))}
+        kind = TakesLists if plain else Ordered
+        ours = {} if plain else {"metrics": MetricRegistry(rules)}
+        trainer = kind(Reporting(), settings, data_collator=collate, **ours)
+        trainer.sampler = sampler
+        if batches is not None:
+            loader = torch.utils.data.DataLoader(numbers(*range(18)), batch_sampler=batches, collate_fn=collate)
+            trainer.get_eval_dataloader = lambda *_: trainer.accelerator.prepare(loader)
+        return {name: value for name, value in trainer.evaluate(numbers(*range(18))).items() if "a/" in name}
+
+    found = {name: evaluate(first) for name, first in FIRST_ENTRIES.items()}
+    assert [evaluate(first, plain=True) for first in FIRST_ENTRIES.values()] == [{}] * len(FIRST_ENTRIES)
+    found["repeats"] = evaluate(sampler=lambda dataset: Repeating(dataset, times=3))
+    found["repeats strings"] = evaluate(["a"], sampler=lambda dataset: Repeating(dataset, times=3))
+    found["repeats lists"] = evaluate("a list", lambda dataset: RepeatSampler(dataset, 2, shuffle=False))
+    found["drops"] = evaluate(sampler=lambda dataset: Repeating(dataset, only=16))
+    found["drops all but 3"] = evaluate(sampler=lambda dataset: Repeating(dataset, only=3))
+    found["dispatched"] = evaluate(dispatch_batches=True)
+    found["split"] = evaluate(split_batches=True)
+    found["uneven"] = evaluate(batches=Uneven(range(18), 4, False))
+    found["drop_last"] = evaluate(batches=BatchSampler(range(18), 4, True))
+    return found
+
+
 def resume(out: Path) -> object:
     """A training that is stopped between two rows and resumed, and one that is not."""
     from helpers.toy import InOrder, Toy, arguments, numbers
