@@ -12,7 +12,7 @@ from torch import nn
 
 from mtask_sinks.keys import MetricKeyError, check_key, split_key
 from mtask_sinks.notices import Notices
-from mtask_sinks.outputs import batch_size_of, fields_of, is_generation, numbers_in
+from mtask_sinks.outputs import batch_size_of, fields_of, is_generating, numbers_in
 from mtask_sinks.reporting import Reporter
 from mtask_sinks.rules import Rules
 from mtask_sinks.weights import weighted
@@ -47,7 +47,8 @@ class Capture:
     ``detr/loss_ce``, …
 
     Taken are numbers and tensors of one element, of the forwards of the whole model. Never taken is the combined
-    ``loss``, which the Trainer logs already, nor the same tensor once more as the ``loss`` in a dict.
+    ``loss``, which the Trainer logs already, nor the same tensor once more as the ``loss`` in a dict. The forwards of
+    the model's ``generate`` do not count.
 
     Each forward counts with the size of its batch. So a short last batch counts for what it is, and an evaluation's
     parts add up to its ``eval_loss``, which is a mean over samples as well. What the model returns is averaged as it
@@ -159,7 +160,7 @@ class _Hook:
     # Disabled, it runs beside the graph of a compiled model, which stays whole.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if self.is_on and not is_generation(kwargs, output):
+        if self.is_on and not is_generating(module):
             self._capture.take(output, batch_size_of(module, args, kwargs), self._reporter)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from types import FrameType
 from typing import Any
 
 from torch import Tensor, nn
@@ -42,9 +44,21 @@ def fields_of(output: Any) -> dict[Any, Any]:
     return {**items, **output} if isinstance(output, Mapping) else items
 
 
-def is_generation(kwargs: Mapping[str, Any], output: Any) -> bool:
-    """Whether a forward is one of ``generate``'s, a token each: it has a cache and computes no loss."""
-    return kwargs.get("past_key_values") is not None and fields_of(output).get("loss") is None
+def is_generating(model: nn.Module) -> bool:
+    """Whether a generation by this model calls the caller: its own ``generate``, or the code of transformers for it.
+
+    Such a forward computes one token and no loss. The stack tells, not the arguments: their names differ between
+    versions of transformers (``past_key_values``, ``cache``), and without a cache there are none. Takes 2 us.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if frame.f_globals.get("__name__", "").startswith("transformers.generation."):
+            return True
+        if code.co_name == "generate" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is model:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def batch_size_of(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:

@@ -242,10 +242,34 @@ def test_replicas_of_data_parallel_each_count_with_their_part() -> None:
     assert registry.snapshot(step=1).metrics["part"] == 4.0
 
 
-def test_a_forward_with_a_cache_and_no_loss_is_one_of_a_generation() -> None:
-    assert captured("aux", {"aux": 1.0}, past_key_values=object()) == {}
-    assert captured("aux", {"aux": 1.0, "loss": 2.0}, past_key_values=object()) == {"aux": 1.0}
-    assert captured("aux", {"aux": 1.0}, past_key_values=None) == {"aux": 1.0}
+class Generator(Returns):
+    """Generates in a way of its own, as models outside transformers do."""
+
+    def generate(self, steps: int, **arguments: Any) -> None:
+        for _ in range(steps):
+            self(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"past_key_values": object()}, {"cache": object()}])
+def test_a_generation_is_known_by_the_call_of_generate_whatever_its_arguments(arguments: dict[str, Any]) -> None:
+    model, registry = Generator({"aux": 5.0}), MetricRegistry()
+    with Capture("aux").watching(model, registry):
+        model.generate(3, **arguments)
+        model.output = {"aux": 1.0}
+        model(**arguments)  # no generation, whatever it is given
+    snapshot = registry.snapshot(step=1)
+    assert (snapshot.metrics["aux"], snapshot.coverage["aux"]) == (1.0, 1)
+
+
+def test_a_forward_inside_another_models_generate_counts() -> None:
+    class Judged(nn.Module):
+        def generate(self, judge: nn.Module) -> None:
+            judge()
+
+    model, registry = Returns({"aux": 1.0}), MetricRegistry()
+    with Capture("aux").watching(model, registry):
+        Judged().generate(model)
+    assert registry.snapshot(step=1).coverage["aux"] == 1
 
 
 # torch.compile

@@ -149,10 +149,12 @@ def test_a_model_on_torch_compile_logs_the_same(tmp_path, monkeypatch) -> None:
     assert trainer.evaluate()["eval_x_loss"] == 7.0
 
 
-def test_tokens_of_a_generation_do_not_count(tmp_path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"use_cache": False}, {"num_beams": 2, "use_cache": False}])
+def test_tokens_of_a_generation_do_not_count(tmp_path, settings: dict[str, Any]) -> None:
     class Generates(Trainer):
         def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            sample = self.model.generate(inputs["input_ids"][:1], max_length=11, min_length=11, pad_token_id=0)
+            length = {"max_length": 11, "min_length": 11, "pad_token_id": 0}
+            sample = self.model.generate(inputs["input_ids"][:1], **length, **settings)
             assert sample.shape == (1, 11)
             return super().prediction_step(model, inputs, *args, **kwargs)
 
@@ -160,6 +162,21 @@ def test_tokens_of_a_generation_do_not_count(tmp_path) -> None:
     args = arguments(tmp_path, per_device_eval_batch_size=2, prediction_loss_only=True)
     trainer = Generates(mixtral(), args, eval_dataset=mixtral_items(4), capture="aux_loss", metrics=registry)
     assert trainer.evaluate()["eval_aux_loss"] == 2.0
+
+
+def test_what_a_seq2seq_evaluation_generates_does_not_count(tmp_path) -> None:
+    class Mixed(MultiTaskTrainerMixin, Seq2SeqTrainer):
+        pass
+
+    generation = {"predict_with_generate": True, "generation_max_length": 12}
+    args = Seq2SeqTrainingArguments(
+        str(tmp_path), per_device_eval_batch_size=2, report_to="none", disable_tqdm=True, use_cpu=True, **generation
+    )
+    model = mixtral()
+    model.generation_config.pad_token_id = 0
+    trainer = Mixed(model, args, eval_dataset=mixtral_items(4), capture="aux_loss")
+    expected = by_hand("mixtral", model, 4, 2)["aux_loss"]
+    assert trainer.evaluate()["eval_aux_loss"] == pytest.approx(expected)
 
 
 def test_a_part_that_the_model_does_not_compute_is_said_and_stops_nothing(tmp_path, caplog) -> None:
