@@ -18,7 +18,7 @@ from benchmarks.rows import Row, at_most
 from benchmarks.workloads import Demo, DemoData
 from mtask_sinks import HfMultiTaskTrainer, Sink
 from mtask_sinks.sinks.plugins import make_sink
-from mtask_sinks.sinks.tensorboard import TensorBoardSink
+from mtask_sinks.sinks.tensorboard.sink import TensorBoardSink
 
 METRICS = 200
 BACKENDS = ["tensorboard", "wandb", "mlflow"]

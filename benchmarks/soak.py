@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mtask_sinks import RunInfo, Sink, Snapshot, read_journal
-from mtask_sinks.delivery import Delivery
+from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.errors import Rejected
 from mtask_sinks.sinks import TensorBoardSink
-from mtask_sinks.sinks.base import Rejected
 
 METRICS = 16
 

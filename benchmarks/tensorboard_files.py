@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from benchmarks.rows import Row, at_most
 from benchmarks.side_by_side import ratio, take_turns
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.sinks.tensorboard import TensorBoardSink
+from mtask_sinks.sinks.tensorboard.sink import TensorBoardSink
 
 SCALARS, EVENTS = 200, 10
 

@@ -7,18 +7,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtask_sinks.arguments import SinkArguments as SinkArguments
-    from mtask_sinks.history import read_journal as read_journal
+    from mtask_sinks.journal.history import read_journal as read_journal
+    from mtask_sinks.measurement.weighted import weighted as weighted
     from mtask_sinks.reducers import Reducer as Reducer
     from mtask_sinks.reducers import register_reducer as register_reducer
     from mtask_sinks.registry import MetricRegistry as MetricRegistry
-    from mtask_sinks.reporting import report_metrics as report_metrics
+    from mtask_sinks.reporting.api import report_metrics as report_metrics
     from mtask_sinks.sinks.base import Sink as Sink
     from mtask_sinks.snapshot import RunInfo as RunInfo
     from mtask_sinks.snapshot import Snapshot as Snapshot
-    from mtask_sinks.trainer import HfMultiTaskTrainer as HfMultiTaskTrainer
-    from mtask_sinks.trainer import MultiTaskTrainerMixin as MultiTaskTrainerMixin
-    from mtask_sinks.weights import weighted as weighted
+    from mtask_sinks.trainer.arguments import SinkArguments as SinkArguments
+    from mtask_sinks.trainer.mixin import HfMultiTaskTrainer as HfMultiTaskTrainer
+    from mtask_sinks.trainer.mixin import MultiTaskTrainerMixin as MultiTaskTrainerMixin
 
 try:
     __version__ = version("mtask-sinks")
@@ -27,18 +27,18 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 # Name → module. Nothing is imported before it is used: `import mtask_sinks` costs no torch.
 _EXPORTS = {
-    "HfMultiTaskTrainer": "mtask_sinks.trainer",
+    "HfMultiTaskTrainer": "mtask_sinks.trainer.mixin",
     "MetricRegistry": "mtask_sinks.registry",
-    "MultiTaskTrainerMixin": "mtask_sinks.trainer",
+    "MultiTaskTrainerMixin": "mtask_sinks.trainer.mixin",
     "Reducer": "mtask_sinks.reducers",
     "RunInfo": "mtask_sinks.snapshot",
     "Sink": "mtask_sinks.sinks.base",
-    "SinkArguments": "mtask_sinks.arguments",
+    "SinkArguments": "mtask_sinks.trainer.arguments",
     "Snapshot": "mtask_sinks.snapshot",
-    "read_journal": "mtask_sinks.history",
+    "read_journal": "mtask_sinks.journal.history",
     "register_reducer": "mtask_sinks.reducers",
-    "report_metrics": "mtask_sinks.reporting",
-    "weighted": "mtask_sinks.weights",
+    "report_metrics": "mtask_sinks.reporting.api",
+    "weighted": "mtask_sinks.measurement.weighted",
 }
 
 __all__ = [*_EXPORTS]

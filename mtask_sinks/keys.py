@@ -7,15 +7,13 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 
+from mtask_sinks.errors import MetricKeyError
+
 #: Longest key, in characters. MLflow refuses longer metric names; the other backends take more.
 MAX_KEY_LENGTH = 250
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_.\-]+")
 _ALLOWED = "segments of letters, digits, '_', '.', '-', separated by '/'"
-
-
-class MetricKeyError(ValueError):
-    """A key that cannot be used: what was passed, what is allowed, what to do instead."""
 
 
 def join_key(task: str | None, name: str) -> str:
@@ -45,7 +43,7 @@ def check_key(key: str) -> str:
     >>> check_key("mlm loss")
     Traceback (most recent call last):
     ...
-    mtask_sinks.keys.MetricKeyError: 'mlm loss' is no valid key: segments of letters, digits, '_', '.', '-', \
+    mtask_sinks.errors.MetricKeyError: 'mlm loss' is no valid key: segments of letters, digits, '_', '.', '-', \
 separated by '/'. Try 'mlm/loss'.
 
     The rule is what TensorBoard, W&B, MLflow and trackio all store as it is: MLflow refuses most other characters and

@@ -13,35 +13,36 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
-from mtask_sinks.admission import Admission
-from mtask_sinks.agreement import Agreement
-from mtask_sinks.agreement import ConflictError as ConflictError
-from mtask_sinks.cell import Cell, NonFinite
-from mtask_sinks.clock import Clock
-from mtask_sinks.collectives import Ranks
-from mtask_sinks.derived import Derived, DerivedFunction
-from mtask_sinks.device import Part
-from mtask_sinks.handles import handle_of
-from mtask_sinks.inbox import Inbox
-from mtask_sinks.keys import MetricKeyError, check_key, join_key
-from mtask_sinks.merging import Spread
-from mtask_sinks.notices import Notices, call_site
-from mtask_sinks.over_ranks import OverRanks
-from mtask_sinks.overflow import Overflow
-from mtask_sinks.reducer_cell import ReducerCell
+from mtask_sinks._util.warn_once import WarnOnce, call_site
+from mtask_sinks.aggregation.accumulator import Cell, NonFinite
+from mtask_sinks.aggregation.derived import Derived, DerivedFunction
+from mtask_sinks.aggregation.inbox import Inbox
+from mtask_sinks.aggregation.key_table import Admission
+from mtask_sinks.aggregation.overflow import Overflow
+from mtask_sinks.aggregation.reducer_accumulator import ReducerCell
+from mtask_sinks.aggregation.state import Outcome, Tally
+from mtask_sinks.aggregation.sum_accumulator import SumCell
+from mtask_sinks.aggregation.summarize import Summarizer, nonfinite_policies
+from mtask_sinks.aggregation.sums import has_sums
+from mtask_sinks.aggregation.window import Window
+from mtask_sinks.compiled.handles import handle_of
+from mtask_sinks.distributed.collectives import Ranks
+from mtask_sinks.distributed.key_agreement import Agreement
+from mtask_sinks.distributed.merge import Spread
+from mtask_sinks.distributed.over_ranks import OverRanks
+from mtask_sinks.errors import ConflictError as ConflictError
+from mtask_sinks.errors import MetricKeyError, MetricValueError
+from mtask_sinks.errors import NonFiniteError as NonFiniteError
+from mtask_sinks.keys import check_key, join_key
+from mtask_sinks.measurement.device_queue import Part
+from mtask_sinks.measurement.micro_batch_clock import Clock
+from mtask_sinks.measurement.recompute import graph_task_id, is_recompute
+from mtask_sinks.measurement.simple_values import END, read_simple
+from mtask_sinks.measurement.values import Block, OnDevice, Unreadable, read
+from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
-from mtask_sinks.reporting import activated
-from mtask_sinks.rules import Rules
-from mtask_sinks.simple_values import END, read_simple
+from mtask_sinks.reporting.api import activated
 from mtask_sinks.snapshot import Snapshot
-from mtask_sinks.sum_cell import SumCell
-from mtask_sinks.summary import NonFiniteError as NonFiniteError
-from mtask_sinks.summary import Summarizer, nonfinite_policies
-from mtask_sinks.sums import has_sums
-from mtask_sinks.tally import Outcome, Tally
-from mtask_sinks.tracing import graph_task_id, is_recompute
-from mtask_sinks.values import Block, MetricValueError, OnDevice, Unreadable, read
-from mtask_sinks.window import Window
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -91,16 +92,16 @@ class MetricRegistry:
         spread: str | Sequence[str] = (),
         process_group: ProcessGroup | Ranks | None = None,
     ) -> None:
-        self._notices = Notices(logger)
+        self._warn_once = WarnOnce(logger)
         by_key = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
         self._policies = nonfinite_policies(nonfinite)
-        functions = Derived(derived or {}, self._notices)
+        functions = Derived(derived or {}, self._warn_once)
         self._admission = Admission(by_key, functions, max_keys)
-        self._summarizer = Summarizer(self._policies, functions, self._notices)
+        self._summarizer = Summarizer(self._policies, functions, self._warn_once)
         spreads = Rules(dict.fromkeys([spread] if isinstance(spread, str) else spread, True), False)
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread}
         self._over_ranks = OverRanks(process_group, Agreement(rules, by_key.of, max_keys), spreads.of)
-        self._overflow = Overflow(max_keys, self._notices)
+        self._overflow = Overflow(max_keys, self._warn_once)
         self._lock = threading.Lock()  # folding and admitting, which nn.DataParallel's threads may do at one time
         self._clock = Clock()
         self._windows = {"train": Window(self._clock)}
@@ -140,7 +141,7 @@ class MetricRegistry:
     def take(self, task: str | None, metrics: Mapping[str, Any]) -> None:
         """As `report_metrics`, with the values as a mapping; every report comes this way, those of modules too."""
         if is_dynamo_compiling():
-            from mtask_sinks.traced import report  # needs the compiler, which takes seconds to import
+            from mtask_sinks.compiled.packing import report  # needs the compiler, which takes seconds to import
 
             report(self, task, metrics)
             return
@@ -270,7 +271,7 @@ class MetricRegistry:
                 window.cells[key].resume(saved)
             except (KeyError, ValueError) as error:
                 message = "%s: what the checkpoint holds of its open window is left out: %s"
-                self._notices.add(f"not resumed: {key}", message, key, error)
+                self._warn_once(f"not resumed: {key}", message, key, error)
 
     def discard(self, phase: str = "train") -> None:
         """Forget what was reported in the window of a phase."""
@@ -289,7 +290,7 @@ class MetricRegistry:
     @property
     def dropped(self) -> Mapping[str, int]:
         """How often something was dropped or left out, by what and why."""
-        return dict(self._notices.counts)
+        return dict(self._warn_once.counts)
 
     def _read_on(self, window: Window, task: str | None, metrics: Mapping[str, Any], entries: list[Any]) -> list[Any]:
         """The entries of a report with an odd value, given those before it; none if all have gone one by one."""
@@ -347,7 +348,7 @@ class MetricRegistry:
         key = join_key(task, name)
         if isinstance(error, Unreadable):
             message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
-            self._notices.add(f"unreadable: {key}", message, key, error)
+            self._warn_once(f"unreadable: {key}", message, key, error)
             return
         if not isinstance(error, MetricValueError):
             raise error
@@ -356,7 +357,7 @@ class MetricRegistry:
             was_used = any(window.was_used(key) for window in self._windows.values())
         if not was_used:
             raise MetricValueError(f"{key}: {error}") from None
-        self._notices.add(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
+        self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
 
     def _admit(self, window: Window, task: str | None, name: str) -> Inbox:
         """What takes the entries of a key; checks the key if it is new."""
@@ -374,8 +375,8 @@ class MetricRegistry:
     def _cell(self, key: str, reducer: Reducer) -> Cell:
         policy = self._policies.of(key)
         if has_sums(reducer):
-            return SumCell(key, reducer, policy, self._notices)
-        return ReducerCell(key, reducer, policy, self._clock, self._notices)
+            return SumCell(key, reducer, policy, self._warn_once)
+        return ReducerCell(key, reducer, policy, self._clock, self._warn_once)
 
     def defer_packed(self, task: str | None, parts: dict[str, Part], packed: Tensor) -> None:
         """Take values that compiled code has packed into one vector on an accelerator; does not wait for it."""

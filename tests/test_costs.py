@@ -15,16 +15,16 @@ from helpers.waiting import waiting
 from helpers.watched import watched
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import mtask_sinks.measurement.simple_values
 import mtask_sinks.registry
-import mtask_sinks.simple_values
 from mtask_sinks import MetricRegistry, RunInfo, Snapshot, report_metrics, weighted
-from mtask_sinks.binding import BoundReport
-from mtask_sinks.delivery import Delivery
-from mtask_sinks.journal import Journal
-from mtask_sinks.records import encode
+from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.journal.records import encode
+from mtask_sinks.journal.writer import Journal
+from mtask_sinks.measurement.values import OnDevice, read
 from mtask_sinks.reducers import Floats, Reducer
+from mtask_sinks.reporting.binding import BoundReport
 from mtask_sinks.sinks import MemorySink, TensorBoardSink
-from mtask_sinks.values import OnDevice, read
 
 FIXED_STATE = ("mean", "sum", "count", "min", "max", "std", "last", "first")
 
@@ -112,7 +112,7 @@ def test_values_on_a_device_take_one_copy_a_report_and_one_a_log_event(monkeypat
     def left_there(value: object) -> Any:
         return OnDevice(value, None) if isinstance(value, torch.Tensor) else read(value)
 
-    monkeypatch.setattr(mtask_sinks.simple_values, "Tensor", None)
+    monkeypatch.setattr(mtask_sinks.measurement.simple_values, "Tensor", None)
     monkeypatch.setattr(mtask_sinks.registry, "read", left_there)
     registry = MetricRegistry()
     values = {f"k{number}": torch.rand(()) for number in range(keys)}
@@ -140,7 +140,7 @@ def test_a_window_keeps_as_much_after_many_folds_as_after_one(reducer: str) -> N
         gc.collect()
         return len(waiting(registry)) + len(gc.get_objects())
 
-    fold = mtask_sinks.cell.MANY
+    fold = mtask_sinks.aggregation.accumulator.MANY
     kept_after(fold)
     # Twenty more for what the test itself holds; a list or an array a fold would be three times as many.
     assert kept_after(20 * fold) <= kept_after(0) + 20

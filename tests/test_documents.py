@@ -13,7 +13,7 @@ import typer
 
 from mtask_sinks import SinkArguments
 from mtask_sinks.cli import app
-from mtask_sinks.delivery import _close_all
+from mtask_sinks.delivery.pipeline import _close_all
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mtask_sinks.keys import MetricKeyError, backend_name, check_key, join_key, log_name, split_key, trainer_log_name
+from mtask_sinks.errors import MetricKeyError
+from mtask_sinks.keys import backend_name, check_key, join_key, log_name, split_key, trainer_log_name
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,8 @@ import torch
 from helpers.waiting import waiting
 
 from mtask_sinks import MetricRegistry, Snapshot, weighted
-from mtask_sinks.keys import MetricKeyError
-from mtask_sinks.reducers import Max, ReducerError
-from mtask_sinks.registry import ConflictError, NonFiniteError
-from mtask_sinks.values import MetricValueError
+from mtask_sinks.errors import ConflictError, MetricKeyError, MetricValueError, NonFiniteError, ReducerError
+from mtask_sinks.reducers import Max
 
 
 def test_a_window_ends_with_its_snapshot() -> None:

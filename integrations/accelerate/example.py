@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mtask_sinks import MetricRegistry, RunInfo, Sink
-from mtask_sinks.delivery import Delivery
+from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.sinks.base import Status
 from mtask_sinks.sinks.mlflow import MLflowSink
-from mtask_sinks.sinks.tensorboard import TensorBoardSink
+from mtask_sinks.sinks.tensorboard.sink import TensorBoardSink
 
 LONGEST = 12
 

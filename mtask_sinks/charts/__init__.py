@@ -2,7 +2,7 @@
 
 >>> import tempfile
 >>> from mtask_sinks import RunInfo, Snapshot
->>> from mtask_sinks.journal import Journal
+>>> from mtask_sinks.journal.writer import Journal
 >>> directory = tempfile.mkdtemp()
 >>> journal = Journal(f"{directory}/metrics.jsonl")
 >>> journal.begin(RunInfo(id="1", name="bert"))
@@ -15,9 +15,10 @@
 >>> write_chart(chart, f"{directory}/losses.svg")
 """
 
-from mtask_sinks.charts.curves import Chart, Curve, NothingToDrawError, Panel, make_chart
-from mtask_sinks.charts.files import write_chart
-from mtask_sinks.charts.runs import Run, open_runs
+from mtask_sinks.analysis.selection import Run, open_runs
+from mtask_sinks.charts.curves import Chart, Curve, Panel, make_chart
 from mtask_sinks.charts.smoothing import smooth
+from mtask_sinks.charts.write import write_chart
+from mtask_sinks.errors import NothingToDrawError
 
 __all__ = ["Chart", "Curve", "NothingToDrawError", "Panel", "Run", "make_chart", "open_runs", "smooth", "write_chart"]

@@ -7,14 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from mtask_sinks.charts.runs import Run
+from mtask_sinks.analysis.runs import Series, Training, by_task
+from mtask_sinks.analysis.selection import Run
 from mtask_sinks.charts.smoothing import smooth
+from mtask_sinks.errors import NothingToDrawError
 from mtask_sinks.keys import join_key
-from mtask_sinks.trainings import Series, Training, by_task
-
-
-class NothingToDrawError(LookupError):
-    """No metric matches, or there is none."""
 
 
 @dataclass(frozen=True)

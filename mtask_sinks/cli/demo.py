@@ -39,8 +39,8 @@ def demo(
 
     from mtask_sinks.demo.summary import make_table, viewing_commands
     from mtask_sinks.demo.training import train
-    from mtask_sinks.report_to import UnknownSinkError, names_of
-    from mtask_sinks.sinks import MissingBackendError
+    from mtask_sinks.errors import MissingBackendError, UnknownSinkError
+    from mtask_sinks.trainer.report_to import names_of
 
     console = Console()
     chosen = (

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from mtask_sinks.comparison import Difference, Outcome
-    from mtask_sinks.trainings import Training
+    from mtask_sinks.analysis.compare import Difference, Outcome
+    from mtask_sinks.analysis.runs import Training
 
 
 def diff(
@@ -27,11 +27,10 @@ def diff(
 
     Example: mtask-sinks diff out/demo-1 out/demo-2 --only 'mlm/*'
     """
-    from mtask_sinks.cli.output import print_json
-    from mtask_sinks.comparison import compare, open_run
+    from mtask_sinks.analysis.compare import compare, open_run
+    from mtask_sinks.cli.formatting import print_json
+    from mtask_sinks.errors import NoJournalError, NoTrainingError
     from mtask_sinks.keys import join_key
-    from mtask_sinks.tail import NoJournalError
-    from mtask_sinks.trainings import NoTrainingError
 
     runs = []
     for given, hint in ((run_a, "RUN_A"), (run_b, "RUN_B")):
@@ -49,7 +48,7 @@ def diff(
 
 
 def _about(path: str, training: Training) -> dict[str, Any]:
-    from mtask_sinks.watching import status_of
+    from mtask_sinks.analysis.progress import status_of
 
     names = {"journal": path, "number": training.number, "name": training.name, "id": training.id}
     return {**names, "status": status_of(training)[0], "step": training.step}
@@ -68,7 +67,7 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from mtask_sinks.cli.output import Column, make_table, number, print_renderable
+    from mtask_sinks.cli.formatting import Column, make_table, number, print_renderable
 
     console = Console()
     for letter, (path, training) in zip("AB", runs, strict=True):
@@ -95,6 +94,6 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
 
 
 def _best(outcome: Outcome | None) -> str:
-    from mtask_sinks.cli.output import number
+    from mtask_sinks.cli.formatting import number
 
     return "-" if outcome is None else f"{number(outcome.best)} @{outcome.best_step:,}"

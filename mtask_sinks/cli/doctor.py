@@ -32,7 +32,8 @@ def doctor(
 
     Example: mtask-sinks doctor train.py out/demo-1
     """
-    from mtask_sinks.doctor.examination import NothingThereError, examine_path
+    from mtask_sinks.doctor.examination import examine_path
+    from mtask_sinks.errors import NothingThereError
 
     if listed:
         _print_list(as_json)
@@ -46,7 +47,7 @@ def doctor(
     except OSError as error:
         raise typer.BadParameter(f"{error.filename} cannot be read: {error.strerror}.", param_hint="PATHS") from None
     if as_json:
-        from mtask_sinks.cli.output import print_json
+        from mtask_sinks.cli.formatting import print_json
 
         print_json([asdict(examination) for examination in examinations])
     else:
@@ -87,7 +88,7 @@ def _summary(examination: Examination) -> str:
 def _print_list(as_json: bool) -> None:
     from rich.console import Console
 
-    from mtask_sinks.cli.output import Column, make_table, print_json, print_renderable
+    from mtask_sinks.cli.formatting import Column, make_table, print_json, print_renderable
     from mtask_sinks.doctor.catalogue import entries
 
     if as_json:

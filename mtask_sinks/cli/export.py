@@ -19,15 +19,13 @@ def export(
     """Write every value of a journal, one a row: run, phase, step, epoch, time, task, name, value, coverage.
 
     A training that was resumed is one run, in which each step counts once. Times are seconds since 1970 (UTC). In
-    Python: mtask_sinks.export.to_frame(DIR) is the same as a pandas data frame.
+    Python: mtask_sinks.analysis.export.to_frame(DIR) is the same as a pandas data frame.
 
     Example: mtask-sinks export out -o metrics.csv
     """
-    from mtask_sinks.comparison import split_run
-    from mtask_sinks.export import ExportError, measurements, write_csv, write_file
-    from mtask_sinks.output_file import OutputFileError
-    from mtask_sinks.tail import NoJournalError
-    from mtask_sinks.trainings import NoTrainingError
+    from mtask_sinks.analysis.compare import split_run
+    from mtask_sinks.analysis.export import measurements, write_csv, write_file
+    from mtask_sinks.errors import ExportError, NoJournalError, NoTrainingError, OutputFileError
 
     try:
         rows = measurements(*split_run(run))

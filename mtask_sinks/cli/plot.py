@@ -33,8 +33,9 @@ def plot(
 
     Example: mtask-sinks plot out/demo-1 out/demo-2 --only '*/loss' --smooth 0.6 -o losses.html
     """
-    from mtask_sinks.charts import NothingToDrawError, make_chart, write_chart
-    from mtask_sinks.cli.pages import check_weight, open_given, refuse, to_write
+    from mtask_sinks.charts import make_chart, write_chart
+    from mtask_sinks.cli.page_options import check_weight, open_given, refuse, to_write
+    from mtask_sinks.errors import NothingToDrawError
 
     opened = open_given(runs)
     check_weight(smooth)

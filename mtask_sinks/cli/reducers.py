@@ -20,8 +20,8 @@ def reducers(
     """
     from rich.console import Console
 
-    from mtask_sinks.cli.output import Column, make_table, print_json, print_renderable
-    from mtask_sinks.reducers.known import list_reducers
+    from mtask_sinks.cli.formatting import Column, make_table, print_json, print_renderable
+    from mtask_sinks.reducers.catalog import list_reducers
 
     known = list_reducers()
     if as_json:

@@ -34,11 +34,11 @@ def replay(
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks replay out/metrics.jsonl --to mlflow
     """
-    from mtask_sinks.limits import limit_network
-    from mtask_sinks.replay import StillAtWorkError
-    from mtask_sinks.replay import replay as deliver
-    from mtask_sinks.sinks import MissingBackendError, PluginError, Sink, has_sink, make_sink, sink_names
-    from mtask_sinks.worker import What
+    from mtask_sinks.delivery.replay import replay as deliver
+    from mtask_sinks.delivery.worker import What
+    from mtask_sinks.errors import MissingBackendError, PluginError, StillAtWorkError
+    from mtask_sinks.sinks import Sink, has_sink, make_sink, sink_names
+    from mtask_sinks.sinks.timeouts import limit_network
 
     if everything and new:
         raise typer.BadParameter("--all is into the same runs as before, --new into new ones: choose one.")

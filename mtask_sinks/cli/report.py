@@ -31,11 +31,12 @@ def report(
     """
     from dataclasses import asdict
 
-    from mtask_sinks.charts import NothingToDrawError, make_chart
-    from mtask_sinks.cli.output import print_json
-    from mtask_sinks.cli.pages import check_weight, open_given, refuse, to_write
-    from mtask_sinks.pages.report import write_report
-    from mtask_sinks.run_report import make_report
+    from mtask_sinks.analysis.report import make_report
+    from mtask_sinks.charts import make_chart
+    from mtask_sinks.charts.html.report import write_report
+    from mtask_sinks.cli.formatting import print_json
+    from mtask_sinks.cli.page_options import check_weight, open_given, refuse, to_write
+    from mtask_sinks.errors import NothingToDrawError
 
     opened = open_given(runs)
     check_weight(smooth)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mtask_sinks.sinks.checking import Answer
-    from mtask_sinks.sinks.known import Known
+    from mtask_sinks.sinks.catalog import Known
+    from mtask_sinks.sinks.health import Answer
 
 
 def sinks(
@@ -37,9 +37,9 @@ def sinks(
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks sinks --check mlflow
     """
-    from mtask_sinks.cli.output import print_json
-    from mtask_sinks.sinks.checking import check_sinks
-    from mtask_sinks.sinks.known import known_sinks
+    from mtask_sinks.cli.formatting import print_json
+    from mtask_sinks.sinks.catalog import known_sinks
+    from mtask_sinks.sinks.health import check_sinks
     from mtask_sinks.snapshot import RunInfo
 
     known = _chosen(known_sinks(), names or [])
@@ -76,7 +76,7 @@ def _record(known: Known, answer: Answer | None) -> dict[str, object]:
 def _print(known: list[Known], answers: dict[str, Answer], check: bool) -> None:
     from rich.console import Console
 
-    from mtask_sinks.cli.output import Column, make_table, print_renderable
+    from mtask_sinks.cli.formatting import Column, make_table, print_renderable
 
     origins = {"sink": "mtask-sinks", "transformers": "transformers"}
     rows = []

@@ -12,9 +12,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtask_sinks.records import Item
-    from mtask_sinks.trainings import Training
-    from mtask_sinks.watching import View, Watch
+    from mtask_sinks.analysis.progress import View, Watch
+    from mtask_sinks.analysis.runs import Training
+    from mtask_sinks.journal.records import Item
 
 
 def watch(
@@ -43,10 +43,11 @@ def watch(
     """
     from rich.console import Console
 
-    from mtask_sinks.cli.frame import make_frame
-    from mtask_sinks.cli.output import print_json, print_renderable
-    from mtask_sinks.tail import NoJournalError, find_journal
-    from mtask_sinks.watching import Watch
+    from mtask_sinks.analysis.progress import Watch
+    from mtask_sinks.cli.formatting import print_json, print_renderable
+    from mtask_sinks.cli.watch_view import make_frame
+    from mtask_sinks.errors import NoJournalError
+    from mtask_sinks.journal.reader import find_journal
 
     if follow and once:
         raise typer.BadParameter("--follow goes on, --once does not: choose one.")
@@ -77,7 +78,7 @@ def watch(
 def _live(watched: Watch, console: Console, interval: float) -> None:
     from rich.live import Live
 
-    from mtask_sinks.cli.frame import make_frame
+    from mtask_sinks.cli.watch_view import make_frame
 
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
@@ -96,8 +97,8 @@ def _lines(watched: Watch, interval: float, as_json: bool) -> None:
 
 
 def _line(training: Training, item: Item) -> str:
-    from mtask_sinks.cli.output import number
-    from mtask_sinks.records import Begin, End
+    from mtask_sinks.cli.formatting import number
+    from mtask_sinks.journal.records import Begin, End
 
     name = training.name or f"training {training.number}"
     if isinstance(item, Begin):
@@ -109,8 +110,8 @@ def _line(training: Training, item: Item) -> str:
 
 
 def _json_line(training: Training, item: Item) -> str:
-    from mtask_sinks.cli.output import to_json
-    from mtask_sinks.records import Begin, End
+    from mtask_sinks.cli.formatting import to_json
+    from mtask_sinks.journal.records import Begin, End
 
     record: dict[str, Any] = {"training": training.number, "name": training.name, "event": "snapshot"}
     if isinstance(item, Begin):

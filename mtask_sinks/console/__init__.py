@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-from mtask_sinks.console.display import Console as Console
-from mtask_sinks.console.display import Style as Style
+from mtask_sinks.console.callbacks import Console as Console
+from mtask_sinks.console.callbacks import Style as Style

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_utils import IntervalStrategy
 
-from mtask_sinks.console.choice import by_task
-from mtask_sinks.wording import number
+from mtask_sinks._util.formatting import number
+from mtask_sinks.console.selection import by_task
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from mtask_sinks.console.display import Console, View
+    from mtask_sinks.console.callbacks import Console, View
 
 # What transformers writes where a row has no value.
 _NOTHING = "No Log"

@@ -15,7 +15,7 @@ from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
 from mtask_sinks.demo.data import Collator, SentencePairs, split_documents, train_tokenizer
 from mtask_sinks.demo.model import make_model
 from mtask_sinks.demo.text import read_documents
-from mtask_sinks.report_to import sinks_for
+from mtask_sinks.trainer.report_to import sinks_for
 
 LENGTH = 96
 VOCAB_SIZE = 4096

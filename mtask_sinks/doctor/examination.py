@@ -7,22 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtask_sinks.comparison import split_run
+from mtask_sinks.analysis.compare import split_run
 from mtask_sinks.doctor.catalogue import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SCRIPT_CHECKS, SYNTAX
 from mtask_sinks.doctor.checks.trainers import sinks_named
 from mtask_sinks.doctor.finding import Finding, Seen, examine
 from mtask_sinks.doctor.recorded import read_recorded
 from mtask_sinks.doctor.script import Script
-from mtask_sinks.journal import FILE_NAME
-from mtask_sinks.sinks.checking import check_sinks
+from mtask_sinks.errors import NoJournalError, NothingThereError, NoTrainingError
+from mtask_sinks.journal.writer import FILE_NAME
+from mtask_sinks.sinks.health import check_sinks
 from mtask_sinks.sinks.plugins import has_sink
 from mtask_sinks.snapshot import RunInfo
-from mtask_sinks.tail import NoJournalError
-from mtask_sinks.trainings import NoTrainingError
-
-
-class NothingThereError(LookupError):
-    """A name that stands for neither a script nor a training."""
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtask_sinks.comparison import split_run
-from mtask_sinks.deliveries import Standing, standings
-from mtask_sinks.records import decode
+from mtask_sinks.analysis.compare import split_run
+from mtask_sinks.analysis.progress import status_of
+from mtask_sinks.analysis.runs import Training, Trainings, choose, labels
+from mtask_sinks.delivery.status import Standing, standings
+from mtask_sinks.journal.reader import Tail, find_journal
+from mtask_sinks.journal.records import decode
 from mtask_sinks.snapshot import Snapshot
-from mtask_sinks.tail import Tail, find_journal
-from mtask_sinks.trainings import Training, Trainings, choose, labels
-from mtask_sinks.watching import status_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_recorded(run: str | os.PathLike[str]) -> Recorded:
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo
-    >>> from mtask_sinks.journal import Journal
+    >>> from mtask_sinks.journal.writer import Journal
     >>> journal = Journal(f"{tempfile.mkdtemp()}/metrics.jsonl")
     >>> journal.begin(RunInfo(id="1", name="bert"))
     >>> for step, metrics in ((10, {"mlm/loss": 2.5}), (20, {"mlm/loss": 2.0, "nsp/loss": 0.7})):

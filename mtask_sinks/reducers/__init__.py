@@ -1,9 +1,10 @@
 """Reduction policies: how a window of reported values becomes one number."""
 
+from mtask_sinks.errors import ReducerError
 from mtask_sinks.reducers.base import Floats, Reducer, TimedReducer
 from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum
-from mtask_sinks.reducers.names import ReducerError, ReducerSpec, as_reducer, known_reducers, register_reducer
-from mtask_sinks.reducers.values import FunctionReducer, Quantile, Sample, ValuesReducer, share_size
+from mtask_sinks.reducers.lookup import ReducerSpec, as_reducer, known_reducers, register_reducer
+from mtask_sinks.reducers.sampled import FunctionReducer, Quantile, Sample, ValuesReducer, share_size
 
 __all__ = [
     "Count",

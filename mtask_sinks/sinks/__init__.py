@@ -5,18 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mtask_sinks.errors import MissingBackendError, PluginError
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.memory import MemorySink
-from mtask_sinks.sinks.plugins import MissingBackendError, PluginError, has_sink, make_sink, sink_names
+from mtask_sinks.sinks.plugins import has_sink, make_sink, sink_names
 
 if TYPE_CHECKING:
     from mtask_sinks.sinks.mlflow import MLflowSink as MLflowSink
-    from mtask_sinks.sinks.tensorboard import TensorBoardSink as TensorBoardSink
+    from mtask_sinks.sinks.tensorboard.sink import TensorBoardSink as TensorBoardSink
     from mtask_sinks.sinks.wandb import WandbSink as WandbSink
 
 _LAZY = {
     "MLflowSink": "mtask_sinks.sinks.mlflow",
-    "TensorBoardSink": "mtask_sinks.sinks.tensorboard",
+    "TensorBoardSink": "mtask_sinks.sinks.tensorboard.sink",
     "WandbSink": "mtask_sinks.sinks.wandb",
 }
 

@@ -11,18 +11,6 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 Status = Literal["finished", "failed", "killed"]
 
 
-class Rejected(Exception):
-    """A sink's backend will never accept this snapshot: it is set aside with the reason, and the next one has its turn.
-
-    `ValueError`, `TypeError` and other errors in what was given or written count as this one. Everything else, such
-    as an `OSError`, counts as an outage: the snapshot is tried again.
-    """
-
-
-class Forgotten(Exception):
-    """A sink's backend no longer has what was delivered of the run: all of it is delivered again."""
-
-
 class Sink(ABC):
     """Where snapshots go: a tracking backend, a file, a plot.
 

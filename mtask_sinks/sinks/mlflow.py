@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mtask_sinks.errors import NotReady, Rejected
 from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
-from mtask_sinks.limits import one_quick_try
-from mtask_sinks.sinks.base import Rejected, Sink, Status
-from mtask_sinks.sinks.checking import NotReady, check_url, check_writable, without_user
+from mtask_sinks.sinks.base import Sink, Status
+from mtask_sinks.sinks.health import check_url, check_writable, without_user
 from mtask_sinks.sinks.plugins import require_backend
+from mtask_sinks.sinks.timeouts import one_quick_try
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
+from mtask_sinks.errors import MissingBackendError, PluginError
 from mtask_sinks.sinks.base import Sink
 
 #: Entry-point group in which a package offers sinks: ``name = module:SinkClass`` (or a function that makes one).
@@ -13,14 +14,6 @@ ENTRY_POINTS = "mtask_sinks.sinks"
 
 #: What each optional backend is called and imported as; its extra has the sink's name.
 BACKENDS = {"mlflow": "mlflow", "tensorboard": "tensorboard", "wandb": "wandb"}
-
-
-class MissingBackendError(ImportError):
-    """A sink whose package is not installed."""
-
-
-class PluginError(RuntimeError):
-    """A plug-in that offers a sink but does not deliver one."""
 
 
 def sink_names() -> list[str]:

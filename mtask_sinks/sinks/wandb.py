@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mtask_sinks.errors import NotReady
 from mtask_sinks.keys import backend_name, trainer_log_name
 from mtask_sinks.sinks.base import Sink, Status
-from mtask_sinks.sinks.checking import NotReady, check_url, check_writable
+from mtask_sinks.sinks.health import check_url, check_writable
 from mtask_sinks.sinks.plugins import require_backend
 from mtask_sinks.snapshot import RunInfo, Snapshot
 

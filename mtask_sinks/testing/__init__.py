@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtask_sinks.sinks.memory import MemorySink as MemorySink
-    from mtask_sinks.testing.over_ranks import MetricRanks as MetricRanks
-    from mtask_sinks.testing.ranks import Job as Job
-    from mtask_sinks.testing.reports import Call as Call
-    from mtask_sinks.testing.reports import MetricReports as MetricReports
+    from mtask_sinks.testing.metric_ranks import MetricRanks as MetricRanks
+    from mtask_sinks.testing.metric_reports import Call as Call
+    from mtask_sinks.testing.metric_reports import MetricReports as MetricReports
+    from mtask_sinks.testing.simulated_ranks import Job as Job
 
 # Nothing is imported before it is used: every run of pytest imports this package, for the plug-in in it.
 _EXPORTS = {
-    "Call": "mtask_sinks.testing.reports",
-    "Job": "mtask_sinks.testing.ranks",
+    "Call": "mtask_sinks.testing.metric_reports",
+    "Job": "mtask_sinks.testing.simulated_ranks",
     "MemorySink": "mtask_sinks.sinks.memory",
-    "MetricRanks": "mtask_sinks.testing.over_ranks",
-    "MetricReports": "mtask_sinks.testing.reports",
+    "MetricRanks": "mtask_sinks.testing.metric_ranks",
+    "MetricReports": "mtask_sinks.testing.metric_reports",
 }
 
 __all__ = [*_EXPORTS]

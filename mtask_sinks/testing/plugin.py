@@ -12,8 +12,8 @@ import pytest
 
 if TYPE_CHECKING:
     from mtask_sinks.sinks.memory import MemorySink
-    from mtask_sinks.testing.over_ranks import MetricRanks
-    from mtask_sinks.testing.reports import MetricReports
+    from mtask_sinks.testing.metric_ranks import MetricRanks
+    from mtask_sinks.testing.metric_reports import MetricReports
 
 
 class MakeRanks(Protocol):
@@ -31,7 +31,7 @@ def metric_rules() -> dict[str, Any]:
 @pytest.fixture
 def metric_reports(metric_rules: dict[str, Any]) -> MetricReports:
     """Takes what a model reports: ``with metric_reports.on(model): ...``, then ``metric_reports.snapshot()``."""
-    from mtask_sinks.testing.reports import MetricReports
+    from mtask_sinks.testing.metric_reports import MetricReports
 
     return MetricReports(**_checked(metric_rules))
 
@@ -39,7 +39,7 @@ def metric_reports(metric_rules: dict[str, Any]) -> MetricReports:
 @pytest.fixture
 def metric_ranks(metric_rules: dict[str, Any]) -> MakeRanks:
     """Several ranks in one process: ``metric_ranks(4).feed(model, batches)``; takes rules too, ``reducers={...}``."""
-    from mtask_sinks.testing.over_ranks import MetricRanks
+    from mtask_sinks.testing.metric_ranks import MetricRanks
 
     def make(size: int, **rules: Any) -> MetricRanks:
         return MetricRanks(size, **{**_checked(metric_rules), **rules})

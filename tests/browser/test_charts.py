@@ -10,9 +10,9 @@ from helpers.journals import write
 from selenium.webdriver.common.action_chains import ActionChains
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.report import make_report
 from mtask_sinks.charts import Run, make_chart, open_runs, write_chart
-from mtask_sinks.pages.report import write_report
-from mtask_sinks.run_report import make_report
+from mtask_sinks.charts.html.report import write_report
 
 # Whatever reads it as HTML makes a picture of it, or bold text.
 ODD = "<b>one</b><img src=x onerror=alert(1)>"

@@ -7,9 +7,10 @@ import pytest
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.charts import NothingToDrawError, Run, make_chart, open_runs
+from mtask_sinks.charts import Run, make_chart, open_runs
 from mtask_sinks.charts.curves import isolated
-from mtask_sinks.charts.looks import Looks
+from mtask_sinks.charts.style import Looks
+from mtask_sinks.errors import NothingToDrawError
 
 
 @pytest.fixture

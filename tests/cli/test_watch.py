@@ -19,9 +19,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mtask_sinks import HfMultiTaskTrainer, RunInfo, Snapshot
+from mtask_sinks.analysis.progress import Watch
 from mtask_sinks.cli import app
-from mtask_sinks.cli.frame import make_frame
-from mtask_sinks.watching import Watch
+from mtask_sinks.cli.watch_view import make_frame
 
 
 def watch(*arguments: str):

@@ -12,7 +12,8 @@ from helpers.journals import as_of_process, losses, write
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.doctor.catalogue import JOURNAL_CHECKS
-from mtask_sinks.doctor.examination import NothingThereError, examine_path
+from mtask_sinks.doctor.examination import examine_path
+from mtask_sinks.errors import NothingThereError
 
 
 def test_a_training_without_fault_has_no_finding(tmp_path) -> None:

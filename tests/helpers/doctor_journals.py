@@ -7,9 +7,9 @@ from typing import Any
 
 from helpers.journals import write
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.cursor import Cursor, cursor_path
+from mtask_sinks.delivery.cursor import Cursor, cursor_path
 from mtask_sinks.doctor.examination import examine_path
-from mtask_sinks.records import fingerprint_of
+from mtask_sinks.journal.records import fingerprint_of
 
 RUN = RunInfo(id="1", name="bert")
 

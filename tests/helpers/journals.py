@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.journal import Journal
+from mtask_sinks.journal.writer import Journal
 
 
 def losses(*steps: int, phase: str = "train", at: float = 1000.0, factor: float = 10.0) -> list[Snapshot]:

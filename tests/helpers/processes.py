@@ -24,7 +24,14 @@ from helpers.faulty import LIMIT
 
 # With what W&B, MLflow and TensorBoard import when a run begins: more than a second.
 _PRELOADED = (
-    *("alembic.command", "git", "mlflow", "mlflow.store.tracking.sqlalchemy_store", "mtask_sinks.trainer", "pytest"),
+    *(
+        "alembic.command",
+        "git",
+        "mlflow",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "mtask_sinks.trainer.mixin",
+        "pytest",
+    ),
     *("tensorboard.backend.event_processing.event_accumulator", "tensorboard.data.server_ingester"),
     *("torch.utils.tensorboard", "transformers.integrations", "transformers.trainer", "wandb.sdk.launch"),
 )

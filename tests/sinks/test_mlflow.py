@@ -10,8 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.errors import Rejected
 from mtask_sinks.sinks import MLflowSink
-from mtask_sinks.sinks.base import Rejected
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
 

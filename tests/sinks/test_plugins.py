@@ -6,16 +6,9 @@ import importlib.util
 
 import pytest
 
+from mtask_sinks.errors import MissingBackendError, PluginError
 from mtask_sinks.reducers import as_reducer, known_reducers
-from mtask_sinks.sinks import (
-    MissingBackendError,
-    PluginError,
-    TensorBoardSink,
-    has_sink,
-    make_sink,
-    plugins,
-    sink_names,
-)
+from mtask_sinks.sinks import TensorBoardSink, has_sink, make_sink, plugins, sink_names
 
 if "example_lines" not in sink_names():
     pytest.fail("install the plug-in for the tests: pip install tests/plugin", pytrace=False)

@@ -13,8 +13,8 @@ import pytest
 
 # What the runs inside import: pytester forgets modules that are new, and their classes would then be there twice.
 import mtask_sinks.sinks.memory
-import mtask_sinks.testing.over_ranks
-import mtask_sinks.trainer  # noqa: F401
+import mtask_sinks.testing.metric_ranks
+import mtask_sinks.trainer.mixin  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 

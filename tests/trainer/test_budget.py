@@ -11,7 +11,7 @@ from helpers.tiny_models import CASES
 from helpers.toy import InOrder, Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer
-from mtask_sinks.budget import LossBudget
+from mtask_sinks.trainer.loss_budget import LossBudget
 
 
 class Trainer(InOrder, HfMultiTaskTrainer):
@@ -20,8 +20,10 @@ class Trainer(InOrder, HfMultiTaskTrainer):
 
 @pytest.fixture
 def said(caplog):
-    caplog.set_level(logging.WARNING, "mtask_sinks.budget")
-    return lambda: [record.getMessage() for record in caplog.records if record.name == "mtask_sinks.budget"]
+    caplog.set_level(logging.WARNING, "mtask_sinks.trainer.loss_budget")
+    return lambda: [
+        record.getMessage() for record in caplog.records if record.name == "mtask_sinks.trainer.loss_budget"
+    ]
 
 
 def detr(tmp_path, budget: Any, **changes: Any) -> Trainer:

@@ -181,9 +181,9 @@ def test_what_a_seq2seq_evaluation_generates_does_not_count(tmp_path) -> None:
 
 def test_a_part_that_the_model_does_not_compute_is_said_and_stops_nothing(tmp_path, caplog) -> None:
     trainer = make("mixtral", tmp_path, capture="*loss*", model=mixtral(output_router_logits=False))
-    with caplog.at_level(logging.WARNING, "mtask_sinks.capture"):
+    with caplog.at_level(logging.WARNING, "mtask_sinks.reporting.capture"):
         trainer.train()
-    (message,) = [record.getMessage() for record in caplog.records if record.name == "mtask_sinks.capture"]
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "mtask_sinks.reporting.capture"]
     assert "capture='*loss*' found nothing" in message
     assert "aux_loss=None" in message
     assert set(trainer.state.log_history[0]) == TRAINER_LOGS

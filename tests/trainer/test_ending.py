@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, SinkArguments, read_journal
 from mtask_sinks.sinks import MemorySink
-from mtask_sinks.termination import Terminated, raising_on_sigterm
+from mtask_sinks.trainer.sigterm import Terminated, raising_on_sigterm
 
 
 class Ours(InOrder, HfMultiTaskTrainer):

@@ -15,7 +15,7 @@ from helpers.watched import watched
 from torch import nn
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics, weighted
-from mtask_sinks.binding import bound
+from mtask_sinks.reporting.binding import bound
 
 
 class Trainer(InOrder, HfMultiTaskTrainer):

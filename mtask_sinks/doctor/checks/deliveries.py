@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from mtask_sinks.deliveries import Standing
+from mtask_sinks.delivery.status import Standing
 from mtask_sinks.doctor.finding import Seen
 from mtask_sinks.doctor.recorded import Recorded
 from mtask_sinks.sinks.plugins import has_sink
@@ -59,7 +59,7 @@ def _replay(recorded: Recorded, name: str, options: str) -> str:
     if has_sink(name):
         return f"mtask-sinks replay {path} --to {name}{options}"
     what = ", what='all'" if options else ""
-    return f"from mtask_sinks.replay import replay; replay({str(recorded.path)!r}, [the {name} sink]{what})"
+    return f"from mtask_sinks.delivery.replay import replay; replay({str(recorded.path)!r}, [the {name} sink]{what})"
 
 
 def _error(sink: Standing) -> str:

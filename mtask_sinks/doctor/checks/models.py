@@ -32,8 +32,8 @@ _KNOWN = frozenset(
 _MULTI_TASK = (
     "mtask_sinks.HfMultiTaskTrainer",
     "mtask_sinks.MultiTaskTrainerMixin",
-    "mtask_sinks.trainer.HfMultiTaskTrainer",
-    "mtask_sinks.trainer.MultiTaskTrainerMixin",
+    "mtask_sinks.trainer.mixin.HfMultiTaskTrainer",
+    "mtask_sinks.trainer.mixin.MultiTaskTrainerMixin",
 )
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from mtask_sinks.doctor.checks.models import has_trainer
 from mtask_sinks.doctor.finding import Seen
 from mtask_sinks.doctor.script import Report, Script
-from mtask_sinks.keys import MetricKeyError, check_key
+from mtask_sinks.errors import MetricKeyError
+from mtask_sinks.keys import check_key
 from mtask_sinks.trainer_logs import is_trainer_log
 
 # Names of what grows as the training goes on.

@@ -10,10 +10,10 @@ from mtask_sinks.doctor.checks.models import has_flag, uses_multi_task_trainer
 from mtask_sinks.doctor.finding import Seen
 from mtask_sinks.doctor.script import Class, Script
 from mtask_sinks.doctor.source import IN_FILE, Source
-from mtask_sinks.sinks.known import known_sinks
+from mtask_sinks.sinks.catalog import known_sinks
 
 _TRAINER_PACKAGES = ("transformers", "trl", "sentence_transformers", "setfit")
-_MIXINS = ("mtask_sinks.MultiTaskTrainerMixin", "mtask_sinks.trainer.MultiTaskTrainerMixin")
+_MIXINS = ("mtask_sinks.MultiTaskTrainerMixin", "mtask_sinks.trainer.mixin.MultiTaskTrainerMixin")
 _PREDECESSOR = "hf_mtask_trainer"
 
 

@@ -1,0 +1,84 @@
+"""Batch: entries of one key laid out flat, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtask_sinks.measurement.values import Block, Entry
+from mtask_sinks.reducers import Floats
+
+
+class Batch(NamedTuple):
+    """Elements, their weights, and the number of the report each came from."""
+
+    values: Floats
+    weights: Floats
+    report: np.ndarray[Any, Any]
+
+    @classmethod
+    def of(cls, entries: Sequence[Any]) -> Batch:
+        """The elements of all entries.
+
+        >>> Batch.of([1.0, [2.0, 3.0]])
+        Batch(values=array([1., 2., 3.]), weights=array([1., 1., 1.]), report=array([0, 1, 1]))
+        """
+        kinds = {*map(type, entries)}
+        numbers, weights = entries, None
+        if kinds == {tuple}:
+            numbers, weights, _ = zip(*entries, strict=True)
+        elif kinds & {tuple, list, Block}:
+            return cls._of_mixed(entries)
+        try:
+            values = np.array(numbers, dtype=np.float64)
+            counts = np.ones_like(values) if weights is None else np.array(weights, dtype=np.float64)
+        except OverflowError:
+            return cls._of_mixed(entries)
+        return cls(values, counts, np.arange(len(entries)))
+
+    @classmethod
+    def _of_mixed(cls, entries: Sequence[Entry]) -> Batch:
+        """As `of`, where blocks, lists, pairs and numbers mix, or an integer is too large for float64."""
+        values, weights, sizes = [], [], []
+        for entry in entries:
+            if isinstance(entry, Block):
+                part = entry.values
+                weight = np.ones_like(part) if entry.weights is None else entry.weights
+            elif isinstance(entry, list):
+                part, weight = np.array(entry, dtype=np.float64), np.ones(len(entry))
+            elif isinstance(entry, tuple):
+                part, weight = np.array([_as_float(entry[0])]), np.array([_as_float(entry[1])])
+            else:
+                part, weight = np.array([_as_float(entry)]), np.ones(1)
+            values.append(part)
+            weights.append(weight)
+            sizes.append(len(part))
+        report = np.repeat(np.arange(len(entries)), sizes)
+        return cls(np.concatenate(values), np.concatenate(weights), report)
+
+    @property
+    def reports(self) -> int:
+        """How many reports the elements came from."""
+        return 1 + int(np.count_nonzero(np.diff(self.report))) if len(self.report) else 0
+
+    def only(self, chosen: np.ndarray[Any, Any]) -> Batch:
+        """Some of the elements."""
+        return Batch(*(part[chosen] for part in self))
+
+    def one_a_report(self) -> Batch:
+        """Each report as one value, the weighted mean of its elements, with their weights added up."""
+        numbers, index = np.unique(self.report, return_inverse=True)
+        if len(numbers) == len(self.report):
+            return self
+        weights: Floats = np.bincount(index, self.weights).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            return Batch(np.bincount(index, self.weights * self.values) / weights, weights, numbers)
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf") if number > 0 else float("-inf")

@@ -1,0 +1,125 @@
+"""Derived metrics: computed from reduced values, at the log event."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.errors import DerivedMetricError
+from mtask_sinks.keys import check_key, split_key
+
+DerivedFunction = Callable[[Mapping[str, float]], Any]
+
+
+class Derived:
+    """Functions of the reduced values, by the key they make.
+
+    >>> import logging
+    >>> derived = Derived({"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}, WarnOnce(logging.getLogger("doctest")))
+    >>> derived.compute({"mlm/loss": 0.0}, {"mlm/loss": 4}, known={"mlm/loss"})
+    ({'mlm/perplexity': 1.0}, {'mlm/perplexity': 4})
+
+    A derived metric may use those named before it. One whose input is absent from this window is absent itself;
+    its coverage is the smallest of its inputs'. ``OverflowError`` gives infinity (the perplexity of an untrained
+    model), division by zero NaN; a function that fails otherwise is named once in the log and absent. Training goes on.
+    """
+
+    def __init__(self, functions: Mapping[str, DerivedFunction], warn_once: WarnOnce) -> None:
+        for key, function in functions.items():
+            check_key(key)
+            if not callable(function):
+                raise TypeError(
+                    f"derived[{key!r}] is {function!r}: pass a function that takes the reduced values, a mapping from "
+                    "key to float, and returns a number."
+                )
+        self._functions = dict(functions)
+        self._warn_once = warn_once
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._functions
+
+    def compute(
+        self,
+        metrics: Mapping[str, float],
+        coverage: Mapping[str, int],
+        known: Collection[str],
+        is_complete: bool = True,
+    ) -> tuple[dict[str, float], dict[str, int]]:
+        """Values and coverage of the derived metrics of one window.
+
+        Args:
+            metrics: reduced values of the window.
+            coverage: their coverage.
+            known: every key that was ever reported or registered.
+            is_complete: whether the window is one in which every key of a task is expected (that of the training).
+
+        Raises:
+            DerivedMetricError: a function asks for a key that is not known, of a task that did report in this window.
+        """
+        values: dict[str, float] = {}
+        depths: dict[str, int] = {}
+        for key, function in self._functions.items():
+            inputs = _Inputs({**metrics, **values})
+            try:
+                values[key] = float(function(inputs))
+            except KeyError as error:
+                missing = error.args[0] if error.args else None
+                if missing not in inputs.absent:
+                    self._tell_failure(key)
+                elif missing not in known and missing not in self._functions:
+                    self._refuse(key, str(missing), metrics, known, is_complete)
+                continue
+            except OverflowError:
+                values[key] = math.inf
+            except ZeroDivisionError:
+                values[key] = math.nan
+            except Exception:
+                self._tell_failure(key)
+                continue
+            depths[key] = min((coverage.get(used, depths.get(used, 0)) for used in inputs.used), default=0)
+        return values, depths
+
+    def _refuse(
+        self, key: str, missing: str, metrics: Mapping[str, float], known: Collection[str], is_complete: bool
+    ) -> None:
+        everything = sorted({*known, *self._functions})
+        close = difflib.get_close_matches(missing, everything, n=1)
+        message = (
+            f"derived metric {key!r} refers to {missing!r}, which nothing has reported."
+            + (f" Did you mean {close[0]!r}?" if close else "")
+            + f" Known keys: {', '.join(everything) or 'none'}. If it is reported only later on, say so with "
+            f"registry.register({missing!r}, 'mean')."
+        )
+        # A whole task may just not have had its turn yet; a key missing among those of its task is a slip of the pen.
+        if is_complete and any(split_key(there)[0] == split_key(missing)[0] for there in metrics):
+            raise DerivedMetricError(message)
+        self._warn_once(f"derived: {key}", "%s", message)
+
+    def _tell_failure(self, key: str) -> None:
+        message = "derived metric %r failed and is left out; training goes on."
+        self._warn_once(f"derived: {key}", message, key, exc_info=True)
+
+
+class _Inputs(Mapping[str, float]):
+    """The reduced values as a derived metric sees them; remembers what it asked for."""
+
+    def __init__(self, values: Mapping[str, float]) -> None:
+        self._values = values
+        self.used: set[str] = set()
+        self.absent: set[str] = set()
+
+    def __getitem__(self, key: str) -> float:
+        if key not in self._values:
+            self.absent.add(key)
+            raise KeyError(key)
+        self.used.add(key)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)

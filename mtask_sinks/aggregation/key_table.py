@@ -1,0 +1,87 @@
+"""Admission: which keys there may be, and how each is reduced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+
+from mtask_sinks.errors import ConflictError, MetricKeyError
+from mtask_sinks.keys import check_key
+from mtask_sinks.patterns import Rules
+from mtask_sinks.reducers import Reducer
+
+
+class Admission:
+    """The reducer of each key that was registered or reported, in any phase.
+
+    >>> from mtask_sinks.reducers import Mean, Sum
+    >>> admission = Admission(Rules({"*/n": Sum()}, Mean()), derived=(), max_keys=2)
+    >>> [admission.admit(key) for key in ("mlm/n", "mlm/loss", "mlm/n", "mlm/acc")]
+    [Sum(), Mean(), Sum(), None]
+
+    Args:
+        rules: the reducer of a key that nobody registered; their exact keys are registered.
+        derived: keys that are computed, and so cannot be reported.
+        max_keys: how many there may be by being reported.
+
+    Raises:
+        MetricKeyError: an exact key of the rules cannot be reported.
+    """
+
+    def __init__(self, rules: Rules[Reducer], derived: Container[str], max_keys: int) -> None:
+        self.reducers: dict[str, Reducer] = {}
+        self._rules = rules
+        self._derived = derived
+        self._max_keys = max_keys
+        self._is_reserved: Callable[[str], bool] = lambda key: False
+        for key, reducer in rules.exact.items():
+            self.register(key, reducer)
+
+    def reserve(self, is_reserved: Callable[[str], bool]) -> None:
+        """Refuse keys that are names of something else; replaces what was reserved before."""
+        self._is_reserved = is_reserved
+
+    def register(self, key: str, reducer: Reducer) -> None:
+        """Give a key its reducer, ahead of its first report.
+
+        Raises:
+            ConflictError: the key has another reducer already.
+            MetricKeyError: the key is not valid, or means something else.
+        """
+        self._check(key)
+        present = self.reducers.setdefault(key, reducer)
+        if present != reducer:
+            raise ConflictError(
+                f"{key!r} is reduced by {present!r}; it cannot be reduced by {reducer!r} too. Register a key once, "
+                "before its first report, or report the second quantity under another name."
+            )
+
+    def admit(self, key: str) -> Reducer | None:
+        """The reducer of a key that is reported; ``None`` if there are too many.
+
+        Raises:
+            MetricKeyError: the key is new and not valid, or means something else.
+        """
+        if key not in self.reducers:
+            self._check(key)
+            if len(self.reducers) >= self._max_keys:
+                return None
+            self.reducers[key] = self._rules.of(key)
+        return self.reducers[key]
+
+    def agree(self, agreed: Mapping[str, Reducer]) -> None:
+        """Take over what all ranks have agreed on."""
+        self.reducers.update(agreed)
+
+    def forget(self, key: str) -> None:
+        """Give up a key: all ranks together have too many."""
+        del self.reducers[key]
+
+    def _check(self, key: str) -> None:
+        check_key(key)
+        if key in self._derived:
+            raise MetricKeyError(f"{key!r} is a derived metric: it is computed, not reported. Choose another name.")
+        if self._is_reserved(key):
+            raise MetricKeyError(
+                f"{key!r} is a name that the Trainer logs itself. Report it in a task, report_metrics('my_task', "
+                f"{key}=...), or choose another name."
+            )

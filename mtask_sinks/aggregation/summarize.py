@@ -1,0 +1,139 @@
+"""Summary: from what a window has come to, key by key, to the numbers that are logged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.aggregation.accumulator import NONFINITE_POLICIES, NonFinite
+from mtask_sinks.aggregation.derived import Derived
+from mtask_sinks.aggregation.state import Outcome, Tally
+from mtask_sinks.distributed.merge import Spread
+from mtask_sinks.errors import NonFiniteError
+from mtask_sinks.patterns import Rules
+from mtask_sinks.reducers import Sample
+
+
+class Summary(NamedTuple):
+    """Metrics of one window, how many reports stand behind each, and how many values were not finite."""
+
+    metrics: dict[str, float]
+    coverage: dict[str, int]
+    nonfinite: dict[str, int]
+
+
+class Summarizer:
+    """Computes reduced and derived metrics, and does with NaN and Inf what is asked for.
+
+    Args:
+        policies: what NaN and Inf do, by key.
+        derived: metrics to compute from the reduced ones.
+        warn_once: where what is left out is counted.
+    """
+
+    def __init__(self, policies: Rules[NonFinite], derived: Derived, warn_once: WarnOnce) -> None:
+        self._policies = policies
+        self._derived = derived
+        self._warn_once = warn_once
+
+    def of(
+        self,
+        window: Mapping[str, Outcome | None],
+        spreads: Mapping[str, Spread],
+        known: Collection[str],
+        *,
+        step: int,
+        phase: str,
+    ) -> Summary:
+        """The summary of a window.
+
+        Args:
+            window: what it came to, by key.
+            spreads: of the keys whose spread over the ranks is wanted.
+            known: every key that was ever reported or registered.
+            step: optimizer steps taken so far.
+            phase: whose window it is.
+
+        Raises:
+            NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
+            DerivedMetricError: a derived metric refers to a key that nothing has reported.
+        """
+        metrics: dict[str, float] = {}
+        coverage: dict[str, int] = {}
+        nonfinite: dict[str, int] = {}
+        with _numbers_as_they_are(window):
+            for key, outcome in window.items():
+                if isinstance(outcome, tuple):
+                    total, weight, reports, odd = outcome
+                    value = (total / weight if weight else total) if reports else None
+                elif outcome is None:
+                    continue
+                else:
+                    reports, odd = outcome.reports, outcome.nonfinite
+                    value = self._compute(key, outcome)
+                if odd:
+                    nonfinite[key] = int(odd)
+                if value is not None:
+                    metrics[key] = value
+                    coverage[key] = int(reports)
+        self._apply_policies(nonfinite, metrics, coverage, step, phase)
+        if metrics:
+            values, depths = self._derived.compute(metrics, coverage, known, is_complete=phase == "train")
+            metrics.update(values)
+            coverage.update(depths)
+        for key, spread in spreads.items():
+            if key in metrics:
+                metrics |= {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
+        return Summary(metrics, coverage, nonfinite)
+
+    def _compute(self, key: str, tally: Tally) -> float | None:
+        if isinstance(tally.state, Sample) and tally.state.is_partial:
+            message = (
+                "%s: more than %d values in one window; %r works on a uniform sample of that many from here on. "
+                "Log more often, or give the reducer a larger max_values."
+            )
+            self._warn_once(f"sampled: {key}", message, key, tally.state.bound, tally.reducer)
+        try:
+            return tally.compute()
+        except Exception:
+            message = "%s: the reducer %r failed and the value is left out; training goes on."
+            self._warn_once(f"reducer: {key}", message, key, tally.reducer, exc_info=True)
+            return None
+
+    def _apply_policies(
+        self, nonfinite: dict[str, int], metrics: dict[str, float], coverage: dict[str, int], step: int, phase: str
+    ) -> None:
+        refused = {key: count for key, count in nonfinite.items() if self._policies.of(key) == "raise"}
+        if refused:
+            found = ", ".join(f"{key} ({count})" for key, count in refused.items())
+            raise NonFiniteError(f"NaN or Inf was reported up to step {step} ({phase}): {found}.")
+        for key, count in nonfinite.items():
+            message = "%s: NaN or Inf was reported, first seen up to step %d (%s)."
+            self._warn_once(f"nonfinite: {key}", message, key, step, phase, count=count)
+            if self._policies.of(key) == "skip":
+                metrics[f"{key}.nonfinite"] = float(count)
+                coverage[f"{key}.nonfinite"] = count
+
+
+def _numbers_as_they_are(window: Mapping[str, Outcome | None]) -> AbstractContextManager[Any]:
+    """NaN and Inf are values like others; sums need not tell NumPy so."""
+    has_tallies = any(isinstance(outcome, Tally) for outcome in window.values())
+    return np.errstate(all="ignore") if has_tallies else nullcontext()
+
+
+def nonfinite_policies(given: NonFinite | Mapping[str, NonFinite]) -> Rules[NonFinite]:
+    """Rules from one policy for all keys, or from policies by exact key and pattern.
+
+    Raises:
+        ValueError: there is no such policy.
+    """
+    by_key: Mapping[str, NonFinite] = {} if isinstance(given, str) else given
+    rules: Rules[NonFinite] = Rules(by_key, given if isinstance(given, str) else "propagate")
+    for policy in (*by_key.values(), rules.default):
+        if policy not in NONFINITE_POLICIES:
+            raise ValueError(f"nonfinite={policy!r}: allowed are {', '.join(NONFINITE_POLICIES)}.")
+    return rules

@@ -1,0 +1,64 @@
+"""The last and the best value of every metric, run beside run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtask_sinks.analysis.compare import Outcome, outcome
+from mtask_sinks.analysis.direction import Better, better_of
+from mtask_sinks.analysis.runs import Series, Training, by_task
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """A metric in a phase.
+
+    Attributes:
+        task, name, phase: of the metric; the task of an ungrouped one is empty.
+        better: which way it gets better; ``None`` for a count.
+        outcomes: what it came to in each run, in their order; ``None`` in a run that does not have it.
+        winners: places of the runs with the best value; empty if there is only one run that has the metric, and
+            for a count.
+    """
+
+    task: str
+    name: str
+    phase: str
+    better: Better | None
+    outcomes: tuple[Outcome | None, ...]
+    winners: tuple[int, ...]
+
+
+def metric_rows(trainings: Sequence[Training]) -> tuple[MetricRow, ...]:
+    """Every metric that a training has, by task, training before evaluation.
+
+    >>> from mtask_sinks import Snapshot
+    >>> a, b = Training(1), Training(2)
+    >>> for step, first, second in ((10, 3.0, 3.0), (20, 2.5, 1.5)):
+    ...     a.add(Snapshot(step=step, metrics={"mlm/loss": first}))
+    ...     b.add(Snapshot(step=step, metrics={"mlm/loss": second}))
+    >>> (row,) = metric_rows([a, b])
+    >>> [each.best for each in row.outcomes], row.winners
+    ([2.5, 1.5], (1,))
+    """
+    every: dict[tuple[str, str], Series] = {}
+    for training in trainings:
+        every = {**training.series, **every}
+    rows = []
+    for series in by_task(every[place] for place in dict.fromkeys(p for each in trainings for p in each.series)):
+        place = (series.phase, series.key)
+        outcomes = tuple(outcome(each, each.series[place]) if place in each.series else None for each in trainings)
+        better = better_of(series.name)
+        rows.append(MetricRow(series.task, series.name, series.phase, better, outcomes, _winners(outcomes, better)))
+    return tuple(rows)
+
+
+def _winners(outcomes: Sequence[Outcome | None], better: Better | None) -> tuple[int, ...]:
+    bests = [math.nan if each is None else each.best for each in outcomes]
+    numbers = [best for best in bests if not math.isnan(best)]
+    if better is None or sum(each is not None for each in outcomes) < 2 or not numbers:
+        return ()
+    best = min(numbers) if better == "min" else max(numbers)
+    return tuple(at for at, each in enumerate(bests) if each == best)

@@ -1,0 +1,307 @@
+"""Trainings: a journal as people see it. One that was resumed is one training, and each of its points counts once."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from mtask_sinks.errors import NoTrainingError
+from mtask_sinks.journal.reader import Tail, find_journal
+from mtask_sinks.journal.records import Begin, End, Item
+from mtask_sinks.keys import split_key
+from mtask_sinks.snapshot import Snapshot
+
+# Log events over which the rate of steps is taken.
+_RATE_POINTS = 20
+
+
+class Point(NamedTuple):
+    """One value of one metric."""
+
+    phase: str
+    step: int
+    epoch: float | None
+    time: float
+    task: str
+    name: str
+    value: float
+    coverage: int
+
+
+@dataclass
+class Series:
+    """The values of one metric in one phase.
+
+    Attributes:
+        phase, key: of the metric.
+        at: which snapshots of the training the values are from.
+        values: of these.
+        coverage: how many reports stand behind each value; 0 where that is not known.
+    """
+
+    phase: str
+    key: str
+    at: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    coverage: array[int] = field(default_factory=lambda: array("q"))
+
+    @property
+    def task(self) -> str:
+        """Empty for an ungrouped metric."""
+        return split_key(self.key)[0]
+
+    @property
+    def name(self) -> str:
+        """Of the metric in its task."""
+        return split_key(self.key)[1]
+
+
+@dataclass
+class Training:
+    """One training, from its beginning to its end, however often it was resumed.
+
+    Held in arrays, 24 bytes a value: a training may have a million.
+
+    Attributes:
+        number: its place in the journal, from 1 on.
+        begins: its own beginning, and where it was resumed.
+        status: ``finished``, ``failed`` or ``killed``; ``None`` if nobody has said that it has ended.
+        phases, steps, epochs, times: of each snapshot; an epoch that is not known is NaN.
+        series: (phase, key) → values, in the order of their first appearance.
+        nonfinite: snapshot → key → how many NaN and infinite values were reported, for the snapshots that had any.
+    """
+
+    number: int
+    begins: list[Begin] = field(default_factory=list)
+    status: str | None = None
+    phases: list[str] = field(default_factory=list)
+    steps: array[int] = field(default_factory=lambda: array("q"))
+    epochs: array[float] = field(default_factory=lambda: array("d"))
+    times: array[float] = field(default_factory=lambda: array("d"))
+    series: dict[tuple[str, str], Series] = field(default_factory=dict)
+    nonfinite: dict[int, Mapping[str, int]] = field(default_factory=dict)
+    _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_POINTS))
+    # Snapshots at the step at which it was resumed, by phase: one that comes again takes their place.
+    _repeatable: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str | None:
+        """Display name that it began with."""
+        return self.begins[0].run.name if self.begins else None
+
+    @property
+    def id(self) -> str:
+        """That of its first run."""
+        return self.begins[0].run.id if self.begins else ""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Configuration, as of the last time it began."""
+        return self.begins[-1].run.params if self.begins else {}
+
+    @property
+    def resumed_at(self) -> tuple[int, ...]:
+        """Steps at which it was resumed."""
+        runs = dict.fromkeys((begin.run.id, begin.run.step) for begin in self.begins[1:])
+        return tuple(step for _, step in runs if step)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps, as far as the journal says."""
+        begun_at = self.begins[-1].run.step if self.begins else 0
+        return max(self.steps, default=begun_at)
+
+    @property
+    def epoch(self) -> float | None:
+        """Epochs done at the last snapshot that says."""
+        return next((epoch for epoch in reversed(self.epochs) if epoch == epoch), None)
+
+    @property
+    def max_steps(self) -> int | None:
+        """Where it ends: said by the parameters, or by epochs and steps so far; ``None`` if that is not known."""
+        wanted = self.params.get("max_steps")
+        if isinstance(wanted, int) and wanted > 0:
+            return wanted
+        epochs, epoch = self.params.get("num_train_epochs"), self.epoch
+        if isinstance(epochs, (int, float)) and epoch and self._recent:
+            return max(round(self.step * epochs / epoch), self.step)
+        return None
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Over the last log events, evaluations in between included."""
+        if len(self._recent) < 2:
+            return None
+        (first_step, first_time), (step, time) = self._recent[0], self._recent[-1]
+        return (step - first_step) / (time - first_time) if time > first_time else None
+
+    def begin(self, begin: Begin) -> None:
+        """It begins, goes on after its end, or is resumed: then what lies beyond that step counts no more."""
+        last = self.begins[-1].run if self.begins else None
+        self.begins.append(begin)
+        self.status = None
+        if last is not None and (last.id, last.step) == (begin.run.id, begin.run.step):
+            return
+        if self.steps and begin.run.step:
+            self._keep([i for i, step in enumerate(self.steps) if step <= begin.run.step])
+            self._repeatable = {p for p, step in zip(self.phases, self.steps, strict=True) if step == begin.run.step}
+        self._recent.clear()
+        self._recent.append((begin.run.step, begin.time))
+
+    def add(self, snapshot: Snapshot) -> None:
+        """A snapshot follows."""
+        phase, step = snapshot.phase, snapshot.step
+        if phase in self._repeatable and snapshot.metrics:
+            self._repeatable.discard(phase)
+            if step == self.begins[-1].run.step:
+                before = zip(self.phases, self.steps, strict=True)
+                self._keep([i for i, (p, s) in enumerate(before) if (p, s) != (phase, step)])
+        at = len(self.steps)
+        self.phases.append(phase)
+        self.steps.append(step)
+        self.epochs.append(float("nan") if snapshot.epoch is None else snapshot.epoch)
+        self.times.append(snapshot.time)
+        if snapshot.nonfinite:
+            self.nonfinite[at] = snapshot.nonfinite
+        for key, value in snapshot.metrics.items():
+            series = self.series.get((phase, key))
+            if series is None:
+                series = self.series[phase, key] = Series(phase, key)
+            series.at.append(at)
+            series.values.append(value)
+            series.coverage.append(snapshot.coverage.get(key, 0))
+        if phase == "train" and (not self._recent or step > self._recent[-1][0]):
+            self._recent.append((step, snapshot.time))
+
+    def points(self) -> Iterator[Point]:
+        """Every value, in the order of the snapshots."""
+        every = list(self.series.values())
+        order = sorted((at, s, i) for s, series in enumerate(every) for i, at in enumerate(series.at))
+        for at, s, i in order:
+            series, epoch = every[s], self.epochs[at]
+            yield Point(
+                phase=series.phase,
+                step=self.steps[at],
+                epoch=None if epoch != epoch else epoch,
+                time=self.times[at],
+                task=series.task,
+                name=series.name,
+                value=series.values[i],
+                coverage=series.coverage[i],
+            )
+
+    def _keep(self, kept: Sequence[int]) -> None:
+        """Forget all snapshots but these."""
+        if len(kept) == len(self.steps):
+            return
+        new_at = {at: new for new, at in enumerate(kept)}
+        self.phases = [self.phases[at] for at in kept]
+        self.steps = array("q", (self.steps[at] for at in kept))
+        self.epochs = array("d", (self.epochs[at] for at in kept))
+        self.times = array("d", (self.times[at] for at in kept))
+        self.nonfinite = {new_at[at]: counts for at, counts in self.nonfinite.items() if at in new_at}
+        for place, series in list(self.series.items()):
+            left = [i for i, at in enumerate(series.at) if at in new_at]
+            if not left:
+                del self.series[place]
+                continue
+            series.at = array("q", (new_at[series.at[i]] for i in left))
+            series.values = array("d", (series.values[i] for i in left))
+            series.coverage = array("q", (series.coverage[i] for i in left))
+
+
+class Trainings:
+    """Makes trainings of what a journal holds, item by item.
+
+    >>> from mtask_sinks import RunInfo
+    >>> trainings = Trainings()
+    >>> trainings.add(Begin(RunInfo(id="1", name="bert")))
+    >>> for step in (10, 20, 30):
+    ...     trainings.add(Snapshot(step=step, metrics={"mlm/loss": 100.0 / step}))
+    >>> trainings.add(Begin(RunInfo(id="2", step=20)))         # killed, and resumed from the checkpoint of step 20
+    >>> trainings.add(Snapshot(step=30, metrics={"mlm/loss": 3.0}))
+    >>> [(point.step, point.value) for point in trainings.all[0].points()]
+    [(10, 10.0), (20, 5.0), (30, 3.0)]
+    """
+
+    def __init__(self, items: Iterable[Item] = ()) -> None:
+        self.all: list[Training] = []
+        for item in items:
+            self.add(item)
+
+    def add(self, item: Item) -> None:
+        """The next item of the journal."""
+        last = self.all[-1] if self.all else None
+        if isinstance(item, Begin):
+            goes_on = last is not None and last.begins and (item.run.step > 0 or item.run.id == last.begins[-1].run.id)
+            (last if last is not None and goes_on else self._new()).begin(item)
+            return
+        training = last or self._new()
+        if isinstance(item, End):
+            training.status = item.status
+        else:
+            training.add(item)
+
+    def _new(self) -> Training:
+        self.all.append(Training(len(self.all) + 1))
+        return self.all[-1]
+
+
+def read_trainings(path: str | os.PathLike[str]) -> list[Training]:
+    """The trainings in a journal, or in the output directory that holds it.
+
+    Raises:
+        NoJournalError: there is none.
+    """
+    return Trainings(Tail(find_journal(path)).read()).all
+
+
+def by_task(every: Iterable[Series]) -> list[Series]:
+    """Tasks, and their metrics, as they first appear; of each metric the training first."""
+    every = list(every)
+    keys = {key: at for at, key in enumerate(dict.fromkeys(series.key for series in every))}
+    tasks = {task: at for at, task in enumerate(dict.fromkeys(series.task for series in every))}
+    return sorted(every, key=lambda series: (tasks[series.task], keys[series.key], series.phase != "train"))
+
+
+def labels(trainings: Sequence[Training]) -> dict[int, str]:
+    """Number of a training → what to call it: its name, with the number where names are not unique.
+
+    >>> labels([Training(1), Training(2)])
+    {1: '1', 2: '2'}
+    """
+    names = Counter(training.name for training in trainings)
+    return {
+        each.number: str(each.number) if not each.name else each.name if names[each.name] == 1 else
+        f"{each.name}:{each.number}"
+        for each in trainings
+    }  # fmt: skip
+
+
+def choose(trainings: Sequence[Training], which: str | None, where: str) -> Training:
+    """The one with that number or name; the last one if neither is given.
+
+    Args:
+        trainings: of a journal.
+        which: number from 1 on, or name; ``None`` for the last.
+        where: the journal, for messages.
+
+    Raises:
+        NoTrainingError: there is none, or several have that name.
+    """
+    if not trainings:
+        raise NoTrainingError(f"{where} tells of no training yet.")
+    if which is None:
+        return trainings[-1]
+    found = [each for each in trainings if which in (each.name, labels(trainings)[each.number])]
+    if len(found) == 1:
+        return found[0]
+    if which.isdigit() and 1 <= int(which) <= len(trainings) and not found:
+        return trainings[int(which) - 1]
+    listed = ", ".join(f"{each.number} ({each.name})" if each.name else str(each.number) for each in trainings)
+    reason = f"{len(found)} trainings are named {which!r}: choose one by number" if found else f"has no {which!r}"
+    raise NoTrainingError(f"{where}: {reason}. There are: {listed}.")

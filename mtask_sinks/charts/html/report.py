@@ -1,0 +1,35 @@
+"""The page of ``mtask-sinks report``."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from mtask_sinks._util.atomic_file import check_ending, whole_file
+from mtask_sinks.analysis.report.build import Report
+from mtask_sinks.charts.curves import Chart
+from mtask_sinks.charts.html.rendering import render
+
+
+def write_report(report: Report, chart: Chart | None, path: str | os.PathLike[str]) -> None:
+    """Write the page to an ``.html`` file, which appears when it is whole; raises as `write_chart` does."""
+    path = Path(path)
+    check_ending(path, [".html"])
+    with whole_file(path) as new:
+        new.write_text(report_page(report, chart), encoding="utf-8")
+
+
+def report_page(report: Report, chart: Chart | None) -> str:
+    """Tables of all that a report says, and the curves.
+
+    Args:
+        report: to show.
+        chart: of the same runs; ``None`` if they have no metrics yet.
+
+    Raises:
+        ImportError: a package is missing; the message names the extra.
+    """
+    title = "Report: " + ", ".join(run.label for run in report.runs)
+    names = dict.fromkeys(name for run in report.runs for name in run.settings)
+    return render("report.html", chart, title=title, report=report, settings=list(names), now=time.time())

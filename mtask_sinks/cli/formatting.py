@@ -1,0 +1,93 @@
+"""How the commands print: tables on a terminal, plain columns into a pipe, JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from mtask_sinks._util.formatting import number as number
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+@dataclass(frozen=True)
+class Column:
+    """Heading and side of a column of a table."""
+
+    name: str
+    align: Literal["left", "right"] = "left"
+    style: str = ""
+
+
+def make_table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    console: Console,
+    styles: Mapping[int, Sequence[str]] | None = None,
+) -> RenderableType:
+    """A table that fits the terminal; into a pipe as many characters a line as it takes, no frame and no colour.
+
+    Args:
+        columns: headings.
+        rows: cells, as text.
+        console: where it will be shown.
+        styles: place of a column → style of each of its cells.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if not console.is_terminal:
+        return Text(plain_table(columns, rows), no_wrap=True, overflow="ignore")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        table.add_column(column.name, justify=column.align, style=column.style, overflow="fold")
+    styles = styles or {}
+    for at, row in enumerate(rows):
+        table.add_row(*(Text(cell, styles[i][at] if i in styles else "") for i, cell in enumerate(row)))
+    return table
+
+
+def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side.
+
+    >>> print(plain_table([Column("name"), Column("n", "right")], [["loss", "7"], ["accuracy", "12"]]))
+    name       n
+    loss       7
+    accuracy  12
+    """
+    lines = [[column.name for column in columns], *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    sides = ["<" if column.align == "left" else ">" for column in columns]
+    shapes = [f"{side}{width}" for side, width in zip(sides, widths, strict=True)]
+    padded = ("  ".join(f"{cell:{shape}}" for cell, shape in zip(line, shapes, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def print_renderable(console: Console, renderable: RenderableType) -> None:
+    """Print; a line in a pipe is never broken."""
+    if console.is_terminal:
+        console.print(renderable, highlight=False)
+    else:
+        console.print(renderable, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON text on a line; NaN and infinity are strings, as in the journal."""
+    import typer
+
+    typer.echo(to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON.
+
+    >>> to_json({"loss": float("nan"), "n": 3})
+    '{"loss": "NaN", "n": 3}'
+    """
+    from mtask_sinks.journal.records import as_plain
+
+    return json.dumps(as_plain(value), allow_nan=False, ensure_ascii=False)

@@ -1,0 +1,131 @@
+"""The operator that reports from compiled graphs: opaque to the compiler, run once each time the graph runs.
+
+Its arguments are one vector with the numbers of a report, how many each block of them has, the handle of the registry,
+and a layout: the task in the first line, then for each value a line with its name and its kind.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtask_sinks.compiled.handles import behind
+from mtask_sinks.measurement.device_queue import Part
+from mtask_sinks.measurement.recompute import graph_task_id, is_recompute
+from mtask_sinks.measurement.values import Unreadable
+from mtask_sinks.measurement.weighted import weighted
+
+Operator = Callable[[Tensor, list[int], int, str], None]
+
+#: Kinds. Behind `SCALAR` and `BLOCK` may stand `WEIGHTED` (as many weights follow the numbers), behind `UNREADABLE` the
+#: reason.
+ABSENT, SCALAR, BLOCK, WEIGHTED, UNREADABLE = "absent", "scalar", "block", ", weighted", "unreadable: "
+
+_CAPTURED = "it is recorded into a CUDA graph, whose replays do not report; compile with mode='default'"
+
+
+class _Layout(NamedTuple):
+    task: str | None
+    #: Name → what it is; the sizes of blocks are known when the graph runs.
+    parts: dict[str, Part]
+    #: Name → why there are no numbers.
+    others: dict[str, Unreadable | None]
+    #: Whether each part is one number, and there is nothing else.
+    is_plain: bool
+
+
+@lru_cache(maxsize=1024)
+def _parse(layout: str) -> _Layout:
+    task, *lines = layout.split("\n")
+    parts: dict[str, Part] = {}
+    others: dict[str, Unreadable | None] = {}
+    for name, kind in (line.split("\t", 1) for line in lines):
+        if kind.startswith((SCALAR, BLOCK)):
+            parts[name] = Part(1, kind.startswith(BLOCK), kind.endswith(WEIGHTED))
+        else:
+            others[name] = None if kind == ABSENT else Unreadable(kind.removeprefix(UNREADABLE))
+    is_plain = not others and all(part == Part(1, False, False) for part in parts.values())
+    return _Layout(task or None, parts, others, is_plain)
+
+
+def _take(packed: Tensor, sizes: list[int], handle: int, layout: str) -> None:
+    """What the operator does: an eager report of the same numbers, wherever they lie."""
+    registry = behind(handle)
+    if registry is None or (graph_task_id() != -1 and is_recompute()):
+        return
+    task, parts, others, is_plain = _parse(layout)
+    if sizes:
+        size_of = iter(sizes)
+        parts = {name: part._replace(size=next(size_of)) if part.is_block else part for name, part in parts.items()}
+    if not must_wait(packed):
+        if is_plain:
+            registry.take_numbers(task, parts, packed.tolist())
+        else:
+            registry.report_metrics(task, **_read(parts, packed.numpy()), **others)
+    elif packed.is_cuda and torch.cuda.is_current_stream_capturing():
+        registry.report_metrics(task, **dict.fromkeys(parts, Unreadable(_CAPTURED)), **others)
+    else:
+        registry.defer_packed(task, parts, packed)
+        if others:
+            registry.report_metrics(task, **others)
+
+
+def must_wait(packed: Tensor) -> bool:
+    """Whether reading a vector now would make the host wait for a device."""
+    return not packed.is_cpu
+
+
+def _read(parts: dict[str, Part], numbers: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """The values of a report, from the vector that the graph computed."""
+    values: dict[str, Any] = {}
+    start = 0
+    for name, (size, is_block, is_weighted) in parts.items():
+        end = start + size
+        value = numbers[start:end] if is_block else numbers.item(start)
+        start = end
+        if is_weighted:
+            start += size
+            value = weighted(value, numbers[end:start] if is_block else numbers.item(end))
+        values[name] = value
+    return values
+
+
+def define(namespace: str) -> Operator | None:
+    """The operator, or ``None`` where PyTorch has no way to say that it must run, once and in order.
+
+    Without that it would be removed as dead code and every metric silently lost. The way is private, hence the look.
+    """
+    effectful = getattr(torch.library, "_register_effectful_op", None)
+    if effectful is None:
+        return None
+    effects = importlib.import_module("torch._library.effects")
+    # "nondeterministic_seeded" keeps tracers from running it on tensors that they know to be constant.
+    tags = (torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded, torch.Tag.cudagraph_unsafe)
+    name = f"{namespace}::report"
+    library = torch.library.Library(namespace, "DEF")  # type: ignore[no-untyped-call]
+    _libraries.append(library)
+    library.define("report(Tensor packed, SymInt[] sizes, int registry, str layout) -> ()", tags=tags)  # type: ignore[no-untyped-call]
+    library.impl("report", _take, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(name, lambda *_: None, lib=library)
+    effectful(name, effects.EffectType.ORDERED, lib=library)
+    defined: Operator = getattr(torch.ops, namespace).report.default
+
+    def batched(info: Any, dims: Any, packed: Tensor, sizes: list[int], handle: int, layout: str) -> tuple[None, None]:
+        task, parts, others, _ = _parse(layout)
+        lost = [f"{name}\t{UNREADABLE}it is transformed by vmap" for name in (*parts, *others)]
+        defined(packed.new_empty(0), [], handle, "\n".join([task or "", *lost]))
+        return None, None
+
+    torch.library.register_vmap(name, batched, lib=library)
+    return defined
+
+
+_libraries: list[torch.library.Library] = []  # an operator lives as long as its library
+
+report_op = define("mtask_sinks")

@@ -1,0 +1,157 @@
+"""Reports from code under ``torch.compile``: packed into one vector for one operator in the graph.
+
+Imported when a report is traced for the first time, not before: it needs the compiler's machinery, which takes seconds
+to import. All functions here are traced, so they neither change an object from outside nor look at numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtask_sinks.compiled import operator as op
+from mtask_sinks.measurement.values import broadcasts, why_unreadable
+from mtask_sinks.measurement.weighted import is_weighted
+
+# As many are chosen from in one kernel, which looks at each of them for each place.
+_ROW = 64
+
+
+def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
+    """Report from a traced function; `MetricRegistry.take` calls it.
+
+    >>> from mtask_sinks import MetricRegistry
+    >>> registry = MetricRegistry()
+    >>> @torch.compile(backend="eager", fullgraph=True)
+    ... def step(x):
+    ...     registry.report_metrics("toy", total=x.sum())
+    ...     return x * 2
+    >>> _ = step(torch.tensor([1.0, 3.0]))
+    >>> torch.compiler.reset()                                    # before doctest forgets what `step` refers to
+    >>> registry.snapshot(step=1).metrics["toy/total"]
+    4.0
+
+    What cannot be packed is left to eager code, which breaks the graph: every value counts, and errors are those of an
+    eager report.
+    """
+    if op.report_op is None or not _is_packable(task, metrics):
+        report_what_only_eager_code_can_read(registry, task, metrics)
+        return
+    device = _device(metrics)
+    # Apple's MPS has no float64.
+    one = torch.ones((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    layout, sizes, parts = task or "", [], []
+    for name, item in metrics.items():
+        value, weight = item[:2] if is_weighted(item) else (item, None)
+        reason = _why_unreadable(value, weight)
+        kind = op.ABSENT if value is None else f"{op.UNREADABLE}{reason}"
+        if value is not None and reason is None:
+            numbers = _numbers(value, one)
+            kind = op.BLOCK if numbers.dim() else op.SCALAR
+            parts.append(numbers)
+            if numbers.dim():
+                sizes.append(numbers.numel())
+            if weight is not None:
+                kind += op.WEIGHTED
+                parts.append(torch.broadcast_to(_numbers(weight, one), numbers.shape))
+        layout += f"\n{name}\t{kind}"
+    op.report_op(_packed(parts, one), sizes, registry.handle, layout)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def report_what_only_eager_code_can_read(registry: Any, task: Any, metrics: Mapping[str, Any]) -> None:
+    """The eager report, outside the graph. Named for whoever meets it in Dynamo's message about a broken graph."""
+    registry.take(task, metrics)
+
+
+def _is_packable(task: Any, metrics: Mapping[str, Any]) -> bool:
+    is_task = task is None or (isinstance(task, str) and task != "" and _is_one_line(task))
+    return is_task and all(_is_one_line(name) and _is_known(value) for name, value in metrics.items())
+
+
+def _is_one_line(name: str) -> bool:
+    return "\n" not in name and "\t" not in name
+
+
+def _is_known(item: Any) -> bool:
+    if not is_weighted(item):
+        return item is None or _has_numbers(item)
+    value, weight, _ = item
+    return _has_numbers(weight) and (
+        value is None or (_has_numbers(value) and broadcasts(_shape(weight), _shape(value)))
+    )
+
+
+def _has_numbers(value: Any) -> bool:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return not isinstance(value, np.ma.MaskedArray)
+    return isinstance(value, (Tensor, int, float))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return () if isinstance(value, (int, float)) else tuple(value.shape)
+
+
+def _why_unreadable(*parts: Any) -> str | None:
+    reasons = [why_unreadable(part) for part in parts if isinstance(part, Tensor)]
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def _device(metrics: Mapping[str, Any]) -> torch.device:
+    """Where the numbers of a report are packed: on the first accelerator among them, else on the host."""
+    for item in metrics.values():
+        for part in item if is_weighted(item) else (item,):
+            if isinstance(part, Tensor) and part.device.type not in ("cpu", "meta"):
+                return part.device
+    return torch.device("cpu")
+
+
+def _numbers(value: Any, one: Tensor) -> Tensor:
+    """A value as a tensor of its own shape, with the dtype and the device of ``one``."""
+    if isinstance(value, (int, float)):
+        # A product, not torch.full: a number that changes from call to call then compiles once more, not every time.
+        return one * value
+    numbers: Tensor = _local(torch.as_tensor(value)).detach()
+    return numbers.to(one.device, one.dtype, non_blocking=True)
+
+
+def _packed(parts: list[Tensor], one: Tensor) -> Tensor:
+    """All numbers in one vector, in their order."""
+    rows: list[Tensor] = [one.new_empty(0)]
+    singles: list[Tensor] = []
+    for part in parts:
+        if part.dim() or len(singles) == _ROW:
+            rows += [_row(singles)] if singles else []
+            singles = []
+        if part.dim():
+            rows.append(part.reshape(-1))
+        else:
+            singles.append(part)
+    rows += [_row(singles)] if singles else []
+    return torch.cat(rows)
+
+
+def _row(singles: list[Tensor]) -> Tensor:
+    """0-d tensors as a vector, by choosing one for each place.
+
+    Not ``torch.stack``: of more than eight tensors inductor copies each by itself, into a view made for that. 128
+    values cost 240 us a step that way, and 95 chosen in one kernel. Backends that fuse nothing pay for it: "eager"
+    2.4 us a value.
+    """
+    place = torch.arange(len(singles), device=singles[0].device)
+    row = singles[0].expand(len(singles))
+    for index, single in enumerate(singles):
+        row = torch.where(place == index, single, row)
+    return row
+
+
+def _local(tensor: Any) -> Any:
+    """This rank's part of a distributed tensor, as in `values`, in a way that can be traced."""
+    if not hasattr(tensor, "to_local"):
+        return tensor
+    is_partial = any(placement.is_partial() for placement in tensor.placements)
+    return tensor.full_tensor() if is_partial else tensor.to_local()

@@ -1,0 +1,107 @@
+"""Agreement: which keys the ranks reduce together, and by which reducers."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mtask_sinks.distributed.collectives import Ranks
+from mtask_sinks.distributed.fingerprint import fingerprint
+from mtask_sinks.errors import ConflictError
+from mtask_sinks.reducers import Reducer
+
+
+class Claim(NamedTuple):
+    """What one rank knows of keys that were not agreed on yet; travels to the others.
+
+    Attributes:
+        rules: fingerprints of its rules.
+        keys: fingerprint of the reducer of each key.
+        reducers: the reducers themselves, pickled, as far as they can be.
+    """
+
+    rules: Mapping[str, str]
+    keys: Mapping[str, str]
+    reducers: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Claim:
+        """The claim of this rank: its rules, and the reducers of keys to agree on."""
+        keys = {key: fingerprint(reducer) for key, reducer in reducers.items()}
+        sendable = {key: data for key, reducer in reducers.items() if (data := _pickled(reducer)) is not None}
+        return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, sendable)
+
+
+class Agreement:
+    """The keys that all ranks know, with their reducers: equal on every rank, silent while nobody has a new one.
+
+    Args:
+        rules: by name what the ranks must have in common; among it everything from which `by_rule` follows.
+        by_rule: the reducer that the rules give a key.
+        max_keys: how many keys there may be; the first in alphabetic order of those that come together.
+    """
+
+    def __init__(self, rules: Mapping[str, Any], by_rule: Callable[[str], Reducer], max_keys: int) -> None:
+        self._rules = rules
+        self._by_rule = by_rule
+        self._max_keys = max_keys
+        #: Key → reducer.
+        self.keys: dict[str, Reducer] = {}
+
+    def extend(self, known: Mapping[str, Reducer], ranks: Ranks) -> Mapping[str, Reducer]:
+        """Agree on what is new; every rank must call this at the same time.
+
+        Args:
+            known: reducers of all keys that this rank knows.
+            ranks: with whom.
+
+        Returns:
+            All keys that were agreed on so far, in one order on all ranks.
+
+        Raises:
+            ConflictError: ranks differ in their rules, or in the reducer of a key. On every rank.
+        """
+        unsettled = {key: reducer for key, reducer in known.items() if key not in self.keys}
+        claims: list[Claim] = ranks.gather_objects(Claim.of(self._rules, unsettled))
+        for name in self._rules:
+            _check_one([theirs.rules[name] for theirs in claims], f"MetricRegistry({name}=...)")
+        for key in sorted({key for theirs in claims for key in theirs.keys}):
+            reducer = self._settle(key, claims, known)
+            if len(self.keys) < self._max_keys:
+                self.keys[key] = reducer
+        return self.keys
+
+    def _settle(self, key: str, claims: Sequence[Claim], known: Mapping[str, Reducer]) -> Reducer:
+        wanted = [theirs.keys.get(key) for theirs in claims]
+        _check_one(wanted, f"The reducer of {key!r}")
+        ruled = self._by_rule(key)
+        if fingerprint(ruled) in wanted:
+            return known.get(key, ruled)
+        sent = next((theirs.reducers[key] for theirs in claims if key in theirs.reducers), None)
+        if None in wanted and sent is None:
+            raise ConflictError(
+                f"{key!r} is registered on some ranks only, with a reducer that cannot be sent to the others. Register "
+                "it on every rank, or say it as a rule, MetricRegistry(reducers={...})."
+            )
+        if key in known:
+            return known[key]
+        reducer: Reducer = pickle.loads(sent or b"")  # noqa: S301  # from the ranks of our own job
+        return reducer
+
+
+def _check_one(prints: Sequence[str | None], what: str) -> None:
+    given = {print_: rank for rank, print_ in reversed([*enumerate(prints)]) if print_ is not None}
+    if len(given) > 1:
+        (one, rank), (another, other) = sorted(given.items(), key=lambda item: item[1])[:2]
+        raise ConflictError(
+            f"{what} differs between ranks: on rank {rank} it is {one}, on rank {other} {another}. Build the registry "
+            "the same way on every rank, and register a key everywhere with one reducer."
+        )
+
+
+def _pickled(reducer: Reducer) -> bytes | None:
+    try:
+        return pickle.dumps(reducer)
+    except Exception:  # a lambda, a local class: whoever needs it must know it by itself
+        return None

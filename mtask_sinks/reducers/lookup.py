@@ -1,0 +1,129 @@
+"""Reducers by name: the built-in names, the user's own, and those that installed packages offer."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, TypeVar, overload
+
+from mtask_sinks.errors import ReducerError
+from mtask_sinks.reducers.base import Floats, Reducer
+from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum
+from mtask_sinks.reducers.sampled import FunctionReducer, Quantile
+
+#: What names a reducer wherever one is asked for.
+ReducerSpec = str | Reducer | type[Reducer] | Callable[[Floats], Any]
+
+#: Entry-point group in which a package offers reducers: ``name = module:reducer``.
+ENTRY_POINTS = "mtask_sinks.reducers"
+
+_BUILTIN: dict[str, Reducer] = {
+    "mean": Mean(),
+    "sum": Sum(),
+    "last": Last(),
+    "first": First(),
+    "min": Min(),
+    "max": Max(),
+    "count": Count(),
+    "std": Std(),
+    "median": Quantile(0.5),
+}
+_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?|100(?:\.0+)?)")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_registered: dict[str, Reducer] = {}
+
+_R = TypeVar("_R", bound=Reducer | type[Reducer] | Callable[[Floats], Any])
+
+
+@overload
+def register_reducer(name: str) -> Callable[[_R], _R]: ...
+@overload
+def register_reducer(name: str, reducer: _R) -> _R: ...
+
+
+def register_reducer(name: str, reducer: Any = None) -> Any:
+    """Give a reducer a name that works wherever a reducer is named, also on the command line.
+
+    >>> @register_reducer("spread")
+    ... def spread(values):
+    ...     return values.max() - values.min()
+    >>> find_reducer("spread").reduce([1.0, 2.0, 10.0])
+    9.0
+
+    Args:
+        name: a Python-like name; registering it again replaces what it meant. Built-in names cannot be replaced.
+        reducer: a `Reducer`, a class of them that needs no arguments, or a function of the window's values. Left out,
+            the call is a decorator.
+
+    Raises:
+        ReducerError: the name is built in or not a name, or the object is no reducer.
+    """
+    if not _NAME.fullmatch(name):
+        raise ReducerError(f"{name!r} is no name for a reducer: a letter, then letters, digits and '_'.")
+    if name in _BUILTIN or _PERCENTILE.fullmatch(name):
+        raise ReducerError(f"{name!r} is a built-in reducer and cannot be replaced; choose another name.")
+    if reducer is None:
+        return lambda decorated: register_reducer(name, decorated)
+    _registered[name] = as_reducer(reducer)
+    return reducer
+
+
+def as_reducer(spec: ReducerSpec) -> Reducer:
+    """The reducer that a name, an object, a class or a function stands for.
+
+    >>> as_reducer("p95"), as_reducer(Mean)
+    (Quantile(max_values=65536, q=0.95), Mean())
+
+    Raises:
+        ReducerError: no such name, or no such kind of object.
+    """
+    if isinstance(spec, str):
+        return find_reducer(spec)
+    if isinstance(spec, Reducer):
+        return spec
+    if isinstance(spec, type) and issubclass(spec, Reducer):
+        return spec()
+    if callable(spec) and not isinstance(spec, type):
+        return FunctionReducer(spec)
+    raise ReducerError(
+        f"{spec!r} is no reducer: pass a name ({', '.join(known_reducers())}, p95), a Reducer, "
+        "or a function that takes the window's values and returns a number."
+    )
+
+
+def find_reducer(name: str) -> Reducer:
+    """The reducer of that name: built in, registered, or offered by an installed package."""
+    if name in _BUILTIN:
+        return _BUILTIN[name]
+    if match := _PERCENTILE.fullmatch(name):
+        return Quantile(float(match[1]) / 100.0)
+    if name in _registered:
+        return _registered[name]
+    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+        return _registered.setdefault(name, as_reducer(entry_point.load()))
+    close = difflib.get_close_matches(name, known_reducers(), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ReducerError(
+        f"{name!r} is no reducer. There are: {', '.join(known_reducers())}, and percentiles such as p95.{hint} "
+        "Name your own with register_reducer."
+    )
+
+
+def known_reducers() -> list[str]:
+    """All names that `find_reducer` takes, but the percentiles: built in, registered, offered by packages."""
+    offered = {entry_point.name for entry_point in entry_points(group=ENTRY_POINTS)}
+    return [*_BUILTIN, *sorted({*_registered, *offered})]
+
+
+def is_builtin(name: str) -> bool:
+    """Whether a name, no percentile, is one of this library's own."""
+    return name in _BUILTIN
+
+
+def offering_package(name: str) -> str | None:
+    """The installed package that offers a reducer of that name; ``None`` if none does."""
+    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
+        return entry_point.dist.name if entry_point.dist is not None else entry_point.module
+    return None

@@ -1,0 +1,108 @@
+"""Binding: flagged modules find ``self.report_metrics`` while a trainer is at work, and only then."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from mtask_sinks.reporting.api import Reporter
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+logger = logging.getLogger(__name__)
+
+#: The class or instance attribute that asks for ``self.report_metrics``.
+FLAG = "supports_report_metrics"
+_NAME = "report_metrics"
+
+
+class BoundReport:
+    """What stands at ``self.report_metrics`` of a flagged module: reports to the trainer that bound it.
+
+    A copy of the model (an EMA copy, a pickle) made meanwhile belongs to no trainer: there the attribute is a built-in
+    that takes anything and does nothing, so that a pickle needs no ``mtask_sinks`` to load.
+    """
+
+    __slots__ = ("_reporter",)
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def __call__(self, task: str | None = None, /, **metrics: Any) -> None:
+        self._reporter.take(task, metrics)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., str]:
+        return "".format
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, ("", "format")
+
+
+@contextmanager
+def bound(model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
+    """Give every flagged module of a model ``self.report_metrics`` for the time of a ``with`` block.
+
+    >>> class Model(nn.Module):
+    ...     supports_report_metrics = True
+    >>> from mtask_sinks import MetricRegistry
+    >>> model, registry = Model(), MetricRegistry()
+    >>> with bound(model, registry):
+    ...     model.report_metrics("mlm", loss=2.5)
+    >>> registry.snapshot(step=1).metrics["mlm/loss"], hasattr(model, "report_metrics")
+    (2.5, False)
+
+    Instances are touched, never classes: another instance of the same class (a teacher, a copy) stays as it is. A
+    class that defines ``report_metrics`` itself keeps it.
+    """
+    outside: list[tuple[nn.Module, BoundReport | None]] = []
+    for module in _flagged(model):
+        outside.append((module, vars(module).get(_NAME)))
+        setattr(module, _NAME, BoundReport(reporter))
+    try:
+        yield
+    finally:
+        for module, before in outside:
+            vars(module).pop(_NAME, None)
+            if before is not None:
+                setattr(module, _NAME, before)
+
+
+def around(trainer: Trainer | None) -> list[nn.Module]:
+    """What a trainer holds around its model: a loss function, one that wraps the model.
+
+    Not a reference model, a teacher or any other module beside the model: those are to stay silent.
+    """
+    model = getattr(trainer, "model", None)
+    modules: list[nn.Module] = []
+    for name, value in {} if model is None else vars(trainer).items():
+        for module in value.values() if isinstance(value, dict) else (value,):
+            if module is model or name == "model_wrapped" or not isinstance(module, nn.Module):
+                continue
+            if name == "compute_loss_func" or model in {*module.modules()}:
+                modules.append(module)
+    return modules
+
+
+def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
+    if model is None:
+        return
+    for module in model.modules():
+        # Not hasattr: wrappers (PEFT, DDP, torch.compile) pass unknown attributes on to the module they wrap.
+        kind = type(module)
+        if not vars(module).get(FLAG, getattr(kind, FLAG, False)):
+            continue
+        if hasattr(kind, _NAME):
+            logger.warning(
+                "%s has %s = True and a method %s of its own, which is kept. To report, rename that method, or call "
+                "mtask_sinks.report_metrics in it.",
+                kind.__qualname__,
+                FLAG,
+                _NAME,
+            )
+            continue
+        yield module

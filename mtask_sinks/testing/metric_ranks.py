@@ -1,0 +1,106 @@
+"""What a model reports on several ranks, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from torch import nn
+
+from mtask_sinks.errors import RanksDifferError
+from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.testing.metric_reports import MetricReports, forward
+from mtask_sinks.testing.simulated_ranks import Job, ThreadRanks
+
+_T = TypeVar("_T")
+
+
+class MetricRanks:
+    """Takes what is reported on each of several ranks, and reduces it over them as a real job does.
+
+    >>> import torch
+    >>> from mtask_sinks import weighted
+    >>> class Model(nn.Module):
+    ...     supports_report_metrics = True
+    ...     def forward(self, x):
+    ...         self.report_metrics("toy", loss=weighted(x.mean(), len(x)))
+    >>> ranks, model = MetricRanks(2), Model()
+    >>> batches = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([6.0])]
+    >>> _ = ranks.run(lambda rank: model(batches[rank]), on=model)
+    >>> dict(ranks.snapshot().metrics), ranks.snapshot().metrics
+    ({'toy/loss': 3.0}, mappingproxy({}))
+
+    The forwards run one after the other, rank 0 first, in the thread of the caller: one model serves all ranks, a seed
+    holds, and a step that raises holds up nobody. The reduction is the real one; only what carries numbers from rank to
+    rank is simulated. There is no process group: a model that uses ``torch.distributed`` itself finds a job of one.
+
+    Args:
+        size: how many ranks.
+        **rules: on every rank, as for `MetricReports`: ``reducers=``, ``derived=``, ``capture=``, …
+    """
+
+    def __init__(self, size: int, **rules: Any) -> None:
+        self.size = size
+        self._job = Job(size)
+        #: Of each rank what it reported itself.
+        self.reports = [MetricReports(process_group=ThreadRanks(self._job, rank), **rules) for rank in range(size)]
+
+    def run(
+        self, step: Callable[[int], _T], *, on: nn.Module | Sequence[nn.Module] = (), phase: str = "train"
+    ) -> list[_T]:
+        """Run a micro-batch on each rank; returns what each returned.
+
+        Args:
+            step: called with the number of the rank. A rank that has nothing to do returns at once.
+            on: models whose flagged modules report; the function `report_metrics` reports in any case.
+            phase: as in `MetricRegistry.phase`.
+        """
+        models = [on] if isinstance(on, nn.Module) else [*on]
+        results = []
+        for rank, reports in enumerate(self.reports):
+            try:
+                with reports.on(*models), reports.phase(phase):
+                    results.append(step(rank))
+            except BaseException as error:
+                error.add_note(f"on rank {rank} of {self.size}")
+                raise
+            reports.registry.tick()
+        return results
+
+    def feed(self, model: nn.Module, batches: Iterable[Any], *, phase: str = "train") -> list[Any]:
+        """Deal batches to the ranks in turn, as the Trainer does; returns what the model returned for each.
+
+        The last round may be short: then the last ranks have nothing to do.
+        """
+        dealt, outputs = list(batches), []
+        for first in range(0, len(dealt), self.size):
+            turn = dealt[first : first + self.size]
+
+            def step(rank: int, turn: list[Any] = turn) -> None:
+                if rank < len(turn):
+                    outputs.append(forward(model, turn[rank]))
+
+            self.run(step, on=model, phase=phase)
+        return outputs
+
+    def snapshot(self, step: int = 1, phase: str = "train") -> Snapshot:
+        """What a log event would give on every rank; begins a new window.
+
+        Raises:
+            RanksDifferError: the ranks do not come to the same.
+            Exception: what the reduction raised, as in a training: `ConflictError`, `NonFiniteError`, …
+        """
+        snapshots = self._job.run(lambda ranks: self.reports[ranks.rank].snapshot(step, phase))
+        first = _essence(snapshots[0])
+        for rank, snapshot in enumerate(snapshots):
+            if _essence(snapshot) != first:
+                raise RanksDifferError(
+                    f"rank 0 comes to {dict(snapshots[0].metrics)}, rank {rank} to {dict(snapshot.metrics)}. Does a "
+                    "reducer or a derived metric depend on something else than the values?"
+                )
+        return snapshots[0]
+
+
+def _essence(snapshot: Snapshot) -> str:
+    """All but the time; as text, because NaN differs from itself."""
+    return repr([sorted(part.items()) for part in (snapshot.metrics, snapshot.coverage, snapshot.nonfinite)])

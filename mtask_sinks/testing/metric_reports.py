@@ -1,0 +1,134 @@
+"""What a model reports, taken as a trainer takes it and given back to a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.compiler import is_dynamo_compiling
+
+from mtask_sinks.measurement.recompute import graph_task_id, is_recompute
+from mtask_sinks.measurement.weighted import WEIGHTED, is_weighted
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.reporting.api import activated
+from mtask_sinks.reporting.binding import bound
+from mtask_sinks.reporting.capture import Capture, CaptureSpec
+from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.trainer_logs import is_trainer_log
+
+
+class WeightedValue(NamedTuple):
+    """What was passed as ``weighted(value, weight)``; equal to that, and can be reported again."""
+
+    value: Any
+    weight: Any
+    mark: Any = WEIGHTED
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of `report_metrics`.
+
+    Attributes:
+        task: its first argument; ``None`` if ungrouped.
+        metrics: name → what was passed; a tensor is a copy, ``weighted(...)`` a `WeightedValue`.
+    """
+
+    task: str | None
+    metrics: Mapping[str, Any]
+
+
+class MetricReports:
+    """Takes what is reported, as a trainer does, for a test to look at.
+
+    >>> import torch
+    >>> class Model(nn.Module):
+    ...     supports_report_metrics = True
+    ...     def forward(self, x):
+    ...         if hasattr(self, "report_metrics"):
+    ...             self.report_metrics("toy", loss=x.mean(), n=len(x))
+    ...         return x
+    >>> reports, model = MetricReports(reducers={"*/n": "sum"}), Model()
+    >>> with reports.on(model):
+    ...     _ = model(torch.tensor([1.0, 3.0])), model(torch.tensor([4.0]))
+    >>> dict(reports.snapshot().metrics)
+    {'toy/loss': 3.0, 'toy/n': 3.0}
+    >>> [(call.task, call.metrics["n"]) for call in reports.calls]
+    [('toy', 2), ('toy', 1)]
+
+    Errors are those of a training: a key that is not valid or that the Trainer logs itself, a value of a wrong type.
+    Outside the ``with`` block the model is as in plain inference.
+
+    Args:
+        capture: names of losses to take from the outputs of the models, as the trainer's argument.
+        **rules: those of the training's registry, ``reducers=``, ``derived=``, …: see `MetricRegistry`.
+    """
+
+    def __init__(self, *, capture: CaptureSpec = (), **rules: Any) -> None:
+        self._capture = Capture(capture)
+        self.registry = MetricRegistry(**rules)
+        self.registry.reserve(is_trainer_log)
+        #: Calls of `report_metrics`, in order; without those that gradient checkpointing repeats, and without those of
+        #: compiled code, which count but are no Python calls.
+        self.calls: list[Call] = []
+
+    @contextmanager
+    def on(self, *models: nn.Module) -> Iterator[MetricReports]:
+        """What is reported inside is taken: by the flagged modules of these models, and by the function."""
+        for model in models:
+            if not isinstance(model, nn.Module):
+                raise TypeError(f"on({model!r}): pass the model, a torch.nn.Module, itself.")
+        with ExitStack() as stack:
+            for model in models:
+                stack.enter_context(bound(model, self))
+                stack.enter_context(self._capture.watching(model, self))
+            stack.enter_context(activated(self))
+            yield self
+
+    def feed(self, model: nn.Module, batches: Iterable[Any]) -> list[Any]:
+        """Call a model on batches, one micro-batch each; returns what it returned.
+
+        A batch that is a mapping is passed by keyword, as the Trainer does, a tuple or list by position.
+        """
+        outputs = []
+        for batch in batches:
+            with self.on(model):
+                outputs.append(forward(model, batch))
+            self.registry.tick()
+        return outputs
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """What is reported inside belongs to another phase than ``train``, such as ``eval``."""
+        return self.registry.phase(name)
+
+    def snapshot(self, step: int = 1, phase: str = "train") -> Snapshot:
+        """What a log event would give; begins a new window."""
+        return self.registry.snapshot(step, phase)
+
+    def report_metrics(self, task: str | None = None, /, **metrics: Any) -> None:
+        """As `MetricRegistry.report_metrics`; noted in `calls`."""
+        self.take(task, metrics)
+
+    def take(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        """As `MetricRegistry.take`; noted in `calls`."""
+        self.registry.take(task, metrics)
+        if is_dynamo_compiling():
+            return
+        if graph_task_id() == -1 or not is_recompute():
+            self.calls.append(Call(task, {name: _copy(value) for name, value in metrics.items()}))
+
+
+def forward(model: nn.Module, batch: Any) -> Any:
+    """What a model returns for a batch."""
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)
+
+
+def _copy(value: Any) -> Any:
+    if is_weighted(value):
+        return WeightedValue(_copy(value[0]), _copy(value[1]))
+    return value.detach().clone() if isinstance(value, Tensor) else value

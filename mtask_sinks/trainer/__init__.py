@@ -1,0 +1,8 @@
+"""The Hugging Face Trainer: from the events of its life to snapshots, log rows and sinks.
+
+`mixin` overrides what a Trainer has to do differently, `session` holds what one trainer does about metrics,
+`backend_runs` attaches the sinks to the runs that the Trainer's own callbacks open. Here everything meets: this room
+knows the registry and the sinks, and computes no metric itself.
+
+May import: everything above `analysis` in the list of `docs/decisions.md`; only `demo` and `cli` import this room.
+"""

@@ -1,0 +1,226 @@
+"""SinkArguments: what can be set from the command line or a YAML file."""
+
+# No `from __future__ import annotations`: argument parsers read the types of the fields themselves.
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, List, Literal, Optional  # noqa: UP035  # the spelling that all parsers understand
+
+from mtask_sinks.delivery.pipeline import DRAIN_SECONDS
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.sinks import Sink
+
+if TYPE_CHECKING:
+    from mtask_sinks.console import Console
+
+
+# Settings that are environment variables of the backends: read by transformers' callbacks as well as by the sinks.
+_VARIABLES = {
+    "tensorboard_log_dir": "TENSORBOARD_LOGGING_DIR",
+    "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
+    "mlflow_experiment": "MLFLOW_EXPERIMENT_NAME",
+    "wandb_project": "WANDB_PROJECT",
+}
+
+
+@dataclass
+class SinkArguments:
+    """Settings of the metrics and their sinks, for `HfArgumentParser` beside `TrainingArguments`.
+
+    >>> from transformers import HfArgumentParser
+    >>> (sink_args,) = HfArgumentParser(SinkArguments).parse_args_into_dataclasses(
+    ...     ["--metric_reducers", "*/n_tokens=sum", "lr_scale=last", "--metric_nonfinite", "skip"])
+    >>> sink_args.reducers()
+    {'*/n_tokens': 'sum', 'lr_scale': 'last'}
+
+    Pass it as ``HfMultiTaskTrainer(..., sink_args=sink_args)``. What only code can say, derived metrics and reducers
+    that are functions, goes to `MetricRegistry`.
+    """
+
+    metric_reducers: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={
+            "help": "How metrics are reduced: KEY=REDUCER or PATTERN=REDUCER, several separated by blanks, such "
+            "as '*/n_tokens=sum' lr_scale=last. Reducers: mean, sum, last, first, min, max, count, std, "
+            "median, p95, and those that are registered or installed. Default: mean."
+        },
+    )
+    metric_nonfinite: Literal["propagate", "skip", "raise"] = field(
+        default="propagate",
+        metadata={"help": "What NaN and Inf do: propagate into the value, skip and count, or raise at the log event."},
+    )
+    metric_max_keys: int = field(
+        default=1000, metadata={"help": "Distinct metrics that are kept; further ones are dropped and counted."}
+    )
+    tensorboard_layout: Literal["flat", "overlay"] = field(
+        default="flat",
+        metadata={"help": "TensorBoard: one section a task (flat), or all tasks on one chart, in sub-runs (overlay)."},
+    )
+    drain_seconds: float = field(
+        default=DRAIN_SECONDS,
+        metadata={"help": "Seconds that the end of the training waits at most for backends that are behind."},
+    )
+    network_limits: bool = field(
+        default=True,
+        metadata={
+            "help": "Limit how long MLflow's and W&B's clients try to reach a server, where no "
+            "MLFLOW_HTTP_REQUEST_* or WANDB_*_TIMEOUT is set. By their own defaults one call to a server "
+            "that is away takes minutes."
+        },
+    )
+    metric_nonfinite_rules: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={"help": "Where metric_nonfinite does not hold: KEY=POLICY or PATTERN=POLICY, such as 'aux/*=skip'."},
+    )
+    metric_spread: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={
+            "help": "Keys and patterns of those whose smallest and largest value among the ranks is logged too, "
+            "as KEY.rank_min and KEY.rank_max; only where there are several ranks."
+        },
+    )
+    capture: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={
+            "help": "Losses to take from the outputs of a model that does not report: PATTERN, such as '*loss*' "
+            "or aux_loss, or PATTERN=TASK to name the task, such as loss_dict=detr."
+        },
+    )
+    loss_budget: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={
+            "help": "All parts of the loss as KEY=WEIGHT, such as mlm/loss=1 nsp/loss=0.5: warns if they do not "
+            "add up to it."
+        },
+    )
+    console: Literal["table", "dict", "off"] = field(
+        default="table",
+        metadata={
+            "help": "Task metrics in the console: one line a task below the Trainer's own values (table), all in "
+            "the Trainer's row (dict), or none (off)."
+        },
+    )
+    console_metrics: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={"help": "Keys and patterns of the metrics that the console shows. Default: all, up to 24."},
+    )
+    progress_bar_metrics: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={
+            "help": "Keys and patterns of the metrics beside the progress bar; none for none. Default: the losses "
+            "of the first three tasks."
+        },
+    )
+    tensorboard_log_dir: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={"help": "TensorBoard: where its files go. Default: TENSORBOARD_LOGGING_DIR, else OUTPUT_DIR/runs/…"},
+    )
+    tensorboard_custom_scalars: bool = field(
+        default=True,
+        metadata={
+            "help": "TensorBoard: write a layout for the tab Custom Scalars, which lays the tasks over one another."
+        },
+    )
+    mlflow_tracking_uri: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "MLflow: where the store is, such as http://127.0.0.1:5000 or sqlite:///mlflow.db. Default: "
+            "MLFLOW_TRACKING_URI."
+        },
+    )
+    mlflow_experiment: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "MLflow: name of the experiment. Default: MLFLOW_EXPERIMENT_NAME, else MLflow's own default."
+        },
+    )
+    wandb_project: Optional[str] = field(  # noqa: UP045
+        default=None, metadata={"help": "W&B: name of the project. Default: WANDB_PROJECT, else huggingface."}
+    )
+
+    def reducers(self) -> dict[str, str]:
+        """The rules of ``metric_reducers``, for `MetricRegistry`."""
+        return _rules("metric_reducers", self.metric_reducers, "KEY=REDUCER, such as '*/n_tokens=sum'")
+
+    def make_registry(self) -> MetricRegistry:
+        """The registry that these settings describe."""
+        return MetricRegistry(
+            self.reducers(),
+            nonfinite=self._nonfinite(),
+            max_keys=self.metric_max_keys,
+            spread=self.metric_spread or (),
+        )
+
+    def sets_metrics(self) -> bool:
+        """Whether any ``metric_*`` option differs from its default."""
+        return any(getattr(self, f.name) != f.default for f in fields(self) if f.name.startswith("metric_"))
+
+    def make_console(self) -> "Console":
+        """How the console shows task metrics."""
+        from mtask_sinks.console import Console
+
+        return Console(self.console, self.console_metrics or (), self.progress_bar_metrics or ())
+
+    def captured(self) -> list[str] | dict[str, str] | None:
+        """What ``capture=`` of the trainer takes.
+
+        >>> SinkArguments(capture=["aux_loss"]).captured(), SinkArguments(capture=["loss_dict=detr"]).captured()
+        (['aux_loss'], {'loss_dict': 'detr'})
+        """
+        if not any("=" in pattern for pattern in self.capture or ()):
+            return self.capture
+        return _rules("capture", self.capture, "all as PATTERN=TASK, such as loss_dict=detr, or all as PATTERN")
+
+    def budget(self) -> dict[str, float] | None:
+        """What ``loss_budget=`` of the trainer takes.
+
+        >>> SinkArguments(loss_budget=["mlm/loss=1", "nsp/loss=0.5"]).budget()
+        {'mlm/loss': 1.0, 'nsp/loss': 0.5}
+        """
+        form = "KEY=WEIGHT, such as mlm/loss=0.5"
+        rules = _rules("loss_budget", self.loss_budget, form)
+        try:
+            return {key: float(weight) for key, weight in rules.items()} or None
+        except ValueError:
+            raise ValueError(
+                f"loss_budget: {self.loss_budget!r} has a weight that is no number; write {form}."
+            ) from None
+
+    def set_environment(self) -> None:
+        """Set what the backends read from this process's environment; what is on the command line beats what is there.
+
+        In the environment, because transformers' callbacks, which open the runs, read it nowhere else.
+        """
+        for name, variable in _VARIABLES.items():
+            if (value := getattr(self, name)) is not None:
+                os.environ[variable] = value
+
+    def make_sinks(self, names: Sequence[str]) -> list[Sink]:
+        """The sinks among ``names`` for which there are settings that differ from the default."""
+        differs = any(getattr(self, f.name) != f.default for f in fields(self) if f.name.startswith("tensorboard_"))
+        if "tensorboard" not in names or not differs:
+            return []
+        from mtask_sinks.sinks.tensorboard.sink import TensorBoardSink
+
+        return [
+            TensorBoardSink(
+                self.tensorboard_log_dir,
+                layout=self.tensorboard_layout,
+                custom_scalars=self.tensorboard_custom_scalars,
+            )
+        ]
+
+    def _nonfinite(self) -> Any:
+        policies = _rules("metric_nonfinite_rules", self.metric_nonfinite_rules, "KEY=POLICY, such as 'aux/*=skip'")
+        return {**policies, "*": self.metric_nonfinite} if policies else self.metric_nonfinite
+
+
+def _rules(name: str, given: Sequence[str] | None, form: str) -> dict[str, str]:
+    """KEY=VALUE, several, as a mapping."""
+    rules = {}
+    for rule in given or ():
+        key, equals, value = rule.rpartition("=")
+        if not (key and equals and value):
+            raise ValueError(f"{name}: {rule!r} is no rule; write {form}.")
+        rules[key] = value
+    return rules

@@ -1,0 +1,121 @@
+"""Loss budget: do the parts that are reported add up to the loss that is optimised?"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import TrainerCallback
+
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.keys import check_key, log_name
+from mtask_sinks.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+# transformers 4 rounds the logged loss to four decimals.
+_ROUNDING = 5e-5
+
+
+class LossBudget(TrainerCallback):
+    """Compares ``sum(weight * part)`` with the Trainer's own ``loss`` and says once if they do not fit.
+
+    >>> budget = LossBudget({"mlm/loss": 1.0, "nsp/loss": 0.5})
+    >>> parts = {"mlm/loss": 4.0, "nsp/loss": 0.6, "aux/loss": 2.0}
+    >>> budget.finding(4.3, parts)              # 4.0 + 0.5 * 0.6: they fit
+    >>> budget.finding(4.0, parts)
+    "'nsp/loss' is reported but not optimised: without it they fit"
+    >>> budget.finding(4.5, parts)
+    'something is optimised that is not reported, or a weight is too small'
+
+    At a log event of the training and of an evaluation. Silent wherever it cannot know: where the event has no loss, a
+    value is not finite, or a part was not reported in every micro-batch of the window (tasks that take turns). It
+    speaks when two such events in a row say the same.
+
+    Args:
+        weights: key of a part → its weight in the combined loss; all parts that there should be.
+        tolerance: largest difference, relative to the loss, that passes. Leave room if micro-batches differ in weight:
+            a part that is weighted by tokens is a mean over tokens, while ``loss`` is one over micro-batches.
+
+    Raises:
+        MetricKeyError, ValueError: a key, a weight or the tolerance cannot be used.
+    """
+
+    def __init__(self, weights: Mapping[str, float], tolerance: float = 0.01) -> None:
+        for key, weight in weights.items():
+            check_key(key)
+            if not math.isfinite(weight):
+                raise ValueError(f"loss_budget: the weight of {key!r} is {weight!r}; it must be a finite number.")
+        if not weights:
+            raise ValueError("loss_budget: no part is given; pass key → weight, {'mlm/loss': 1.0, 'nsp/loss': 0.5}.")
+        if not 0 <= tolerance < math.inf:
+            raise ValueError(f"loss_budget: tolerance={tolerance!r}; it must be a finite number >= 0.")
+        self.weights = dict(weights)
+        self.tolerance = tolerance
+        self._warn_once = WarnOnce(logger)
+        self._micro_batches = 0
+        self._eval_batches = 0
+        self._last: str | None = None
+
+    def check(self, snapshot: Snapshot, logs: Mapping[str, Any]) -> None:
+        """Look at a log event: the reduced values, and the row that has the Trainer's loss."""
+        name = log_name("loss", snapshot.phase)
+        loss = logs.get(name)
+        if not isinstance(loss, float) or not self._is_complete(snapshot, self._take_count(snapshot.phase)):
+            return
+        parts = {key: snapshot.metrics[key] for key in self.weights}
+        if not all(map(math.isfinite, (loss, *parts.values()))):
+            return
+        finding = self.finding(loss, parts)
+        if finding is not None and finding == self._last:
+            terms = " + ".join(f"{weight:g} * {parts[key]:.6g} ({key})" for key, weight in self.weights.items())
+            message = "loss budget at step %d: %s = %.6g, but %s = %.6g. Probably %s (tolerance %g)."
+            total = self._total(parts)
+            self._warn_once("budget", message, snapshot.step, terms, total, name, loss, finding, self.tolerance)
+        self._last = finding
+
+    def finding(self, loss: float, parts: Mapping[str, float]) -> str | None:
+        """What is probably wrong; ``None`` if the parts fit the loss."""
+        total = self._total(parts)
+        slack = self.tolerance * abs(loss) + _ROUNDING
+        if abs(loss - total) <= slack:
+            return None
+        for key, weight in self.weights.items():
+            if abs(loss - (total - weight * parts[key])) <= slack:
+                return f"{key!r} is reported but not optimised: without it they fit"
+        if loss > total:
+            return "something is optimised that is not reported, or a weight is too small"
+        return "more is reported than is optimised, or a weight is too large"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._micro_batches = 0
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._micro_batches += 1
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._micro_batches += 1
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._eval_batches += 1
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
+        self._eval_batches = 0
+
+    def _total(self, parts: Mapping[str, float]) -> float:
+        return math.fsum(weight * parts[key] for key, weight in self.weights.items())
+
+    def _take_count(self, phase: str) -> int:
+        """How many batches the window of a phase had."""
+        if phase == "train":
+            count, self._micro_batches = self._micro_batches, 0
+        else:
+            count, self._eval_batches = self._eval_batches, 0
+        return count
+
+    def _is_complete(self, snapshot: Snapshot, batches: int) -> bool:
+        """Whether every part was reported equally often, in every batch: once, or once a layer or a replica."""
+        first, *others = (snapshot.coverage.get(key, 0) for key in self.weights)
+        return batches > 0 and first > 0 and first % batches == 0 and all(depth == first for depth in others)

@@ -1,0 +1,253 @@
+"""The Trainer that logs per-task metrics, and the mixin that makes one of any Trainer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer, TrainingArguments
+
+from mtask_sinks.delivery.worker import Counts
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.reporting.binding import around
+from mtask_sinks.reporting.capture import Capture, CaptureSpec
+from mtask_sinks.sinks.base import Sink
+from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.trainer.arguments import SinkArguments
+from mtask_sinks.trainer.events import listen
+from mtask_sinks.trainer.loss_budget import LossBudget
+from mtask_sinks.trainer.padding import is_padding
+from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
+from mtask_sinks.trainer.session import Session
+
+if TYPE_CHECKING:
+    _Base = Trainer
+else:
+    _Base = object
+
+
+class MultiTaskTrainerMixin(_Base):
+    """Adds per-task metrics to a Trainer class.
+
+    >>> from transformers import Seq2SeqTrainer
+    >>> class MultiTaskSeq2SeqTrainer(MultiTaskTrainerMixin, Seq2SeqTrainer):
+    ...     pass
+
+    While it trains, evaluates or predicts, every module with ``supports_report_metrics = True`` has
+    ``self.report_metrics``, and the function `report_metrics` reports from anywhere. At each log event the reduced
+    values join the Trainer's own in the console, ``log_history`` and the metrics that ``evaluate()`` and ``predict()``
+    return, and go to the sinks that ``report_to`` names.
+
+    Args:
+        *args, **kwargs: those of the Trainer class. ``TrainingArguments.report_to`` may also name sinks of installed
+            packages.
+        metrics: reduction policies and derived metrics; by default each key is a mean.
+        sinks: sinks with settings of their own, in place of the default ones of their name.
+        sink_args: settings, as from the command line: of the registry instead of ``metrics``, of the default sinks, of
+            the delivery, of the console; ``capture`` and ``loss_budget`` too.
+        capture: names of losses to take from the model's outputs, ``"*loss*"``; see `Capture`.
+        loss_budget: key → weight of all parts of the loss; warns if they do not add up to it; see `LossBudget`.
+
+    Raises:
+        UnknownSinkError: ``report_to`` has a name that nothing answers to.
+        MissingBackendError: a sink's package is not installed.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        metrics: MetricRegistry | None = None,
+        sinks: Sequence[Sink] = (),
+        sink_args: SinkArguments | None = None,
+        capture: CaptureSpec | None = None,
+        loss_budget: Mapping[str, float] | LossBudget | None = None,
+        **kwargs: Any,
+    ) -> None:
+        settings = SinkArguments() if sink_args is None else sink_args
+        _refuse_both("capture", capture, settings.capture)
+        _refuse_both("loss_budget", loss_budget, settings.loss_budget)
+        captured = Capture(capture or settings.captured() or ())
+        if loss_budget is None:
+            loss_budget = settings.budget()
+        if loss_budget is not None and not isinstance(loss_budget, LossBudget):
+            loss_budget = LossBudget(loss_budget)
+        console = settings.make_console()
+        settings.set_environment()
+        training_args = _training_args(args, kwargs)
+        if training_args is not None:  # refuse a name before the Trainer does, and say more about it
+            chosen = _choose_sinks(training_args, sinks, sink_args)
+        with only_known_to_transformers(training_args):
+            super().__init__(*args, **kwargs)
+        if training_args is None:
+            chosen = _choose_sinks(self.args, sinks, sink_args)
+        registry = _choose_registry(metrics, sink_args)
+        self._session = Session(
+            registry,
+            chosen,
+            self.callback_handler.callbacks,
+            self.args.output_dir,
+            captured,
+            settings.drain_seconds,
+            settings.network_limits,
+        )
+        self._console = console
+        self._loss_budget = loss_budget
+        if loss_budget is not None:
+            self.add_callback(loss_budget)
+        listen(self, self._session)
+
+    @property
+    def metric_registry(self) -> MetricRegistry:
+        """Where the reports of this trainer are gathered."""
+        return self._session.registry
+
+    @property
+    def sink_counts(self) -> dict[str, Counts]:
+        """By name of the sink, what has become of the snapshots so far: delivered, pending, failed; and its state."""
+        return self._session.delivery.counts
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        with self._session.training(self.is_world_process_zero()):
+            return super().train(*args, **kwargs)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> Any:
+        with self._session.evaluation(self.model, around(self), metric_key_prefix):
+            output = super().evaluation_loop(
+                dataloader,
+                description,
+                prediction_loss_only=prediction_loss_only,
+                ignore_keys=ignore_keys,
+                metric_key_prefix=metric_key_prefix,
+            )
+            self._session.take_evaluation(metric_key_prefix, self.state, output.metrics)
+        return output
+
+    if hasattr(Trainer, "prediction_loop"):  # transformers 4, with use_legacy_prediction_loop
+
+        def prediction_loop(
+            self,
+            dataloader: Any,
+            description: str,
+            prediction_loss_only: bool | None = None,
+            ignore_keys: list[str] | None = None,
+            metric_key_prefix: str = "eval",
+        ) -> Any:
+            with self._session.evaluation(self.model, around(self), metric_key_prefix):
+                output = super().prediction_loop(  # type: ignore[misc]  # not in transformers 5
+                    dataloader,
+                    description,
+                    prediction_loss_only=prediction_loss_only,
+                    ignore_keys=ignore_keys,
+                    metric_key_prefix=metric_key_prefix,
+                )
+                self._session.take_evaluation(metric_key_prefix, self.state, output.metrics)
+            return output
+
+    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._session.ignoring() if is_padding(self.accelerator, inputs) else nullcontext():
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self._session.save(self.state)
+        super()._save_checkpoint(*args, **kwargs)
+
+    def _load_callback_state(self) -> None:
+        with self._session.hiding(self.state):
+            super()._load_callback_state()
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        snapshot = self._session.evaluation_in(logs)
+        if snapshot is None and self.control.should_log:
+            snapshot = self._session.take_training(self.state, logs)
+        elif snapshot is None and "train_runtime" in logs:
+            # The summary of a training: what was reported after the last log event gets a row of its own.
+            row: dict[str, float] = {}
+            rest = self._session.take_training(self.state, row)
+            if rest.metrics:
+                # Not super: what a Trainer class adds in its own log belongs to the summary.
+                self._log_with(rest, partial(Trainer.log, self), row)
+        snapshot = snapshot or Snapshot(self.state.global_step, epoch=self.state.epoch, time=time.time())
+        self._log_with(snapshot, super().log, logs, *args, **kwargs)
+
+    def _log_with(
+        self, snapshot: Snapshot, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
+    ) -> None:
+        rows = len(self.state.log_history)
+        self._console.dress(self.callback_handler.callbacks)
+        self._console.snapshot = snapshot
+        log(logs, *args, **kwargs)
+        # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
+        row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
+        if self._loss_budget is not None and self.state.is_world_process_zero:
+            self._loss_budget.check(snapshot, row)
+        self._session.deliver(snapshot, row, self.args, self.state, self.model)
+
+
+class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
+    """The Hugging Face `Trainer` with per-task metrics; takes every argument of `Trainer`, by position or name.
+
+    >>> import torch
+    >>> class Model(torch.nn.Module):
+    ...     supports_report_metrics = True
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.weight = torch.nn.Parameter(torch.ones(1))
+    ...     def forward(self, x):
+    ...         loss = (self.weight * x).mean()
+    ...         self.report_metrics("toy", loss=loss)
+    ...         return (loss,)
+    >>> import tempfile
+    >>> args = TrainingArguments(tempfile.mkdtemp(), max_steps=2, logging_steps=2, report_to="none", disable_tqdm=True,
+    ...                          save_strategy="no", use_cpu=True, learning_rate=0.0)
+    >>> data = [{"x": torch.tensor([1.0])}, {"x": torch.tensor([3.0])}]
+    >>> trainer = HfMultiTaskTrainer(Model(), args, train_dataset=data)
+    >>> _ = trainer.train()  # doctest: +ELLIPSIS
+    {'loss': ...}
+      train  toy  loss 2
+    {...}
+    >>> trainer.state.log_history[0]["toy/loss"]
+    2.0
+
+    See `MultiTaskTrainerMixin` for what it adds and for its further arguments.
+    """
+
+
+def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArguments | None:
+    """The training arguments, wherever a Trainer class takes them."""
+    candidates = (kwargs.get("args"), *args)
+    return next((candidate for candidate in candidates if isinstance(candidate, TrainingArguments)), None)
+
+
+def _choose_registry(metrics: MetricRegistry | None, sink_args: SinkArguments | None) -> MetricRegistry:
+    if metrics is not None and not isinstance(metrics, MetricRegistry):
+        raise TypeError(f"metrics={metrics!r}: pass a registry, metrics=MetricRegistry(reducers=..., derived=...).")
+    if metrics is None:
+        return MetricRegistry() if sink_args is None else sink_args.make_registry()
+    if sink_args is not None and sink_args.sets_metrics():
+        raise ValueError(
+            "metrics= is given, and sink_args sets metric_* options too: which rules hold? Build the registry from "
+            "both: MetricRegistry(reducers={..., **sink_args.reducers()})."
+        )
+    return metrics
+
+
+def _refuse_both(name: str, given: object, configured: object) -> None:
+    if given is not None and configured is not None:
+        raise ValueError(f"{name}={given!r} is given, and sink_args sets {name}={configured!r} too: pass one of them.")
+
+
+def _choose_sinks(args: TrainingArguments, sinks: Sequence[Sink], sink_args: SinkArguments | None) -> list[Sink]:
+    names = names_of(args.report_to)
+    configured = [] if sink_args is None else sink_args.make_sinks(names)
+    given = {sink.name for sink in sinks}
+    return sinks_for(names, [*sinks, *(sink for sink in configured if sink.name not in given)])

@@ -1,0 +1,101 @@
+"""`report_to`: which of its names are sinks, which are trackers that transformers knows, and which are neither."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+
+from mtask_sinks.errors import MissingBackendError, UnknownSinkError
+from mtask_sinks.sinks import Sink, has_sink, make_sink, sink_names
+from mtask_sinks.sinks.plugins import ENTRY_POINTS
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+
+def sinks_for(names: Iterable[str], given: Sequence[Sink] = ()) -> list[Sink]:
+    """The sinks that a training writes to: those given as objects, and one for each name that is a sink's.
+
+    Args:
+        names: of ``report_to``; a name that only transformers knows has no sink.
+        given: sinks that stand for the names they have.
+
+    Raises:
+        UnknownSinkError, MissingBackendError, PluginError: a name cannot be served.
+    """
+    for sink in given:
+        if not isinstance(sink, Sink):
+            raise TypeError(f"sinks=[{sink!r}]: pass objects such as TensorBoardSink(); names go to report_to.")
+    sinks = list(given)
+    for name in dict.fromkeys(names):
+        if any(sink.name == name for sink in sinks):
+            continue
+        if not has_sink(name):
+            _check_known(name)
+            continue
+        try:
+            sinks.append(make_sink(name))
+        except MissingBackendError as error:
+            if name not in _installed():
+                raise
+            # tensorboardX serves transformers, not us: its callback then gets the task metrics.
+            logger.info("%s; transformers' own callback for %r writes the task metrics instead.", error, name)
+    return sinks
+
+
+@contextmanager
+def only_known_to_transformers(args: TrainingArguments | None) -> Iterator[None]:
+    """Hide from transformers, which refuses them, the names that are sinks only."""
+    if args is None:
+        yield
+        return
+    asked = args.report_to
+    args.report_to = [name for name in names_of(asked) if name in INTEGRATION_TO_CALLBACK]
+    try:
+        yield
+    finally:
+        args.report_to = asked
+
+
+def names_of(report_to: str | Sequence[str] | None) -> list[str]:
+    """The names in ``report_to``, which may be one name, several, ``"all"`` or ``"none"``.
+
+    >>> names_of("tensorboard"), names_of(["mlflow", "wandb"]), names_of("none"), names_of(None)
+    (['tensorboard'], ['mlflow', 'wandb'], [], [])
+    >>> names_of("mlflow,my_plugin")             # what one can write on a command line
+    ['mlflow', 'my_plugin']
+
+    ``"all"`` is what transformers makes of it: every tracker it knows that is installed. Plug-ins are asked for by
+    name.
+    """
+    given = [report_to] if isinstance(report_to, str) else list(report_to or [])
+    names = [name.strip() for several in given if several is not None for name in several.split(",")]
+    if "all" in names:
+        names = [*_installed(), *(name for name in names if name != "all")]
+    return [name for name in names if name not in ("", "none")]
+
+
+def _installed() -> list[str]:
+    """Trackers that transformers knows and finds installed."""
+    installed: list[str] = get_available_reporting_integrations()  # type: ignore[no-untyped-call]
+    return installed
+
+
+def _check_known(name: str) -> None:
+    if name in INTEGRATION_TO_CALLBACK:
+        return
+    sinks, trackers = sink_names(), sorted(set(INTEGRATION_TO_CALLBACK) - set(sink_names()))
+    close = difflib.get_close_matches(str(name), [*sinks, *trackers, "all", "none"], n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UnknownSinkError(
+        f"report_to: there is no {name!r}.{hint} Sinks: {', '.join(sinks)}. Further trackers that transformers knows: "
+        f"{', '.join(trackers)}. Also 'all' and 'none'. A package adds a sink by an entry point in the group "
+        f"{ENTRY_POINTS!r}; install it into this environment, or pass the sink itself: sinks=[MySink()]."
+    )

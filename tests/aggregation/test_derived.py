@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mtask_sinks import MetricRegistry
+from mtask_sinks.errors import DerivedMetricError, MetricKeyError
+
+
+def test_a_derived_metric_is_computed_from_reduced_values() -> None:
+    registry = MetricRegistry(reducers={"qa/*": "sum"}, derived={"qa/acc": lambda m: m["qa/correct"] / m["qa/total"]})
+    for correct, total in ((1, 2), (9, 10)):
+        registry.report_metrics("qa", correct=correct, total=total)
+    snapshot = registry.snapshot(step=1)
+    assert snapshot.metrics["qa/acc"] == 10 / 12
+    assert snapshot.coverage["qa/acc"] == 2
+
+
+def test_perplexity_is_the_exponential_of_the_mean_not_the_mean_of_exponentials() -> None:
+    registry = MetricRegistry(derived={"mlm/ppl": lambda m: math.exp(m["mlm/loss"])})
+    for loss in (0.0, 2.0):
+        registry.report_metrics("mlm", loss=loss)
+    assert registry.snapshot(step=1).metrics["mlm/ppl"] == math.exp(1.0)
+
+
+def test_derived_metrics_may_build_on_each_other() -> None:
+    registry = MetricRegistry(derived={"b": lambda m: m["a"] + 1, "c": lambda m: m["b"] * 2})
+    registry.report_metrics(a=1.0)
+    assert dict(registry.snapshot(step=1).metrics) == {"a": 1.0, "b": 2.0, "c": 4.0}
+
+
+def test_an_input_absent_from_this_window_leaves_the_derived_metric_out() -> None:
+    registry = MetricRegistry(derived={"a/double": lambda m: 2 * m["a/x"], "a/four": lambda m: 2 * m["a/double"]})
+    registry.report_metrics("a", x=1.0, y=1.0)
+    assert registry.snapshot(step=1).metrics["a/four"] == 4.0
+    registry.report_metrics("a", y=1.0)
+    assert dict(registry.snapshot(step=2).metrics) == {"a/y": 1.0}
+
+
+def test_a_key_that_nobody_reports_is_an_error_that_names_the_nearest() -> None:
+    registry = MetricRegistry(derived={"mlm/ppl": lambda m: math.exp(m["mlm/los"])})
+    registry.report_metrics("mlm", loss=1.0)
+    with pytest.raises(DerivedMetricError, match=r"'mlm/ppl' refers to 'mlm/los'.*Did you mean 'mlm/loss'"):
+        registry.snapshot(step=1)
+
+
+def test_a_task_that_had_no_turn_yet_is_no_error(caplog) -> None:
+    registry = MetricRegistry(derived={"rare/ppl": lambda m: math.exp(m["rare/loss"])})
+    registry.report_metrics("mlm", loss=1.0)
+    assert dict(registry.snapshot(step=1).metrics) == {"mlm/loss": 1.0}
+    registry.report_metrics("rare", loss=0.0)
+    assert registry.snapshot(step=2).metrics["rare/ppl"] == 1.0
+    assert "'rare/loss', which nothing has reported" in caplog.text
+
+
+def test_an_evaluation_need_not_report_what_training_does() -> None:
+    registry = MetricRegistry(derived={"a/double": lambda m: 2 * m["a/train_only"]})
+    with registry.phase("eval"):
+        registry.report_metrics("a", loss=1.0)
+    assert dict(registry.snapshot(step=0, phase="eval").metrics) == {"a/loss": 1.0}
+
+
+def test_a_registered_key_may_come_late() -> None:
+    registry = MetricRegistry(derived={"a/double": lambda m: 2 * m["a/late"]})
+    registry.register("a/late", "mean")
+    registry.report_metrics("a", x=1.0)
+    assert dict(registry.snapshot(step=1).metrics) == {"a/x": 1.0}
+
+
+def test_overflow_is_infinite_and_division_by_zero_no_number() -> None:
+    registry = MetricRegistry(derived={"ppl": lambda m: math.exp(m["x"]), "ratio": lambda m: m["x"] / 0})
+    registry.report_metrics(x=1e6)
+    metrics = registry.snapshot(step=1).metrics
+    assert metrics["ppl"] == math.inf
+    assert math.isnan(metrics["ratio"])
+
+
+def test_a_function_that_fails_is_left_out_and_named_once(caplog) -> None:
+    registry = MetricRegistry(derived={"log": lambda m: math.log(m["x"]), "own": lambda m: {}["mine"]})
+    for step, x in enumerate((1.0, -1.0, -1.0, 1.0)):
+        registry.report_metrics(x=x)
+        metrics = registry.snapshot(step=step).metrics
+        assert ("log" in metrics) == (x > 0)
+    assert sum("'log' failed" in record.getMessage() for record in caplog.records) == 1
+    assert sum("'own' failed" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_without_any_report_nothing_is_derived() -> None:
+    assert dict(MetricRegistry(derived={"one": lambda m: 1.0}).snapshot(step=1).metrics) == {}
+
+
+def test_a_derived_key_cannot_be_reported_or_registered() -> None:
+    registry = MetricRegistry(derived={"mlm/ppl": lambda m: 1.0})
+    with pytest.raises(MetricKeyError, match="derived"):
+        registry.report_metrics("mlm", ppl=1.0)
+    with pytest.raises(MetricKeyError, match="derived"):
+        registry.register("mlm/ppl", "mean")
+
+
+def test_what_is_no_function_is_refused() -> None:
+    with pytest.raises(TypeError, match="mlm/ppl.*function"):
+        MetricRegistry(derived={"mlm/ppl": "exp"})  # type: ignore[dict-item]

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mtask_sinks.analysis.report.checkpoints import BestCheckpoint, best_checkpoint
+
+
+def save(directory, step: int, **state: object) -> None:
+    (directory / f"checkpoint-{step}").mkdir()
+    (directory / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"global_step": step, **state}))
+
+
+def test_the_newest_state_says_which_was_best(tmp_path) -> None:
+    save(tmp_path, 900, best_metric=3.0, best_model_checkpoint="/old/place/out/checkpoint-900", best_global_step=900)
+    save(tmp_path, 1000, best_metric=2.5, best_model_checkpoint="/old/place/out/checkpoint-950", best_global_step=950)
+    found = best_checkpoint(tmp_path, {"metric_for_best_model": "eval_a/loss"})
+    assert found == BestCheckpoint("checkpoint-950", is_there=False, metric="eval_a/loss", value=2.5, step=950)
+    (tmp_path / "checkpoint-950").mkdir()
+    assert best_checkpoint(tmp_path, {}) == BestCheckpoint(
+        "checkpoint-950", is_there=True, metric="", value=2.5, step=950
+    )
+
+
+@pytest.mark.parametrize("state", [{}, {"best_metric": None, "best_model_checkpoint": None}])
+def test_none_was_taken_for_the_best(tmp_path, state) -> None:
+    save(tmp_path, 10, **state)
+    assert "metric_for_best_model" in best_checkpoint(tmp_path, {})
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"global_step":'])
+def test_a_state_that_cannot_be_read_is_none(tmp_path, text) -> None:
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "trainer_state.json").write_text(text)
+    assert best_checkpoint(tmp_path, {}) == "no checkpoint lies beside the journal"

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import math
+
+from mtask_sinks import Snapshot
+from mtask_sinks.analysis.compare import Outcome
+from mtask_sinks.analysis.report.metrics import metric_rows
+from mtask_sinks.analysis.runs import Training
+
+
+def training(*snapshots: Snapshot) -> Training:
+    made = Training(1)
+    for snapshot in snapshots:
+        made.add(snapshot)
+    return made
+
+
+def test_last_and_best_run_beside_run() -> None:
+    a = training(
+        Snapshot(2, metrics={"m/loss": 3.0, "m/acc": 0.5}),
+        Snapshot(2, "eval", {"m/loss": 4.0}),
+        Snapshot(4, metrics={"m/loss": 1.0, "m/acc": 0.25}),
+        Snapshot(6, metrics={"m/loss": 2.0, "m/acc": 0.5}),
+    )
+    b = training(
+        Snapshot(2, metrics={"m/loss": math.nan, "m/acc": 0.5, "n/loss": 7.0}), Snapshot(4, "eval", {"m/loss": 3.5})
+    )
+    rows = {(row.task, row.name, row.phase): row for row in metric_rows([a, b])}
+    assert list(rows) == [
+        ("m", "loss", "train"),
+        ("m", "loss", "eval"),
+        ("m", "acc", "train"),
+        ("n", "loss", "train"),
+    ]
+    loss = rows["m", "loss", "train"]
+    assert (loss.better, loss.outcomes[0], loss.winners) == ("min", Outcome(2.0, 6, 1.0, 4), (0,))
+    assert math.isnan(loss.outcomes[1].best)
+    assert rows["m", "loss", "eval"].outcomes == (Outcome(4.0, 2, 4.0, 2), Outcome(3.5, 4, 3.5, 4))
+    assert rows["m", "loss", "eval"].winners == (1,)
+    accuracy = rows["m", "acc", "train"]
+    assert (accuracy.better, accuracy.outcomes[0], accuracy.winners) == ("max", Outcome(0.5, 6, 0.5, 2), (0, 1))
+    assert (rows["n", "loss", "train"].outcomes, rows["n", "loss", "train"].winners) == (
+        (None, Outcome(7.0, 2, 7.0, 2)),
+        (),
+    )
+
+
+def test_one_run_alone_wins_nothing() -> None:
+    assert [row.winners for row in metric_rows([training(Snapshot(1, metrics={"a": 1.0}))])] == [()]
+    assert metric_rows([training()]) == ()

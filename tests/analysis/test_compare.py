@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from helpers.journals import losses, write
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.compare import Difference, Outcome, compare, open_run, split_run
+from mtask_sinks.analysis.runs import Training
+
+
+def training(*rows: tuple[int, float | None], key: str = "a/loss", phase: str = "train") -> Training:
+    made = Training(1)
+    for step, value in rows:
+        made.add(Snapshot(step, phase, {} if value is None else {key: value}))
+    return made
+
+
+def test_of_a_loss_the_smallest_is_best_of_everything_else_the_largest() -> None:
+    rows_a, rows_b = ((1, 3.0), (2, 1.0), (3, 2.0)), ((1, 4.0), (2, 0.5), (4, 0.5))
+    (loss,) = compare(training(*rows_a), training(*rows_b))
+    assert loss == Difference("a", "loss", "train", "min", Outcome(2.0, 3, 1.0, 2), Outcome(0.5, 4, 0.5, 2))
+    assert (loss.final_change, loss.best_change, loss.verdict) == (-1.5, -0.5, "better")
+    (accuracy,) = compare(training(*rows_a, key="a/acc"), training(*rows_b, key="a/acc"))
+    assert accuracy == Difference("a", "acc", "train", "max", Outcome(2.0, 3, 3.0, 1), Outcome(0.5, 4, 4.0, 1))
+    assert (accuracy.final_change, accuracy.best_change, accuracy.verdict) == (-1.5, 1.0, "better")
+    assert compare(training(*rows_b), training(*rows_a))[0].verdict == "worse"
+    assert compare(training(*rows_a), training(*rows_a))[0].verdict == "same"
+
+
+def test_nan_is_never_best() -> None:
+    (row,) = compare(training((1, math.nan), (2, 2.0), (3, math.nan)), training((1, math.nan)))
+    assert (row.a.best, row.a.best_step) == (2.0, 2)
+    assert math.isnan(row.a.final)
+    assert math.isnan(row.b.best)
+    assert row.verdict is None
+
+
+def test_a_metric_that_one_lacks_is_there_without_a_change() -> None:
+    a, b = training((1, 1.0), key="a/loss"), training((1, 1.0), key="b/loss", phase="eval")
+    first, second = compare(a, b)
+    assert (first.task, first.b, first.final_change, first.best_change, first.verdict) == ("a", None, None, None, None)
+    assert (second.task, second.phase, second.a) == ("b", "eval", None)
+
+
+def test_the_steps_are_those_of_the_training_after_a_resume(tmp_path) -> None:
+    write(
+        tmp_path,
+        (RunInfo(id="1", name="r"), losses(2, 4, 6, factor=-1.0), "killed"),
+        (RunInfo(id="2", step=4), losses(6, 8, factor=1.0), "finished"),
+    )
+    _, resumed = open_run(tmp_path)
+    (row,) = compare(resumed, resumed)
+    # -2, -4, then 6 and 8: the -6 of the killed process does not count.
+    assert row.a == Outcome(8.0, 8, -4.0, 4)
+
+
+def test_a_run_is_chosen_by_number_or_name_and_else_is_the_last(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="x"), losses(1), "finished"), (RunInfo(id="2", name="y:1"), losses(2), None))
+    for suffix, number in (("", 2), (":1", 1), (":2", 2), (":x", 1), (":y:1", 2)):
+        path, found = open_run(f"{tmp_path}{suffix}")
+        assert (path, found.number) == (tmp_path / "metrics.jsonl", number)
+
+
+def test_a_path_with_a_colon_is_a_path(tmp_path) -> None:
+    (tmp_path / "a:1").mkdir()
+    assert split_run(tmp_path / "a:1") == (str(tmp_path / "a:1"), None)
+    assert split_run(f"{tmp_path}/a:1:2") == (f"{tmp_path}/a:1", "2")
+    assert split_run(tmp_path) == (str(tmp_path), None)
+
+
+@pytest.mark.parametrize("run", ["nowhere", "nowhere:1"])
+def test_a_path_that_is_not_there_is_said(run) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no nowhere\."):
+        open_run(run)
+
+
+def test_of_a_count_nobody_says_which_is_better() -> None:
+    a, b = Training(1), Training(2)
+    a.add(Snapshot(step=1, metrics={"mlm/n_tokens": 5.0}))
+    b.add(Snapshot(step=1, metrics={"mlm/n_tokens": 7.0}))
+    (row,) = compare(a, b)
+    assert (row.better, row.best_change, row.verdict) == (None, 2.0, None)

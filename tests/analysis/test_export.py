@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.journals import losses, write
+from helpers.toy import InOrder, Toy, arguments, numbers
+
+from mtask_sinks import HfMultiTaskTrainer, RunInfo, Snapshot
+from mtask_sinks.analysis.export import Measurement, measurements, to_frame, write_file
+from mtask_sinks.errors import ExportError, NoJournalError, NoTrainingError, OutputFileError
+
+# Two trainings of one name, the first of which was resumed, and values that not every format can hold.
+ROWS = [
+    Measurement("r:1", "train", 2, 0.2, 1002.0, "a", "loss", 20.0, 4),
+    Measurement("r:1", "train", 4, 0.4, 1004.0, "a", "loss", 80.0, 4),
+    Measurement("r:2", "eval", 7, None, 7.5, "", "x", math.inf, 0),
+    Measurement("r:2", "eval", 7, None, 7.5, "b", "y", math.nan, 3),
+]
+
+
+@pytest.fixture
+def journal(tmp_path) -> Path:
+    odd = Snapshot(7, "eval", {"x": math.inf, "b/y": math.nan}, time=7.5, coverage={"b/y": 3})
+    return write(
+        tmp_path,
+        (RunInfo(id="1", name="r"), losses(2, 4, 6), "killed"),
+        (RunInfo(id="2", name="r2", step=2), losses(4, factor=20.0), "finished"),
+        (RunInfo(id="3", name="r"), [odd], None),
+    )
+
+
+def same(a: object, b: object) -> bool:
+    return a == b or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))
+
+
+def assert_rows(found, expected=ROWS) -> None:
+    found = [tuple(row) for row in found]
+    assert len(found) == len(expected)
+    for row, wanted in zip(found, expected):
+        assert all(map(same, row, wanted)), (row, wanted)
+
+
+def test_rows_are_those_of_the_trainings(journal) -> None:
+    assert_rows(measurements(journal))
+    assert_rows(measurements(journal.parent, "1"), ROWS[:2])
+    assert_rows(measurements(journal.parent, "r:2"), ROWS[2:])
+
+
+def test_csv(journal, tmp_path) -> None:
+    assert write_file(measurements(journal), tmp_path / "m.csv") == 4
+    with (tmp_path / "m.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == list(Measurement._fields)
+    assert rows[0] == ["r:1", "train", "2", "0.2", "1002.0", "a", "loss", "20.0", "4"]
+    assert rows[2] == ["r:2", "eval", "7", "", "7.5", "", "x", "inf", "0"]
+    frame = pd.read_csv(tmp_path / "m.csv")
+    assert frame.value.dtype == "float64"
+    assert frame.value.tolist()[:3] == [20.0, 80.0, math.inf]
+
+
+def test_jsonl(journal, tmp_path) -> None:
+    assert write_file(measurements(journal), tmp_path / "m.jsonl") == 4
+
+    def refuse(text):
+        raise AssertionError(text)
+
+    rows = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert rows[1] == ROWS[1]._asdict()
+    assert [row["value"] for row in rows] == [20.0, 80.0, "Infinity", "NaN"]
+    assert rows[2]["epoch"] is None
+
+
+def test_parquet(journal, tmp_path) -> None:
+    from pyarrow import parquet
+
+    assert write_file(measurements(journal), tmp_path / "m.parquet") == 4
+    table = parquet.read_table(tmp_path / "m.parquet")
+    assert table.column_names == list(Measurement._fields)
+    assert [str(field.type) for field in table.schema][:5] == ["string", "string", "int64", "double", "double"]
+    assert_rows(row.values() for row in table.to_pylist())
+
+
+def test_a_frame_has_the_rows_and_types(journal) -> None:
+    frame = to_frame(journal)
+    assert_rows(frame.itertuples(index=False), [row._replace(epoch=row.epoch or math.nan) for row in ROWS])
+    assert {name: str(frame[name].dtype) for name in ("step", "epoch", "time", "value", "coverage")} == {
+        "step": "int64", "epoch": "float64", "time": "float64", "value": "float64", "coverage": "int64"
+    }  # fmt: skip
+    wide = to_frame(journal, "1").pivot_table(index="step", columns=["task", "name", "phase"], values="value")
+    assert wide["a", "loss", "train"].to_dict() == {2: 20.0, 4: 80.0}
+
+
+def test_a_frame_of_nothing_has_columns(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), [], None))
+    assert list(to_frame(tmp_path).columns) == list(Measurement._fields)
+
+
+@pytest.mark.parametrize("ending", ["xls", "csv.gz", ""])
+def test_an_ending_that_is_no_format_is_refused(journal, tmp_path, ending) -> None:
+    with pytest.raises(OutputFileError, match=r"\.csv, \.jsonl, \.parquet"):
+        write_file(measurements(journal), tmp_path / f"m.{ending}")
+
+
+def test_no_journal_is_overwritten(journal) -> None:
+    before = journal.read_bytes()
+    with pytest.raises(OutputFileError, match="is a journal"):
+        write_file(measurements(journal), journal)
+    assert journal.read_bytes() == before
+
+
+def test_an_export_that_fails_leaves_what_was_there(journal, tmp_path) -> None:
+    def failing():
+        yield ROWS[0]
+        raise RuntimeError("half way")
+
+    (tmp_path / "m.csv").write_text("before")
+    with pytest.raises(RuntimeError, match="half way"):
+        write_file(failing(), tmp_path / "m.csv")
+    assert (tmp_path / "m.csv").read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.csv", "metrics.jsonl"]
+
+
+def test_missing_packages_are_named_with_the_extra(journal, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"pip install 'mtask-sinks\[export\]'"):
+        to_frame(journal)
+    with pytest.raises(ExportError, match=r"pip install 'mtask-sinks\[export\]'"):
+        write_file(measurements(journal), tmp_path / "m.parquet")
+    assert write_file(measurements(journal), tmp_path / "m.csv") == 4
+
+
+def test_what_is_not_there_is_an_error_at_once(journal, tmp_path) -> None:
+    with pytest.raises(NoTrainingError, match="has no 'z'"):
+        measurements(journal, "z")
+    with pytest.raises(NoJournalError):
+        measurements(tmp_path / "nowhere")
+
+
+def test_a_real_training_comes_out_as_it_was_logged(tmp_path) -> None:
+    class Trainer(InOrder, HfMultiTaskTrainer):
+        pass
+
+    args = arguments(tmp_path / "out", run_name="toy", eval_strategy="steps", eval_steps=2)
+    trainer = Trainer(Toy(), args, train_dataset=numbers(1, 2, 3, 5), eval_dataset=numbers(4, 8))
+    trainer.train()
+    frame = to_frame(tmp_path / "out")
+    found = list(
+        frame[["run", "phase", "step", "task", "name", "value", "coverage"]].itertuples(index=False, name=None)
+    )
+    assert found == [
+        ("toy", "train", 2, "a", "loss", 1.5, 2),
+        ("toy", "eval", 2, "a", "loss", 6.0, 2),
+        ("toy", "train", 4, "a", "loss", 4.0, 2),
+        ("toy", "eval", 4, "a", "loss", 6.0, 2),
+    ]

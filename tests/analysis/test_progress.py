@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import pytest
+from helpers.journals import as_of_process, ended_process, losses, write
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.progress import Row, Watch
+
+
+def test_rows_are_sorted_by_task_then_metric_then_phase_and_hold_their_last_change(tmp_path) -> None:
+    snapshots = [
+        Snapshot(2, metrics={"a/loss": 5.0, "b/loss": 7.0}, coverage={"a/loss": 2, "b/loss": 3}),
+        Snapshot(2, "eval", {"a/loss": 6.0}, coverage={"a/loss": 1}),
+        Snapshot(4, metrics={"a/loss": 3.5, "a/acc": 0.5}, coverage={"a/loss": 8, "a/acc": 8}),
+    ]
+    write(tmp_path, (RunInfo(id="1"), snapshots, "finished"))
+    view = Watch(tmp_path).view()
+    assert view.rows == (
+        Row("a", "loss", "train", 4, 3.5, -1.5, 8, (5.0, 3.5)),
+        Row("a", "loss", "eval", 2, 6.0, None, 1, (6.0,)),
+        Row("a", "acc", "train", 4, 0.5, None, 8, (0.5,)),
+        Row("b", "loss", "train", 2, 7.0, None, 3, (7.0,)),
+    )
+    assert [(row.task, row.name) for row in Watch(tmp_path, "b/*").view().rows] == [("b", "loss")]
+
+
+def test_it_follows_a_resume_and_a_new_training(tmp_path) -> None:
+    watch = Watch(tmp_path)
+    assert (watch.view().status, watch.view().rows) == ("waiting", ())
+    write(tmp_path, (RunInfo(id="1", name="r"), losses(2, 4), "failed"))
+    assert (watch.view().status, watch.view().step) == ("failed", 4)
+    write(tmp_path, (RunInfo(id="2", step=2), losses(4, factor=20.0), None))
+    view = watch.view()
+    assert (view.name, view.status, view.resumed_at, view.rows[0].values) == ("r", "running", (2,), (20.0, 80.0))
+    write(tmp_path, (RunInfo(id="3", name="new"), [], None))
+    assert (watch.view().name, watch.view().number, watch.view().rows) == ("new", 2, ())
+
+
+def test_another_file_in_the_place_of_the_journal_is_read_from_its_beginning(tmp_path) -> None:
+    watch = Watch(tmp_path)
+    path = write(tmp_path, (RunInfo(id="1", name="old"), losses(2, 4), None))
+    assert watch.view().step == 4
+    path.unlink()
+    write(tmp_path, (RunInfo(id="2", name="new"), losses(1), None))
+    view = watch.view()
+    assert (view.name, view.number, view.step) == ("new", 1, 1)
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+def test_a_training_whose_process_is_gone_was_killed_if_that_can_be_known(tmp_path, place) -> None:
+    path = write(tmp_path, (RunInfo(id="1"), losses(2), None))
+    host = socket.gethostname() if place == "here" else "elsewhere"
+    as_of_process(path, host, ended_process())
+    view = Watch(path).view()
+    assert (view.status, view.host) == (("killed", None) if place == "here" else ("running", "elsewhere"))
+
+
+def test_time_left_is_what_is_missing_at_the_rate_so_far(tmp_path) -> None:
+    now = time.time()
+    rows = [Snapshot(step, metrics={"x": 1.0}, time=now + 1000 + step / 4) for step in (8, 16, 24)]
+    path = write(tmp_path, (RunInfo(id="1", params={"max_steps": 64}), rows, None))
+    as_of_process(path, socket.gethostname(), os.getppid())
+    watch = Watch(path)
+    watch.view()
+    watch.training._recent.popleft()  # the beginning, which is not at those times
+    view = watch.view()
+    assert (view.status, view.max_steps, view.steps_per_second, view.seconds_left) == ("running", 64, 4.0, 10.0)
+
+
+def test_a_finished_training_has_no_time_left(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", params={"max_steps": 64}), losses(2, 4), "finished"))
+    assert Watch(tmp_path).view().seconds_left is None

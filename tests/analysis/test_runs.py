@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from helpers.journals import losses, write
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.runs import Point, Training, choose, labels, read_trainings
+from mtask_sinks.errors import NoTrainingError
+
+
+def values(training: Training, phase: str = "train") -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in training.points() if point.phase == phase]
+
+
+def test_a_point_has_everything(tmp_path) -> None:
+    snapshot = Snapshot(5, "eval", {"b/y/z": 1.5, "x": 2.0}, time=3.0, coverage={"b/y/z": 7})
+    write(tmp_path, (RunInfo(id="1", name="r"), [snapshot], "finished"))
+    (training,) = read_trainings(tmp_path)
+    assert (training.name, training.id, training.status, training.step) == ("r", "1", "finished", 5)
+    assert list(training.points()) == [
+        Point("eval", 5, None, 3.0, "b", "y/z", 1.5, 7),
+        Point("eval", 5, None, 3.0, "", "x", 2.0, 0),
+    ]
+
+
+def test_points_that_were_computed_again_count_once_with_the_later_value(tmp_path) -> None:
+    write(
+        tmp_path,
+        (RunInfo(id="1", name="r"), losses(2, 4, 6, 8), "killed"),
+        (RunInfo(id="2", name="r2", step=4), losses(6, factor=20.0), "killed"),
+        (RunInfo(id="3", step=2), losses(4, 6, factor=30.0), "failed"),
+        (RunInfo(id="4", name="other"), losses(2), "finished"),
+    )
+    first, second = read_trainings(tmp_path)
+    assert values(first) == [(2, 20.0), (4, 120.0), (6, 180.0)]
+    assert (first.name, first.status, first.resumed_at, first.step) == ("r", "failed", (4, 2), 6)
+    assert (second.number, second.name, values(second), second.resumed_at) == (2, "other", [(2, 20.0)], ())
+
+
+def test_values_that_were_not_finite_are_counted_where_they_count(tmp_path) -> None:
+    odd = [Snapshot(step, metrics={"a/loss": 1.0}, nonfinite={"a/loss": step}) for step in (3, 5)]
+    before = [*losses(2), odd[0], *losses(4), odd[1]]
+    write(tmp_path, (RunInfo(id="1"), before, "killed"), (RunInfo(id="2", step=4), [*losses(5), odd[1]], None))
+    (training,) = read_trainings(tmp_path)
+    assert {at: dict(counts) for at, counts in training.nonfinite.items()} == {1: {"a/loss": 3}, 4: {"a/loss": 5}}
+    assert [training.steps[at] for at in training.nonfinite] == [3, 5]
+
+
+def test_an_evaluation_at_the_step_of_the_resume_counts_once(tmp_path) -> None:
+    before = [*losses(4), *losses(4, phase="eval")]
+    again = losses(4, phase="eval", factor=20.0)
+    write(tmp_path, (RunInfo(id="1"), before, "killed"), (RunInfo(id="2", step=4), [*again, *losses(6)], None))
+    (training,) = read_trainings(tmp_path)
+    assert values(training) == [(4, 40.0), (6, 60.0)]
+    assert values(training, "eval") == [(4, 80.0)]
+
+
+def test_a_metric_of_which_nothing_is_left_is_gone(tmp_path) -> None:
+    late = Snapshot(6, metrics={"late/x": 1.0})
+    write(tmp_path, (RunInfo(id="1"), [*losses(2), late], "killed"), (RunInfo(id="2", step=4), losses(6), None))
+    (training,) = read_trainings(tmp_path)
+    assert {point.task for point in training.points()} == {"a"}
+
+
+def test_an_evaluation_after_the_end_belongs_to_the_training(tmp_path) -> None:
+    run = RunInfo(id="1")
+    write(tmp_path, (run, losses(2, 4), "finished"), (run, losses(4, phase="eval"), "finished"))
+    (training,) = read_trainings(tmp_path)
+    assert values(training, "eval") == [(4, 40.0)]
+    assert (values(training), training.resumed_at) == ([(2, 20.0), (4, 40.0)], ())
+
+
+def test_a_resume_without_what_it_resumes_is_a_training(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="2", step=4), losses(6, 8), None))
+    (training,) = read_trainings(tmp_path)
+    assert values(training) == [(6, 60.0), (8, 80.0)]
+
+
+def test_nan_and_infinity_come_back(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a": math.nan, "b": -math.inf})], None))
+    (training,) = read_trainings(tmp_path)
+    a, b = (point.value for point in training.points())
+    assert math.isnan(a)
+    assert b == -math.inf
+
+
+def test_rate_and_end_come_from_times_and_parameters(tmp_path) -> None:
+    steps = RunInfo(id="1", params={"max_steps": 100, "num_train_epochs": 3.0})
+    write(tmp_path, (steps, losses(10, 20, 40), None))
+    (training,) = read_trainings(tmp_path)
+    assert training.max_steps == 100
+    # The run began now, which is long after the times of the snapshots: not before a second one is there.
+    training._recent.popleft()
+    assert training.steps_per_second == 1.0
+    epochs = RunInfo(id="2", params={"max_steps": -1, "num_train_epochs": 8.0})
+    write(tmp_path, (epochs, losses(10, 20), None))
+    # Step 20 is at epoch 2: 10 steps an epoch.
+    assert read_trainings(tmp_path)[-1].max_steps == 80
+
+
+def test_labels_and_choice() -> None:
+    def named(number: int, name: str | None) -> Training:
+        from mtask_sinks.journal.records import Begin
+
+        return Training(number, [Begin(RunInfo(id=str(number), name=name))])
+
+    trainings = [named(1, "x"), named(2, "y"), named(3, "x"), named(4, None)]
+    assert labels(trainings) == {1: "x:1", 2: "y", 3: "x:3", 4: "4"}
+    assert [choose(trainings, which, "j").number for which in (None, "2", "y", "x:3", "4")] == [4, 2, 2, 3, 4]
+    with pytest.raises(NoTrainingError, match=r"2 trainings are named 'x': choose one by number. There are: 1 \(x\)"):
+        choose(trainings, "x", "j")
+    for which in ("5", "0", "z"):
+        with pytest.raises(NoTrainingError, match=f"j: has no '{which}'. There are: "):
+            choose(trainings, which, "j")
+    with pytest.raises(NoTrainingError, match="no training yet"):
+        choose([], None, "j")

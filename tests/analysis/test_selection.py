@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+from helpers.journals import losses, write
+
+from mtask_sinks import RunInfo
+from mtask_sinks.analysis.selection import open_runs
+from mtask_sinks.errors import NoTrainingError
+
+
+def run(identity: str, name: str | None):
+    return RunInfo(id=identity, name=name), losses(1), "finished"
+
+
+@pytest.fixture
+def root(tmp_path):
+    for folder, names in {"a": ["x", "y"], "b": ["x"], "c": [None]}.items():
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, *(run(f"{folder}{n}", name) for n, name in enumerate(names)))
+    return tmp_path
+
+
+def opened(root, *given: str) -> list[tuple[str, int]]:
+    return [(run.label, run.training.number) for run in open_runs([str(root / each) for each in given])]
+
+
+def test_the_last_training_or_the_one_that_is_chosen(root) -> None:
+    assert opened(root, "a", "a:1", "a:x") == [("y", 2), ("x", 1)]
+
+
+def test_labels_are_as_short_as_they_can_be(root) -> None:
+    assert opened(root, "a:x", "b") == [("x (a)", 1), ("x (b)", 1)]
+    assert opened(root, "a:x", "b", "a:y") == [("x (a)", 1), ("x (b)", 1), ("y", 2)]
+    (root / "d" / "a").mkdir(parents=True)
+    write(root / "d" / "a", run("1", "x"))
+    assert opened(root, "a:x", "d/a") == [(f"x ({root}/a/metrics.jsonl:1)", 1), (f"x ({root}/d/a/metrics.jsonl:1)", 1)]
+
+
+def test_a_training_without_a_name_is_called_as_its_directory(root) -> None:
+    assert opened(root, "c") == [("c", 1)]
+
+
+def test_one_that_is_not_there_is_an_error(root) -> None:
+    with pytest.raises(NoTrainingError, match="has no 'z'"):
+        open_runs([f"{root}/a:z"])

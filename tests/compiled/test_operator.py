@@ -1,0 +1,535 @@
+"""Reports from compiled code: the values of an eager run, without a graph break and without a recompilation."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from helpers.watched import watched
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._dynamo.utils import counters
+from torch.utils.checkpoint import checkpoint
+
+import mtask_sinks.compiled.handles
+from mtask_sinks import MetricRegistry, report_metrics, weighted
+from mtask_sinks.compiled import operator
+from mtask_sinks.errors import MetricKeyError, MetricValueError
+from mtask_sinks.reducers import known_reducers
+from mtask_sinks.reporting.binding import bound
+
+BACKENDS = ["eager", "aot_eager", "inductor"]
+
+
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
+
+
+def compiled(function, backend="aot_eager", **options):
+    """The compiled function, which may not break its graph, and what counts its graphs."""
+    counter = CompileCounterWithBackend(backend)
+    return torch.compile(function, backend=counter, fullgraph=True, **options), counter
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_kind_of_value_is_what_it_is_in_eager_code(backend: str) -> None:
+    sums = ("n", "big", "flags", "python_int")
+    registry = MetricRegistry(reducers={f"t/{name}": "sum" for name in sums} | {"t/median": "median", "t/last": "last"})
+    array, scalar = np.array([[1.0, 2.0], [3.0, 6.0]]), np.float32(0.1)
+
+    def step(x, mask):
+        registry.report_metrics(
+            "t",
+            total=x.sum(),
+            each=x,
+            median=x,
+            last=x,
+            n=x.shape[0],
+            python_int=2**62,
+            python_float=0.1,
+            python_bool=True,
+            big=torch.tensor(2**24 + 1),
+            flags=x > 1,
+            half=x[0].to(torch.float16),
+            brain=x[0].to(torch.bfloat16),
+            constant=torch.tensor([0.1, 0.3], dtype=torch.float64),
+            array=array,
+            scalar=scalar,
+            masked=weighted(x, mask),
+            by_number=weighted(x.mean(), 2 * x.shape[0]),
+            by_tensor=weighted(x.mean(), mask.sum()),
+            of_number=weighted(7.0, 3),
+            nothing=weighted(x.mean() / 0, 0),
+            absent=None,
+            absent_pair=weighted(None, 1),
+            empty=x[:0],
+        )
+        return (x * 2).sum()
+
+    run, counter = compiled(step, backend)
+    mask = np.array([1.0, 0.0, 2.0])
+    is_slow = backend == "inductor"  # one graph of the four then: forward, for one number of rows
+    batches = [np.arange(3.0 * rows).reshape(rows, 3) for rows in ((3, 3, 3) if is_slow else (2, 3, 4))]
+    for batch in batches:
+        result = run(torch.tensor(batch, dtype=torch.float32, requires_grad=not is_slow), torch.tensor(mask))
+        if not is_slow:
+            result.backward()
+
+    everything = np.concatenate([batch.ravel() for batch in batches])
+    rows = np.concatenate(batches)
+    first_rows = np.stack([batch[0] for batch in batches])
+    lengths = [len(batch) for batch in batches]
+    means = [batch.mean() for batch in batches]
+    snapshot = registry.snapshot(step=1)
+    assert dict(snapshot.metrics) == {
+        "t/total": pytest.approx(np.mean([batch.sum() for batch in batches])),
+        "t/each": pytest.approx(everything.mean(), rel=1e-15),
+        "t/median": np.median(everything),
+        "t/last": batches[-1].mean(),
+        "t/n": sum(lengths),
+        "t/python_int": 3 * 2.0**62,
+        "t/python_float": pytest.approx(0.1, rel=1e-15),
+        "t/python_bool": 1.0,
+        "t/big": 3 * (2**24 + 1),
+        "t/flags": (everything > 1).sum(),
+        "t/half": pytest.approx(first_rows.mean(), rel=1e-15),
+        "t/brain": pytest.approx(first_rows.mean(), rel=1e-15),
+        "t/constant": pytest.approx(0.2, rel=1e-15),
+        "t/array": 3.0,
+        "t/scalar": pytest.approx(float(np.float32(0.1)), rel=1e-15),
+        "t/masked": pytest.approx(np.average(rows, axis=0) @ mask / mask.sum(), rel=1e-15),
+        "t/by_number": pytest.approx(np.average(means, weights=lengths), rel=1e-15),
+        "t/by_tensor": pytest.approx(np.mean(means), rel=1e-15),
+        "t/of_number": 7.0,
+    }
+    assert set(snapshot.coverage.values()) == {3}
+    assert dict(registry.dropped) == {}
+    assert counter.frame_count == (1 if is_slow else 2)  # for the first number of rows, then for any
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_more_values_than_one_kernel_packs_each_is_its_own(backend: str) -> None:
+    registry = MetricRegistry()
+    names = [f"k{number}" for number in range(150)]
+
+    def step(x):
+        values = {name: x[number] for number, name in enumerate(names)}
+        values["k70"] = x[70:73] * 2  # a block among them
+        values["k71"] = weighted(x[71], x[149])
+        registry.report_metrics("t", **values)
+        return x.sum()
+
+    run, _ = compiled(step, backend)
+    numbers = np.random.default_rng(0).normal(size=(2, 150)).astype(np.float32)
+    numbers[:, 149] = 1.0, 3.0
+    numbers[1, 5], numbers[0, 64], numbers[0, 63] = np.nan, np.inf, -np.inf
+    for row in numbers:
+        run(torch.tensor(row))
+    expected = {f"t/{name}": value for name, value in zip(names, numbers.astype(np.float64).mean(axis=0), strict=True)}
+    expected["t/k70"] = (2 * numbers[:, 70:73].astype(np.float64)).mean()
+    expected["t/k71"] = np.average(numbers[:, 71].astype(np.float64), weights=[1.0, 3.0])
+    assert dict(registry.snapshot(step=1).metrics) == pytest.approx(expected, rel=1e-15, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", sorted(set(known_reducers())))
+def test_every_reducer_gets_the_same_elements(name: str) -> None:
+    traced, eager = MetricRegistry({"*": name}), MetricRegistry({"*": name})
+    run, _ = compiled(lambda x: traced.report_metrics(each=x, one=x[0], pair=weighted(x, x + 1)), "eager")
+    for seed in range(4):
+        x = torch.tensor(np.random.default_rng(seed).normal(size=5)).abs()
+        run(x)
+        eager.report_metrics(each=x, one=x[0], pair=weighted(x, x + 1))
+    found, expected = traced.snapshot(step=1), eager.snapshot(step=1)
+    assert dict(found.metrics) == dict(expected.metrics)
+    assert dict(found.coverage) == dict(expected.coverage)
+    assert len(found.metrics) == 3
+
+
+class Block(nn.Module):
+    """Reports at its start and at its end, once a forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        report_metrics("start", n=1.0, x=x.detach().mean())
+        x = torch.relu(torch.tanh(self.linear(x)) * 2)
+        report_metrics("end", n=torch.ones((), dtype=torch.long), each=x)
+        return x
+
+
+def _plain(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return block(x)
+
+
+def _reentrant(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return checkpoint(block, x, use_reentrant=True)
+
+
+def _non_reentrant(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return checkpoint(block, x, use_reentrant=False)
+
+
+class Stack(nn.Module):
+    def __init__(self, forward) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block() for _ in range(2))
+        self.run = forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = self.run(block, x)
+        return x.sum()
+
+
+def in_parts(model: Stack, backend: str, **options) -> nn.Module:
+    for block in model.blocks:
+        block.compile(backend=backend, **options)
+    return model
+
+
+def as_a_whole(model: Stack, backend: str, **options) -> nn.Module:
+    return torch.compile(model, backend=backend, **options)
+
+
+def trained(model: nn.Module, steps: int = 3, **rules: str) -> tuple[dict[str, float], dict[str, int]]:
+    registry = MetricRegistry(reducers={"*/n": "sum", **rules})
+    with registry.activate():
+        for seed in range(steps):
+            torch.manual_seed(seed)
+            model(torch.randn(2, 4, requires_grad=True)).backward()
+    snapshot = registry.snapshot(step=1)
+    return dict(snapshot.metrics), dict(snapshot.coverage)
+
+
+# Each way with a quick backend, some with the one that generates code, which takes seconds to.
+WAYS = [
+    *((*way, "aot_eager") for way in product([_plain, _reentrant, _non_reentrant], [in_parts, as_a_whole])),
+    (_reentrant, in_parts, "inductor"),
+    (_non_reentrant, as_a_whole, "inductor"),
+]
+
+
+@pytest.mark.parametrize(("forward", "compile_it", "backend"), WAYS)
+def test_a_checkpointed_forward_reports_once_whatever_is_compiled(forward, compile_it, backend: str) -> None:
+    torch.manual_seed(0)
+    model = Stack(forward)
+    metrics, coverage = trained(model)
+    assert metrics["start/n"] == metrics["end/n"] == 2 * 3
+    found, found_coverage = trained(compile_it(model, backend, fullgraph=True))
+    assert found == pytest.approx(metrics, rel=1e-6)
+    assert found_coverage == coverage == dict.fromkeys(metrics, 6)
+    assert not counters["graph_break"]
+
+
+def test_a_number_that_changes_compiles_once_more_and_not_every_time() -> None:
+    registry = MetricRegistry()
+
+    def step(x, scale):
+        registry.report_metrics(scale=scale, scaled=weighted(x.mean(), scale))
+        return x * 2
+
+    run, counter = compiled(step)
+    scales = [0.5, 1.25, 2.5, 7.0, 11.0, 0.1]
+    for scale in scales:
+        run(torch.full((3,), scale), scale)
+    metrics = registry.snapshot(step=1).metrics
+    assert metrics["scale"] == pytest.approx(np.mean(scales), rel=1e-15)
+    assert metrics["scaled"] == pytest.approx(np.average(scales, weights=scales), rel=1e-6)
+    assert counter.frame_count == 2
+
+
+def test_a_report_without_tensors_counts_each_call_and_not_the_trace() -> None:
+    registry = MetricRegistry(reducers={"n": "sum"})
+    run, counter = compiled(lambda x: (registry.report_metrics(n=1), x + 1)[1])
+    for _ in range(5):
+        run(torch.ones(2))
+    assert registry.snapshot(step=1).metrics["n"] == 5
+    assert counter.frame_count == 1
+
+
+def test_a_constant_tensor_is_not_reported_by_the_tracer() -> None:
+    registry = MetricRegistry(reducers={"n": "sum"})
+    constant = {"dtype": torch.float64}
+    run, _ = compiled(lambda x: (registry.report_metrics(n=torch.tensor(1.0, **constant)), x + 1)[1], "inductor")
+    for _ in range(3):
+        run(torch.ones(2, requires_grad=True))
+    assert registry.snapshot(step=1).metrics["n"] == 3
+
+
+def test_reports_do_not_show_in_dynamos_account_of_breaks_and_recompilations() -> None:
+    registry = MetricRegistry()
+
+    def step(x):
+        report_metrics("a", x=x)
+        registry.report_metrics("b", x=x)
+        return x * 2
+
+    with registry.activate():
+        explained = torch._dynamo.explain(step)(torch.ones(2))
+        assert (explained.graph_count, explained.graph_break_count) == (1, 0)
+        run, counter = compiled(step)
+        for _ in range(20):
+            run(torch.ones(2))
+    assert counter.frame_count == 1
+    assert registry.snapshot(step=1).coverage == {"a/x": 21, "b/x": 21}
+
+
+def test_the_window_is_the_one_at_the_time_of_the_run() -> None:
+    registry = MetricRegistry()
+    run, counter = compiled(lambda x: (registry.report_metrics(x=x), x)[1])
+    run(torch.tensor(1.0))
+    for value in (5.0, 7.0):
+        with registry.phase("eval"):
+            run(torch.tensor(value))
+    run(torch.tensor(2.0))
+    assert registry.snapshot(step=1).metrics["x"] == 1.5
+    assert registry.snapshot(step=1, phase="eval").metrics["x"] == 6.0
+    assert counter.frame_count == 1
+
+
+def test_the_registry_is_the_one_at_work() -> None:
+    run, counter = compiled(lambda x: (report_metrics(x=x), x)[1])
+    run(torch.tensor(100.0))
+    registries = [MetricRegistry(), MetricRegistry()]
+    for _ in range(3):
+        for number, registry in enumerate(registries):
+            with registry.activate():
+                run(torch.tensor(float(number)))
+        run(torch.tensor(100.0))
+    assert [registry.snapshot(step=1).metrics["x"] for registry in registries] == [0.0, 1.0]
+    assert counter.frame_count == 3  # nobody, the first, the second; not one a change
+
+
+def test_a_trainer_after_another_needs_no_compilation_and_leaves_nothing_behind() -> None:
+    class Model(nn.Module):
+        supports_report_metrics = True
+
+        def forward(self, x):
+            self.report_metrics("toy", x=x)
+            return x * 2
+
+    model = Model()
+    run, counter = compiled(model)
+    for number in range(12):
+        registry = MetricRegistry()
+        for _ in range(2):  # bound anew for an evaluation
+            with registry.activate(), bound(model, registry):
+                run(torch.tensor(float(number)))
+        snapshot = registry.snapshot(step=1)
+        assert (snapshot.metrics["toy/x"], snapshot.coverage["toy/x"]) == (number, 2)
+    assert counter.frame_count == 2  # two handles take turns: a registry is made before the one before it is gone
+    reference, handle = weakref.ref(registry), registry.handle
+    del registry
+    gc.collect()
+    assert reference() is None
+    assert mtask_sinks.compiled.handles.behind(handle) is None
+
+
+def test_two_living_registries_have_two_handles() -> None:
+    registries = [MetricRegistry() for _ in range(50)]
+    assert len({registry.handle for registry in registries}) == 50
+
+
+def test_compiled_code_whose_registry_is_gone_goes_on() -> None:
+    registry = MetricRegistry()
+    for handle in (10**9, registry.handle):  # the first is nobody's
+        operator.report_op(torch.ones(1, dtype=torch.float64), [], handle, "t\nx\tscalar")
+    assert registry.snapshot(step=1).coverage == {"t/x": 1}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_invalid_key_is_an_error_as_in_eager_code(backend: str) -> None:
+    registry = MetricRegistry()
+    run, _ = compiled(lambda x: (registry.report_metrics("mlm", **{"my loss": x}), x)[1], backend)
+    with pytest.raises(MetricKeyError, match="Try 'mlm/my/loss'"):
+        run(torch.ones(()))
+
+
+def test_a_weight_that_is_no_weight_is_an_error_as_in_eager_code() -> None:
+    registry = MetricRegistry()
+    run, _ = compiled(lambda x, weight: (registry.report_metrics(x=weighted(x, weight)), x)[1], "eager")
+    with pytest.raises(MetricValueError, match="finite number >= 0"):
+        run(torch.ones(()), torch.tensor(-1.0))
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics", "error"),
+    [
+        ("mlm", {"loss": "low"}, MetricValueError),
+        ("mlm", {"loss": [1.0]}, MetricValueError),
+        ("mlm", {"loss": weighted(torch.ones(2), torch.ones(3))}, MetricValueError),
+        ("mlm", {"loss": weighted(1.0, None)}, MetricValueError),
+        ("mlm", {"lo\nss": 1.0}, MetricKeyError),
+        ("m\tlm", {"loss": 1.0}, MetricKeyError),
+        ("", {"loss": 1.0}, MetricKeyError),
+        (3, {"loss": 1.0}, MetricKeyError),
+    ],
+)
+def test_what_the_graph_cannot_hold_is_left_to_eager_code_and_its_errors(task, metrics, error) -> None:
+    registry = MetricRegistry()
+
+    def step(x):
+        registry.report_metrics(task, **metrics)
+        return x * 2
+
+    with pytest.raises(error) as expected:
+        step(torch.ones(2))
+    with pytest.raises(error) as found:
+        torch.compile(step, backend="eager")(torch.ones(2))
+    assert str(found.value) == str(expected.value)
+    torch.compiler.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="report_what_only_eager_code_can_read"):
+        torch.compile(step, backend="eager", fullgraph=True)(torch.ones(2))
+
+
+def test_a_number_of_another_type_counts_and_breaks_the_graph() -> None:
+    registry = MetricRegistry()
+    run = torch.compile(lambda x: (registry.report_metrics(half=Fraction(1, 2)), x * 2)[1], backend="eager")
+    assert run(torch.ones(1)) == 2
+    assert registry.snapshot(step=1).metrics["half"] == 0.5
+
+
+def test_tensors_without_numbers_are_dropped_and_counted() -> None:
+    registry = MetricRegistry()
+
+    def step(x):
+        meta, pair = torch.empty(2, device="meta"), weighted(x, x.to(torch.complex64))
+        registry.report_metrics(good=x, complex=x.to(torch.complex64), meta=meta, pair=pair)
+        return x * 2
+
+    run, _ = compiled(step)
+    for _ in range(3):
+        run(torch.ones(2))
+    assert dict(registry.snapshot(step=1).metrics) == {"good": 1.0}
+    assert registry.dropped == {"unreadable: complex": 3, "unreadable: meta": 3, "unreadable: pair": 3}
+
+
+def test_under_vmap_a_report_is_dropped_and_counted_and_under_grad_it_counts() -> None:
+    registry = MetricRegistry()
+
+    def total(x):
+        registry.report_metrics("t", loss=x.sum(), n=1)
+        return x.sum()
+
+    run, _ = compiled(lambda x: (torch.func.vmap(total)(x), torch.func.grad(total)(x[0]))[0])
+    assert run(torch.ones(2, 3)).tolist() == [3.0, 3.0]
+    snapshot = registry.snapshot(step=1)
+    assert dict(snapshot.metrics) == {"t/loss": 3.0, "t/n": 1.0}
+    assert registry.dropped["unreadable: t/loss"] == 1
+
+
+def test_without_the_private_api_the_values_are_right_and_the_graph_breaks(monkeypatch) -> None:
+    monkeypatch.delattr(torch.library, "_register_effectful_op")
+    monkeypatch.setattr(operator, "report_op", operator.define("mtask_sinks_without_effects"))
+    assert operator.report_op is None
+    torch.manual_seed(0)
+    for forward in (_plain, _reentrant, _non_reentrant):
+        model = Stack(forward)
+        expected = trained(model)
+        found = trained(as_a_whole(model, "aot_eager"))
+        assert found[0] == pytest.approx(expected[0], rel=1e-6)
+        assert found[1] == expected[1]
+    assert sum(counters["graph_break"].values()) > 0
+
+
+def test_a_report_during_a_backward_hook_of_compiled_code_counts() -> None:
+    registry = MetricRegistry(reducers={"n": "sum"})
+    run, _ = compiled(lambda gradient: (registry.report_metrics(n=gradient.sum()), gradient)[1], "inductor")
+    x = torch.ones(3, requires_grad=True)
+    y = x * 2
+    y.register_hook(run)
+    y.sum().backward()
+    assert registry.snapshot(step=1).metrics["n"] == 3
+
+
+def test_no_graph_no_buffer_and_no_registry_is_kept_alive() -> None:
+    registry = MetricRegistry()
+    run, _ = compiled(lambda x: (registry.report_metrics(loss=(x * 2).sum(), view=x[0, 0], row=x[0]), (x * 3).sum())[1])
+    logits, is_held = watched(500, 100)
+    for _ in range(3):
+        run(logits).backward()
+    logits.grad = None
+    del logits
+    gc.collect()
+    assert not is_held()
+
+
+class TestOnADevice:
+    """There is no accelerator here, so vectors on the host take its way: they are said to make the host wait."""
+
+    @pytest.fixture(autouse=True)
+    def _wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(operator, "must_wait", lambda packed: True)
+
+    @pytest.mark.parametrize("name", sorted(set(known_reducers())))
+    def test_every_reducer_gets_the_same_elements(self, name: str) -> None:
+        traced, eager = MetricRegistry({"*": name}), MetricRegistry({"*": name})
+
+        def report(registry, x):
+            registry.report_metrics(each=x, one=x[0], pair=weighted(x, x + 1), count=3, zero=weighted(x[0], 0))
+            registry.report_metrics(scalar_pair=weighted(x[0], x[1]), none=None, empty=x[:0])
+
+        run, _ = compiled(lambda x: report(traced, x), "eager")
+        for seed in range(4):
+            x = torch.tensor(np.random.default_rng(seed).normal(size=5)).abs()
+            run(x)
+            report(eager, x)
+        found, expected = traced.snapshot(step=1), eager.snapshot(step=1)
+        assert dict(found.metrics) == dict(expected.metrics)
+        assert dict(found.coverage) == dict(expected.coverage)
+        assert len(found.metrics) == 5
+
+    def test_the_vector_is_copied_once_and_read_at_the_log_event(self, monkeypatch) -> None:
+        registry = MetricRegistry()
+        packed = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+        for _ in range(4):
+            operator.report_op(packed, [2], registry.handle, "t\nblock\tblock\none\tscalar")
+            packed += 1  # as a compiled graph that uses its buffers again does
+        assert registry._window._on_device.size == 12
+        metrics = registry.snapshot(step=1).metrics
+        assert dict(metrics) == {"t/block": 1.5 + 1.5, "t/one": 3 + 1.5}
+
+    def test_the_order_of_reporting_holds_among_graphs_and_eager_code(self) -> None:
+        for reducer, expected in (("first", 1.0), ("last", 5.0)):
+            registry = MetricRegistry(reducers={"x": reducer})
+            run, _ = compiled(lambda x, registry=registry: registry.report_metrics(x=x), "eager")
+            for number in range(1, 6):
+                if number % 2:
+                    registry.report_metrics(x=float(number))
+                else:
+                    run(torch.tensor(float(number)))
+            assert registry.snapshot(step=1).metrics["x"] == expected
+
+    def test_keys_past_the_limit_are_dropped_and_counted(self) -> None:
+        registry = MetricRegistry(max_keys=2)
+        run, _ = compiled(lambda x: registry.report_metrics(a=x, b=x, c=x + 1, d=x + 2), "eager")
+        for _ in range(2):
+            run(torch.tensor(1.0))
+        assert dict(registry.snapshot(step=1).metrics) == {"a": 1.0, "b": 1.0}
+        assert registry.dropped == {"max_keys": 4}
+
+    def test_an_invalid_key_is_an_error(self) -> None:
+        registry = MetricRegistry()
+        run, _ = compiled(lambda x: registry.report_metrics(**{"my loss": x}), "eager")
+        with pytest.raises(MetricKeyError, match="my loss"):
+            run(torch.ones(()))
+
+    def test_a_recompute_does_not_count(self) -> None:
+        torch.manual_seed(0)
+        metrics, _ = trained(in_parts(Stack(_non_reentrant), "aot_eager"))
+        assert metrics["start/n"] == metrics["end/n"] == 6
+
+    def test_phases_do_not_mix(self) -> None:
+        registry = MetricRegistry()
+        run, _ = compiled(lambda x: registry.report_metrics(x=x), "eager")
+        run(torch.tensor(1.0))
+        with registry.phase("eval"):
+            run(torch.tensor(5.0))
+        assert registry.snapshot(step=1, phase="eval").metrics["x"] == 5.0
+        assert registry.snapshot(step=1).metrics["x"] == 1.0

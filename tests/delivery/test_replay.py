@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.event_files import read_scalars
+from helpers.journals import write
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from mtask_sinks import RunInfo, Snapshot, read_journal
+from mtask_sinks.cli import app
+from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.delivery.replay import replay
+from mtask_sinks.errors import StillAtWorkError
+from mtask_sinks.journal.writer import Journal
+from mtask_sinks.sinks import MemorySink, MLflowSink, TensorBoardSink
+
+
+def rows(*steps: int, phase: str = "train", at: float = 100.0) -> list[Snapshot]:
+    """Their values are ten times their steps, their times follow from ``at``."""
+    return [Snapshot(step=s, phase=phase, metrics={"a/x": 10.0 * s}, time=at + s, logs={"loss": -s}) for s in steps]
+
+
+def written(directory: Path, *runs: tuple[RunInfo, list[Snapshot], str | None]) -> Path:
+    """A journal as other processes leave it; a run without a status was killed."""
+    path = write(directory, *runs)
+    path.write_text(path.read_text().replace('"process": ["', '"process": ["elsewhere-'))
+    return path
+
+
+def of_mlflow() -> dict[str, tuple[str, list[tuple[int, float]]]]:
+    """Status and points of each run, by its name."""
+    client = MlflowClient()
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    points = {run.info.run_id: client.get_metric_history(run.info.run_id, "a/train/x") for run in runs}
+    return {
+        run.info.run_name: (run.info.status, sorted((point.step, point.value) for point in points[run.info.run_id]))
+        for run in runs
+    }
+
+
+def tens(*steps: int) -> list[tuple[int, float]]:
+    return [(s, 10.0 * s) for s in steps]
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_a_backend_that_was_not_even_configured_gets_everything_once_however_often(tmp_path) -> None:
+    path = written(tmp_path, (RunInfo(id="1", name="r", params={"p": 1}), rows(1, 2, 3), "finished"))
+    for what in ("left", "left", "all"):
+        sinks = [MLflowSink(), TensorBoardSink()]
+        counts = replay(path, sinks, what=what)
+        assert {each.state for each in counts.values()} == {"up"}
+    assert of_mlflow() == {"r": ("FINISHED", tens(1, 2, 3))}
+    scalars = read_scalars(tmp_path / "runs" / "r")
+    assert scalars == {"a/train/x": tens(1, 2, 3), "train/loss": [(1, -1.0), (2, -2.0), (3, -3.0)]}
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_a_failed_and_a_killed_training_show_as_such(tmp_path) -> None:
+    path = written(tmp_path, (RunInfo(id="1", name="f"), rows(1), "failed"), (RunInfo(id="2", name="k"), rows(1), None))
+    replay(path, [MLflowSink()])
+    assert {name: status for name, (status, _) in of_mlflow().items()} == {"f": "FAILED", "k": "KILLED"}
+    assert [run.status for run in read_journal(path)] == ["failed", "killed"]
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_a_resumed_training_is_one_run_in_a_new_backend_without_what_was_computed_twice(tmp_path) -> None:
+    runs = [
+        (RunInfo(id="1", name="r"), rows(2, 4, 6, 8), None),
+        (RunInfo(id="2", name="r2", step=4), rows(6, at=200.0), None),
+        (RunInfo(id="3", name="r3", step=2), rows(4, 6, 8, at=300.0), "finished"),
+        (RunInfo(id="4", name="other"), rows(2, at=400.0), "finished"),
+    ]
+    path = written(tmp_path, *runs)
+    for what in ("left", "all"):
+        counts = replay(path, [MLflowSink(), TensorBoardSink()], what=what)
+        assert (counts["mlflow"].pending, counts["tensorboard"].pending) == (0, 0)
+        assert of_mlflow() == {"r": ("FINISHED", tens(2, 4, 6, 8)), "other": ("FINISHED", tens(2))}
+        assert read_scalars(tmp_path / "runs" / "r")["a/train/x"] == tens(2, 4, 6, 8)
+        assert read_scalars(tmp_path / "runs" / "other")["a/train/x"] == tens(2)
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_what_is_left_goes_into_the_runs_that_the_training_wrote_to(tmp_path) -> None:
+    client = MlflowClient()
+    theirs = client.create_run("0", run_name="theirs").info.run_id
+    run = RunInfo(id="1", output_dir="elsewhere", name="r", continued={"mlflow": theirs})
+    path = written(tmp_path, (run, rows(1, 2), None))
+    replay(path, [MLflowSink()])
+    assert of_mlflow() == {"theirs": ("KILLED", tens(1, 2))}
+    replay(path, [MLflowSink()], what="new")
+    assert of_mlflow() == {"theirs": ("KILLED", tens(1, 2)), "r": ("KILLED", tens(1, 2))}
+
+
+def test_a_resume_delivers_what_the_killed_process_had_left_and_ends_its_run(tmp_path) -> None:
+    first, second = MemorySink(), MemorySink()
+    written(tmp_path, (RunInfo(id="1"), [], None))
+    replay(tmp_path, [first])
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:1]))  # the killed process goes on after its sink's cursor was written
+    cursor = tmp_path / "metrics.delivery" / "memory.json"
+    cursor.write_text(json.dumps({**json.loads(cursor.read_text()), "offset": len(lines[0])}))
+    journal = Journal(path)
+    for snapshot in rows(2, 4, 6):
+        journal.append(snapshot)
+    journal.close()
+    delivery = Delivery([second])
+    delivery.open(RunInfo(id="2", output_dir=str(tmp_path), step=4))
+    for snapshot in rows(6, 8, at=200.0):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert [(s.step, s.time) for s in second.snapshots] == [(2, 102), (4, 104), (6, 106), (6, 206), (8, 208)]
+    assert [run.id for run in second.runs] == ["1", "2"]
+    assert second.closed == ["killed", "finished"]
+    assert delivery.counts["memory"].pending == 0
+
+
+def test_a_sink_that_is_new_at_a_resume_does_not_get_the_past(tmp_path) -> None:
+    written(tmp_path, (RunInfo(id="1"), rows(2, 4), None))
+    sink = MemorySink()
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="2", output_dir=str(tmp_path), step=4))
+    delivery.write(rows(6)[0])
+    delivery.close("finished")
+    assert sink.series("a/x") == tens(6)
+    assert [run.status for run in read_journal(tmp_path)] == ["killed", "finished"]
+
+
+def test_another_journal_of_the_same_name_is_not_taken_for_the_one_of_the_cursor(tmp_path) -> None:
+    replay(written(tmp_path, (RunInfo(id="1"), rows(1, 2, 3), "finished")), [MemorySink()])
+    (tmp_path / "metrics.jsonl").unlink()
+    sink = MemorySink()
+    replay(written(tmp_path, (RunInfo(id="2"), rows(1, 2, 3), "finished")), [sink])
+    assert sink.series("a/x") == tens(1, 2, 3)
+
+
+def test_a_journal_that_cannot_be_written_can_be_replayed(tmp_path, monkeypatch, caplog) -> None:
+    path = written(tmp_path, (RunInfo(id="1"), rows(1, 2), None))
+    before = path.read_bytes()
+    monkeypatch.setattr("os.open", lambda *args: (_ for _ in ()).throw(PermissionError("read-only")))
+    sink = MemorySink()
+    counts = replay(path, [sink])["memory"]
+    assert (sink.series("a/x"), sink.closed, counts.pending) == (tens(1, 2), ["killed"], 0)
+    assert path.read_bytes() == before
+    assert sum("cannot be written" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_training_that_is_at_work_is_left_alone(tmp_path) -> None:
+    delivery = Delivery([MemorySink()])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    delivery.write(rows(1)[0])
+    with pytest.raises(StillAtWorkError, match=r"metrics\.jsonl is at work \(process \d+\)"):
+        replay(tmp_path, [MemorySink()])
+    delivery.close("finished")
+    replay(tmp_path, [MemorySink()])
+
+
+def test_a_backend_that_does_not_come_back_is_given_up(tmp_path) -> None:
+    class Away(MemorySink):
+        def open(self, run: RunInfo) -> None:
+            raise ConnectionError("no route")
+
+    path = written(tmp_path, (RunInfo(id="1"), rows(1, 2), "finished"))
+    counts = replay(path, [Away()], patience=0.2)["memory"]
+    assert (counts.pending, counts.state, counts.error) == (2, "down", "ConnectionError: no route")
+    assert replay(path, [MemorySink()])["memory"].delivered == 2
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_the_command_says_what_became_of_it_and_exits_with_it(tmp_path) -> None:
+    path = written(tmp_path, (RunInfo(id="1", name="r"), rows(1, 2, 3), "finished"))
+    done = CliRunner().invoke(app, ["replay", str(path), "--to", "mlflow,tensorboard"])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [
+        "mlflow: 3 delivered, 0 set aside, 0 left", "tensorboard: 3 delivered, 0 set aside, 0 left"
+    ]  # fmt: skip
+    again = CliRunner().invoke(app, ["replay", str(tmp_path), "--to", "mlflow"])
+    assert again.output == "mlflow: 0 delivered, 0 set aside, 0 left\n"
+    shutil.rmtree(tmp_path / "runs")
+    (tmp_path / "runs").write_text("in the way")
+    left = CliRunner().invoke(app, ["replay", str(tmp_path), "--to", "tensorboard", "--all", "--patience", "1"])
+    assert left.exit_code == 1
+    assert "tensorboard: 0 delivered, 0 set aside, 3 left (" in left.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere", "--to", "mlflow"], "there is no journal nowhere"),
+        (["metrics.jsonl", "--to", "tensorbord"], "there is no sink 'tensorbord'"),
+        (["metrics.jsonl", "--to", "mlflow", "--all", "--new"], "choose one"),
+        (["metrics.jsonl"], "Missing option '--to'"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_refused(tmp_path, arguments: list[str], said: str) -> None:
+    written(tmp_path, (RunInfo(id="1"), rows(1), "finished"))
+    refused = CliRunner().invoke(app, ["replay", *arguments], env={"COLUMNS": "200"})
+    assert refused.exit_code == 2
+    assert said in refused.output
+
+
+def test_the_command_does_not_need_torch(tmp_path) -> None:
+    path = written(tmp_path, (RunInfo(id="1", name="r"), rows(1), "finished"))
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom mtask_sinks.cli import app\n"
+        f"done = CliRunner().invoke(app, ['replay', {str(path)!r}, '--to', 'tensorboard'])\n"
+        "print(done.output, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout == "tensorboard: 1 delivered, 0 set aside, 0 left\n False\n"

@@ -1,0 +1,331 @@
+"""One rank of a real job: runs the scenarios named on the command line and leaves what each gave in a file a rank.
+
+torchrun --nproc-per-node 2 tests/helpers/rank_job.py OUTPUT_DIR scenario...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from mtask_sinks import MetricRegistry, weighted
+from mtask_sinks.errors import ConflictError
+
+REDUCERS = {f"*/{name}": name for name in ("mean", "sum", "count", "min", "max", "first", "last", "std", "median")}
+
+
+def reports(rank: int, step: int, batch: int):
+    """What a rank reports in a micro-batch: ragged, and each task on other ranks at other times."""
+    value = float(np.sin(37 * rank + 11 * step + batch))
+    yield "all", value, 1.0 + rank
+    if (rank + step) % 2:
+        yield "some", 100 + value, 1.0
+    if rank == 0 and step >= 2:
+        yield "late", 1e6 + value, 2.0
+
+
+@contextmanager
+def counted():
+    """Counts of torch.distributed's collectives while the block runs."""
+    counts: Counter[str] = Counter()
+    names = ["all_reduce", "all_gather", "all_gather_object", "broadcast", "barrier", "all_gather_into_tensor"]
+    real = {name: getattr(dist, name) for name in names}
+
+    def counting(name):
+        def call(*args, **kwargs):
+            counts[name] += 1
+            return real[name](*args, **kwargs)
+
+        return call
+
+    for name in names:
+        setattr(dist, name, counting(name))
+    try:
+        yield counts
+    finally:
+        for name in names:
+            setattr(dist, name, real[name])
+
+
+def registry(out: Path) -> object:
+    """Four windows of ragged reports, with the number of collectives of each."""
+    rank, rows = dist.get_rank(), []
+    metrics = MetricRegistry(REDUCERS, spread="all/mean")
+    for step in range(4):
+        with counted() as counts:
+            for batch in range(3):
+                for task, value, weight in reports(rank, step, batch):
+                    names = [pattern[2:] for pattern in REDUCERS]
+                    metrics.report_metrics(task, **{name: weighted(value, weight) for name in names})
+                metrics.tick()
+            before = dict(counts)
+            snapshot = metrics.snapshot(step)
+        rows.append({"metrics": dict(snapshot.metrics), "collectives": dict(counts), "before": before})
+    return rows
+
+
+def conflict(out: Path) -> object:
+    """A policy that differs: the error, and that the group works on."""
+    metrics = MetricRegistry({"a/x": "sum" if dist.get_rank() else "mean"})
+    metrics.report_metrics("a", x=1.0)
+    try:
+        metrics.snapshot(1)
+    except ConflictError as error:
+        total = torch.ones(1)
+        dist.all_reduce(total)
+        return [str(error), total.item()]
+    return None
+
+
+def replicas(out: Path) -> object:
+    """Ranks 2k and 2k + 1 hold the same data, as under tensor parallelism: reduce over one of each."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    groups = [dist.new_group(list(range(first, size, 2))) for first in (0, 1)]
+    metrics = MetricRegistry({"*": "sum"}, process_group=groups[rank % 2])
+    metrics.report_metrics("a", x=float(rank // 2 + 1))
+    return dict(metrics.snapshot(1).metrics)
+
+
+def fsdp(out: Path) -> object:
+    """A module in FSDP units reports; each rank has its part of the batch."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from mtask_sinks import report_metrics
+
+    class Block(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            report_metrics("block", out=y, n=len(x))
+            return y
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Block(4, 4), Block(4, 4))
+    whole = [parameter.detach().clone() for parameter in model.parameters()]
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for block in model:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    metrics = MetricRegistry({"*/n": "sum"})
+    x = torch.arange(4.0 * (dist.get_rank() + 1)).reshape(-1, 4) / 10
+    with metrics.activate():
+        model(x).sum().backward()
+    snapshot = metrics.snapshot(1)
+    return {"metrics": dict(snapshot.metrics), "weights": [tensor.tolist() for tensor in whole]}
+
+
+def trainer(out: Path) -> object:
+    """DDP in the Trainer, with accumulation and an evaluation whose last batch is padded with duplicates."""
+    from transformers import TrainerCallback
+
+    from helpers.toy import InOrder, Toy, arguments, numbers
+    from mtask_sinks import HfMultiTaskTrainer
+    from mtask_sinks.sinks import MemorySink
+
+    class Reporting(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("a", loss=loss, x=x, n=x.numel(), last=loss, spread=loss, p=x)
+            if x.max() == 3:
+                self.report_metrics("only", three=3.0)
+
+    class Ordered(InOrder, HfMultiTaskTrainer):
+        pass
+
+    class LogsOnOneRank(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.is_world_process_zero:
+                trainer.log({"from_rank_0": 1.0})
+
+    sink = MemorySink()
+    rules = {"*/n": "sum", "*/last": "last", "*/p": "median"}
+    trainer = Ordered(
+        Reporting(),
+        arguments(
+            out / "train",
+            gradient_accumulation_steps=2,
+            per_device_train_batch_size=2,
+            per_device_eval_batch_size=4,
+            ddp_backend="gloo",
+        ),
+        train_dataset=numbers(*range(32)),
+        # Global batches of 8: rank 1 has no third batch of its own and starts again.
+        eval_dataset=numbers(*range(100, 118)),
+        metrics=MetricRegistry(rules, spread="a/spread"),
+        sinks=[sink],
+    )
+    trainer.add_callback(LogsOnOneRank())
+    trainer.train()
+    evaluated = trainer.evaluate()
+    rows = [{key: value for key, value in row.items() if "runtime" not in key} for row in trainer.state.log_history]
+    return {"rows": rows, "evaluated": evaluated, "sent": sorted(sink.series("a/loss"))}
+
+
+FIRST_ENTRIES = {"strings": ["a", "b"], "true": True, "none": None, "int": 7, "0-d": torch.tensor(3.0), "empty": []}
+
+
+class Repeating(torch.utils.data.Sampler):
+    """Each row of a dataset several times in a row, or only the first of them."""
+
+    def __init__(self, dataset, times=1, only=None) -> None:
+        self.order = [row for row in range(len(dataset))[:only] for _ in range(times)]
+
+    def __iter__(self):
+        return iter(self.order)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+
+def padding(out: Path) -> object:
+    """Evaluations whose last round is padded: by what a batch begins with, by sampler, by the way to the ranks."""
+    from accelerate.data_loader import BatchSampler
+    from transformers import Trainer
+    from trl.trainer.utils import RepeatSampler
+
+    from helpers.toy import Toy, arguments, numbers
+    from mtask_sinks import MultiTaskTrainerMixin
+
+    class TakesLists(Trainer):
+        """Its batches may be lists of items, as those of TRL's GRPO are."""
+
+        def prediction_step(self, model, inputs, *args, **kwargs):
+            batch = inputs if isinstance(inputs, dict) else {"x": torch.stack([item["x"] for item in inputs])}
+            return super().prediction_step(model, batch, *args, **kwargs)
+
+    class Reporting(Toy):
+        def forward(self, x, **others):
+            return super().forward(x)
+
+        def extra(self, x, loss):
+            self.report_metrics("a", x=x, n=x.numel(), rows=x)
+
+    class Ordered(MultiTaskTrainerMixin, TakesLists):
+        sampler = None
+
+        def _get_eval_sampler(self, dataset):
+            return self.sampler(dataset) if self.sampler else super()._get_eval_sampler(dataset)
+
+    class Uneven(BatchSampler):
+        """Batches of 4, but for the first, which has 2."""
+
+        def __iter__(self):
+            yield from ([0, 1], *(list(range(start, start + 4)) for start in range(2, 18, 4)))
+
+    def evaluate(first=..., sampler=None, plain=False, batches=None, **config):
+        def collate(items):
+            if first == "a list":
+                return [{"text": "a", **item} for item in items]
+            batch = {"x": torch.stack([item["x"] for item in items])}
+            return batch if first is ... else {"first": first, **batch}
+
+        changes = {"per_device_eval_batch_size": 4, "ddp_backend": "gloo", "accelerator_config": config or None}
+        settings = arguments(out / "padding", remove_unused_columns=False, prediction_loss_only=True, **changes)
+        rules = {"*/n": "sum", "*/rows": lambda values: float(sum(2.0 ** int(value) for value in set(values)))}
+        kind = TakesLists if plain else Ordered
+        ours = {} if plain else {"metrics": MetricRegistry(rules)}
+        trainer = kind(Reporting(), settings, data_collator=collate, **ours)
+        trainer.sampler = sampler
+        if batches is not None:
+            loader = torch.utils.data.DataLoader(numbers(*range(18)), batch_sampler=batches, collate_fn=collate)
+            trainer.get_eval_dataloader = lambda *_: trainer.accelerator.prepare(loader)
+        return {name: value for name, value in trainer.evaluate(numbers(*range(18))).items() if "a/" in name}
+
+    found = {name: evaluate(first) for name, first in FIRST_ENTRIES.items()}
+    assert [evaluate(first, plain=True) for first in FIRST_ENTRIES.values()] == [{}] * len(FIRST_ENTRIES)
+    found["repeats"] = evaluate(sampler=lambda dataset: Repeating(dataset, times=3))
+    found["repeats strings"] = evaluate(["a"], sampler=lambda dataset: Repeating(dataset, times=3))
+    found["repeats lists"] = evaluate("a list", lambda dataset: RepeatSampler(dataset, 2, shuffle=False))
+    found["drops"] = evaluate(sampler=lambda dataset: Repeating(dataset, only=16))
+    found["drops all but 3"] = evaluate(sampler=lambda dataset: Repeating(dataset, only=3))
+    found["dispatched"] = evaluate(dispatch_batches=True)
+    found["split"] = evaluate(split_batches=True)
+    found["uneven"] = evaluate(batches=Uneven(range(18), 4, False))
+    found["drop_last"] = evaluate(batches=BatchSampler(range(18), 4, True))
+    return found
+
+
+def resume(out: Path) -> object:
+    """A training that is stopped between two rows and resumed, and one that is not."""
+    from transformers import TrainerCallback
+
+    from helpers.toy import InOrder, Toy, arguments, numbers
+    from mtask_sinks import HfMultiTaskTrainer
+
+    # transformers 4 loads the optimizer to "cpu:0", a place that torch does not know.
+    torch.serialization.register_package(
+        100, lambda storage: None, lambda storage, place: storage if place.startswith("cpu") else None
+    )
+
+    class Reporting(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("a", loss=loss, last=loss, first=loss, std=x, p=x)
+
+    class Ordered(InOrder, HfMultiTaskTrainer):
+        pass
+
+    class Stop(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                raise InterruptedError
+
+    def trained(name, stop=False, resume=False):
+        rules = {"*/last": "last", "*/first": "first", "*/std": "std", "*/p": "median"}
+        changes = {"logging_steps": 6, "save_strategy": "steps", "save_steps": 4, "ddp_backend": "gloo"}
+        trainer = Ordered(
+            Reporting(),
+            arguments(out / name, **changes),
+            train_dataset=numbers(*range(8 * dist.get_world_size())),
+            metrics=MetricRegistry(rules),
+            callbacks=[Stop()] if stop else [],
+        )
+        try:
+            trainer.train(resume_from_checkpoint=resume)
+        except InterruptedError:
+            dist.barrier()
+        return [{name: row[name] for name in row if "/" in name} for row in trainer.state.log_history]
+
+    return {
+        "whole": trained("whole"),
+        "stopped": trained("stopped", stop=True),
+        "resumed": trained("stopped", resume=True),
+    }
+
+
+def death(out: Path) -> object:
+    """The last rank dies before the snapshot: the others get the process group's own error."""
+    metrics = MetricRegistry()
+    metrics.report_metrics("a", x=1.0)
+    if dist.get_rank() == dist.get_world_size() - 1:
+        os._exit(0)
+    started = time.monotonic()
+    try:
+        metrics.snapshot(1)
+    except RuntimeError as error:
+        return [type(error).__module__, str(error), time.monotonic() - started]
+    return None
+
+
+def main() -> None:
+    out, names = Path(sys.argv[1]), sys.argv[2:]
+    torch.set_num_threads(1)
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    for name in names:
+        result = globals()[name](out)
+        (out / f"{name}-{dist.get_rank()}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mtask_sinks import RunInfo, Snapshot, read_journal
+from mtask_sinks.journal.writer import Journal
+
+
+def snapshot(step: int, **metrics: float) -> Snapshot:
+    return Snapshot(step, "train", {f"a/{name}": value for name, value in metrics.items()}, 0.5, 1000.25 + step)
+
+
+def written(path: Path, *snapshots: Snapshot, run: RunInfo | None = None) -> Journal:
+    journal = Journal(path)
+    journal.begin(run or RunInfo(id="1"))
+    for each in snapshots:
+        journal.append(each)
+    return journal
+
+
+def test_what_is_read_is_what_was_written(tmp_path) -> None:
+    full = Snapshot(
+        step=7, phase="eval_x", metrics={"a/x": 1 / 3, "b/y": -0.0}, epoch=None, time=1.7e9 + 1 / 7,
+        coverage={"a/x": 3, "b/y": 1}, nonfinite={"a/x": 2}, logs={"eval_loss": 0.1, "note": "text"},
+    )  # fmt: skip
+    path = tmp_path / "metrics.jsonl"
+    written(path, full, run=RunInfo(id="r", name="bert", step=5)).close()
+    (run,) = read_journal(tmp_path)
+    assert (run.id, run.name, run.step) == ("r", "bert", 5)
+    assert set(run.versions) >= {"mtask-sinks", "torch", "transformers"}
+    assert run.snapshots == [full]
+
+
+def test_nan_and_infinity_are_exact_and_every_line_is_valid_json(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, Snapshot(1, metrics={"n": math.nan, "p": math.inf, "m": -math.inf}, logs={"loss": math.nan})).close()
+
+    def refuse(text):
+        raise AssertionError(text)
+
+    lines = [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+    assert lines[1]["metrics"] == {"n": "NaN", "p": "Infinity", "m": "-Infinity"}
+    values = read_journal(path)[0].snapshots[0]
+    assert math.isnan(values.metrics["n"])
+    assert (values.metrics["p"], values.metrics["m"]) == (math.inf, -math.inf)
+    assert math.isnan(values.logs["loss"])
+
+
+def test_pandas_reads_it(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, snapshot(1, x=1.5), snapshot(2, x=2.5)).close()
+    frame = pd.read_json(path, lines=True)
+    rows = frame[frame.record == "snapshot"]
+    assert rows.step.tolist() == [1, 2]
+    assert [metrics["a/x"] for metrics in rows.metrics] == [1.5, 2.5]
+
+
+def test_nothing_is_written_before_there_is_a_metric_and_nothing_is_lost(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    journal = written(path, Snapshot(1, logs={"loss": 3.0}))
+    assert not path.exists()
+    journal.append(snapshot(2, x=1.0))
+    assert [each.step for each in read_journal(path)[0].snapshots] == [1, 2]
+    written(tmp_path / "silent.jsonl", Snapshot(1, logs={"loss": 3.0})).close()
+    assert not (tmp_path / "silent.jsonl").exists()
+
+
+def test_an_earlier_runs_file_is_continued(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, snapshot(1, x=1.0)).close()
+    written(path, snapshot(2, x=2.0), run=RunInfo(id="2", step=1)).close()
+    assert [(run.id, run.step, [each.step for each in run.snapshots]) for run in read_journal(path)] == [
+        ("1", 0, [1]),
+        ("2", 1, [2]),
+    ]
+
+
+def test_a_run_that_goes_on_after_its_training_is_one_run(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, snapshot(1, x=1.0)).close()
+    written(path, snapshot(1, y=2.0)).close()
+    (run,) = read_journal(path)
+    assert [dict(each.metrics) for each in run.snapshots] == [{"a/x": 1.0}, {"a/y": 2.0}]
+
+
+@pytest.mark.parametrize("kept", [1, 5, 40, -1])
+def test_a_torn_last_line_is_no_data_and_is_cut_off_by_the_next_run(tmp_path, kept) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, snapshot(1, x=1.0), snapshot(2, x=2.0)).close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = b"".join(lines[:-1])
+    path.write_bytes(whole + lines[-1].rstrip(b"\n")[:kept])
+    assert [each.step for each in read_journal(path)[0].snapshots] == [1]
+    written(path, snapshot(3, x=3.0), run=RunInfo(id="2")).close()
+    assert path.read_bytes().startswith(whole)
+    assert [each.step for run in read_journal(path) for each in run.snapshots] == [1, 3]
+
+
+def test_permissions_follow_the_umask(tmp_path) -> None:
+    before = os.umask(0o027)
+    try:
+        written(tmp_path / "metrics.jsonl", snapshot(1, x=1.0)).close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "metrics.jsonl").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_removed_directory_is_made_again(tmp_path) -> None:
+    path = tmp_path / "out" / "metrics.jsonl"
+    journal = written(path, snapshot(1, x=1.0))
+    path.unlink()
+    path.parent.rmdir()
+    journal.append(snapshot(2, x=2.0))
+    journal.close()
+    assert [each.step for run in read_journal(path) for each in run.snapshots] == [2]
+    assert journal.failures == 0
+
+
+def test_what_the_disk_does_not_take_is_written_when_it_does(tmp_path, caplog) -> None:
+    path = tmp_path / "out" / "metrics.jsonl"
+    (tmp_path / "out").write_text("in the way")
+    journal = written(path, snapshot(1, x=1.0), snapshot(2, x=2.0))
+    assert journal.failures == 2
+    assert sum("cannot be written" in record.getMessage() for record in caplog.records) == 1
+    (tmp_path / "out").unlink()
+    journal.append(snapshot(3, x=3.0))
+    assert [each.step for each in read_journal(path)[0].snapshots] == [1, 2, 3]
+
+
+def test_a_snapshot_costs_one_write_and_one_look_at_the_file(tmp_path, monkeypatch) -> None:
+    journal = written(tmp_path / "metrics.jsonl", snapshot(1, x=1.0))
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, **kwargs: calls.update([name]) or call(*args, **kwargs))
+
+    for name in ("write", "fstat", "stat", "open", "close", "fsync", "ftruncate", "pread"):
+        counted(name)
+    for step in range(2, 12):
+        journal.append(snapshot(step, x=1.0))
+    monkeypatch.undo()
+    assert calls == {"write": 10, "stat": 10}
+
+
+def test_what_waits_for_the_disk_is_bounded_and_readers_skip_what_is_lost(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr("mtask_sinks.journal.writer._MAX_WAITING", (5, 1 << 20))
+    monkeypatch.setattr("mtask_sinks.journal.writer._MAX_RECENT", (2, 1 << 20))
+    path = tmp_path / "out" / "metrics.jsonl"
+    journal = written(path, snapshot(1, x=1.0), snapshot(2, x=2.0))
+    path.unlink()
+    path.mkdir()  # in the way
+    for step in range(3, 13):
+        journal.append(snapshot(step, x=float(step)))
+    assert "lines get lost" in caplog.text
+    path.rmdir()
+    journal.append(snapshot(13, x=13.0))
+    journal.close()
+    kept = [each.step for run in read_journal(path) for each in run.snapshots]
+    assert kept == [8, 9, 10, 11, 12, 13]
+    position, seen = 0, []
+    while items := journal.read(position):
+        seen += [item.step for _, item in items if isinstance(item, Snapshot)]
+        position = items[-1][0]
+    assert (seen, position) == (kept, journal.end_position)
+
+
+def test_a_reader_that_is_far_behind_reads_what_was_written(tmp_path) -> None:
+    journal = written(tmp_path / "metrics.jsonl", *[snapshot(step, x=float(step)) for step in range(2000)])
+    position, seen = 0, []
+    while items := journal.read(position):
+        seen += [item for _, item in items if isinstance(item, Snapshot)]
+        position = items[-1][0]
+    assert seen == [snapshot(step, x=float(step)) for step in range(2000)]
+    offset = journal.offset_of(journal.end_position)
+    assert (offset, journal.position_of(offset)) == ((tmp_path / "metrics.jsonl").stat().st_size, position)
+
+
+def test_a_line_longer_than_what_is_read_at_a_time_is_read_whole(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.journal.writer._CHUNK", 64)
+    written(tmp_path / "metrics.jsonl", snapshot(1, x=1.0), snapshot(2, x=2.0)).close()
+    later = Journal(tmp_path / "metrics.jsonl")
+    items, position = [], 0
+    while found := later.read(position):
+        items += [item for _, item in found]
+        position = found[-1][0]
+    assert [item.step for item in items[1:]] == [1, 2]
+
+
+def test_lines_that_the_disk_never_took_are_counted_at_the_end(tmp_path, caplog) -> None:
+    (tmp_path / "out").write_text("in the way")
+    written(tmp_path / "out" / "metrics.jsonl", snapshot(1, x=1.0), snapshot(2, x=2.0)).close()
+    assert "lacks its last 3 lines" in caplog.text
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path) -> None:
+    code = f"""
+import resource, signal, sys
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.journal.writer import Journal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+journal = Journal({str(tmp_path / "metrics.jsonl")!r})
+journal.begin(RunInfo(id="1"))
+journal.append(Snapshot(0, metrics={{"x": 0.0}}))
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+for step in range(1, 20):
+    journal.append(Snapshot(step, metrics={{"x": 1.0 * step}}))
+print(journal.failures, sum(len(run.snapshots) for run in __import__("mtask_sinks").read_journal(journal.path)))
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+journal.append(Snapshot(20, metrics={{"x": 20.0}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    failures, before = map(int, done.stdout.split())
+    assert failures > 5
+    assert 0 < before < 15
+    (run,) = read_journal(tmp_path)
+    assert [each.step for each in run.snapshots] == list(range(21))
+
+
+def test_killing_the_process_loses_nothing_that_was_appended(tmp_path) -> None:
+    code = f"""
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.journal.writer import Journal
+journal = Journal({str(tmp_path / "metrics.jsonl")!r})
+journal.begin(RunInfo(id="1"))
+step = 0
+while True:
+    journal.append(Snapshot(step, metrics={{"a/x": step + 0.5}}))
+    print(step, flush=True)
+    step += 1
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+        time.sleep(0.3)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        said = [int(line) for line in process.stdout.read().split("\n")[:-1] if line]
+        process.wait(30)
+    steps = [each.step for each in read_journal(tmp_path)[0].snapshots]
+    assert len(said) > 10
+    assert steps == list(range(len(steps)))
+    assert len(steps) in (len(said) + 1, len(said) + 2)  # "0" was read apart; one may be written and not yet said

@@ -1,0 +1,269 @@
+"""Each kind of value against the numbers in it, worked out by NumPy or by hand."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from helpers.watched import watched
+
+from mtask_sinks import MetricRegistry, weighted
+from mtask_sinks.errors import MetricValueError
+
+ALL_FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+ALL_INTS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
+
+
+def reduced(*values: object, reducer: str = "mean") -> float | None:
+    """What a window with these reports comes to."""
+    registry = MetricRegistry(reducers={"x": reducer})
+    for value in values:
+        registry.report_metrics(x=value)
+    return registry.snapshot(step=1).metrics.get("x")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [3, 3.0, True + 2, np.float64(3), np.float32(3), np.float16(3), np.int64(3), np.uint8(3), np.array(3.0)]
+    + [torch.tensor(3, dtype=dtype) for dtype in ALL_FLOATS + ALL_INTS]
+    + [torch.tensor(3.0, requires_grad=True), torch.nn.Parameter(torch.tensor(3.0)), Decimal(3), Fraction(6, 2)],
+    ids=repr,
+)
+def test_every_kind_of_number_counts_as_itself(value: object) -> None:
+    assert reduced(value, 5.0) == 4.0
+    assert type(reduced(value)) is float
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True)])
+def test_truth_values_count_as_one(value: object) -> None:
+    assert reduced(value, False) == 0.5
+
+
+@pytest.mark.parametrize("shape", [(1,), (4,), (2, 3), (65,), (2, 1, 100), (3, 0 + 2)])
+@pytest.mark.parametrize("dtype", [*ALL_FLOATS, *ALL_INTS, torch.bool])
+def test_each_element_of_a_tensor_counts(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    tensor = torch.randint(0, 2 if dtype is torch.bool else 50, shape, generator=generator).to(dtype)
+    numbers = tensor.to(torch.float64).numpy().ravel()
+    for reducer, expected in {"mean": numbers.mean(), "sum": numbers.sum(), "min": numbers.min(), "max": numbers.max(),
+                              "count": numbers.size, "std": numbers.std(), "median": np.median(numbers),
+                              "last": numbers.mean(), "first": numbers.mean()}.items():  # fmt: skip
+        assert reduced(tensor, reducer=reducer) == pytest.approx(expected, rel=1e-12, abs=1e-12), reducer
+        assert reduced(tensor.numpy() if dtype is not torch.bfloat16 else numbers, reducer=reducer) == pytest.approx(
+            expected, rel=1e-12, abs=1e-12
+        ), reducer
+
+
+def test_elements_of_reports_of_different_size_count_alike() -> None:
+    assert reduced(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0]), 4.0) == (1 + 2 + 3 + 10 + 4) / 5
+
+
+def test_tensors_of_every_layout_in_memory_are_read_right() -> None:
+    base = torch.arange(12.0).reshape(3, 4)
+    for view in (base.T, base[:, ::2], base[1], base.expand(2, 3, 4), base.flip(0)):
+        assert reduced(view, reducer="sum") == view.numpy().sum()
+
+
+def test_large_integers_keep_their_digits() -> None:
+    assert reduced(torch.tensor(2**53 - 1), reducer="sum") == 2**53 - 1
+    assert reduced(2**53 - 1, reducer="last") == 2**53 - 1
+
+
+def test_an_integer_beyond_float64_is_infinite_and_spoils_nothing_else() -> None:
+    assert reduced(10**400) == math.inf
+    assert reduced(1, -(10**400), reducer="max") == 1.0
+
+
+@pytest.mark.parametrize("nothing", [None, torch.tensor([]), torch.empty(0, 5), np.array([]), weighted(None, 3)])
+def test_nothing_computed_does_not_count(nothing: object) -> None:
+    assert reduced(nothing) is None
+    assert reduced(nothing, 2.0, nothing) == 2.0
+    assert reduced(2.0, nothing, reducer="last") == 2.0
+
+
+def test_masked_elements_of_a_masked_array_do_not_count() -> None:
+    assert reduced(np.ma.masked_greater(np.array([1.0, 2.0, 100.0]), 50)) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("value", "weight"),
+    [
+        (1.0, 3),
+        (torch.tensor(1.0), torch.tensor(3)),
+        (np.float32(1), np.int64(3)),
+        (torch.tensor(1.0), 3.0),
+        (1, torch.tensor(3.0)),
+    ],
+)
+def test_a_weight_says_how_often_a_value_counts(value: object, weight: object) -> None:
+    assert reduced(weighted(value, weight), weighted(4.0, 1)) == (3 * 1 + 1 * 4) / 4
+
+
+def test_a_report_without_weight_has_weight_one() -> None:
+    assert reduced(weighted(1.0, 3), 4.0, torch.tensor([2.0, 2.0])) == (3 * 1 + 4 + 2 + 2) / 6
+
+
+def test_weights_broadcast_to_the_elements() -> None:
+    values = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    mask = np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 2.0]])
+    expected = np.average(values, weights=mask)
+    assert reduced(weighted(torch.tensor(values), torch.tensor(mask))) == pytest.approx(expected, rel=1e-15)
+    assert reduced(weighted(values, mask)) == pytest.approx(expected, rel=1e-15)
+    assert reduced(weighted(values, np.array([[1.0], [3.0]]))) == pytest.approx((1 + 2 + 3 + 3 * (4 + 5 + 6)) / 12)
+    assert reduced(weighted(values, 7)) == pytest.approx(3.5)
+
+
+def test_weight_zero_means_nothing_was_there() -> None:
+    assert reduced(weighted(math.nan, 0), 2.0) == 2.0
+    assert reduced(weighted(math.nan, 0)) is None
+    assert reduced(weighted(9.0, 0), weighted(2.0, 1), weighted(9.0, 0), reducer="last") == 2.0
+
+
+@pytest.mark.parametrize("weight", [-1, math.nan, math.inf, None, "3", [1.0]])
+def test_what_is_no_weight_is_refused(weight: object) -> None:
+    with pytest.raises(MetricValueError, match="weight"):
+        reduced(weighted(1.0, weight))
+
+
+def test_a_weight_of_the_wrong_shape_is_refused_with_both_shapes() -> None:
+    with pytest.raises(MetricValueError, match=r"\(3,\).*\(2,\)"):
+        reduced(weighted(torch.ones(2), torch.ones(3)))
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        ("0.5", "number"),
+        ([1.0, 2.0], "np.array"),
+        ((1.0,), "np.array"),
+        ({"loss": 1.0}, "keywords"),
+        (object(), "number"),
+        (np.array(["a"]), "dtype"),
+        (np.array([object()]), "dtype"),
+    ],
+)
+def test_other_types_are_refused_with_key_and_advice(value: object, advice: str) -> None:
+    with pytest.raises(MetricValueError, match=rf"(?s)^x: .*{advice}"):
+        reduced(value)
+
+
+def test_a_metric_object_is_refused_with_the_hint_to_compute() -> None:
+    class Accuracy:
+        def compute(self) -> float:
+            return 1.0
+
+    with pytest.raises(MetricValueError, match=r"Accuracy\(…\)\.compute\(\)"):
+        reduced(Accuracy())
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.tensor(1 + 2j), torch.eye(2).to_sparse(), torch.empty(3, device="meta"), np.complex64(1j), np.array([1j])],
+    ids=["complex", "sparse", "meta", "np.complex", "np.complex array"],
+)
+def test_what_has_no_readable_numbers_is_dropped_counted_and_said_once(tensor: object, caplog) -> None:
+    registry = MetricRegistry()
+    for _ in range(3):
+        registry.report_metrics("t", x=tensor, y=1.0)
+    assert dict(registry.snapshot(step=1).metrics) == {"t/y": 1.0}
+    assert registry.dropped == {"unreadable: t/x": 3}
+    assert [record.getMessage()[:5] for record in caplog.records] == ["t/x: "]
+
+
+def test_a_report_under_vmap_is_dropped() -> None:
+    registry = MetricRegistry()
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        registry.report_metrics(x=x, y=x.repeat(3), z=2.0)
+        return 2 * x
+
+    assert torch.func.vmap(double)(torch.arange(3.0)).tolist() == [0.0, 2.0, 4.0]
+    assert dict(registry.snapshot(step=1).metrics) == {"z": 2.0}
+
+
+def test_a_report_under_func_grad_counts() -> None:
+    registry = MetricRegistry()
+
+    def square(x: torch.Tensor) -> torch.Tensor:
+        registry.report_metrics(x=x * 1.0)
+        return x * x
+
+    assert torch.func.grad(square)(torch.tensor(3.0)) == 6.0
+    assert registry.snapshot(step=1).metrics["x"] == 3.0
+
+
+def test_a_report_of_fake_tensors_is_dropped() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    registry = MetricRegistry()
+    with FakeTensorMode():
+        registry.report_metrics(x=torch.ones(()), y=torch.ones(3), w=weighted(torch.ones(()), 2))
+    assert dict(registry.snapshot(step=1).metrics) == {}
+    assert set(registry.dropped) == {"unreadable: x", "unreadable: y", "unreadable: w"}
+
+
+def test_a_report_while_make_fx_traces_does_not_stop_the_tracing() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    registry = MetricRegistry()
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        registry.report_metrics(x=x.sum(), y=x)
+        return 2 * x
+
+    traced = make_fx(double)(torch.ones(2))
+    assert traced(torch.full((2,), 3.0)).tolist() == [6.0, 6.0]
+
+
+def test_what_was_reported_does_not_change_with_its_buffer() -> None:
+    registry = MetricRegistry()
+    buffer, array, scalar = torch.zeros(3), np.zeros(100), torch.zeros(())
+    for number in range(1, 5):
+        buffer.fill_(number), array.fill(number), scalar.fill_(number)
+        registry.report_metrics(
+            buffer=buffer, big=torch.from_numpy(array), array=array, scalar=scalar, w=weighted(buffer, 1)
+        )
+    assert dict(registry.snapshot(step=1).metrics) == dict.fromkeys(("buffer", "big", "array", "scalar", "w"), 2.5)
+
+
+def test_no_graph_and_no_storage_survives_the_report() -> None:
+    registry = MetricRegistry(reducers={"*": "median"})
+    logits, is_held = watched(1000, 100)
+    registry.report_metrics(
+        loss=(logits * 2).sum(),
+        view=logits[0, 0],
+        row=logits[0],
+        short=logits[0, :5],
+        detached=logits.detach()[:, 0],
+        weighted=weighted(logits[:, 0], logits[:, 1].abs()),
+    )
+    del logits
+    assert not is_held()
+
+
+def test_a_weight_beyond_all_floats_drops_its_value_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    registry = MetricRegistry()
+    for value in (weighted(1.0, 10**400), weighted(2.0, 3), weighted(4.0, 1)):
+        registry.report_metrics(x=value)
+    assert registry.snapshot(step=1).metrics["x"] == (2 * 3 + 4) / 4
+    assert registry.dropped == {"invalid weight: x": 1}
+    assert "a weight is a number >= 0" in caplog.text
+
+
+def test_a_tuple_of_the_callers_is_not_taken_for_a_weighted_value() -> None:
+    registry = MetricRegistry()
+    for value in ((1.0, 3), (1.0, 3, None), (1.0, 2, 3, 4), ()):
+        with pytest.raises(MetricValueError, match="a tuple cannot be reported"):
+            registry.report_metrics(x=value)
+    assert registry.snapshot(step=1).metrics == {}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_a_weighted_value_survives_being_copied(copied) -> None:
+    assert reduced(copied(weighted(1.0, 3)), copied(weighted(torch.tensor(4.0), torch.tensor(1)))) == (3 + 4) / 4

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import socket
+import sqlite3
+import time
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from helpers.local_server import Reserved, local_server
+
+from mtask_sinks import RunInfo, Sink
+from mtask_sinks.sinks import health
+from mtask_sinks.sinks.health import Answer, check_sinks
+
+RUN = RunInfo(id="r", output_dir="out")
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """Answers every path alike."""
+
+    status, body = 200, b'{"experiments": []}'
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class Broken(Healthy):
+    status = 503
+
+
+class NotMlflow(Healthy):
+    status = 404
+
+
+def ask(name: str, seconds: float = 30.0) -> Answer:
+    return check_sinks([name], RUN, seconds)[name]
+
+
+def test_mlflow_server_that_answers(monkeypatch) -> None:
+    with local_server(Healthy) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        assert ask("mlflow") == Answer(True, f"{server.url} answers")
+
+
+@pytest.mark.parametrize(("handler", "said"), [(Broken, "answers with 503"), (NotMlflow, "is it an MLflow server?")])
+def test_mlflow_server_that_fails(monkeypatch, handler, said) -> None:
+    with local_server(handler) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        answer = ask("mlflow")
+    assert answer.is_ready is False
+    assert said in answer.detail
+
+
+def test_mlflow_port_that_is_closed(monkeypatch) -> None:
+    reserved = Reserved()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{reserved.port}")
+    answer = ask("mlflow")
+    reserved.release()
+    assert answer.is_ready is False
+    assert "refused" in answer.detail
+    assert "secret" not in answer.detail
+
+
+def test_a_server_that_takes_connections_and_says_nothing_is_given_up_in_time(monkeypatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert ask("mlflow", 1.0).is_ready is False
+
+
+def test_mlflow_store_that_is_there(mlflow_store) -> None:
+    assert ask("mlflow") == Answer(True, f"{mlflow_store} answers")
+
+
+def test_mlflow_store_that_can_be_made_is_not_made(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/new.db")
+    assert ask("mlflow").is_ready
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_mlflow_store_that_is_none(monkeypatch, tmp_path) -> None:
+    (tmp_path / "no.db").write_text("text, long enough to be no database" * 50)
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(tmp_path / "no.db").execute("select 1 from runs")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no.db")
+    assert ask("mlflow").is_ready is False
+
+
+@pytest.mark.usefixtures("wandb_dir")
+def test_wandb_offline_needs_a_directory(tmp_path) -> None:
+    assert ask("wandb") == Answer(True, f"offline: {tmp_path} can be written")
+
+
+@pytest.mark.usefixtures("wandb_dir")
+def test_wandb_online_needs_a_server_and_a_key(monkeypatch, tmp_path) -> None:
+    import wandb
+
+    with local_server(Healthy) as server:
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        wandb.teardown()
+        without = ask("wandb")
+        (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login user password {'k' * 40}\n")
+        by_netrc = ask("wandb")
+        (tmp_path / "netrc").unlink()
+        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+        wandb.teardown()
+        by_variable = ask("wandb")
+        server.close()
+        away = ask("wandb")
+    assert without.is_ready is False
+    assert "no API key: wandb login" in without.detail
+    assert by_netrc == by_variable == Answer(True, f"{server.url} answers, an API key is there")
+    assert away.is_ready is False
+    assert "refused" in away.detail
+
+
+def test_tensorboard_needs_a_directory(tmp_path) -> None:
+    assert ask("tensorboard") == Answer(True, f"{tmp_path} can be written")
+    Path("out").write_text("in the way")
+    answer = ask("tensorboard")
+    assert answer.is_ready is False
+    assert "out cannot be written: Not a directory" in answer.detail
+
+
+def test_plugins_answer_for_themselves(monkeypatch) -> None:
+    class Slow(Sink):
+        name = "slow"
+
+        def write(self, snapshot) -> None: ...
+
+        def check(self, run, seconds):
+            time.sleep(60)
+
+    class Away(Slow):
+        def check(self, run, seconds):
+            raise ConnectionError("no route\nand much more")
+
+    sinks = {"slow": Slow, "away": Away}
+    monkeypatch.setattr(health, "make_sink", lambda name: sinks[name]())
+    begun = time.monotonic()
+    assert check_sinks(sinks, RUN, 0.3) == {
+        "slow": Answer(False, "no answer within 0.3 s"),
+        "away": Answer(False, "ConnectionError: no route"),
+    }
+    assert time.monotonic() - begun < 30
+
+
+def test_a_plugin_without_a_check_and_one_that_does_not_load() -> None:
+    assert ask("example_lines") == Answer(None, "has no check")
+    assert ask("example_broken").is_ready is False

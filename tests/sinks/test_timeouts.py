@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from helpers.toy import InOrder, Toy, arguments, numbers
+
+from mtask_sinks import HfMultiTaskTrainer, SinkArguments
+from mtask_sinks.sinks.timeouts import NETWORK_LIMITS, limit_network, one_quick_try
+
+
+@pytest.fixture(autouse=True)
+def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NETWORK_LIMITS:
+        monkeypatch.setenv(name, "")  # so that what is set here is undone
+        monkeypatch.delenv(name)
+
+
+def limits() -> dict[str, str]:
+    return {name: os.environ[name] for name in NETWORK_LIMITS if name in os.environ}
+
+
+def test_what_the_user_has_set_stays(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "500")
+    limit_network()
+    assert limits() == {**NETWORK_LIMITS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "500"}
+
+
+def test_one_quick_try_leaves_everything_as_it_was(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "500")
+    with one_quick_try():
+        assert limits() == {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    assert limits() == {"MLFLOW_HTTP_REQUEST_TIMEOUT": "500"}
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_a_training_sets_limits_unless_it_is_told_not_to(tmp_path, is_on: bool) -> None:
+    class Trainer(InOrder, HfMultiTaskTrainer):
+        pass
+
+    sink_args = SinkArguments(network_limits=is_on)
+    Trainer(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2), sink_args=sink_args).train()
+    assert limits() == (dict(NETWORK_LIMITS) if is_on else {})

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+from helpers.toy import Toy, arguments
+from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+from mtask_sinks import HfMultiTaskTrainer
+from mtask_sinks.errors import MissingBackendError, UnknownSinkError
+from mtask_sinks.sinks import MemorySink, TensorBoardSink, plugins
+from mtask_sinks.trainer.report_to import names_of, sinks_for
+
+
+def sink_names(trainer: HfMultiTaskTrainer) -> list[str]:
+    return [sink.name for sink in trainer._session.delivery.sinks]
+
+
+def callback_names(trainer: HfMultiTaskTrainer) -> set[str]:
+    return {type(callback).__name__ for callback in trainer.callback_handler.callbacks}
+
+
+@pytest.mark.parametrize(
+    ("report_to", "sinks", "callbacks"),
+    [
+        ("none", [], set()),
+        ([], [], set()),
+        ("tensorboard", ["tensorboard"], {"TensorBoardCallback"}),
+        (["mlflow", "tensorboard"], ["mlflow", "tensorboard"], {"MLflowCallback", "TensorBoardCallback"}),
+        ("mlflow,example_lines", ["mlflow", "example_lines"], {"MLflowCallback"}),
+        ("example_lines", ["example_lines"], set()),
+        (["tensorboard", "tensorboard"], ["tensorboard"], {"TensorBoardCallback"}),
+    ],
+)
+def test_names_of_ours_of_plug_ins_and_of_transformers(tmp_path, report_to, sinks, callbacks) -> None:
+    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to=report_to))
+    assert sink_names(trainer) == sinks
+    assert callback_names(trainer) & {"TensorBoardCallback", "MLflowCallback", "WandbCallback"} == callbacks
+
+
+def test_all_is_every_tracker_that_is_installed(tmp_path) -> None:
+    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to="all"))
+    installed = get_available_reporting_integrations()
+    assert sink_names(trainer) == [name for name in installed if name in ("mlflow", "tensorboard", "wandb")]
+    assert {"TensorBoardCallback", "MLflowCallback", "WandbCallback"} <= callback_names(trainer)
+
+
+def test_all_beside_a_plug_in() -> None:
+    assert names_of(["all", "example_lines"]) == [*get_available_reporting_integrations(), "example_lines"]
+
+
+def test_an_unknown_name_says_what_there_is_and_how_to_add_one(tmp_path) -> None:
+    with pytest.raises(UnknownSinkError) as caught:
+        HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to="tensorbord"))
+    message = str(caught.value)
+    assert "no 'tensorbord'" in message
+    assert "Did you mean 'tensorboard'" in message
+    assert all(name in message for name in ("mlflow", "wandb", "example_lines", "comet_ml", "mtask_sinks.sinks"))
+
+
+def test_a_missing_package_says_which_extra(tmp_path, monkeypatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(plugins, "find_spec", lambda name: None if name == "wandb" else found(name))
+    monkeypatch.setattr("mtask_sinks.trainer.report_to.get_available_reporting_integrations", lambda: ["tensorboard"])
+    with pytest.raises(MissingBackendError, match=r"mtask-sinks\[wandb\]"):
+        HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to=["wandb"]))
+
+
+def test_a_tracker_that_transformers_can_serve_without_us_is_left_to_it(monkeypatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(plugins, "find_spec", lambda name: None if name == "tensorboard" else found(name))
+    assert sinks_for(["tensorboard"]) == []  # tensorboardX is there, say
+
+
+def test_a_name_in_the_wrong_place_is_refused() -> None:
+    with pytest.raises(TypeError, match="names go to report_to"):
+        sinks_for([], ["tensorboard"])  # type: ignore[list-item]
+
+
+def test_sinks_given_come_first_and_stand_for_their_names(tmp_path) -> None:
+    mine = TensorBoardSink(tmp_path)
+    chosen = sinks_for(["tensorboard", "mlflow"], [MemorySink(), mine])
+    assert [sink.name for sink in chosen] == ["memory", "tensorboard", "mlflow"]
+    assert chosen[1] is mine
+
+
+def test_a_broken_plug_in_is_an_error_at_construction(tmp_path) -> None:
+    with pytest.raises(plugins.PluginError, match="mtask-example-plugin"):
+        HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to="example_broken"))
+
+
+def test_the_callback_stays_an_instance_of_its_class(tmp_path) -> None:
+    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to="tensorboard"))
+    assert any(type(callback) is TensorBoardCallback for callback in trainer.callback_handler.callbacks)
