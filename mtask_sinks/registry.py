@@ -228,8 +228,8 @@ class MetricRegistry:
             window = self._window_of(phase).take()
         window, spreads = self._merge(phase, window, ranks)
         known = self._admission.reducers if ranks is None else self._over_ranks.keys
-        metrics, coverage, nonfinite = self._summarizer.of(window, spreads, known, step=step, phase=phase)
-        return Snapshot(step, phase, metrics, epoch, time.time(), coverage, nonfinite, logs or {})
+        metrics, counts, nonfinite = self._summarizer.of(window, spreads, known, step=step, phase=phase)
+        return Snapshot(step, phase, metrics, epoch, time.time(), counts, nonfinite, logs or {})
 
     def tick(self) -> None:
         """Say that a micro-batch is over, as a trainer does; only `last` and `first` over several ranks ask for it."""

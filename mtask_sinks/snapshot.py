@@ -61,21 +61,26 @@ class Snapshot(_Frozen):
         epoch: epochs done, with the fraction; ``None`` where there are no epochs.
         time: seconds since 1970 (UTC) at which the snapshot was made. Sinks write this time, whenever they send it, so
             that sending twice gives the same point.
-        coverage: how many reports stand behind each value.
+        counts: how many reports each value was computed from.
         nonfinite: how many reported values were NaN or infinite, for the keys that had any.
         logs: what the Trainer itself logged at this event (``loss``, ``learning_rate``, …), under the Trainer's names.
     """
 
-    _mappings: ClassVar = ("metrics", "coverage", "nonfinite", "logs")
+    _mappings: ClassVar = ("metrics", "counts", "nonfinite", "logs")
 
     step: int
     phase: str = "train"
     metrics: Mapping[str, float] = field(default_factory=dict)
     epoch: float | None = None
     time: float = 0.0
-    coverage: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
     nonfinite: Mapping[str, int] = field(default_factory=dict)
     logs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def coverage(self) -> Mapping[str, int]:
+        """An older name of `counts`."""
+        return self.counts
 
     def with_logs(self, logs: Mapping[str, Any]) -> Snapshot:
         """The same snapshot with other logs; what it holds besides is shared, not copied.

@@ -170,7 +170,7 @@ def test_values_that_are_more_than_a_sum_wait_for_fewer_and_larger_folds() -> No
     class Folds(Reducer):
         merge = ("sum",)
 
-        def fold(self, state, values, weights) -> None:
+        def update(self, state, values, weights) -> None:
             sizes.append(len(values))
 
         def compute(self, state) -> float:
@@ -253,7 +253,7 @@ def test_only_a_new_key_costs_a_further_round() -> None:
 def of_means(keys: int, step: int = 1) -> Snapshot:
     names = [f"task/metric_{number:03}" for number in range(keys)]
     values = np.random.default_rng(0).random(keys).tolist()
-    return Snapshot(step, metrics=dict(zip(names, values, strict=True)), coverage=dict.fromkeys(names, 50), time=1e9)
+    return Snapshot(step, metrics=dict(zip(names, values, strict=True)), counts=dict.fromkeys(names, 50), time=1e9)
 
 
 @pytest.mark.parametrize("keys", [1, 500])

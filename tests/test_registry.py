@@ -43,7 +43,7 @@ def test_a_task_that_did_not_report_is_absent_never_zero() -> None:
     registry.report_metrics("a", x=3.0)
     snapshot = registry.snapshot(step=2)
     assert dict(snapshot.metrics) == {"a/x": 3.0}
-    assert dict(snapshot.coverage) == {"a/x": 1}
+    assert dict(snapshot.counts) == {"a/x": 1}
 
 
 def test_coverage_counts_reports_not_elements() -> None:
@@ -58,7 +58,7 @@ def test_coverage_counts_reports_not_elements() -> None:
         weighted(torch.ones(2), 4),
     ):
         registry.report_metrics("a", x=value)
-    assert registry.snapshot(step=1).coverage["a/x"] == 4
+    assert registry.snapshot(step=1).counts["a/x"] == 4
 
 
 def test_one_key_is_one_metric_however_it_is_written() -> None:
@@ -84,7 +84,7 @@ def test_long_windows_are_folded_on_the_way_without_losing_anything() -> None:
     assert snapshot.metrics["mean"] == pytest.approx(values.mean(), rel=1e-12)
     assert snapshot.metrics["p"] == np.median(values)
     assert (snapshot.metrics["n"], snapshot.metrics["last"], snapshot.metrics["first"]) == (5000, values[-1], values[0])
-    assert set(snapshot.coverage.values()) == {5000}
+    assert set(snapshot.counts.values()) == {5000}
 
 
 def test_memory_of_a_window_is_bounded() -> None:
@@ -102,7 +102,7 @@ def test_memory_of_a_key_that_is_reported_more_often_than_others_is_bounded(redu
     for number in range(30_000):
         registry.report_metrics(busy=odd if number % 100 == 0 else 1.0)
         assert len(waiting(registry)) <= 8192 + 1024
-    assert registry.snapshot(step=1).coverage["busy"] == 30_000
+    assert registry.snapshot(step=1).counts["busy"] == 30_000
 
 
 def test_memory_of_large_tensors_in_a_window_is_bounded() -> None:
@@ -111,7 +111,7 @@ def test_memory_of_large_tensors_in_a_window_is_bounded() -> None:
     for _ in range(100):
         registry.report_metrics("a", x=losses, most=losses)
         assert sum(len(entry.values) for entry in waiting(registry)) <= 300_000
-    assert registry.snapshot(step=1).coverage == {"a/x": 100, "a/most": 100}
+    assert registry.snapshot(step=1).counts == {"a/x": 100, "a/most": 100}
 
 
 def test_a_function_reducer_past_its_bound_says_so_once(caplog) -> None:
@@ -284,7 +284,7 @@ def test_skipped_values_leave_their_number() -> None:
         registry.report_metrics("a", x=value)
     snapshot = registry.snapshot(step=1)
     assert dict(snapshot.metrics) == {"a/x": 2.0, "a/x.nonfinite": 3.0}
-    assert snapshot.coverage["a/x"] == 3
+    assert snapshot.counts["a/x"] == 3
 
 
 def test_a_window_of_nothing_but_nan_leaves_only_the_number() -> None:

@@ -52,7 +52,7 @@ class Cell(ABC):
         """Fold the reports appended so far if that is quick, or if they are many; else they wait."""
 
     @abstractmethod
-    def fold(self) -> None:
+    def update(self) -> None:
         """Fold the reports appended so far."""
 
     @abstractmethod

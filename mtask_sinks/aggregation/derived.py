@@ -23,7 +23,7 @@ class Derived:
     ({'mlm/perplexity': 1.0}, {'mlm/perplexity': 4})
 
     A derived metric may use those named before it. One whose input is absent from this window is absent itself;
-    its coverage is the smallest of its inputs'. ``OverflowError`` gives infinity (the perplexity of an untrained
+    its counts is the smallest of its inputs'. ``OverflowError`` gives infinity (the perplexity of an untrained
     model), division by zero NaN; a function that fails otherwise is named once in the log and absent. Training goes on.
     """
 
@@ -44,15 +44,15 @@ class Derived:
     def compute(
         self,
         metrics: Mapping[str, float],
-        coverage: Mapping[str, int],
+        counts: Mapping[str, int],
         known: Collection[str],
         is_complete: bool = True,
     ) -> tuple[dict[str, float], dict[str, int]]:
-        """Values and coverage of the derived metrics of one window.
+        """Values and counts of the derived metrics of one window.
 
         Args:
             metrics: reduced values of the window.
-            coverage: their coverage.
+            counts: their counts.
             known: every key that was ever reported or registered.
             is_complete: whether the window is one in which every key of a task is expected (that of the training).
 
@@ -79,7 +79,7 @@ class Derived:
             except Exception:
                 self._tell_failure(key)
                 continue
-            depths[key] = min((coverage.get(used, depths.get(used, 0)) for used in inputs.used), default=0)
+            depths[key] = min((counts.get(used, depths.get(used, 0)) for used in inputs.used), default=0)
         return values, depths
 
     def _refuse(

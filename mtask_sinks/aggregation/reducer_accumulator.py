@@ -36,9 +36,9 @@ class ReducerCell(Cell):
 
     def add_up(self) -> None:
         if len(self.entries) >= MANY:  # nothing is quick: a fold costs as much for one report as for a hundred
-            self.fold()
+            self.update()
 
-    def fold(self) -> None:
+    def update(self) -> None:
         if not self.entries:
             return
         entries, times = self._empty(), None
@@ -55,7 +55,7 @@ class ReducerCell(Cell):
             self._reduce(tally, batch, times)
 
     def take(self) -> Tally | None:
-        self.fold()
+        self.update()
         tally, self._tally = self._tally, None
         return tally
 
@@ -72,9 +72,9 @@ class ReducerCell(Cell):
                 if isinstance(reducer, TimedReducer):
                     batch = batch.one_a_report()
                     at = None if times is None else times[batch.report]
-                    reducer.fold(tally.state, batch.values, batch.weights, at)
+                    reducer.update(tally.state, batch.values, batch.weights, at)
                 else:
-                    reducer.fold(tally.state, batch.values, batch.weights)
+                    reducer.update(tally.state, batch.values, batch.weights)
         except Exception:
             tally.has_failed = True
             message = "%s: the reducer %r failed and the value is left out; training goes on."

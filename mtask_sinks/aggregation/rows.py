@@ -53,7 +53,7 @@ class _Sums:
         self._reports = 0
         self._totals = [0.0] * len(cells)
 
-    def fold(self) -> None:
+    def update(self) -> None:
         """Add up what waits; where that is not all plain and finite numbers, its cells do."""
         entries, width = self.entries, len(self._cells)
         count = len(entries)  # what another thread reports from here on stays
@@ -75,7 +75,7 @@ class _Sums:
 
     def settle(self) -> None:
         """Let the cells have everything."""
-        self.fold()
+        self.update()
         reports = self._reports
         if reports:
             for cell, total in zip(self._cells, self._totals, strict=True):
@@ -113,10 +113,10 @@ class Rows:
         else:
             rows[order] = _OneByOne(inboxes, order)
 
-    def fold(self) -> None:
+    def update(self) -> None:
         """Add up what waits."""
         for row in self._sums:
-            row.fold()
+            row.update()
 
     def settle(self) -> None:
         """Let the cells have everything."""

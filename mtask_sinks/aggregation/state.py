@@ -19,7 +19,7 @@ class Tally:
     >>> tally = Tally(Max())
     >>> tally.compute() is None
     True
-    >>> tally.reducer.fold(tally.state, np.array([1.0, 2.0]), np.ones(2)); tally.reports = 2
+    >>> tally.reducer.update(tally.state, np.array([1.0, 2.0]), np.ones(2)); tally.reports = 2
     >>> tally.compute()
     2.0
 
@@ -96,7 +96,7 @@ class Tally:
         ):
             raise ValueError(f"the saved state does not belong to {reducer!r}")
         if isinstance(empty, Sample):
-            state: Any = Sample.of(np.array(values), saved["seen"], empty.bound)
+            state: Any = Sample.from_kept(np.array(values), saved["seen"], empty.bound)
         else:
             state = np.array(values)
         return cls(reducer, state, saved["reports"], saved["nonfinite"], saved["has_failed"])

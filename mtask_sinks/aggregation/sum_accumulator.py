@@ -50,14 +50,14 @@ class SumCell(Cell):
         """Take what so many plain numbers come to."""
         self._add((total, 0.0 + reports, reports, 0))
 
-    def fold(self) -> None:
+    def update(self) -> None:
         self.add_up()
         if self.entries:
             self._fold_rest()
 
     def take(self) -> Sums | None:
         if self.entries:
-            self.fold()
+            self.update()
         sums, self._sums = self._sums, None
         return sums
 

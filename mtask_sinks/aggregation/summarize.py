@@ -22,7 +22,7 @@ class Summary(NamedTuple):
     """Metrics of one window, how many reports stand behind each, and how many values were not finite."""
 
     metrics: dict[str, float]
-    coverage: dict[str, int]
+    counts: dict[str, int]
     nonfinite: dict[str, int]
 
 
@@ -63,7 +63,7 @@ class Summarizer:
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
         """
         metrics: dict[str, float] = {}
-        coverage: dict[str, int] = {}
+        counts: dict[str, int] = {}
         nonfinite: dict[str, int] = {}
         with _numbers_as_they_are(window):
             for key, outcome in window.items():
@@ -79,16 +79,16 @@ class Summarizer:
                     nonfinite[key] = int(odd)
                 if value is not None:
                     metrics[key] = value
-                    coverage[key] = int(reports)
-        self._apply_policies(nonfinite, metrics, coverage, step, phase)
+                    counts[key] = int(reports)
+        self._apply_policies(nonfinite, metrics, counts, step, phase)
         if metrics:
-            values, depths = self._derived.compute(metrics, coverage, known, is_complete=phase == "train")
+            values, depths = self._derived.compute(metrics, counts, known, is_complete=phase == "train")
             metrics.update(values)
-            coverage.update(depths)
+            counts.update(depths)
         for key, spread in spreads.items():
             if key in metrics:
                 metrics |= {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
-        return Summary(metrics, coverage, nonfinite)
+        return Summary(metrics, counts, nonfinite)
 
     def _compute(self, key: str, tally: Tally) -> float | None:
         if isinstance(tally.state, Sample) and tally.state.is_partial:
@@ -105,7 +105,7 @@ class Summarizer:
             return None
 
     def _apply_policies(
-        self, nonfinite: dict[str, int], metrics: dict[str, float], coverage: dict[str, int], step: int, phase: str
+        self, nonfinite: dict[str, int], metrics: dict[str, float], counts: dict[str, int], step: int, phase: str
     ) -> None:
         refused = {key: count for key, count in nonfinite.items() if self._policies.of(key) == "raise"}
         if refused:
@@ -116,7 +116,7 @@ class Summarizer:
             self._warn_once(f"nonfinite: {key}", message, key, step, phase, count=count)
             if self._policies.of(key) == "skip":
                 metrics[f"{key}.nonfinite"] = float(count)
-                coverage[f"{key}.nonfinite"] = count
+                counts[f"{key}.nonfinite"] = count
 
 
 def _numbers_as_they_are(window: Mapping[str, Outcome | None]) -> AbstractContextManager[Any]:

@@ -98,12 +98,12 @@ class Window:
         """Take reports into the states of their cells, where that is quick or much waits."""
         if self.is_full_on_devices:
             self._drain()
-        self._rows.fold()
+        self._rows.update()
         for cell in self.cells.values():
             if not cell.entries:
                 continue
             if self._has_blocks:
-                cell.fold()
+                cell.update()
             else:
                 cell.add_up()
         self._reset_room()
@@ -121,7 +121,7 @@ class Window:
         self._drain()
         self._rows.settle()
         for cell in self.cells.values():
-            cell.fold()
+            cell.update()
         return {key: cell.copy() for key, cell in self.cells.items()}
 
     def _reset_room(self) -> None:

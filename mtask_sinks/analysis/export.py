@@ -26,7 +26,7 @@ class Measurement(NamedTuple):
         phase, step, epoch, time: of the snapshot; ``time`` in seconds since 1970 (UTC).
         task, name: of the metric; the task of an ungrouped one is empty.
         value: reduced.
-        coverage: reports behind the value.
+        count: reports behind the value.
     """
 
     run: str
@@ -37,7 +37,7 @@ class Measurement(NamedTuple):
     task: str
     name: str
     value: float
-    coverage: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
 
 
 def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFrame:
@@ -49,13 +49,13 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
     >>> directory = tempfile.mkdtemp()
     >>> journal = Journal(f"{directory}/metrics.jsonl")
     >>> journal.begin(RunInfo(id="1", name="bert"))
-    >>> journal.append(Snapshot(step=10, metrics={"mlm/loss": 2.5, "nsp/loss": 0.7}, coverage={"mlm/loss": 8}))
+    >>> journal.append(Snapshot(step=10, metrics={"mlm/loss": 2.5, "nsp/loss": 0.7}, counts={"mlm/loss": 8}))
     >>> journal.close()
     >>> frame = to_frame(directory)
-    >>> frame[["run", "phase", "step", "task", "name", "value", "coverage"]]
-        run  phase  step task  name  value  coverage
-    0  bert  train    10  mlm  loss    2.5         8
-    1  bert  train    10  nsp  loss    0.7         0
+    >>> frame[["run", "phase", "step", "task", "name", "value", "count"]]
+        run  phase  step task  name  value  count
+    0  bert  train    10  mlm  loss    2.5      8
+    1  bert  train    10  nsp  loss    0.7      0
 
     A column a metric: ``frame.pivot_table(index="step", columns=["task", "name", "phase"], values="value")``.
 
@@ -74,7 +74,7 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
     except ImportError:
         raise ImportError("to_frame needs pandas, which is not installed: pip install 'mtask-sinks[export]'.") from None
     columns = _columns(measurements(path, run))
-    types = {"step": "int64", "epoch": "float64", "time": "float64", "value": "float64", "coverage": "int64"}
+    types = {"step": "int64", "epoch": "float64", "time": "float64", "value": "float64", "count": "int64"}
     return pd.DataFrame(columns).astype(types)
 
 
@@ -133,7 +133,7 @@ def _write_parquet(rows: Iterator[Measurement], path: Path) -> int:
     except ImportError:
         raise ExportError("Parquet needs pyarrow, which is not installed: pip install 'mtask-sinks[export]'.") from None
     kinds = {"run": pa.string(), "phase": pa.string(), "task": pa.string(), "name": pa.string()}
-    kinds |= {"step": pa.int64(), "coverage": pa.int64()}
+    kinds |= {"step": pa.int64(), "count": pa.int64()}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in Measurement._fields])
     table = pa.table(_columns(rows), schema=schema)
     parquet.write_table(table, path)

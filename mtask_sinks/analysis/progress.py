@@ -23,7 +23,7 @@ class Row:
         step: of the last value.
         last: value.
         change: to the value before; ``None`` for the first.
-        coverage: reports behind the last value.
+        count: reports behind the last value.
         values: all of them.
     """
 
@@ -33,7 +33,7 @@ class Row:
     step: int
     last: float
     change: float | None
-    coverage: int
+    count: int
     values: tuple[float, ...]
 
 
@@ -167,6 +167,6 @@ def _row(training: Training, series: Series) -> Row:
         step=training.steps[series.at[-1]],
         last=values[-1],
         change=values[-1] - values[-2] if len(values) > 1 else None,
-        coverage=series.coverage[-1],
+        count=series.counts[-1],
         values=tuple(values),
     )

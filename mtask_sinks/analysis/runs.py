@@ -29,7 +29,7 @@ class Point(NamedTuple):
     task: str
     name: str
     value: float
-    coverage: int
+    count: int  # type: ignore[assignment]  # hides tuple.count
 
 
 @dataclass
@@ -40,14 +40,14 @@ class Series:
         phase, key: of the metric.
         at: which snapshots of the training the values are from.
         values: of these.
-        coverage: how many reports stand behind each value; 0 where that is not known.
+        counts: how many reports stand behind each value; 0 where that is not known.
     """
 
     phase: str
     key: str
     at: array[int] = field(default_factory=lambda: array("q"))
     values: array[float] = field(default_factory=lambda: array("d"))
-    coverage: array[int] = field(default_factory=lambda: array("q"))
+    counts: array[int] = field(default_factory=lambda: array("q"))
 
     @property
     def task(self) -> str:
@@ -173,7 +173,7 @@ class Training:
                 series = self.series[phase, key] = Series(phase, key)
             series.at.append(at)
             series.values.append(value)
-            series.coverage.append(snapshot.coverage.get(key, 0))
+            series.counts.append(snapshot.counts.get(key, 0))
         if phase == "train" and (not self._recent or step > self._recent[-1][0]):
             self._recent.append((step, snapshot.time))
 
@@ -191,7 +191,7 @@ class Training:
                 task=series.task,
                 name=series.name,
                 value=series.values[i],
-                coverage=series.coverage[i],
+                count=series.counts[i],
             )
 
     def _keep(self, kept: Sequence[int]) -> None:
@@ -211,7 +211,7 @@ class Training:
                 continue
             series.at = array("q", (new_at[series.at[i]] for i in left))
             series.values = array("d", (series.values[i] for i in left))
-            series.coverage = array("q", (series.coverage[i] for i in left))
+            series.counts = array("q", (series.counts[i] for i in left))
 
 
 class Trainings:

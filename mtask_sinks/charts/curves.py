@@ -24,7 +24,7 @@ class Curve:
         steps, values: of each point; a value may be NaN or infinite.
         smoothed: values to draw in the place of these, which then stay behind; ``None`` if nothing was smoothed.
         epochs: of each point, ``None`` where there are none.
-        coverage: reports behind each value; 0 where that is not known.
+        counts: reports behind each value; 0 where that is not known.
     """
 
     run: str
@@ -35,7 +35,7 @@ class Curve:
     values: tuple[float, ...]
     smoothed: tuple[float, ...] | None
     epochs: tuple[float | None, ...]
-    coverage: tuple[int, ...]
+    counts: tuple[int, ...]
 
     @property
     def key(self) -> str:
@@ -138,7 +138,7 @@ def _curve(run: str, training: Training, series: Series, weight: float) -> Curve
         values=tuple(series.values),
         smoothed=smooth(series.values, weight) if weight else None,
         epochs=tuple(None if math.isnan(epoch) else epoch for epoch in epochs),
-        coverage=tuple(series.coverage),
+        counts=tuple(series.counts),
     )
 
 

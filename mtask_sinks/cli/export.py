@@ -16,7 +16,7 @@ def export(
         typer.Option("--output", "-o", help="File: .csv, .jsonl or .parquet. Default: CSV to standard output."),
     ] = None,
 ) -> None:
-    """Write every value of a journal, one a row: run, phase, step, epoch, time, task, name, value, coverage.
+    """Write every value of a journal, one a row: run, phase, step, epoch, time, task, name, value, count.
 
     A training that was resumed is one run, in which each step counts once. Times are seconds since 1970 (UTC). In
     Python: mtask_sinks.analysis.export.to_frame(DIR) is the same as a pandas data frame.

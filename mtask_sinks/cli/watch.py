@@ -119,7 +119,7 @@ def _json_line(training: Training, item: Item) -> str:
     elif isinstance(item, End):
         record |= {"event": "end", "status": item.status, "time": item.time}
     else:
-        for part in ("phase", "step", "epoch", "time", "metrics", "coverage"):
+        for part in ("phase", "step", "epoch", "time", "metrics", "counts"):
             record[part] = getattr(item, part)
     return to_json(record)
 

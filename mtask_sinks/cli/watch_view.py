@@ -100,7 +100,7 @@ def _metrics(rows: Sequence[Row], console: Console) -> RenderableType:
         name = "" if (row.task, row.name) == shown else row.name
         shown = (row.task, row.name)
         curve = sparkline(row.values, ascii_only=console.options.ascii_only)
-        reports = f"{row.coverage:,}" if row.coverage else "-"
+        reports = f"{row.count:,}" if row.count else "-"
         change = "" if row.change is None else number(row.change, sign=True)
         cells.append([task, name, row.phase, f"{row.step:,}", number(row.last), change, curve, reports])
     if not console.is_terminal:  # every line says all, for grep

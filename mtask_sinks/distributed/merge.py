@@ -231,5 +231,5 @@ def _gather_samples(columns: Sequence[_Column], ranks: Ranks) -> None:
     start = 0
     for column, room in zip(columns, rooms, strict=True):
         values = [vector[start + 1 : start + 1 + int(vector[start])] for vector in gathered]
-        column.tally.state = Sample.of(np.concatenate(values), column.seen, column.tally.state.bound)
+        column.tally.state = Sample.from_kept(np.concatenate(values), column.seen, column.tally.state.bound)
         start += 1 + room

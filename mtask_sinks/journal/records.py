@@ -18,7 +18,7 @@ from typing import Any
 from mtask_sinks.snapshot import RunInfo, Snapshot, thawed
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_SNAPSHOT = ("step", "phase", "metrics", "epoch", "time", "coverage", "nonfinite", "logs")
+_SNAPSHOT = ("step", "phase", "metrics", "epoch", "time", "counts", "nonfinite", "logs")
 _RUN = ("id", "output_dir", "name", "params", "step", "attached", "continued", "logged")
 # Tells this process from one that had its number before, as in a container that was started anew.
 _TOKEN = uuid.uuid4().hex
@@ -111,7 +111,7 @@ def _encode_snapshot(item: Snapshot) -> bytes:
         "metrics": thawed(item.metrics),
         "epoch": item.epoch,
         "time": item.time,
-        "coverage": thawed(item.coverage),
+        "counts": thawed(item.counts),
         "nonfinite": thawed(item.nonfinite),
         "logs": as_plain(item.logs),
     }
@@ -132,6 +132,8 @@ def decode(line: bytes) -> Item | None:
     try:
         record = json.loads(line)
         if record["record"] == "snapshot":
+            if "coverage" in record:  # an older name
+                record["counts"] = record["coverage"]
             return Snapshot(**{name: _numbers(record[name]) for name in _SNAPSHOT})
         if record["record"] == "run":
             run = {name: record[name] for name in _RUN if name in record}

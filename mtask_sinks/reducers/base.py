@@ -9,18 +9,24 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mtask_sinks._util.renamed import keep_old_names
+
 Floats = npt.NDArray[np.float64]
 MergeOp = Literal["sum", "min", "max"]
 
 _IDENTITY: dict[MergeOp, float] = {"sum": 0.0, "min": float("inf"), "max": float("-inf")}
 
 
+# Names that methods of reducers had before; subclasses that use them go on working.
+_NEW_NAMES = {"fold": "update"}
+
+
 class Reducer(ABC):
-    """A reduction policy: a short float64 state, folded value by value, turned into one number at the log event.
+    """A reduction policy: a short float64 state, updated with reported values, turned into one number per log event.
 
     >>> class Rms(Reducer):                        # root mean square
     ...     merge = ("sum", "sum")                 # both slots add up over ranks
-    ...     def fold(self, state, values, weights):
+    ...     def update(self, state, values, weights):
     ...         state[0] += np.dot(weights, values**2)
     ...         state[1] += weights.sum()
     ...     def compute(self, state):
@@ -29,12 +35,13 @@ class Reducer(ABC):
     3.5355339059327378
 
     A reducer itself holds no values: one instance serves every key, window and thread. Two reducers are equal if they
-    are of one class with equal attributes; a key may be registered twice with equal ones.
+    are of one class with equal attributes; a key may be registered twice with equal ones. `update` was called ``fold``
+    before; a subclass may define and call it by either name.
 
     Attributes:
         merge: for each slot of the state, how the slots of several ranks become one: ``"sum"``, ``"min"`` or
-            ``"max"``. The law that makes a reduction exact: folding all values into one state must equal folding parts
-            of them into several states and merging those.
+            ``"max"``. The law that makes a reduction exact: updating one state with all values must give the same as
+            updating several states with parts of them and merging those.
     """
 
     merge: ClassVar[tuple[MergeOp, ...]]
@@ -42,6 +49,7 @@ class Reducer(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        keep_old_names(cls, _NEW_NAMES)
         cls._empty = np.array([_IDENTITY[op] for op in getattr(cls, "merge", ())], dtype=np.float64)
 
     def initial(self) -> Any:
@@ -49,7 +57,7 @@ class Reducer(ABC):
         return self._empty.copy()
 
     @abstractmethod
-    def fold(self, state: Any, values: Floats, weights: Floats) -> None:
+    def update(self, state: Any, values: Floats, weights: Floats) -> None:
         """Take values into the state, in place.
 
         Args:
@@ -66,20 +74,20 @@ class Reducer(ABC):
         common origin, `last` gives up its value if another rank has a later one.
 
         Args:
-            state: this rank's state, as it was folded.
+            state: this rank's state, after its last update.
             agreed: float64 array like ``state``: in the min and max slots what the ranks agree on, elsewhere NaN.
         """
 
     @abstractmethod
     def compute(self, state: Any) -> float:
-        """The number for a state into which at least one value was folded."""
+        """The number for a state that was updated with at least one value."""
 
     def reduce(self, values: Sequence[float], weights: Sequence[float] | None = None) -> float:
         """The reduction of plain values in one go: for tests and for trying a reducer out."""
         array = np.asarray(values, dtype=np.float64)
         state = self.initial()
         with np.errstate(all="ignore"):  # NaN and Inf are values like others
-            self.fold(state, array, np.ones_like(array) if weights is None else np.asarray(weights, dtype=np.float64))
+            self.update(state, array, np.ones_like(array) if weights is None else np.asarray(weights, dtype=np.float64))
             return self.compute(state)
 
     def __eq__(self, other: object) -> bool:
@@ -93,6 +101,9 @@ class Reducer(ABC):
         return f"{type(self).__name__}({arguments})"
 
 
+keep_old_names(Reducer, _NEW_NAMES)
+
+
 class TimedReducer(Reducer):
     """Base of the reducers for which it matters when a value was reported: `last`, `first`.
 
@@ -100,11 +111,11 @@ class TimedReducer(Reducer):
     """
 
     @abstractmethod
-    def fold(self, state: Any, values: Floats, weights: Floats, times: Floats | None = None) -> None:
+    def update(self, state: Any, values: Floats, weights: Floats, times: Floats | None = None) -> None:
         """Take values into the state, in place.
 
         Args:
-            state: see `Reducer.fold`, as for ``values`` and ``weights``.
+            state: see `Reducer.update`, as for ``values`` and ``weights``.
             times: float64 array of shape ``(n,)``, not decreasing: the micro-batch in which each value was reported.
                 The fraction tells ranks apart within one micro-batch: the lower the rank, the larger. None: all at 0.
         """

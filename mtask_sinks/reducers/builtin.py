@@ -21,7 +21,7 @@ class Mean(Reducer):
 
     merge = ("sum", "sum")
 
-    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+    def update(self, state: Floats, values: Floats, weights: Floats) -> None:
         state[0] += float(np.dot(weights, values))
         state[1] += float(weights.sum())
 
@@ -38,7 +38,7 @@ class Sum(Reducer):
 
     merge = ("sum",)
 
-    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+    def update(self, state: Floats, values: Floats, weights: Floats) -> None:
         state[0] += float(np.dot(weights, values))
 
     def compute(self, state: Floats) -> float:
@@ -54,7 +54,7 @@ class Count(Reducer):
 
     merge = ("sum",)
 
-    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+    def update(self, state: Floats, values: Floats, weights: Floats) -> None:
         state[0] += len(values)
 
     def compute(self, state: Floats) -> float:
@@ -72,7 +72,7 @@ class Min(Reducer):
 
     merge = ("min", "sum")
 
-    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+    def update(self, state: Floats, values: Floats, weights: Floats) -> None:
         nans = np.isnan(values)
         state[0] = min(state[0], values.min(initial=math.inf, where=~nans))
         state[1] += nans.sum()
@@ -92,7 +92,7 @@ class Max(Reducer):
 
     merge = ("max", "sum")
 
-    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+    def update(self, state: Floats, values: Floats, weights: Floats) -> None:
         nans = np.isnan(values)
         state[0] = max(state[0], values.max(initial=-math.inf, where=~nans))
         state[1] += nans.sum()
@@ -112,7 +112,7 @@ class Last(TimedReducer):
 
     merge = ("max", "sum")
 
-    def fold(self, state: Floats, values: Floats, weights: Floats, times: Floats | None = None) -> None:
+    def update(self, state: Floats, values: Floats, weights: Floats, times: Floats | None = None) -> None:
         time = 0.0 if times is None else times[-1]
         if time >= state[0]:
             state[:] = time, values[-1]
@@ -137,7 +137,7 @@ class First(TimedReducer):
 
     merge = ("min", "sum")
 
-    def fold(self, state: Floats, values: Floats, weights: Floats, times: Floats | None = None) -> None:
+    def update(self, state: Floats, values: Floats, weights: Floats, times: Floats | None = None) -> None:
         time = 0.0 if times is None else 2.0 * math.floor(times[0]) - times[0]
         if time < state[0]:
             state[:] = time, values[0]
@@ -163,7 +163,7 @@ class Std(Reducer):
 
     merge = ("max", "sum", "sum", "sum")
 
-    def fold(self, state: Floats, values: Floats, weights: Floats) -> None:
+    def update(self, state: Floats, values: Floats, weights: Floats) -> None:
         if not math.isfinite(state[0]):
             finite = values[np.isfinite(values)]
             state[0] = finite[0] if len(finite) else -math.inf

@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from mtask_sinks._util.renamed import keep_old_names
 from mtask_sinks.reducers.base import Floats, Reducer
+
+# A name that a method had before; subclasses that use it go on working.
+_NEW_NAMES = {"of": "reduce_values"}
 
 #: Values a window keeps for one key before it starts to sample (8 bytes each).
 MAX_VALUES = 65_536
@@ -34,7 +38,7 @@ class Sample:
         self._kept = np.empty(0, dtype=np.float64)
 
     @classmethod
-    def of(cls, values: Floats, seen: int, bound: int) -> Sample:
+    def from_kept(cls, values: Floats, seen: int, bound: int) -> Sample:
         """A sample that kept these of ``seen`` values."""
         sample = cls(bound)
         sample._kept, sample.seen = values, seen
@@ -92,9 +96,22 @@ def _random_below(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[An
 
 
 class ValuesReducer(Reducer):
-    """Base of the reducers that look at all values together; the state is a bounded `Sample` of them."""
+    """Base of the reducers that look at all values together; the state is a bounded `Sample` of them.
+
+    >>> class Range(ValuesReducer):
+    ...     def reduce_values(self, values):
+    ...         return values.max() - values.min()
+    >>> Range().reduce([1.0, 2.0, 10.0])
+    9.0
+
+    `reduce_values` was called ``of`` before; a subclass may define and call it by either name.
+    """
 
     merge = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        keep_old_names(cls, _NEW_NAMES)
 
     def __init__(self, max_values: int = MAX_VALUES) -> None:
         if max_values < 1:
@@ -104,15 +121,18 @@ class ValuesReducer(Reducer):
     def initial(self) -> Sample:
         return Sample(self.max_values)
 
-    def fold(self, state: Sample, values: Floats, weights: Floats) -> None:
+    def update(self, state: Sample, values: Floats, weights: Floats) -> None:
         state.add(values)
 
     def compute(self, state: Sample) -> float:
-        return float(self.of(state.values))
+        return float(self.reduce_values(state.values))
 
     @abstractmethod
-    def of(self, values: Floats) -> Any:
+    def reduce_values(self, values: Floats) -> Any:
         """The number for all values of the window, a float64 array of shape ``(n,)``, ``n >= 1``."""
+
+
+keep_old_names(ValuesReducer, _NEW_NAMES)
 
 
 class Quantile(ValuesReducer):
@@ -128,7 +148,7 @@ class Quantile(ValuesReducer):
             raise ValueError(f"Quantile({q!r}): a quantile lies between 0 and 1; for the 95th percentile pass 0.95.")
         self.q = q
 
-    def of(self, values: Floats) -> float:
+    def reduce_values(self, values: Floats) -> float:
         return float(np.quantile(values, self.q))
 
 
@@ -147,5 +167,5 @@ class FunctionReducer(ValuesReducer):
         super().__init__(max_values)
         self.function = function
 
-    def of(self, values: Floats) -> Any:
+    def reduce_values(self, values: Floats) -> Any:
         return self.function(values)

@@ -103,4 +103,4 @@ class MetricRanks:
 
 def _essence(snapshot: Snapshot) -> str:
     """All but the time; as text, because NaN differs from itself."""
-    return repr([sorted(part.items()) for part in (snapshot.metrics, snapshot.coverage, snapshot.nonfinite)])
+    return repr([sorted(part.items()) for part in (snapshot.metrics, snapshot.counts, snapshot.nonfinite)])

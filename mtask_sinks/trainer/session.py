@@ -218,8 +218,8 @@ class Session:
             message = "%r is logged by the trainer as well (a compute_metrics?); what was reported is logged as %r."
             self._warn_once(f"taken: {name}", message, name, log_name(other, snapshot.phase))
         metrics = {renamed.get(key, key): value for key, value in snapshot.metrics.items()}
-        coverage = {renamed.get(key, key): depth for key, depth in snapshot.coverage.items()}
-        return replace(snapshot, metrics=metrics, coverage=coverage)
+        counts = {renamed.get(key, key): depth for key, depth in snapshot.counts.items()}
+        return replace(snapshot, metrics=metrics, counts=counts)
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ def test_a_derived_metric_is_computed_from_reduced_values() -> None:
         registry.report_metrics("qa", correct=correct, total=total)
     snapshot = registry.snapshot(step=1)
     assert snapshot.metrics["qa/acc"] == 10 / 12
-    assert snapshot.coverage["qa/acc"] == 2
+    assert snapshot.counts["qa/acc"] == 2
 
 
 def test_perplexity_is_the_exponential_of_the_mean_not_the_mean_of_exponentials() -> None:

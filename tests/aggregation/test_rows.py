@@ -57,7 +57,7 @@ def test_a_number_that_is_none_does_not_touch_its_neighbours(odd: float) -> None
     metrics = dict(snapshot.metrics)
     assert metrics.pop("b.nonfinite", 1.0) == 1.0
     assert metrics == {"a": 1.0, "b": 2.0, "c": 3.0}
-    assert snapshot.coverage["a"] == 30
+    assert snapshot.counts["a"] == 30
 
 
 def test_two_finite_numbers_whose_sum_is_not_are_two_reports() -> None:
@@ -65,7 +65,7 @@ def test_two_finite_numbers_whose_sum_is_not_are_two_reports() -> None:
     for _ in range(3):
         registry.report_metrics(a=1.7e308, b=1.7e308, c=1.0)
     snapshot = registry.snapshot(step=1)
-    assert (snapshot.metrics["c"], snapshot.coverage) == (1.0, {"a": 3, "b": 3, "c": 3})
+    assert (snapshot.metrics["c"], snapshot.counts) == (1.0, {"a": 3, "b": 3, "c": 3})
     assert not snapshot.nonfinite
 
 
@@ -76,7 +76,7 @@ def test_integers_whose_sum_is_too_large_for_a_float_come_to_infinity_not_to_an_
         registry.report_metrics(n=10**308, x=1.0)
         registry.state_dict()
     snapshot = registry.snapshot(step=1)
-    assert (snapshot.metrics, snapshot.coverage) == ({"n": math.inf, "x": 1.0}, {"n": 6, "x": 6})
+    assert (snapshot.metrics, snapshot.counts) == ({"n": math.inf, "x": 1.0}, {"n": 6, "x": 6})
 
 
 def test_the_order_of_names_and_which_of_them_are_there_may_change() -> None:
@@ -92,7 +92,7 @@ def test_the_order_of_names_and_which_of_them_are_there_may_change() -> None:
     assert rows(registry) <= 48
     snapshot = registry.snapshot(step=1)
     assert snapshot.metrics == pytest.approx({key: math.fsum(of) / len(of) for key, of in expected.items()}, rel=1e-12)
-    assert snapshot.coverage == {key: len(of) for key, of in expected.items()}
+    assert snapshot.counts == {key: len(of) for key, of in expected.items()}
 
 
 def test_one_key_may_stand_in_several_rows() -> None:
@@ -126,7 +126,7 @@ def test_what_came_before_a_refused_value_counts_and_what_comes_after_does_not()
         with pytest.raises(MetricValueError, match="new"):
             registry.report_metrics(a=4.0, b=torch.tensor(5.0), new="text", c=6.0)
     snapshot = registry.snapshot(step=1)
-    assert snapshot.coverage == {"a": 5, "b": 5, "c": 3}
+    assert snapshot.counts == {"a": 5, "b": 5, "c": 3}
     assert (snapshot.metrics["a"], snapshot.metrics["b"]) == (11 / 5, 16 / 5)
 
 
@@ -135,7 +135,7 @@ def test_a_wrong_value_of_a_key_that_went_well_is_dropped_alone() -> None:
     for value in (1.0, 2.0, "text", 3.0):
         registry.report_metrics(a=value, b=10.0)
     snapshot = registry.snapshot(step=1)
-    assert (snapshot.metrics, snapshot.coverage) == ({"a": 2.0, "b": 10.0}, {"a": 3, "b": 4})
+    assert (snapshot.metrics, snapshot.counts) == ({"a": 2.0, "b": 10.0}, {"a": 3, "b": 4})
 
 
 def test_a_task_that_is_none_is_refused_however_often() -> None:
@@ -156,7 +156,7 @@ def test_a_saved_window_has_what_its_rows_hold() -> None:
         each.report_metrics(a=5.0, b=1)
         each.report_metrics(a=6.0, b=1)
         snapshot = each.snapshot(step=1)
-        assert (snapshot.metrics, snapshot.coverage) == ({"a": 3.0, "b": 1.0}, {"a": 7, "b": 7})
+        assert (snapshot.metrics, snapshot.counts) == ({"a": 3.0, "b": 1.0}, {"a": 7, "b": 7})
 
 
 def test_a_discarded_window_leaves_nothing_in_its_rows() -> None:
@@ -186,7 +186,7 @@ def test_a_key_that_is_given_up_leaves_those_beside_it() -> None:
     for _ in range(4):
         registry.report_metrics(a=3.0, b=4.0)
     snapshot = registry.snapshot(step=1)
-    assert (snapshot.metrics, snapshot.coverage) == ({"a": 2.0}, {"a": 8})
+    assert (snapshot.metrics, snapshot.counts) == ({"a": 2.0}, {"a": 8})
     assert registry.dropped == {"max_keys": 4}
 
 
@@ -206,7 +206,7 @@ def test_sums_are_taken_on_the_way_while_threads_report() -> None:
     assert len(waiting(registry)) < 8192 + 3 * 4
     snapshot = registry.snapshot(step=1)
     assert snapshot.metrics == {"t/a": 1.0, "t/b": 2.0, "t/c": 3.0}
-    assert set(snapshot.coverage.values()) == {4 * calls}
+    assert set(snapshot.counts.values()) == {4 * calls}
 
 
 def test_a_mapping_whose_values_are_made_one_by_one_counts_whole_in_threads() -> None:
@@ -244,7 +244,7 @@ def test_after_an_interrupt_while_sums_are_taken_nothing_counts_twice(monkeypatc
         patch.setattr(SumCell, "extend", interrupted)
         with pytest.raises(KeyboardInterrupt):
             registry.state_dict()
-    assert registry.snapshot(step=1).coverage["a"] == 5
+    assert registry.snapshot(step=1).counts["a"] == 5
 
 
 def test_numbers_from_compiled_code_are_as_many_as_their_names() -> None:

@@ -46,7 +46,7 @@ def test_both_ways_come_to_the_same(short: Reducer, long: Reducer, policy: str, 
     for value in reports:
         registry.report_metrics(short=value, long=value)
     snapshot = registry.snapshot(step=1)
-    for mapping in (snapshot.metrics, snapshot.coverage, snapshot.nonfinite):
+    for mapping in (snapshot.metrics, snapshot.counts, snapshot.nonfinite):
         there = {key.replace("long", "short"): value for key, value in mapping.items() if key.startswith("long")}
         here = {key: value for key, value in mapping.items() if key.startswith("short")}
         assert here == pytest.approx(there, rel=1e-12, abs=1e-9, nan_ok=True)
@@ -77,8 +77,8 @@ def test_what_takes_a_closer_look_has_no_sums(entries: list[object]) -> None:
 
 def test_a_reducer_that_extends_the_mean_keeps_its_own_fold() -> None:
     class Doubled(Mean):
-        def fold(self, state: np.ndarray, values: np.ndarray, weights: np.ndarray) -> None:
-            super().fold(state, 2 * values, weights)
+        def update(self, state: np.ndarray, values: np.ndarray, weights: np.ndarray) -> None:
+            super().update(state, 2 * values, weights)
 
     registry = MetricRegistry(reducers={"x": Doubled()})
     registry.report_metrics(x=3.0)
@@ -91,7 +91,7 @@ def test_two_elements_are_no_pair() -> None:
         registry.report_metrics(n=value, sum=value, max=value, mean=value)
     snapshot = registry.snapshot(step=1)
     assert snapshot.metrics == {"n": 6.0, "sum": 3 + 7 + 4 + 7, "max": 7.0, "mean": (3 + 7 + 4 + 7) / (3 + 2 + 1 + 2)}
-    assert set(snapshot.coverage.values()) == {4}
+    assert set(snapshot.counts.values()) == {4}
 
 
 def test_what_has_weight_0_is_no_report() -> None:

@@ -26,7 +26,7 @@ ROWS = [
 
 @pytest.fixture
 def journal(tmp_path) -> Path:
-    odd = Snapshot(7, "eval", {"x": math.inf, "b/y": math.nan}, time=7.5, coverage={"b/y": 3})
+    odd = Snapshot(7, "eval", {"x": math.inf, "b/y": math.nan}, time=7.5, counts={"b/y": 3})
     return write(
         tmp_path,
         (RunInfo(id="1", name="r"), losses(2, 4, 6), "killed"),
@@ -89,8 +89,8 @@ def test_parquet(journal, tmp_path) -> None:
 def test_a_frame_has_the_rows_and_types(journal) -> None:
     frame = to_frame(journal)
     assert_rows(frame.itertuples(index=False), [row._replace(epoch=row.epoch or math.nan) for row in ROWS])
-    assert {name: str(frame[name].dtype) for name in ("step", "epoch", "time", "value", "coverage")} == {
-        "step": "int64", "epoch": "float64", "time": "float64", "value": "float64", "coverage": "int64"
+    assert {name: str(frame[name].dtype) for name in ("step", "epoch", "time", "value", "count")} == {
+        "step": "int64", "epoch": "float64", "time": "float64", "value": "float64", "count": "int64"
     }  # fmt: skip
     wide = to_frame(journal, "1").pivot_table(index="step", columns=["task", "name", "phase"], values="value")
     assert wide["a", "loss", "train"].to_dict() == {2: 20.0, 4: 80.0}
@@ -151,9 +151,7 @@ def test_a_real_training_comes_out_as_it_was_logged(tmp_path) -> None:
     trainer = Trainer(Toy(), args, train_dataset=numbers(1, 2, 3, 5), eval_dataset=numbers(4, 8))
     trainer.train()
     frame = to_frame(tmp_path / "out")
-    found = list(
-        frame[["run", "phase", "step", "task", "name", "value", "coverage"]].itertuples(index=False, name=None)
-    )
+    found = list(frame[["run", "phase", "step", "task", "name", "value", "count"]].itertuples(index=False, name=None))
     assert found == [
         ("toy", "train", 2, "a", "loss", 1.5, 2),
         ("toy", "eval", 2, "a", "loss", 6.0, 2),

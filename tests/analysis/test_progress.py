@@ -13,9 +13,9 @@ from mtask_sinks.analysis.progress import Row, Watch
 
 def test_rows_are_sorted_by_task_then_metric_then_phase_and_hold_their_last_change(tmp_path) -> None:
     snapshots = [
-        Snapshot(2, metrics={"a/loss": 5.0, "b/loss": 7.0}, coverage={"a/loss": 2, "b/loss": 3}),
-        Snapshot(2, "eval", {"a/loss": 6.0}, coverage={"a/loss": 1}),
-        Snapshot(4, metrics={"a/loss": 3.5, "a/acc": 0.5}, coverage={"a/loss": 8, "a/acc": 8}),
+        Snapshot(2, metrics={"a/loss": 5.0, "b/loss": 7.0}, counts={"a/loss": 2, "b/loss": 3}),
+        Snapshot(2, "eval", {"a/loss": 6.0}, counts={"a/loss": 1}),
+        Snapshot(4, metrics={"a/loss": 3.5, "a/acc": 0.5}, counts={"a/loss": 8, "a/acc": 8}),
     ]
     write(tmp_path, (RunInfo(id="1"), snapshots, "finished"))
     view = Watch(tmp_path).view()

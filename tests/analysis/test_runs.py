@@ -15,7 +15,7 @@ def values(training: Training, phase: str = "train") -> list[tuple[int, float]]:
 
 
 def test_a_point_has_everything(tmp_path) -> None:
-    snapshot = Snapshot(5, "eval", {"b/y/z": 1.5, "x": 2.0}, time=3.0, coverage={"b/y/z": 7})
+    snapshot = Snapshot(5, "eval", {"b/y/z": 1.5, "x": 2.0}, time=3.0, counts={"b/y/z": 7})
     write(tmp_path, (RunInfo(id="1", name="r"), [snapshot], "finished"))
     (training,) = read_trainings(tmp_path)
     assert (training.name, training.id, training.status, training.step) == ("r", "1", "finished", 5)

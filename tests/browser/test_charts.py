@@ -28,7 +28,7 @@ def runs(tmp_path_factory) -> list[Run]:
     for name, losses in LOSSES.items():
         snapshots = [
             Snapshot(step, "train", {"a/loss": loss} | ({} if step == 30 else {"b/acc": step / 100}), epoch=step / 8,
-                     coverage={"a/loss": 6}, time=1000.0)
+                     counts={"a/loss": 6}, time=1000.0)
             for step, loss in zip(STEPS, losses)
         ]  # fmt: skip
         snapshots.append(Snapshot(40, "eval", {"a/loss": losses[0] / 2}))

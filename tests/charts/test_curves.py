@@ -53,7 +53,7 @@ def test_a_panel_a_metric_of_a_task_with_all_runs_and_phases(runs) -> None:
         7,
     )
     first, second = chart.panels[0].curves[:2]
-    assert (first.epochs, first.coverage, second.epochs, second.coverage) == ((0.2, 0.4), (4, 4), (0.2, None), (4, 0))
+    assert (first.epochs, first.counts, second.epochs, second.counts) == ((0.2, 0.4), (4, 4), (0.2, None), (4, 0))
     assert (first.gaps, second.gaps) == ((), (3,))
 
 

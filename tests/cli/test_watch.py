@@ -56,7 +56,7 @@ def test_json_says_the_same(tmp_path) -> None:
     view = json.loads(done.output)
     assert (done.exit_code, view["status"], view["step"], view["name"]) == (1, "failed", 4, "bert")
     where = {"task": "a", "name": "loss", "phase": "train", "step": 4}
-    assert view["rows"] == [{**where, "last": 40.0, "change": 20.0, "coverage": 4, "points": 2}]
+    assert view["rows"] == [{**where, "last": 40.0, "change": 20.0, "count": 4, "points": 2}]
     assert view["sinks"] == []
 
 
@@ -165,7 +165,7 @@ def test_a_real_training(tmp_path) -> None:
     assert (view["name"], view["status"], view["step"], view["max_steps"]) == ("toy", "finished", 6, 6)
     (row,) = view["rows"]
     # The last window is (8 + 13) / 2, the one before it (3 + 5) / 2.
-    assert (row["task"], row["name"], row["last"], row["change"], row["coverage"]) == ("a", "loss", 10.5, 6.5, 2)
+    assert (row["task"], row["name"], row["last"], row["change"], row["count"]) == ("a", "loss", 10.5, 6.5, 2)
     (sink,) = view["sinks"]
     assert (sink["name"], sink["state"], sink["pending"], sink["failed"]) == ("tensorboard", "up", 0, 0)
     assert Path(view["journal"]) == tmp_path / "out" / "metrics.jsonl"

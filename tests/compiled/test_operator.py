@@ -106,7 +106,7 @@ def test_every_kind_of_value_is_what_it_is_in_eager_code(backend: str) -> None:
         "t/by_tensor": pytest.approx(np.mean(means), rel=1e-15),
         "t/of_number": 7.0,
     }
-    assert set(snapshot.coverage.values()) == {3}
+    assert set(snapshot.counts.values()) == {3}
     assert dict(registry.dropped) == {}
     assert counter.frame_count == (1 if is_slow else 2)  # for the first number of rows, then for any
 
@@ -145,7 +145,7 @@ def test_every_reducer_gets_the_same_elements(name: str) -> None:
         eager.report_metrics(each=x, one=x[0], pair=weighted(x, x + 1))
     found, expected = traced.snapshot(step=1), eager.snapshot(step=1)
     assert dict(found.metrics) == dict(expected.metrics)
-    assert dict(found.coverage) == dict(expected.coverage)
+    assert dict(found.counts) == dict(expected.counts)
     assert len(found.metrics) == 3
 
 
@@ -204,7 +204,7 @@ def trained(model: nn.Module, steps: int = 3, **rules: str) -> tuple[dict[str, f
             torch.manual_seed(seed)
             model(torch.randn(2, 4, requires_grad=True)).backward()
     snapshot = registry.snapshot(step=1)
-    return dict(snapshot.metrics), dict(snapshot.coverage)
+    return dict(snapshot.metrics), dict(snapshot.counts)
 
 
 # Each way with a quick backend, some with the one that generates code, which takes seconds to.
@@ -219,11 +219,11 @@ WAYS = [
 def test_a_checkpointed_forward_reports_once_whatever_is_compiled(forward, compile_it, backend: str) -> None:
     torch.manual_seed(0)
     model = Stack(forward)
-    metrics, coverage = trained(model)
+    metrics, counts = trained(model)
     assert metrics["start/n"] == metrics["end/n"] == 2 * 3
     found, found_coverage = trained(compile_it(model, backend, fullgraph=True))
     assert found == pytest.approx(metrics, rel=1e-6)
-    assert found_coverage == coverage == dict.fromkeys(metrics, 6)
+    assert found_coverage == counts == dict.fromkeys(metrics, 6)
     assert not counters["graph_break"]
 
 
@@ -277,7 +277,7 @@ def test_reports_do_not_show_in_dynamos_account_of_breaks_and_recompilations() -
         for _ in range(20):
             run(torch.ones(2))
     assert counter.frame_count == 1
-    assert registry.snapshot(step=1).coverage == {"a/x": 21, "b/x": 21}
+    assert registry.snapshot(step=1).counts == {"a/x": 21, "b/x": 21}
 
 
 def test_the_window_is_the_one_at_the_time_of_the_run() -> None:
@@ -322,7 +322,7 @@ def test_a_trainer_after_another_needs_no_compilation_and_leaves_nothing_behind(
             with registry.activate(), bound(model, registry):
                 run(torch.tensor(float(number)))
         snapshot = registry.snapshot(step=1)
-        assert (snapshot.metrics["toy/x"], snapshot.coverage["toy/x"]) == (number, 2)
+        assert (snapshot.metrics["toy/x"], snapshot.counts["toy/x"]) == (number, 2)
     assert counter.frame_count == 2  # two handles take turns: a registry is made before the one before it is gone
     reference, handle = weakref.ref(registry), registry.handle
     del registry
@@ -340,7 +340,7 @@ def test_compiled_code_whose_registry_is_gone_goes_on() -> None:
     registry = MetricRegistry()
     for handle in (10**9, registry.handle):  # the first is nobody's
         operator.report_op(torch.ones(1, dtype=torch.float64), [], handle, "t\nx\tscalar")
-    assert registry.snapshot(step=1).coverage == {"t/x": 1}
+    assert registry.snapshot(step=1).counts == {"t/x": 1}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -482,7 +482,7 @@ class TestOnADevice:
             report(eager, x)
         found, expected = traced.snapshot(step=1), eager.snapshot(step=1)
         assert dict(found.metrics) == dict(expected.metrics)
-        assert dict(found.coverage) == dict(expected.coverage)
+        assert dict(found.counts) == dict(expected.counts)
         assert len(found.metrics) == 5
 
     def test_the_vector_is_copied_once_and_read_at_the_log_event(self, monkeypatch) -> None:

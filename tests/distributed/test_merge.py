@@ -25,7 +25,7 @@ def metrics_of(size, body, **settings):
     snapshots = Job(size).run(run)
     first = snapshots[0]
     for other in snapshots[1:]:
-        for part in ("metrics", "coverage", "nonfinite"):
+        for part in ("metrics", "counts", "nonfinite"):
             assert repr(getattr(other, part)) == repr(getattr(first, part))  # to the last bit, NaN or not
     return first
 
@@ -37,7 +37,7 @@ def test_a_mean_is_weighted_by_what_each_rank_counted() -> None:
 
     snapshot = metrics_of(2, body)
     assert snapshot.metrics["a/x"] == pytest.approx((10 * 1 + 3 * 20 * 5) / 16)
-    assert snapshot.coverage["a/x"] == 4
+    assert snapshot.counts["a/x"] == 4
 
 
 def test_ranks_may_report_other_keys_in_another_order_or_nothing() -> None:
@@ -96,7 +96,7 @@ def test_one_collective_a_log_event_for_what_only_adds_up() -> None:
     class Total(Reducer):
         merge = ("sum", "sum")
 
-        def fold(self, state, values, weights):
+        def update(self, state, values, weights):
             state += values.sum(), len(values)
 
         def compute(self, state):
@@ -145,7 +145,7 @@ def test_nan_stays_visible_whichever_rank_it_comes_from() -> None:
     class Largest(Reducer):
         merge = ("max",)
 
-        def fold(self, state, values, weights):
+        def update(self, state, values, weights):
             state[0] = np.maximum(state[0], values.max())
 
         def compute(self, state):
@@ -324,7 +324,7 @@ def test_a_reducer_that_fails_on_one_rank_leaves_its_key_out_on_all(caplog) -> N
     class Fragile(Reducer):
         merge = ("sum",)
 
-        def fold(self, state, values, weights):
+        def update(self, state, values, weights):
             if values.max() > 5:
                 raise RuntimeError("too large")
             state[0] += values.sum()
@@ -384,7 +384,7 @@ def test_ranks_together_equal_one_flat_computation(batches, size, reducers) -> N
             registry.tick()
 
     snapshot = metrics_of(size, body, reducers=reducers)
-    expected, coverage = {}, {}
+    expected, counts = {}, {}
     for key, name in reducers.items():
         reports = [
             (number, rank, np.atleast_1d(values), weight or 1.0)
@@ -394,9 +394,9 @@ def test_ranks_together_equal_one_flat_computation(batches, size, reducers) -> N
             if there == key
         ]
         if reports:
-            coverage[key] = len(reports)
+            counts[key] = len(reports)
             expected[key] = flat(name, reports)
-    assert dict(snapshot.coverage) == coverage
+    assert dict(snapshot.counts) == counts
     assert dict(snapshot.metrics) == pytest.approx(expected, rel=1e-9, abs=1e-6)
 
 

@@ -13,9 +13,7 @@ from mtask_sinks.journal.writer import Journal
 
 def losses(*steps: int, phase: str = "train", at: float = 1000.0, factor: float = 10.0) -> list[Snapshot]:
     """Task ``a`` has a loss of ``factor`` times the step, made ``at`` plus the step; four reports each."""
-    return [
-        Snapshot(s, phase, {"a/loss": factor * s}, epoch=s / 10, time=at + s, coverage={"a/loss": 4}) for s in steps
-    ]
+    return [Snapshot(s, phase, {"a/loss": factor * s}, epoch=s / 10, time=at + s, counts={"a/loss": 4}) for s in steps]
 
 
 def write(directory: Path, *runs: tuple[RunInfo, list[Snapshot], str | None]) -> Path:

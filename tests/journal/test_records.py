@@ -95,7 +95,7 @@ def test_numbers_and_texts_of_any_kind_come_back(logs: dict[str, object]) -> Non
 def test_lines_of_earlier_versions_are_read() -> None:
     line = (
         b'{"record": "snapshot", "step": 3, "phase": "train", "metrics": {"a/x": 0.5}, "epoch": null, "time": 1.5, '
-        b'"coverage": {"a/x": 2}, "nonfinite": {}, "logs": {"loss": "NaN"}}\n'
+        b'"counts": {"a/x": 2}, "nonfinite": {}, "logs": {"loss": "NaN"}}\n'
     )
     read = decode(line)
     assert isinstance(read, Snapshot) and (read.step, dict(read.metrics)) == (3, {"a/x": 0.5})

@@ -32,7 +32,7 @@ def written(path: Path, *snapshots: Snapshot, run: RunInfo | None = None) -> Jou
 def test_what_is_read_is_what_was_written(tmp_path) -> None:
     full = Snapshot(
         step=7, phase="eval_x", metrics={"a/x": 1 / 3, "b/y": -0.0}, epoch=None, time=1.7e9 + 1 / 7,
-        coverage={"a/x": 3, "b/y": 1}, nonfinite={"a/x": 2}, logs={"eval_loss": 0.1, "note": "text"},
+        counts={"a/x": 3, "b/y": 1}, nonfinite={"a/x": 2}, logs={"eval_loss": 0.1, "note": "text"},
     )  # fmt: skip
     path = tmp_path / "metrics.jsonl"
     written(path, full, run=RunInfo(id="r", name="bert", step=5)).close()

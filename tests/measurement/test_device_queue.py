@@ -91,7 +91,7 @@ def test_the_order_holds_when_numbers_and_tensors_take_turns(reducer: str) -> No
         registry.report_metrics(x=value)
     first = registry.snapshot(step=1)
     assert first.metrics["x"] == {"last": 5.0, "first": 1.0}[reducer]
-    assert first.coverage["x"] == 5
+    assert first.counts["x"] == 5
     registry.report_metrics(x=6.0)
     assert registry.snapshot(step=2).metrics["x"] == 6.0
 
@@ -116,7 +116,7 @@ def test_a_long_window_is_folded_before_it_fills_the_memory(monkeypatch) -> None
     for _ in range(100):
         registry.report_metrics(x=torch.ones(64))
         assert registry._window._on_device.size < 1000 + 64
-    assert registry.snapshot(step=1).coverage["x"] == 100
+    assert registry.snapshot(step=1).counts["x"] == 100
 
 
 def test_host_values_behind_one_on_a_device_are_folded_before_they_fill_the_memory(monkeypatch) -> None:
@@ -128,7 +128,7 @@ def test_host_values_behind_one_on_a_device_are_folded_before_they_fill_the_memo
         assert registry._window._on_device.size < 10_000 + 1024 * 150
     snapshot = registry.snapshot(step=1)
     assert dict(snapshot.metrics) == {"x": 1.0, "y": 1.0}
-    assert set(snapshot.coverage.values()) == {3001}
+    assert set(snapshot.counts.values()) == {3001}
 
 
 def test_host_values_are_no_reason_to_wait_for_the_device(monkeypatch) -> None:
@@ -164,7 +164,7 @@ def test_weights_that_are_no_weights_are_found_at_the_log_event(caplog) -> None:
         registry.report_metrics(x=weighted(torch.tensor(weight if weight > 0 else 99.0), torch.tensor(weight)))
     snapshot = registry.snapshot(step=1)
     assert snapshot.metrics["x"] == (1 * 1 + 3 * 3) / 4
-    assert snapshot.coverage["x"] == 2
+    assert snapshot.counts["x"] == 2
     assert registry.dropped == {"invalid weight: x": 3}
 
 

@@ -173,4 +173,4 @@ def test_the_coverage_counts_first_forwards_only(use_reentrant: bool) -> None:
     block, registry = Block(), MetricRegistry()
     with registry.activate():
         checkpoint(block, torch.randn(2, 4, requires_grad=True), use_reentrant=use_reentrant).sum().backward()
-    assert set(registry.snapshot(step=1).coverage.values()) == {1}
+    assert set(registry.snapshot(step=1).counts.values()) == {1}

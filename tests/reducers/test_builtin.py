@@ -16,13 +16,13 @@ finite = st.floats(-1e6, 1e6)
 weighted_values = st.lists(st.tuples(finite, st.floats(1e-3, 1e3)), min_size=1, max_size=40)
 
 
-def folded(reducer: Reducer, values: np.ndarray, weights: np.ndarray, cuts: list[int]) -> float:
+def updated(reducer: Reducer, values: np.ndarray, weights: np.ndarray, cuts: list[int]) -> float:
     """The reduction with the values folded in pieces."""
     state = reducer.initial()
     edges = sorted({0, len(values), *(cut % (len(values) + 1) for cut in cuts)})
     with np.errstate(all="ignore"):
         for start, end in pairwise(edges):
-            reducer.fold(state, values[start:end], weights[start:end])
+            reducer.update(state, values[start:end], weights[start:end])
         return reducer.compute(state)
 
 
@@ -44,16 +44,16 @@ def test_every_reducer_equals_its_definition_however_the_values_come(pairs, cuts
     }
     for reducer, number in expected.items():
         scale = 1e-9 * max(1.0, np.abs(values).max() * weights.max())
-        assert folded(reducer, values, weights, cuts) == pytest.approx(number, rel=1e-9, abs=scale), reducer
+        assert updated(reducer, values, weights, cuts) == pytest.approx(number, rel=1e-9, abs=scale), reducer
 
 
 def test_mean_is_a_division_of_two_sums_not_a_mean_of_means() -> None:
-    assert folded(Mean(), np.array([1.0, 1.0, 1.0, 5.0]), np.ones(4), [3]) == 2.0
+    assert updated(Mean(), np.array([1.0, 1.0, 1.0, 5.0]), np.ones(4), [3]) == 2.0
 
 
 def test_std_keeps_its_digits_far_from_zero() -> None:
     values = 1e9 + np.array([0.0, 1.0, 2.0, 3.0])
-    assert folded(Std(), values, np.ones(4), [1]) == pytest.approx(math.sqrt(1.25), rel=1e-12)
+    assert updated(Std(), values, np.ones(4), [1]) == pytest.approx(math.sqrt(1.25), rel=1e-12)
 
 
 @pytest.mark.parametrize("reducer", [Mean(), Sum(), Min(), Max(), Std(), Quantile(0.5)])
@@ -69,7 +69,7 @@ def test_infinity_shows() -> None:
 
 
 def test_nan_that_comes_first_does_not_spoil_what_std_measures_from() -> None:
-    assert math.isnan(folded(Std(), np.array([math.nan, 1.0, 2.0]), np.ones(3), [1]))
+    assert math.isnan(updated(Std(), np.array([math.nan, 1.0, 2.0]), np.ones(3), [1]))
 
 
 def test_an_empty_window_has_the_neutral_element_of_each_merge() -> None:

@@ -54,7 +54,7 @@ def test_register_as_a_decorator_returns_what_it_decorates() -> None:
     class Rms(Reducer):
         merge = ("sum", "sum")
 
-        def fold(self, state, values, weights):
+        def update(self, state, values, weights):
             state += [np.dot(weights, values**2), weights.sum()]
 
         def compute(self, state):

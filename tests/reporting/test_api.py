@@ -23,7 +23,7 @@ def test_the_innermost_registry_gets_the_reports() -> None:
     report_metrics(x=100.0)
     assert outer.snapshot(step=1).metrics["x"] == 2.0
     assert inner.snapshot(step=1).metrics["x"] == 2.0
-    assert outer.snapshot(step=2).coverage == {}
+    assert outer.snapshot(step=2).counts == {}
 
 
 def test_an_exception_ends_the_activity() -> None:

@@ -117,7 +117,7 @@ def test_a_module_used_twice_in_a_model_is_bound_once() -> None:
     model = nn.ModuleList([shared, shared])
     with bound(model, registry):
         shared(1.0)
-    assert registry.snapshot(step=1).coverage == {"t/x": 1}
+    assert registry.snapshot(step=1).counts == {"t/x": 1}
     assert not hasattr(shared, "report_metrics")
 
 

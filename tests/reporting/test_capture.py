@@ -125,7 +125,7 @@ def test_a_field_whose_key_is_refused_is_left_out_and_the_others_stay(caplog) ->
         for _ in range(3):
             model()
     snapshot = registry.snapshot(step=1)
-    assert (dict(snapshot.metrics), snapshot.coverage["a"]) == ({"a": 2.0, "z": 2.0}, 3)
+    assert (dict(snapshot.metrics), snapshot.counts["a"]) == ({"a": 2.0, "z": 2.0}, 3)
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
@@ -226,7 +226,7 @@ def test_the_innermost_block_on_a_model_counts() -> None:
         with Capture([]).watching(model, inner):
             model()
         model()
-    assert (outer.snapshot(step=1).coverage["a_loss"], inner.snapshot(step=1).coverage["a_loss"]) == (2, 1)
+    assert (outer.snapshot(step=1).counts["a_loss"], inner.snapshot(step=1).counts["a_loss"]) == (2, 1)
 
 
 def test_replicas_of_data_parallel_each_count_with_their_part() -> None:
@@ -258,7 +258,7 @@ def test_a_generation_is_known_by_the_call_of_generate_whatever_its_arguments(ar
         model.output = {"aux": 1.0}
         model(**arguments)  # no generation, whatever it is given
     snapshot = registry.snapshot(step=1)
-    assert (snapshot.metrics["aux"], snapshot.coverage["aux"]) == (1.0, 1)
+    assert (snapshot.metrics["aux"], snapshot.counts["aux"]) == (1.0, 1)
 
 
 def test_a_forward_inside_another_models_generate_counts() -> None:
@@ -269,7 +269,7 @@ def test_a_forward_inside_another_models_generate_counts() -> None:
     model, registry = Returns({"aux": 1.0}), MetricRegistry()
     with Capture("aux").watching(model, registry):
         Judged().generate(model)
-    assert registry.snapshot(step=1).coverage["aux"] == 1
+    assert registry.snapshot(step=1).counts["aux"] == 1
 
 
 # torch.compile

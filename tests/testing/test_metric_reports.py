@@ -87,7 +87,7 @@ def test_any_number_of_ranks_gives_the_flat_result(bert, batches, size) -> None:
     outputs = ranks.feed(bert, batches)
     snapshot = ranks.snapshot(step=5)
     assert dict(snapshot.metrics) == pytest.approx(flat(bert, batches), rel=1e-5)
-    assert dict(snapshot.coverage) == {"mlm/loss": 7, "mlm/n_tokens": 7, "mlm/perplexity": 7, "nsp/loss": 1}
+    assert dict(snapshot.counts) == {"mlm/loss": 7, "mlm/n_tokens": 7, "mlm/perplexity": 7, "nsp/loss": 1}
     assert (snapshot.step, len(outputs)) == (5, 7)
     # The fifth batch is dealt to the first rank at every size.
     assert [[call.task for call in reports.calls].count("nsp") for reports in ranks.reports] == [1] + [0] * (size - 1)

@@ -37,7 +37,7 @@ def test_every_snapshot_of_a_training_and_its_evaluations_is_there_without_any_s
     first = run.snapshots[0]
     assert first.logs["loss"] == pytest.approx(1.5)
     assert "a/loss" not in first.logs
-    assert dict(first.coverage) == {"a/loss": 2}
+    assert dict(first.counts) == {"a/loss": 2}
 
 
 def test_sinks_get_what_the_journal_has(tmp_path) -> None:

@@ -43,7 +43,7 @@ def test_parts_may_cancel_out() -> None:
     assert LossBudget({"a": 1.0, "b": -1.0}).finding(0.0, {"a": 5.0, "b": 5.0}) is None
 
 
-def said(caplog: Any, *events: tuple[float, dict[str, float]], coverage: Any = None, batches: int = 2) -> list[str]:
+def said(caplog: Any, *events: tuple[float, dict[str, float]], counts: Any = None, batches: int = 2) -> list[str]:
     """What is logged over log events of a training, each with its loss and parts."""
     budget = LossBudget(WEIGHTS)
     with caplog.at_level(logging.WARNING, "mtask_sinks.trainer.loss_budget"):
@@ -51,8 +51,8 @@ def said(caplog: Any, *events: tuple[float, dict[str, float]], coverage: Any = N
             for _ in range(batches - 1):
                 budget.on_substep_end(None, None, None)
             budget.on_step_end(None, None, None)
-            depths = dict.fromkeys(parts, 2) if coverage is None else coverage
-            budget.check(Snapshot(step, metrics=parts, coverage=depths), {"loss": loss, "epoch": 1.0})
+            depths = dict.fromkeys(parts, 2) if counts is None else counts
+            budget.check(Snapshot(step, metrics=parts, counts=depths), {"loss": loss, "epoch": 1.0})
     return [record.getMessage() for record in caplog.records]
 
 
@@ -69,7 +69,7 @@ def test_a_single_difference_and_one_that_turns_are_noise(caplog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "coverage", "batches"),
+    ("event", "counts", "batches"),
     [
         ((9.0, {"mlm/loss": 4.0}), None, 2),  # a part is absent
         ((9.0, PARTS), {"mlm/loss": 2, "nsp/loss": 1}, 2),  # a part was not in every micro-batch
@@ -78,12 +78,12 @@ def test_a_single_difference_and_one_that_turns_are_noise(caplog) -> None:
         ((math.inf, PARTS), None, 2),
     ],
 )
-def test_it_is_silent_where_it_cannot_know(caplog, event: Any, coverage: Any, batches: int) -> None:
-    assert not said(caplog, event, event, event, coverage=coverage, batches=batches)
+def test_it_is_silent_where_it_cannot_know(caplog, event: Any, counts: Any, batches: int) -> None:
+    assert not said(caplog, event, event, event, counts=counts, batches=batches)
 
 
 def test_parts_that_are_reported_several_times_a_batch_are_compared(caplog) -> None:
-    assert len(said(caplog, *[(9.0, PARTS)] * 2, coverage=dict.fromkeys(PARTS, 6), batches=2)) == 1
+    assert len(said(caplog, *[(9.0, PARTS)] * 2, counts=dict.fromkeys(PARTS, 6), batches=2)) == 1
 
 
 def test_an_event_without_a_loss_does_not_end_the_window(caplog) -> None:
@@ -93,13 +93,13 @@ def test_an_event_without_a_loss_does_not_end_the_window(caplog) -> None:
         budget.check(Snapshot(1), {"mine": 1.0})  # the user's own log
         budget.on_step_end(None, None, None)
         budget.on_step_end(None, None, None)
-        budget.check(Snapshot(3, metrics=PARTS, coverage=dict.fromkeys(PARTS, 3)), {"loss": 9.0})
+        budget.check(Snapshot(3, metrics=PARTS, counts=dict.fromkeys(PARTS, 3)), {"loss": 9.0})
     assert len(caplog.records) == 1
 
 
 def test_evaluations_are_compared_with_their_own_loss(caplog) -> None:
     budget = LossBudget(WEIGHTS)
-    snapshot = Snapshot(1, "eval_x", PARTS, coverage=dict.fromkeys(PARTS, 1))
+    snapshot = Snapshot(1, "eval_x", PARTS, counts=dict.fromkeys(PARTS, 1))
     for loss, messages in ((4.3, 0), (4.3, 0), (9.0, 0), (9.0, 1)):
         budget.on_step_end(None, None, None)
         budget.on_prediction_step(None, None, None)
@@ -113,7 +113,7 @@ def test_batches_of_a_prediction_do_not_count(caplog) -> None:
         budget.on_prediction_step(None, None, None)
         budget.on_predict(None, None, None, metrics={})
         budget.on_prediction_step(None, None, None)
-        budget.check(Snapshot(1, "eval", PARTS, coverage=dict.fromkeys(PARTS, 1)), {"eval_loss": 9.0})
+        budget.check(Snapshot(1, "eval", PARTS, counts=dict.fromkeys(PARTS, 1)), {"eval_loss": 9.0})
     assert len(caplog.records) == 1
 
 
@@ -123,7 +123,7 @@ def test_a_training_that_begins_anew_counts_from_there(caplog) -> None:
         budget.on_substep_end(None, None, None)
         budget.on_train_begin(None, None, None)
         budget.on_step_end(None, None, None)
-        budget.check(Snapshot(1, metrics=PARTS, coverage=dict.fromkeys(PARTS, 1)), {"loss": 9.0})
+        budget.check(Snapshot(1, metrics=PARTS, counts=dict.fromkeys(PARTS, 1)), {"loss": 9.0})
     assert len(caplog.records) == 1
 
 

@@ -55,7 +55,7 @@ def test_replicas_of_data_parallel_report_from_their_threads() -> None:
     snapshot = registry.snapshot(step=1)
     assert failures == []
     assert dict(snapshot.metrics) == {"a/loss": 1.5, "a/n": 2000.0, "b/loss": 1.5}
-    assert snapshot.coverage == {"a/loss": 2000, "a/n": 2000, "b/loss": 2000}
+    assert snapshot.counts == {"a/loss": 2000, "a/n": 2000, "b/loss": 2000}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -177,7 +177,7 @@ def test_a_window_of_a_thousand_reports_holds_no_graph_and_no_storage() -> None:
         held.append(is_held)
         del logits, loss
     assert not any(is_held() for is_held in held)
-    assert set(registry.snapshot(step=1).coverage.values()) == {1000}
+    assert set(registry.snapshot(step=1).counts.values()) == {1000}
 
 
 def test_the_memory_of_a_window_does_not_grow_with_what_is_reported() -> None:
@@ -195,7 +195,7 @@ def test_the_memory_of_a_window_does_not_grow_with_what_is_reported() -> None:
     report(1000)  # 4 GB, if each were kept
     gc.collect()
     assert resident() - before < 100e6
-    assert registry.snapshot(step=1).coverage["loss"] == 1050
+    assert registry.snapshot(step=1).counts["loss"] == 1050
 
 
 def resident() -> float:

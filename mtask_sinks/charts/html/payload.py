@@ -46,7 +46,7 @@ def _curve(curve: Curve, looks: Looks) -> dict[str, Any]:
         "values": _with_gaps(curve.values),
         "smoothed": None if curve.smoothed is None else _with_gaps(curve.smoothed),
         "epochs": curve.epochs if any(epoch is not None for epoch in curve.epochs) else None,
-        "coverage": curve.coverage,
+        "counts": curve.counts,
     }
 
 

@@ -15,7 +15,7 @@ NAME = "</script><script>alert(1)</script>&amp;"
 
 def test_the_data_of_a_page_are_strict_json_with_gaps(tmp_path) -> None:
     values = [1.5, math.nan, -math.inf, 2.5]
-    snapshots = [Snapshot(n, metrics={"a/loss": value}, coverage={"a/loss": n}) for n, value in enumerate(values)]
+    snapshots = [Snapshot(n, metrics={"a/loss": value}, counts={"a/loss": n}) for n, value in enumerate(values)]
     write(tmp_path, (RunInfo(id="1", name=NAME), snapshots, "finished"))
     page = plot_page(make_chart(open_runs([tmp_path]), weight=0.5), "t")
     text = re.search(r'<script type="application/json" id="chart-data">(.*?)</script>', page, re.DOTALL)[1]
@@ -28,7 +28,7 @@ def test_the_data_of_a_page_are_strict_json_with_gaps(tmp_path) -> None:
     data = json.loads(text, parse_constant=refuse)
     (curve,) = data["panels"][0]["curves"]
     assert (data["runs"], curve["run"]) == ([NAME], NAME)
-    assert (curve["steps"], curve["values"], curve["coverage"]) == ([0, 1, 2, 3], [1.5, None, None, 2.5], [0, 1, 2, 3])
+    assert (curve["steps"], curve["values"], curve["counts"]) == ([0, 1, 2, 3], [1.5, None, None, 2.5], [0, 1, 2, 3])
     # (0.5 * 1.5 + 2.5) / 1.5
     assert curve["smoothed"] == [1.5, None, None, 3.25 / 1.5]
     assert curve["epochs"] is None

@@ -50,7 +50,7 @@ class GeometricMean(Reducer):
 
     merge = ("sum", "sum")
 
-    def fold(self, state: Any, values: Any, weights: Any) -> None:
+    def update(self, state: Any, values: Any, weights: Any) -> None:
         state += [np.dot(weights, np.log(values)), weights.sum()]
 
     def compute(self, state: Any) -> float:

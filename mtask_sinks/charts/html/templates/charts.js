@@ -53,7 +53,7 @@
     lines.push(`step ${curve.steps[i].toLocaleString("en")}` + (epoch == null ? "" : `, epoch ${readable(epoch)}`));
     if (curve.values[i] !== null) lines.push(`value ${readable(curve.values[i])}`);
     if (curve.smoothed && curve.smoothed[i] !== null) lines.push(`smoothed ${readable(curve.smoothed[i])}`);
-    if (curve.coverage[i]) lines.push(`reports ${curve.coverage[i].toLocaleString("en")}`);
+    if (curve.counts[i]) lines.push(`reports ${curve.counts[i].toLocaleString("en")}`);
     return lines.join("<br>");
   }
 
