@@ -1,4 +1,4 @@
-"""Rules: which policy holds for a key."""
+"""Which policy holds for a key: rules by exact key and by pattern."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Rules(Generic[_T]):
     """Policies by exact key and by pattern.
 
     >>> rules = Rules({"*/n_tokens": "sum", "mlm/*": "max", "mlm/n_tokens": "last"}, default="mean")
-    >>> [rules.of(key) for key in ("mlm/n_tokens", "nsp/n_tokens", "mlm/loss", "lr_scale")]
+    >>> [rules.for_key(key) for key in ("mlm/n_tokens", "nsp/n_tokens", "mlm/loss", "lr_scale")]
     ['last', 'sum', 'max', 'mean']
 
     An exact key beats a pattern, the first pattern that matches wins, otherwise the default holds. Patterns are those
@@ -32,7 +32,7 @@ class Rules(Generic[_T]):
         for key in self.exact:
             check_key(key)
 
-    def of(self, key: str) -> _T:
+    def for_key(self, key: str) -> _T:
         """The policy of a key."""
         if key in self.exact:
             return self.exact[key]

@@ -1,44 +1,40 @@
-"""MetricRegistry: gathers what is reported, a window a phase, and reduces it at the log event."""
+"""MetricRegistry: gathers what is reported, in a window per phase, and reduces a window at the log event."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from mtask_sinks._util.renamed import keep_old_names
 from mtask_sinks._util.warn_once import WarnOnce, call_site
-from mtask_sinks.aggregation.accumulator import Cell, NonFinite
+from mtask_sinks.aggregation.accumulator import Accumulator, NonFinite
+from mtask_sinks.aggregation.buffers import Buffer, Overflow
 from mtask_sinks.aggregation.derived import Derived, DerivedFunction
-from mtask_sinks.aggregation.inbox import Inbox
-from mtask_sinks.aggregation.key_table import Admission
-from mtask_sinks.aggregation.overflow import Overflow
-from mtask_sinks.aggregation.reducer_accumulator import ReducerCell
-from mtask_sinks.aggregation.state import Outcome, Tally
-from mtask_sinks.aggregation.sum_accumulator import SumCell
+from mtask_sinks.aggregation.key_table import KeyTable
+from mtask_sinks.aggregation.reducer_accumulator import ReducerAccumulator
+from mtask_sinks.aggregation.state import ReducerState, Spread, State, has_sum_state
+from mtask_sinks.aggregation.sum_accumulator import SumAccumulator
 from mtask_sinks.aggregation.summarize import Summarizer, nonfinite_policies
-from mtask_sinks.aggregation.sums import has_sums
 from mtask_sinks.aggregation.window import Window
-from mtask_sinks.compiled.handles import handle_of
+from mtask_sinks.compiled.handles import new_handle
 from mtask_sinks.distributed.collectives import Ranks
-from mtask_sinks.distributed.key_agreement import Agreement
-from mtask_sinks.distributed.merge import Spread
-from mtask_sinks.distributed.over_ranks import OverRanks
-from mtask_sinks.errors import ConflictError as ConflictError
+from mtask_sinks.distributed.key_agreement import KeyAgreement
+from mtask_sinks.distributed.merge import RankMerger
 from mtask_sinks.errors import MetricKeyError, MetricValueError
-from mtask_sinks.errors import NonFiniteError as NonFiniteError
 from mtask_sinks.keys import check_key, join_key
-from mtask_sinks.measurement.device_queue import Part
-from mtask_sinks.measurement.micro_batch_clock import Clock
-from mtask_sinks.measurement.recompute import graph_task_id, is_recompute
-from mtask_sinks.measurement.simple_values import END, read_simple
-from mtask_sinks.measurement.values import Block, OnDevice, Unreadable, read
+from mtask_sinks.measurement.device_queue import DeviceEntry, Part
+from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
+from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
+from mtask_sinks.measurement.recompute import is_recompute
+from mtask_sinks.measurement.values import read
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
 from mtask_sinks.reporting.api import activated
@@ -49,12 +45,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# In place of the entry of a value that is refused, or stays on its device.
-_ELSEWHERE = object()
+# A name that a method had before; subclasses that use it go on working.
+_NEW_NAMES = {"take": "record"}
 
 
 class MetricRegistry:
-    """Gathers reported values with a reduction policy a key.
+    """Gathers reported values, with a reduction policy per key.
 
     >>> registry = MetricRegistry(reducers={"*/n_tokens": "sum"})
     >>> registry.report_metrics("mlm", loss=4.0, n_tokens=100)
@@ -96,18 +92,23 @@ class MetricRegistry:
         by_key = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
         self._policies = nonfinite_policies(nonfinite)
         functions = Derived(derived or {}, self._warn_once)
-        self._admission = Admission(by_key, functions, max_keys)
+        self._key_table = KeyTable(by_key, functions, max_keys)
         self._summarizer = Summarizer(self._policies, functions, self._warn_once)
         spreads = Rules(dict.fromkeys([spread] if isinstance(spread, str) else spread, True), False)
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread}
-        self._over_ranks = OverRanks(process_group, Agreement(rules, by_key.of, max_keys), spreads.of)
+        agreement = KeyAgreement(rules, by_key.for_key, max_keys)
+        self._merger = RankMerger(process_group, agreement, spreads.for_key)
         self._overflow = Overflow(max_keys, self._warn_once)
-        self._lock = threading.Lock()  # folding and admitting, which nn.DataParallel's threads may do at one time
-        self._clock = Clock()
-        self._windows = {"train": Window(self._clock)}
+        self._lock = threading.Lock()  # nn.DataParallel's threads may report new keys and fill buffers at the same time
+        self._clock = MicroBatchClock()
+        self._windows = {"train": Window()}
         self._window = self._windows["train"]
-        #: What compiled code calls this registry.
-        self.handle = handle_of(self)
+        #: The number by which compiled code finds this registry.
+        self.handle = new_handle(self)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        keep_old_names(cls, _NEW_NAMES)
 
     def register(self, key: str, reducer: ReducerSpec) -> None:
         """Give a key its reducer, ahead of its first report.
@@ -116,7 +117,7 @@ class MetricRegistry:
             ConflictError: the key has another reducer already.
             MetricKeyError: the key is not valid, or that of a derived metric.
         """
-        self._admission.register(key, as_reducer(reducer))
+        self._key_table.register(key, as_reducer(reducer))
 
     def report_metrics(self, task: str | None = None, /, **metrics: Any) -> None:
         """Report values of this micro-batch; cheap enough for every forward.
@@ -128,66 +129,74 @@ class MetricRegistry:
         Args:
             task: name that groups the metrics; none for ungrouped ones.
             **metrics: name → value: a number, a NumPy scalar or array, a torch tensor of any shape, dtype and device,
-                ``weighted(value, weight)``, or ``None`` (not computed here: does not count). Of a tensor each element
-                counts. Nothing is kept of a tensor but its numbers.
+                ``weighted(value, weight)``, or ``None`` (not computed here: does not count). Each element of a tensor
+                counts. Only the numbers of a tensor are kept.
 
         Raises:
             MetricKeyError: a key is not valid, or means something else; at its first report.
-            MetricValueError: a value is of a type that is not accepted; at the first report of its key. Later on such a
-                value is dropped and counted, so as not to stop a training that went well.
+            MetricValueError: a value is of a type that is not accepted; at the first report of its key. Later such a
+                value is dropped and counted, so that it does not stop a training that went well.
         """
-        self.take(task, metrics)
+        self.record(task, metrics)
 
-    def take(self, task: str | None, metrics: Mapping[str, Any]) -> None:
-        """As `report_metrics`, with the values as a mapping; every report comes this way, those of modules too."""
+    def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        """As `report_metrics`, with the values as a mapping.
+
+        Every report of eager code comes through here, also those of modules and of the function `report_metrics`; a
+        subclass that wants to see them overrides this.
+        """
         if is_dynamo_compiling():
             from mtask_sinks.compiled.packing import report  # needs the compiler, which takes seconds to import
 
             report(self, task, metrics)
-            return
-        if graph_task_id() != -1 and is_recompute():
-            return
-        if type(metrics) is not dict:  # whose values come at once, whatever other threads do
-            metrics = dict(metrics)
-        window = self._window
-        entries: Collection[Any] = metrics.values()
-        for value in entries:
-            if type(value) is not float:
-                entries = []
-                if read_simple(metrics.values(), entries) is not END:
-                    entries = self._read_on(window, task, metrics, entries)
-                break
-        try:
-            row = window.rows[task].get(tuple(metrics))
-        except (KeyError, TypeError):  # a new task, or what cannot be one
-            row = None
-        if row is not None:
-            row.extend(entries)
-        else:
-            self._put(window, task, metrics, entries)
-            self._add_row(window, task, metrics)
-        window.room -= len(metrics)
-        if window.room <= 0:
-            self._make_room(window)
+        elif not is_recompute():
+            self.store(task, metrics)
 
-    def take_numbers(self, task: str | None, names: Collection[str], numbers: list[float]) -> None:
-        """Take numbers that compiled code has reported: as `report_metrics`, where nothing is left to be asked."""
-        if len(numbers) != len(names):
-            raise ValueError(f"{len(numbers)} numbers for {len(names)} names: {', '.join(names)}")
+    def store(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        """As `record`, without asking whether the report counts. Compiled code reports here."""
+        if type(metrics) is not dict:
+            metrics = dict(metrics)  # a mapping of somebody's own may change while another thread runs
         window = self._window
-        row = window.rows.get(task, {}).get(tuple(names))
-        if row is not None:
-            row.extend(numbers)
-        else:
-            self._put(window, task, names, numbers)
-            self._add_row(window, task, names)
-        window.room -= len(names)
-        if window.room <= 0:
-            self._make_room(window)
+        try:
+            buffers = window.buffers[task]
+        except (KeyError, TypeError):
+            buffers = _check_task(task)
+        on_device: dict[str, OnDevice] = {}
+        for name, value in metrics.items():
+            if type(value) is not float:
+                try:
+                    value = read(value)
+                except Exception as error:
+                    self._refuse(task, name, value, error)
+                    continue
+                if type(value) is OnDevice:
+                    on_device[name] = value
+                    continue
+                if type(value) is Block:
+                    window.expect(value)
+            buffer = buffers[name] if name in buffers else self._admit(window, task, name)
+            if value is not None:  # not computed; its key is known all the same
+                buffer.append(value)
+        if on_device:
+            self._append(window, task, on_device, partial(window.devices.add, on_device.values()))
+        window.until_update -= len(metrics)
+        if window.until_update <= 0:
+            self._update(window)
+
+    def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
+        """As `store`, for values that compiled code has packed into one vector on an accelerator; does not wait for it.
+
+        Args:
+            task: of the values.
+            parts: name → which part of the vector is its value, in order.
+            packed: the vector; it may be overwritten afterwards.
+        """
+        window = self._window
+        self._append(window, task, parts, partial(window.devices.add_packed, list(parts.values()), packed))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Reports made inside belong to another phase than ``train``: they never mix with those outside.
+        """Reports inside the ``with`` block belong to another phase than ``train`` and never mix with those outside.
 
         >>> registry = MetricRegistry()
         >>> registry.report_metrics(acc=1.0)
@@ -197,14 +206,14 @@ class MetricRegistry:
         (0.0, 1.0)
         """
         outside = self._window
-        self._window = self._window_of(name)
+        self._window = self._window_for(name)
         try:
             yield
         finally:
             self._window = outside
 
     def activate(self) -> AbstractContextManager[None]:
-        """Let the function `report_metrics` report here, for the time of a ``with`` block."""
+        """Let the function `report_metrics` report here, inside a ``with`` block."""
         return activated(self)
 
     def snapshot(
@@ -222,17 +231,17 @@ class MetricRegistry:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
         """
-        ranks = self._over_ranks.ranks()
+        ranks = self._merger.ranks()
         with self._lock:
-            self._place(ranks)
-            window = self._window_of(phase).take()
-        window, spreads = self._merge(phase, window, ranks)
-        known = self._admission.reducers if ranks is None else self._over_ranks.keys
-        metrics, counts, nonfinite = self._summarizer.of(window, spreads, known, step=step, phase=phase)
+            self._set_rank(ranks)
+            states = self._window_for(phase).drain()
+        states, spreads = self._merge(phase, states, ranks)
+        reducers = self._key_table.reducers if ranks is None else self._merger.agreed
+        metrics, counts, nonfinite = self._summarizer.summarize(states, spreads, reducers, step=step, phase=phase)
         return Snapshot(step, phase, metrics, epoch, time.time(), counts, nonfinite, logs or {})
 
     def tick(self) -> None:
-        """Say that a micro-batch is over, as a trainer does; only `last` and `first` over several ranks ask for it."""
+        """Say that a micro-batch is over, as a trainer does. Only `first` and `last` over several ranks need it."""
         self._clock.now += 1
 
     def state_dict(self, phase: str = "train") -> dict[str, Any]:
@@ -246,29 +255,30 @@ class MetricRegistry:
         >>> resumed.snapshot(step=1).metrics["mlm/loss"]
         3.0
 
-        Every rank must call it, as for `snapshot`. Valid JSON; empty if nothing was reported.
+        Every rank must call it, as for `snapshot`. The result is valid JSON, and empty if nothing was reported.
         """
-        ranks = self._over_ranks.ranks()
+        ranks = self._merger.ranks()
         with self._lock:
-            self._place(ranks)
-            window = self._window_of(phase).copy()
-        window, _ = self._merge(phase, window, ranks)
-        tallies = {key: Tally.of(self._admission.reducers[key], outcome) for key, outcome in window.items()}
-        keys = {key: tally.to_json() for key, tally in tallies.items() if tally.reports or tally.nonfinite}
+            self._set_rank(ranks)
+            states = self._window_for(phase).peek()
+        states, _ = self._merge(phase, states, ranks)
+        reducers = self._key_table.reducers
+        found = {key: ReducerState.from_state(reducers[key], state) for key, state in states.items()}
+        keys = {key: state.to_json() for key, state in found.items() if state.reports or state.nonfinite}
         return {"time": self._clock.now, "keys": keys} if keys else {}
 
     def load_state_dict(self, state: Mapping[str, Any], phase: str = "train") -> None:
-        """Go on with a window that `state_dict` saved; it replaces the open one. Every rank calls this."""
+        """Go on with a window that `state_dict` saved, in place of the open one. Every rank calls this."""
         self.discard(phase)
         self._clock.now = state.get("time", 0)
-        ranks = self._over_ranks.ranks()
+        ranks = self._merger.ranks()
         if ranks is not None and ranks.rank:
             return  # what all ranks had is now the first one's
-        window = self._window_of(phase)
+        window = self._window_for(phase)
         for key, saved in state.get("keys", {}).items():
             try:
                 self._admit(window, None, key)
-                window.cells[key].resume(saved)
+                window.accumulators[key].restore(saved)
             except (KeyError, ValueError) as error:
                 message = "%s: what the checkpoint holds of its open window is left out: %s"
                 self._warn_once(f"not resumed: {key}", message, key, error)
@@ -276,75 +286,55 @@ class MetricRegistry:
     def discard(self, phase: str = "train") -> None:
         """Forget what was reported in the window of a phase."""
         with self._lock:
-            self._window_of(phase).take()
+            self._window_for(phase).drain()
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
-        """Refuse keys that would take the name of something else in the logs; replaces what was reserved before."""
-        self._admission.reserve(is_reserved)
-
-    @property
-    def has_other_ranks(self) -> bool:
-        """Whether there are other ranks to reduce over: whether `snapshot` is collective, and `tick` of any use."""
-        return self._over_ranks.ranks() is not None
+        """Refuse keys that would take the name of something else in the logs. Replaces what was reserved before."""
+        self._key_table.reserve(is_reserved)
 
     @property
     def dropped(self) -> Mapping[str, int]:
         """How often something was dropped or left out, by what and why."""
         return dict(self._warn_once.counts)
 
-    def _read_on(self, window: Window, task: str | None, metrics: Mapping[str, Any], entries: list[Any]) -> list[Any]:
-        """The entries of a report with an odd value, given those before it; none if all have gone one by one."""
-        names = [*metrics]
-        values = islice(metrics.values(), len(entries), None)
-        on_device: dict[str, OnDevice] = {}
-        is_whole = True
+    def _append(
+        self, window: Window, task: str | None, names: Iterable[str], make_entries: Callable[[], list[DeviceEntry]]
+    ) -> None:
+        """Append entries on a device to their buffers; refuse them all if they cannot be made."""
         try:
-            while (odd := read_simple(values, entries)) is not END:
-                name = names[len(entries)]
-                entry = self._read(task, name, odd)
-                if type(entry) is OnDevice:
-                    on_device[name] = entry
-                    entry = _ELSEWHERE
-                elif type(entry) is Block:
-                    window.expect(entry)
-                is_whole = is_whole and entry is not None and entry is not _ELSEWHERE
-                entries.append(entry)
-        except BaseException:  # what came before counts
-            self._put(window, task, metrics, entries)
-            raise
-        if is_whole:
-            return entries
-        self._put(window, task, metrics, entries)
-        if on_device:
-            self._defer(window, task, on_device)
-        return []
+            entries = make_entries()
+        except Unreadable as error:
+            for name in names:
+                self._refuse(task, name, None, error)
+            return
+        for name, entry in zip(names, entries, strict=True):
+            self._admit(window, task, name).append(entry)
+        if window.devices.is_full:
+            self._update(window)
 
-    def _put(self, window: Window, task: str | None, names: Iterable[str], entries: Iterable[Any]) -> None:
-        """Take the entries of a report one by one, as far as there are any."""
-        try:
-            inboxes = window.inboxes[task]
-        except (KeyError, TypeError):
-            inboxes = _new_task(task)
-        for name, entry in zip(names, entries, strict=False):
-            if entry is not _ELSEWHERE:
-                inbox = inboxes[name] if name in inboxes else self._admit(window, task, name)
-                if entry is not None:  # not computed; its key is known all the same
-                    inbox.append(entry)
-
-    def _add_row(self, window: Window, task: str | None, names: Collection[str]) -> None:
+    def _admit(self, window: Window, task: str | None, name: str) -> Buffer:
+        """The buffer for a task and name; checks the key if it is new."""
+        buffers = window.buffers.get(task, {})
+        if name in buffers:
+            return buffers[name]
+        key = join_key(task, name)
         with self._lock:
-            window.add_row(task, names)
+            accumulator = window.accumulators.get(key)
+            if accumulator is None:
+                reducer = self._key_table.admit(key)
+                if reducer is None:
+                    return self._overflow
+                accumulator = self._new_accumulator(key, reducer)
+            return window.add(task, name, accumulator)
 
-    def _read(self, task: str | None, name: str, value: Any) -> Any:
-        """The entry of a value of any kind; `_ELSEWHERE` if it is refused."""
-        try:
-            return read(value)
-        except Exception as error:
-            self._refuse(task, name, value, error)
-            return _ELSEWHERE
+    def _new_accumulator(self, key: str, reducer: Reducer) -> Accumulator:
+        policy = self._policies.for_key(key)
+        if has_sum_state(reducer):
+            return SumAccumulator(key, reducer, policy, self._warn_once)
+        return ReducerAccumulator(key, reducer, policy, self._clock, self._warn_once)
 
     def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
-        """Drop a value that cannot be read, and say so; raise if its type is wrong and it is its key's first."""
+        """Drop a value that cannot be read, with a warning; raise if its type is wrong and it is its key's first."""
         key = join_key(task, name)
         if isinstance(error, Unreadable):
             message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
@@ -359,80 +349,40 @@ class MetricRegistry:
             raise MetricValueError(f"{key}: {error}") from None
         self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
 
-    def _admit(self, window: Window, task: str | None, name: str) -> Inbox:
-        """What takes the entries of a key; checks the key if it is new."""
-        key = join_key(task, name)
+    def _window_for(self, phase: str) -> Window:
+        return self._windows.setdefault(phase, Window())
+
+    def _update(self, window: Window) -> None:
         with self._lock:
-            cell = window.cells.get(key)
-            if cell is None:
-                reducer = self._admission.admit(key)
-                if reducer is None:
-                    return self._overflow
-                cell = self._cell(key, reducer)
-            window.add(task, name, cell)
-            return cell.entries
+            self._set_rank(self._merger.ranks())
+            window.update_if_due()
 
-    def _cell(self, key: str, reducer: Reducer) -> Cell:
-        policy = self._policies.of(key)
-        if has_sums(reducer):
-            return SumCell(key, reducer, policy, self._warn_once)
-        return ReducerCell(key, reducer, policy, self._clock, self._warn_once)
-
-    def defer_packed(self, task: str | None, parts: dict[str, Part], packed: Tensor) -> None:
-        """Take values that compiled code has packed into one vector on an accelerator; does not wait for it."""
-        window = self._window
-        self._admit_all(window, task, parts)
-        window.defer_packed(task, parts, packed)
-        if window.is_full_on_devices:
-            self._make_room(window)
-
-    def _defer(self, window: Window, task: str | None, values: dict[str, OnDevice]) -> None:
-        for name in self._admit_all(window, task, values):
-            del values[name]
-        if values:
-            window.defer(task, values)
-            if window.is_full_on_devices:
-                self._make_room(window)
-
-    def _admit_all(self, window: Window, task: str | None, names: Iterable[str]) -> list[str]:
-        """Make cells for names that have none yet; returns those past the limit."""
-        refused = []
-        for name in names:
-            if join_key(task, name) not in window.cells and self._admit(window, task, name) is self._overflow:
-                self._overflow.append(0.0)
-                refused.append(name)
-        return refused
-
-    def _window_of(self, phase: str) -> Window:
-        return self._windows.setdefault(phase, Window(self._clock))
-
-    def _make_room(self, window: Window) -> None:
-        with self._lock:
-            self._place(self._over_ranks.ranks())
-            window.make_room()
-
-    def _place(self, ranks: Ranks | None) -> None:
-        self._clock.place(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
+    def _set_rank(self, ranks: Ranks | None) -> None:
+        self._clock.set_rank(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
 
     def _merge(
-        self, phase: str, window: dict[str, Outcome | None], ranks: Ranks | None
-    ) -> tuple[dict[str, Outcome | None], dict[str, Spread]]:
+        self, phase: str, states: dict[str, State | None], ranks: Ranks | None
+    ) -> tuple[dict[str, State | None], dict[str, Spread]]:
         if ranks is None:
-            return window, {}
-        merged = self._over_ranks.merge(phase, window, self._admission.reducers, ranks)
-        agreed = self._over_ranks.keys
-        if window.keys() <= agreed.keys() <= self._admission.reducers.keys():
+            return states, {}
+        merged = self._merger.merge(phase, states, self._key_table.reducers, ranks)
+        agreed = self._merger.agreed
+        if states.keys() <= agreed.keys() <= self._key_table.reducers.keys():
             return merged
         with self._lock:
-            self._admission.agree(agreed)
-            for key in window.keys() - agreed.keys():  # the ranks together have more than max_keys
-                self._admission.forget(key)
-                for each in self._windows.values():
-                    each.forget(key, self._overflow)
+            self._key_table.agree(agreed)
+            for key in states.keys() - agreed.keys():  # the ranks together have more than max_keys
+                self._key_table.forget(key)
+                for window in self._windows.values():
+                    window.forget(key, self._overflow)
         return merged
 
 
-def _new_task(task: Any) -> dict[str, Inbox]:
+keep_old_names(MetricRegistry, _NEW_NAMES)
+
+
+def _check_task(task: Any) -> dict[str, Buffer]:
+    """No buffers yet, for a task that is new and may be one."""
     if task is not None and not isinstance(task, str):
         raise MetricKeyError(
             f"report_metrics got {type(task).__name__} as the name of the task. Pass a string, or nothing, and the "

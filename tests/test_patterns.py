@@ -7,21 +7,21 @@ from mtask_sinks.patterns import Rules
 
 
 def test_an_exact_key_beats_a_pattern_that_comes_before_it() -> None:
-    assert Rules({"mlm/*": "sum", "mlm/loss": "last"}, "mean").of("mlm/loss") == "last"
+    assert Rules({"mlm/*": "sum", "mlm/loss": "last"}, "mean").for_key("mlm/loss") == "last"
 
 
 def test_the_first_matching_pattern_wins() -> None:
     rules = Rules({"*/n_*": "sum", "*/*": "max"}, "mean")
-    assert (rules.of("mlm/n_tokens"), rules.of("mlm/loss")) == ("sum", "max")
+    assert (rules.for_key("mlm/n_tokens"), rules.for_key("mlm/loss")) == ("sum", "max")
 
 
 def test_without_a_match_the_default_holds() -> None:
-    assert Rules({"*/n": "sum"}, "mean").of("n") == "mean"
+    assert Rules({"*/n": "sum"}, "mean").for_key("n") == "mean"
 
 
 def test_patterns_tell_upper_from_lower_case_and_know_sets() -> None:
     rules = Rules({"a/[xy]": "sum", "B/?": "last"}, "mean")
-    assert [rules.of(key) for key in ("a/x", "a/z", "b/1", "B/1")] == ["sum", "mean", "mean", "last"]
+    assert [rules.for_key(key) for key in ("a/x", "a/z", "b/1", "B/1")] == ["sum", "mean", "mean", "last"]
 
 
 def test_an_invalid_exact_key_is_refused_at_once() -> None:

@@ -1,4 +1,5 @@
-"""Small tools that know nothing of metrics: warnings that are given once, texts, files, names that load late.
+"""Small tools that know nothing of metrics: warnings that are given once, numbers and times as text, files that are
+written whole, old names, names that are imported late.
 
-Nothing here imports another part of this library.
+May import: `errors` only.
 """

@@ -1,19 +1,22 @@
-"""Files that the commands write: whole or not at all, and never over a journal."""
+"""Writes a file whole or not at all, and never over a journal."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mtask_sinks.errors import OutputFileError
-from mtask_sinks.journal.records import decode
+
+# A journal begins so, with or without a blank behind the colon.
+_FIRST_BYTES = re.compile(rb'\{"record": ?"(run|snapshot|end)"')
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write to, which takes the place of ``path`` when the block ends well.
+    """A new file to write to, which replaces ``path`` if the block ends without an error.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "values.csv")
@@ -26,7 +29,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Raises:
         OutputFileError: ``path`` is a journal.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     if _is_journal(path):
         raise OutputFileError(f"{path} is a journal, which must not be overwritten: choose another name.")
@@ -39,10 +42,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def check_ending(path: Path, endings: Sequence[str]) -> str:
-    """The ending of a file, which says its format.
+    """The ending of a file, in lower case, if it is one of these.
+
+    >>> check_ending(Path("values.CSV"), [".csv", ".jsonl"])
+    '.csv'
 
     Raises:
-        OutputFileError: there is no such format.
+        OutputFileError: it has another ending.
     """
     ending = path.suffix.lower()
     if ending not in endings:
@@ -53,6 +59,6 @@ def check_ending(path: Path, endings: Sequence[str]) -> str:
 def _is_journal(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return decode(file.readline()) is not None
+            return _FIRST_BYTES.match(file.read(30)) is not None
     except OSError:
         return False

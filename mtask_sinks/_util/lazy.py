@@ -1,18 +1,21 @@
-"""Names of a package that are imported when somebody asks for them."""
+"""Names of a package whose modules are imported only when the names are used."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package, which imports a module when a name of it is first used.
+    """Make the ``__getattr__`` of a package: it imports a module when one of its names is first used.
 
     >>> getattr_ = lazy_names("mtask_sinks", {"Snapshot": "mtask_sinks.snapshot"})
     >>> getattr_("Snapshot").__name__
     'Snapshot'
+
+    The package keeps the value, so Python calls ``__getattr__`` once per name.
 
     Args:
         package: name of the package.
@@ -22,6 +25,8 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]
     def __getattr__(name: str) -> Any:  # noqa: N807  # this is what PEP 562 calls it
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(modules[name]), name)
+        value = getattr(import_module(modules[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
 
     return __getattr__

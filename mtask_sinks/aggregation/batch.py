@@ -1,4 +1,4 @@
-"""Batch: entries of one key laid out flat, as arrays."""
+"""Many entries of one key as flat arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtask_sinks.measurement.values import Block, Entry
+from mtask_sinks.measurement.device_queue import DeviceEntry
+from mtask_sinks.measurement.entries import Block, Entry
 from mtask_sinks.reducers import Floats
 
 
@@ -19,30 +20,32 @@ class Batch(NamedTuple):
     report: np.ndarray[Any, Any]
 
     @classmethod
-    def of(cls, entries: Sequence[Any]) -> Batch:
+    def from_entries(cls, entries: Sequence[Any]) -> Batch:
         """The elements of all entries.
 
-        >>> Batch.of([1.0, [2.0, 3.0]])
+        >>> Batch.from_entries([1.0, [2.0, 3.0]])
         Batch(values=array([1., 2., 3.]), weights=array([1., 1., 1.]), report=array([0, 1, 1]))
         """
         kinds = {*map(type, entries)}
         numbers, weights = entries, None
         if kinds == {tuple}:
             numbers, weights, _ = zip(*entries, strict=True)
-        elif kinds & {tuple, list, Block}:
-            return cls._of_mixed(entries)
+        elif kinds & {tuple, list, Block, DeviceEntry}:
+            return cls._from_mixed(entries)
         try:
             values = np.array(numbers, dtype=np.float64)
             counts = np.ones_like(values) if weights is None else np.array(weights, dtype=np.float64)
         except OverflowError:
-            return cls._of_mixed(entries)
+            return cls._from_mixed(entries)
         return cls(values, counts, np.arange(len(entries)))
 
     @classmethod
-    def _of_mixed(cls, entries: Sequence[Entry]) -> Batch:
-        """As `of`, where blocks, lists, pairs and numbers mix, or an integer is too large for float64."""
+    def _from_mixed(cls, entries: Sequence[Entry | DeviceEntry]) -> Batch:
+        """As `from_entries`, where kinds of entries mix, or an integer is too large for float64."""
         values, weights, sizes = [], [], []
-        for entry in entries:
+        for each in entries:
+            # Nearly all are read by now; one that another thread has just reported is not.
+            entry = each.read() if isinstance(each, DeviceEntry) else each
             if isinstance(entry, Block):
                 part = entry.values
                 weight = np.ones_like(part) if entry.weights is None else entry.weights
@@ -63,12 +66,12 @@ class Batch(NamedTuple):
         """How many reports the elements came from."""
         return 1 + int(np.count_nonzero(np.diff(self.report))) if len(self.report) else 0
 
-    def only(self, chosen: np.ndarray[Any, Any]) -> Batch:
-        """Some of the elements."""
+    def select(self, chosen: np.ndarray[Any, Any]) -> Batch:
+        """Only the elements at which the mask ``chosen`` is true."""
         return Batch(*(part[chosen] for part in self))
 
-    def one_a_report(self) -> Batch:
-        """Each report as one value, the weighted mean of its elements, with their weights added up."""
+    def mean_per_report(self) -> Batch:
+        """One element per report: the weighted mean of its elements, with their weights added up."""
         numbers, index = np.unique(self.report, return_inverse=True)
         if len(numbers) == len(self.report):
             return self

@@ -1,4 +1,4 @@
-"""Derived metrics: computed from reduced values, at the log event."""
+"""Metrics that are computed from reduced values, at the log event."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Derived:
     ({'mlm/perplexity': 1.0}, {'mlm/perplexity': 4})
 
     A derived metric may use those named before it. One whose input is absent from this window is absent itself;
-    its counts is the smallest of its inputs'. ``OverflowError`` gives infinity (the perplexity of an untrained
+    its count is the smallest of its inputs'. ``OverflowError`` gives infinity (the perplexity of an untrained
     model), division by zero NaN; a function that fails otherwise is named once in the log and absent. Training goes on.
     """
 
@@ -48,11 +48,11 @@ class Derived:
         known: Collection[str],
         is_complete: bool = True,
     ) -> tuple[dict[str, float], dict[str, int]]:
-        """Values and counts of the derived metrics of one window.
+        """Values and counts of the derived metrics of one window, by key.
 
         Args:
             metrics: reduced values of the window.
-            counts: their counts.
+            counts: how many reports each of them was computed from.
             known: every key that was ever reported or registered.
             is_complete: whether the window is one in which every key of a task is expected (that of the training).
 
@@ -60,7 +60,7 @@ class Derived:
             DerivedMetricError: a function asks for a key that is not known, of a task that did report in this window.
         """
         values: dict[str, float] = {}
-        depths: dict[str, int] = {}
+        value_counts: dict[str, int] = {}
         for key, function in self._functions.items():
             inputs = _Inputs({**metrics, **values})
             try:
@@ -68,7 +68,7 @@ class Derived:
             except KeyError as error:
                 missing = error.args[0] if error.args else None
                 if missing not in inputs.absent:
-                    self._tell_failure(key)
+                    self._warn_of_failure(key)
                 elif missing not in known and missing not in self._functions:
                     self._refuse(key, str(missing), metrics, known, is_complete)
                 continue
@@ -77,10 +77,10 @@ class Derived:
             except ZeroDivisionError:
                 values[key] = math.nan
             except Exception:
-                self._tell_failure(key)
+                self._warn_of_failure(key)
                 continue
-            depths[key] = min((counts.get(used, depths.get(used, 0)) for used in inputs.used), default=0)
-        return values, depths
+            value_counts[key] = min((counts.get(used, value_counts.get(used, 0)) for used in inputs.used), default=0)
+        return values, value_counts
 
     def _refuse(
         self, key: str, missing: str, metrics: Mapping[str, float], known: Collection[str], is_complete: bool
@@ -98,7 +98,7 @@ class Derived:
             raise DerivedMetricError(message)
         self._warn_once(f"derived: {key}", "%s", message)
 
-    def _tell_failure(self, key: str) -> None:
+    def _warn_of_failure(self, key: str) -> None:
         message = "derived metric %r failed and is left out; training goes on."
         self._warn_once(f"derived: {key}", message, key, exc_info=True)
 

@@ -1,4 +1,4 @@
-"""Admission: which keys there may be, and how each is reduced."""
+"""Which keys there may be, and how each of them is reduced."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer
 
 
-class Admission:
-    """The reducer of each key that was registered or reported, in any phase.
+class KeyTable:
+    """The reducer of every key that was registered or reported, in any phase.
 
     >>> from mtask_sinks.reducers import Mean, Sum
-    >>> admission = Admission(Rules({"*/n": Sum()}, Mean()), derived=(), max_keys=2)
-    >>> [admission.admit(key) for key in ("mlm/n", "mlm/loss", "mlm/n", "mlm/acc")]
+    >>> table = KeyTable(Rules({"*/n": Sum()}, Mean()), derived=(), max_keys=2)
+    >>> [table.admit(key) for key in ("mlm/n", "mlm/loss", "mlm/n", "mlm/acc")]
     [Sum(), Mean(), Sum(), None]
 
     Args:
-        rules: the reducer of a key that nobody registered; their exact keys are registered.
+        rules: the reducers of keys that nobody registers. Exact keys in the rules are registered.
         derived: keys that are computed, and so cannot be reported.
-        max_keys: how many there may be by being reported.
+        max_keys: how many keys there may be because they were reported.
 
     Raises:
         MetricKeyError: an exact key of the rules cannot be reported.
@@ -37,7 +37,7 @@ class Admission:
             self.register(key, reducer)
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
-        """Refuse keys that are names of something else; replaces what was reserved before."""
+        """Refuse keys that are names of something else. Replaces what was reserved before."""
         self._is_reserved = is_reserved
 
     def register(self, key: str, reducer: Reducer) -> None:
@@ -65,15 +65,15 @@ class Admission:
             self._check(key)
             if len(self.reducers) >= self._max_keys:
                 return None
-            self.reducers[key] = self._rules.of(key)
+            self.reducers[key] = self._rules.for_key(key)
         return self.reducers[key]
 
     def agree(self, agreed: Mapping[str, Reducer]) -> None:
-        """Take over what all ranks have agreed on."""
+        """Add the keys that all ranks have agreed on."""
         self.reducers.update(agreed)
 
     def forget(self, key: str) -> None:
-        """Give up a key: all ranks together have too many."""
+        """Give up a key, because all ranks together have too many."""
         del self.reducers[key]
 
     def _check(self, key: str) -> None:

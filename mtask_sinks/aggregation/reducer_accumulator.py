@@ -1,4 +1,4 @@
-"""Reducer cell: the window of any reducer, from batches to its state."""
+"""The accumulator of all reducers but means and sums."""
 
 from __future__ import annotations
 
@@ -7,75 +7,66 @@ from typing import Any
 import numpy as np
 
 from mtask_sinks._util.warn_once import WarnOnce
-from mtask_sinks.aggregation.accumulator import MANY, Cell, NonFinite
+from mtask_sinks.aggregation.accumulator import Accumulator, NonFinite
 from mtask_sinks.aggregation.batch import Batch
-from mtask_sinks.aggregation.inbox import TimedEntries
-from mtask_sinks.aggregation.state import Tally
-from mtask_sinks.measurement.micro_batch_clock import Clock
-from mtask_sinks.measurement.values import Entry
+from mtask_sinks.aggregation.buffers import TimedBuffer
+from mtask_sinks.aggregation.state import ReducerState
+from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.reducers import Floats, Reducer, TimedReducer
 
 
-class ReducerCell(Cell):
-    """As `Cell`."""
+class ReducerAccumulator(Accumulator):
+    """As `Accumulator`, for any reducer."""
 
-    __slots__ = ("_clock", "_reducer", "_tally")
+    __slots__ = ("_clock", "_reducer", "_state")
 
-    def __init__(self, key: str, reducer: Reducer, policy: NonFinite, clock: Clock, warn_once: WarnOnce) -> None:
-        super().__init__(key, policy, warn_once, TimedEntries(clock) if isinstance(reducer, TimedReducer) else [])
+    def __init__(
+        self, key: str, reducer: Reducer, policy: NonFinite, clock: MicroBatchClock, warn_once: WarnOnce
+    ) -> None:
+        super().__init__(key, policy, warn_once, TimedBuffer(clock) if isinstance(reducer, TimedReducer) else [])
         self._reducer = reducer
         self._clock = clock
-        # Made when the first reports are folded.
-        self._tally: Tally | None = None
-
-    def append_at(self, entry: Entry, time: float) -> None:
-        if isinstance(self.entries, TimedEntries):
-            self.entries.append_at(entry, time)
-        else:
-            self.entries.append(entry)
-
-    def add_up(self) -> None:
-        if len(self.entries) >= MANY:  # nothing is quick: a fold costs as much for one report as for a hundred
-            self.update()
+        # Made by the first update.
+        self._state: ReducerState | None = None
 
     def update(self) -> None:
-        if not self.entries:
+        if not self.buffer:
             return
-        entries, times = self._empty(), None
-        if isinstance(self.entries, TimedEntries):
-            times = np.array([time for _, time in entries], dtype=np.float64) + self._clock.share
+        entries, times = self._drain_buffer(), None
+        if isinstance(self.buffer, TimedBuffer):
+            times = np.array([time for _, time in entries], dtype=np.float64) + self._clock.rank_offset
             entries = [entry for entry, _ in entries]
-        batch, nonfinite = self._batch_of(entries)
+        batch, nonfinite = self._batch(entries)
         if not (nonfinite or len(batch.values)):
             return
-        tally = self._tally = self._tally or Tally(self._reducer)
-        tally.nonfinite += nonfinite
+        state = self._state = self._state or ReducerState(self._reducer)
+        state.nonfinite += nonfinite
         if len(batch.values):
-            tally.reports += batch.reports
-            self._reduce(tally, batch, times)
+            state.reports += batch.reports
+            self._reduce(state, batch, times)
 
-    def take(self) -> Tally | None:
+    def drain(self) -> ReducerState | None:
         self.update()
-        tally, self._tally = self._tally, None
-        return tally
+        state, self._state = self._state, None
+        return state
 
-    def copy(self) -> Tally | None:
-        return None if self._tally is None else self._tally.copy()
+    def peek(self) -> ReducerState | None:
+        return None if self._state is None else self._state.copy()
 
-    def resume(self, saved: dict[str, Any]) -> None:
-        self._tally = Tally.from_json(self._reducer, saved)
+    def restore(self, saved: dict[str, Any]) -> None:
+        self._state = ReducerState.from_json(self._reducer, saved)
 
-    def _reduce(self, tally: Tally, batch: Batch, times: Floats | None) -> None:
-        reducer = tally.reducer
+    def _reduce(self, state: ReducerState, batch: Batch, times: Floats | None) -> None:
+        reducer = self._reducer
         try:
             with np.errstate(all="ignore"):  # NaN and Inf are values like others
                 if isinstance(reducer, TimedReducer):
-                    batch = batch.one_a_report()
+                    batch = batch.mean_per_report()
                     at = None if times is None else times[batch.report]
-                    reducer.update(tally.state, batch.values, batch.weights, at)
+                    reducer.update(state.state, batch.values, batch.weights, at)
                 else:
-                    reducer.update(tally.state, batch.values, batch.weights)
+                    reducer.update(state.state, batch.values, batch.weights)
         except Exception:
-            tally.has_failed = True
+            state.has_failed = True
             message = "%s: the reducer %r failed and the value is left out; training goes on."
             self._warn_once(f"reducer: {self.key}", message, self.key, reducer, exc_info=True)

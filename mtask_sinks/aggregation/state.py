@@ -1,34 +1,38 @@
-"""Tally: what one key's window has come to, unless two sums say it."""
+"""What the reports of one key in one window come to."""
 
 from __future__ import annotations
 
 import math
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtask_sinks.aggregation.sums import Sums
-from mtask_sinks.reducers import Reducer, Sample
+from mtask_sinks.reducers import Mean, Reducer, Sample, Sum
+
+#: The state of a mean or a sum: the sum of w*x, the sum of w, the number of reports, the number of values that were NaN
+#: or infinite. All four add up over the ranks. A plain tuple, because a log event makes one per key, and an object with
+#: an array in it takes five times as long to make.
+SumState = tuple[float, float, float, float]
 
 
-class Tally:
-    """The state of a key's reducer, and what is said about the values behind it.
+class ReducerState:
+    """The state of any reducer, and what is known about the values behind it.
 
     >>> from mtask_sinks.reducers import Max
-    >>> tally = Tally(Max())
-    >>> tally.compute() is None
+    >>> found = ReducerState(Max())
+    >>> found.compute() is None
     True
-    >>> tally.reducer.update(tally.state, np.array([1.0, 2.0]), np.ones(2)); tally.reports = 2
-    >>> tally.compute()
+    >>> found.reducer.update(found.state, np.array([1.0, 2.0]), np.ones(2)); found.reports = 2
+    >>> found.compute()
     2.0
 
     Attributes:
         reducer: how the key is reduced.
-        state: of that reducer.
-        reports: reports that stand behind the state.
-        nonfinite: NaN and infinite values seen, in the state or not.
-        has_failed: whether the reducer raised on some values; then there is no number for this window.
+        state: of that reducer: a float64 array, or a `Sample`.
+        reports: how many reports the state was computed from.
+        nonfinite: how many values were NaN or infinite, whether the state includes them or not.
+        has_failed: whether the reducer raised for some values; then this window has no number.
     """
 
     __slots__ = ("has_failed", "nonfinite", "reducer", "reports", "state")
@@ -42,35 +46,35 @@ class Tally:
         self.nonfinite = nonfinite
         self.has_failed = has_failed
 
-    def compute(self) -> float | None:
-        """The number for the window; ``None`` if nothing counted.
+    @classmethod
+    def from_state(cls, reducer: Reducer, state: State | None) -> ReducerState:
+        """The same state in this form; an empty one for ``None``."""
+        if not isinstance(state, tuple):
+            return state or cls(reducer)
+        *slots, reports, nonfinite = state
+        return cls(reducer, np.array(slots[: len(reducer.merge)]), int(reports), int(nonfinite))
 
-        To be called under ``np.errstate(all="ignore")``, NaN and Inf being values like others: entering it costs more
-        than a mean, so whoever computes many enters once.
+    def to_sums(self) -> SumState:
+        """The state of a mean or a sum as a `SumState`."""
+        total, weight = [*self.state.tolist(), 0.0][:2]
+        return total, weight, self.reports, self.nonfinite
+
+    def compute(self) -> float | None:
+        """The number for the window; ``None`` if nothing was reported that counts, or the reducer failed.
+
+        Call this under ``np.errstate(all="ignore")``, because NaN and Inf are values like others. Entering that costs
+        more than a mean, so a caller that computes many numbers enters it once.
         """
         if not self.reports or self.has_failed:
             return None
         return float(self.reducer.compute(self.state))
 
-    @classmethod
-    def of(cls, reducer: Reducer, outcome: Outcome | None) -> Tally:
-        """The tally of what a window came to: of sums, itself, an empty one of nothing."""
-        if not isinstance(outcome, tuple):
-            return outcome or cls(reducer)
-        *state, reports, nonfinite = outcome
-        return cls(reducer, np.array(state[: len(reducer.merge)]), int(reports), int(nonfinite))
-
-    def to_sums(self) -> Sums:
-        """The sums of a mean's or a sum's tally."""
-        total, weight = [*self.state.tolist(), 0.0][:2]
-        return total, weight, self.reports, self.nonfinite
-
-    def copy(self) -> Tally:
-        """A tally of its own."""
-        return Tally(self.reducer, deepcopy(self.state), self.reports, self.nonfinite, self.has_failed)
+    def copy(self) -> ReducerState:
+        """A copy that shares nothing that changes."""
+        return ReducerState(self.reducer, deepcopy(self.state), self.reports, self.nonfinite, self.has_failed)
 
     def to_json(self) -> dict[str, Any]:
-        """The tally as plain data: what a checkpoint holds. Numbers that JSON does not know become text."""
+        """The state as plain data, as checkpoints hold it. Numbers that JSON does not have become text."""
         state = self.state
         sample = {"seen": state.seen} if isinstance(state, Sample) else {}
         values = state.values if isinstance(state, Sample) else state
@@ -83,24 +87,39 @@ class Tally:
         }
 
     @classmethod
-    def from_json(cls, reducer: Reducer, saved: dict[str, Any]) -> Tally:
-        """The tally that was saved.
+    def from_json(cls, reducer: Reducer, saved: dict[str, Any]) -> ReducerState:
+        """The state that `to_json` made.
 
         Raises:
             ValueError: it belongs to another reducer.
         """
         values = [float(value) for value in saved["state"]]
         empty = reducer.initial()
-        if isinstance(empty, Sample) != ("seen" in saved) or (
-            not isinstance(empty, Sample) and len(empty) != len(values)
-        ):
+        is_sample = isinstance(empty, Sample)
+        if is_sample != ("seen" in saved) or (not is_sample and len(empty) != len(values)):
             raise ValueError(f"the saved state does not belong to {reducer!r}")
-        if isinstance(empty, Sample):
-            state: Any = Sample.from_kept(np.array(values), saved["seen"], empty.bound)
-        else:
-            state = np.array(values)
+        state: Any = np.array(values)
+        if is_sample:
+            state = Sample.from_kept(state, saved["seen"], empty.bound)
         return cls(reducer, state, saved["reports"], saved["nonfinite"], saved["has_failed"])
 
 
-#: What a key's window came to.
-Outcome = Sums | Tally
+#: What the reports of one key in one window come to.
+State = SumState | ReducerState
+
+
+class Spread(NamedTuple):
+    """The smallest and the largest of the ranks' own values."""
+
+    low: float
+    high: float
+
+
+def has_sum_state(reducer: Reducer) -> bool:
+    """Whether the state of a reducer is a `SumState`. That of a subclass is not: it may update and compute differently.
+
+    >>> from mtask_sinks.reducers import Std
+    >>> has_sum_state(Mean()), has_sum_state(Sum()), has_sum_state(Std())
+    (True, True, False)
+    """
+    return type(reducer) in (Mean, Sum)

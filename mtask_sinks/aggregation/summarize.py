@@ -1,8 +1,8 @@
-"""Summary: from what a window has come to, key by key, to the numbers that are logged."""
+"""From the states of a window to the numbers that are logged."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -11,15 +11,14 @@ import numpy as np
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.accumulator import NONFINITE_POLICIES, NonFinite
 from mtask_sinks.aggregation.derived import Derived
-from mtask_sinks.aggregation.state import Outcome, Tally
-from mtask_sinks.distributed.merge import Spread
+from mtask_sinks.aggregation.state import ReducerState, Spread, State
 from mtask_sinks.errors import NonFiniteError
 from mtask_sinks.patterns import Rules
-from mtask_sinks.reducers import Sample
+from mtask_sinks.reducers import Reducer, Sample
 
 
 class Summary(NamedTuple):
-    """Metrics of one window, how many reports stand behind each, and how many values were not finite."""
+    """The values of one window, how many reports each was computed from, and how many values were not finite."""
 
     metrics: dict[str, float]
     counts: dict[str, int]
@@ -27,7 +26,7 @@ class Summary(NamedTuple):
 
 
 class Summarizer:
-    """Computes reduced and derived metrics, and does with NaN and Inf what is asked for.
+    """Computes reduced and derived metrics, and applies the policies for NaN and Inf.
 
     Args:
         policies: what NaN and Inf do, by key.
@@ -40,23 +39,23 @@ class Summarizer:
         self._derived = derived
         self._warn_once = warn_once
 
-    def of(
+    def summarize(
         self,
-        window: Mapping[str, Outcome | None],
+        states: Mapping[str, State | None],
         spreads: Mapping[str, Spread],
-        known: Collection[str],
+        reducers: Mapping[str, Reducer],
         *,
         step: int,
         phase: str,
     ) -> Summary:
-        """The summary of a window.
+        """The values of a window.
 
         Args:
-            window: what it came to, by key.
-            spreads: of the keys whose spread over the ranks is wanted.
-            known: every key that was ever reported or registered.
+            states: of the window, by key.
+            spreads: by key, for the keys whose spread over the ranks is wanted.
+            reducers: of every key that was ever reported or registered.
             step: optimizer steps taken so far.
-            phase: whose window it is.
+            phase: of the window.
 
         Raises:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
@@ -65,16 +64,16 @@ class Summarizer:
         metrics: dict[str, float] = {}
         counts: dict[str, int] = {}
         nonfinite: dict[str, int] = {}
-        with _numbers_as_they_are(window):
-            for key, outcome in window.items():
-                if isinstance(outcome, tuple):
-                    total, weight, reports, odd = outcome
-                    value = (total / weight if weight else total) if reports else None
-                elif outcome is None:
+        with _numpy_warnings_off(states):
+            for key, state in states.items():
+                if isinstance(state, tuple):
+                    _, _, reports, odd = state
+                    value = reducers[key].compute(state) if reports else None
+                elif state is None:
                     continue
                 else:
-                    reports, odd = outcome.reports, outcome.nonfinite
-                    value = self._compute(key, outcome)
+                    reports, odd = state.reports, state.nonfinite
+                    value = self._compute(key, state)
                 if odd:
                     nonfinite[key] = int(odd)
                 if value is not None:
@@ -82,47 +81,48 @@ class Summarizer:
                     counts[key] = int(reports)
         self._apply_policies(nonfinite, metrics, counts, step, phase)
         if metrics:
-            values, depths = self._derived.compute(metrics, counts, known, is_complete=phase == "train")
+            values, value_counts = self._derived.compute(metrics, counts, reducers, is_complete=phase == "train")
             metrics.update(values)
-            counts.update(depths)
+            counts.update(value_counts)
         for key, spread in spreads.items():
             if key in metrics:
                 metrics |= {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
         return Summary(metrics, counts, nonfinite)
 
-    def _compute(self, key: str, tally: Tally) -> float | None:
-        if isinstance(tally.state, Sample) and tally.state.is_partial:
+    def _compute(self, key: str, state: ReducerState) -> float | None:
+        sample = state.state
+        if isinstance(sample, Sample) and sample.is_partial:
             message = (
                 "%s: more than %d values in one window; %r works on a uniform sample of that many from here on. "
                 "Log more often, or give the reducer a larger max_values."
             )
-            self._warn_once(f"sampled: {key}", message, key, tally.state.bound, tally.reducer)
+            self._warn_once(f"sampled: {key}", message, key, sample.bound, state.reducer)
         try:
-            return tally.compute()
+            return state.compute()
         except Exception:
             message = "%s: the reducer %r failed and the value is left out; training goes on."
-            self._warn_once(f"reducer: {key}", message, key, tally.reducer, exc_info=True)
+            self._warn_once(f"reducer: {key}", message, key, state.reducer, exc_info=True)
             return None
 
     def _apply_policies(
         self, nonfinite: dict[str, int], metrics: dict[str, float], counts: dict[str, int], step: int, phase: str
     ) -> None:
-        refused = {key: count for key, count in nonfinite.items() if self._policies.of(key) == "raise"}
+        refused = {key: count for key, count in nonfinite.items() if self._policies.for_key(key) == "raise"}
         if refused:
             found = ", ".join(f"{key} ({count})" for key, count in refused.items())
             raise NonFiniteError(f"NaN or Inf was reported up to step {step} ({phase}): {found}.")
         for key, count in nonfinite.items():
             message = "%s: NaN or Inf was reported, first seen up to step %d (%s)."
             self._warn_once(f"nonfinite: {key}", message, key, step, phase, count=count)
-            if self._policies.of(key) == "skip":
+            if self._policies.for_key(key) == "skip":
                 metrics[f"{key}.nonfinite"] = float(count)
                 counts[f"{key}.nonfinite"] = count
 
 
-def _numbers_as_they_are(window: Mapping[str, Outcome | None]) -> AbstractContextManager[Any]:
-    """NaN and Inf are values like others; sums need not tell NumPy so."""
-    has_tallies = any(isinstance(outcome, Tally) for outcome in window.values())
-    return np.errstate(all="ignore") if has_tallies else nullcontext()
+def _numpy_warnings_off(states: Mapping[str, State | None]) -> AbstractContextManager[Any]:
+    """Silence NumPy's warnings about NaN and Inf, which are values like others; only if some state is an array."""
+    has_arrays = any(isinstance(state, ReducerState) for state in states.values())
+    return np.errstate(all="ignore") if has_arrays else nullcontext()
 
 
 def nonfinite_policies(given: NonFinite | Mapping[str, NonFinite]) -> Rules[NonFinite]:

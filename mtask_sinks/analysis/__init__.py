@@ -1,7 +1,7 @@
-"""Trainings as people see them, from their journals.
+"""Reads journals as people see trainings: a training that was resumed is one, and each of its points counts once.
 
-Journals come in. Out go trainings with their curves (`runs`), how far one is (`progress`), two side by side
-(`compare`), every value as a row (`export`), and what they came to (`report/`).
+In: journals. Out: trainings with their curves (`runs`, `selection`), the progress of one (`progress`), two compared
+(`compare`, `direction`), every value as a row (`export`), and a report on several (`report/`).
 
-May import: `journal`, `delivery`, `sinks`, `keys`, `errors`, `_util`; neither the registry nor the trainer.
+May import: `journal`, `delivery`, `keys`, `snapshot`, `errors`, `_util`. It knows neither trainer nor registry.
 """

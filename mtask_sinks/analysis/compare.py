@@ -1,4 +1,4 @@
-"""Two trainings side by side: the final and the best value of each metric, and what changed."""
+"""Compares two trainings: the final and the best value of each metric, and the change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtask_sinks.analysis.direction import Better, better_of
-from mtask_sinks.analysis.runs import Series, Training, by_task, choose, read_trainings
+from mtask_sinks.analysis.runs import Series, Training, choose, read_trainings, sorted_by_task
 from mtask_sinks.journal.reader import find_journal
 
 Verdict = Literal["better", "worse", "same"]
@@ -17,13 +17,13 @@ Verdict = Literal["better", "worse", "same"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a metric came to in one training.
+    """The final and the best value of a metric in one training.
 
     Attributes:
         final: last value.
-        final_step: where.
-        best: smallest or largest value, of a count the largest; NaN only if there is no other.
-        best_step: where it first was.
+        final_step: its step.
+        best: smallest or largest value, for a count the largest; NaN only if every value is NaN.
+        best_step: the first step with the best value.
     """
 
     final: float
@@ -34,12 +34,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric in two trainings, the second seen from the first.
+    """One metric in two trainings.
 
     Attributes:
         task, name, phase: of the metric.
-        better: which way it gets better; ``None`` for a count.
-        a, b: what it came to; ``None`` in a training that does not have it.
+        better: whether the smallest (``min``) or the largest value (``max``) is best; ``None`` for a count.
+        a, b: its values in the first and in the second training; ``None`` if the training does not have it.
     """
 
     task: str
@@ -51,17 +51,17 @@ class Difference:
 
     @property
     def final_change(self) -> float | None:
-        """Of the final value, from the first to the second."""
+        """Final value of the second training minus that of the first."""
         return None if self.a is None or self.b is None else self.b.final - self.a.final
 
     @property
     def best_change(self) -> float | None:
-        """Of the best value."""
+        """Best value of the second training minus that of the first."""
         return None if self.a is None or self.b is None else self.b.best - self.a.best
 
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the second is better, by its best value; ``None`` if that cannot be said."""
+        """Whether the second training's best value is better; ``None`` for a count, or if one is missing or NaN."""
         change = self.best_change
         if change is None or math.isnan(change) or self.better is None:
             return None
@@ -71,7 +71,7 @@ class Difference:
 
 
 def compare(a: Training, b: Training) -> list[Difference]:
-    """Every metric that one of them has, by task, in the order in which they first appear, first those of ``a``.
+    """Compare every metric that one of them has: by task, in order of first appearance, those of ``a`` first.
 
     >>> from mtask_sinks import Snapshot
     >>> a, b = Training(1), Training(2)
@@ -84,7 +84,7 @@ def compare(a: Training, b: Training) -> list[Difference]:
     """
     places = dict.fromkeys([*a.series, *b.series])
     found = []
-    for series in by_task(a.series.get(place) or b.series[place] for place in places):
+    for series in sorted_by_task(a.series.get(place) or b.series[place] for place in places):
         place = (series.phase, series.key)
         better = better_of(series.name)
         outcomes = [outcome(each, each.series[place]) if place in each.series else None for each in (a, b)]
@@ -93,7 +93,7 @@ def compare(a: Training, b: Training) -> list[Difference]:
 
 
 def outcome(training: Training, series: Series) -> Outcome:
-    """What a metric of a training came to."""
+    """The final and the best value of a metric."""
     numbers = [i for i, value in enumerate(series.values) if not math.isnan(value)] or [0]
     pick = min if better_of(series.name) == "min" else max
     best = pick(numbers, key=lambda i: series.values[i])
@@ -102,27 +102,27 @@ def outcome(training: Training, series: Series) -> Outcome:
 
 
 def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
-    """The training that ``DIR``, ``DIR:N`` or ``DIR:name`` stands for, and its journal.
+    """Open the training that ``DIR``, ``DIR:N`` or ``DIR:name`` stands for; returns its journal and the training.
 
-    Without a choice it is the last one. A path that exists is a path, also if there is a colon in it.
+    ``DIR`` alone is the last training. A path that exists is taken as a path even if it contains a colon.
 
     Raises:
         NoJournalError: there is no such journal.
-        NoTrainingError: it has no such training, or several of that name.
+        NoTrainingError: the journal has no such training, or several of that name.
     """
     path, which = split_run(run)
     return find_journal(path), choose(read_trainings(path), which, path)
 
 
 def split_run(run: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Path, and the training in it that was chosen, if one was.
+    """Split into the path and the chosen training; ``None`` if none was chosen.
 
     >>> split_run("out"), split_run("out:2"), split_run("out/metrics.jsonl:bert")
     (('out', None), ('out', '2'), ('out/metrics.jsonl', 'bert'))
     """
     text = os.fspath(run)
     parts = text.split(":")
-    # The longest part that is a path; a name may have colons too, and so may the label of one that is not unique.
+    # The longest part that is a path: names of trainings may contain colons too, as may labels such as name:2.
     for end in range(len(parts), 0, -1):
         path = ":".join(parts[:end])
         if Path(path).exists():

@@ -1,4 +1,4 @@
-"""Which way a metric gets better, told by its name."""
+"""Tells from a metric's name whether it gets better by falling or by rising."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ Better = Literal["min", "max"]
 
 _LOWER = re.compile(r"loss|perplexity|error")
 _LOWER_WORDS = frozenset({"err", "mae", "mse", "rmse", "mape", "nll", "ppl", "wer", "cer", "ter", "kl", "bpc", "bpb"})
-# Sizes, which are neither good nor bad.
+# Names of counts, which are neither good nor bad.
 _COUNT_WORDS = frozenset({"n", "num", "count", "counts", "number", "tokens", "samples", "items", "nonfinite"})
 
 
 def better_of(name: str) -> Better | None:
-    """Whether a metric is best where it is smallest (losses, perplexities, errors) or largest; ``None`` for a count.
+    """``"min"`` if the smallest value is best (losses, perplexities, errors), else ``"max"``; ``None`` for a count.
 
     >>> [better_of(name) for name in ("loss", "box_loss", "rmse", "accuracy", "n_tokens", "loss.nonfinite")]
     ['min', 'min', 'min', 'max', None, None]

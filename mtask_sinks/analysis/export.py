@@ -1,4 +1,4 @@
-"""Every value that a journal holds, one a row, for notebooks and other programs."""
+"""Exports every value of a journal as a row, for notebooks and other programs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Measurement(NamedTuple):
-    """A row: one value of one metric in one training.
+    """One row: one value of one metric in one training.
 
     Attributes:
-        run: name of the training, with its number where names are not unique.
+        run: name of the training, with its number if several trainings have that name.
         phase, step, epoch, time: of the snapshot; ``time`` in seconds since 1970 (UTC).
-        task, name: of the metric; the task of an ungrouped one is empty.
-        value: reduced.
-        count: reports behind the value.
+        task, name: of the metric; an ungrouped metric has an empty task.
+        value: the reduced value.
+        count: how many reports the value is made of.
     """
 
     run: str
@@ -41,7 +41,7 @@ class Measurement(NamedTuple):
 
 
 def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFrame:
-    """A journal as a pandas data frame, in long format: a row a value.
+    """Read a journal into a pandas data frame in long format: one row per value.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo, Snapshot
@@ -57,17 +57,18 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
     0  bert  train    10  mlm  loss    2.5      8
     1  bert  train    10  nsp  loss    0.7      0
 
-    A column a metric: ``frame.pivot_table(index="step", columns=["task", "name", "phase"], values="value")``.
+    One column per metric: ``frame.pivot_table(index="step", columns=["task", "name", "phase"], values="value")``.
+
+    The columns are those of `Measurement`; an unknown epoch is NaN.
 
     Args:
         path: the journal, or the output directory of a training.
         run: number or name of one of its trainings; by default all. A training that was resumed is one.
 
-    Columns are those of `Measurement`; an epoch that is not known is NaN.
-
     Raises:
         ImportError: pandas is not installed.
-        NoJournalError, NoTrainingError: there is no such journal or training.
+        NoJournalError: there is no such journal.
+        NoTrainingError: the journal has no such training.
     """
     try:
         import pandas as pd
@@ -79,7 +80,14 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
 
 
 def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterator[Measurement]:
-    """The rows, training after training, each in the order of its snapshots; raises as `to_frame` does, at once."""
+    """The rows of a journal, training by training, in the order of the snapshots.
+
+    Args:
+        path, run: as for `to_frame`.
+
+    Raises:
+        NoJournalError, NoTrainingError: as `to_frame` does, at once and not at the first row.
+    """
     trainings = read_trainings(path)
     called = labels(trainings)
     chosen = trainings if run is None else [choose(trainings, run, os.fspath(path))]
@@ -87,11 +95,11 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
 
 
 def write_file(rows: Iterator[Measurement], path: Path) -> int:
-    """Write rows to ``.csv``, ``.jsonl`` or ``.parquet``; returns how many. The file appears when it is whole.
+    """Write rows to ``.csv``, ``.jsonl`` or ``.parquet``; returns their number. The file appears when it is complete.
 
     Raises:
-        ExportError: a package is missing.
-        OutputFileError: another ending, or there is a journal in its place.
+        ExportError: a package is not installed.
+        OutputFileError: the file has another ending, or is a journal.
         OSError: the file cannot be written.
     """
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
@@ -101,7 +109,7 @@ def write_file(rows: Iterator[Measurement], path: Path) -> int:
 
 
 def write_csv(rows: Iterator[Measurement], file: TextIO) -> int:
-    """Write rows as CSV with a heading; NaN is ``nan``, an epoch that is not known is empty."""
+    """Write rows as CSV with a heading; NaN is ``nan``, an unknown epoch is empty."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(Measurement._fields)
     count = 0
@@ -117,7 +125,7 @@ def _write_csv(rows: Iterator[Measurement], path: Path) -> int:
 
 
 def _write_jsonl(rows: Iterator[Measurement], path: Path) -> int:
-    """NaN and infinity are strings, as in the journal: each line is valid JSON."""
+    """One JSON object per line. NaN and infinity are strings, as in the journal, so that each line is valid JSON."""
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for row in rows:

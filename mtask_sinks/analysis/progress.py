@@ -1,4 +1,4 @@
-"""What one sees of a training from outside: read from its journal and the cursors beside it."""
+"""Follows a training from outside: reads its journal, and the files that the sinks' workers write beside it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from mtask_sinks.analysis.runs import Series, Training, Trainings, by_task
-from mtask_sinks.delivery.status import Standing, standings
-from mtask_sinks.journal.reader import Tail
+from mtask_sinks.analysis.runs import Series, Training, Trainings, sorted_by_task
+from mtask_sinks.delivery.status import SinkStatus, sink_statuses
+from mtask_sinks.journal.reader import JournalReader
 from mtask_sinks.journal.records import Item
 
 
 @dataclass(frozen=True)
-class Row:
-    """A metric in a phase.
+class MetricProgress:
+    """The values of one metric in one phase so far.
 
     Attributes:
-        task, name, phase: of the metric; the task of an ungrouped one is empty.
+        task, name, phase: of the metric; an ungrouped metric has an empty task.
         step: of the last value.
-        last: value.
-        change: to the value before; ``None`` for the first.
+        last: last value.
+        change: last value minus the one before; ``None`` if there is only one.
         count: reports behind the last value.
-        values: all of them.
+        values: all values.
     """
 
     task: str
@@ -38,21 +38,21 @@ class Row:
 
 
 @dataclass(frozen=True)
-class View:
+class TrainingProgress:
     """A training at one moment.
 
     Attributes:
         journal: the file.
         number, name, id: of the training.
-        status: ``running``, ``finished``, ``failed`` or ``killed``; ``waiting`` if the journal has none yet.
-        host: another machine on which it runs as far as is known here: nobody has said that it ended.
-        step, max_steps, epoch: how far it is; ``None`` if that is not known.
+        status: ``running``, ``finished``, ``failed`` or ``killed``; ``waiting`` if the journal holds no training yet.
+        host: the other machine that the training began on, if the journal does not say that it ended.
+        step, max_steps, epoch: how far the training is; ``None`` if unknown.
         steps_per_second: over the last log events, evaluations included.
-        seconds_left: at that rate, while it runs.
-        time: of the last snapshot, seconds since 1970 (UTC).
+        seconds_left: at that rate, while the training runs.
+        time: of the last snapshot, in seconds since 1970 (UTC).
         resumed_at: steps at which it was resumed.
-        rows: by task and metric, as they first appeared, the phases of one together.
-        sinks: how far their delivery is.
+        rows: metrics by task, in order of first appearance, the phases of one metric together.
+        sinks: how far each sink has delivered.
     """
 
     journal: str
@@ -68,12 +68,12 @@ class View:
     seconds_left: float | None = None
     time: float | None = None
     resumed_at: tuple[int, ...] = ()
-    rows: tuple[Row, ...] = ()
-    sinks: tuple[Standing, ...] = ()
+    rows: tuple[MetricProgress, ...] = ()
+    sinks: tuple[SinkStatus, ...] = ()
 
 
 class Watch:
-    """Follows the last training of a journal, resumes and new trainings included.
+    """Follows the last training of a journal, also when it is resumed or a new training begins.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo, Snapshot
@@ -84,47 +84,47 @@ class Watch:
     >>> for step, loss in ((10, 2.5), (20, 2.0)):
     ...     journal.append(Snapshot(step=step, metrics={"mlm/loss": loss}))
     >>> watch = Watch(directory)
-    >>> view = watch.view()
-    >>> view.name, view.status, view.step, view.max_steps, view.rows[0].last, view.rows[0].change
+    >>> now = watch.progress()
+    >>> now.name, now.status, now.step, now.max_steps, now.rows[0].last, now.rows[0].change
     ('bert', 'running', 20, 100, 2.0, -0.5)
     >>> journal.close()
 
     Args:
-        path: the journal, or the output directory of a training; it need not be there yet.
-        only: metrics to show, a pattern of the shell on keys: ``mlm/*``.
+        path: the journal, or the output directory of a training; it need not exist yet.
+        only: shell pattern of the keys to show: ``mlm/*``.
     """
 
     def __init__(self, path: str | os.PathLike[str], only: str = "*") -> None:
-        self._tail = Tail(path)
+        self._tail = JournalReader(path)
         self._only = only
         self._times_begun = 0
         self._trainings = Trainings()
 
     @property
     def training(self) -> Training | None:
-        """The last one."""
+        """The last training; ``None`` if there is none yet."""
         return self._trainings.all[-1] if self._trainings.all else None
 
     def update(self) -> Iterator[tuple[Training, Item]]:
-        """Read what is new: each item, with the training that it belongs to as it is after it."""
+        """Read what is new; yields each item with its training, which already includes the item."""
         for item in self._tail.read():
             if self._tail.times_begun != self._times_begun:
                 self._times_begun, self._trainings = self._tail.times_begun, Trainings()
             self._trainings.add(item)
             yield self._trainings.all[-1], item
 
-    def view(self) -> View:
-        """Read what is new, and say how things stand."""
+    def progress(self) -> TrainingProgress:
+        """Read what is new, and return the progress of the last training."""
         for _ in self.update():
             pass
         training = self.training
         if training is None:
-            return View(str(self._tail.path))
+            return TrainingProgress(str(self._tail.path))
         shown = [series for series in training.series.values() if fnmatchcase(series.key, self._only)]
         status, host = status_of(training)
         rate, end = training.steps_per_second, training.max_steps
         left = (end - training.step) / rate if status == "running" and rate and end is not None else None
-        return View(
+        return TrainingProgress(
             journal=str(self._tail.path),
             number=training.number,
             name=training.name,
@@ -138,16 +138,16 @@ class Watch:
             seconds_left=None if left is None else max(left, 0.0),
             time=training.times[-1] if training.times else None,
             resumed_at=training.resumed_at,
-            rows=tuple(_row(training, each) for each in by_task(shown)),
-            sinks=tuple(standings(self._tail, status == "running")),
+            rows=tuple(_row(training, each) for each in sorted_by_task(shown)),
+            sinks=tuple(sink_statuses(self._tail, status == "running")),
         )
 
 
 def status_of(training: Training) -> tuple[str, str | None]:
-    """Status, and the other machine on which it runs if it is said to run on one.
+    """The status of a training, and the other machine that it runs on, if it began on another one.
 
-    A training that has not ended and whose process is gone from this machine was killed. What another machine's
-    processes do cannot be seen from here.
+    If the journal does not say that the training ended and its process is gone from this machine, it was killed. The
+    processes of another machine cannot be seen from here: such a training counts as running.
     """
     if training.status is not None or not training.begins:
         return training.status or "running", None
@@ -158,9 +158,9 @@ def status_of(training: Training) -> tuple[str, str | None]:
     return ("running" if begin.is_at_work() else "killed"), None
 
 
-def _row(training: Training, series: Series) -> Row:
+def _row(training: Training, series: Series) -> MetricProgress:
     values = series.values
-    return Row(
+    return MetricProgress(
         task=series.task,
         name=series.name,
         phase=series.phase,

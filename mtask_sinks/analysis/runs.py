@@ -1,4 +1,4 @@
-"""Trainings: a journal as people see it. One that was resumed is one training, and each of its points counts once."""
+"""Makes trainings of a journal: one that was resumed is one training, and each of its points counts once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mtask_sinks.errors import NoTrainingError
-from mtask_sinks.journal.reader import Tail, find_journal
+from mtask_sinks.journal.reader import JournalReader, find_journal
 from mtask_sinks.journal.records import Begin, End, Item
+from mtask_sinks.journal.run_start import RunStart, run_start
 from mtask_sinks.keys import split_key
 from mtask_sinks.snapshot import Snapshot
 
-# Log events over which the rate of steps is taken.
+# The rate of steps is computed over so many log events.
 _RATE_POINTS = 20
 
 
@@ -38,9 +39,9 @@ class Series:
 
     Attributes:
         phase, key: of the metric.
-        at: which snapshots of the training the values are from.
-        values: of these.
-        counts: how many reports stand behind each value; 0 where that is not known.
+        at: the indices of the snapshots that hold the values.
+        values: the values.
+        counts: how many reports each value is made of; 0 where that is not known.
     """
 
     phase: str
@@ -51,12 +52,12 @@ class Series:
 
     @property
     def task(self) -> str:
-        """Empty for an ungrouped metric."""
+        """Task of the metric; empty for an ungrouped one."""
         return split_key(self.key)[0]
 
     @property
     def name(self) -> str:
-        """Of the metric in its task."""
+        """Name of the metric in its task."""
         return split_key(self.key)[1]
 
 
@@ -64,15 +65,16 @@ class Series:
 class Training:
     """One training, from its beginning to its end, however often it was resumed.
 
-    Held in arrays, 24 bytes a value: a training may have a million.
+    The values are in arrays, 24 bytes per value: a training may have a million.
 
     Attributes:
         number: its place in the journal, from 1 on.
-        begins: its own beginning, and where it was resumed.
-        status: ``finished``, ``failed`` or ``killed``; ``None`` if nobody has said that it has ended.
-        phases, steps, epochs, times: of each snapshot; an epoch that is not known is NaN.
-        series: (phase, key) → values, in the order of their first appearance.
-        nonfinite: snapshot → key → how many NaN and infinite values were reported, for the snapshots that had any.
+        begins: the record of its beginning, and one for each time it was resumed.
+        status: ``finished``, ``failed`` or ``killed``; ``None`` if the journal does not say that it ended.
+        phases, steps, epochs, times: of each snapshot; an unknown epoch is NaN.
+        series: (phase, key) → values, in the order of first appearance.
+        nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
+            are left out.
     """
 
     number: int
@@ -85,22 +87,22 @@ class Training:
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
     nonfinite: dict[int, Mapping[str, int]] = field(default_factory=dict)
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_POINTS))
-    # Snapshots at the step at which it was resumed, by phase: one that comes again takes their place.
+    # Phases with a snapshot at the step of the resume: the resumed process may write that snapshot again.
     _repeatable: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str | None:
-        """Display name that it began with."""
+        """The name in its first record."""
         return self.begins[0].run.name if self.begins else None
 
     @property
     def id(self) -> str:
-        """That of its first run."""
+        """The id in its first record."""
         return self.begins[0].run.id if self.begins else ""
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """Configuration, as of the last time it began."""
+        """Configuration in its last record."""
         return self.begins[-1].run.params if self.begins else {}
 
     @property
@@ -111,18 +113,18 @@ class Training:
 
     @property
     def step(self) -> int:
-        """Optimizer steps, as far as the journal says."""
+        """Optimizer steps so far, by the journal."""
         begun_at = self.begins[-1].run.step if self.begins else 0
         return max(self.steps, default=begun_at)
 
     @property
     def epoch(self) -> float | None:
-        """Epochs done at the last snapshot that says."""
+        """Epochs at the last snapshot that has them."""
         return next((epoch for epoch in reversed(self.epochs) if epoch == epoch), None)
 
     @property
     def max_steps(self) -> int | None:
-        """Where it ends: said by the parameters, or by epochs and steps so far; ``None`` if that is not known."""
+        """Step at which it ends: from its parameters, or computed from epochs and steps so far; ``None`` if unknown."""
         wanted = self.params.get("max_steps")
         if isinstance(wanted, int) and wanted > 0:
             return wanted
@@ -133,18 +135,17 @@ class Training:
 
     @property
     def steps_per_second(self) -> float | None:
-        """Over the last log events, evaluations in between included."""
+        """Rate over the last log events, evaluations in between included."""
         if len(self._recent) < 2:
             return None
         (first_step, first_time), (step, time) = self._recent[0], self._recent[-1]
         return (step - first_step) / (time - first_time) if time > first_time else None
 
-    def begin(self, begin: Begin) -> None:
-        """It begins, goes on after its end, or is resumed: then what lies beyond that step counts no more."""
-        last = self.begins[-1].run if self.begins else None
+    def begin(self, begin: Begin, start: RunStart) -> None:
+        """It begins, or goes on; if it is resumed, what lies beyond the step of the resume counts no more."""
         self.begins.append(begin)
         self.status = None
-        if last is not None and (last.id, last.step) == (begin.run.id, begin.run.step):
+        if start is RunStart.CONTINUED:
             return
         if self.steps and begin.run.step:
             self._keep([i for i, step in enumerate(self.steps) if step <= begin.run.step])
@@ -195,7 +196,7 @@ class Training:
             )
 
     def _keep(self, kept: Sequence[int]) -> None:
-        """Forget all snapshots but these."""
+        """Forget all snapshots except these."""
         if len(kept) == len(self.steps):
             return
         new_at = {at: new for new, at in enumerate(kept)}
@@ -215,7 +216,7 @@ class Training:
 
 
 class Trainings:
-    """Makes trainings of what a journal holds, item by item.
+    """Makes trainings of the items of a journal, one item at a time.
 
     >>> from mtask_sinks import RunInfo
     >>> trainings = Trainings()
@@ -237,8 +238,9 @@ class Trainings:
         """The next item of the journal."""
         last = self.all[-1] if self.all else None
         if isinstance(item, Begin):
-            goes_on = last is not None and last.begins and (item.run.step > 0 or item.run.id == last.begins[-1].run.id)
-            (last if last is not None and goes_on else self._new()).begin(item)
+            start = run_start(item.run, last.begins[-1].run if last is not None and last.begins else None)
+            training = self._new() if last is None or start is RunStart.NEW else last
+            training.begin(item, start)
             return
         training = last or self._new()
         if isinstance(item, End):
@@ -252,16 +254,22 @@ class Trainings:
 
 
 def read_trainings(path: str | os.PathLike[str]) -> list[Training]:
-    """The trainings in a journal, or in the output directory that holds it.
+    """Read the trainings of a journal.
+
+    One training per beginning: a training that was resumed twice is one, and each of its points counts once. For one
+    run per start, with every snapshot that was written, use `mtask_sinks.read_journal`.
+
+    Args:
+        path: the journal, or the output directory that holds it.
 
     Raises:
-        NoJournalError: there is none.
+        NoJournalError: there is no journal.
     """
-    return Trainings(Tail(find_journal(path)).read()).all
+    return Trainings(JournalReader(find_journal(path)).read()).all
 
 
-def by_task(every: Iterable[Series]) -> list[Series]:
-    """Tasks, and their metrics, as they first appear; of each metric the training first."""
+def sorted_by_task(every: Iterable[Series]) -> list[Series]:
+    """Sort by task, then by metric, each in order of first appearance; the training comes before other phases."""
     every = list(every)
     keys = {key: at for at, key in enumerate(dict.fromkeys(series.key for series in every))}
     tasks = {task: at for at, task in enumerate(dict.fromkeys(series.task for series in every))}
@@ -269,7 +277,7 @@ def by_task(every: Iterable[Series]) -> list[Series]:
 
 
 def labels(trainings: Sequence[Training]) -> dict[int, str]:
-    """Number of a training → what to call it: its name, with the number where names are not unique.
+    """Number of a training → its label: its name, with the number if several trainings have that name.
 
     >>> labels([Training(1), Training(2)])
     {1: '1', 2: '2'}
@@ -283,18 +291,18 @@ def labels(trainings: Sequence[Training]) -> dict[int, str]:
 
 
 def choose(trainings: Sequence[Training], which: str | None, where: str) -> Training:
-    """The one with that number or name; the last one if neither is given.
+    """Choose a training by number or name.
 
     Args:
         trainings: of a journal.
-        which: number from 1 on, or name; ``None`` for the last.
-        where: the journal, for messages.
+        which: number from 1 on, or name; ``None`` for the last training.
+        where: the journal, for error messages.
 
     Raises:
-        NoTrainingError: there is none, or several have that name.
+        NoTrainingError: there is no such training, or several have that name.
     """
     if not trainings:
-        raise NoTrainingError(f"{where} tells of no training yet.")
+        raise NoTrainingError(f"{where} holds no training yet.")
     if which is None:
         return trainings[-1]
     found = [each for each in trainings if which in (each.name, labels(trainings)[each.number])]

@@ -1,4 +1,4 @@
-"""The trainings that are drawn over one another, and what to call each."""
+"""Opens several trainings and gives each a label of its own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mtask_sinks.analysis.runs import Training
 
 
 @dataclass(frozen=True)
-class Run:
+class LabelledTraining:
     """A training among others.
 
     Attributes:
-        label: what to call it, different from the others.
-        journal: in which it is.
-        training: itself.
+        label: a name that none of the others has.
+        journal: the file that holds the training.
+        training: the training itself.
     """
 
     label: str
@@ -27,8 +27,8 @@ class Run:
     training: Training
 
 
-def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[Run]:
-    """The trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` stand for, each once, in the order given.
+def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]:
+    """Open the trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` stand for, each once, in the order given.
 
     Raises:
         NoJournalError, NoTrainingError: as `open_run` does.
@@ -36,14 +36,14 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[Run]:
     opened = {(path.resolve(), training.number): (path, training) for path, training in map(open_run, given)}
     chosen = list(opened.values())
     every = [list(_labels(path, training)) for path, training in chosen]
-    # The shortest that no other run has; the last one is of no other.
+    # The shortest label that no other training has; the last candidate is always unique.
     taken = [Counter(labels) for labels in zip(*every, strict=True)]
     picked = [next(name for name, count in zip(labels, taken, strict=True) if count[name] == 1) for labels in every]
-    return [Run(label, path, training) for label, (path, training) in zip(picked, chosen, strict=True)]
+    return [LabelledTraining(label, path, training) for label, (path, training) in zip(picked, chosen, strict=True)]
 
 
 def _labels(path: Path, training: Training) -> Iterator[str]:
-    """Names, from short to unmistakable."""
+    """Candidates, from the shortest to one that is always unique."""
     folder = path.absolute().parent
     name = training.name or folder.name
     yield name

@@ -1,4 +1,9 @@
-"""Curves of trainings, as a picture or as a page: what to draw, and two ways to draw it.
+"""Draws curves of trainings as a picture (`figure`) or as an HTML page (`html/`).
+
+In: labelled trainings (`analysis.selection`). `make_chart` makes a frozen `Chart` of them, which says what to draw.
+Out: a file, ``.png``, ``.svg`` or ``.html``.
+
+May import: `analysis`, `keys`, `errors`, `_util`. It knows neither trainer nor registry.
 
 >>> import tempfile
 >>> from mtask_sinks import RunInfo, Snapshot
@@ -15,10 +20,20 @@
 >>> write_chart(chart, f"{directory}/losses.svg")
 """
 
-from mtask_sinks.analysis.selection import Run, open_runs
+from mtask_sinks.analysis.selection import LabelledTraining, open_runs
 from mtask_sinks.charts.curves import Chart, Curve, Panel, make_chart
 from mtask_sinks.charts.smoothing import smooth
 from mtask_sinks.charts.write import write_chart
 from mtask_sinks.errors import NothingToDrawError
 
-__all__ = ["Chart", "Curve", "NothingToDrawError", "Panel", "Run", "make_chart", "open_runs", "smooth", "write_chart"]
+__all__ = [
+    "Chart",
+    "Curve",
+    "LabelledTraining",
+    "NothingToDrawError",
+    "Panel",
+    "make_chart",
+    "open_runs",
+    "smooth",
+    "write_chart",
+]

@@ -1,4 +1,4 @@
-"""What is drawn: curves in panels, whatever draws them."""
+"""Decides what to draw: curves in panels, whatever draws them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from mtask_sinks.analysis.runs import Series, Training, by_task
-from mtask_sinks.analysis.selection import Run
+from mtask_sinks.analysis.runs import Series, Training, sorted_by_task
+from mtask_sinks.analysis.selection import LabelledTraining
 from mtask_sinks.charts.smoothing import smooth
 from mtask_sinks.errors import NothingToDrawError
 from mtask_sinks.keys import join_key
@@ -16,15 +16,15 @@ from mtask_sinks.keys import join_key
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric of one run in one phase, value by value.
+    """The values of one metric of one run in one phase.
 
     Attributes:
         run: label of the run.
-        task, name, phase: of the metric; the task of an ungrouped one is empty.
+        task, name, phase: of the metric; an ungrouped metric has an empty task.
         steps, values: of each point; a value may be NaN or infinite.
-        smoothed: values to draw in the place of these, which then stay behind; ``None`` if nothing was smoothed.
-        epochs: of each point, ``None`` where there are none.
-        counts: reports behind each value; 0 where that is not known.
+        smoothed: values to draw in front of the others, which are then faint; ``None`` without smoothing.
+        epochs: of each point; ``None`` where unknown.
+        counts: how many reports each value is made of; 0 where that is not known.
     """
 
     run: str
@@ -39,7 +39,7 @@ class Curve:
 
     @property
     def key(self) -> str:
-        """Of the metric."""
+        """Key of the metric."""
         return join_key(self.task or None, self.name)
 
     @property
@@ -50,7 +50,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves on common axes."""
+    """Curves that share axes."""
 
     title: str
     curves: tuple[Curve, ...]
@@ -58,13 +58,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """All panels.
+    """All panels, and what they share.
 
     Attributes:
         panels: in the order of tasks and metrics.
-        runs, tasks, phases: that appear in them, in order; the task of ungrouped metrics is empty.
+        runs, tasks, phases: all that the panels contain, in order; ungrouped metrics have an empty task.
         overlay: whether a panel holds several tasks.
-        log: whether values are on a logarithmic scale.
+        log: whether the scale of the values is logarithmic.
     """
 
     panels: tuple[Panel, ...]
@@ -76,32 +76,32 @@ class Chart:
 
     @property
     def values(self) -> int:
-        """How many there are."""
+        """Number of values in all curves."""
         return sum(len(curve.values) for panel in self.panels for curve in panel.curves)
 
 
 def make_chart(
-    runs: Sequence[Run], *, only: str = "*", weight: float = 0.0, log: bool = False, overlay: bool = False
+    runs: Sequence[LabelledTraining], *, only: str = "*", weight: float = 0.0, log: bool = False, overlay: bool = False
 ) -> Chart:
-    """The curves of trainings, a panel a metric of a task, training and evaluation together.
+    """Choose the curves to draw: one panel per task metric, with training and evaluation together.
 
     Args:
-        runs: to draw over one another.
-        only: metrics to draw, a pattern of the shell on keys: ``mlm/*``.
-        weight: of what was before, for `smooth`; 0 does not smooth.
+        runs: the trainings to draw into the same panels.
+        only: shell pattern of the keys to draw: ``mlm/*``.
+        weight: of the earlier values, for `smooth`; 0 does not smooth.
         log: draw values on a logarithmic scale.
-        overlay: a panel a metric's name, with all tasks that have it.
+        overlay: one panel per metric name, with all tasks that have it.
 
     Raises:
         NothingToDrawError: no metric matches.
-        ValueError: no such weight.
+        ValueError: the weight is out of range.
     """
-    smooth((), weight)  # refuses a weight that is none, also if there is nothing to smooth
+    smooth((), weight)  # refuses a wrong weight even if there is nothing to smooth
     found = [(run, each) for run in runs for each in run.training.series.values() if fnmatchcase(each.key, only)]
     if not found:
         raise NothingToDrawError(_nothing(runs, only))
-    order = {(each.key, each.phase): at for at, each in enumerate(by_task(series for _, series in found))}
-    found.sort(key=lambda pair: order[pair[1].key, pair[1].phase])  # stable: runs as they were given
+    order = {(each.key, each.phase): at for at, each in enumerate(sorted_by_task(each for _, each in found))}
+    found.sort(key=lambda pair: order[pair[1].key, pair[1].phase])  # stable: the runs keep the given order
     curves = [_curve(run.label, run.training, series, weight) for run, series in found]
     panels: dict[str, list[Curve]] = {}
     for curve in curves:
@@ -117,7 +117,7 @@ def make_chart(
 
 
 def isolated(values: Sequence[float | None]) -> list[int]:
-    """Places of values without a drawable one before or behind: a line does not show them.
+    """Indices of the values whose neighbours cannot be drawn: a line does not show them, they need a dot.
 
     >>> isolated([1.0, None, 2.0, 3.0, None, 4.0])
     [0, 5]
@@ -146,7 +146,7 @@ def _distinct(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _nothing(runs: Sequence[Run], only: str) -> str:
+def _nothing(runs: Sequence[LabelledTraining], only: str) -> str:
     keys = _distinct(key for run in runs for _, key in run.training.series)
     if not keys:
         return f"no metric yet in {', '.join(str(run.journal) for run in runs)}."

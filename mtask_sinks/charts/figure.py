@@ -1,4 +1,4 @@
-"""Charts as PNG and SVG files, drawn by matplotlib."""
+"""Draws charts as PNG and SVG files with matplotlib."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mtask_sinks.charts.curves import Chart, Curve, Panel, isolated
-from mtask_sinks.charts.style import Look, Looks
+from mtask_sinks.charts.style import ChartStyles, CurveStyle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 _COLUMNS = 3
 _PANEL_INCHES = (4.2, 2.8)
-# Up to so many points each has a dot.
+# A curve of at most so many points has a dot at each.
 _DOTTED = 30
-# About what a character of the legend takes, and what the sample of a line and the space behind it take beside it.
+# In the legend, roughly: the width of a character, of a sample line with the space behind it, the height of a row.
 _LETTER_INCHES, _SAMPLE_INCHES, _ROW_INCHES = 0.075, 0.7, 0.18
 _DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
@@ -26,7 +26,7 @@ _DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
     """Write a chart to a file, which is overwritten.
 
-    Texts of an SVG are texts, and the same chart gives the same file.
+    An SVG keeps its texts as text, and the same chart gives the same file.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -42,8 +42,8 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
     columns = min(_COLUMNS, len(chart.panels))
     rows = math.ceil(len(chart.panels) / columns)
     width = max(columns, 1.5) * _PANEL_INCHES[0]
-    looks = Looks(chart)
-    labels = dict.fromkeys(looks.label(curve) for panel in chart.panels for curve in panel.curves)
+    styles = ChartStyles(chart)
+    labels = dict.fromkeys(styles.label(curve) for panel in chart.panels for curve in panel.curves)
     legend_columns = max(int(width / (_SAMPLE_INCHES + _LETTER_INCHES * max(map(len, labels)))), 1)
     height = rows * _PANEL_INCHES[1] + (math.ceil(len(labels) / legend_columns) + 1) * _ROW_INCHES
     with rc_context({"svg.hashsalt": "mtask-sinks", "svg.fonttype": "none"}):
@@ -51,7 +51,7 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
         places = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
         lines: dict[str, Line2D] = {}
         for axes, panel in zip(places, chart.panels, strict=False):
-            lines |= _draw(axes, panel, looks, chart.log)
+            lines |= _draw(axes, panel, styles, chart.log)
         for at, axes in enumerate(places):
             axes.set_visible(at < len(chart.panels))
             is_lowest = at + columns >= len(chart.panels)
@@ -62,8 +62,8 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
         figure.savefig(path, format=kind, dpi=130, metadata=metadata)
 
 
-def _draw(axes: Axes, panel: Panel, looks: Looks, log: bool) -> dict[str, Line2D]:
-    """A panel; returns label → line."""
+def _draw(axes: Axes, panel: Panel, styles: ChartStyles, log: bool) -> dict[str, Line2D]:
+    """Draw a panel; returns label → line."""
     from matplotlib.ticker import LogFormatter
 
     axes.set_title(panel.title, loc="left", fontsize="medium", parse_math=False)
@@ -75,27 +75,35 @@ def _draw(axes: Axes, panel: Panel, looks: Looks, log: bool) -> dict[str, Line2D
             axis_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     lines = {}
     for curve in panel.curves:
-        lines[looks.label(curve)] = _draw_curve(axes, curve, looks.of(curve), log)
+        lines[styles.label(curve)] = _draw_curve(axes, curve, styles.style_of(curve), log)
     return lines
 
 
-def _draw_curve(axes: Axes, curve: Curve, look: Look, log: bool) -> Line2D:
-    style: dict[str, Any] = {"color": look.colour, "linestyle": _DASHES[look.dash], "linewidth": 1.4}
+def _draw_curve(axes: Axes, curve: Curve, style: CurveStyle, log: bool) -> Line2D:
     if curve.smoothed is not None:
-        axes.plot(curve.steps, _with_gaps(curve.values, log), color=look.colour, linewidth=0.8, alpha=0.25)
+        axes.plot(curve.steps, _with_gaps(curve.values, log), color=style.colour, linewidth=0.8, alpha=0.25)
     shown = _with_gaps(curve.values if curve.smoothed is None else curve.smoothed, log)
     dots: Any = None if len(shown) <= _DOTTED else isolated(shown)
-    (line,) = axes.plot(curve.steps, shown, marker="o", markersize=2.5, markevery=dots, **style)
+    (line,) = axes.plot(
+        curve.steps,
+        shown,
+        color=style.colour,
+        linestyle=_DASHES[style.dash],
+        linewidth=1.4,
+        marker="o",
+        markersize=2.5,
+        markevery=dots,
+    )
     return line
 
 
 def _with_gaps(values: tuple[float, ...], log: bool) -> list[float]:
-    """What cannot be drawn is NaN."""
+    """The values, with NaN in the place of those that cannot be drawn."""
     return [value if math.isfinite(value) and (value > 0 or not log) else math.nan for value in values]
 
 
 def _add_legend(figure: Figure, lines: dict[str, Line2D], columns: int) -> None:
-    """The names of runs are anybody's: none is left out for its first character, or read as a formula."""
+    """Add a legend that shows every name as it is: matplotlib would skip one that starts with _, and typeset $x$."""
     blanks = [" " * len(label) for label in lines]
     legend = figure.legend(
         list(lines.values()), blanks, loc="outside lower center", ncols=columns, frameon=False, fontsize="small"

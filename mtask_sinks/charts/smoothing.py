@@ -1,4 +1,4 @@
-"""Smoothing as TensorBoard does it."""
+"""Smooths curves as TensorBoard does."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 
 def smooth(values: Sequence[float], weight: float) -> tuple[float, ...]:
-    """Exponential moving average, corrected for its beginning at zero.
+    """Exponential moving average that starts at the first value, not at zero.
 
     >>> smooth([4.0, 2.0, 2.0], 0.5)
     (4.0, 2.6666666666666665, 2.2857142857142856)
 
-    After ``n`` values it is the mean of these with weights ``weight ** (n - i)``, so the first one stands as it is. NaN
-    and infinite values stay what they are, and the average goes on as if they were not there.
+    The average after ``n`` values is their mean with weights ``weight ** (n - i)``, so the first value stays as it is.
+    NaN and infinite values stay as they are, and the average skips them.
 
     Args:
         values: of a curve.
-        weight: of what was before, from 0 (no smoothing) to below 1.
+        weight: of the earlier values, from 0 (no smoothing) to below 1.
 
     Raises:
-        ValueError: another weight.
+        ValueError: the weight is out of range.
     """
     if not 0 <= weight < 1:
         raise ValueError(f"a weight of {weight} does not smooth: it is from 0 (not at all) to below 1, such as 0.6.")

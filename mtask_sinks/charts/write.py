@@ -1,4 +1,4 @@
-"""A chart as a file, by its ending."""
+"""Writes a chart to a file, in the format that the ending says."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks.charts.curves import Chart
 
-#: Endings, each a format.
+#: The endings that there are; each stands for a format.
 ENDINGS = (".html", ".png", ".svg")
 
 
 def write_chart(chart: Chart, path: str | os.PathLike[str], title: str = "Metrics") -> None:
-    """Write a chart to ``.html``, ``.png`` or ``.svg``. The file appears when it is whole.
+    """Write a chart to ``.html``, ``.png`` or ``.svg``. The file appears when it is complete.
 
     Args:
-        chart: to write.
-        path: file.
-        title: of a page.
+        chart: from `make_chart`.
+        path: of the file.
+        title: of the page, if it is a page.
 
     Raises:
-        ImportError: a package is missing; the message names the extra.
+        ImportError: a package is not installed; the message names the extra.
         OSError: the file cannot be written.
-        OutputFileError: another ending, or there is a journal in its place.
+        OutputFileError: the path has another ending, or is a journal.
     """
     path = Path(path)
     ending = check_ending(path, ENDINGS)

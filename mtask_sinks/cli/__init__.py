@@ -1,4 +1,9 @@
-"""The command ``mtask-sinks``: one command a file, none that imports torch before it needs it."""
+"""The command ``mtask-sinks``: one file per subcommand, which reads arguments and prints results.
+
+In: arguments, mostly paths of journals and scripts. Out: text or JSON on standard output, files, an exit code.
+
+May import everything; nothing imports it. Modules import torch and other slow packages only when a command needs them.
+"""
 
 from __future__ import annotations
 

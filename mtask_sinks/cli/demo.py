@@ -1,4 +1,4 @@
-"""``mtask-sinks demo``: a real multi-task training, from text to every backend."""
+"""``mtask-sinks demo``: runs a real multi-task training that reports to every backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtask_sinks.sinks.plugins import BACKENDS
 
 def demo(
     output_dir: Annotated[
-        Path, typer.Option("--output_dir", "--output-dir", help="Where everything is written.")
+        Path, typer.Option("--output_dir", "--output-dir", help="Directory for everything that it writes.")
     ] = Path("mtask-sinks-demo"),
     max_steps: Annotated[int, typer.Option("--max_steps", "--max-steps", min=1, help="Optimizer steps.")] = 3000,
     report_to: Annotated[
@@ -21,23 +21,23 @@ def demo(
         typer.Option(
             "--report_to",
             "--report-to",
-            help="Sinks, several by commas or by repeating the option; 'none' for none. Default: those installed of "
-            "tensorboard, mlflow and wandb.",
+            help="Sinks, separated by commas, or one per option; 'none' for none. Default: those of "
+            "tensorboard, mlflow and wandb that are installed.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of model, data and split.")] = 42,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of model, data and split.")] = 42,
 ) -> None:
     """Pre-train a small BERT on Python's own documentation and log both of its tasks.
 
-    Masked-LM and next-sentence prediction, losses and accuracies apart, in training and on held-out text. Needs no
-    network, server or account; takes about two minutes on two cores. Each run gets a directory of its own, so that two
-    runs can be compared.
+    Masked-LM and next-sentence prediction, each with its own loss and accuracy, in training and on held-out text. Needs
+    no network, server or account; takes about two minutes on two cores. Each run gets its own directory, so you can
+    compare runs.
 
     Example: mtask-sinks demo --max_steps 500 --report_to tensorboard
     """
     from rich.console import Console
 
-    from mtask_sinks.demo.summary import make_table, viewing_commands
+    from mtask_sinks.demo.summary import results_table, viewing_commands
     from mtask_sinks.demo.training import train
     from mtask_sinks.errors import MissingBackendError, UnknownSinkError
     from mtask_sinks.trainer.report_to import names_of
@@ -51,7 +51,7 @@ def demo(
     except (UnknownSinkError, MissingBackendError) as error:
         raise typer.BadParameter(str(error), param_hint="--report_to") from None
     console.print()
-    console.print(make_table(result.log_history))
+    console.print(results_table(result.log_history))
     console.print(
         f"Run: {result.run_dir}    best checkpoint by eval_mlm/loss: {result.best_checkpoint}", soft_wrap=True
     )

@@ -1,4 +1,4 @@
-"""``mtask-sinks diff``: two trainings side by side."""
+"""``mtask-sinks diff``: compares two trainings."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def diff(
-    run_a: Annotated[str, typer.Argument(help="Output directory or journal; its last training, or DIR:N, DIR:name.")],
-    run_b: Annotated[str, typer.Argument(help="Likewise: what is compared with the first.")],
-    only: Annotated[str, typer.Option("--only", help="Metrics to show, a pattern on their keys: 'mlm/*'.")] = "*",
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object: both runs, and a list of metrics.")] = False,
+    run_a: Annotated[str, typer.Argument(help="Output directory or journal: its last training; or DIR:N, DIR:name.")],
+    run_b: Annotated[str, typer.Argument(help="The same, for the training to compare with the first.")],
+    only: Annotated[str, typer.Option("--only", help="Pattern of the keys to show: 'mlm/*'.")] = "*",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object: both runs, and all metrics.")] = False,
 ) -> None:
-    """Compare what two trainings came to: final and best value of each task's metrics, and the change.
+    """Compare two trainings: the final and the best value of each task's metrics, and the change.
 
-    The best value is the smallest for names that say so (loss, perplexity, error, rmse, …), else the largest; the
-    column "best" says which. NaN is never best, and a count (n_tokens) neither good nor bad. "better" and "worse" are
-    about the best value of the second run.
+    The smallest value is best for losses, perplexities and errors, judged by their names (loss, rmse, …), otherwise the
+    largest; the column "best" says which. NaN is never best. A count (n_tokens) is neither good nor bad. "better" and
+    "worse" describe the best value of the second run.
 
     Example: mtask-sinks diff out/demo-1 out/demo-2 --only 'mlm/*'
     """
@@ -67,7 +67,7 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from mtask_sinks.cli.formatting import Column, make_table, number, print_renderable
+    from mtask_sinks.cli.formatting import TableColumn, make_table, number, print_renderable
 
     console = Console()
     for letter, (path, training) in zip("AB", runs, strict=True):
@@ -77,9 +77,15 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
         print_renderable(console, Text(text, overflow="fold"))
     print_renderable(console, Text(""))
     columns = [
-        *(Column("task", style="bold"), Column("metric"), Column("phase")),
-        *(Column("final A", "right"), Column("final B", "right"), Column("change", "right")),
-        *(Column("best"), Column("best A", "right"), Column("best B", "right"), Column("change", "right"), Column("")),
+        *(TableColumn("task", style="bold"), TableColumn("metric"), TableColumn("phase")),
+        *(TableColumn("final A", "right"), TableColumn("final B", "right"), TableColumn("change", "right")),
+        *(
+            TableColumn("best"),
+            TableColumn("best A", "right"),
+            TableColumn("best B", "right"),
+            TableColumn("change", "right"),
+            TableColumn(""),
+        ),
     ]
     cells = []
     for row in rows:

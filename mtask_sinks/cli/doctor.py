@@ -1,4 +1,4 @@
-"""``mtask-sinks doctor``: what is wrong with a script or a training, and how to mend it."""
+"""``mtask-sinks doctor``: finds what is wrong with a script or a training, and says how to mend it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ def doctor(
         list[str] | None,
         typer.Argument(help="Training scripts, and output directories or journals: DIR, DIR:N.", show_default=False),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Also ask the backends of its sinks if they answer.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Also ask the backends of its sinks for an answer.")] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds for the backends of one path, asked at one time.")
+        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the backends of one path together.")
     ] = 10.0,
-    listed: Annotated[bool, typer.Option("--list", help="List what may be found, and do nothing else.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON list, one object a path.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Only list everything that can be found.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object per path.")] = False,
 ) -> None:
-    """Say what is wrong with a training, and how to mend it.
+    """Find what is wrong with a training, and say how to mend it.
 
-    A script is read, not run: with the modules beside it that it imports, as far as its text tells. Of an output
-    directory the journal is read, and how far each sink is.
+    It reads a script, and the modules beside it that the script imports, and runs none of them. Of an output directory
+    it reads the journal and the progress of each sink.
 
-    Exits with 1 if there are errors or warnings, 0 if there are none (hints may be there), 2 if there is no such path.
+    Exits with 1 if it finds errors or warnings, with 0 if it finds none (hints do not count), with 2 if a path does not
+    exist.
 
     Example: mtask-sinks doctor train.py out/demo-1
     """
@@ -70,7 +71,7 @@ def _print(examinations: list[Examination]) -> None:
             )
             console.print(head, highlight=False, soft_wrap=True)
             for text in (finding.what, f"→ {finding.mend}"):
-                # Into a pipe a line is a line: a command in it can be copied, or searched for.
+                # In a pipe no line is broken, so that people can copy a command, or search for it.
                 wraps = console.is_terminal
                 console.print(Padding(Text(text), (0, 0, 0, 4)) if wraps else Text(f"    {text}"), soft_wrap=not wraps)
         console.print(Text(_summary(examination)), soft_wrap=True)
@@ -88,13 +89,13 @@ def _summary(examination: Examination) -> str:
 def _print_list(as_json: bool) -> None:
     from rich.console import Console
 
-    from mtask_sinks.cli.formatting import Column, make_table, print_json, print_renderable
-    from mtask_sinks.doctor.catalogue import entries
+    from mtask_sinks.cli.formatting import TableColumn, make_table, print_json, print_renderable
+    from mtask_sinks.doctor.catalogue import finding_kinds
 
     if as_json:
-        print_json([asdict(entry) for entry in entries()])
+        print_json([asdict(kind) for kind in finding_kinds()])
         return
     console = Console()
-    rows = [[entry.of, entry.check, entry.severity, entry.title] for entry in entries()]
-    columns = [Column("of"), Column("check", style="bold"), Column("severity"), Column("what")]
+    rows = [[kind.of, kind.check, kind.severity, kind.title] for kind in finding_kinds()]
+    columns = [TableColumn("of"), TableColumn("check", style="bold"), TableColumn("severity"), TableColumn("what")]
     print_renderable(console, make_table(columns, rows, console))

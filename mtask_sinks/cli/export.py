@@ -1,4 +1,4 @@
-"""``mtask-sinks export``: a journal for notebooks and other programs."""
+"""``mtask-sinks export``: writes a journal as a table, for notebooks and other programs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import typer
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="Output directory or journal; all its trainings, or DIR:N, DIR:name.")],
+    run: Annotated[str, typer.Argument(help="Output directory or journal: all its trainings; or DIR:N, DIR:name.")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File: .csv, .jsonl or .parquet. Default: CSV to standard output."),
     ] = None,
 ) -> None:
-    """Write every value of a journal, one a row: run, phase, step, epoch, time, task, name, value, count.
+    """Write every value of a journal as one row: run, phase, step, epoch, time, task, name, value, count.
 
-    A training that was resumed is one run, in which each step counts once. Times are seconds since 1970 (UTC). In
-    Python: mtask_sinks.analysis.export.to_frame(DIR) is the same as a pandas data frame.
+    A training that was resumed is one run, and each of its steps counts once. Times are seconds since 1970 (UTC). In
+    Python, mtask_sinks.export.to_frame(DIR) returns the same as a pandas data frame.
 
     Example: mtask-sinks export out -o metrics.csv
     """

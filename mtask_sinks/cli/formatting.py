@@ -1,4 +1,4 @@
-"""How the commands print: tables on a terminal, plain columns into a pipe, JSON for scripts."""
+"""Prints for the commands: tables on a terminal, plain columns into a pipe, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Column:
-    """Heading and side of a column of a table."""
+class TableColumn:
+    """Heading, alignment and style of a column of a table."""
 
     name: str
     align: Literal["left", "right"] = "left"
@@ -23,18 +23,18 @@ class Column:
 
 
 def make_table(
-    columns: Sequence[Column],
+    columns: Sequence[TableColumn],
     rows: Sequence[Sequence[str]],
     console: Console,
     styles: Mapping[int, Sequence[str]] | None = None,
 ) -> RenderableType:
-    """A table that fits the terminal; into a pipe as many characters a line as it takes, no frame and no colour.
+    """Make a table that fits the terminal; in a pipe, lines of any length without frame and colour.
 
     Args:
-        columns: headings.
+        columns: of the table.
         rows: cells, as text.
-        console: where it will be shown.
-        styles: place of a column → style of each of its cells.
+        console: that will print the table.
+        styles: index of a column → style of each of its cells.
     """
     from rich import box
     from rich.table import Table
@@ -51,10 +51,10 @@ def make_table(
     return table
 
 
-def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side.
+def plain_table(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of padded cells, as text.
 
-    >>> print(plain_table([Column("name"), Column("n", "right")], [["loss", "7"], ["accuracy", "12"]]))
+    >>> print(plain_table([TableColumn("name"), TableColumn("n", "right")], [["loss", "7"], ["accuracy", "12"]]))
     name       n
     loss       7
     accuracy  12
@@ -68,7 +68,7 @@ def plain_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str
 
 
 def print_renderable(console: Console, renderable: RenderableType) -> None:
-    """Print; a line in a pipe is never broken."""
+    """Print; in a pipe, without breaking lines."""
     if console.is_terminal:
         console.print(renderable, highlight=False)
     else:
@@ -76,14 +76,14 @@ def print_renderable(console: Console, renderable: RenderableType) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON text on a line; NaN and infinity are strings, as in the journal."""
+    """Print JSON on one line; NaN and infinity are strings, as in the journal."""
     import typer
 
     typer.echo(to_json(value))
 
 
 def to_json(value: Any) -> str:
-    """Strict JSON.
+    """Strict JSON, in which NaN and infinity are strings.
 
     >>> to_json({"loss": float("nan"), "n": 3})
     '{"loss": "NaN", "n": 3}'

@@ -1,4 +1,4 @@
-"""What the commands that write charts and pages have in common: which runs, to which file, and what is refused."""
+"""Options that ``plot`` and ``report`` share: the runs, the smoothing, the file, and the errors for each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from mtask_sinks.charts import Run
+    from mtask_sinks.charts import LabelledTraining
 
 
-def open_given(runs: Sequence[str]) -> list[Run]:
-    """The runs that were named; one that is not there is a usage error."""
+def open_given(runs: Sequence[str]) -> list[LabelledTraining]:
+    """Open the runs that the user named; one that does not exist is a usage error."""
     from mtask_sinks.charts import open_runs
     from mtask_sinks.errors import NoJournalError, NoTrainingError
 
@@ -25,27 +25,27 @@ def open_given(runs: Sequence[str]) -> list[Run]:
 
 
 def check_weight(smooth: float) -> None:
-    """A weight that does not smooth is a usage error."""
+    """A weight that is out of range is a usage error."""
     if not 0 <= smooth < 1:
         raise typer.BadParameter(f"{smooth:g}: from 0 (not at all) to below 1, such as 0.6.", param_hint="--smooth")
 
 
-def to_write(output: Path | None, default: str) -> Path:
-    """The file that was named, or the default, which never takes the place of what is not a page of ours."""
+def output_path(output: Path | None, default: str) -> Path:
+    """The file that the user named, or the default; the default never replaces a file that is not one of our pages."""
     from mtask_sinks.charts.html.rendering import is_page
 
     if output is not None:
         return output
     path = Path(default)
     if path.exists() and not (path.is_file() and is_page(path)):
-        message = f"{path} is there and was not written by this command: name a file with --output."
+        message = f"{path} exists and was not written by this command: name a file with --output."
         raise typer.BadParameter(message, param_hint="--output")
     return path
 
 
 @contextmanager
-def refuse(path: Path) -> Iterator[None]:
-    """What a file cannot be written for is a usage error."""
+def usage_errors(path: Path) -> Iterator[None]:
+    """A file that cannot be written is a usage error."""
     from mtask_sinks.errors import OutputFileError
 
     try:

@@ -1,4 +1,4 @@
-"""``mtask-sinks plot``: the curves of trainings as a picture or a page."""
+"""``mtask-sinks plot``: draws the curves of trainings as a picture or a page."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ import typer
 
 def plot(
     runs: Annotated[
-        list[str], typer.Argument(help="Output directories or journals; of each its last training, or DIR:N, DIR:name.")
+        list[str], typer.Argument(help="Output directories or journals: the last training of each; or DIR:N, DIR:name.")
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File: .html, .png or .svg. Default: plot.html.")
     ] = None,
-    only: Annotated[str, typer.Option("--only", help="Metrics to draw, a pattern on their keys: 'mlm/*'.")] = "*",
+    only: Annotated[str, typer.Option("--only", help="Pattern of the keys to draw: 'mlm/*'.")] = "*",
     smooth: Annotated[
-        float, typer.Option("--smooth", help="Weight of what was before, from 0 to below 1, as in TensorBoard.")
+        float, typer.Option("--smooth", help="Weight of the earlier values, from 0 to below 1, as in TensorBoard.")
     ] = 0.0,
-    log: Annotated[bool, typer.Option("--log", help="Logarithmic scale; values not above 0 are gaps.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Logarithmic scale; values of 0 or below are gaps.")] = False,
     overlay: Annotated[
-        bool, typer.Option("--overlay", help="A panel a metric's name, its tasks over one another.")
+        bool, typer.Option("--overlay", help="One panel per metric name, with the curves of all its tasks.")
     ] = False,
 ) -> None:
-    """Draw the metrics of each task, training and evaluation together, runs over one another.
+    """Draw the metrics of each task: one panel per metric, with all runs, training and evaluation.
 
-    A panel a task's metric. An HTML file is one page that needs no network: hover for run, step, value, epoch and
-    number of reports, drag to zoom all panels, double-click to see all again, tick the runs, tasks and phases to see.
+    An HTML file is one page that needs no network: hover to see run, step, value, epoch and number of reports, drag to
+    zoom all panels, double-click to zoom out, tick the runs, tasks and phases to show.
 
-    With --smooth the curves are smoothed, and the values as they are stand faintly behind. NaN and infinity are gaps.
+    With --smooth, the raw values stay visible as faint curves. NaN and infinity are gaps.
 
     Example: mtask-sinks plot out/demo-1 out/demo-2 --only '*/loss' --smooth 0.6 -o losses.html
     """
     from mtask_sinks.charts import make_chart, write_chart
-    from mtask_sinks.cli.page_options import check_weight, open_given, refuse, to_write
+    from mtask_sinks.cli.page_options import check_weight, open_given, output_path, usage_errors
     from mtask_sinks.errors import NothingToDrawError
 
     opened = open_given(runs)
     check_weight(smooth)
-    path = to_write(output, "plot.html")
+    path = output_path(output, "plot.html")
     try:
         chart = make_chart(opened, only=only, weight=smooth, log=log, overlay=overlay)
     except NothingToDrawError as error:
         raise typer.BadParameter(str(error.args[0]), param_hint="RUNS" if only == "*" else "--only") from None
-    with refuse(path):
+    with usage_errors(path):
         write_chart(chart, path, title=", ".join(chart.runs))
     typer.echo(f"{path}: {chart.values:,} values in {_count(len(chart.panels), 'panel')}")
 

@@ -1,4 +1,4 @@
-"""``mtask-sinks replay``: deliver a journal later, from anywhere, to any sink."""
+"""``mtask-sinks replay``: delivers a journal later, from any machine, to any sink."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ import typer
 
 def replay(
     journal: Annotated[Path, typer.Argument(help="metrics.jsonl, or the output directory of a training.")],
-    to: Annotated[list[str], typer.Option("--to", help="Sinks, several by commas or by repeating the option.")],
+    to: Annotated[list[str], typer.Option("--to", help="Sinks, separated by commas, or one per option.")],
     everything: Annotated[
-        bool, typer.Option("--all", help="Everything, into the same runs as before; not only what is left.")
+        bool, typer.Option("--all", help="Deliver everything into the same runs as before, not only what is left.")
     ] = False,
-    new: Annotated[
-        bool, typer.Option("--new", help="Everything, into new runs, whatever the training wrote to.")
-    ] = False,
+    new: Annotated[bool, typer.Option("--new", help="Deliver everything into new runs.")] = False,
     patience: Annotated[
-        float, typer.Option("--patience", min=0.0, help="Seconds without any progress after which it gives up.")
+        float, typer.Option("--patience", min=0.0, help="Give up after so many seconds without progress.")
     ] = 60.0,
     tensorboard_layout: Annotated[
         str,
-        typer.Option("--tensorboard_layout", "--tensorboard-layout", help="The one of the training: flat, overlay."),
+        typer.Option("--tensorboard_layout", "--tensorboard-layout", help="Layout of the training: flat, overlay."),
     ] = "flat",
 ) -> None:
-    """Deliver what a training could not: to a backend that was away, or to one that was not even configured.
+    """Deliver what a training could not deliver: to a backend that was away, or to one that was not configured.
 
-    A sink that the training wrote to gets what is left, in the same run of its backend; any other one gets everything.
-    MLflow and TensorBoard hold each point once, however often it is delivered. A training that was killed shows as
-    killed afterwards. The backends' own environment variables apply. Exits with 1 if something is left.
+    A sink that the training wrote to gets what is left, in the same run of its backend; another sink gets everything.
+    MLflow and TensorBoard keep each point once, however often you deliver it. A killed training is marked killed. The
+    backends' own environment variables apply. Exits with 1 if something is left.
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks replay out/metrics.jsonl --to mlflow
     """
@@ -41,7 +39,7 @@ def replay(
     from mtask_sinks.sinks.timeouts import limit_network
 
     if everything and new:
-        raise typer.BadParameter("--all is into the same runs as before, --new into new ones: choose one.")
+        raise typer.BadParameter("--all delivers into the same runs as before, --new into new ones: choose one.")
     logging.basicConfig(format="%(message)s")
     names = [name.strip() for several in to for name in several.split(",") if name.strip()]
     sinks: list[Sink] = []
@@ -65,5 +63,5 @@ def replay(
         raise typer.BadParameter(str(error), param_hint="JOURNAL") from None
     for name, counts in found.items():
         why = f" ({counts.error})" if counts.error and (counts.failed or counts.state != "up") else ""
-        typer.echo(f"{name}: {counts.delivered} delivered, {counts.failed} set aside, {counts.pending} left{why}")
+        typer.echo(f"{name}: {counts.delivered} delivered, {counts.failed} rejected, {counts.pending} left{why}")
     raise typer.Exit(0 if all(counts.state == "up" for counts in found.values()) else 1)

@@ -1,4 +1,4 @@
-"""``mtask-sinks report``: a page that says what trainings came to."""
+"""``mtask-sinks report``: writes a page about trainings."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import typer
 
 def report(
     runs: Annotated[
-        list[str], typer.Argument(help="Output directories or journals; of each its last training, or DIR:N, DIR:name.")
+        list[str], typer.Argument(help="Output directories or journals: the last training of each; or DIR:N, DIR:name.")
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file. Default: report.html.")] = None,
     smooth: Annotated[
-        float, typer.Option("--smooth", help="Of the curves: weight of what was before, from 0 to below 1.")
+        float, typer.Option("--smooth", help="Smooth the curves: weight of the earlier values, from 0 to below 1.")
     ] = 0.0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="What its tables hold as a JSON object to standard output; no page.")
+        bool, typer.Option("--json", help="Print the contents of the tables as a JSON object; write no page.")
     ] = False,
 ) -> None:
-    """Write one page about one or more trainings: how they went, what their metrics came to, and what is wrong.
+    """Write one page about one or more trainings: status, curves, final and best values, and problems.
 
-    Curves per task; last and best values; the best checkpoint by the metric that the Trainer was told; values that are
-    not finite and since when; metrics that were missing; what each sink has delivered; settings, and where they differ.
+    It shows curves per task; last and best values; the best checkpoint by metric_for_best_model; values that are not
+    finite, and since when; missing metrics; what each sink has delivered; settings, and where they differ.
 
     The page needs no network, and can be printed.
 
@@ -35,7 +35,7 @@ def report(
     from mtask_sinks.charts import make_chart
     from mtask_sinks.charts.html.report import write_report
     from mtask_sinks.cli.formatting import print_json
-    from mtask_sinks.cli.page_options import check_weight, open_given, refuse, to_write
+    from mtask_sinks.cli.page_options import check_weight, open_given, output_path, usage_errors
     from mtask_sinks.errors import NothingToDrawError
 
     opened = open_given(runs)
@@ -45,11 +45,11 @@ def report(
             raise typer.BadParameter("--json writes to standard output, --output to a file: choose one.")
         print_json(asdict(make_report(opened)))
         return
-    path = to_write(output, "report.html")
+    path = output_path(output, "report.html")
     try:
         chart = make_chart(opened, weight=smooth)
     except NothingToDrawError:
         chart = None
-    with refuse(path):
+    with usage_errors(path):
         write_report(make_report(opened), chart, path)
     typer.echo(f"{path}: {', '.join(run.label for run in opened)}")

@@ -1,4 +1,4 @@
-"""``mtask-sinks sinks``: what ``report_to`` can name, and whether it answers."""
+"""``mtask-sinks sinks``: lists what ``report_to`` can name, and asks whether it answers."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mtask_sinks.sinks.catalog import Known
+    from mtask_sinks.sinks.catalog import SinkListing
     from mtask_sinks.sinks.health import Answer
 
 
 def sinks(
-    names: Annotated[list[str] | None, typer.Argument(help="Only these; default: all.", show_default=False)] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names of sinks. Default: all.", show_default=False)] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Ask each installed sink's backend if it answers now.")
+        bool, typer.Option("--check", help="Ask the backend of each installed sink whether it answers now.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds for all checks together, made at the same time.")
+        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for all checks together.")
     ] = 10.0,
     output_dir: Annotated[
-        Path, typer.Option("--output_dir", "--output-dir", help="Of the training, for sinks that write there.")
+        Path,
+        typer.Option("--output_dir", "--output-dir", help="Output directory of the training, where some sinks write."),
     ] = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON list, one object a sink.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object per sink.")] = False,
 ) -> None:
     """List every sink: those of this package, plug-ins, and the trackers that transformers reports to by itself.
 
-    --check asks MLflow's server for /health and opens its store, W&B's server for an answer and the environment for an
-    API key (or, offline, writes to its directory), and TensorBoard's directory for whether it can be written. It logs
-    nothing. Plug-ins are loaded, and asked if they have a check.
+    --check logs nothing. For MLflow it asks the server for /health and opens the store; for W&B it asks the server and
+    looks for an API key (offline, it writes to W&B's directory); for TensorBoard it tries whether the directory can be
+    written. It loads plug-ins, and runs their checks if they have one.
 
-    Exits with 1 if a backend that was asked does not answer, or one that was named is not installed.
+    Exits with 1 if a backend does not answer, or if a sink that you name is not installed.
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks sinks --check mlflow
     """
     from mtask_sinks.cli.formatting import print_json
-    from mtask_sinks.sinks.catalog import known_sinks
+    from mtask_sinks.sinks.catalog import list_sinks
     from mtask_sinks.sinks.health import check_sinks
     from mtask_sinks.snapshot import RunInfo
 
-    known = _chosen(known_sinks(), names or [])
+    known = _chosen(list_sinks(), names or [])
     answers: dict[str, Answer] = {}
     if check:
         asked = [each.name for each in known if each.is_installed and each.kind != "transformers"]
@@ -56,7 +57,7 @@ def sinks(
         raise typer.Exit(1)
 
 
-def _chosen(known: list[Known], names: list[str]) -> list[Known]:
+def _chosen(known: list[SinkListing], names: list[str]) -> list[SinkListing]:
     by_name = {each.name: each for each in known}
     for name in names:
         if name not in by_name:
@@ -68,15 +69,15 @@ def _chosen(known: list[Known], names: list[str]) -> list[Known]:
     return [by_name[name] for name in dict.fromkeys(names)] if names else known
 
 
-def _record(known: Known, answer: Answer | None) -> dict[str, object]:
+def _record(known: SinkListing, answer: Answer | None) -> dict[str, object]:
     record = asdict(known)
     return record if answer is None else {**record, **asdict(answer)}
 
 
-def _print(known: list[Known], answers: dict[str, Answer], check: bool) -> None:
+def _print(known: list[SinkListing], answers: dict[str, Answer], check: bool) -> None:
     from rich.console import Console
 
-    from mtask_sinks.cli.formatting import Column, make_table, print_renderable
+    from mtask_sinks.cli.formatting import TableColumn, make_table, print_renderable
 
     origins = {"sink": "mtask-sinks", "transformers": "transformers"}
     rows = []
@@ -88,7 +89,7 @@ def _print(known: list[Known], answers: dict[str, Answer], check: bool) -> None:
             row.append("" if answer is None else {True: "yes", False: "NO", None: "?"}[answer.is_ready])
         row.append(answer.detail if answer else "" if each.is_installed else each.get)
         rows.append(row)
-    columns = [Column("sink", style="bold"), Column("of"), Column("installed")]
-    columns += [Column("answers"), Column("")] if check else [Column("how to get it")]
+    columns = [TableColumn("sink", style="bold"), TableColumn("of"), TableColumn("installed")]
+    columns += [TableColumn("answers"), TableColumn("")] if check else [TableColumn("how to get it")]
     console = Console()
     print_renderable(console, make_table(columns, rows, console))

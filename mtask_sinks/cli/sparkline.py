@@ -1,4 +1,4 @@
-"""A curve in a few characters."""
+"""Draws a curve in a few characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.-=+*#%"
 
 
 def sparkline(values: Sequence[float], width: int = 20, ascii_only: bool = False) -> str:
-    """The whole curve, each character the mean of an equal part of it; ``!`` where a value is NaN or infinite.
+    """The whole curve: each character is the mean of an equal part; ``!`` marks parts with NaN or infinity.
 
     >>> sparkline([1.0, 2.0, 3.0, 8.0]), sparkline([5.0, 5.0]), sparkline([1.0, float("nan"), 0.0])
     ('▁▂▃█', '▁▁', '█!▁')
@@ -22,5 +22,11 @@ def sparkline(values: Sequence[float], width: int = 20, ascii_only: bool = False
     means = [math.fsum(part) / len(part) if all(map(math.isfinite, part)) else math.nan for part in parts]
     finite = [mean for mean in means if math.isfinite(mean)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
-    scale = (len(steps) - 1) / (high - low) if high > low and math.isfinite(high - low) else 0.0
-    return "".join(steps[round((mean - low) * scale)] if math.isfinite(mean) else "!" for mean in means)
+    return "".join(steps[_level(mean, low, high, len(steps) - 1)] if math.isfinite(mean) else "!" for mean in means)
+
+
+def _level(value: float, low: float, high: float, top: int) -> int:
+    """Place of a value between ``low`` (0) and ``high`` (``top``); 0 if their distance is no finite number above 0."""
+    if low == high or math.isinf(high - low):
+        return 0
+    return round((value - low) * (top / (high - low)))

@@ -1,4 +1,4 @@
-"""``mtask-sinks watch``: a training in the terminal, while it runs or afterwards."""
+"""``mtask-sinks watch``: shows a training in the terminal, while it runs or afterwards."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mtask_sinks.analysis.progress import View, Watch
+    from mtask_sinks.analysis.progress import TrainingProgress, Watch
     from mtask_sinks.analysis.runs import Training
     from mtask_sinks.journal.records import Item
 
 
 def watch(
     path: Annotated[Path, typer.Argument(help="Output directory of a training, or its metrics.jsonl.")],
-    only: Annotated[str, typer.Option("--only", help="Metrics to show, a pattern on their keys: 'mlm/*'.")] = "*",
+    only: Annotated[str, typer.Option("--only", help="Pattern of the keys to show: 'mlm/*'.")] = "*",
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Into a pipe too: one line a new snapshot, until it is interrupted.")
+        bool, typer.Option("--follow", "-f", help="In a pipe: print one line per new snapshot, until interrupted.")
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="On a terminal too: one picture, and out.")] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two looks.")] = 1.0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One picture as a JSON object; with --follow a JSON object a line.")
-    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="On a terminal: print once and exit.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two updates.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --follow one per line.")] = False,
 ) -> None:
-    """Show a training: each task's metrics with their curves, how fast it is, and how far its sinks are.
+    """Show a training: each task's metrics with their curves, its speed, and how far each sink has delivered.
 
-    Reads the journal and what the sinks' workers write beside it, each line once, so it works on any machine that sees
-    the directory. On a terminal it follows until Ctrl-C, also when the training is resumed or a new one begins. Into a
+    Reads the journal and the files that the sinks' workers write beside it, so it works on any machine that can read
+    the directory. On a terminal it follows until Ctrl-C, also when the training is resumed or a new one begins. In a
     pipe it prints once.
 
-    "change" is to the value before, "curve" is all of the training, "reports" is how many stand behind the last value.
+    "change" is the last value minus the one before, "curve" shows the whole training, "reports" counts the reports that
+    the last value is made of.
 
-    Exits with 1 if the training it showed last has failed or was killed.
+    Exits with 1 if the training that it showed last failed or was killed.
 
     Example: mtask-sinks watch out
     """
@@ -50,29 +49,29 @@ def watch(
     from mtask_sinks.journal.reader import find_journal
 
     if follow and once:
-        raise typer.BadParameter("--follow goes on, --once does not: choose one.")
+        raise typer.BadParameter("--follow goes on, --once stops: choose one.")
     console = Console()
-    lives = console.is_terminal and not once and not as_json
+    is_live = console.is_terminal and not once and not as_json
     try:
         find_journal(path)
     except NoJournalError as error:
-        if not (path.is_dir() and (lives or follow)):  # a training that has just begun has none yet
+        if not (path.is_dir() and (is_live or follow)):  # a training that has just begun has no journal yet
             raise typer.BadParameter(str(error), param_hint="PATH") from None
     watched = Watch(path, only)
     try:
-        if lives:
+        if is_live:
             _live(watched, console, interval)
         elif follow:
             _lines(watched, interval, as_json)
     except KeyboardInterrupt:
         pass
-    view = watched.view()
-    if not follow or lives:
+    progress = watched.progress()
+    if not follow or is_live:
         if as_json:
-            print_json(_record(view))
+            print_json(_record(progress))
         else:
-            print_renderable(console, make_frame(view, console))
-    raise typer.Exit(1 if view.status in ("failed", "killed") else 0)
+            print_renderable(console, make_frame(progress, console))
+    raise typer.Exit(1 if progress.status in ("failed", "killed") else 0)
 
 
 def _live(watched: Watch, console: Console, interval: float) -> None:
@@ -82,12 +81,12 @@ def _live(watched: Watch, console: Console, interval: float) -> None:
 
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(make_frame(watched.view(), console, height=console.height), refresh=True)
+            live.update(make_frame(watched.progress(), console, height=console.height), refresh=True)
             time.sleep(interval)
 
 
 def _lines(watched: Watch, interval: float, as_json: bool) -> None:
-    """A line for everything that is new from now on."""
+    """Print one line per item that is new from now on."""
     for _ in watched.update():
         pass
     while True:
@@ -124,9 +123,9 @@ def _json_line(training: Training, item: Item) -> str:
     return to_json(record)
 
 
-def _record(view: View) -> dict[str, Any]:
-    """All of it but the curves, which `mtask-sinks export` gives."""
-    record = asdict(view)
+def _record(progress: TrainingProgress) -> dict[str, Any]:
+    """The progress without the curves, which `mtask-sinks export` gives."""
+    record = asdict(progress)
     for row in record["rows"]:
         row["points"] = len(row.pop("values"))
     return record

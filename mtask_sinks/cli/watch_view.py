@@ -1,4 +1,4 @@
-"""A view of a training as text: what ``mtask-sinks watch`` shows."""
+"""Makes the picture of a training that ``mtask-sinks watch`` shows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mtask_sinks._util.formatting import duration
 from mtask_sinks.analysis.direction import better_of
-from mtask_sinks.analysis.progress import Row, View
-from mtask_sinks.cli.formatting import Column, make_table, number
+from mtask_sinks.analysis.progress import MetricProgress, TrainingProgress
+from mtask_sinks.cli.formatting import TableColumn, make_table, number
 from mtask_sinks.cli.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -18,58 +18,59 @@ if TYPE_CHECKING:
 
 _COLOURS = {"running": "green", "finished": "bold", "failed": "bold red", "killed": "bold red"}
 _COLUMNS = (
-    Column("task", style="bold"),
-    Column("metric"),
-    Column("phase"),
-    Column("step", "right", style="dim"),
-    Column("last", "right", style="bold"),
-    Column("change", "right"),
-    Column("curve"),
-    Column("reports", "right", style="dim"),
+    TableColumn("task", style="bold"),
+    TableColumn("metric"),
+    TableColumn("phase"),
+    TableColumn("step", "right", style="dim"),
+    TableColumn("last", "right", style="bold"),
+    TableColumn("change", "right"),
+    TableColumn("curve"),
+    TableColumn("reports", "right", style="dim"),
 )
 
 
-def make_frame(view: View, console: Console, height: int | None = None) -> RenderableType:
-    """The whole picture.
+def make_frame(progress: TrainingProgress, console: Console, height: int | None = None) -> RenderableType:
+    """The whole picture: heading, sinks and metrics.
 
     Args:
-        view: of a training.
-        console: where it will be shown.
-        height: lines that there are; what does not fit is left out, and said.
+        progress: of a training.
+        console: that will print the picture.
+        height: how many lines fit; if rows of metrics are left out, a line says how many.
     """
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_heading(view, console), Text("")]
-    if view.sinks:
-        parts += [_sinks(view, console), Text("")]
-    room = len(view.rows)
+    parts: list[RenderableType] = [_heading(progress, console), Text("")]
+    if progress.sinks:
+        parts += [_sinks(progress, console), Text("")]
+    fitting = len(progress.rows)
     if height is not None:
-        taken = sum(len(console.render_lines(part)) for part in parts)
-        room = max(height - taken - 3, 1)  # the heading of the table, its line, and what was left out
-    shown = view.rows[:room]
+        used = sum(len(console.render_lines(part)) for part in parts)
+        # Three lines: the heading of the table, the rule below it, and the number of rows that are left out.
+        fitting = max(height - used - 3, 1)
+    shown = progress.rows[:fitting]
     if shown:
         parts.append(_metrics(shown, console))
-    if len(shown) < len(view.rows):
-        parts.append(Text(f"and {len(view.rows) - len(shown)} more rows: choose some with --only 'task/*'", "dim"))
+    if len(shown) < len(progress.rows):
+        parts.append(Text(f"and {len(progress.rows) - len(shown)} more rows: choose some with --only 'task/*'", "dim"))
     return Group(*parts)
 
 
-def summary_line(view: View) -> str:
-    """Where a training stands, on one line without its name."""
-    parts = [f"step {view.step:,}" + (f" of {view.max_steps:,}" if view.max_steps else "")]
-    if view.max_steps:
-        parts.append(f"{min(view.step / view.max_steps, 1.0):.0%}")
-    if view.epoch is not None:
-        parts.append(f"epoch {view.epoch:.2f}")
-    if view.steps_per_second is not None:
-        parts.append(f"{view.steps_per_second:.3g} steps/s")
-    if view.seconds_left is not None:
-        parts.append(f"{duration(view.seconds_left)} left")
-    if view.resumed_at:
-        parts.append(f"resumed at {', '.join(f'{step:,}' for step in view.resumed_at)}")
-    if view.time:
-        parts.append(f"last snapshot {_when(view.time, view.status == 'running')}")
+def summary_line(progress: TrainingProgress) -> str:
+    """How far a training is, on one line, without its name."""
+    parts = [f"step {progress.step:,}" + (f" of {progress.max_steps:,}" if progress.max_steps else "")]
+    if progress.max_steps:
+        parts.append(f"{min(progress.step / progress.max_steps, 1.0):.0%}")
+    if progress.epoch is not None:
+        parts.append(f"epoch {progress.epoch:.2f}")
+    if progress.steps_per_second is not None:
+        parts.append(f"{progress.steps_per_second:.3g} steps/s")
+    if progress.seconds_left is not None:
+        parts.append(f"{duration(progress.seconds_left)} left")
+    if progress.resumed_at:
+        parts.append(f"resumed at {', '.join(f'{step:,}' for step in progress.resumed_at)}")
+    if progress.time:
+        parts.append(f"last snapshot {_when(progress.time, progress.status == 'running')}")
     return "  ".join(parts)
 
 
@@ -79,21 +80,21 @@ def _when(then: float, is_running: bool) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then))
 
 
-def _heading(view: View, console: Console) -> RenderableType:
+def _heading(progress: TrainingProgress, console: Console) -> RenderableType:
     from rich.text import Text
 
     text = Text(no_wrap=not console.is_terminal, overflow="fold" if console.is_terminal else "ignore")
-    if view.status == "waiting":
-        return text.append(f"{view.journal} is not there yet: it appears with the first log event that has metrics.")
-    text.append(view.name or f"training {view.number}", "bold").append("  ")
-    text.append(view.status, _COLOURS.get(view.status, ""))
-    if view.host:
-        text.append(f" on {view.host}, as far as is known here")
-    text.append(f"  {view.journal}\n", "dim")
-    return text.append(summary_line(view))
+    if progress.status == "waiting":
+        return text.append(f"{progress.journal} is not there yet: it appears at the first log event with metrics.")
+    text.append(progress.name or f"training {progress.number}", "bold").append("  ")
+    text.append(progress.status, _COLOURS.get(progress.status, ""))
+    if progress.host:
+        text.append(f" on {progress.host}, as far as is known here")
+    text.append(f"  {progress.journal}\n", "dim")
+    return text.append(summary_line(progress))
 
 
-def _metrics(rows: Sequence[Row], console: Console) -> RenderableType:
+def _metrics(rows: Sequence[MetricProgress], console: Console) -> RenderableType:
     cells, shown = [], ("", "")
     for row in rows:
         task = "" if (row.task, "") == (shown[0], "") and shown[1] else row.task or "-"
@@ -103,33 +104,38 @@ def _metrics(rows: Sequence[Row], console: Console) -> RenderableType:
         reports = f"{row.count:,}" if row.count else "-"
         change = "" if row.change is None else number(row.change, sign=True)
         cells.append([task, name, row.phase, f"{row.step:,}", number(row.last), change, curve, reports])
-    if not console.is_terminal:  # every line says all, for grep
+    if not console.is_terminal:  # in a pipe every line names its task and metric, for grep
         for cell, row in zip(cells, rows, strict=True):
             cell[:2] = [row.task or "-", row.name]
     return make_table(_COLUMNS, cells, console, styles={5: [_change_style(row) for row in rows]})
 
 
-def _change_style(row: Row) -> str:
+def _change_style(row: MetricProgress) -> str:
     better = better_of(row.name)
     if better is None or row.change is None or not math.isfinite(row.change) or not row.change:
         return ""
     return "green" if (row.change < 0) == (better == "min") else "yellow"
 
 
-def _sinks(view: View, console: Console) -> RenderableType:
+def _sinks(progress: TrainingProgress, console: Console) -> RenderableType:
     columns = [
-        *(Column("sink", style="bold"), Column("state"), Column("delivered", "right"), Column("pending", "right")),
-        *(Column("set aside", "right"), Column("error")),
+        *(
+            TableColumn("sink", style="bold"),
+            TableColumn("state"),
+            TableColumn("delivered", "right"),
+            TableColumn("pending", "right"),
+        ),
+        *(TableColumn("rejected", "right"), TableColumn("error")),
     ]
     rows = [
         [each.name, each.state, f"{each.delivered:,}", f"{each.pending:,}", f"{each.failed:,}", _first(each.error)]
-        for each in view.sinks
+        for each in progress.sinks
     ]
-    states = ["green" if each.state == "up" else "bold red" for each in view.sinks]
+    states = ["green" if each.state == "up" else "bold red" for each in progress.sinks]
     return make_table(columns, rows, console, styles={1: states})
 
 
 def _first(error: str | None) -> str:
-    """Of an error that may be pages long what fits on a line."""
+    """The part of an error that fits on one line; it may be pages long."""
     line = (error or "").partition("\n")[0]
     return line if len(line) <= 100 else f"{line[:99]}…"

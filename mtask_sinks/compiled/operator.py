@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtask_sinks.compiled.handles import behind
+from mtask_sinks.compiled.handles import find_reporter
 from mtask_sinks.measurement.device_queue import Part
-from mtask_sinks.measurement.recompute import graph_task_id, is_recompute
-from mtask_sinks.measurement.values import Unreadable
+from mtask_sinks.measurement.entries import Unreadable
+from mtask_sinks.measurement.recompute import is_recompute
 from mtask_sinks.measurement.weighted import weighted
 
 Operator = Callable[[Tensor, list[int], int, str], None]
@@ -27,14 +27,12 @@ Operator = Callable[[Tensor, list[int], int, str], None]
 #: reason.
 ABSENT, SCALAR, BLOCK, WEIGHTED, UNREADABLE = "absent", "scalar", "block", ", weighted", "unreadable: "
 
-_CAPTURED = "it is recorded into a CUDA graph, whose replays do not report; compile with mode='default'"
-
 
 class _Layout(NamedTuple):
     task: str | None
     #: Name → what it is; the sizes of blocks are known when the graph runs.
     parts: dict[str, Part]
-    #: Name → why there are no numbers.
+    #: Name → why there are no numbers; ``None`` where nothing was computed.
     others: dict[str, Unreadable | None]
     #: Whether each part is one number, and there is nothing else.
     is_plain: bool
@@ -54,30 +52,25 @@ def _parse(layout: str) -> _Layout:
     return _Layout(task or None, parts, others, is_plain)
 
 
-def _take(packed: Tensor, sizes: list[int], handle: int, layout: str) -> None:
-    """What the operator does: an eager report of the same numbers, wherever they lie."""
-    registry = behind(handle)
-    if registry is None or (graph_task_id() != -1 and is_recompute()):
+def _report(packed: Tensor, sizes: list[int], handle: int, layout: str) -> None:
+    """What the operator does: the eager report of the same numbers, wherever they are."""
+    registry = find_reporter(handle)
+    if registry is None or is_recompute():
         return
     task, parts, others, is_plain = _parse(layout)
     if sizes:
         size_of = iter(sizes)
         parts = {name: part._replace(size=next(size_of)) if part.is_block else part for name, part in parts.items()}
     if not must_wait(packed):
-        if is_plain:
-            registry.take_numbers(task, parts, packed.tolist())
-        else:
-            registry.report_metrics(task, **_read(parts, packed.numpy()), **others)
-    elif packed.is_cuda and torch.cuda.is_current_stream_capturing():
-        registry.report_metrics(task, **dict.fromkeys(parts, Unreadable(_CAPTURED)), **others)
+        plain = dict(zip(parts, packed.tolist(), strict=True)) if is_plain else _read(parts, packed.numpy())
+        registry.store(task, {**plain, **others} if others else plain)
     else:
-        registry.defer_packed(task, parts, packed)
-        if others:
-            registry.report_metrics(task, **others)
+        registry.store_packed(task, parts, packed)
+        registry.store(task, others)
 
 
 def must_wait(packed: Tensor) -> bool:
-    """Whether reading a vector now would make the host wait for a device."""
+    """Whether the host would have to wait for a device to read a vector now."""
     return not packed.is_cpu
 
 
@@ -85,11 +78,11 @@ def _read(parts: dict[str, Part], numbers: np.ndarray[Any, Any]) -> dict[str, An
     """The values of a report, from the vector that the graph computed."""
     values: dict[str, Any] = {}
     start = 0
-    for name, (size, is_block, is_weighted) in parts.items():
+    for name, (size, is_block, has_weights) in parts.items():
         end = start + size
         value = numbers[start:end] if is_block else numbers.item(start)
         start = end
-        if is_weighted:
+        if has_weights:
             start += size
             value = weighted(value, numbers[end:start] if is_block else numbers.item(end))
         values[name] = value
@@ -111,7 +104,7 @@ def define(namespace: str) -> Operator | None:
     library = torch.library.Library(namespace, "DEF")  # type: ignore[no-untyped-call]
     _libraries.append(library)
     library.define("report(Tensor packed, SymInt[] sizes, int registry, str layout) -> ()", tags=tags)  # type: ignore[no-untyped-call]
-    library.impl("report", _take, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+    library.impl("report", _report, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(name, lambda *_: None, lib=library)
     effectful(name, effects.EffectType.ORDERED, lib=library)
     defined: Operator = getattr(torch.ops, namespace).report.default

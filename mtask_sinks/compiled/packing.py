@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mtask_sinks.compiled import operator as op
-from mtask_sinks.measurement.values import broadcasts, why_unreadable
+from mtask_sinks.measurement.pairs import broadcasts
+from mtask_sinks.measurement.tensors import why_unreadable
 from mtask_sinks.measurement.weighted import is_weighted
 
 # As many are chosen from in one kernel, which looks at each of them for each place.
@@ -22,7 +23,7 @@ _ROW = 64
 
 
 def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
-    """Report from a traced function; `MetricRegistry.take` calls it.
+    """Report from a traced function; `MetricRegistry.record` calls it.
 
     >>> from mtask_sinks import MetricRegistry
     >>> registry = MetricRegistry()
@@ -65,7 +66,7 @@ def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def report_what_only_eager_code_can_read(registry: Any, task: Any, metrics: Mapping[str, Any]) -> None:
     """The eager report, outside the graph. Named for whoever meets it in Dynamo's message about a broken graph."""
-    registry.take(task, metrics)
+    registry.record(task, metrics)
 
 
 def _is_packable(task: Any, metrics: Mapping[str, Any]) -> bool:

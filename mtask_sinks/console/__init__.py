@@ -1,6 +1,12 @@
-"""The console: how the Trainer's own callbacks show task metrics while it trains."""
+"""How the Trainer's own console, progress bar and notebook table show task metrics.
+
+In: the snapshot of a log event, and the logs that the Trainer gives its callbacks. Out: printed lines and table cells.
+
+May import: `keys`, `patterns`, `snapshot`, `_util`.
+"""
 
 from __future__ import annotations
 
-from mtask_sinks.console.callbacks import Console as Console
-from mtask_sinks.console.callbacks import Style as Style
+from mtask_sinks.console.callbacks import attach_console as attach_console
+from mtask_sinks.console.view import Console as Console
+from mtask_sinks.console.view import Style as Style

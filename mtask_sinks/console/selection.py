@@ -1,4 +1,4 @@
-"""Which of the metrics are shown where there is no room for all."""
+"""Chooses the metrics to show where not all of them fit."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterable, Sequence
 from mtask_sinks.keys import split_key
 from mtask_sinks.patterns import Rules
 
-#: Metrics that are shown of a log event when nobody chose.
+#: How many metrics of a log event are shown by default.
 LIMIT = 24
 
 
 class Choice:
-    """The metrics that are shown: those that patterns name, or else as many as there is room for.
+    """Selects the metrics to show: those that match the patterns, or without patterns the first ones of each task.
 
     >>> keys = ["mlm/loss", "mlm/accuracy", "nsp/loss", "nsp/accuracy"]
-    >>> Choice(["*/loss"]).of(keys)
+    >>> Choice(["*/loss"]).select(keys)
     ['mlm/loss', 'nsp/loss']
-    >>> Choice(limit=3).of(keys)                # every task's first metric comes before anybody's second
+    >>> Choice(limit=3).select(keys)            # the first metric of every task comes before the second of any task
     ['mlm/loss', 'nsp/loss', 'mlm/accuracy']
 
     Args:
-        patterns: exact keys and patterns; none for the default.
-        limit: how many are shown without patterns.
+        patterns: exact keys and patterns; empty for the default.
+        limit: how many metrics are shown if there are no patterns.
 
     Raises:
         MetricKeyError: an exact key is not valid.
@@ -31,21 +31,21 @@ class Choice:
 
     def __init__(self, patterns: Sequence[str] = (), limit: int = LIMIT) -> None:
         self._rules = Rules(dict.fromkeys(patterns, True), default=False)
-        self._is_chosen = bool(patterns)
+        self._has_patterns = bool(patterns)
         self._limit = limit
 
-    def of(self, keys: Iterable[str]) -> list[str]:
-        """Those of the keys that are shown."""
-        if self._is_chosen:
-            return [key for key in keys if self._rules.of(key)]
-        places = [(place, key) for names in by_task(keys).values() for place, key in enumerate(names)]
+    def select(self, keys: Iterable[str]) -> list[str]:
+        """The keys to show."""
+        if self._has_patterns:
+            return [key for key in keys if self._rules.for_key(key)]
+        places = [(place, key) for names in group_by_task(keys).values() for place, key in enumerate(names)]
         return [key for _, key in sorted(places, key=lambda placed: placed[0])[: self._limit]]
 
 
-def by_task(keys: Iterable[str]) -> dict[str, list[str]]:
-    """Task → its keys; names that many tasks have come first, so that they stand under one another.
+def group_by_task(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Task → its keys. Names that many tasks share come first, so that they line up in columns.
 
-    >>> by_task(["price/n_known", "price/loss", "sold/loss"])
+    >>> group_by_task(["price/n_known", "price/loss", "sold/loss"])
     {'price': ['price/loss', 'price/n_known'], 'sold': ['sold/loss']}
     """
     tasks: dict[str, list[str]] = {}

@@ -1,20 +1,20 @@
-"""Task metrics as lines of text, one a task."""
+"""Prints task metrics as text, one line per task."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from mtask_sinks._util.formatting import number
-from mtask_sinks.console.selection import by_task
+from mtask_sinks.console.selection import group_by_task
 from mtask_sinks.keys import split_key
 
-# Most values have as many characters or fewer: so lines of one event stand under those of the last.
+# Most values need at most so many characters, so the columns of one log event line up with those of the last.
 _VALUE_WIDTH = 6
 _PHASE_WIDTH = len("train")
 
 
 def task_lines(phase: str, metrics: Mapping[str, float], width: int | None = None) -> list[str]:
-    """One line a task.
+    """One line per task.
 
     >>> for line in task_lines("train", {"mlm/loss": 5.123, "mlm/n_tokens": 21900.0, "nsp/loss": 0.3851}):
     ...     print(line)
@@ -24,9 +24,9 @@ def task_lines(phase: str, metrics: Mapping[str, float], width: int | None = Non
     Args:
         phase: of the snapshot.
         metrics: grouped keys and their values.
-        width: columns of the terminal; what does not fit goes on below. ``None`` never breaks a line.
+        width: columns of the terminal; longer lines continue on the next line. ``None`` never breaks a line.
     """
-    tasks = by_task(metrics)
+    tasks = group_by_task(metrics)
     cells = {
         task: [(split_key(key)[1], f"{number(metrics[key]):<{_VALUE_WIDTH}}") for key in keys]
         for task, keys in tasks.items()
@@ -39,11 +39,11 @@ def task_lines(phase: str, metrics: Mapping[str, float], width: int | None = Non
     for task, row in cells.items():
         head = f"  {phase:<{_PHASE_WIDTH}}  {task:<{task_width}}"
         padded = [f"  {name:<{names[i]}} {value:<{values[i]}}" for i, (name, value) in enumerate(row)]
-        lines += _folded(head, padded, width)
+        lines += _wrap(head, padded, width)
     return lines
 
 
-def _folded(head: str, cells: list[str], width: int | None) -> list[str]:
+def _wrap(head: str, cells: list[str], width: int | None) -> list[str]:
     lines = [head]
     for cell in cells:
         is_full = width is not None and len((lines[-1] + cell).rstrip()) > width

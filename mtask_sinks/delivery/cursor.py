@@ -1,4 +1,4 @@
-"""Cursor: how far one sink has got in a journal, kept beside the journal."""
+"""Cursor: how far one sink has got in a journal, kept in a file beside the journal."""
 
 from __future__ import annotations
 
@@ -10,23 +10,31 @@ from pathlib import Path
 #: The cursors of `metrics.jsonl` are in the directory `metrics.delivery`.
 DIRECTORY_SUFFIX = ".delivery"
 
-# Reasons that are kept; further ones are counted.
+# Reasons that are kept; further rejected snapshots are only counted.
 _MAX_REASONS = 100
 
 
 @dataclass
 class Cursor:
-    """What another process must know to go on with the delivery to a sink.
+    """What another process must know to continue the delivery to a sink.
+
+    >>> import tempfile
+    >>> path = cursor_path(Path(tempfile.mkdtemp(), "metrics.jsonl"), "wandb")
+    >>> cursor = Cursor(fingerprint="0a1b", offset=1200, delivered=4)
+    >>> cursor.reject(step=50, phase="train", error="Rejected: too long")
+    >>> cursor.save(path)
+    >>> load_cursor(path, "0a1b") == cursor, load_cursor(path, "of another journal")
+    (True, None)
 
     Attributes:
         fingerprint: of the journal's file.
-        offset: bytes of the file that are delivered.
+        offset: how many bytes of the file are delivered.
         targets: run's id → how the sink finds the backend's run, see `Sink.target`.
-        delivered: snapshots.
-        failed: snapshots set aside, which the backend will never accept.
-        reasons: step, phase and error of the first of these.
+        delivered: snapshots delivered by the process that wrote this.
+        failed: rejected snapshots, which the backend will never accept.
+        reasons: step, phase and error of the first rejected snapshots.
         pending: snapshots that waited when this was written.
-        state: of the sink, when this was written.
+        state: of the sink when this was written.
         error: the last one, if the backend could not be reached.
     """
 
@@ -40,14 +48,18 @@ class Cursor:
     state: str = "up"
     error: str | None = None
 
-    def set_aside(self, step: int, phase: str, error: str) -> None:
+    def reject(self, step: int, phase: str, error: str) -> None:
         """Count a snapshot that the backend will never accept."""
         self.failed += 1
         if len(self.reasons) < _MAX_REASONS:
             self.reasons.append({"step": step, "phase": phase, "error": error})
 
     def save(self, path: Path) -> None:
-        """Write it so that a reader never sees half of it; raises `OSError`."""
+        """Write the file so that a reader never sees half of it.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
         path.parent.mkdir(exist_ok=True)
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
         new.write_text(json.dumps(asdict(self), indent=1) + "\n")
@@ -60,7 +72,7 @@ def cursor_path(journal: Path, sink: str) -> Path:
 
 
 def load_cursor(path: Path, fingerprint: str) -> Cursor | None:
-    """The cursor kept there; ``None`` if there is none, or one that belongs to another journal."""
+    """The cursor in a file; ``None`` if there is none, or if it belongs to another journal."""
     try:
         record = json.loads(path.read_text())
         cursor = Cursor(**{f.name: record[f.name] for f in fields(Cursor)})

@@ -1,4 +1,4 @@
-"""Delivery: brings snapshots to the journal and from there to the sinks, out of the training's way."""
+"""Delivery: writes snapshots to the journal, from which each sink gets them without holding up the training."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtask_sinks.delivery.worker import Counts, Worker
+from mtask_sinks.delivery.counts import SinkCounts
+from mtask_sinks.delivery.worker import Worker
 from mtask_sinks.journal.writer import FILE_NAME, Journal
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that the end of a training waits for its sinks.
+#: Seconds for which the end of a training waits for its sinks.
 DRAIN_SECONDS = 30.0
 
-# Seconds after which a wait for the end says what it waits for.
+# Seconds after which a message says what the end waits for.
 _QUIET_SECONDS = 2.0
 
 
@@ -37,12 +38,23 @@ class Delivery:
     >>> sink.series("mlm/loss"), delivery.counts["memory"].delivered
     ([(1, 2.5)], 1)
 
-    The journal is ``metrics.jsonl`` in the output directory of the run; without one snapshots are kept in memory alone,
-    bounded. Calls return at once: each sink has a thread of its own that follows the journal, so one that is slow,
-    fails or hangs holds up nobody and loses nothing. `close` waits for all sinks together, for a bounded time, and says
-    what is left and how to deliver it later.
+    The journal is ``metrics.jsonl`` in the output directory of the run. Without an output directory, snapshots are only
+    kept in memory, up to a limit. Calls return at once: each sink has a thread of its own that follows the journal, so
+    a sink that is slow, fails or hangs holds up nobody and loses nothing. `close` waits for all sinks together, for a
+    limited time; if something is left, a message says how to deliver it later.
 
-    In a forked process (a worker of a data loader) all of this does nothing.
+    In a forked process (a worker of a data loader) it does nothing.
+
+    Args:
+        sinks: each with a name of its own.
+        drain_seconds: for which `close` waits at most.
+
+    Attributes:
+        sinks: as given.
+        exit_status: how a run ends if the interpreter exits before `close`.
+
+    Raises:
+        ValueError: two sinks have the same name.
     """
 
     def __init__(self, sinks: Sequence[Sink], drain_seconds: float = DRAIN_SECONDS) -> None:
@@ -54,44 +66,48 @@ class Delivery:
         self._journal: Journal | None = None
         self._workers: list[Worker] = []
         self._run: RunInfo | None = None
-        #: Run's id → how it ended, for what comes after its end.
+        #: Run's id → how it ended; a run may go on after its end.
         self._ended: dict[str, Status] = {}
         self._process = os.getpid()
-        #: How a run ends that the interpreter's exit ends.
         self.exit_status: Status = "finished"
 
     @property
-    def counts(self) -> dict[str, Counts]:
-        """Counts by name of the sink."""
+    def counts(self) -> dict[str, SinkCounts]:
+        """Sink's name → what became of its snapshots."""
         return {worker.sink.name: worker.counts for worker in self._workers}
 
     def open(self, run: RunInfo, begun_at: float | None = None) -> None:
-        """Begin or continue a run, in the journal and on every sink; it began at a time (seconds since 1970) or now."""
-        journal = self._journal_of(run)
+        """Begin or continue a run, in the journal and on every sink.
+
+        Args:
+            run: the run.
+            begun_at: when it began, in seconds since 1970 (UTC); by default now.
+        """
+        journal = self._journal_for(run)
         if self._run is not None and self._run.id != run.id:
             journal.end(self._run.id, self._ended.get(self._run.id, "finished"))
         for worker in self._workers:
-            worker.expect(run)
+            worker.expect_run(run)
         journal.begin(run, begun_at)
         for worker in self._workers:
-            worker.begin()
+            worker.start()
         self._run = run
         _close_at_exit(self)
 
     def write(self, snapshot: Snapshot) -> None:
-        """Give the journal and every sink a snapshot."""
+        """Write a snapshot to the journal, and so to every sink."""
         if self._journal is None or self._is_forked():
             return
         for worker in self._workers:
-            worker.give()
+            worker.expect_snapshot()
         self._journal.append(snapshot)
 
     def close(self, status: Status, seconds: float | None = None) -> None:
-        """Let every sink finish what it has and close, and wait for that; says what is left undone.
+        """Let every sink finish and close, and wait for that; messages say what is left.
 
         Args:
             status: how the run ended.
-            seconds: to wait at most, if less than ever.
+            seconds: to wait at most, if less than ``drain_seconds``.
         """
         run, journal = self._run, self._journal
         if run is None or journal is None or self._is_forked():
@@ -104,29 +120,29 @@ class Delivery:
         self._drain(journal, self._drain_seconds if seconds is None else min(seconds, self._drain_seconds))
 
     def at_exit(self) -> None:
-        """Close when the interpreter exits, if nobody did."""
+        """Close when the interpreter exits, unless that was done."""
         if self._run is not None:
             self.close(self._ended.get(self._run.id, self.exit_status))
 
     def confirm(self) -> None:
-        """Note what has survived, after the backends' own ends at the exit of the interpreter."""
+        """Save what has survived, after the backends' own exit handlers have run."""
         if not self._is_forked():
             for worker in self._workers:
                 worker.confirm()
 
-    def _journal_of(self, run: RunInfo) -> Journal:
-        # Absolute: the last lines are written when the process ends, wherever it works by then.
+    def _journal_for(self, run: RunInfo) -> Journal:
+        # Absolute: the last lines are written when the process ends, and its working directory may be another one then.
         path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME).absolute()
         if self._journal is None or self._journal.path != path or self._is_forked():
             self._process = os.getpid()
             self._run = None
             self._journal = Journal(path, eager=bool(self.sinks))
-            self._workers = [Worker(sink, self._journal) for sink in self.sinks]
+            self._workers = [Worker(sink, self._journal.stream) for sink in self.sinks]
             end_killed(self._journal)
         return self._journal
 
     def _drain(self, journal: Journal, seconds: float) -> None:
-        position, deadline = journal.end_position, time.monotonic() + seconds
+        position, deadline = journal.stream.end_position, time.monotonic() + seconds
         for worker in self._workers:
             worker.finish()
         try:
@@ -137,19 +153,20 @@ class Delivery:
                 self._wait(journal, position, deadline - time.monotonic())
         finally:
             for worker in self._workers:
-                worker.relax()
+                worker.stop_hurrying()
                 self._say_what_is_left(worker, journal, position, seconds)
 
     def _wait(self, journal: Journal, position: int, seconds: float) -> bool:
-        with journal.progress:
-            return journal.progress.wait_for(
+        advanced = journal.stream.reader_advanced
+        with advanced:
+            return advanced.wait_for(
                 lambda: all(worker.is_done(position) for worker in self._workers), max(seconds, 0.0)
             )
 
     def _say_what_is_left(self, worker: Worker, journal: Journal, position: int, seconds: float) -> None:
         counts, name = worker.counts, worker.sink.name
         if counts.failed:
-            message = "sink %s: %d of %d snapshots were set aside, which it will never accept. The first: %s"
+            message = "sink %s: %d of %d snapshots were rejected, its backend will never accept them. Last error: %s"
             logger.warning(message, name, counts.failed, counts.given, counts.error)
         if worker.is_done(position):
             if counts.pending:
@@ -167,8 +184,8 @@ class Delivery:
 
 
 def end_killed(journal: Journal) -> None:
-    """Say of the journal's last run that it was killed, if it has not ended and its process is gone."""
-    last = journal.begun_before(journal.end_position)
+    """Record that the journal's last run was killed, if it has not ended and its process is gone."""
+    last = journal.stream.open_run_at(journal.stream.end_position)
     if last is not None and not last.is_at_work():
         journal.end(last.run.id, "killed")
 
@@ -178,15 +195,15 @@ def _command(sink: Sink, path: Path) -> str:
     return " ".join([*variables, "mtask-sinks", "replay", shlex.quote(str(path)), "--to", sink.name])
 
 
-# Held until it is closed: a trainer that only evaluates may be gone long before the exit.
+# Held here until they are closed: a trainer that only evaluates may be gone long before the exit.
 _open_deliveries: set[Delivery] = set()
 _all_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 
 
 def _close_at_exit(delivery: Delivery) -> None:
-    """Close when the interpreter exits, if nobody did.
+    """Close when the interpreter exits, unless that was done.
 
-    Registered anew at every opening: exit handlers run last in, first out, and a backend's own must run after this.
+    Registered again at every opening: exit handlers run last in, first out, and a backend's own must run after this.
     """
     _open_deliveries.add(delivery)
     _all_deliveries.add(delivery)
@@ -204,5 +221,5 @@ def _confirm_all() -> None:
         delivery.confirm()
 
 
-# The first to be registered is the last to be called, after what backends registered when their runs began.
+# Registered first, so called last: after the handlers that backends register when their runs begin.
 atexit.register(_confirm_all)

@@ -1,4 +1,4 @@
-"""Lineage: the runs of a journal as one sink sees them, from which process, resumed from which, written where."""
+"""Finds the backend run that each run of a journal goes to: one of its own, or that of the run it was resumed from."""
 
 from __future__ import annotations
 
@@ -7,41 +7,45 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mtask_sinks.journal.records import Begin, End
-from mtask_sinks.journal.writer import Journal
+from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.snapshot import RunInfo
 
 
-class Lineage:
-    """What a sink is told of each run, so that a resumed training is in one run of its backend if it should be.
+class RunTargets:
+    """What one sink is told of each run, so that a resumed training goes on in the same run of the backend.
 
     Args:
-        journal: whose runs.
-        sink: its name.
-        targets: run's id → how the sink finds the backend's run that it wrote to; grows with what it opens.
-        heeds_headers: whether the journal's word on where a run was written to counts as well.
+        stream: of the journal.
+        sink: name of the sink.
+        targets: run's id → how the sink finds the backend run that it wrote to. The worker adds those that it opens.
+        use_journal: whether the backend runs that the journal names for a run count as well.
+
+    Attributes:
+        targets: as given.
+        live: run's id → run, for the runs of this process.
     """
 
-    def __init__(self, journal: Journal, sink: str, targets: dict[str, str], *, heeds_headers: bool = True) -> None:
-        self._journal = journal
+    def __init__(self, stream: JournalStream, sink: str, targets: dict[str, str], *, use_journal: bool = True) -> None:
+        self._stream = stream
         self._sink = sink
+        self._use_journal = use_journal
         self.targets = targets
-        self._heeds_headers = heeds_headers
-        #: Runs of this process.
         self.live: dict[str, RunInfo] = {}
 
-    def as_seen_from_here(self, begin: Begin) -> tuple[RunInfo, int | None]:
-        """A run as the sink is told of it, and the last step that counts, or ``None`` if all do.
+    def run_for_sink(self, begin: Begin) -> tuple[RunInfo, int | None]:
+        """What the sink is told of a run, and the last step of the run that counts; ``None`` if all steps count.
 
-        A run of another process is the sink's now, to go on with and to end, unless the backend's run is in use. One
-        that the sink has never seen goes on, if it was resumed, in the backend's run of what it was resumed from. Of
-        that, steps that were computed again after the resume do not count.
+        A run of this process is told as it is. A run of another process now belongs to this sink, which continues and
+        ends it, unless its backend run is in use. If the run was resumed and this sink never wrote it, it goes to the
+        backend run of the training that it was resumed from. If the run was itself resumed later, the steps beyond
+        that point were computed again and do not count.
         """
         run, name = begin.run, self._sink
         if run.id in self.live:
             return self.live[run.id], None
-        if self._journal.path is not None:
-            run = replace(run, output_dir=str(self._journal.path.parent))
-        runs = list({mark.run.id: mark.run for _, mark in self._journal.marks if isinstance(mark, Begin)}.values())
+        if self._stream.path is not None:
+            run = replace(run, output_dir=str(self._stream.path.parent))
+        runs = list({mark.run.id: mark.run for _, mark in self._stream.marks if isinstance(mark, Begin)}.values())
         at = next(index for index, other in enumerate(runs) if other.id == run.id)
         target = self._target(run) or self._target_before(runs[: at + 1])
         last_step = min(self._resumed_at(runs[at + 1 :], target), default=None)
@@ -55,18 +59,18 @@ class Lineage:
     def start_of(self, run_id: str) -> int:
         """The position before a run's first line."""
         start = 0
-        for end, mark in self._journal.marks:
+        for end, mark in self._stream.marks:
             if isinstance(mark, Begin) and mark.run.id == run_id:
                 break
             start = end
         return start
 
     def _target(self, run: RunInfo) -> str | None:
-        """Where the sink wrote a run."""
-        return self.targets.get(run.id) or (run.existing(self._sink) if self._heeds_headers else None)
+        """The backend run that the sink wrote a run to."""
+        return self.targets.get(run.id) or (run.existing(self._sink) if self._use_journal else None)
 
     def _target_before(self, runs: Sequence[RunInfo]) -> str | None:
-        """Where the sink wrote what the last of these runs was resumed from."""
+        """The backend run of what the last of these runs was resumed from."""
         for run, before in zip(reversed(runs), reversed(runs[:-1]), strict=False):
             if not run.step:
                 return None
@@ -75,12 +79,12 @@ class Lineage:
         return None
 
     def _resumed_at(self, later: Sequence[RunInfo], target: str | None) -> Iterator[int]:
-        """The steps at which a run was resumed in the same run of the backend."""
+        """The steps at which later runs resumed a run in the same backend run."""
         for run in itertools.takewhile(lambda run: run.step > 0, later):
             known = self._target(self.live.get(run.id, run))
-            # One of this process for which the sink was not opened yet may go anywhere.
+            # A run of this process may go anywhere until the sink was opened for it.
             if known == target if known is not None else run.id not in self.live:
                 yield run.step
 
     def _has_ended(self, run_id: str) -> bool:
-        return any(isinstance(mark, End) and mark.id == run_id for _, mark in self._journal.marks)
+        return any(isinstance(mark, End) and mark.id == run_id for _, mark in self._stream.marks)

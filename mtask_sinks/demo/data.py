@@ -1,4 +1,4 @@
-"""Sentence pairs and masks, as in the BERT paper (Devlin et al., arXiv:1810.04805, sections 3.1 and A.1)."""
+"""Makes sentence pairs and masks, as in the BERT paper (Devlin et al., arXiv:1810.04805, sections 3.1 and A.1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 from torch.utils.data import Dataset
 
-#: What `labels` holds where nothing is to be predicted.
+#: The label of tokens that the model does not have to predict.
 IGNORED = -100
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _PAD, _CLS, _SEP, _MASK = 0, 2, 3, 4
@@ -20,7 +20,7 @@ Segment = list[int]
 
 
 def train_tokenizer(documents: Sequence[Sequence[str]], vocab_size: int) -> BertWordPieceTokenizer:
-    """A WordPiece tokenizer for the text."""
+    """Train a WordPiece tokenizer on the documents."""
     tokenizer = BertWordPieceTokenizer(lowercase=True)
     sentences = (sentence for document in documents for sentence in document)
     tokenizer.train_from_iterator(sentences, vocab_size, min_frequency=3, special_tokens=_SPECIAL, show_progress=False)
@@ -30,7 +30,7 @@ def train_tokenizer(documents: Sequence[Sequence[str]], vocab_size: int) -> Bert
 def split_documents(
     documents: Sequence[Sequence[str]], share: float, seed: int
 ) -> tuple[list[Sequence[str]], list[Sequence[str]]]:
-    """Documents to train on, and a share of them to hold out."""
+    """Split into documents to train on, and a share to hold out."""
     shuffled = list(documents)
     random.Random(seed).shuffle(shuffled)  # noqa: S311
     held_out = max(int(len(shuffled) * share), 1)
@@ -38,15 +38,15 @@ def split_documents(
 
 
 class SentencePairs(Dataset[dict[str, Tensor]]):
-    """Pairs of segments: in half of them the second follows the first in the text, else it is from another document.
+    """Pairs of segments: in half of them the second follows the first, otherwise it comes from another document.
 
-    A segment is as many neighbouring sentences as fit; item ``i`` begins at the text's sentence ``i``. Each item has
-    ``input_ids`` and ``token_type_ids`` (int64, shape ``(length,)``) and ``next_sentence_label`` (0: it follows, 1: it
-    does not). The second segment is drawn anew each time from torch's random state; `fixed` makes a list of items.
+    A segment is as many neighbouring sentences as fit; item ``i`` begins at sentence ``i`` of the text. Each item has
+    ``input_ids`` and ``token_type_ids`` (int64, shape ``(length,)``) and ``next_sentence_label`` (0: follows, 1: does
+    not follow). Each access draws the second segment again, from torch's random state; `fixed` makes a list of items.
     """
 
     def __init__(self, documents: Sequence[Sequence[str]], tokenizer: BertWordPieceTokenizer, length: int) -> None:
-        self._room = (length - 3) // 2
+        self._segment_length = (length - 3) // 2
         self._documents = [
             [tokenizer.encode(sentence, add_special_tokens=False).ids for sentence in document]
             for document in documents
@@ -64,23 +64,23 @@ class SentencePairs(Dataset[dict[str, Tensor]]):
         return _pair(first, second, follows)
 
     def fixed(self, size: int, vocab_size: int, seed: int) -> list[dict[str, Tensor]]:
-        """The same random items at every call, masked once and for all: for evaluations that can be compared."""
+        """The same random items at every call, already masked, so that evaluations can be compared."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             chosen = torch.randperm(len(self))[:size].tolist()
             return [mask(self[index], vocab_size) for index in chosen]
 
     def _segment(self, document: int, start: int) -> tuple[Segment, int]:
-        """The sentences from ``start`` on that fit, at least one and that cut if need be; and where the next begins."""
+        """The sentences from ``start`` on that fit (at least one, cut if it is too long), and the index after them."""
         segment: Segment = []
         for end, sentence in enumerate(self._documents[document][start:], start):
-            if segment and len(segment) + len(sentence) > self._room:
+            if segment and len(segment) + len(sentence) > self._segment_length:
                 return segment, end
-            segment = [*segment, *sentence][: self._room]
+            segment = [*segment, *sentence][: self._segment_length]
         return segment, len(self._documents[document])
 
     def _elsewhere(self, document: int) -> tuple[int, int]:
-        """Another document and a place in it, every sentence of the text being as likely."""
+        """Another document and a sentence in it; every sentence of the text is equally likely."""
         while True:
             other, start = self._starts[int(torch.randint(len(self._starts), ()))]
             if other != document:
@@ -89,7 +89,7 @@ class SentencePairs(Dataset[dict[str, Tensor]]):
 
 @dataclass
 class Collator:
-    """Pads a batch, and masks the items that are not masked yet."""
+    """Masks the items that are not masked yet, and pads them to a batch."""
 
     vocab_size: int
 
@@ -105,7 +105,7 @@ class Collator:
 
 
 def mask(item: dict[str, Tensor], vocab_size: int) -> dict[str, Tensor]:
-    """Choose 15 % of the tokens to predict: 80 % of them become [MASK], 10 % a random token, 10 % stay."""
+    """Choose 15 % of the tokens to predict: 80 % of these become [MASK], 10 % a random token, 10 % stay as they are."""
     tokens = item["input_ids"].clone()
     chosen = (torch.rand(tokens.shape) < 0.15) & (tokens >= len(_SPECIAL))
     labels = torch.where(chosen, tokens, IGNORED)

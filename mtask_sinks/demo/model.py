@@ -1,4 +1,4 @@
-"""The model: BERT with both pre-training tasks, whose losses it computes and reports apart."""
+"""The model: BERT with both pre-training tasks, which reports the metrics of each task."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mtask_sinks.demo.data import IGNORED
 
 
 class BertForDemo(BertForPreTraining):  # type: ignore[no-untyped-call]
-    """`BertForPreTraining` that reports what each of its tasks does.
+    """`BertForPreTraining` that reports metrics of both tasks.
 
-    Reports ``mlm/loss`` weighted by masked tokens, ``mlm/accuracy`` likewise, ``mlm/n_tokens``, ``nsp/loss`` and
+    Reports ``mlm/loss`` and ``mlm/accuracy``, weighted by masked tokens, ``mlm/n_tokens``, ``nsp/loss`` and
     ``nsp/accuracy``.
     """
 
@@ -26,11 +26,13 @@ class BertForDemo(BertForPreTraining):  # type: ignore[no-untyped-call]
         labels: Tensor,
         next_sentence_label: Tensor,
     ) -> BertForPreTrainingOutput:
-        """The sum of both losses, each a mean over its own items; all arguments int64, of shape ``(batch, length)``,
-        the last ``(batch,)``."""
+        """Compute the sum of both losses, each a mean over its own items.
+
+        All arguments are int64 of shape ``(batch, length)``, except the last: ``(batch,)``.
+        """
         sequence, pooled = self.bert(input_ids, attention_mask, token_type_ids, return_dict=False)[:2]
         is_masked = labels != IGNORED
-        # The vocabulary is predicted where it is asked for only: 15 % of the work.
+        # Predict only the masked tokens: 15 % of the work.
         tokens = self.cls.predictions(sequence[is_masked])
         follows: Tensor = self.cls.seq_relationship(pooled)
         mlm_loss = functional.cross_entropy(tokens, labels[is_masked])
@@ -49,7 +51,7 @@ class BertForDemo(BertForPreTraining):  # type: ignore[no-untyped-call]
 
 
 def make_model(vocab_size: int, length: int) -> BertForDemo:
-    """A very small BERT, 0.4 million parameters, that learns both tasks within two minutes on two cores."""
+    """A very small BERT, with 0.4 million parameters, that learns both tasks in two minutes on two cores."""
     config = BertConfig(
         vocab_size=vocab_size,
         hidden_size=64,

@@ -1,4 +1,4 @@
-"""What the demonstration says at its end: first and last values, and how to look at what was written."""
+"""What the demonstration prints at its end: first and last values, and the commands that open the backends."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rich.table import Table
 _METRICS = ("mlm/loss", "mlm/perplexity", "mlm/accuracy", "nsp/loss", "nsp/accuracy")
 
 
-def make_table(log_history: Sequence[dict[str, Any]]) -> Table:
-    """First and last value of each task's metrics, in training and on the held-out text."""
+def results_table(log_history: Sequence[dict[str, Any]]) -> Table:
+    """First and last value of each task metric, in training and on the held-out text."""
     table = Table(title="mtask-sinks demo: BERT pre-training, per task")
     for name in ("task", "metric"):
         table.add_column(name)
@@ -31,19 +31,19 @@ def make_table(log_history: Sequence[dict[str, Any]]) -> Table:
 
 
 def viewing_commands(output_dir: Path, report_to: Sequence[str]) -> dict[str, str]:
-    """For each backend, the command that opens what was written."""
+    """The command that opens the results, for each backend."""
     commands = {
         "tensorboard": f"{_program('tensorboard')} --logdir {output_dir}",
         "mlflow": f"{_program('mlflow')} ui --backend-store-uri {os.environ.get('MLFLOW_TRACKING_URI')}",
         "wandb": f"{_program('wandb')} sync {output_dir / 'wandb' / 'latest-run'}    # without an account: wandb leet",
     }
     if os.environ.get("WANDB_MODE") != "offline":
-        del commands["wandb"]  # W&B itself said where the run is
+        del commands["wandb"]  # W&B has printed where the run is
     return {name: command for name, command in commands.items() if name in report_to}
 
 
 def _program(name: str) -> str:
-    """What to type for a program of this environment, which need not be the active one."""
+    """What to type for a program of this Python environment, also if the environment is not active."""
     return name if shutil.which(name) else str(Path(sys.executable).parent / name)
 
 

@@ -1,4 +1,4 @@
-"""The training of the demonstration: data, model, trainer, and where the results go."""
+"""Runs the training of the demonstration: data, model, trainer, sinks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVAL_PAIRS = 512
 
 @dataclass(frozen=True)
 class Result:
-    """What a run of the demonstration left behind."""
+    """Results of a run of the demonstration."""
 
     run_dir: Path
     log_history: list[dict[str, float]]
@@ -36,15 +36,16 @@ def train(output_dir: Path, max_steps: int, report_to: Sequence[str], seed: int)
     """Train the demonstration's model.
 
     Args:
-        output_dir: where everything goes; each call gets a directory of its own inside (``demo-1``, ``demo-2``, …).
+        output_dir: for everything that it writes; each call makes a new directory in it (``demo-1``, ``demo-2``, …).
         max_steps: optimizer steps.
         report_to: as in `TrainingArguments`.
-        seed: of the model, the data and the split into documents to train on and held-out ones.
+        seed: of the model, the data and the split into training and held-out documents.
 
     Raises:
-        UnknownSinkError, MissingBackendError: a name in ``report_to`` cannot be served.
+        UnknownSinkError: ``report_to`` has a name that no sink has.
+        MissingBackendError: the package of a sink is not installed.
     """
-    sinks_for(report_to)  # refuses what nothing answers to, before anything is written
+    sinks_for(report_to)  # refuses a wrong name before anything is written
     run_dir = _new_run_dir(output_dir)
     _keep_backends_local(output_dir)
     documents, held_out = split_documents(read_documents(), HELD_OUT, seed)
@@ -92,7 +93,7 @@ def train(output_dir: Path, max_steps: int, report_to: Sequence[str], seed: int)
 
 
 def _new_run_dir(output_dir: Path) -> Path:
-    """The first free ``demo-<n>``: an earlier run is kept, to be compared with in every backend."""
+    """Make the first free ``demo-<n>``: earlier runs stay, so that people can compare them."""
     number = 1
     while (output_dir / f"demo-{number}").exists():
         number += 1
@@ -102,7 +103,7 @@ def _new_run_dir(output_dir: Path) -> Path:
 
 
 def _keep_backends_local(output_dir: Path) -> None:
-    """No server, account or network, unless the user's environment says otherwise."""
+    """Let the backends need no server, account or network, unless the user's environment says otherwise."""
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{(output_dir / 'mlflow.db').resolve()}")
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "mtask-sinks-demo")
     os.environ.setdefault("WANDB_MODE", "offline")

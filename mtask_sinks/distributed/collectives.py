@@ -1,4 +1,4 @@
-"""Collectives: the few operations over ranks that a reduction needs, and who carries them out."""
+"""The few operations over ranks that a reduction needs, and the process group that carries them out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Ranks(Protocol):
 
 
 class TorchRanks:
-    """The ranks of a process group that somebody set up: `torchrun`, `accelerate`, DeepSpeed; gloo, NCCL or another."""
+    """The ranks of a `torch.distributed` process group, set up by `torchrun`, `accelerate` or DeepSpeed."""
 
     def __init__(self, group: ProcessGroup | None = None) -> None:
         self._group = group
@@ -71,8 +71,8 @@ class TorchRanks:
         return merged
 
 
-def ranks_of(group: ProcessGroup | Ranks | None) -> Ranks | None:
-    """Who reduces with this process: the ranks of a group, of the whole job for ``None``; nobody in a job of one."""
+def find_ranks(group: ProcessGroup | Ranks | None) -> Ranks | None:
+    """The ranks that reduce together: those of a group, or of the whole job for ``None``; ``None`` in a job of one."""
     if group is not None and isinstance(group, Ranks):
         return group if group.size > 1 else None
     if not (dist.is_available() and dist.is_initialized()) or dist.get_rank(group) < 0:

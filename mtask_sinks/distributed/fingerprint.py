@@ -1,4 +1,4 @@
-"""Fingerprint: whether two processes mean the same policy, which may hold functions and cannot be compared by value."""
+"""Whether two processes mean the same policy. A policy may hold functions, which cannot be compared by value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agreement: which keys the ranks reduce together, and by which reducers."""
+"""Which keys the ranks reduce together, and by which reducers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mtask_sinks.errors import ConflictError
 from mtask_sinks.reducers import Reducer
 
 
-class Claim(NamedTuple):
-    """What one rank knows of keys that were not agreed on yet; travels to the others.
+class Proposal(NamedTuple):
+    """What one rank knows about keys that were not agreed on yet, as it is sent to the others.
 
     Attributes:
         rules: fingerprints of its rules.
@@ -26,20 +26,20 @@ class Claim(NamedTuple):
     reducers: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Claim:
-        """The claim of this rank: its rules, and the reducers of keys to agree on."""
+    def from_reducers(cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Proposal:
+        """The proposal of this rank: its rules, and the reducers of keys to agree on."""
         keys = {key: fingerprint(reducer) for key, reducer in reducers.items()}
         sendable = {key: data for key, reducer in reducers.items() if (data := _pickled(reducer)) is not None}
         return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, sendable)
 
 
-class Agreement:
-    """The keys that all ranks know, with their reducers: equal on every rank, silent while nobody has a new one.
+class KeyAgreement:
+    """The keys that all ranks know, with their reducers: equal on every rank, and silent while no rank has a new key.
 
     Args:
-        rules: by name what the ranks must have in common; among it everything from which `by_rule` follows.
+        rules: by name, what the ranks must have in common; everything from which `by_rule` follows is in it.
         by_rule: the reducer that the rules give a key.
-        max_keys: how many keys there may be; the first in alphabetic order of those that come together.
+        max_keys: how many keys there may be. Of keys that come together the first in alphabetic order are taken.
     """
 
     def __init__(self, rules: Mapping[str, Any], by_rule: Callable[[str], Reducer], max_keys: int) -> None:
@@ -50,7 +50,7 @@ class Agreement:
         self.keys: dict[str, Reducer] = {}
 
     def extend(self, known: Mapping[str, Reducer], ranks: Ranks) -> Mapping[str, Reducer]:
-        """Agree on what is new; every rank must call this at the same time.
+        """Agree on new keys. Every rank must call this at the same time.
 
         Args:
             known: reducers of all keys that this rank knows.
@@ -63,22 +63,22 @@ class Agreement:
             ConflictError: ranks differ in their rules, or in the reducer of a key. On every rank.
         """
         unsettled = {key: reducer for key, reducer in known.items() if key not in self.keys}
-        claims: list[Claim] = ranks.gather_objects(Claim.of(self._rules, unsettled))
+        proposals: list[Proposal] = ranks.gather_objects(Proposal.from_reducers(self._rules, unsettled))
         for name in self._rules:
-            _check_one([theirs.rules[name] for theirs in claims], f"MetricRegistry({name}=...)")
-        for key in sorted({key for theirs in claims for key in theirs.keys}):
-            reducer = self._settle(key, claims, known)
+            _check_one([theirs.rules[name] for theirs in proposals], f"MetricRegistry({name}=...)")
+        for key in sorted({key for theirs in proposals for key in theirs.keys}):
+            reducer = self._settle(key, proposals, known)
             if len(self.keys) < self._max_keys:
                 self.keys[key] = reducer
         return self.keys
 
-    def _settle(self, key: str, claims: Sequence[Claim], known: Mapping[str, Reducer]) -> Reducer:
-        wanted = [theirs.keys.get(key) for theirs in claims]
+    def _settle(self, key: str, proposals: Sequence[Proposal], known: Mapping[str, Reducer]) -> Reducer:
+        wanted = [theirs.keys.get(key) for theirs in proposals]
         _check_one(wanted, f"The reducer of {key!r}")
         ruled = self._by_rule(key)
         if fingerprint(ruled) in wanted:
             return known.get(key, ruled)
-        sent = next((theirs.reducers[key] for theirs in claims if key in theirs.reducers), None)
+        sent = next((theirs.reducers[key] for theirs in proposals if key in theirs.reducers), None)
         if None in wanted and sent is None:
             raise ConflictError(
                 f"{key!r} is registered on some ranks only, with a reducer that cannot be sent to the others. Register "

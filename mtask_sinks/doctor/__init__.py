@@ -1,1 +1,7 @@
-"""What is wrong with a training, and how to mend it: found in its script, read and not run, or in its journal."""
+"""Finds what is wrong with a training and says how to mend it: in its script, which is only read, or in its journal.
+
+In: the path of a script or of a journal. Out: an `Examination` with findings, each with a place and a remedy.
+
+May import: `analysis`, `journal`, `delivery`, `sinks`, `keys`, `snapshot`, `errors`, and `mtask_sinks.__all__`. It
+knows neither trainer nor registry, and runs nothing of a script.
+"""

@@ -1,4 +1,4 @@
-"""All checks, with the severity of what they find."""
+"""Lists all checks, with their severities."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mtask_sinks.doctor.script import Script
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What may be found.
+class FindingKind:
+    """A kind of finding.
 
     Attributes:
-        of: a ``script`` or a ``training``.
+        of: ``script``, ``training`` or ``both``: what it is about.
         check, severity: as in `Finding`.
-        title: what is looked for, in a line.
+        title: what the check looks for, in one line.
     """
 
     of: str
@@ -26,15 +26,15 @@ class Entry:
     severity: Severity
     title: str
 
-    def found(self, seen: Seen) -> Finding:
-        """A finding of this kind."""
+    def finding(self, seen: Seen) -> Finding:
+        """Make a finding of this kind."""
         return Finding(self.check, self.severity, seen.where, seen.what, seen.mend)
 
 
-#: What is found before the checks, or by asking servers.
-SYNTAX = Entry("script", "syntax", "error", "The script is no Python code")
-NO_JOURNAL = Entry("training", "no-journal", "error", "The directory has no journal, or an empty one")
-NO_ANSWER = Entry("both", "no-answer", "error", "The backend of a sink does not answer now; only with --check")
+# Findings that no check makes: reading comes first, and asking backends is optional.
+SYNTAX = FindingKind("script", "syntax", "error", "The script is not valid Python")
+NO_JOURNAL = FindingKind("training", "no-journal", "error", "The directory has no journal, or an empty one")
+NO_ANSWER = FindingKind("both", "no-answer", "error", "The backend of a sink does not answer now; only with --check")
 
 SCRIPT_CHECKS: tuple[Check[Script], ...] = (
     Check("nothing-reports", "warning", models.nothing_reports),
@@ -73,15 +73,15 @@ JOURNAL_CHECKS: tuple[Check[Recorded], ...] = (
     Check("several-trainings", "hint", trainings.several_trainings),
     Check("sink-in-trouble", "error", deliveries.sink_in_trouble),
     Check("undelivered", "error", deliveries.undelivered),
-    Check("set-aside", "error", deliveries.set_aside),
+    Check("set-aside", "error", deliveries.rejected),
     Check("no-delivery", "hint", deliveries.no_delivery),
 )
 
 
-def entries() -> Iterator[Entry]:
-    """Everything that may be found, of scripts first."""
+def finding_kinds() -> Iterator[FindingKind]:
+    """Every kind of finding: scripts first, then trainings."""
     yield SYNTAX
-    yield from (Entry("script", check.name, check.severity, check.title) for check in SCRIPT_CHECKS)
+    yield from (FindingKind("script", check.name, check.severity, check.title) for check in SCRIPT_CHECKS)
     yield NO_JOURNAL
-    yield from (Entry("training", check.name, check.severity, check.title) for check in JOURNAL_CHECKS)
+    yield from (FindingKind("training", check.name, check.severity, check.title) for check in JOURNAL_CHECKS)
     yield NO_ANSWER

@@ -1,4 +1,4 @@
-"""Examining what somebody names: a script, or the output directory of a training."""
+"""Examines a script, or the output directory of a training."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mtask_sinks.snapshot import RunInfo
 
 @dataclass(frozen=True)
 class Examination:
-    """What came of it.
+    """The result for one path.
 
     Attributes:
-        of: what was named.
-        read: what was looked at.
+        of: the path that the user named.
+        read: the files that were read.
         checks: names of the checks that were made.
-        findings: the gravest first.
+        findings: the most severe first.
     """
 
     of: str
@@ -47,19 +47,19 @@ def examine_path(given: str, seconds: float | None = None) -> Examination:
     [('predecessor', 'Change the import: from mtask_sinks import HfMultiTaskTrainer.')]
 
     Args:
-        given: what is to be examined.
-        seconds: ask the backends of its sinks whether they answer, for so long; ``None``: do not ask.
+        given: the path.
+        seconds: how long to wait for answers of the backends of its sinks; ``None`` asks none.
 
     Raises:
-        NothingThereError: there is no such thing.
-        OSError: it cannot be read.
+        NothingThereError: there is no script and no training at the path.
+        OSError: a file cannot be read.
     """
     path, which = split_run(given)
     if not Path(path).exists():
         raise NothingThereError(f"there is no {given}. Name a training script, or the output directory of a training.")
     if Path(path).is_file() and Path(path).suffix == ".py":
         if which is not None:
-            raise NothingThereError(f"{path} is a script, which has no training {which!r}.")
+            raise NothingThereError(f"{path} is a script; it has no training {which!r}.")
         return _examine_script(Path(path), seconds)
     return _examine_training(given, path, which, seconds)
 
@@ -69,9 +69,9 @@ def _examine_script(path: Path, seconds: float | None) -> Examination:
         script = Script(path)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
-        what = f"Python {platform.python_version()} does not understand it: {getattr(error, 'msg', error)}."
-        seen = Seen(f"{path}:{line}", what, "Mend that first; nothing else was looked at.")
-        return Examination(str(path), [str(path)], [SYNTAX.check], [SYNTAX.found(seen)])
+        what = f"Python {platform.python_version()} cannot parse it: {getattr(error, 'msg', error)}."
+        seen = Seen(f"{path}:{line}", what, "Mend that first; the other checks did not run.")
+        return Examination(str(path), [str(path)], [SYNTAX.check], [SYNTAX.finding(seen)])
     asked = _ask(sinks_named(script), str(path), Path(), seconds)
     checks = [SYNTAX.check, *(check.name for check in SCRIPT_CHECKS)]
     read = [str(path), *(str(source.path) for source in script.sources[1:])]
@@ -88,7 +88,7 @@ def _examine_training(given: str, path: str, which: str | None, seconds: float |
             raise NothingThereError(f"{path} is neither a training script (.py) nor a journal ({FILE_NAME}).") from None
         mend = "Name the output_dir of a training that reports; if it reports nothing: mtask-sinks doctor SCRIPT.py."
         seen = Seen(path, str(error.args[0]), mend)
-        return Examination(given, [path], [NO_JOURNAL.check], [NO_JOURNAL.found(seen)])
+        return Examination(given, [path], [NO_JOURNAL.check], [NO_JOURNAL.finding(seen)])
     where = recorded.at(recorded.training.step)
     asked = _ask([sink.name for sink in recorded.sinks], where, recorded.path.parent, seconds)
     checks = [NO_JOURNAL.check, *(check.name for check in JOURNAL_CHECKS)]
@@ -103,14 +103,14 @@ def _examination(
 
 
 def _ask(names: Sequence[str], where: str, directory: Path, seconds: float | None) -> list[Finding]:
-    """Sinks whose backends do not answer now, if they are to be asked."""
+    """Findings about backends that do not answer now; none without ``seconds``."""
     if seconds is None:
         return []
     known = [name for name in dict.fromkeys(names) if has_sink(name)]
     answers = check_sinks(known, RunInfo(id="check", output_dir=str(directory)), seconds)
-    mend = "Start it, or set the environment variables of the training, and ask again: mtask-sinks sinks --check"
+    mend = "Start it, or set the environment variables of the training, then ask again: mtask-sinks sinks --check"
     return [
-        NO_ANSWER.found(Seen(where, f"the backend of {name} does not answer: {answer.detail}.", f"{mend} {name}."))
+        NO_ANSWER.finding(Seen(where, f"the backend of {name} does not answer: {answer.detail}.", f"{mend} {name}."))
         for name, answer in answers.items()
         if answer.is_ready is False
     ]

@@ -1,4 +1,4 @@
-"""Findings, and the checks that lead to them."""
+"""Findings, and the checks that make them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Seen:
 
     Attributes:
         where: ``file:line``, or training and step.
-        what: is wrong there.
+        what: what is wrong there.
         mend: how to mend it.
     """
 
@@ -28,12 +28,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Finding:
-    """What somebody should know.
+    """A problem, or something to look at.
 
     Attributes:
         check: name of the check.
         severity: ``error``: metrics are lost or the training stops; ``warning``: looks like a mistake; ``hint``: may be
-            meant that way.
+            intended.
         where, what, mend: as in `Seen`.
     """
 
@@ -46,12 +46,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check(Generic[_Subject]):
-    """One thing that may be wrong.
+    """One thing that can be wrong.
 
     Attributes:
         name: of the check.
-        severity: of what it finds.
-        look: gives what it sees; the first line of its docstring says what that is.
+        severity: of its findings.
+        look: yields what it sees; the first line of its docstring is the title of the check.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Check(Generic[_Subject]):
 
     @property
     def title(self) -> str:
-        """What it looks for, in a line."""
+        """What it looks for, in one line."""
         return (self.look.__doc__ or "").partition("\n")[0].removesuffix(".").replace("``", "`")
 
 
 def examine(subject: _Subject, checks: Iterable[Check[_Subject]]) -> list[Finding]:
-    """What the checks find, the gravest first.
+    """Run checks on a subject; returns their findings, the most severe first.
 
     >>> def is_odd(number):
     ...     "The number is odd."

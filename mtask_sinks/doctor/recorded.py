@@ -1,4 +1,4 @@
-"""A training as its journal and the files beside it tell."""
+"""Reads a training from its journal and the files beside it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 from mtask_sinks.analysis.compare import split_run
 from mtask_sinks.analysis.progress import status_of
 from mtask_sinks.analysis.runs import Training, Trainings, choose, labels
-from mtask_sinks.delivery.status import Standing, standings
-from mtask_sinks.journal.reader import Tail, find_journal
-from mtask_sinks.journal.records import decode
+from mtask_sinks.delivery.status import SinkStatus, sink_statuses
+from mtask_sinks.journal.lines import read_lines
+from mtask_sinks.journal.reader import JournalReader, find_journal
 from mtask_sinks.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is known of one training.
+    """What the files of one training say.
 
     Attributes:
         path: of the journal.
-        training: that is looked at.
-        others: what else the journal tells of, as one calls it.
-        other_numbers: their places in the journal, from 1 on.
+        training: the training to examine.
+        others: labels of the other trainings in the journal.
+        other_numbers: their numbers, from 1 on.
         status, host: as in `status_of`.
-        windows: phase → steps of its log events, those included at which nothing was reported.
+        windows: phase → steps of its log events, also those without a reported metric.
         unreadable: numbers of the lines of the journal that hold no record.
-        sinks: how far each is.
+        sinks: how far each sink has delivered.
     """
 
     path: Path
@@ -39,38 +39,38 @@ class Recorded:
     host: str | None
     windows: dict[str, list[int]]
     unreadable: tuple[int, ...]
-    sinks: tuple[Standing, ...]
+    sinks: tuple[SinkStatus, ...]
 
     @property
     def name(self) -> str:
-        """What to call the training."""
+        """Name of the training, or its number."""
         return self.training.name or f"training {self.training.number}"
 
     def at(self, step: int) -> str:
-        """Where a step is."""
+        """Name of the training and a step, as the place of a finding."""
         return f"{self.name}, step {step}"
 
     def steps_of(self, phase: str, task: str) -> list[int]:
-        """Steps at which a task was reported in a phase; a metric without a task is one of its own."""
+        """Steps at which a task was reported in a phase. An ungrouped metric counts as a task of its own."""
         every = (series for (of, _), series in self.training.series.items() if of == phase)
         found = [series for series in every if task == (series.task or series.key)]
         return sorted({self.training.steps[at] for series in found for at in series.at})
 
     def places_of(self, phase: str, task: str) -> list[int]:
-        """The same as places among the log events of the phase."""
+        """The same, as indices of the log events of the phase."""
         places = {step: place for place, step in enumerate(self.windows[phase])}
         return [places[step] for step in self.steps_of(phase, task)]
 
     @property
     def tasks(self) -> list[str]:
-        """Tasks, and metrics without one, as they first appear."""
+        """Tasks and ungrouped metrics, in order of first appearance."""
         own = {f"{key}.nonfinite" for counts in self.training.nonfinite.values() for key in counts}
         every = (series for series in self.training.series.values() if series.key not in own)
         return list(dict.fromkeys(series.task or series.key for series in every))
 
 
 def read_recorded(run: str | os.PathLike[str]) -> Recorded:
-    """What ``DIR``, ``DIR:N`` or ``DIR:name`` stands for; the last training if none is chosen.
+    """Read the training that ``DIR:N`` or ``DIR:name`` stands for; ``DIR`` alone is the last training.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo
@@ -85,11 +85,11 @@ def read_recorded(run: str | os.PathLike[str]) -> Recorded:
     ('running', {'train': [10, 20]}, [20])
 
     Raises:
-        NoJournalError, NoTrainingError: it stands for nothing.
+        NoJournalError, NoTrainingError: there is no such journal or training.
         OSError: the journal cannot be read.
     """
     given, which = split_run(run)
-    tail, trainings = Tail(find_journal(given)), Trainings()
+    tail, trainings = JournalReader(find_journal(given)), Trainings()
     logged: list[tuple[int, str, int]] = []
     for item in tail.read():
         trainings.add(item)
@@ -112,20 +112,22 @@ def read_recorded(run: str | os.PathLike[str]) -> Recorded:
         host=host,
         windows={phase: sorted(steps) for phase, steps in windows.items()},
         unreadable=_unreadable(tail.path, status == "running"),
-        sinks=tuple(standings(tail, status == "running")),
+        sinks=tuple(sink_statuses(tail, status == "running")),
     )
 
 
 def _is_window(snapshot: Snapshot) -> bool:
-    """Whether it is of a log event with metrics or a loss: not the summary of a training, nor a log of a user's own."""
+    """Whether it has metrics or a loss. The summary at the end of a training, and a user's own logs, have neither."""
     return bool(snapshot.metrics) or any(
         name == "loss" or (name.endswith("_loss") and name != "train_loss") for name in snapshot.logs
     )
 
 
 def _unreadable(path: Path, is_running: bool) -> tuple[int, ...]:
-    """Numbers of lines without a record; the last one may be in the making while a training runs."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    if lines and is_running and not lines[-1].endswith(b"\n"):
-        lines.pop()
-    return tuple(number for number, line in enumerate(lines, 1) if not line.endswith(b"\n") or decode(line) is None)
+    """Numbers of lines without a record. While a training runs, the last line may be incomplete."""
+    with path.open("rb") as file:
+        return tuple(
+            number
+            for number, line in enumerate(read_lines(file), 1)
+            if (line.item() is None if line.is_whole else not is_running)
+        )

@@ -1,4 +1,4 @@
-"""A training script and the modules beside it, as far as their text tells."""
+"""Reads a training script and the modules beside it: classes, names, calls of ``report_metrics``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mtask_sinks import __all__ as public_names
 from mtask_sinks.doctor.source import IN_FILE, Source, read_source
 
-# Files that are read for one script, at most.
+# Most files to read for one script.
 _MAX_FILES = 50
 _NAMES = (ast.Name, ast.Attribute)
 
@@ -24,13 +25,14 @@ class Class:
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportCall:
     """A call of ``report_metrics``.
 
     Attributes:
         source, node: where it is.
-        kind: ``self`` of a class, the ``function`` of this library, or a method of some ``object``: a registry.
-        cls: the class that it is in, if it is in one.
+        kind: ``self``: the method of a module; ``function``: that of this library; ``object``: a method of anything
+            else, such as a registry.
+        cls: the class around the call; ``None`` if there is none.
     """
 
     source: Source
@@ -40,38 +42,38 @@ class Report:
 
     @property
     def is_grouped(self) -> bool:
-        """Whether it names a task, or may."""
+        """Whether it names a task, or may name one."""
         return bool(self.node.args)
 
 
 class Script:
-    """A script with the modules that it imports from its own directory, directly and by way of each other.
+    """A script, and the modules that it imports from its own directory, directly or indirectly.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "train.py")
     >>> _ = path.write_text("import mtask_sinks as ms\\nms.report_metrics('mlm', loss=loss)")
-    >>> [(report.kind, report.node.lineno) for report in Script(path).reports]
+    >>> [(report.kind, report.node.lineno) for report in Script(path).report_calls]
     [('function', 2)]
 
     Args:
         path: of the script.
 
     Raises:
-        OSError, SyntaxError, ValueError: the script cannot be read, or is no Python code. A module beside it that is no
-            Python code is left out.
+        OSError: the script cannot be read.
+        SyntaxError, ValueError: the script is not valid Python. A module beside it that is not valid is left out.
     """
 
     def __init__(self, path: Path) -> None:
         path = path.absolute()
         self._dir = path.parent
         self._dirs = [self._dir]
-        while (self._dirs[-1] / "__init__.py").is_file():  # in a package, imports begin outside of it
+        while (self._dirs[-1] / "__init__.py").is_file():  # in a package, imports start at the directory above it
             self._dirs.append(self._dirs[-1].parent)
         self.main = read_source(path, self._find)
         self.sources = [self.main]
-        #: Modules beside the script that could not be read.
+        # Modules beside the script that could not be read.
         self.unread: list[Path] = []
-        for source in self.sources:  # grows meanwhile
+        for source in self.sources:  # the list grows in the loop
             for imported in source.imported:
                 self._add(imported)
 
@@ -88,7 +90,7 @@ class Script:
         if level > len(importer.parents):
             return None
         if f"{module}.".startswith("mtask_sinks.") and not f"{module}.".startswith("mtask_sinks.demo."):
-            return None  # known by its names, also to a script beside its sources; the demonstration is a script
+            return None  # the names of this library are known; only its demonstration is read, as a script
         starts = [importer.parents[level - 1]] if level else self._dirs
         for start in starts:
             file = start.joinpath(*module.split(".")) if module else start
@@ -99,7 +101,7 @@ class Script:
 
     @property
     def foreign(self) -> frozenset[str]:
-        """Packages that are imported and not read."""
+        """Imported packages that are not read."""
         return frozenset().union(*(source.foreign for source in self.sources))
 
     @cached_property
@@ -117,25 +119,28 @@ class Script:
         }
 
     @cached_property
-    def reports(self) -> list[Report]:
+    def report_calls(self) -> list[ReportCall]:
         """Every call of ``report_metrics``."""
-        return [report for source in self.sources for report in self._reports_in(source, source.tree, None)]
+        return [report for source in self.sources for report in self._calls_in(source, source.tree, None)]
 
     def resolve(self, source: Source, node: ast.expr) -> str | None:
-        """What an expression stands for: a dotted name of another package, or ``file::name``; ``None`` if unknown."""
+        """What an expression stands for: ``package.name``, or ``file::name``; ``None`` if unknown.
+
+        A public name of this library is ``mtask_sinks.name``, whatever module it was imported from.
+        """
         name = source.dotted(node)
-        for _ in range(10):  # from file to file, if one passes on what it has imported
+        for _ in range(10):  # from file to file: each may pass on what it has imported
             if name is None or IN_FILE not in name or name in self.classes:
-                return name
+                break
             path, _, inner = name.partition(IN_FILE)
             holder = self._by_path.get(path)
             if holder is None or inner not in holder.names:
-                return name
+                break
             name = holder.names[inner]
-        return name
+        return _public(name)
 
     def uses(self, *names: str) -> bool:
-        """Whether one of these dotted names is used anywhere, not merely imported."""
+        """Whether it uses one of these dotted names, beyond importing it."""
         return not self.used.isdisjoint(names)
 
     @cached_property
@@ -152,18 +157,18 @@ class Script:
 
     @cached_property
     def used(self) -> frozenset[str]:
-        """What the names in it stand for, as far as they are used and not merely imported."""
+        """What the names that it uses stand for."""
         named = (self.resolve(source, node) for source, node in self.expressions if isinstance(node, _NAMES))
         return frozenset(name for name in named if name is not None)
 
     def bases(self, cls: Class) -> list[str | None]:
-        """What a class derives from, in order."""
+        """The base classes of a class, in order."""
         return [self.resolve(cls.source, base) for base in cls.node.bases]
 
     def ancestors(self, cls: Class) -> tuple[list[Class], list[str | None]]:
-        """A class and those of the script that it derives from; and what those derive from elsewhere."""
+        """A class and its bases in the script; and the bases of these that are defined elsewhere."""
         own, elsewhere = [cls], []
-        for each in own:  # grows meanwhile
+        for each in own:  # the list grows in the loop
             for base in self.bases(each):
                 if base not in self.classes:
                     elsewhere.append(base)
@@ -172,24 +177,31 @@ class Script:
         return own, elsewhere
 
     def relatives(self, cls: Class) -> list[Class]:
-        """A class, those of the script that it derives from, and those that derive from it."""
+        """A class, its bases in the script, and the classes that derive from it."""
         return [
             *self.ancestors(cls)[0],
             *(other for other in self.classes.values() if other is not cls and cls in self.ancestors(other)[0]),
         ]
 
-    def _reports_in(self, source: Source, node: ast.AST, cls: Class | None) -> Iterator[Report]:
-        waiting = [(node, cls)]  # not a call a level: expressions may be deeper than Python calls
+    def _calls_in(self, source: Source, node: ast.AST, cls: Class | None) -> Iterator[ReportCall]:
+        waiting = [(node, cls)]  # no recursion: expressions may be nested deeper than Python allows calls
         while waiting:
             node, cls = waiting.pop()
             if isinstance(node, ast.Call) and (kind := self._kind(source, node.func)) is not None:
-                yield Report(source, node, kind, cls)
+                yield ReportCall(source, node, kind, cls)
             inside = Class(source, node) if isinstance(node, ast.ClassDef) else cls
             waiting += [(child, inside) for child in reversed([*ast.iter_child_nodes(node)])]
 
     def _kind(self, source: Source, called: ast.expr) -> str | None:
-        if self.resolve(source, called) in ("mtask_sinks.report_metrics", "mtask_sinks.reporting.report_metrics"):
+        if self.resolve(source, called) == "mtask_sinks.report_metrics":
             return "function"
         if isinstance(called, ast.Attribute) and called.attr == "report_metrics":
             return "self" if isinstance(called.value, ast.Name) and called.value.id == "self" else "object"
         return None
+
+
+def _public(name: str | None) -> str | None:
+    """The short form of a public name of this library: `mtask_sinks.trainer.mixin.X` is `mtask_sinks.X`."""
+    module, _, last = (name or "").rpartition(".")
+    is_of_module = f"{module}.".startswith("mtask_sinks.") and module.islower()  # not a method of a class
+    return f"mtask_sinks.{last}" if is_of_module and last in public_names else name

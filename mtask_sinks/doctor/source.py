@@ -1,4 +1,4 @@
-"""A file of Python code, read and not run: its classes, and what its names stand for."""
+"""Reads a Python file without running it, and tells what its names stand for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Between the path of a file and a name in it.
+#: Separates the path of a file from a name in it: ``/dir/model.py::Model``.
 IN_FILE = "::"
 
 
@@ -18,11 +18,11 @@ class Source:
     Attributes:
         path: of the file, absolute.
         tree: its syntax tree.
-        names: name in it → what it was imported as: ``mtask_sinks.report_metrics``, or ``/dir/model.py::Model``.
-        bound: names that it binds in any other way, anywhere in it.
-        imported: files of the same directory that it imports.
-        foreign: packages that it imports.
-        has_star: whether it imports ``*`` from elsewhere, so that any name may be bound.
+        names: imported name → what it stands for: ``mtask_sinks.report_metrics``, or ``/dir/model.py::Model``.
+        bound: names that the file binds in other ways, anywhere.
+        imported: files of the script's directory that it imports.
+        foreign: packages that it imports from elsewhere.
+        has_star: whether it has an ``import *``, so that any name may be bound.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Source:
         return f"{path}:{node.lineno}"
 
     def dotted(self, node: ast.expr) -> str | None:
-        """What a name or an attribute of one stands for, as far as the imports tell; ``None`` for anything else."""
+        """What a name, or an attribute of a name, stands for by the imports; ``None`` for any other expression."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id, f"{self.path}{IN_FILE}{node.id}")
         if isinstance(node, ast.Attribute) and (before := self.dotted(node.value)) is not None:
@@ -53,15 +53,17 @@ def read_source(path: Path, find: Callable[[Path, str, int], Path | None]) -> So
 
     Args:
         path: of the file.
-        find: file, module and level of a relative import → the file that is imported if it is to be read too.
+        find: (importing file, module, level of a relative import) → the imported file; ``None`` if it is not to be
+            read.
 
     Raises:
-        OSError, SyntaxError, ValueError: it cannot be read, or is no Python code.
+        OSError: the file cannot be read.
+        SyntaxError, ValueError: the file is not valid Python.
     """
     try:
         tree = ast.parse(path.read_bytes(), str(path))
     except RecursionError as error:
-        raise ValueError(f"{error}, that is how deep it is nested") from error
+        raise ValueError(f"{error}: its expressions are nested too deeply") from error
     names: dict[str, str] = {}
     imported: list[Path] = []
     foreign: set[str] = set()
@@ -83,7 +85,7 @@ def read_source(path: Path, find: Callable[[Path, str, int], Path | None]) -> So
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, int, str | None, str]]:
-    """Module, level, name in it if one is imported, and the name that is bound."""
+    """Every import: module, level, the imported name (``None`` for the module), and the name that it binds."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:

@@ -1,29 +1,31 @@
-"""History: the trainings that a journal tells of."""
+"""Reads a whole journal as runs, each with its snapshots."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from mtask_sinks.journal.records import Begin, End, Item, decode
+from mtask_sinks.journal.lines import read_lines
+from mtask_sinks.journal.records import Begin, End
+from mtask_sinks.journal.run_start import RunStart, run_start
 from mtask_sinks.journal.writer import journal_path
 from mtask_sinks.snapshot import Snapshot
 
 
 @dataclass
 class JournalRun:
-    """One training in a journal: from its beginning, or from where it was resumed, to its end.
+    """One run in a journal: a training from its start, or from a resume, to its end.
 
     Attributes:
         id: as in `RunInfo`.
         name: display name, or ``None``.
-        step: optimizer steps taken when it began: above 0 when it was resumed.
-        time: seconds since 1970 (UTC) at which it began.
-        versions: of this library and of what it ran with.
-        snapshots: in the order of their making.
-        status: ``finished``, ``failed`` or ``killed``; ``None`` if it has not ended, or was killed and nobody saw it.
+        step: optimizer steps already taken when the run began: above 0 if it was resumed.
+        time: when it began, in seconds since 1970 (UTC).
+        versions: of this library and of the packages that it ran with.
+        snapshots: in the order in which they were made.
+        status: ``finished``, ``failed`` or ``killed``; ``None`` if the run has not ended, or if it was killed and no
+            later process noted that.
     """
 
     id: str
@@ -36,7 +38,7 @@ class JournalRun:
 
 
 def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
-    """The trainings recorded in a journal, each with its snapshots.
+    """The runs in a journal, each with its snapshots.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo, Snapshot
@@ -49,32 +51,32 @@ def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
     >>> run.name, run.status, [(snapshot.step, snapshot.metrics["mlm/loss"]) for snapshot in run.snapshots]
     ('bert', 'finished', [(10, 2.5)])
 
+    One run per start: a training that was resumed twice gives three runs. Each run holds every snapshot that was
+    written; ``run.step`` is the step from which it was resumed, and steps beyond it in an earlier run were computed
+    again. `mtask_sinks.analysis.runs.read_trainings` gives one training instead, with its resumes, and each point once.
+
+    Lines that hold no whole record, as a crash may leave them, are skipped.
+
     Args:
         path: the file, or the output directory of a training.
-
-    A line that is no whole record, as a crash may leave one, is left out. A resumed training is a run of its own whose
-    `step` says where it went on: steps beyond that which an earlier run has too were computed again.
 
     Raises:
         OSError: the file cannot be read.
     """
     runs: list[JournalRun] = []
-    for item in _items(journal_path(path)):
-        if isinstance(item, Begin):
-            run = item.run
-            if not runs or (run.id, run.step) != (runs[-1].id, runs[-1].step):
-                runs.append(JournalRun(run.id, run.name, run.step, item.time, item.versions))
-        elif not runs:
-            runs.append(JournalRun(id=""))
-        if isinstance(item, Snapshot):
-            runs[-1].snapshots.append(item)
-        else:
-            runs[-1].status = item.status if isinstance(item, End) else None
+    with journal_path(path).open("rb") as file:
+        for line in read_lines(file):
+            item = line.item()
+            if item is None:
+                continue
+            if isinstance(item, Begin):
+                run = item.run
+                if run_start(run, runs[-1] if runs else None) is not RunStart.CONTINUED:
+                    runs.append(JournalRun(run.id, run.name, run.step, item.time, item.versions))
+            elif not runs:
+                runs.append(JournalRun(id=""))
+            if isinstance(item, Snapshot):
+                runs[-1].snapshots.append(item)
+            else:
+                runs[-1].status = item.status if isinstance(item, End) else None
     return runs
-
-
-def _items(path: Path) -> Iterator[Item]:
-    for line in path.read_bytes().splitlines():
-        item = decode(line)
-        if item is not None:
-            yield item

@@ -1,4 +1,4 @@
-"""Extents: where in a file the bytes of a stream lie that did not all get there."""
+"""Converts between positions in a journal's stream and offsets in its file, which may lack some lines of the stream."""
 
 from __future__ import annotations
 
@@ -6,63 +6,70 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Extent:
-    """``length`` bytes of the stream from ``start`` on, which lie in the file from ``offset`` on."""
+class Segment:
+    """Bytes that follow one another both in the stream and in the file.
 
-    start: int
+    Attributes:
+        position: of the first byte in the stream.
+        offset: of the first byte in the file.
+        length: number of bytes.
+    """
+
+    position: int
     offset: int
     length: int
 
     @property
     def end(self) -> int:
-        return self.start + self.length
+        """Position after the last byte."""
+        return self.position + self.length
 
 
-class Extents:
-    """Positions in a stream and offsets in the file that holds it.
+class StreamOffsets:
+    """Records which bytes of a stream are in a file, and where.
 
-    >>> extents = Extents()
-    >>> extents.add(start=0, offset=0, length=100)
-    >>> extents.add(start=100, offset=100, length=50)       # follows in both: the same extent
-    >>> extents.add(start=400, offset=150, length=10)       # what lies between 150 and 400 is in no file
-    >>> len(extents), extents.offset_of(120), extents.offset_of(200), extents.offset_of(405)
+    >>> offsets = StreamOffsets()
+    >>> offsets.add(position=0, offset=0, length=100)
+    >>> offsets.add(position=100, offset=100, length=50)       # follows in both: the same segment
+    >>> offsets.add(position=400, offset=150, length=10)       # the file lacks the bytes from 150 to 400
+    >>> len(offsets), offsets.offset_of(120), offsets.offset_of(200), offsets.offset_of(405)
     (2, 120, 150, 155)
 
-    As long as all goes well stream and file are the same, and there is one extent.
+    As long as the disk takes every line, positions equal offsets and there is one segment.
     """
 
     def __init__(self) -> None:
-        self._extents: list[Extent] = []
+        self._segments: list[Segment] = []
 
     def __len__(self) -> int:
-        return len(self._extents)
+        return len(self._segments)
 
-    def add(self, start: int, offset: int, length: int) -> None:
-        """Bytes that were appended to both."""
-        last = self._extents[-1] if self._extents else None
-        if last is not None and (last.end, last.offset + last.length) == (start, offset):
+    def add(self, position: int, offset: int, length: int) -> None:
+        """Record bytes that were appended to the file."""
+        last = self._segments[-1] if self._segments else None
+        if last is not None and (last.end, last.offset + last.length) == (position, offset):
             last.length += length
         else:
-            self._extents.append(Extent(start, offset, length))
+            self._segments.append(Segment(position, offset, length))
 
     def clear(self) -> None:
-        """The file is gone."""
-        self._extents.clear()
+        """Forget everything: the file is gone."""
+        self._segments.clear()
 
-    def holding(self, position: int) -> Extent | None:
-        """The extent that holds a position, or else the next one."""
-        return next((extent for extent in self._extents if position < extent.end), None)
+    def segment_at(self, position: int) -> Segment | None:
+        """The segment that holds a position, else the next one; ``None`` if the file has nothing from there on."""
+        return next((segment for segment in self._segments if position < segment.end), None)
 
     def offset_of(self, position: int) -> int:
-        """How far in the file lies what the stream has before a position."""
-        before = [extent for extent in self._extents if extent.start < position]
+        """How many bytes of the file come before a position."""
+        before = [segment for segment in self._segments if segment.position < position]
         if not before:
             return 0
-        return before[-1].offset + min(position - before[-1].start, before[-1].length)
+        return before[-1].offset + min(position - before[-1].position, before[-1].length)
 
     def position_of(self, offset: int) -> int | None:
-        """The position of an offset in the file."""
-        for extent in self._extents:
-            if extent.offset <= offset <= extent.offset + extent.length:
-                return extent.start + offset - extent.offset
+        """The position of an offset in the file; ``None`` if the file does not reach so far."""
+        for segment in self._segments:
+            if segment.offset <= offset <= segment.offset + segment.length:
+                return segment.position + offset - segment.offset
         return None

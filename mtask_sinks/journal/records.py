@@ -1,4 +1,4 @@
-"""Records: what a line of the journal holds, as bytes and as objects."""
+"""Records: what a line of the journal holds, encoded to bytes and decoded to objects."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mtask_sinks.snapshot import RunInfo, Snapshot, thawed
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _SNAPSHOT = ("step", "phase", "metrics", "epoch", "time", "counts", "nonfinite", "logs")
 _RUN = ("id", "output_dir", "name", "params", "step", "attached", "continued", "logged")
-# Tells this process from one that had its number before, as in a container that was started anew.
+# Tells this process from an earlier one with the same number, as in a container that was restarted.
 _TOKEN = uuid.uuid4().hex
 _SECRET_NAME = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
-# What transformers puts in the place of a secret.
+# What transformers writes in place of a secret.
 _MASKED = re.compile(r"<[A-Z_]+>")
 _SECRET_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -43,12 +43,14 @@ def _versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Begin:
-    """A run begins here, or goes on: after it was resumed, for an evaluation after training, with other backend runs.
+    """A run begins here, is resumed, or goes on: for an evaluation after training, or in other runs of the backends.
+
+    `mtask_sinks.journal.run_start` decides which of these it is.
 
     Attributes:
         run: what the sinks are told.
-        time: seconds since 1970 (UTC).
-        versions: of this library and of what it runs with.
+        time: when it began, in seconds since 1970 (UTC).
+        versions: of this library and of the packages that it runs with.
         process: host, number and token of the process that trains.
     """
 
@@ -58,7 +60,7 @@ class Begin:
     process: tuple[str, int, str] = field(default_factory=lambda: (socket.gethostname(), os.getpid(), _TOKEN))
 
     def is_at_work(self) -> bool:
-        """Whether the process that trains is there, this one or another one of this machine."""
+        """Whether the process that trains is still there; a process on another machine counts as gone."""
         host, process, token = self.process
         if host != socket.gethostname():
             return False
@@ -86,7 +88,7 @@ Item = Begin | Snapshot | End
 
 
 def encode(item: Item) -> bytes:
-    """The line of an item, with its end. Valid JSON: NaN and infinity are strings."""
+    """The line of an item, with its newline. Valid JSON: NaN and infinity are strings."""
     if isinstance(item, Snapshot):
         return _encode_snapshot(item)
     if isinstance(item, Begin):
@@ -99,10 +101,10 @@ def encode(item: Item) -> bytes:
 
 
 def _encode_snapshot(item: Snapshot) -> bytes:
-    """As `encode`, in a twentieth of the time of `json`, most of which is for the digits of floats."""
-    import orjson  # what only reads journals starts 20 ms earlier without it
+    """As `encode`, in a twentieth of the time that `json` takes, mostly for the digits of floats."""
+    import orjson  # not above: commands that only read journals start 20 ms earlier without it
 
-    # If all are finite, so is their sum, which takes a tenth of asking each.
+    # If all values are finite, so is their sum; that takes a tenth of the time of a check per value.
     is_finite = math.isfinite(sum(item.metrics.values()) + item.time + (item.epoch or 0.0))
     record = {
         "record": "snapshot",
@@ -116,9 +118,9 @@ def _encode_snapshot(item: Snapshot) -> bytes:
         "logs": as_plain(item.logs),
     }
     try:
-        if is_finite:  # of what is not, orjson would write null
+        if is_finite:  # orjson writes null for other values
             return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # a float of NumPy's, an integer of more than 64 bits, text that is no Unicode
+    except TypeError:  # a NumPy float, an integer of more than 64 bits, text that is no valid Unicode
         pass
     return _line(as_plain(record))
 
@@ -128,7 +130,7 @@ def _line(record: dict[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> Item | None:
-    """What a line holds; ``None`` if it is no whole record of a kind known here."""
+    """What a line records; ``None`` if it holds no whole record of a known kind."""
     try:
         record = json.loads(line)
         if record["record"] == "snapshot":
@@ -148,17 +150,17 @@ def decode(line: bytes) -> Item | None:
 
 
 def fingerprint_of(first_line: bytes) -> str:
-    """Tells a journal from another one of the same name, by its first line."""
+    """Identifies a journal by its first line: another one of the same name has another fingerprint."""
     return hashlib.sha256(first_line).hexdigest()[:16]
 
 
 def is_mark(line: bytes) -> bool:
-    """Whether a line begins or ends a run; costs less than decoding it."""
+    """Whether a line begins or ends a run; faster than decoding it."""
     return line.startswith((b'{"record": "run"', b'{"record": "end"'))
 
 
 def as_plain(value: Any) -> Any:
-    """What JSON can hold: NaN and infinity are strings, mappings dicts, and what it knows nothing of is its text."""
+    """A value as JSON can hold it: NaN and infinity become strings, mappings dicts, and unknown types their text."""
     if isinstance(value, float):
         if math.isfinite(value):
             return float(value)
@@ -177,7 +179,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _without_secrets(value: Any, name: str = "") -> Any:
-    """Parameters as far as they may be read by whoever reads the file."""
+    """Parameters without secrets: everybody who can read the file can read them."""
     if isinstance(value, Mapping):
         return {str(name): _without_secrets(item, str(name)) for name, item in value.items()}
     if isinstance(value, str):

@@ -1,30 +1,27 @@
-"""Values on accelerators: kept there, in the order of reporting, until the log event reads them all at once."""
+"""Values on accelerators: they stay there until the log event, which reads them all at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtask_sinks.measurement.micro_batch_clock import Clock
-from mtask_sinks.measurement.values import Block, Entry, OnDevice, entry_of
+from mtask_sinks.measurement.entries import Block, Entry, OnDevice, Unreadable, entry_from
 from mtask_sinks.measurement.weighted import is_weight, weighted
 from mtask_sinks.reducers import Floats
 
-#: What may wait: numbers, and rows on devices, one a report. A host value that queues behind counts as so many more
-#: numbers than it has, for what it takes besides.
+#: How many numbers, and how many reports, may wait before the queue counts as full.
 MAX_NUMBERS = 1 << 20
 MAX_ROWS = 1024
-_HOST_ENTRY = 16
 
 
-class Target(Protocol):
-    """Whoever gets the entry once it is a number."""
-
-    def append_at(self, entry: Entry, time: float) -> None: ...
+_CAPTURED = (
+    "it is recorded into a CUDA graph, whose replays do not report: report outside of what is captured, or compile "
+    "with mode='default'"
+)
 
 
 class Part(NamedTuple):
@@ -35,101 +32,143 @@ class Part(NamedTuple):
     has_weights: bool
 
 
-class _Slot(NamedTuple):
-    """Where the numbers of one reported value lie in a row."""
+class DeviceRow:
+    """The values of one report on one device, in one vector.
 
-    target: Target
-    shape: tuple[int, ...]
+    Attributes:
+        packed: the vector.
+        stream: on which a GPU computes it; ``None`` for other devices.
+        numbers: the same on the host, once they are read.
+    """
+
+    __slots__ = ("numbers", "packed", "stream")
+
+    def __init__(self, packed: Tensor) -> None:
+        self.packed = packed
+        self.stream = torch.cuda.current_stream(packed.device) if packed.is_cuda else None
+        self.numbers: Floats | None = None
+
+    def read(self) -> Floats:
+        """The numbers; waits for the device if `DeviceQueue.read` has not."""
+        if self.numbers is None:
+            self.numbers = _to_host([self])
+        return self.numbers
+
+
+class DeviceEntry(NamedTuple):
+    """An entry whose numbers are on a device: where they are in a row. It waits among the other entries of its key."""
+
+    row: DeviceRow
+    start: int
     size: int
+    is_block: bool
     weight: float | None
     has_weights: bool
 
-
-class _Row(NamedTuple):
-    slots: list[_Slot]
-    packed: Tensor
-    time: float
+    def read(self) -> Entry:
+        """The entry itself."""
+        numbers = self.row.read()
+        if not self.is_block and self.weight is None and not self.has_weights:
+            return numbers.item(self.start)
+        end = self.start + self.size
+        values, weights = numbers[self.start : end], None
+        if self.has_weights:
+            weights = numbers[end : end + self.size]
+        elif self.weight is not None:
+            weights = np.full(self.size, self.weight)
+        if weights is None:
+            return entry_from(values)
+        if not self.is_block and is_weight(weight := weights.item(0)):
+            return weighted(values.item(0), weight)
+        return Block(values, weights)  # which also finds out a weight that is none
 
 
 class DeviceQueue:
-    """Reported values that still lie on an accelerator, and the host values that queue behind them.
+    """Reported values that are still on an accelerator.
 
-    Each report costs one small copy on the device (`torch.cat`, which also frees the value from its graph, from the
-    buffer it may alias and from the storage it is a view of) and no synchronisation; reading costs one copy to the host
-    a device, however many values wait.
+    >>> queue = DeviceQueue()
+    >>> first, second = queue.add([OnDevice(torch.tensor(2.5), None), OnDevice(torch.tensor([1.0, 2.0]), None)])
+    >>> queue.read(); first.read(), second.read()
+    (2.5, [1.0, 2.0])
+
+    A report costs one small copy on the device (`torch.cat`, which also frees the values from their graphs, from
+    buffers that they may alias and from storages that they are views of) and no synchronisation. Reading costs one
+    copy to the host per device, however many values wait.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._waiting: list[_Row | tuple[Target, Entry, float]] = []
-        #: How many numbers wait, and how many rows.
-        self.size = 0
-        self._rows = 0
+    def __init__(self) -> None:
+        self._rows: list[DeviceRow] = []
+        self._numbers = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._rows)
 
     @property
     def is_full(self) -> bool:
         """Whether what waits takes as much memory as it may."""
-        return self.size >= MAX_NUMBERS or self._rows >= MAX_ROWS
+        return self._numbers >= MAX_NUMBERS or len(self._rows) >= MAX_ROWS
 
-    def add(self, values: list[tuple[Target, OnDevice]]) -> None:
-        """Take the values of one report."""
-        by_device: dict[torch.device, list[tuple[Target, OnDevice]]] = {}
-        for target, value in values:
-            by_device.setdefault(value.value.device, []).append((target, value))
-        for group in by_device.values():
-            self._add_row(_Row(*_pack(group), self._clock.now))
+    def add(self, values: Iterable[OnDevice]) -> list[DeviceEntry]:
+        """Pack the values of one report, one vector per device; returns an entry for each value, in their order.
 
-    def add_packed(self, parts: list[tuple[Target, Part]], packed: Tensor) -> None:
-        """Take the values of one report that lie in one vector already, which may be overwritten afterwards."""
-        slots = [
-            _Slot(target, (part.size,) if part.is_block else (), part.size, None, part.has_weights)
-            for target, part in parts
+        Raises:
+            Unreadable: a CUDA graph is being captured.
+        """
+        parts: dict[torch.device, list[Tensor]] = {}
+        places: list[tuple[torch.device, int]] = []
+        ends: dict[torch.device, int] = {}
+        values = list(values)
+        for value, weight in values:
+            device = value.device
+            tensors = [value, weight] if isinstance(weight, Tensor) else [value]
+            places.append((device, ends.get(device, 0)))
+            ends[device] = ends.get(device, 0) + len(tensors) * value.numel()
+            parts.setdefault(device, []).extend(_exact(tensor).reshape(-1) for tensor in tensors)
+        for tensors in parts.values():
+            _refuse_capture(tensors[0])
+        with torch.no_grad():
+            rows = {device: self._add_row(torch.cat(tensors)) for device, tensors in parts.items()}
+        return [
+            _entry(rows[device], start, value, weight)
+            for (device, start), (value, weight) in zip(places, values, strict=True)
         ]
-        self._add_row(_Row(slots, packed.detach().clone(), self._clock.now))
 
-    def add_host(self, target: Target, entry: Entry) -> None:
-        """Take an entry for a key that has values waiting, so that their order is kept."""
-        self._waiting.append((target, entry, self._clock.now))
-        self.size += _HOST_ENTRY + _size(entry)
+    def add_packed(self, parts: Sequence[Part], packed: Tensor) -> list[DeviceEntry]:
+        """Take values that are in one vector already, which may be overwritten afterwards; returns their entries.
 
-    def _add_row(self, row: _Row) -> None:
-        self._waiting.append(row)
-        self.size += row.packed.numel()
-        self._rows += 1
+        Raises:
+            Unreadable: a CUDA graph is being captured.
+        """
+        _refuse_capture(packed)
+        row, entries, start = self._add_row(packed.detach().clone()), [], 0
+        for size, is_block, has_weights in parts:
+            entries.append(DeviceEntry(row, start, size, is_block, None, has_weights))
+            start += 2 * size if has_weights else size
+        return entries
 
-    def drain(self) -> Iterator[tuple[Target, Entry, float]]:
-        """All entries that wait and when they came, in order; this is where the host waits for the device."""
-        waiting, self._waiting = self._waiting, []
-        self.size = self._rows = 0
-        numbers = _to_host([item for item in waiting if isinstance(item, _Row)])
-        for item in waiting:
-            if isinstance(item, _Row):
-                for target, entry in _unpack(item.slots, next(numbers)):
-                    yield target, entry, item.time
-            else:
-                yield item
+    def read(self) -> None:
+        """Copy all that waits to the host; this is where the host waits for the devices."""
+        rows, self._rows, self._numbers = self._rows, [], 0
+        by_device: dict[torch.device, list[DeviceRow]] = {}
+        for row in rows:
+            by_device.setdefault(row.packed.device, []).append(row)
+        for group in by_device.values():
+            flat = _to_host(group)
+            ends = np.cumsum([row.packed.numel() for row in group])
+            for row, numbers in zip(group, np.split(flat, ends[:-1]), strict=True):
+                row.numbers = numbers
+
+    def _add_row(self, packed: Tensor) -> DeviceRow:
+        row = DeviceRow(packed)
+        self._rows.append(row)
+        self._numbers += packed.numel()
+        return row
 
 
-def _size(entry: Entry) -> int:
-    if isinstance(entry, Block):
-        return len(entry.values)
-    return len(entry) if isinstance(entry, list) else 1
-
-
-def _pack(group: list[tuple[Target, OnDevice]]) -> tuple[list[_Slot], Tensor]:
-    slots, parts = [], []
-    for target, (value, weight) in group:
-        parts.append(_exact(value).reshape(-1))
-        if isinstance(weight, Tensor):
-            parts.append(_exact(weight).reshape(-1))
-            slots.append(_Slot(target, tuple(value.shape), value.numel(), None, has_weights=True))
-        else:
-            slots.append(_Slot(target, tuple(value.shape), value.numel(), weight, has_weights=False))
-    with torch.no_grad():
-        return slots, torch.cat(parts)
+def _entry(row: DeviceRow, start: int, value: Tensor, weight: Tensor | float | None) -> DeviceEntry:
+    has_weights = isinstance(weight, Tensor)
+    number = None if isinstance(weight, Tensor) else weight
+    return DeviceEntry(row, start, value.numel(), value.dim() > 0, number, has_weights)
 
 
 def _exact(tensor: Tensor) -> Tensor:
@@ -144,34 +183,14 @@ def _exact(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
-def _to_host(rows: list[_Row]) -> Iterator[Floats]:
-    """The numbers of each row, with one transfer a device."""
-    by_device: dict[torch.device, list[int]] = {}
-    for index, row in enumerate(rows):
-        by_device.setdefault(row.packed.device, []).append(index)
-    numbers: dict[int, Floats] = {}
-    for indices in by_device.values():
-        flat = torch.cat([rows[index].packed for index in indices]).cpu().to(torch.float64).numpy()
-        ends = np.cumsum([rows[index].packed.numel() for index in indices])
-        numbers.update(zip(indices, np.split(flat, ends[:-1]), strict=True))
-    return (numbers[index] for index in range(len(rows)))
+def _refuse_capture(tensor: Tensor) -> None:
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise Unreadable(_CAPTURED)
 
 
-def _unpack(slots: list[_Slot], numbers: Floats) -> Iterator[tuple[Target, Entry]]:
-    start = 0
-    for slot in slots:
-        values = numbers[start : start + slot.size]
-        start += slot.size
-        weights = None
-        if slot.has_weights:
-            weights = numbers[start : start + slot.size]
-            start += slot.size
-        elif slot.weight is not None:
-            weights = np.full(slot.size, slot.weight)
-        if slot.shape:
-            yield slot.target, entry_of(values) if weights is None else Block(values, weights)
-        elif weights is None:
-            yield slot.target, float(values[0])
-        else:
-            weight = float(weights[0])  # one that is no weight is found out with the block
-            yield slot.target, weighted(float(values[0]), weight) if is_weight(weight) else Block(values, weights)
+def _to_host(rows: Sequence[DeviceRow]) -> Floats:
+    """The numbers of rows on one device, in one copy."""
+    for stream in {row.stream for row in rows if row.stream is not None}:
+        torch.cuda.current_stream(stream.device).wait_stream(stream)
+    numbers: Floats = torch.cat([row.packed for row in rows]).cpu().to(torch.float64).numpy()
+    return numbers

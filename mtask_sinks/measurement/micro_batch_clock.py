@@ -1,27 +1,27 @@
-"""Clock: in which micro-batch something was reported."""
+"""In which micro-batch something was reported."""
 
 from __future__ import annotations
 
 
-class Clock:
-    """Counts micro-batches; only `last` and `first` over several ranks look at it.
+class MicroBatchClock:
+    """Counts micro-batches. Only `first` and `last` look at it, and only over several ranks.
 
     Attributes:
         now: number of the micro-batch.
-        share: what this rank adds to its times, so that those of one micro-batch differ.
+        rank_offset: a fraction that this rank adds to its times, so that times of one micro-batch differ by rank.
     """
 
-    __slots__ = ("now", "share")
+    __slots__ = ("now", "rank_offset")
 
     def __init__(self) -> None:
         self.now = 0
-        self.share = 0.0
+        self.rank_offset = 0.0
 
-    def place(self, rank: int, size: int) -> None:
-        """Say which of how many ranks this is: the lower, the larger its share.
+    def set_rank(self, rank: int, size: int) -> None:
+        """Say which rank this is, of how many. The lower the rank, the larger its offset.
 
-        >>> clock = Clock()
-        >>> clock.place(rank=1, size=4); clock.share
+        >>> clock = MicroBatchClock()
+        >>> clock.set_rank(rank=1, size=4); clock.rank_offset
         0.5
         """
-        self.share = (size - 1 - rank) / size
+        self.rank_offset = (size - 1 - rank) / size

@@ -1,4 +1,4 @@
-"""Every reducer that can be named, with a line on what it is."""
+"""Every reducer that has a name, with one line on what it computes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Kind = Literal["built-in", "pattern", "plug-in", "registered"]
 
 
 @dataclass(frozen=True)
-class KnownReducer:
-    """A name, or a pattern of names.
+class ReducerListing:
+    """One name of a reducer, or one pattern of names.
 
     Attributes:
         name: for the right side of a rule.
         kind: where it comes from.
-        package: that offers it, for a plug-in.
-        about: one line; for a plug-in that does not load, why.
+        package: the package that offers it; ``None`` unless it is a plug-in.
+        about: what it computes, in one line; for a plug-in that does not load, the reason.
         loads: whether it can be used.
     """
 
@@ -31,39 +31,40 @@ class KnownReducer:
     loads: bool = True
 
 
-def list_reducers() -> list[KnownReducer]:
-    """Built-in ones, percentiles, then those that packages offer or that were registered.
+def list_reducers() -> list[ReducerListing]:
+    """Built-in reducers, percentiles, then reducers that packages offer or that were registered.
 
-    >>> [each.about for each in list_reducers() if each.name in ("mean", "median")]
+    >>> [listing.about for listing in list_reducers() if listing.name in ("mean", "median")]
     ['Weighted arithmetic mean, exact over micro-batches, steps and ranks.', 'The 50th percentile: see p<N>.']
     """
     names = known_reducers()
-    percentiles = KnownReducer("p<N>", "pattern", None, f"Percentile, N from 0 to 100: p95, p99.9. {_first(Quantile)}")
-    builtin = [_known(name, "built-in", None) for name in names if is_builtin(name)]
-    return [*builtin, percentiles, *(_of_others(name) for name in names if not is_builtin(name))]
+    about = f"Percentile, N from 0 to 100: p95, p99.9. {_first_line(Quantile)}"
+    percentiles = ReducerListing("p<N>", "pattern", None, about)
+    builtin = [_list_named(name, "built-in", None) for name in names if is_builtin(name)]
+    return [*builtin, percentiles, *(_list_other(name) for name in names if not is_builtin(name))]
 
 
-def _of_others(name: str) -> KnownReducer:
+def _list_other(name: str) -> ReducerListing:
     package = offering_package(name)
-    return _known(name, "registered" if package is None else "plug-in", package)
+    return _list_named(name, "registered" if package is None else "plug-in", package)
 
 
-def _known(name: str, kind: Kind, package: str | None) -> KnownReducer:
+def _list_named(name: str, kind: Kind, package: str | None) -> ReducerListing:
     try:
         reducer = find_reducer(name)
-    except Exception as error:  # a plug-in's
-        return KnownReducer(name, kind, package, f"does not load ({type(error).__name__}: {error})", loads=False)
-    return KnownReducer(name, kind, package, _about(reducer))
+    except Exception as error:  # raised by a plug-in
+        return ReducerListing(name, kind, package, f"does not load ({type(error).__name__}: {error})", loads=False)
+    return ReducerListing(name, kind, package, _about(reducer))
 
 
 def _about(reducer: Reducer) -> str:
     if isinstance(reducer, Quantile):
         return f"The {100 * reducer.q:g}th percentile: see p<N>."
     if isinstance(reducer, FunctionReducer):
-        return _first(reducer.function) or "A function of the window's values."
-    return _first(type(reducer))
+        return _first_line(reducer.function) or "A function of the window's values."
+    return _first_line(type(reducer))
 
 
-def _first(documented: object) -> str:
-    """First line of a docstring, without the marks of code."""
+def _first_line(documented: object) -> str:
+    """First line of a docstring, without backquotes."""
     return (documented.__doc__ or "").strip().partition("\n")[0].replace("`", "")

@@ -1,4 +1,4 @@
-"""The function `report_metrics`: reports from anywhere to whatever is at work."""
+"""The function `report_metrics`: reports from anywhere, to the trainer that is at work."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 
 class Reporter(Protocol):
-    """Whoever takes reports: a `MetricRegistry`."""
+    """Takes reports: a `MetricRegistry`, or a test."""
 
-    def take(self, task: str | None, metrics: Mapping[str, Any]) -> None:
-        """Take what was reported in one call of `report_metrics`, the function or that of a module."""
+    def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        """Take what one call of `report_metrics` reports, be it the function or a module's method."""
 
 
 # A plain global, not a context variable: torch.compile cannot trace ContextVar.get, and nn.DataParallel's threads
@@ -33,7 +33,7 @@ def report_metrics(task: str | None = None, /, **metrics: Any) -> None:
     Arguments and errors: see `MetricRegistry.report_metrics`.
     """
     if _active is not None:
-        _active.take(task, metrics)
+        _active.record(task, metrics)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Binding: flagged modules find ``self.report_metrics`` while a trainer is at work, and only then."""
+"""``self.report_metrics`` of flagged modules, which is there while a trainer is at work and only then."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NAME = "report_metrics"
 
 
 class BoundReport:
-    """What stands at ``self.report_metrics`` of a flagged module: reports to the trainer that bound it.
+    """The ``self.report_metrics`` of a flagged module: reports to the trainer that bound it.
 
-    A copy of the model (an EMA copy, a pickle) made meanwhile belongs to no trainer: there the attribute is a built-in
-    that takes anything and does nothing, so that a pickle needs no ``mtask_sinks`` to load.
+    A copy of the model (an EMA copy, a pickle) that is made meanwhile belongs to no trainer. In the copy the attribute
+    is a built-in function that takes anything and does nothing, so that a pickle loads without ``mtask_sinks``.
     """
 
     __slots__ = ("_reporter",)
@@ -34,7 +34,7 @@ class BoundReport:
         self._reporter = reporter
 
     def __call__(self, task: str | None = None, /, **metrics: Any) -> None:
-        self._reporter.take(task, metrics)
+        self._reporter.record(task, metrics)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., str]:
         return "".format
@@ -45,7 +45,7 @@ class BoundReport:
 
 @contextmanager
 def bound(model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
-    """Give every flagged module of a model ``self.report_metrics`` for the time of a ``with`` block.
+    """Give every flagged module of a model ``self.report_metrics`` inside a ``with`` block.
 
     >>> class Model(nn.Module):
     ...     supports_report_metrics = True
@@ -56,7 +56,7 @@ def bound(model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
     >>> registry.snapshot(step=1).metrics["mlm/loss"], hasattr(model, "report_metrics")
     (2.5, False)
 
-    Instances are touched, never classes: another instance of the same class (a teacher, a copy) stays as it is. A
+    Only instances are changed, never classes: another instance of the same class (a teacher, a copy) stays as it is. A
     class that defines ``report_metrics`` itself keeps it.
     """
     outside: list[tuple[nn.Module, BoundReport | None]] = []
@@ -72,10 +72,10 @@ def bound(model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
                 setattr(module, _NAME, before)
 
 
-def around(trainer: Trainer | None) -> list[nn.Module]:
-    """What a trainer holds around its model: a loss function, one that wraps the model.
+def modules_around(trainer: Trainer | None) -> list[nn.Module]:
+    """The modules of a trainer that wrap its model, or compute its loss.
 
-    Not a reference model, a teacher or any other module beside the model: those are to stay silent.
+    Not a reference model, a teacher or any other module beside the model: those must stay silent.
     """
     model = getattr(trainer, "model", None)
     modules: list[nn.Module] = []

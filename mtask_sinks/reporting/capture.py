@@ -1,4 +1,4 @@
-"""Capture: named losses of unmodified models, taken from what their forward returns."""
+"""Named losses of models that report nothing, taken from what their forward returns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BY_PATH = ""
 
 
 class Capture:
-    """Reports numbers in a model's outputs that its user asks for, by name.
+    """Reports numbers from a model's outputs, chosen by name.
 
     >>> import torch
     >>> from mtask_sinks import MetricRegistry
@@ -72,9 +72,9 @@ class Capture:
 
     @contextmanager
     def watching(self, model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
-        """Report what a model returns for the time of a ``with`` block; this instance only, not its copies.
+        """Report what a model returns inside a ``with`` block; this instance only, not its copies.
 
-        As with `bound`, the innermost block on a model counts, also one that takes nothing.
+        As with `bound`, only the innermost block on a model counts, also if it takes nothing.
         """
         if model is None:
             yield
@@ -90,8 +90,8 @@ class Capture:
             for hook in outside:
                 hook.is_on = True
 
-    def take(self, output: Any, batch_size: int | None, reporter: Reporter) -> None:
-        """Report what is asked for of one output."""
+    def report_output(self, output: Any, batch_size: int | None, reporter: Reporter) -> None:
+        """Report the chosen numbers of one output."""
         combined = fields_of(output).get("loss")
         reports: dict[str | None, dict[str, Any]] = {}
         is_empty = True
@@ -106,14 +106,14 @@ class Capture:
                 reports.setdefault(task, {})[name] = entry
             is_empty = is_empty and self._targets[path] is None
         for task, metrics in reports.items():
-            reporter.take(task, metrics)
+            reporter.record(task, metrics)
         if not self._has_looked and (combined is not None or not fields_of(output)):
             self._has_looked = True
             if is_empty:
-                self._say_nothing_taken(output)
+                self._warn_of_nothing_taken(output)
 
     def _report_first(self, path: str, entry: Any, reporter: Reporter) -> tuple[str | None, str] | None:
-        """Report a path that is new, and say what its values are reported as from now on."""
+        """Report the value of a new path, and return the task and name of its values from now on."""
         wanted = self._task_of(path)
         if wanted is None:
             return None
@@ -126,7 +126,7 @@ class Capture:
             self._warn_once(f"twice: {key}", message, owner, path, key)
             return None
         try:
-            reporter.take(task, {name: entry})
+            reporter.record(task, {name: entry})
         except MetricKeyError as error:
             self._warn_once(f"refused: {path}", "capture: %s of the outputs is left out: %s", path, error)
             return None
@@ -135,10 +135,10 @@ class Capture:
     def _task_of(self, path: str) -> str | None:
         parts = path.split("/")
         groups = ["/".join(parts[:end]) for end in range(1, len(parts))]
-        found = (self._tasks.of(candidate) for candidate in (path, parts[-1], *groups))
+        found = (self._tasks.for_key(candidate) for candidate in (path, parts[-1], *groups))
         return next((task for task in found if task is not None), None)
 
-    def _say_nothing_taken(self, output: Any) -> None:
+    def _warn_of_nothing_taken(self, output: Any) -> None:
         message = (
             "capture=%r found nothing to take in the first output with a loss, %s: no number there has such a name. "
             "The combined 'loss' is the Trainer's own; some models compute the parts only on request (a setting like "
@@ -149,7 +149,7 @@ class Capture:
 
 
 class _Hook:
-    """A forward hook that belongs to one model: in a copy or a pickle of it made meanwhile, it does nothing."""
+    """A forward hook that belongs to one model: in a copy or a pickle of the model it does nothing."""
 
     __slots__ = ("_capture", "_reporter", "is_on")
 
@@ -162,7 +162,7 @@ class _Hook:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if self.is_on and not is_generating(module):
-            self._capture.take(output, batch_size_of(module, args, kwargs), self._reporter)
+            self._capture.report_output(output, batch_size_of(module, args, kwargs), self._reporter)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (nullcontext(), "__exit__")  # takes anything, needs no mtask_sinks to load

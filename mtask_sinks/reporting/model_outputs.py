@@ -1,4 +1,4 @@
-"""Outputs: what the call of a model shows, without knowing the model."""
+"""What the call of a model shows, without knowing the model: its fields, its batch size, whether it generates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sink: consumes snapshots."""
+"""Sink: the interface through which snapshots reach a tracking backend, a file or a plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Status = Literal["finished", "failed", "killed"]
 
 
 class Sink(ABC):
-    """Where snapshots go: a tracking backend, a file, a plot.
+    """Writes snapshots to a tracking backend, a file or a plot.
 
     >>> class PrintSink(Sink):
     ...     name = "print"
@@ -21,60 +21,71 @@ class Sink(ABC):
     >>> PrintSink().write(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
     10 {'mlm/loss': 2.5}
 
-    The calls come from one thread, never two at a time: `open`, then `write` for each snapshot in order of making, now
-    and then `flush`, at the end `close`. After `close` the sink may be opened again: with the same `RunInfo.id` it goes
-    on with the run (an evaluation after training), with another one it begins a new run (a second training, the next
-    trial of a search).
+    All calls come from one thread, one at a time: `open`, then `write` for each snapshot in the order in which the
+    snapshots were made, `flush` now and then, and `close` at the end. After `close` the sink may be opened again. With
+    the same `RunInfo.id` it continues the run (an evaluation after training); with another one it begins a new run (a
+    second training, the next trial of a search).
 
-    A sink may raise, and neither the training nor the other sinks notice. What it raises says what to do: `Rejected`
-    sets a snapshot aside, an outage (an `OSError`, a time-out, anything unknown) is waited for and the call made again,
-    however long that takes: snapshots wait in the journal, and no memory is used for them.
+    A sink may raise; neither the training nor the other sinks are affected. The type of the exception decides what
+    happens next. `Rejected`: this snapshot is left out. `Forgotten`: everything is delivered again. An outage (an
+    `OSError`, a time-out, any unknown error): the call is repeated until it succeeds, however long that takes. Until
+    then snapshots wait in the journal, not in memory.
 
     Attributes:
-        name: how `report_to` calls it; also the key of its run in `RunInfo.attached` and `RunInfo.continued`.
+        name: the sink's name in `report_to`; also the key of its run in `RunInfo.attached` and `RunInfo.continued`.
     """
 
     name: ClassVar[str]
 
-    def open(self, run: RunInfo) -> None:  # noqa: B027  # a sink that has nothing to open is a good sink
-        """Get ready to write. Called again after it raised.
+    def open(self, run: RunInfo) -> None:  # noqa: B027  # not every sink has something to open
+        """Prepare to write. If it raises, it is called again.
 
-        With ``run.step`` above 0 the training goes on from a checkpoint. If the backend's run is one that it wrote to
-        before it was stopped, that may hold steps beyond the checkpoint, which now come again: drop either.
-        If ``self.name in run.continued`` that run may hold some of the snapshots that will be written: after a crash,
-        or when a journal is replayed.
+        If ``run.step`` is above 0, the training was resumed from a checkpoint. If the sink writes to the same backend
+        run as before, that run may hold steps beyond the checkpoint, and the training will report these steps again:
+        drop either the old or the new ones.
+        If ``self.name in run.continued``, the backend run may already hold some of the snapshots that will be written:
+        after a crash, or when a journal is replayed.
         """
 
     @abstractmethod
     def write(self, snapshot: Snapshot) -> None:
         """Write one snapshot.
 
-        ``snapshot.metrics`` are the task metrics. ``snapshot.logs`` are the Trainer's own: write them too, unless
-        somebody else does (``self.name in run.logged``).
+        ``snapshot.metrics`` holds the task metrics, ``snapshot.logs`` the Trainer's own logs. Write the logs too,
+        unless somebody else writes them to this backend (``self.name in run.logged``).
         """
 
     def flush(self) -> None:  # noqa: B027
-        """Bring what was written to where it survives the end of the process."""
+        """Store what was written where it survives the end of the process."""
 
     def close(self, status: Status) -> None:  # noqa: B027
-        """Release what `open` acquired; end the run with that status unless it is attached."""
+        """Release what `open` acquired, and end the backend's run with this status unless the run is attached."""
 
     def target(self) -> str | None:
-        """How to find the run that is open, from any process: what a later `open` is told in ``run.continued``."""
+        """Identifier with which any process finds the open run; a later `open` gets it in ``run.continued``."""
         return None
 
     def survives(self) -> bool:
-        """Whether what was written and flushed survives the end of the process. If not, it is delivered again then."""
+        """Whether all snapshots written and flushed survive the end of this process; if not, they are sent again."""
         return True
 
     def environment(self) -> Mapping[str, str]:
-        """Variables with which another process finds this backend; no secrets."""
+        """Environment variables with which another process finds this backend; never secrets."""
         return {}
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
-        """Ask the backend whether ``run`` could be written to it now, and write nothing: ``mtask-sinks sinks --check``.
+        """Ask the backend whether it could take ``run`` now, without writing: ``mtask-sinks sinks --check``.
 
-        Returns where it is, in a few words; ``None`` if there is nothing to ask. Raises if it is not ready, with a
-        message that says why. Should not take longer than so many seconds. Called without `open`.
+        Called without `open`.
+
+        Args:
+            run: the training that would write.
+            seconds: the check should not take longer.
+
+        Returns:
+            Where the backend is, in a few words; ``None`` if there is nothing to ask.
+
+        Raises:
+            NotReady: the backend is not ready. Any other exception means the same; its message tells the user why.
         """
         return None

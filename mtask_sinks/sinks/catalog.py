@@ -1,30 +1,30 @@
-"""Everything that ``report_to`` can name, installed or not, without loading any of it."""
+"""Every name that ``report_to`` accepts, installed or not, listed without importing any backend."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Literal
 
 from mtask_sinks.sinks.plugins import BACKENDS, offering_package, sink_names
-from mtask_sinks.sinks.trackers import TRACKERS
 
 Kind = Literal["sink", "plug-in", "transformers"]
 
 
 @dataclass(frozen=True)
-class Known:
-    """A name for ``report_to``, and what stands behind it.
+class SinkListing:
+    """One name for ``report_to``.
 
     Attributes:
         name: for ``report_to``.
-        kind: ``sink`` is one of this package, ``plug-in`` one that another package offers; ``transformers`` is a
-            tracker that has no sink: its callback in transformers gets the task metrics among the Trainer's logs.
-        package: that has to be installed; ``None`` if it takes something else.
-        is_installed: whether it is.
-        version: of the package; ``None`` if it is not installed, or does not say.
-        get: how to get it.
+        kind: ``sink`` is one of this package; ``plug-in`` one that another package offers; ``transformers`` a tracker
+            without a sink: its callback in transformers gets the task metrics among the Trainer's logs.
+        package: the package that it needs; ``None`` if it needs something else.
+        is_installed: whether that package is installed.
+        version: of the package; ``None`` if it is not installed or has no version.
+        get: how to install it.
     """
 
     name: str
@@ -35,36 +35,71 @@ class Known:
     get: str
 
 
-def known_sinks() -> list[Known]:
-    """Sinks first, then plug-ins, then the further trackers of transformers, each by name.
+@dataclass(frozen=True)
+class Tracker:
+    """A tracker that transformers reports to by itself, without a sink.
 
-    >>> [known.get for known in known_sinks() if known.name == "mlflow"]
+    Attributes:
+        module: the module that its callback imports.
+        package: the package to install; ``None`` if it is no package.
+        note: what else it needs.
+    """
+
+    module: str
+    package: str | None
+    note: str = ""
+
+
+#: Name in ``report_to`` → what it needs. A table, because asking transformers would import torch; a test compares the
+#: names with those of transformers.
+TRACKERS: Mapping[str, Tracker] = {
+    "azure_ml": Tracker("azureml", "azureml-sdk"),
+    "clearml": Tracker("clearml", "clearml"),
+    "codecarbon": Tracker("codecarbon", "codecarbon"),
+    "comet_ml": Tracker("comet_ml", "comet-ml"),
+    "dagshub": Tracker("dagshub", "dagshub", "and mlflow"),
+    "dvclive": Tracker("dvclive", "dvclive"),
+    "flyte": Tracker("flytekit", "flytekit"),
+    "kubeflow": Tracker("", None, "a pod of Kubeflow Trainer, which sets KUBEFLOW_TRAINER_SERVER_URL"),
+    "mlflow": Tracker("mlflow", "mlflow"),
+    "neptune": Tracker("neptune", "neptune"),
+    "swanlab": Tracker("swanlab", "swanlab"),
+    "tensorboard": Tracker("tensorboard", "tensorboard"),
+    "trackio": Tracker("trackio", "trackio"),
+    "wandb": Tracker("wandb", "wandb"),
+}
+
+
+def list_sinks() -> list[SinkListing]:
+    """This package's sinks, then plug-ins, then trackers of transformers that have no sink; each group by name.
+
+    >>> [listing.get for listing in list_sinks() if listing.name == "mlflow"]
     ["pip install 'mtask-sinks[mlflow]'"]
     """
     names = sink_names()
-    own = [_own(name) for name in names if name in BACKENDS]
-    plugins = [_plugin(name) for name in names if name not in BACKENDS]
-    return [*own, *plugins, *(_tracker(name) for name in sorted(TRACKERS) if name not in names)]
+    own = [_list_own(name) for name in names if name in BACKENDS]
+    plugins = [_list_plugin(name) for name in names if name not in BACKENDS]
+    return [*own, *plugins, *(_list_tracker(name) for name in sorted(TRACKERS) if name not in names)]
 
 
-def _own(name: str) -> Known:
+def _list_own(name: str) -> SinkListing:
     module = BACKENDS[name]
     get = f"pip install 'mtask-sinks[{name}]'"
-    return Known(name, "sink", module, find_spec(module) is not None, _version(module), get)
+    return SinkListing(name, "sink", module, find_spec(module) is not None, _version(module), get)
 
 
-def _plugin(name: str) -> Known:
+def _list_plugin(name: str) -> SinkListing:
     package = offering_package(name)
-    return Known(name, "plug-in", package, True, _version(package), f"pip install {package}")
+    return SinkListing(name, "plug-in", package, True, _version(package), f"pip install {package}")
 
 
-def _tracker(name: str) -> Known:
+def _list_tracker(name: str) -> SinkListing:
     tracker = TRACKERS[name]
     if tracker.package is None:
-        return Known(name, "transformers", None, False, None, tracker.note)
+        return SinkListing(name, "transformers", None, False, None, tracker.note)
     is_installed = find_spec(tracker.module) is not None
     get = " ".join(part for part in (f"pip install {tracker.package}", tracker.note) if part)
-    return Known(name, "transformers", tracker.package, is_installed, _version(tracker.package), get)
+    return SinkListing(name, "transformers", tracker.package, is_installed, _version(tracker.package), get)
 
 
 def _version(package: str) -> str | None:

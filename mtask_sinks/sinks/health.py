@@ -1,4 +1,4 @@
-"""Whether the backends of sinks answer now, found out in bounded time."""
+"""Health checks: asks the backends of sinks whether they answer now, within a time limit."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mtask_sinks.snapshot import RunInfo
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one backend.
+    """What one backend answered.
 
     Attributes:
-        is_ready: whether a training could write to it now; ``None`` if its sink has no way to ask.
-        detail: where it is, or what is wrong.
+        is_ready: whether a training could write to it now; ``None`` if its sink has no check.
+        detail: where the backend is, or what is wrong.
     """
 
     is_ready: bool | None
@@ -31,15 +31,15 @@ class Answer:
 
 
 def check_sinks(names: Iterable[str], run: RunInfo, seconds: float) -> dict[str, Answer]:
-    """Ask the backend of each sink, all at once; one that has not answered after so many seconds is not ready.
+    """Ask the backends of all these sinks at the same time; one that has not answered in time is not ready.
 
     Args:
-        names: of sinks, as for `make_sink`.
+        names: names of sinks, as for `make_sink`.
         run: the training that would write: where and under which name.
-        seconds: for all of them together, the loading of their packages included.
+        seconds: time limit for all checks together, including the import of the backends' packages.
     """
     answers: dict[str, Answer] = {}
-    # Daemons: a client that hangs must not keep the process from ending.
+    # Daemon threads: a client that hangs must not keep the process from ending.
     threads = {name: threading.Thread(target=_check, args=(name, run, seconds, answers), daemon=True) for name in names}
     for thread in threads.values():
         thread.start()
@@ -51,19 +51,27 @@ def check_sinks(names: Iterable[str], run: RunInfo, seconds: float) -> dict[str,
 
 
 def check_writable(directory: Path) -> Path:
-    """The directory, or the first of its parents that is there; `NotReady` unless files can be made in it."""
-    there = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+    """Check that files can be created in a directory, or in its nearest existing parent; returns the one checked.
+
+    Raises:
+        NotReady: no file can be created there.
+    """
+    existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=there) as file:
+        with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"\0")
     except OSError as error:
-        raise NotReady(f"{there} cannot be written: {error.strerror or error}") from error
-    return there
+        raise NotReady(f"{existing} cannot be written: {error.strerror or error}") from error
+    return existing
 
 
 def check_url(url: str, seconds: float) -> int:
-    """Ask for a page; the HTTP status, or `NotReady` if nothing answers, or a server that has failed."""
-    url = without_user(url)  # urllib would look it up as part of the host's name
+    """Request a page and return the HTTP status.
+
+    Raises:
+        NotReady: nothing answers, or the server reports a failure of its own (a status from 500 on).
+    """
+    url = without_user(url)  # urllib would treat user and password as part of the host name
     request = urllib.request.Request(url, headers={"User-Agent": "mtask-sinks"})  # noqa: S310
     try:
         with urllib.request.urlopen(request, timeout=seconds) as response:  # noqa: S310
@@ -77,7 +85,7 @@ def check_url(url: str, seconds: float) -> int:
 
 
 def without_user(url: str) -> str:
-    """An address without name and password.
+    """The address without user name and password.
 
     >>> without_user("https://me:secret@host:5000/mlflow")
     'https://host:5000/mlflow'
@@ -91,10 +99,7 @@ def _check(name: str, run: RunInfo, seconds: float, answers: dict[str, Answer]) 
         answers[name] = Answer(None, "has no check") if where is None else Answer(True, where)
     except NotReady as error:
         answers[name] = Answer(False, str(error))
-    except Exception as error:  # of a client or a plug-in: whatever it is, a training would meet it too
-        first = str(error).partition("\n")[0]
-        answers[name] = Answer(False, first if isinstance(error, (ImportError, RuntimeError)) else _text(error))
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    except Exception as error:  # raised by a client or a plug-in; a training would get the same error
+        first_line = str(error).partition("\n")[0]
+        explains_itself = isinstance(error, (ImportError, RuntimeError))
+        answers[name] = Answer(False, first_line if explains_itself else f"{type(error).__name__}: {first_line}")

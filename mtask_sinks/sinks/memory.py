@@ -1,4 +1,4 @@
-"""Snapshots kept in memory: for tests and notebooks."""
+"""Keeps snapshots in memory, for tests and notebooks."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 
 class MemorySink(Sink):
-    """Keeps every snapshot.
+    """Keeps every snapshot in memory.
 
     >>> sink = MemorySink()
     >>> sink.write(Snapshot(step=1, metrics={"mlm/loss": 4.0})); sink.write(Snapshot(step=2, metrics={"mlm/loss": 2.0}))
     >>> sink.series("mlm/loss")
     [(1, 4.0), (2, 2.0)]
+
+    Attributes:
+        runs: one entry per `open`, oldest first.
+        snapshots: all snapshots, in the order in which they were written.
+        closed: the status of each `close`, oldest first.
     """
 
     name = "memory"
 
     def __init__(self) -> None:
-        #: The runs it was opened for, in order.
         self.runs: list[RunInfo] = []
         self.snapshots: list[Snapshot] = []
-        #: How it was closed, in order.
         self.closed: list[Status] = []
 
     def open(self, run: RunInfo) -> None:
@@ -34,5 +37,5 @@ class MemorySink(Sink):
         self.closed.append(status)
 
     def series(self, key: str, phase: str = "train") -> list[tuple[int, float]]:
-        """Step and value of a key in a phase, in the order of writing."""
+        """Steps and values of one key in one phase, in the order in which they were written."""
         return [(s.step, s.metrics[key]) for s in self.snapshots if s.phase == phase and key in s.metrics]

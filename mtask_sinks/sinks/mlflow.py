@@ -1,4 +1,4 @@
-"""MLflow."""
+"""The MLflow sink."""
 
 from __future__ import annotations
 
@@ -7,62 +7,57 @@ import os
 import posixpath
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mtask_sinks.errors import NotReady, Rejected
+from mtask_sinks.errors import Rejected
 from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
 from mtask_sinks.sinks.base import Sink, Status
-from mtask_sinks.sinks.health import check_url, check_writable, without_user
+from mtask_sinks.sinks.mlflow_store import check_store
 from mtask_sinks.sinks.plugins import require_backend
-from mtask_sinks.sinks.timeouts import one_quick_try
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-# MLflow's limits: parameters a request, characters a parameter.
-_PARAMS_A_BATCH = 100
+# MLflow's limits: parameters per request, characters per parameter.
+_PARAMS_PER_BATCH = 100
 _PARAM_LENGTH = 6000
 
-# What the making of a run heeds, besides where it is made.
+# Variables, besides the tracking URI, with which another process would create the same run.
 _VARIABLES = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_TAGS", "MLFLOW_FLATTEN_PARAMS", "MLFLOW_MAX_LOG_PARAMS")
 
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
-#: Tag of a run that the sink opened: the training it is of. An answer to the request that makes a run may get lost;
-#: the next try finds the run by this.
+#: Tag of a run that the sink created; its value is the id of the training. If MLflow creates the run but its answer
+#: gets lost, the next try finds the run by this tag.
 RUN_TAG = "mtask_sinks.run"
 
-# A store in a file of this machine.
-_SQLITE = "sqlite:///"
-
-# What MLflow says of data that it will never accept.
-_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+# MLflow's error codes for data that it will never accept.
+_REJECTIONS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
 class MLflowSink(Sink):
-    """Metrics of an MLflow run, grouped per task.
+    """Writes metrics to an MLflow run, grouped per task.
 
     >>> sink = MLflowSink()                         # metrics: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
 
-    Writes each snapshot with one ``log_batch``, under the time at which it was made: MLflow keeps a point once, however
-    often it is sent. Writes into the run of the Trainer's own callback or of the user if there is one; otherwise opens
-    a run with the training's name and parameters. Ends the run as finished, failed or killed, unless it is the user's.
+    Writes each snapshot with one ``log_batch``, with the time at which the snapshot was made: if the same point is sent
+    twice, MLflow keeps one. Writes to the run of the Trainer's own callback or of the user if there is one; otherwise
+    creates a run with the training's name and parameters. Ends the run as finished, failed or killed, unless it is the
+    user's.
 
     Args:
-        tracking_uri: where the store is; by default what MLflow is set to (``MLFLOW_TRACKING_URI``).
-        experiment: name of the experiment of a run that the sink opens; by default ``MLFLOW_EXPERIMENT_NAME``.
+        tracking_uri: where the tracking store is; by default the one MLflow is set to (``MLFLOW_TRACKING_URI``).
+        experiment: name of the experiment in which the sink creates a run; by default ``MLFLOW_EXPERIMENT_NAME``.
 
-    A run that the sink opens heeds the variables that the Trainer's callback heeds: ``MLFLOW_RUN_ID``, ``MLFLOW_TAGS``,
-    ``MLFLOW_FLATTEN_PARAMS``, ``MLFLOW_MAX_LOG_PARAMS``.
+    A run that the sink creates follows the same variables as the one of the Trainer's callback: ``MLFLOW_RUN_ID``,
+    ``MLFLOW_TAGS``, ``MLFLOW_FLATTEN_PARAMS``, ``MLFLOW_MAX_LOG_PARAMS``.
 
-    MLflow stores infinity as the largest float64. It keeps every point that comes with another time. So, when a
-    training goes on from a checkpoint in the run that it wrote to before (``MLFLOW_RUN_ID``), the sink asks the store
-    once a metric for the steps beyond the checkpoint, and leaves out those that are there. These keep the values of the
-    first time.
+    MLflow stores infinity as the largest float64. It keeps two points of the same step if their times differ. So when
+    training resumes in the run that it wrote to before (``MLFLOW_RUN_ID``), the sink asks the store once per metric for
+    the steps beyond the checkpoint, and leaves out the steps that are there: they keep their first values.
     """
 
     name = "mlflow"
@@ -73,26 +68,26 @@ class MLflowSink(Sink):
         self._experiment = experiment
         self._run = RunInfo()
         self._run_id: str | None = None
-        self._opened: MlflowClient | None = None
+        self._opened_client: MlflowClient | None = None
         self._lacks_params = False
-        #: Metric → steps beyond the checkpoint that the store has from before.
-        self._stored: dict[str, frozenset[int]] = {}
+        #: Metric → steps beyond the checkpoint that the store held before training was resumed.
+        self._stored_steps: dict[str, frozenset[int]] = {}
 
     @property
     def _client(self) -> MlflowClient:
-        if self._opened is None:
+        if self._opened_client is None:
             raise RuntimeError("MLflowSink is not open")
-        return self._opened
+        return self._opened_client
 
     def open(self, run: RunInfo) -> None:
         from mlflow import MlflowClient
 
-        self._opened = MlflowClient(self._tracking_uri)
+        self._opened_client = MlflowClient(self._tracking_uri)
         existing = run.existing(self.name)
         if run.id != self._run.id or self._run_id is None or existing not in (None, self._run_id):
             self._run_id, self._lacks_params = None, existing is None
-            self._run_id = self._begin(run) if existing is None else existing
-            self._stored.clear()
+            self._run_id = self._create_run(run) if existing is None else existing
+            self._stored_steps.clear()
         self._run = run
         if self._lacks_params:
             self._log_params(self._run_id, run.params)
@@ -113,17 +108,17 @@ class MLflowSink(Sink):
             for name, value in values.items()
             if not self._is_stored(run_id, name, snapshot.step)
         ]
-        if metrics and self._refusal(run_id, metrics) is not None:
-            # One metric that MLflow refuses makes it refuse all: those that it takes go alone.
-            refusals = [refusal for metric in metrics if (refusal := self._refusal(run_id, [metric])) is not None]
-            if refusals:
-                raise Rejected(f"{len(refusals)} of {len(metrics)} metrics refused: {refusals[0]}")
+        if metrics and self._send(run_id, metrics) is not None:
+            # MLflow rejects the whole batch because of one metric: send each alone, so that the valid ones arrive.
+            reasons = [reason for metric in metrics if (reason := self._send(run_id, [metric])) is not None]
+            if reasons:
+                raise Rejected(f"{len(reasons)} of {len(metrics)} metrics refused: {reasons[0]}")
 
     def close(self, status: Status) -> None:
         if self.name in self._run.attached or self._run_id is None:
             return
         if self.name in self._run.continued:
-            # What whoever opened it could not send: the Trainer's callback sends parameters once, in the background.
+            # The run may lack them: the Trainer's callback sends parameters once, in the background.
             self._log_params(self._run_id, self._run.params)
             for key, text in _tags().items():
                 self._client.set_tag(self._run_id, key, text)
@@ -133,57 +128,44 @@ class MLflowSink(Sink):
         return self._run_id
 
     def environment(self) -> Mapping[str, str]:
-        import mlflow
-
-        uri = self._tracking_uri or mlflow.get_tracking_uri()
+        uri = self._uri()
         found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         return found if urlsplit(uri).password else {"MLFLOW_TRACKING_URI": uri, **found}
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
+        return check_store(self._uri(), seconds)
+
+    def _uri(self) -> str:
         import mlflow
 
-        uri = self._tracking_uri or mlflow.get_tracking_uri()
-        shown = without_user(uri)
-        file = Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
-        if file is not None and not file.exists():  # to open it would make it
-            check_writable(file.parent)
-            return f"{shown} is not there yet and can be made"
-        if uri.startswith(("http://", "https://")):
-            status = check_url(f"{uri.rstrip('/')}/health", seconds)
-            if status != 200:
-                raise NotReady(f"{shown}/health answers with {status}: is it an MLflow server?")
-        with one_quick_try():
-            mlflow.MlflowClient(uri).search_experiments(max_results=1)
-        if file is not None and not os.access(file, os.W_OK):
-            raise NotReady(f"{shown} cannot be written")
-        return f"{shown} answers"
+        return self._tracking_uri or mlflow.get_tracking_uri()
 
-    def _refusal(self, run_id: str, metrics: list[Metric]) -> str | None:
-        """Send metrics; returns why MLflow will never take them, if that is so, and raises for all other failures."""
+    def _send(self, run_id: str, metrics: list[Metric]) -> str | None:
+        """Send metrics; returns MLflow's reason if it will never accept them, and raises for every other failure."""
         from mlflow import MlflowException
 
         try:
             self._client.log_batch(run_id, metrics=metrics, synchronous=True)
         except MlflowException as error:
-            if error.error_code not in _REFUSALS:
+            if error.error_code not in _REJECTIONS:
                 raise
             return str(error)
         return None
 
     def _is_stored(self, run_id: str, name: str, step: int) -> bool:
-        """Whether the training wrote this point before it was resumed."""
+        """Whether training wrote this point before it was resumed."""
         resumed_at = self._run.step
         if not resumed_at or step <= resumed_at:
             return False
-        if name not in self._stored:
+        if name not in self._stored_steps:
             history = self._client.get_metric_history(run_id, name)
             steps = frozenset(point.step for point in history if point.step > resumed_at)
-            # All metrics of a phase have the same steps, as a rule: they share one set.
-            self._stored[name] = next((known for known in self._stored.values() if known == steps), steps)
-        return step in self._stored[name]
+            # The metrics of a phase usually have the same steps: they share one set.
+            self._stored_steps[name] = next((known for known in self._stored_steps.values() if known == steps), steps)
+        return step in self._stored_steps[name]
 
-    def _begin(self, run: RunInfo) -> str:
-        """A run of our own, without making it the process's active one; ``MLFLOW_RUN_ID`` continues an earlier one."""
+    def _create_run(self, run: RunInfo) -> str:
+        """Create a run without making it the process's active one; ``MLFLOW_RUN_ID`` continues an earlier one."""
         from mlflow.tracking.context.registry import resolve_tags
 
         if continued := os.environ.get("MLFLOW_RUN_ID"):
@@ -202,15 +184,16 @@ class MLflowSink(Sink):
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        there = self._client.get_run(run_id).data.params  # MLflow refuses to change one, and the whole request with it
+        # MLflow rejects a whole request if it changes one parameter.
+        existing = self._client.get_run(run_id).data.params
         params = _flat(params) if os.environ.get("MLFLOW_FLATTEN_PARAMS", "").upper() in ("TRUE", "1") else params
         texts = {key: str(value) for key, value in params.items()}
         short = {key: text for key, text in texts.items() if len(text) <= _PARAM_LENGTH}
         limit = os.environ.get("MLFLOW_MAX_LOG_PARAMS", "")
         wanted = list(short.items())[: int(limit) if limit.isdigit() else None]
-        entries = [Param(key, text) for key, text in wanted if key not in there]
-        for start in range(0, len(entries), _PARAMS_A_BATCH):
-            self._client.log_batch(run_id, params=entries[start : start + _PARAMS_A_BATCH])
+        entries = [Param(key, text) for key, text in wanted if key not in existing]
+        for start in range(0, len(entries), _PARAMS_PER_BATCH):
+            self._client.log_batch(run_id, params=entries[start : start + _PARAMS_PER_BATCH])
 
 
 def _tags() -> dict[str, str]:
@@ -223,16 +206,19 @@ def _is_number(value: Any) -> bool:
         return False
     try:
         float(value)
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer beyond the range of floats
         return False
     return True
 
 
 def _log_name(name: str) -> str:
-    """What MLflow calls one of the Trainer's logs: its own name if MLflow takes that, else one that it takes.
+    """The metric's name for one of the Trainer's logs: the log's name if MLflow accepts it, else a similar one.
 
-    Like the Trainer's callback, with ``_`` for what MLflow does not allow. What would still be refused (``a//b``,
-    ``../a``, too long), and with it all other values of the row, ends in a hash.
+    >>> _log_name("eval_loss"), _log_name("top 5%"), _log_name("a//b")
+    ('eval_loss', 'top 5_', 'a_b-586cec69')
+
+    Like the Trainer's callback, puts ``_`` for characters that MLflow does not allow. MLflow would still reject some
+    names (``a//b``, ``../a``, too long), and all other values of the snapshot with them: these names end in a hash.
     """
     cleaned = re.sub(r"[^0-9A-Za-z_\-\. :/]", "_", name)
     if posixpath.normpath(cleaned) == cleaned and not cleaned.startswith(("/", "..")) and len(cleaned) < MAX_KEY_LENGTH:
@@ -241,7 +227,11 @@ def _log_name(name: str) -> str:
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parameters under joined names, as transformers joins them: ``outer.inner``."""
+    """Nested parameters under joined names, as transformers joins them.
+
+    >>> _flat({"optimizer": {"lr": 0.1}, "seed": 0})
+    {'optimizer.lr': 0.1, 'seed': 0}
+    """
     flat: dict[str, Any] = {}
     for key, value in params.items():
         if isinstance(value, Mapping) and value:

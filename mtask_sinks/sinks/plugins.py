@@ -9,36 +9,36 @@ from importlib.util import find_spec
 from mtask_sinks.errors import MissingBackendError, PluginError
 from mtask_sinks.sinks.base import Sink
 
-#: Entry-point group in which a package offers sinks: ``name = module:SinkClass`` (or a function that makes one).
+#: Entry-point group in which a package offers sinks: ``name = module:SinkClass``, or a function that returns a sink.
 ENTRY_POINTS = "mtask_sinks.sinks"
 
-#: What each optional backend is called and imported as; its extra has the sink's name.
+#: Sinks of this package: name → the optional package it writes to. The extra that installs it has the sink's name.
 BACKENDS = {"mlflow": "mlflow", "tensorboard": "tensorboard", "wandb": "wandb"}
 
 
 def sink_names() -> list[str]:
-    """Names of all sinks that `make_sink` knows, installed backends or not.
+    """Names of all sinks that `make_sink` knows, whether their backends are installed or not.
 
     >>> {"mlflow", "tensorboard", "wandb"} <= set(sink_names())
     True
     """
-    return sorted(_offered())
+    return sorted(_entry_points())
 
 
 def has_sink(name: str) -> bool:
     """Whether there is a sink of that name."""
-    return name in _offered()
+    return name in _entry_points()
 
 
 def make_sink(name: str) -> Sink:
-    """A new sink of that name, with its default settings.
+    """Make a new sink of that name, with its default settings.
 
     Raises:
-        KeyError: there is none.
+        KeyError: there is no such sink.
         MissingBackendError: its backend is not installed; the message says what to install.
         PluginError: a plug-in failed to load; the message names its package.
     """
-    entry_point = _offered()[name]
+    entry_point = _entry_points()[name]
     require_backend(name)
     try:
         factory: Callable[[], Sink] = entry_point.load()
@@ -56,7 +56,11 @@ def make_sink(name: str) -> Sink:
 
 
 def require_backend(name: str) -> None:
-    """Raise `MissingBackendError` if the package behind one of this library's own sinks is not installed."""
+    """Check that the package behind a sink of this library is installed.
+
+    Raises:
+        MissingBackendError: it is not; the message says what to install.
+    """
     module = BACKENDS.get(name)
     if module is not None and find_spec(module) is None:
         raise MissingBackendError(
@@ -65,11 +69,11 @@ def require_backend(name: str) -> None:
 
 
 def offering_package(name: str) -> str:
-    """The package that offers the sink of that name."""
-    return _package(_offered()[name])
+    """Name of the package that offers the sink of that name."""
+    return _package(_entry_points()[name])
 
 
-def _offered() -> dict[str, EntryPoint]:
+def _entry_points() -> dict[str, EntryPoint]:
     return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
 
 

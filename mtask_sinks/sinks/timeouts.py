@@ -1,4 +1,4 @@
-"""Limits on how long the backends' clients try to reach a server, where the user has set none."""
+"""Limits on how long the backends' clients try to reach a server, unless the user has set other limits."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-#: Set before transformers' callbacks first touch the network, each only if it is not set. By their own defaults an
-#: MLflow server that does not answer holds up every call for 247 s (closed port) to 1,207 s (accepts, never answers),
-#: and W&B waits 90 s for a run to begin and without end for one to finish (measured with mlflow 3.17 and wandb 0.31).
-#: The last one has W&B's client write its file every second and not every 15 s: a killed process loses that much.
+#: Environment variables, set before transformers' callbacks first use the network, each only if it is not set yet.
+#: With MLflow's defaults every call to a server that does not answer blocks for 247 s (closed port) to 1,207 s (the
+#: server accepts and never answers). By default W&B waits 90 s for a run to begin, and for a run to finish it waits
+#: without end (measured with mlflow 3.17 and wandb 0.31). The last variable makes W&B's client write its file every
+#: second instead of every 15 s: a killed process loses at most that much.
 NETWORK_LIMITS: Mapping[str, str] = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -18,20 +19,25 @@ NETWORK_LIMITS: Mapping[str, str] = {
     "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1",
 }
 
-_QUICK = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+_FAIL_FAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
 
 
 def limit_network() -> None:
-    """Set `NETWORK_LIMITS` in this process's environment, except those that are set."""
+    """Set the variables of `NETWORK_LIMITS` in this process, except those that are already set."""
     for name, value in NETWORK_LIMITS.items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
-def one_quick_try() -> Iterator[None]:
-    """For a call to an MLflow server that is known to be away."""
-    before = {name: os.environ.get(name) for name in _QUICK}
-    os.environ.update(_QUICK)
+def fail_fast() -> Iterator[None]:
+    """Inside this block a call to an MLflow server is tried once, for at most 2 s.
+
+    >>> with fail_fast():
+    ...     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
+    '2'
+    """
+    before = {name: os.environ.get(name) for name in _FAIL_FAST}
+    os.environ.update(_FAIL_FAST)
     try:
         yield
     finally:

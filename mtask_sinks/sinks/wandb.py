@@ -1,4 +1,4 @@
-"""Weights & Biases."""
+"""The Weights & Biases sink."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 #: The x axis of every chart, as the Trainer's own callback calls it.
 STEP = "train/global_step"
 
-# Of each phase, the step of the last row; and the time of the last row of any. W&B's summary keeps the last value of
-# every column, so it tells a later process which rows are there. The step above does not: the user may write it too.
-_WRITTEN = "_mtask_sinks/"
-_TIME = f"{_WRITTEN}(time)"
+# Hidden columns: the step of each phase's last row, and the time of the last row of all. W&B's summary keeps the last
+# value of every column, so it tells a later process which rows are there. `STEP` does not: the user may write it too.
+_HIDDEN = "_mtask_sinks/"
+_HIDDEN_TIME = f"{_HIDDEN}(time)"
 
-# The Trainer's totals, which its own callback puts into the summary of the run and not into rows.
+# The Trainer's totals. Its own callback writes them to the summary of the run, not to rows.
 _TOTALS = frozenset(["train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"])
 
 _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
 
-# What leads to a run again, from another process.
+# Variables with which another process finds the run again.
 _VARIABLES = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
 
 
 class WandbSink(Sink):
-    """History of a W&B run, one section a task.
+    """Writes rows to the history of a W&B run, one section per task.
 
     >>> sink = WandbSink()                          # charts: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
 
-    Writes each snapshot as one row with ``train/global_step`` in it, never with ``step=``, which would drop rows or
-    merge them with others. Writes into the process's open run if there is one; otherwise opens a run with the
-    training's name and parameters, and finishes it, with exit code 1 if the training failed and 137 if it was killed.
+    Writes each snapshot as one row with a column ``train/global_step``, never with ``step=``, which would drop rows or
+    merge them with others. Writes to the process's open run if there is one; otherwise opens a run with the training's
+    name and parameters and finishes it, with exit code 1 if training failed and 137 if it was killed.
 
-    What is guaranteed: a row counts as delivered when W&B's client has taken it; the client keeps it in a file and
-    sends it in its own time, every 15 s or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed,
-    the rows of the run are delivered again at the next resume or replay, and those that the server has are left out:
-    hidden columns, ``_mtask_sinks/<phase>``, hold the step of the row. So online every row stands there once. Offline
-    the client knows nothing of what a server has: rows that are sent again stand twice once both files are synced, and
-    what the client had not yet written to its file when it was killed is in the journal alone.
+    A row counts as delivered when W&B's client has accepted it. The client stores it in a file and sends it later:
+    every 15 s, or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed, the next resume or replay
+    delivers the rows of the run again, except those that the server has: hidden columns, ``_mtask_sinks/<phase>``, hold
+    the steps of the rows. So online each row exists once. Offline the client does not know which rows a server has:
+    rows that are sent again exist twice when both files are synced, and rows that the client had not written to its
+    file when it was killed exist only in the journal.
 
     Args:
         project: project of a run that the sink opens; by default ``WANDB_PROJECT``, else ``huggingface``.
@@ -66,13 +66,13 @@ class WandbSink(Sink):
         self._run_id: str | None = None
         self._is_owner = False
         self._opened: Run | None = None
-        #: Phase → step of the last row that the run had before; and the time of the last of all.
-        self._written: dict[str, int] = {}
+        #: Phase → step of the last row that the run held when it was opened; and the time of the last row of all.
+        self._written_steps: dict[str, int] = {}
         self._written_until = 0.0
-        #: First parts of names, whose x axis is defined.
+        #: First segments of the names whose x axis is defined.
         self._groups: set[str] = set()
-        #: Every run written to in this process, as long as a server may not have it.
-        self._used: list[Run] = []
+        #: Runs written to in this process whose rows may not survive it.
+        self._unsafe: list[Run] = []
 
     def open(self, run: RunInfo) -> None:
         import wandb
@@ -81,7 +81,7 @@ class WandbSink(Sink):
         existing = run.existing(self.name) or (self._run_id if is_same else None)
         current = wandb.run
         if existing is None:
-            self._opened = self._begin(run)
+            self._opened = self._start_run(run)
             self._is_owner = True
         elif current is not None and current.id == existing:
             self._opened = current
@@ -89,19 +89,19 @@ class WandbSink(Sink):
         elif self.name in run.attached:
             raise RuntimeError(f"the W&B run {existing} is no longer open in this process")
         else:
-            again = {"id": existing, "resume": "allow", "reinit": "create_new"}
-            self._opened = wandb.init(**{**self._init, **again})
+            resume = {"id": existing, "resume": "allow", "reinit": "create_new"}
+            self._opened = wandb.init(**{**self._init, **resume})
             self._is_owner = True
-            # What whoever opened it had not sent before its process ended.
-            there = dict(self._opened.config)
-            missing = {key: value for key, value in run.params.items() if key not in there}
+            # The process that opened the run may have ended before all parameters were sent.
+            config = dict(self._opened.config)
+            missing = {key: value for key, value in run.params.items() if key not in config}
             self._opened.config.update(missing)  # type: ignore[no-untyped-call]
         if not is_same:
-            was_there = self._opened.resumed and not self._opened.offline
-            self._written, self._written_until = _written(self._opened) if was_there else ({}, 0.0)
+            may_hold_rows = self._opened.resumed and not self._opened.offline
+            self._written_steps, self._written_until = _written_rows(self._opened) if may_hold_rows else ({}, 0.0)
         self._groups.clear()
         self._run, self._run_id = run, self._opened.id
-        self._used = [*(used for used in self._used if used is not self._opened), self._opened]
+        self._unsafe = [*(used for used in self._unsafe if used is not self._opened), self._opened]
 
     def write(self, snapshot: Snapshot) -> None:
         if self._opened is None:
@@ -115,7 +115,7 @@ class WandbSink(Sink):
                     row[trainer_log_name(log)] = value
         if row and not self._is_written(snapshot):
             self._define_groups(self._opened, row)
-            hidden = {_WRITTEN + snapshot.phase: snapshot.step, _TIME: snapshot.time}
+            hidden = {_HIDDEN + snapshot.phase: snapshot.step, _HIDDEN_TIME: snapshot.time}
             self._opened.log({**row, STEP: snapshot.step, **hidden})
 
     def close(self, status: Status) -> None:
@@ -127,8 +127,8 @@ class WandbSink(Sink):
         return self._run_id
 
     def survives(self) -> bool:
-        self._used = [run for run in self._used if not _is_kept(run)]
-        return not self._used
+        self._unsafe = [run for run in self._unsafe if not _is_safe(run)]
+        return not self._unsafe
 
     def environment(self) -> Mapping[str, str]:
         return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
@@ -147,7 +147,7 @@ class WandbSink(Sink):
             raise NotReady(f"{settings.base_url} answers, but there is no API key: wandb login, or WANDB_MODE=offline")
         return f"{settings.base_url} answers, an API key is there"
 
-    def _begin(self, run: RunInfo) -> Run:
+    def _start_run(self, run: RunInfo) -> Run:
         import wandb
 
         config = dict(run.params)
@@ -157,7 +157,7 @@ class WandbSink(Sink):
         return opened
 
     def _define_groups(self, opened: Run, row: Mapping[str, Any]) -> None:
-        """Give the charts of new groups their x axis: in a run of the user's nobody else has."""
+        """Set the x axis for the charts of new groups; in the user's own run nobody else has set it."""
         groups = {name.partition("/")[0] for name in row if "/" in name} - self._groups
         if groups and not self._groups:
             opened.define_metric(STEP)
@@ -166,28 +166,29 @@ class WandbSink(Sink):
         self._groups |= groups
 
     def _is_written(self, snapshot: Snapshot) -> bool:
-        """Whether the run had this row before: the very same, or that of a step before the training was resumed."""
+        """Whether the run held this row when it was opened: the same snapshot, or that step before training resumed."""
         if snapshot.time and snapshot.time <= self._written_until:
             return True
         resumed_at = self._run.step
-        return bool(resumed_at) and resumed_at < snapshot.step <= self._written.get(snapshot.phase, 0)
+        return bool(resumed_at) and resumed_at < snapshot.step <= self._written_steps.get(snapshot.phase, 0)
 
 
-def _is_kept(run: Run) -> bool:
-    """Whether what a run was given is in W&B's file for good, or with its server."""
-    # Neither has a public name; where they are missing the rows are sent again, and left out again.
+def _is_safe(run: Run) -> bool:
+    """Whether all rows of the run are stored in W&B's file for good, or on its server."""
+    # The two attributes are private. If W&B drops them, rows are sent again, and those that are there are left out.
     is_sent = getattr(run, "_is_finished", False) and not getattr(run, "_finish_timed_out", True)
     return bool(is_sent or run.offline)
 
 
-def _written(run: Run) -> tuple[dict[str, int], float]:
-    summary = {name: value for name, value in dict(run.summary).items() if name.startswith(_WRITTEN)}
-    until = float(summary.pop(_TIME, 0.0))
-    return {name.removeprefix(_WRITTEN): step for name, step in summary.items()}, until
+def _written_rows(run: Run) -> tuple[dict[str, int], float]:
+    """Phase → step of its last row, and the time of the last row of all."""
+    hidden = {name: value for name, value in dict(run.summary).items() if name.startswith(_HIDDEN)}
+    until = float(hidden.pop(_HIDDEN_TIME, 0.0))
+    return {name.removeprefix(_HIDDEN): step for name, step in hidden.items()}, until
 
 
 def _has_netrc_entry(url: str) -> bool:
-    """Whether ``wandb login`` was here: it keeps the key in the user's netrc file."""
+    """Whether the user has run ``wandb login``, which stores the key in the user's netrc file."""
     try:
         path = os.environ.get("NETRC")
         return netrc.netrc(path).authenticators(urlsplit(url).hostname or "") is not None

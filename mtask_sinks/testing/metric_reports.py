@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
-from mtask_sinks.measurement.recompute import graph_task_id, is_recompute
+from mtask_sinks.keys import is_trainer_log
+from mtask_sinks.measurement.recompute import is_recompute
 from mtask_sinks.measurement.weighted import WEIGHTED, is_weighted
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.api import activated
 from mtask_sinks.reporting.binding import bound
 from mtask_sinks.reporting.capture import Capture, CaptureSpec
 from mtask_sinks.snapshot import Snapshot
-from mtask_sinks.trainer_logs import is_trainer_log
 
 
 class WeightedValue(NamedTuple):
@@ -110,14 +110,12 @@ class MetricReports:
 
     def report_metrics(self, task: str | None = None, /, **metrics: Any) -> None:
         """As `MetricRegistry.report_metrics`; noted in `calls`."""
-        self.take(task, metrics)
+        self.record(task, metrics)
 
-    def take(self, task: str | None, metrics: Mapping[str, Any]) -> None:
-        """As `MetricRegistry.take`; noted in `calls`."""
-        self.registry.take(task, metrics)
-        if is_dynamo_compiling():
-            return
-        if graph_task_id() == -1 or not is_recompute():
+    def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        """As `MetricRegistry.record`; noted in `calls`."""
+        self.registry.record(task, metrics)
+        if not is_dynamo_compiling() and not is_recompute():
             self.calls.append(Call(task, {name: _copy(value) for name, value in metrics.items()}))
 
 

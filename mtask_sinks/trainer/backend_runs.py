@@ -1,9 +1,8 @@
-"""Attaching to the runs that the Trainer's own reporting callbacks open, and keeping those callbacks harmless."""
+"""The runs that the Trainer's own reporting callbacks open, for the sinks that write into them."""
 
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,34 +11,34 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.sinks.base import Status
-from mtask_sinks.sinks.timeouts import one_quick_try
-
-_EVENTS = [name for name in vars(TrainerCallback) if name.startswith("on_")]
-
-# Events that carry values.
-_LOGGING_EVENTS = ("on_log", "on_predict")
+from mtask_sinks.sinks.timeouts import fail_fast
 
 
-class Attachment:
-    """The run of one backend that a reporting callback of the Trainer's or the user opened.
+class BackendRun:
+    """The run of one backend that a reporting callback of the Trainer opened, or the user.
 
-    The callback opens the run, with its name, parameters and artifacts; the values go to the sink alone, the Trainer's
-    own too: it delivers them however long the backend is away, and the callback would lose them or hold up the
-    training. The base class serves backends of which nothing is known.
+    The callback opens the run, with its name, parameters and artifacts. The sink alone writes values to it, the
+    Trainer's own too: it delivers them however long the backend is away, where the callback would lose them or hold up
+    the training. This base class serves backends of which nothing is known.
+
+    Args:
+        callback: reporting callback of the backend; ``None`` if the trainer has none.
+        output_dir: of the training.
+
+    Attributes:
+        has_failed: whether the callback could not set up. Then it is called no more, and the sink opens a run itself.
     """
 
     def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
         self.callback = callback
         self.output_dir = output_dir
-        #: The callback could not set up: it is called no more, and the sink opens a run itself.
         self.has_failed = False
         self._run_id: str | None = None
         self._foreign: set[str] = set()
 
     def begin(self, is_training: bool) -> None:
-        """Before the callback's turn: what is open now was opened by somebody else. A training begins a new run."""
+        """Call this before the callback's turn: a run that is open now is somebody else's. A training begins anew."""
         current = self._current()
         if current is not None and current != self._run_id:
             self._foreign.add(current)
@@ -47,10 +46,10 @@ class Attachment:
             self._run_id, self.has_failed = current, False
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
-        """Let the callback open its run if it has not, where it would do so to log something."""
+        """Let the callback open its run, if it has not, as it would to log something."""
 
     def take_over(self) -> None:
-        """The callback has set up: what of its run is the sink's from now on."""
+        """The callback has set up: take over what the sink does from now on."""
 
     def run_id(self) -> str | None:
         """How a sink finds the run; ``None`` while there is none."""
@@ -58,14 +57,14 @@ class Attachment:
         return self._run_id
 
     def resume(self, step: int) -> None:
-        """After the callback's turn, when a training goes on from a checkpoint at ``step``."""
+        """Call this after the callback's turn when a training goes on from a checkpoint at ``step``."""
 
-    def is_the_sinks_to_end(self) -> bool:
-        """Whether the sink ends the run that there is."""
+    def ends_with_sink(self) -> bool:
+        """Whether the sink ends the run."""
         return False
 
     def end(self, status: Status, is_reachable: bool) -> None:
-        """After a training; let go of its run, and end it with that status if nobody else does.
+        """After a training, let go of its run, and end it with that status if nobody else does.
 
         Args:
             status: how the training ended.
@@ -79,7 +78,7 @@ class Attachment:
         return run_id is not None and run_id not in self._foreign and self.callback is not None
 
 
-class TensorBoardAttachment(Attachment):
+class TensorBoardRun(BackendRun):
     """The directory that the callback writes to."""
 
     def begin(self, is_training: bool) -> None:
@@ -99,7 +98,7 @@ class TensorBoardAttachment(Attachment):
         # until then; and the callback's file may be read before those of a process that was killed just now.
         log_dir = self._current()
         if log_dir is not None:
-            from mtask_sinks.sinks.tensorboard.sink import write_restart
+            from mtask_sinks.sinks.tensorboard.restart import write_restart
 
             write_restart(Path(log_dir), step)
 
@@ -109,12 +108,12 @@ class TensorBoardAttachment(Attachment):
         return None if log_dir is None else str(Path(log_dir).absolute())
 
 
-class MLflowAttachment(Attachment):
-    """The active run of this thread, the callback's or the user's.
+class MLflowRun(BackendRun):
+    """The active run of this thread, which is the callback's or the user's.
 
-    The callback sets up once and for all, and when it is deleted it ends whatever run is active then. Here it sets up
-    for each training, which so gets a run with a name and parameters. Its run is ended by the sink, when all is
-    delivered; the callback would end it before, and raise if the server is away.
+    Left alone, the callback sets up only once, and ends whatever run is active when it is deleted. Here it sets up for
+    each training, so that each gets a run with a name and parameters. The sink ends the callback's run when everything
+    is delivered; the callback would end it before that, and raise if the server is away.
     """
 
     def begin(self, is_training: bool) -> None:
@@ -129,7 +128,7 @@ class MLflowAttachment(Attachment):
         if self.callback is not None:
             vars(self.callback)["_auto_end_run"] = False
 
-    def is_the_sinks_to_end(self) -> bool:
+    def ends_with_sink(self) -> bool:
         return self._is_the_callbacks(self._run_id)
 
     def end(self, status: Status, is_reachable: bool) -> None:
@@ -138,7 +137,7 @@ class MLflowAttachment(Attachment):
         import mlflow
 
         # It is no longer the process's active run, whether or not the server answers; the sink says so again.
-        with one_quick_try() if not is_reachable else nullcontext():
+        with fail_fast() if not is_reachable else nullcontext():
             mlflow.end_run("FINISHED" if status == "finished" else "FAILED")
 
     def _current(self) -> str | None:
@@ -149,14 +148,14 @@ class MLflowAttachment(Attachment):
         return None if run is None else str(run.info.run_id)
 
 
-class WandbAttachment(Attachment):
-    """The process's open run, the callback's or the user's."""
+class WandbRun(BackendRun):
+    """The process's open run, which is the callback's or the user's."""
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
         _set_up(self.callback, args, state, model)
 
     def run_id(self) -> str | None:
-        # A finished W&B run takes nothing more: unlike the others it is there only while it is open.
+        # A finished W&B run takes nothing more: unlike the others it exists only while it is open.
         self._run_id = self._current()
         return self._run_id
 
@@ -180,17 +179,17 @@ def _set_up(callback: Any, args: Any, state: Any, model: Any) -> None:
         callback.setup(args, state, model)
 
 
-_ATTACHMENTS: dict[str, type[Attachment]] = {
-    "mlflow": MLflowAttachment,
-    "tensorboard": TensorBoardAttachment,
-    "wandb": WandbAttachment,
+_KINDS: dict[str, type[BackendRun]] = {
+    "mlflow": MLflowRun,
+    "tensorboard": TensorBoardRun,
+    "wandb": WandbRun,
 }
 
 
-def attachment_for(name: str, callbacks: Sequence[TrainerCallback], output_dir: str | None) -> Attachment:
-    """The attachment for a backend, with its reporting callback if the trainer has one."""
+def find_backend_run(name: str, callbacks: Sequence[TrainerCallback], output_dir: str | None) -> BackendRun:
+    """The run of a backend, with its reporting callback if the trainer has one."""
     callback = next((callback for callback in callbacks if backend_of(callback) == name), None)
-    return _ATTACHMENTS.get(name, Attachment)(callback, output_dir)
+    return _KINDS.get(name, BackendRun)(callback, output_dir)
 
 
 def backend_of(callback: TrainerCallback) -> str | None:
@@ -205,57 +204,3 @@ def backends_logged_by(callbacks: Sequence[TrainerCallback]) -> frozenset[str]:
         for name, kind in INTEGRATION_TO_CALLBACK.items()
         if any(isinstance(callback, kind) and type(callback) is not kind for callback in callbacks)
     )
-
-
-def guard(callback: TrainerCallback, attachment: Attachment | None, warn_once: WarnOnce) -> None:
-    """Keep a reporting callback from stopping the training, and from logging what a sink delivers.
-
-    The instance gets guarded event methods; it stays the same object of the same class, so that ``pop_callback`` and
-    the like go on to work.
-
-    Args:
-        callback: one of transformers' reporting callbacks.
-        attachment: of its backend's sink; ``None`` if there is no sink: then it logs all values.
-        warn_once: where failures are counted.
-    """
-    for event in _EVENTS:
-        setattr(callback, event, _GuardedEvent(callback, event, attachment, warn_once))
-
-
-class _GuardedEvent:
-    def __init__(
-        self, callback: TrainerCallback, event: str, attachment: Attachment | None, warn_once: WarnOnce
-    ) -> None:
-        self._callback = weakref.ref(callback)  # whose attribute this is: no cycle, it is freed as ever
-        self._event = event
-        self._attachment = attachment
-        self._warn_once = warn_once
-
-    def __call__(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        callback, attachment = self._callback(), self._attachment
-        # Not the attribute of the instance, which is this very object.
-        method = getattr(type(callback), self._event)
-        try:
-            if attachment is None:
-                return method(callback, args, state, control, **kwargs)
-            if attachment.has_failed:
-                return None
-            if self._event in _LOGGING_EVENTS:
-                attachment.set_up(args, state, control, kwargs.get("model"))
-                return attachment.take_over()
-            result = method(callback, args, state, control, **kwargs)
-            if self._event == "on_train_begin":
-                attachment.take_over()
-            return result
-        except Exception as error:
-            self._note(callback, error)
-            return None
-
-    def _note(self, callback: Any, error: Exception) -> None:
-        name, what_next = type(callback).__name__, ""
-        if self._attachment is not None and self._event in ("on_train_begin", *_LOGGING_EVENTS):
-            self._attachment.has_failed = True
-            what_next = " Its sink opens a run itself as soon as it can."
-        message = "%s failed in %s (%s: %s); training goes on.%s Further failures are counted, not logged."
-        told = (name, self._event, type(error).__name__, error, what_next)
-        self._warn_once(f"callback: {name}", message, *told, exc_info=True)

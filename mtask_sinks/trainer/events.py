@@ -1,82 +1,76 @@
-"""Events: the session of a trainer hears what the Trainer tells its callbacks, without being one of them.
-
-A callback is called at every event there is, and a step has four: with nothing to do in them one more took 5 us of a
-step of 500. Where there is one process nothing of ours is called in a step; among several the clock is, at its end.
-"""
+"""The Trainer's events, for a session: heard before all other callbacks, or after them."""
 
 from __future__ import annotations
 
 import weakref
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mtask_sinks.reporting.binding import around
+from transformers import TrainerCallback
+
+from mtask_sinks.reporting.binding import modules_around
 
 if TYPE_CHECKING:
     from transformers import Trainer
-    from transformers.trainer_callback import CallbackHandler
 
     from mtask_sinks.trainer.session import Session
 
-    _Base = CallbackHandler
-else:
-    _Base = object
+
+class BeforeOthers(TrainerCallback):
+    """The first callback of a trainer. It keeps its place, and that of `AfterOthers`, when callbacks are added."""
+
+    def __init__(self, trainer: Trainer, session: Session) -> None:
+        self._session = session
+        self._trainer = weakref.ref(trainer)  # which holds its callbacks: no cycle, it is freed as ever
+        self._after = AfterOthers(trainer, session)
+        self._take_places()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._take_places()
+        self._session.on_train_begin(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.on_train_end()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._take_places()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._take_places()
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
+        self._take_places()
+
+    def _take_places(self) -> None:
+        """Be the first callback, and let `AfterOthers` be the last. Works also while the Trainer goes through them."""
+        trainer = self._trainer()
+        callbacks: list[TrainerCallback] = [] if trainer is None else trainer.callback_handler.callbacks
+        if callbacks[:1] != [self]:
+            callbacks[:] = [self, *(each for each in callbacks if each is not self)]
+        if callbacks[-1] is not self._after:
+            callbacks[:] = [*(each for each in callbacks if each is not self._after), self._after]
 
 
-class _Heard(_Base):
-    """What a trainer calls its callbacks through, with a session that listens."""
+class AfterOthers(TrainerCallback):
+    """The last callback of a trainer."""
 
-    session: Session
-    #: The trainer holds its handler.
-    trainer: weakref.ref[Trainer]
+    def __init__(self, trainer: Trainer, session: Session) -> None:
+        self._session = session
+        self._trainer = weakref.ref(trainer)
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        self.session.on_train_begin(state)
-        control = super().on_train_begin(args, state, control, **kwargs)
-        self.session.after_train_begin(self.model, around(self.trainer()), state)
-        return control
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self._session.after_train_begin(model, modules_around(self._trainer()), state)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        self.session.on_train_end()
-        return super().on_train_end(args, state, control, **kwargs)
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.registry.tick()
 
-    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> Any:
-        control = super().on_predict(args, state, control, metrics, **kwargs)
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.registry.tick()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.registry.tick()
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, model: Any = None, **kwargs: Any) -> None:
         # predict() logs nothing; the sinks get what it returned all the same.
-        snapshot = self.session.evaluation_in(metrics)
+        snapshot = self._session.find_evaluation(metrics)
         if snapshot is not None:
-            self.session.deliver(snapshot, metrics, args, state, self.model)
-        return control
-
-
-class _Ticking(_Heard):
-    """The same among several ranks, where the registry is told when a micro-batch is over."""
-
-    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        control = super().on_substep_end(args, state, control, **kwargs)
-        self.session.registry.tick()
-        return control
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        control = super().on_step_end(args, state, control, **kwargs)
-        self.session.registry.tick()
-        return control
-
-    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        control = super().on_prediction_step(args, state, control, **kwargs)
-        self.session.registry.tick()
-        return control
-
-
-def listen(trainer: Trainer, session: Session) -> None:
-    """Let a session hear of the events of its trainer, from now on."""
-    handler = trainer.callback_handler
-    kind: Any = type(handler)
-    handler.__class__ = _heard(_Ticking if session.registry.has_other_ranks else _Heard, kind)
-    vars(handler).update(session=session, trainer=weakref.ref(trainer))
-
-
-@cache
-def _heard(ours: Any, kind: Any) -> Any:
-    """A handler's class, which may be somebody's own, with ours before it."""
-    return type(kind.__name__, (ours, kind), {})
+            self._session.deliver(snapshot, metrics, args, state, model)

@@ -118,4 +118,4 @@ class LossBudget(TrainerCallback):
     def _is_complete(self, snapshot: Snapshot, batches: int) -> bool:
         """Whether every part was reported equally often, in every batch: once, or once a layer or a replica."""
         first, *others = (snapshot.counts.get(key, 0) for key in self.weights)
-        return batches > 0 and first > 0 and first % batches == 0 and all(depth == first for depth in others)
+        return batches > 0 and first > 0 and first % batches == 0 and all(count == first for count in others)

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainingArguments
 
-from mtask_sinks.delivery.worker import Counts
+from mtask_sinks.console import attach_console
+from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.registry import MetricRegistry
-from mtask_sinks.reporting.binding import around
+from mtask_sinks.reporting.binding import modules_around
 from mtask_sinks.reporting.capture import Capture, CaptureSpec
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.arguments import SinkArguments
-from mtask_sinks.trainer.events import listen
+from mtask_sinks.trainer.events import BeforeOthers
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.padding import is_padding
 from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
@@ -97,7 +98,7 @@ class MultiTaskTrainerMixin(_Base):
         self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
-        listen(self, self._session)
+        BeforeOthers(self, self._session)
 
     @property
     def metric_registry(self) -> MetricRegistry:
@@ -105,7 +106,7 @@ class MultiTaskTrainerMixin(_Base):
         return self._session.registry
 
     @property
-    def sink_counts(self) -> dict[str, Counts]:
+    def sink_counts(self) -> dict[str, SinkCounts]:
         """By name of the sink, what has become of the snapshots so far: delivered, pending, failed; and its state."""
         return self._session.delivery.counts
 
@@ -121,7 +122,7 @@ class MultiTaskTrainerMixin(_Base):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> Any:
-        with self._session.evaluation(self.model, around(self), metric_key_prefix):
+        with self._session.evaluation(self.model, modules_around(self), metric_key_prefix):
             output = super().evaluation_loop(
                 dataloader,
                 description,
@@ -129,7 +130,7 @@ class MultiTaskTrainerMixin(_Base):
                 ignore_keys=ignore_keys,
                 metric_key_prefix=metric_key_prefix,
             )
-            self._session.take_evaluation(metric_key_prefix, self.state, output.metrics)
+            self._session.reduce_evaluation(metric_key_prefix, self.state, output.metrics)
         return output
 
     if hasattr(Trainer, "prediction_loop"):  # transformers 4, with use_legacy_prediction_loop
@@ -142,7 +143,7 @@ class MultiTaskTrainerMixin(_Base):
             ignore_keys: list[str] | None = None,
             metric_key_prefix: str = "eval",
         ) -> Any:
-            with self._session.evaluation(self.model, around(self), metric_key_prefix):
+            with self._session.evaluation(self.model, modules_around(self), metric_key_prefix):
                 output = super().prediction_loop(  # type: ignore[misc]  # not in transformers 5
                     dataloader,
                     description,
@@ -150,29 +151,29 @@ class MultiTaskTrainerMixin(_Base):
                     ignore_keys=ignore_keys,
                     metric_key_prefix=metric_key_prefix,
                 )
-                self._session.take_evaluation(metric_key_prefix, self.state, output.metrics)
+                self._session.reduce_evaluation(metric_key_prefix, self.state, output.metrics)
             return output
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._session.ignoring() if is_padding(self.accelerator, inputs) else nullcontext():
+        with self._session.ignoring_reports() if is_padding(self.accelerator, inputs) else nullcontext():
             return super().prediction_step(model, inputs, *args, **kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        self._session.save(self.state)
+        self._session.save_window(self.state)
         super()._save_checkpoint(*args, **kwargs)
 
     def _load_callback_state(self) -> None:
-        with self._session.hiding(self.state):
+        with self._session.without_window(self.state):
             super()._load_callback_state()
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        snapshot = self._session.evaluation_in(logs)
+        snapshot = self._session.find_evaluation(logs)
         if snapshot is None and self.control.should_log:
-            snapshot = self._session.take_training(self.state, logs)
+            snapshot = self._session.reduce_training(self.state, logs)
         elif snapshot is None and "train_runtime" in logs:
             # The summary of a training: what was reported after the last log event gets a row of its own.
             row: dict[str, float] = {}
-            rest = self._session.take_training(self.state, row)
+            rest = self._session.reduce_training(self.state, row)
             if rest.metrics:
                 # Not super: what a Trainer class adds in its own log belongs to the summary.
                 self._log_with(rest, partial(Trainer.log, self), row)
@@ -183,7 +184,7 @@ class MultiTaskTrainerMixin(_Base):
         self, snapshot: Snapshot, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
     ) -> None:
         rows = len(self.state.log_history)
-        self._console.dress(self.callback_handler.callbacks)
+        attach_console(self._console, self.callback_handler.callbacks)
         self._console.snapshot = snapshot
         log(logs, *args, **kwargs)
         # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.

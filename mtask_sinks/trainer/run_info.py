@@ -1,4 +1,4 @@
-"""Run facts: what a trainer says about its run, compared at every log event."""
+"""What a trainer says about its run, compared at every log event."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mtask_sinks.snapshot import RunInfo
-from mtask_sinks.trainer.backend_runs import Attachment
+from mtask_sinks.trainer.backend_runs import BackendRun
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 
 class RunFacts(NamedTuple):
-    """What may change of a run while it is open; a tenth of the cost of a `RunInfo`, whose parameters are copied.
+    """What may change about a run while it is open.
 
     >>> facts = RunFacts(RunInfo(id="1"), "out", "bert", attached={"mlflow": "0a1b"}, continued={})
-    >>> facts.describe({"lr": 0.1}, frozenset()).attached["mlflow"]
+    >>> facts.to_run_info({"lr": 0.1}, frozenset()).attached["mlflow"]
     '0a1b'
+
+    A log event compares these, and makes a new `RunInfo` only if they differ: that copies all parameters, and takes ten
+    times as long.
     """
 
     run: RunInfo
@@ -29,30 +32,29 @@ class RunFacts(NamedTuple):
     continued: dict[str, str]
 
     @classmethod
-    def of(
-        cls, run: RunInfo, args: TrainingArguments, state: TrainerState, attachments: Mapping[str, Attachment]
+    def collect(
+        cls, run: RunInfo, args: TrainingArguments, state: TrainerState, backend_runs: Mapping[str, BackendRun]
     ) -> RunFacts:
         """The facts as they are now.
 
         Args:
-            run: what is known of the run without the trainer.
-            args: of the trainer, as ``state``.
-            state: the trainer's.
-            attachments: by backend, where the sinks write to.
+            run: what is known about the run without the trainer.
+            args, state: of the trainer.
+            backend_runs: by backend, the runs that the sinks write to.
         """
-        found = {name: run_id for name, each in attachments.items() if (run_id := each.run_id()) is not None}
-        continued = {name: run_id for name, run_id in found.items() if attachments[name].is_the_sinks_to_end()}
+        found = {name: run_id for name, each in backend_runs.items() if (run_id := each.run_id()) is not None}
+        continued = {name: run_id for name, run_id in found.items() if backend_runs[name].ends_with_sink()}
         attached = {name: run_id for name, run_id in found.items() if name not in continued}
         return cls(run, args.output_dir, state.trial_name or args.run_name, attached, continued)
 
-    def describe(self, params: Mapping[str, Any], logged: frozenset[str]) -> RunInfo:
-        """What the sinks are told, with parameters and the backends that others write to."""
+    def to_run_info(self, params: Mapping[str, Any], logged: frozenset[str]) -> RunInfo:
+        """What the sinks are told, with the parameters, and the backends to which others log."""
         changed = {name: getattr(self, name) for name in ("output_dir", "name", "attached", "continued")}
         return replace(self.run, **changed, params=params, logged=logged)
 
 
-def params_of(args: TrainingArguments, model: nn.Module | None) -> dict[str, Any]:
-    """What transformers' own callbacks record of a run: model configuration and training arguments, tokens masked."""
+def collect_params(args: TrainingArguments, model: nn.Module | None) -> dict[str, Any]:
+    """What transformers' own callbacks record: model configuration and training arguments, with tokens masked."""
     to_dict: Callable[[], dict[str, Any]] = getattr(getattr(model, "config", None), "to_dict", dict)
     training: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
     return {**to_dict(), **training}

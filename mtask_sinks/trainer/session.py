@@ -1,4 +1,4 @@
-"""Session: one trainer's reporting, from the events of its life to snapshots, log names and sinks."""
+"""One trainer's reporting: from the events of its life to snapshots, log names and sinks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import nn
 
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS, Delivery
-from mtask_sinks.keys import log_name, log_names
+from mtask_sinks.keys import is_trainer_log, log_name, log_names
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound
 from mtask_sinks.reporting.capture import Capture
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.timeouts import limit_network
 from mtask_sinks.snapshot import RunInfo, Snapshot
-from mtask_sinks.trainer.backend_runs import Attachment, attachment_for, backend_of, backends_logged_by, guard
-from mtask_sinks.trainer.run_info import RunFacts, params_of
+from mtask_sinks.trainer.backend_runs import BackendRun, backend_of, backends_logged_by, find_backend_run
+from mtask_sinks.trainer.guarded_callbacks import guard
+from mtask_sinks.trainer.run_info import RunFacts, collect_params
 from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising_on_sigterm
-from mtask_sinks.trainer_logs import is_trainer_log
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainerState, TrainingArguments
@@ -34,15 +34,24 @@ logger = logging.getLogger(__name__)
 # The name under which the open window travels in checkpoints, among the states of callbacks.
 _ENTRY = "MultiTaskMetrics"
 
-# The phase of what does not count; no name of a phase of the Trainer's.
+# The phase of reports that do not count. No phase of the Trainer has such a name.
 _IGNORED = "(ignored)"
 
 
 class Session:
-    """What a trainer with `MultiTaskTrainerMixin` does about metrics; holds no arithmetic and no backend.
+    """What a trainer with `MultiTaskTrainerMixin` does about metrics. It computes no metric and knows no backend.
 
-    The trainer calls in the order of its life: `training` around a training, `evaluation` around the loop of an
-    evaluation, `log` for each log event.
+    The trainer calls `training` around a training, `evaluation` around the loop of an evaluation, and at each log event
+    `reduce_training` or `find_evaluation`, then `deliver`.
+
+    Args:
+        registry: where reports are gathered.
+        sinks: where snapshots go.
+        callbacks: of the trainer.
+        output_dir: of the training.
+        capture: what to take from the outputs of the model.
+        drain_seconds: how long the end of a training waits for its sinks.
+        limits_network: whether clients of backends get shorter timeouts than their own.
     """
 
     def __init__(
@@ -60,13 +69,13 @@ class Session:
         self.delivery = Delivery(sinks, drain_seconds)
         self._limits_network = limits_network
         self._warn_once = WarnOnce(logger)
-        self._attachments: dict[str, Attachment] = {
-            sink.name: attachment_for(sink.name, callbacks, output_dir) for sink in sinks
+        self._backend_runs: dict[str, BackendRun] = {
+            sink.name: find_backend_run(sink.name, callbacks, output_dir) for sink in sinks
         }
         self._logged = backends_logged_by(callbacks)
         for callback in callbacks:
             if (backend := backend_of(callback)) is not None:
-                guard(callback, self._attachments.get(backend), self._warn_once)
+                guard(callback, self._backend_runs.get(backend), self._warn_once)
         self._bound = ExitStack()
         self._capture = capture or Capture(())
         self._depth = 0
@@ -83,17 +92,17 @@ class Session:
 
     @contextmanager
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
-        """Around a whole training: reports count, and the sinks' run ends as the training does."""
+        """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
         if self._trainings:
             self._run = RunInfo(id=_new_id())
         self._trainings += 1
         self._is_training, self._has_ended = True, False
         self._begun_at = time.time()
         self.delivery.exit_status = "failed"
-        self._begin_attachments()
+        self._begin_backend_runs()
         try:
             # The other ranks have nothing to finish.
-            with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext(), self._at_work():
+            with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext(), self._reporting():
                 yield
         except BaseException as error:
             # Ended before it raised: a trial that was pruned, a failure after the training proper.
@@ -104,27 +113,27 @@ class Session:
             self._end("finished")
 
     def on_train_begin(self, state: TrainerState) -> None:
-        """The first step is known now; also when the Trainer restarts with a smaller batch."""
+        """The first step is known now. Also called when the Trainer restarts with a smaller batch."""
         saved = _stateful(state).get(_ENTRY, {})
         self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
         self._run = replace(self._run, step=state.global_step)
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
-        """The callbacks have done what they do to the model, and opened the runs of their backends."""
+        """All callbacks have had their turn: they may have changed the model and opened the runs of their backends."""
         self._bind(model, around)
         if state.global_step:
-            for name, attachment in self._attachments.items():
+            for name, run in self._backend_runs.items():
                 try:
-                    attachment.resume(state.global_step)
+                    run.resume(state.global_step)
                 except Exception as error:  # a disk that is full; the training matters more
                     message = "%s may show steps beyond the checkpoint twice: %s"
                     self._warn_once(f"resume: {name}", message, name, error)
 
-    def save(self, state: TrainerState) -> None:
-        """Let the open window travel in the checkpoint that is about to be written. Every rank calls this.
+    def save_window(self, state: TrainerState) -> None:
+        """Put the open window into the checkpoint that is about to be written. Every rank calls this.
 
-        The entry has the form that the Trainer gives to stateful callbacks; its own way of writing it would ask one
-        rank alone.
+        The entry has the form that the Trainer gives to stateful callbacks. The Trainer's own way of writing it would
+        ask one rank only.
         """
         window = self.registry.state_dict()
         if window:
@@ -133,8 +142,8 @@ class Session:
             _stateful(state).pop(_ENTRY, None)
 
     @contextmanager
-    def hiding(self, state: TrainerState) -> Iterator[None]:
-        """Hide the open window from ``restore_callback_states_from_checkpoint``, which would miss its callback."""
+    def without_window(self, state: TrainerState) -> Iterator[None]:
+        """Hide the open window from ``restore_callback_states_from_checkpoint``, which would look for its callback."""
         saved = _stateful(state).pop(_ENTRY, None)
         try:
             yield
@@ -148,32 +157,32 @@ class Session:
 
     @contextmanager
     def evaluation(self, model: nn.Module | None, around: Sequence[nn.Module], phase: str) -> Iterator[None]:
-        """Around the loop of an evaluation or a prediction: reports count for its phase, and for nothing else."""
+        """Wrap the loop of an evaluation or a prediction: reports count for its phase, and for nothing else."""
         if not self._depth:
-            self._begin_attachments()
-        with self._at_work(), self.registry.phase(phase):
+            self._begin_backend_runs()
+        with self._reporting(), self.registry.phase(phase):
             self.registry.discard(phase)
             self._bind(model, around)
             yield
 
     @contextmanager
-    def ignoring(self) -> Iterator[None]:
-        """What is reported inside does not count."""
+    def ignoring_reports(self) -> Iterator[None]:
+        """What is reported inside the ``with`` block does not count."""
         with self.registry.phase(_IGNORED):
             yield
         self.registry.discard(_IGNORED)
 
-    def take_evaluation(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
+    def reduce_evaluation(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
         """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
         snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
-        self._evaluated = snapshot if metrics is None else self._add(snapshot, metrics)
+        self._evaluated = snapshot if metrics is None else self._merge(snapshot, metrics)
 
-    def take_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
+    def reduce_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
         """Reduce the window of the training and add it to the logs."""
         self._evaluated = None
-        return self._add(self.registry.snapshot(state.global_step, epoch=state.epoch), logs)
+        return self._merge(self.registry.snapshot(state.global_step, epoch=state.epoch), logs)
 
-    def evaluation_in(self, logs: Mapping[str, Any]) -> Snapshot | None:
+    def find_evaluation(self, logs: Mapping[str, Any]) -> Snapshot | None:
         """The evaluation that these logs are about, if they are about one."""
         waiting = self._evaluated
         if waiting is None or not any(name.startswith(f"{waiting.phase}_") for name in logs):
@@ -193,19 +202,19 @@ class Session:
             self._evaluated = None
         if not state.is_world_process_zero:
             return
-        facts = RunFacts.of(self._run, args, state, self._attachments)
+        facts = RunFacts.collect(self._run, args, state, self._backend_runs)
         if self._opened is None or facts != self._opened_facts:
             opened = self._opened
-            params = opened.params if opened is not None and opened.id == self._run.id else params_of(args, model)
-            run = facts.describe(params, self._logged)
+            params = opened.params if opened is not None and opened.id == self._run.id else collect_params(args, model)
+            run = facts.to_run_info(params, self._logged)
             self.delivery.open(run, self._begun_at)
             self._opened, self._opened_facts, self._begun_at = run, facts, None
         hidden = {*log_names(snapshot.metrics, snapshot.phase), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(snapshot.with_logs(own))
 
-    def _add(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
-        """Add a snapshot's metrics to logs; one whose name is taken there gets another name, everywhere."""
+    def _merge(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
+        """Add a snapshot's metrics to logs. A metric whose name is taken there gets another name, everywhere."""
         if not logs.keys().isdisjoint(log_names(snapshot.metrics, snapshot.phase)):
             snapshot = self._renamed(snapshot, logs)
         logs.update(zip(log_names(snapshot.metrics, snapshot.phase), snapshot.metrics.values(), strict=True))
@@ -218,12 +227,12 @@ class Session:
             message = "%r is logged by the trainer as well (a compute_metrics?); what was reported is logged as %r."
             self._warn_once(f"taken: {name}", message, name, log_name(other, snapshot.phase))
         metrics = {renamed.get(key, key): value for key, value in snapshot.metrics.items()}
-        counts = {renamed.get(key, key): depth for key, depth in snapshot.counts.items()}
+        counts = {renamed.get(key, key): count for key, count in snapshot.counts.items()}
         return replace(snapshot, metrics=metrics, counts=counts)
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """Reports count; nests, for an evaluation inside a training."""
+    def _reporting(self) -> Iterator[None]:
+        """Let reports count. It nests: an evaluation may be inside a training."""
         self._depth += 1
         try:
             with self.registry.activate():
@@ -240,11 +249,11 @@ class Session:
             self._bound.enter_context(bound(module, self.registry))
         self._bound.enter_context(self._capture.watching(model, self.registry))
 
-    def _begin_attachments(self) -> None:
+    def _begin_backend_runs(self) -> None:
         if self._limits_network:
             limit_network()
-        for attachment in self._attachments.values():
-            attachment.begin(self._is_training)
+        for run in self._backend_runs.values():
+            run.begin(self._is_training)
 
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
@@ -253,16 +262,16 @@ class Session:
         try:
             self.delivery.close(status, seconds)
         finally:
-            self._end_attachments(status)
+            self._end_backend_runs(status)
             self.delivery.exit_status = "finished"
             self._opened = None
             self._is_training = False
 
-    def _end_attachments(self, status: Status) -> None:
+    def _end_backend_runs(self, status: Status) -> None:
         counts = self.delivery.counts
-        for name, attachment in self._attachments.items():
+        for name, run in self._backend_runs.items():
             try:
-                attachment.end(status, is_reachable=name not in counts or not counts[name].pending)
+                run.end(status, is_reachable=name not in counts or not counts[name].pending)
             except Exception as error:  # of a backend that is away; what the training raised matters more
                 self._warn_once(f"end: {name}", "the run of %s was not ended: %s", name, error)
 

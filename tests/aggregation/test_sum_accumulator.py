@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtask_sinks import MetricRegistry, weighted
-from mtask_sinks.aggregation.sums import sums_of
+from mtask_sinks.aggregation.sum_accumulator import sum_entries
 from mtask_sinks.errors import MetricValueError
 from mtask_sinks.reducers import Mean, Reducer, Sum
 
@@ -72,10 +72,10 @@ def test_both_ways_come_to_the_same(short: Reducer, long: Reducer, policy: str, 
     ],
 )
 def test_what_takes_a_closer_look_has_no_sums(entries: list[object]) -> None:
-    assert sums_of(entries) is None
+    assert sum_entries(entries) is None
 
 
-def test_a_reducer_that_extends_the_mean_keeps_its_own_fold() -> None:
+def test_a_reducer_that_extends_the_mean_keeps_its_own_update() -> None:
     class Doubled(Mean):
         def update(self, state: np.ndarray, values: np.ndarray, weights: np.ndarray) -> None:
             super().update(state, 2 * values, weights)
@@ -95,8 +95,13 @@ def test_two_elements_are_no_pair() -> None:
 
 
 def test_what_has_weight_0_is_no_report() -> None:
-    assert sums_of([weighted(2.0, 3), weighted(math.nan, 0), weighted(5.0, 0.0), weighted(4.0, 1)]) == (10.0, 4.0, 2, 0)
-    assert sums_of([weighted(math.nan, 0)]) == (0.0, 0.0, 0, 0)
+    assert sum_entries([weighted(2.0, 3), weighted(math.nan, 0), weighted(5.0, 0.0), weighted(4.0, 1)]) == (
+        10.0,
+        4.0,
+        2,
+        0,
+    )
+    assert sum_entries([weighted(math.nan, 0)]) == (0.0, 0.0, 0, 0)
     registry = MetricRegistry(reducers={"sum": "sum"})
     registry.report_metrics(mean=weighted(math.nan, 0), sum=weighted(math.nan, 0))
     assert registry.snapshot(step=1).metrics == {}

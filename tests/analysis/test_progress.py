@@ -8,7 +8,7 @@ import pytest
 from helpers.journals import as_of_process, ended_process, losses, write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.analysis.progress import Row, Watch
+from mtask_sinks.analysis.progress import MetricProgress, Watch
 
 
 def test_rows_are_sorted_by_task_then_metric_then_phase_and_hold_their_last_change(tmp_path) -> None:
@@ -18,36 +18,37 @@ def test_rows_are_sorted_by_task_then_metric_then_phase_and_hold_their_last_chan
         Snapshot(4, metrics={"a/loss": 3.5, "a/acc": 0.5}, counts={"a/loss": 8, "a/acc": 8}),
     ]
     write(tmp_path, (RunInfo(id="1"), snapshots, "finished"))
-    view = Watch(tmp_path).view()
-    assert view.rows == (
-        Row("a", "loss", "train", 4, 3.5, -1.5, 8, (5.0, 3.5)),
-        Row("a", "loss", "eval", 2, 6.0, None, 1, (6.0,)),
-        Row("a", "acc", "train", 4, 0.5, None, 8, (0.5,)),
-        Row("b", "loss", "train", 2, 7.0, None, 3, (7.0,)),
+    progress = Watch(tmp_path).progress()
+    assert progress.rows == (
+        MetricProgress("a", "loss", "train", 4, 3.5, -1.5, 8, (5.0, 3.5)),
+        MetricProgress("a", "loss", "eval", 2, 6.0, None, 1, (6.0,)),
+        MetricProgress("a", "acc", "train", 4, 0.5, None, 8, (0.5,)),
+        MetricProgress("b", "loss", "train", 2, 7.0, None, 3, (7.0,)),
     )
-    assert [(row.task, row.name) for row in Watch(tmp_path, "b/*").view().rows] == [("b", "loss")]
+    assert [(row.task, row.name) for row in Watch(tmp_path, "b/*").progress().rows] == [("b", "loss")]
 
 
 def test_it_follows_a_resume_and_a_new_training(tmp_path) -> None:
     watch = Watch(tmp_path)
-    assert (watch.view().status, watch.view().rows) == ("waiting", ())
+    assert (watch.progress().status, watch.progress().rows) == ("waiting", ())
     write(tmp_path, (RunInfo(id="1", name="r"), losses(2, 4), "failed"))
-    assert (watch.view().status, watch.view().step) == ("failed", 4)
+    assert (watch.progress().status, watch.progress().step) == ("failed", 4)
     write(tmp_path, (RunInfo(id="2", step=2), losses(4, factor=20.0), None))
-    view = watch.view()
-    assert (view.name, view.status, view.resumed_at, view.rows[0].values) == ("r", "running", (2,), (20.0, 80.0))
+    progress = watch.progress()
+    assert (progress.name, progress.status, progress.resumed_at) == ("r", "running", (2,))
+    assert progress.rows[0].values == (20.0, 80.0)
     write(tmp_path, (RunInfo(id="3", name="new"), [], None))
-    assert (watch.view().name, watch.view().number, watch.view().rows) == ("new", 2, ())
+    assert (watch.progress().name, watch.progress().number, watch.progress().rows) == ("new", 2, ())
 
 
 def test_another_file_in_the_place_of_the_journal_is_read_from_its_beginning(tmp_path) -> None:
     watch = Watch(tmp_path)
     path = write(tmp_path, (RunInfo(id="1", name="old"), losses(2, 4), None))
-    assert watch.view().step == 4
+    assert watch.progress().step == 4
     path.unlink()
     write(tmp_path, (RunInfo(id="2", name="new"), losses(1), None))
-    view = watch.view()
-    assert (view.name, view.number, view.step) == ("new", 1, 1)
+    progress = watch.progress()
+    assert (progress.name, progress.number, progress.step) == ("new", 1, 1)
 
 
 @pytest.mark.parametrize("place", ["here", "elsewhere"])
@@ -55,22 +56,23 @@ def test_a_training_whose_process_is_gone_was_killed_if_that_can_be_known(tmp_pa
     path = write(tmp_path, (RunInfo(id="1"), losses(2), None))
     host = socket.gethostname() if place == "here" else "elsewhere"
     as_of_process(path, host, ended_process())
-    view = Watch(path).view()
-    assert (view.status, view.host) == (("killed", None) if place == "here" else ("running", "elsewhere"))
+    progress = Watch(path).progress()
+    assert (progress.status, progress.host) == (("killed", None) if place == "here" else ("running", "elsewhere"))
 
 
 def test_time_left_is_what_is_missing_at_the_rate_so_far(tmp_path) -> None:
-    now = time.time()
-    rows = [Snapshot(step, metrics={"x": 1.0}, time=now + 1000 + step / 4) for step in (8, 16, 24)]
+    start = time.time()
+    rows = [Snapshot(step, metrics={"x": 1.0}, time=start + 1000 + step / 4) for step in (8, 16, 24)]
     path = write(tmp_path, (RunInfo(id="1", params={"max_steps": 64}), rows, None))
     as_of_process(path, socket.gethostname(), os.getppid())
     watch = Watch(path)
-    watch.view()
+    watch.progress()
     watch.training._recent.popleft()  # the beginning, which is not at those times
-    view = watch.view()
-    assert (view.status, view.max_steps, view.steps_per_second, view.seconds_left) == ("running", 64, 4.0, 10.0)
+    progress = watch.progress()
+    assert (progress.status, progress.max_steps) == ("running", 64)
+    assert (progress.steps_per_second, progress.seconds_left) == (4.0, 10.0)
 
 
 def test_a_finished_training_has_no_time_left(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", params={"max_steps": 64}), losses(2, 4), "finished"))
-    assert Watch(tmp_path).view().seconds_left is None
+    assert Watch(tmp_path).progress().seconds_left is None

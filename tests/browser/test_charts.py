@@ -11,7 +11,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.report import make_report
-from mtask_sinks.charts import Run, make_chart, open_runs, write_chart
+from mtask_sinks.charts import LabelledTraining, make_chart, open_runs, write_chart
 from mtask_sinks.charts.html.report import write_report
 
 # Whatever reads it as HTML makes a picture of it, or bold text.
@@ -21,7 +21,7 @@ LOSSES = {"one": (4.0, math.nan, 2.0, 1.0), "two": (5.0, 3.0, math.inf, 2.5)}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> list[Run]:
+def runs(tmp_path_factory) -> list[LabelledTraining]:
     """Two with the tasks a and b and an evaluation of a; each loss is once not finite, b is missing once."""
     directory = tmp_path_factory.mktemp("runs")
     written = []

@@ -7,14 +7,13 @@ import pytest
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.charts import Run, make_chart, open_runs
+from mtask_sinks.charts import LabelledTraining, make_chart, open_runs
 from mtask_sinks.charts.curves import isolated
-from mtask_sinks.charts.style import Looks
 from mtask_sinks.errors import NothingToDrawError
 
 
 @pytest.fixture
-def runs(tmp_path) -> list[Run]:
+def runs(tmp_path) -> list[LabelledTraining]:
     """One that was resumed at step 2, and one with an evaluation, a second task and a value that is not finite."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -91,19 +90,3 @@ def test_a_value_alone_is_found() -> None:
     assert isolated([math.nan, 1.0, math.inf, 1.0, 1.0]) == [1]
     assert isolated([1.0]) == [0]
     assert isolated([]) == []
-
-
-def test_colours_say_what_differs_and_dashes_the_phase(runs) -> None:
-    def looks(chart) -> tuple[str, list]:
-        made = Looks(chart)
-        return made.by, [made.of(curve) for panel in chart.panels for curve in panel.curves]
-
-    by, (one, two, two_eval, *_) = looks(make_chart(runs))
-    assert (by, one.colour != two.colour, two.colour == two_eval.colour) == ("run", True, True)
-    assert (one.dash, two.dash, two_eval.dash) == ("solid", "solid", "dash")
-    by, (train, evaluation, *_) = looks(make_chart(runs[1:]))
-    assert (by, train.colour != evaluation.colour) == ("phase", True)
-    by, (a, a_eval, b_eval, _) = looks(make_chart(runs[1:], overlay=True))
-    assert (by, a.colour == a_eval.colour, a.colour != b_eval.colour) == ("task", True, True)
-    by, (one_a, two_a, _, two_b, _) = looks(make_chart(runs, overlay=True))
-    assert (by, len({one_a.colour, two_a.colour, two_b.colour})) == ("both", 3)

@@ -9,7 +9,7 @@ from helpers.doctor_scripts import reporting
 from typer.testing import CliRunner
 
 from mtask_sinks.cli import app
-from mtask_sinks.doctor.catalogue import entries
+from mtask_sinks.doctor.catalogue import finding_kinds
 
 
 def doctor(*arguments: object, columns: int = 200):
@@ -84,8 +84,8 @@ def test_json_has_findings_and_what_was_checked(script, sound) -> None:
 def test_the_list_has_every_finding() -> None:
     done = doctor("--list")
     assert done.exit_code == 0
-    assert [line.split()[1] for line in done.output.splitlines()[1:]] == [entry.check for entry in entries()]
-    assert len(json.loads(doctor("--list", "--json").output)) == len(list(entries()))
+    assert [line.split()[1] for line in done.output.splitlines()[1:]] == [kind.check for kind in finding_kinds()]
+    assert len(json.loads(doctor("--list", "--json").output)) == len(list(finding_kinds()))
 
 
 @pytest.mark.parametrize("arguments", [[], ["nowhere.py"], ["sound.py:2"]])

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from typer.testing import CliRunner
 
 from mtask_sinks.cli import app
@@ -49,15 +48,5 @@ def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
     assert "there is no 'mlfow'. Did you mean 'mlflow'?" in done.output
 
 
-@pytest.mark.parametrize("arguments", [["sinks", "--check"], ["reducers"]])
-def test_no_torch(arguments, without_torch) -> None:
-    without_torch(*arguments)
-
-
-def test_reducers_are_listed() -> None:
-    done = run("reducers")
-    assert done.exit_code == 0
-    lines = done.output.splitlines()
-    assert lines[1].split()[:3] == ["mean", "mtask-sinks", "Weighted"]
-    assert any(line.startswith("example_gmean  mtask-example-plugin") for line in lines)
-    assert [each["name"] for each in json.loads(run("reducers", "--json").output)][:2] == ["mean", "sum"]
+def test_no_torch(without_torch) -> None:
+    without_torch("sinks", "--check")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 import os
 import pty
@@ -15,13 +14,10 @@ from pathlib import Path
 import pytest
 from helpers.journals import as_of_process, losses, write
 from helpers.toy import InOrder, Toy, arguments, numbers
-from rich.console import Console
 from typer.testing import CliRunner
 
 from mtask_sinks import HfMultiTaskTrainer, RunInfo, Snapshot
-from mtask_sinks.analysis.progress import Watch
 from mtask_sinks.cli import app
-from mtask_sinks.cli.watch_view import make_frame
 
 
 def watch(*arguments: str):
@@ -108,16 +104,6 @@ def _read_to_end(terminal: int) -> str:
         while True:
             text += os.read(terminal, 65_536)
     return text.decode(errors="replace")
-
-
-def test_a_picture_is_no_higher_than_the_terminal_and_says_what_is_left_out(tmp_path) -> None:
-    metrics = {f"task{i}/loss": 1.0 for i in range(40)}
-    write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics=metrics)], "finished"))
-    console = Console(file=io.StringIO(), width=100, height=24, force_terminal=True)
-    console.print(make_frame(Watch(tmp_path).view(), console, height=24))
-    text = console.file.getvalue()
-    assert len(text.splitlines()) == 24
-    assert "more rows: choose some with --only" in text
 
 
 def test_a_terminal_without_blocks_gets_ascii(tmp_path) -> None:

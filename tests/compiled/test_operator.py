@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from helpers.accelerator import taking_the_accelerators_way
 from helpers.watched import watched
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -328,7 +330,7 @@ def test_a_trainer_after_another_needs_no_compilation_and_leaves_nothing_behind(
     del registry
     gc.collect()
     assert reference() is None
-    assert mtask_sinks.compiled.handles.behind(handle) is None
+    assert mtask_sinks.compiled.handles.find_reporter(handle) is None
 
 
 def test_two_living_registries_have_two_handles() -> None:
@@ -464,8 +466,10 @@ class TestOnADevice:
     """There is no accelerator here, so vectors on the host take its way: they are said to make the host wait."""
 
     @pytest.fixture(autouse=True)
-    def _wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _wait(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(operator, "must_wait", lambda packed: True)
+        with taking_the_accelerators_way():
+            yield
 
     @pytest.mark.parametrize("name", sorted(set(known_reducers())))
     def test_every_reducer_gets_the_same_elements(self, name: str) -> None:
@@ -491,7 +495,7 @@ class TestOnADevice:
         for _ in range(4):
             operator.report_op(packed, [2], registry.handle, "t\nblock\tblock\none\tscalar")
             packed += 1  # as a compiled graph that uses its buffers again does
-        assert registry._window._on_device.size == 12
+        assert registry._window.devices._numbers == 12
         metrics = registry.snapshot(step=1).metrics
         assert dict(metrics) == {"t/block": 1.5 + 1.5, "t/one": 3 + 1.5}
 
@@ -533,3 +537,21 @@ class TestOnADevice:
             run(torch.tensor(5.0))
         assert registry.snapshot(step=1, phase="eval").metrics["x"] == 5.0
         assert registry.snapshot(step=1).metrics["x"] == 1.0
+
+
+def test_numbers_are_as_many_as_their_names() -> None:
+    registry = MetricRegistry()
+    layout = "t\na\tscalar\nb\tscalar"
+    operator.report_op(torch.tensor([1.0, 2.0], dtype=torch.float64), [], registry.handle, layout)
+    with pytest.raises(ValueError, match="shorter"):
+        operator.report_op(torch.tensor([1.0], dtype=torch.float64), [], registry.handle, layout)
+    assert registry.snapshot(step=1).metrics == {"t/a": 1.0, "t/b": 2.0}
+
+
+def test_a_reason_that_is_given_again_and_again_keeps_no_traceback() -> None:
+    registry = MetricRegistry()
+    layout = "t\nx\tunreadable: it is complex"
+    for _ in range(3):
+        operator.report_op(torch.empty(0, dtype=torch.float64), [], registry.handle, layout)
+    assert registry.dropped == {"unreadable: t/x": 3}
+    assert operator._parse(layout).others["x"].__traceback__ is None

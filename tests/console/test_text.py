@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from mtask_sinks.console.selection import Choice
 from mtask_sinks.console.text import task_lines
 
 
@@ -34,15 +33,3 @@ def test_what_does_not_fit_goes_on_below_and_no_line_is_wider_than_the_terminal(
 
 def test_a_terminal_narrower_than_one_value_breaks_no_value() -> None:
     assert task_lines("train", {"task/a": 1.0, "task/b": 2.0}, width=5) == ["  train  task  a 1", "               b 2"]
-
-
-def test_patterns_choose_and_exact_keys_too() -> None:
-    keys = ["mlm/loss", "mlm/acc", "nsp/loss", "nsp/acc"]
-    assert Choice(["*/loss", "nsp/acc"]).of(keys) == ["mlm/loss", "nsp/loss", "nsp/acc"]
-    assert Choice(["other/*"]).of(keys) == []
-
-
-def test_by_default_each_task_has_its_first_metric_before_any_has_its_second() -> None:
-    keys = [f"t{task}/{name}" for task in range(20) for name in ("grad", "loss", "acc")]
-    shown = Choice(limit=24).of(keys)
-    assert shown == [*(f"t{task}/grad" for task in range(20)), *(f"t{task}/loss" for task in range(4))]

@@ -178,15 +178,15 @@ def test_the_command_says_what_became_of_it_and_exits_with_it(tmp_path) -> None:
     done = CliRunner().invoke(app, ["replay", str(path), "--to", "mlflow,tensorboard"])
     assert done.exit_code == 0, done.output
     assert done.output.splitlines() == [
-        "mlflow: 3 delivered, 0 set aside, 0 left", "tensorboard: 3 delivered, 0 set aside, 0 left"
+        "mlflow: 3 delivered, 0 rejected, 0 left", "tensorboard: 3 delivered, 0 rejected, 0 left"
     ]  # fmt: skip
     again = CliRunner().invoke(app, ["replay", str(tmp_path), "--to", "mlflow"])
-    assert again.output == "mlflow: 0 delivered, 0 set aside, 0 left\n"
+    assert again.output == "mlflow: 0 delivered, 0 rejected, 0 left\n"
     shutil.rmtree(tmp_path / "runs")
     (tmp_path / "runs").write_text("in the way")
     left = CliRunner().invoke(app, ["replay", str(tmp_path), "--to", "tensorboard", "--all", "--patience", "1"])
     assert left.exit_code == 1
-    assert "tensorboard: 0 delivered, 0 set aside, 3 left (" in left.output
+    assert "tensorboard: 0 delivered, 0 rejected, 3 left (" in left.output
 
 
 @pytest.mark.parametrize(
@@ -213,4 +213,4 @@ def test_the_command_does_not_need_torch(tmp_path) -> None:
         "print(done.output, 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
-    assert done.stdout == "tensorboard: 1 delivered, 0 set aside, 0 left\n False\n"
+    assert done.stdout == "tensorboard: 1 delivered, 0 rejected, 0 left\n False\n"

@@ -6,18 +6,18 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo
 from mtask_sinks.delivery.cursor import Cursor, cursor_path
-from mtask_sinks.delivery.status import Standing, standings
-from mtask_sinks.journal.reader import Tail
+from mtask_sinks.delivery.status import SinkStatus, sink_statuses
+from mtask_sinks.journal.reader import JournalReader
 
 
-def journal(tmp_path, lines: int, **cursor) -> Tail:
+def journal(tmp_path, lines: int, **cursor) -> JournalReader:
     """Of five snapshots; the cursor stands behind so many lines, of which the first is the run's."""
     path = write(tmp_path, (RunInfo(id="1"), losses(1, 2, 3, 4, 5), None))
-    tail = Tail(path)
-    list(tail.read())
+    reader = JournalReader(path)
+    list(reader.read())
     offset = len(b"".join(path.read_bytes().splitlines(keepends=True)[:lines]))
-    Cursor(fingerprint=tail.fingerprint, offset=offset, **cursor).save(_made(cursor_path(path, "s")))
-    return tail
+    Cursor(fingerprint=reader.fingerprint, offset=offset, **cursor).save(_made(cursor_path(path, "s")))
+    return reader
 
 
 def _made(path):
@@ -26,28 +26,30 @@ def _made(path):
 
 
 def test_a_sink_that_keeps_up_is_as_its_worker_says(tmp_path) -> None:
-    tail = journal(tmp_path, 1, delivered=4, pending=1)  # W&B: nothing is safe yet
-    assert standings(tail, is_running=True) == [Standing("s", "up", 4, 0, 1, None)]
+    reader = journal(tmp_path, 1, delivered=4, pending=1)  # W&B: nothing is safe yet
+    assert sink_statuses(reader, is_running=True) == [SinkStatus("s", "up", 4, 0, 1, None)]
 
 
 def test_of_a_sink_in_trouble_all_behind_its_cursor_waits(tmp_path) -> None:
-    tail = journal(tmp_path, 3, delivered=2, pending=1, state="down", error="ConnectionError: no")
-    assert standings(tail, is_running=True) == [Standing("s", "down", 2, 0, 3, "ConnectionError: no")]
+    reader = journal(tmp_path, 3, delivered=2, pending=1, state="down", error="ConnectionError: no")
+    assert sink_statuses(reader, is_running=True) == [SinkStatus("s", "down", 2, 0, 3, "ConnectionError: no")]
 
 
 def test_a_worker_that_writes_nothing_any_more_is_behind(tmp_path) -> None:
-    tail = journal(tmp_path, 3, delivered=2, pending=0)
-    path = cursor_path(tail.path, "s")
-    os.utime(path, (0, tail.path.stat().st_mtime - 60))
-    assert standings(tail, is_running=True) == [Standing("s", "behind", 2, 0, 3, None)]
+    reader = journal(tmp_path, 3, delivered=2, pending=0)
+    path = cursor_path(reader.path, "s")
+    os.utime(path, (0, reader.path.stat().st_mtime - 60))
+    assert sink_statuses(reader, is_running=True) == [SinkStatus("s", "behind", 2, 0, 3, None)]
 
 
 def test_after_the_end_the_cursor_alone_counts(tmp_path) -> None:
-    tail = journal(tmp_path, 4, delivered=1, failed=1, pending=4, reasons=[{"step": 1, "phase": "train", "error": "E"}])
-    assert standings(tail, is_running=False) == [Standing("s", "up", 2, 1, 2, "E")]
+    reader = journal(
+        tmp_path, 4, delivered=1, failed=1, pending=4, reasons=[{"step": 1, "phase": "train", "error": "E"}]
+    )
+    assert sink_statuses(reader, is_running=False) == [SinkStatus("s", "up", 2, 1, 2, "E")]
 
 
 def test_a_cursor_of_another_journal_says_nothing(tmp_path) -> None:
-    tail = journal(tmp_path, 4)
-    tail.fingerprint = "another"
-    assert standings(tail, is_running=False) == []
+    reader = journal(tmp_path, 4)
+    reader.fingerprint = "another"
+    assert sink_statuses(reader, is_running=False) == []

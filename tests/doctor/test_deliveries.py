@@ -37,7 +37,7 @@ def test_what_the_backend_refuses(tmp_path) -> None:
     refused = [{"step": 2, "phase": "train", "error": "Rejected: too long"}]
     cursor(path, "mlflow", offset=path.stat().st_size, delivered=1, failed=1, reasons=refused)
     text = only(tmp_path, "set-aside")[1]
-    assert "sink mlflow set 1 snapshots aside, which its backend refuses (Rejected: too long)." in text
+    assert "the backend of sink mlflow rejected 1 snapshots (Rejected: too long)." in text
     assert text.endswith(f"mtask-sinks replay {path} --to mlflow --all")
     assert of(tmp_path, "undelivered") == []
 

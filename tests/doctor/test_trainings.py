@@ -139,7 +139,7 @@ def test_a_count_of_none_left_out_is_no_finding(tmp_path) -> None:
 
 def test_a_name_that_was_taken(tmp_path) -> None:
     journal(tmp_path, [*train(2, a_acc=0.5), *evaluated(2, a_acc__reported=0.5)])
-    assert "'a/acc' (eval) is logged by the trainer too" in only(tmp_path, "renamed")[1]
+    assert "the Trainer logs 'a/acc' (eval) too" in only(tmp_path, "renamed")[1]
 
 
 def test_a_name_that_only_looks_taken(tmp_path) -> None:
@@ -169,7 +169,7 @@ def test_a_training_that_runs_has_not_failed(tmp_path) -> None:
 def test_a_training_of_another_machine_that_has_not_ended(tmp_path) -> None:
     path = journal(tmp_path, train(2, a_loss=1.0), None, delivered=False)
     as_of_process(path, "node-7", 1)
-    assert "the training began on node-7, and nobody has said that it ended" in only(tmp_path, "elsewhere")[1]
+    assert "the training began on node-7, and the journal does not say that it ended" in only(tmp_path, "elsewhere")[1]
     assert of(tmp_path, "failed") == []
 
 
@@ -184,7 +184,7 @@ def test_lines_that_hold_no_record(tmp_path) -> None:
     path.write_bytes(path.read_bytes() + b'{"record": "snap\n{"record": "snapshot", "step"')
     where, text = only(tmp_path, "torn-lines")
     assert where == f"{path}:4"
-    assert text.startswith("2 lines hold no whole record, from line 4 on")
+    assert text.startswith("2 lines hold no complete record, from line 4 on")
 
 
 def test_a_line_in_the_making_is_not_torn(tmp_path) -> None:
@@ -200,7 +200,7 @@ def test_several_trainings_and_the_one_that_is_meant(tmp_path) -> None:
         (RunInfo(id="2", name="two"), train(2, a_loss=1.0), "finished"),
     )
     text = only(tmp_path, "several-trainings")[1]
-    assert "tells of 1 more: one. This is about two" in text
+    assert "holds 1 more: one. These findings are about two" in text
     assert f"mtask-sinks doctor {tmp_path}:1." in text
     assert of(tmp_path, "nonfinite") == []
     assert only(tmp_path, "nonfinite", ":one")[0] == "one, step 2"
@@ -220,7 +220,7 @@ def test_a_directory_without_a_journal(tmp_path) -> None:
     assert (found.check, found.severity, found.where) == ("no-journal", "error", str(tmp_path))
     (tmp_path / "metrics.jsonl").touch()
     (found,) = examine_path(str(tmp_path)).findings
-    assert "tells of no training yet" in found.what
+    assert "holds no training yet" in found.what
 
 
 def test_what_is_not_there_is_no_finding(tmp_path) -> None:

@@ -54,9 +54,9 @@ CASES = {
     ),
     "no-flag": (
         [
-            (in_class(CALLS), "Model calls self.report_metrics, and neither it nor what it derives from"),
+            (in_class(CALLS), "Model calls self.report_metrics, but neither it nor its base classes set"),
             (in_class(GUARDED), "from mtask_sinks import report_metrics"),
-            (in_class("supports_report_metrics = False\n" + GUARDED), "nothing gives it that method"),
+            (in_class("supports_report_metrics = False\n" + GUARDED), "it never gets that method"),
         ],
         [
             in_class(FLAG + GUARDED),
@@ -132,7 +132,7 @@ CASES = {
     "needless-conversion": (
         [
             (reporting('"a", loss=x.item()'), ".item() is not needed"),
-            (reporting('"a", loss=x.mean().detach()'), "nothing is kept but its numbers."),
+            (reporting('"a", loss=x.mean().detach()'), "only the numbers of a tensor are kept."),
             (reporting('"a", loss=weighted(x.item(), n)'), "makes the host wait"),
         ],
         [reporting('"a", loss=x.mean()'), reporting('"a", n=int(x.sum())'), "y = x.item()\n" + reporting()],

@@ -1,4 +1,4 @@
-"""What waits in a registry to be folded."""
+"""What waits in a registry for an update of its states."""
 
 from __future__ import annotations
 
@@ -9,6 +9,4 @@ from mtask_sinks import MetricRegistry
 
 def waiting(registry: MetricRegistry) -> list[Any]:
     """Every entry of the open window of the training that is kept as it was reported."""
-    window = registry._window
-    lists = [cell.entries for cell in window.cells.values()] + [row.entries for row in window._rows._sums]
-    return [entry for entries in lists for entry in entries]
+    return [entry for each in registry._window.accumulators.values() for entry in each.buffer]

@@ -5,11 +5,11 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.errors import NoJournalError
-from mtask_sinks.journal.reader import Tail, find_journal
+from mtask_sinks.journal.reader import JournalReader, find_journal
 
 
-def steps(tail: Tail) -> list[int]:
-    return [item.step for item in tail.read() if isinstance(item, Snapshot)]
+def steps(reader: JournalReader) -> list[int]:
+    return [item.step for item in reader.read() if isinstance(item, Snapshot)]
 
 
 def test_each_line_is_given_once_and_a_torn_one_when_it_is_whole(tmp_path) -> None:
@@ -17,41 +17,41 @@ def test_each_line_is_given_once_and_a_torn_one_when_it_is_whole(tmp_path) -> No
     whole = path.read_bytes()
     cut = whole.rindex(b"\n", 0, len(whole) - 1) + 20  # within the last line
     path.write_bytes(whole[:cut])
-    tail = Tail(tmp_path)
-    assert [steps(tail), steps(tail)] == [[1, 2], []]
+    reader = JournalReader(tmp_path)
+    assert [steps(reader), steps(reader)] == [[1, 2], []]
     path.write_bytes(whole)
-    assert [steps(tail), steps(tail)] == [[3], []]
+    assert [steps(reader), steps(reader)] == [[3], []]
 
 
 def test_what_was_read_is_not_read_again(tmp_path) -> None:
     path = write(tmp_path, (RunInfo(id="1"), losses(1, 2), None))
-    tail = Tail(path)
-    assert steps(tail) == [1, 2]
+    reader = JournalReader(path)
+    assert steps(reader) == [1, 2]
     first, *others = path.read_bytes().splitlines(keepends=True)
     # The same length and first line, but no records: reading these again would show.
     path.write_bytes(first + b"".join(b"x" * (len(line) - 1) + b"\n" for line in others))
     write(tmp_path, (RunInfo(id="1"), losses(3), None))
-    assert steps(tail) == [3]
+    assert steps(reader) == [3]
 
 
 def test_a_file_that_comes_later_and_one_that_takes_its_place(tmp_path) -> None:
-    tail = Tail(tmp_path / "out")
-    assert (steps(tail), tail.times_begun) == ([], 0)
+    reader = JournalReader(tmp_path / "out")
+    assert (steps(reader), reader.times_begun) == ([], 0)
     (tmp_path / "out").mkdir()
     path = write(tmp_path / "out", (RunInfo(id="1"), losses(1), None))
-    assert (steps(tail), tail.times_begun) == ([1], 1)
+    assert (steps(reader), reader.times_begun) == ([1], 1)
     path.unlink()
-    assert (steps(tail), tail.times_begun) == ([], 1)
+    assert (steps(reader), reader.times_begun) == ([], 1)
     write(tmp_path / "out", (RunInfo(id="2"), losses(1, 2, 3), None))
-    assert (steps(tail), tail.times_begun) == ([1, 2, 3], 2)
+    assert (steps(reader), reader.times_begun) == ([1, 2, 3], 2)
 
 
 def test_snapshots_are_counted_behind_an_offset(tmp_path) -> None:
     path = write(tmp_path, (RunInfo(id="1"), losses(1, 2, 3), "finished"))
-    tail = Tail(path)
-    steps(tail)
+    reader = JournalReader(path)
+    steps(reader)
     lines = path.read_bytes().splitlines(keepends=True)
-    assert [tail.snapshots_behind(len(b"".join(lines[:n]))) for n in range(6)] == [3, 3, 2, 1, 0, 0]
+    assert [reader.snapshots_after(len(b"".join(lines[:n]))) for n in range(6)] == [3, 3, 2, 1, 0, 0]
 
 
 def test_no_journal_says_what_there_is(tmp_path) -> None:

@@ -29,19 +29,6 @@ def written(path: Path, *snapshots: Snapshot, run: RunInfo | None = None) -> Jou
     return journal
 
 
-def test_what_is_read_is_what_was_written(tmp_path) -> None:
-    full = Snapshot(
-        step=7, phase="eval_x", metrics={"a/x": 1 / 3, "b/y": -0.0}, epoch=None, time=1.7e9 + 1 / 7,
-        counts={"a/x": 3, "b/y": 1}, nonfinite={"a/x": 2}, logs={"eval_loss": 0.1, "note": "text"},
-    )  # fmt: skip
-    path = tmp_path / "metrics.jsonl"
-    written(path, full, run=RunInfo(id="r", name="bert", step=5)).close()
-    (run,) = read_journal(tmp_path)
-    assert (run.id, run.name, run.step) == ("r", "bert", 5)
-    assert set(run.versions) >= {"mtask-sinks", "torch", "transformers"}
-    assert run.snapshots == [full]
-
-
 def test_nan_and_infinity_are_exact_and_every_line_is_valid_json(tmp_path) -> None:
     path = tmp_path / "metrics.jsonl"
     written(path, Snapshot(1, metrics={"n": math.nan, "p": math.inf, "m": -math.inf}, logs={"loss": math.nan})).close()
@@ -84,14 +71,6 @@ def test_an_earlier_runs_file_is_continued(tmp_path) -> None:
         ("1", 0, [1]),
         ("2", 1, [2]),
     ]
-
-
-def test_a_run_that_goes_on_after_its_training_is_one_run(tmp_path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    written(path, snapshot(1, x=1.0)).close()
-    written(path, snapshot(1, y=2.0)).close()
-    (run,) = read_journal(path)
-    assert [dict(each.metrics) for each in run.snapshots] == [{"a/x": 1.0}, {"a/y": 2.0}]
 
 
 @pytest.mark.parametrize("kept", [1, 5, 40, -1])
@@ -170,32 +149,10 @@ def test_what_waits_for_the_disk_is_bounded_and_readers_skip_what_is_lost(tmp_pa
     kept = [each.step for run in read_journal(path) for each in run.snapshots]
     assert kept == [8, 9, 10, 11, 12, 13]
     position, seen = 0, []
-    while items := journal.read(position):
+    while items := journal.stream.read(position):
         seen += [item.step for _, item in items if isinstance(item, Snapshot)]
         position = items[-1][0]
-    assert (seen, position) == (kept, journal.end_position)
-
-
-def test_a_reader_that_is_far_behind_reads_what_was_written(tmp_path) -> None:
-    journal = written(tmp_path / "metrics.jsonl", *[snapshot(step, x=float(step)) for step in range(2000)])
-    position, seen = 0, []
-    while items := journal.read(position):
-        seen += [item for _, item in items if isinstance(item, Snapshot)]
-        position = items[-1][0]
-    assert seen == [snapshot(step, x=float(step)) for step in range(2000)]
-    offset = journal.offset_of(journal.end_position)
-    assert (offset, journal.position_of(offset)) == ((tmp_path / "metrics.jsonl").stat().st_size, position)
-
-
-def test_a_line_longer_than_what_is_read_at_a_time_is_read_whole(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mtask_sinks.journal.writer._CHUNK", 64)
-    written(tmp_path / "metrics.jsonl", snapshot(1, x=1.0), snapshot(2, x=2.0)).close()
-    later = Journal(tmp_path / "metrics.jsonl")
-    items, position = [], 0
-    while found := later.read(position):
-        items += [item for _, item in found]
-        position = found[-1][0]
-    assert [item.step for item in items[1:]] == [1, 2]
+    assert (seen, position) == (kept, journal.stream.end_position)
 
 
 def test_lines_that_the_disk_never_took_are_counted_at_the_end(tmp_path, caplog) -> None:

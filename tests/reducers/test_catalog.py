@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mtask_sinks.reducers import lookup, register_reducer
-from mtask_sinks.reducers.catalog import KnownReducer, list_reducers
+from mtask_sinks.reducers.catalog import ReducerListing, list_reducers
 
 
 def test_every_builtin_name_has_a_line_and_the_pattern_is_there() -> None:
@@ -23,8 +23,8 @@ def test_plugins_and_registered_ones_say_where_they_are_from(monkeypatch) -> Non
         return values.max() - values.min()
 
     by_name = {each.name: each for each in list_reducers()}
-    assert by_name["spread"] == KnownReducer("spread", "registered", None, "Largest minus smallest.")
-    assert by_name["example_gmean"] == KnownReducer(
+    assert by_name["spread"] == ReducerListing("spread", "registered", None, "Largest minus smallest.")
+    assert by_name["example_gmean"] == ReducerListing(
         "example_gmean", "plug-in", "mtask-example-plugin", "exp of the weighted mean of logarithms."
     )
 

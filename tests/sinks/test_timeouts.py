@@ -6,7 +6,7 @@ import pytest
 from helpers.toy import InOrder, Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer, SinkArguments
-from mtask_sinks.sinks.timeouts import NETWORK_LIMITS, limit_network, one_quick_try
+from mtask_sinks.sinks.timeouts import NETWORK_LIMITS, fail_fast, limit_network
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +26,9 @@ def test_what_the_user_has_set_stays(monkeypatch) -> None:
     assert limits() == {**NETWORK_LIMITS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "500"}
 
 
-def test_one_quick_try_leaves_everything_as_it_was(monkeypatch) -> None:
+def test_fail_fast_leaves_everything_as_it_was(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "500")
-    with one_quick_try():
+    with fail_fast():
         assert limits() == {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     assert limits() == {"MLFLOW_HTTP_REQUEST_TIMEOUT": "500"}
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 from helpers.event_files import read_scalars
+from helpers.recipes import recipe
 from helpers.toy import Silent, arguments, numbers
 from helpers.two_tasks import POINTS, train_two_tasks
 from transformers import HfArgumentParser, TrainingArguments
 
 from mtask_sinks import HfMultiTaskTrainer, SinkArguments
-from mtask_sinks.plain_types import with_plain_types
 from mtask_sinks.reducers import Mean, Sum
 from mtask_sinks.sinks import TensorBoardSink
+
+with_plain_types = recipe("command-line.md", "with_plain_types")
 
 COMMAND = [
     *("--output_dir", "out", "--report_to", "tensorboard", "--lr_scheduler_type", "cosine", "--logging_steps", "3"),
@@ -126,7 +128,7 @@ def test_rules_become_reducers() -> None:
     for _ in range(2):
         registry.report_metrics("t", n=2.0, x=1.0, dropped=1.0)
     assert dict(registry.snapshot(step=1).metrics) == {"t/n": 4.0, "t/x": 1.0}
-    assert registry._admission.reducers == {"t/n": Sum(), "t/x": Mean()}
+    assert registry._key_table.reducers == {"t/n": Sum(), "t/x": Mean()}
 
 
 @pytest.mark.parametrize("rule", ["sum", "=sum", "a=", ""])
@@ -155,7 +157,7 @@ def test_policies_for_nan_by_key_beat_the_one_for_all() -> None:
 
 def test_spread_is_of_the_registry() -> None:
     registry = SinkArguments(metric_spread=["*/loss"]).make_registry()
-    assert [registry._over_ranks._merger._has_spread(key) for key in ("a/loss", "a/x")] == [True, False]
+    assert [registry._merger._has_spread(key) for key in ("a/loss", "a/x")] == [True, False]
 
 
 def test_what_is_set_of_the_backends_is_set_in_the_environment(monkeypatch) -> None:

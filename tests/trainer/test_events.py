@@ -1,8 +1,10 @@
-"""The session hears of every event, and is no callback."""
+"""The session hears of every event before all other callbacks, or after them."""
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
 from helpers.toy import Toy, arguments, numbers
@@ -10,18 +12,99 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, MultiTaskTrainerMixin, report_metrics
+from mtask_sinks.sinks import MemorySink
+from mtask_sinks.trainer.events import AfterOthers, BeforeOthers
 
 
 def kinds(trainer):
     return [type(callback) for callback in trainer.callback_handler.callbacks]
 
 
-def test_a_trainer_has_the_callbacks_that_a_plain_one_has(tmp_path) -> None:
+def test_a_trainer_has_the_callbacks_of_a_plain_one_between_two_of_ours(tmp_path) -> None:
     plain = Trainer(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2))
     ours = HfMultiTaskTrainer(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2))
-    assert kinds(ours) == kinds(plain)
+    assert kinds(ours) == [BeforeOthers, *kinds(plain), AfterOthers]
     ours.train()
-    assert kinds(ours) == kinds(plain)
+    assert kinds(ours) == [BeforeOthers, *kinds(plain), AfterOthers]
+
+
+class Notes(TrainerCallback):
+    """Notes whether the model can report, and the registry's time, at events of a training."""
+
+    def __init__(self, trainer, seen):
+        self.trainer, self.seen = trainer, seen
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.seen.append(("begin", hasattr(model, "report_metrics"), self.trainer._session._run.step))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seen.append(("step", self.trainer.metric_registry._clock.now))
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.seen.append(("end", self.trainer._session._has_ended))
+
+
+@pytest.mark.parametrize("way", ["add_callback", "handler", "first", "during"])
+def test_ours_are_first_and_last_however_a_callback_is_added(tmp_path, way) -> None:
+    class Adds(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            trainer.callback_handler.add_callback(added)
+
+    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path, max_steps=2), train_dataset=numbers(1, 2))
+    seen: list[tuple] = []
+    added = Notes(trainer, seen)
+    if way == "add_callback":
+        trainer.add_callback(added)
+    elif way == "handler":
+        trainer.callback_handler.add_callback(added)
+    elif way == "first":
+        trainer.callback_handler.callbacks.insert(0, added)
+    else:
+        trainer.add_callback(Adds())
+    trainer.train()
+    begin = [("begin", way == "during", 0)]  # by then the model was bound
+    # A tick comes after everybody's step end; the end is known to all.
+    assert seen == [*begin, ("step", 0), ("step", 1), ("end", True)]
+    callbacks = trainer.callback_handler.callbacks
+    assert (type(callbacks[0]), type(callbacks[-1])) == (BeforeOthers, AfterOthers)
+
+
+def test_a_callback_that_raises_at_the_end_does_not_make_the_training_a_failure(tmp_path) -> None:
+    class Raises(TrainerCallback):
+        def on_train_end(self, args, state, control, **kwargs):
+            raise RuntimeError("after all was done")
+
+    sink = MemorySink()
+    trainer = HfMultiTaskTrainer(
+        Toy(), arguments(tmp_path, max_steps=2), train_dataset=numbers(1, 2), sinks=[sink], callbacks=[Raises()]
+    )
+    with pytest.raises(RuntimeError, match="after all"):
+        trainer.train()
+    assert sink.closed == ["finished"]
+
+
+def test_a_callback_may_be_removed_and_the_others_keep_their_order(tmp_path) -> None:
+    trainer = HfMultiTaskTrainer(
+        Toy(),
+        arguments(tmp_path, max_steps=2, logging_steps=1),
+        train_dataset=numbers(1, 2),
+        callbacks=[Notes(None, [])],
+    )
+    trainer.remove_callback(Notes)
+    trainer.train()
+    assert Notes not in kinds(trainer)
+    assert [row["a/loss"] for row in trainer.state.log_history[:2]] in ([1.0, 2.0], [2.0, 1.0])
+
+
+def test_a_trainer_that_is_done_with_is_freed_at_once(tmp_path) -> None:
+    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2))
+    freed = weakref.ref(trainer)
+    gc.disable()
+    try:
+        del trainer
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 class ReportsAtTheBeginning(TrainerCallback):

@@ -1,4 +1,10 @@
-"""What trainings came to, computed from their journals and checkpoints, whatever shows it."""
+"""Computes a report on several trainings: their final and best values, and what is wrong with them.
+
+In: labelled trainings (`analysis.selection`), their journals, checkpoints and the sinks' cursors. Out: a frozen
+`Report`, which `charts.html` shows and ``mtask-sinks report --json`` prints.
+
+May import: the rest of `analysis`, `delivery`, `keys`.
+"""
 
 from mtask_sinks.analysis.report.build import Report, RunReport, make_report
 

@@ -1,4 +1,4 @@
-"""The report: of each training what it was, how it went and what it left, and all their metrics side by side."""
+"""Builds the report: one entry per training, and a table of the metrics of all."""
 
 from __future__ import annotations
 
@@ -9,32 +9,37 @@ from typing import Any
 from mtask_sinks.analysis.progress import Watch, status_of
 from mtask_sinks.analysis.report.checkpoints import BestCheckpoint, best_checkpoint
 from mtask_sinks.analysis.report.metrics import MetricRow, metric_rows
-from mtask_sinks.analysis.report.problems import Missing, NonFinite, missing, nonfinite
+from mtask_sinks.analysis.report.problems import (
+    MissingMetric,
+    NonFiniteMetric,
+    missing_metrics,
+    nonfinite_metrics,
+)
 from mtask_sinks.analysis.report.settings import chosen_settings
 from mtask_sinks.analysis.runs import Training
-from mtask_sinks.analysis.selection import Run
-from mtask_sinks.delivery.status import Standing
+from mtask_sinks.analysis.selection import LabelledTraining
+from mtask_sinks.delivery.status import SinkStatus
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """One training.
+    """The report on one training.
 
     Attributes:
-        label: what it is called among the others.
+        label: a name that no other training of the report has.
         journal: the file.
         number, id: of the training.
-        status, host: as `status_of` says.
-        step, max_steps, epoch: how far it came; ``None`` if that is not known.
-        begun, last: when it began and its last snapshot, seconds since 1970 (UTC).
-        seconds: that it took up to there, without the time between being stopped and resumed.
-        resumed_at: steps.
+        status, host: as `status_of` returns them.
+        step, max_steps, epoch: how far it came; ``None`` if unknown.
+        begun, last: when it began, and the time of its last snapshot, in seconds since 1970 (UTC).
+        seconds: its duration up to the last snapshot, without the time between stop and resume.
+        resumed_at: steps at which it was resumed.
         best: best checkpoint, or ``None``.
-        no_best: why there is none.
-        nonfinite, missing: what is wrong with its values.
-        sinks: delivery of the whole journal, other trainings in it included.
-        settings: parameters that one looks for first.
-        params: all of them.
+        no_best: why there is no best checkpoint.
+        nonfinite, missing: metrics that are not finite, and metrics that are missing, in some windows.
+        sinks: delivery of the whole journal, which may hold other trainings.
+        settings: the parameters that people look for first.
+        params: all parameters.
         versions: of the packages that it ran with.
     """
 
@@ -53,9 +58,9 @@ class RunReport:
     resumed_at: tuple[int, ...]
     best: BestCheckpoint | None
     no_best: str
-    nonfinite: tuple[NonFinite, ...]
-    missing: tuple[Missing, ...]
-    sinks: tuple[Standing, ...]
+    nonfinite: tuple[NonFiniteMetric, ...]
+    missing: tuple[MissingMetric, ...]
+    sinks: tuple[SinkStatus, ...]
     settings: Mapping[str, Any]
     params: Mapping[str, Any]
     versions: Mapping[str, str]
@@ -63,14 +68,14 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Trainings, and what their metrics came to, run beside run."""
+    """The trainings, and the final and best values of their metrics."""
 
     runs: tuple[RunReport, ...]
     metrics: tuple[MetricRow, ...]
 
 
-def make_report(runs: Sequence[Run]) -> Report:
-    """Look at journals, cursors of sinks and checkpoints.
+def make_report(runs: Sequence[LabelledTraining]) -> Report:
+    """Report on trainings from their journals, checkpoints and the sinks' cursors.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo, Snapshot
@@ -89,12 +94,12 @@ def make_report(runs: Sequence[Run]) -> Report:
     return Report(tuple(map(_report, runs)), metric_rows([run.training for run in runs]))
 
 
-def _report(run: Run) -> RunReport:
+def _report(run: LabelledTraining) -> RunReport:
     training = run.training
     status, host = status_of(training)
-    view = Watch(run.journal).view()
+    latest = Watch(run.journal).progress()
     best: BestCheckpoint | str = "the checkpoints beside the journal are of a later training"
-    if training.number == view.number:
+    if training.number == latest.number:
         best = best_checkpoint(run.journal.parent, training.params)
     return RunReport(
         label=run.label,
@@ -112,9 +117,9 @@ def _report(run: Run) -> RunReport:
         resumed_at=training.resumed_at,
         best=None if isinstance(best, str) else best,
         no_best=best if isinstance(best, str) else "",
-        nonfinite=nonfinite(training),
-        missing=missing(training),
-        sinks=view.sinks,
+        nonfinite=nonfinite_metrics(training),
+        missing=missing_metrics(training),
+        sinks=latest.sinks,
         settings=chosen_settings(training.params),
         params=dict(training.params),
         versions=dict(training.begins[-1].versions) if training.begins else {},
@@ -122,7 +127,7 @@ def _report(run: Run) -> RunReport:
 
 
 def _seconds(training: Training) -> float | None:
-    """From each beginning to the last snapshot before the next one; of what was computed again only the later."""
+    """The time from each beginning to the last snapshot before the next one; steps computed twice count once."""
     if not training.begins or not training.times:
         return None
     begun = [begin.time for begin in training.begins]

@@ -1,4 +1,4 @@
-"""The best checkpoint of a training, as the Trainer wrote it down beside the journal."""
+"""Reads the best checkpoint of a training from the files that the Trainer writes beside the journal."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BestCheckpoint:
-    """What the Trainer took for the best.
+    """The checkpoint that the Trainer recorded as the best.
 
     Attributes:
         name: of its directory, ``checkpoint-<step>``.
         is_there: whether that directory is still beside the journal.
-        metric: by which it is best; empty if the parameters do not say.
+        metric: name of the metric that decided; empty if the parameters do not name it.
         value: of that metric.
-        step: at which it was.
+        step: of the evaluation that gave the value; ``None`` if the Trainer did not record it.
     """
 
     name: str
@@ -29,16 +29,16 @@ class BestCheckpoint:
 
 
 def best_checkpoint(directory: Path, params: Mapping[str, Any]) -> BestCheckpoint | str:
-    """The best checkpoint, or why none can be named.
+    """The best checkpoint, or the reason why there is none.
 
     Args:
         directory: output directory of the training.
-        params: its configuration, which names the metric.
+        params: configuration of the training, which names the metric.
     """
     states = [state for path in _state_files(directory) if (state := _read(path)) is not None]
     if not states:
         return "no checkpoint lies beside the journal"
-    # Each knows what those before it knew.
+    # Each state includes the earlier ones.
     state = max(states, key=lambda state: _whole(state.get("global_step")) or 0)
     best, value = state.get("best_model_checkpoint"), state.get("best_metric")
     if not isinstance(best, str) or not isinstance(value, int | float):
@@ -58,7 +58,7 @@ def _state_files(directory: Path) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The state; ``None`` if the file holds none, as one may that is being written."""
+    """The state; ``None`` if the file holds none, for example while it is being written."""
     try:
         state = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The last and the best value of every metric, run beside run."""
+"""Tabulates the last and the best value of every metric in several trainings."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 from mtask_sinks.analysis.compare import Outcome, outcome
 from mtask_sinks.analysis.direction import Better, better_of
-from mtask_sinks.analysis.runs import Series, Training, by_task
+from mtask_sinks.analysis.runs import Series, Training, sorted_by_task
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """A metric in a phase.
+    """One metric in one phase, in several trainings.
 
     Attributes:
-        task, name, phase: of the metric; the task of an ungrouped one is empty.
-        better: which way it gets better; ``None`` for a count.
-        outcomes: what it came to in each run, in their order; ``None`` in a run that does not have it.
-        winners: places of the runs with the best value; empty if there is only one run that has the metric, and
-            for a count.
+        task, name, phase: of the metric; an ungrouped metric has an empty task.
+        better: whether the smallest (``min``) or the largest value (``max``) is best; ``None`` for a count.
+        outcomes: final and best value in each training, in their order; ``None`` if the training does not have it.
+        winners: indices of the trainings with the best value; empty for a count, and if only one training has the
+            metric.
     """
 
     task: str
@@ -32,7 +32,7 @@ class MetricRow:
 
 
 def metric_rows(trainings: Sequence[Training]) -> tuple[MetricRow, ...]:
-    """Every metric that a training has, by task, training before evaluation.
+    """One row per metric and phase, by task; the training comes before evaluations.
 
     >>> from mtask_sinks import Snapshot
     >>> a, b = Training(1), Training(2)
@@ -47,7 +47,7 @@ def metric_rows(trainings: Sequence[Training]) -> tuple[MetricRow, ...]:
     for training in trainings:
         every = {**training.series, **every}
     rows = []
-    for series in by_task(every[place] for place in dict.fromkeys(p for each in trainings for p in each.series)):
+    for series in sorted_by_task(every[place] for place in dict.fromkeys(p for each in trainings for p in each.series)):
         place = (series.phase, series.key)
         outcomes = tuple(outcome(each, each.series[place]) if place in each.series else None for each in trainings)
         better = better_of(series.name)

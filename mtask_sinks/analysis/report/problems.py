@@ -1,4 +1,4 @@
-"""What is wrong with the values of a training: those that are not finite, and those that are missing."""
+"""Finds values of a training that are not finite, and values that are missing."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 
-from mtask_sinks.analysis.runs import Series, Training, by_task
+from mtask_sinks.analysis.runs import Series, Training, sorted_by_task
 from mtask_sinks.keys import split_key
 
 
 @dataclass(frozen=True)
-class NonFinite:
-    """A metric of which NaN or infinite values were reported, or came out.
+class NonFiniteMetric:
+    """A metric with NaN or infinite values, reported or reduced.
 
     Attributes:
         task, name, phase: of the metric.
-        windows: in how many windows.
-        reported: values that were reported and not finite; 0 if only what came out was not.
+        windows: how many windows have such a value.
+        reported: how many such values were reported; 0 if only the reduced value was not finite.
         first_step, last_step: of these windows.
-        is_last: whether the last value of the metric is one.
+        is_last: whether the last window of the metric is one of them.
     """
 
     task: str
@@ -33,14 +33,14 @@ class NonFinite:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingMetric:
     """A metric without a value in some windows of its phase.
 
     Attributes:
         task, name, phase: of the metric.
-        windows: in how many windows it has none.
-        of: windows of the phase that have any metric.
-        first_step, last_step: of the windows without it.
+        windows: how many windows lack it.
+        of: how many windows of the phase have any metric.
+        first_step, last_step: of the windows that lack it.
     """
 
     task: str
@@ -52,14 +52,15 @@ class Missing:
     last_step: int
 
 
-def nonfinite(training: Training) -> tuple[NonFinite, ...]:
-    """Every metric that was not finite somewhere, in the order in which that began.
+def nonfinite_metrics(training: Training) -> tuple[NonFiniteMetric, ...]:
+    """Every metric that was not finite in some window, in the order of the first such window.
 
     >>> from mtask_sinks import Snapshot
     >>> training = Training(1)
     >>> for step, loss in ((10, 2.0), (20, math.nan), (30, math.nan)):
     ...     training.add(Snapshot(step=step, metrics={"mlm/loss": loss}))
-    >>> nonfinite(training)[0].first_step, nonfinite(training)[0].windows, nonfinite(training)[0].is_last
+    >>> (row,) = nonfinite_metrics(training)
+    >>> row.first_step, row.windows, row.is_last
     (20, 2, True)
     """
     counts: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
@@ -76,21 +77,21 @@ def nonfinite(training: Training) -> tuple[NonFinite, ...]:
         last = max([*windows, *(training.series[phase, key].at if (phase, key) in training.series else ())])
         steps = [training.steps[at] for at in windows]
         rows.append(
-            NonFinite(
+            NonFiniteMetric(
                 task, name, phase, len(windows), sum(windows.values()), min(steps), max(steps), is_last=last in windows
             )
         )
     return tuple(rows)
 
 
-def missing(training: Training) -> tuple[Missing, ...]:
-    """Every metric that some windows lack, by task; a window without any metric is none.
+def missing_metrics(training: Training) -> tuple[MissingMetric, ...]:
+    """Every metric that some windows lack, by task. Windows without any metric do not count.
 
     >>> from mtask_sinks import Snapshot
     >>> training = Training(1)
     >>> for step, task in ((10, "mlm"), (20, "mlm"), (30, "nsp")):
     ...     training.add(Snapshot(step=step, metrics={"x": 1.0, f"{task}/loss": 2.0}))
-    >>> [(row.task, row.windows, row.of, row.first_step) for row in missing(training)]
+    >>> [(row.task, row.windows, row.of, row.first_step) for row in missing_metrics(training)]
     [('mlm', 1, 3, 30), ('nsp', 2, 3, 10)]
     """
     windows: dict[str, set[int]] = defaultdict(set)
@@ -98,14 +99,16 @@ def missing(training: Training) -> tuple[Missing, ...]:
         windows[series.phase].update(series.at)
     counted = {f"{key}.nonfinite" for counts in training.nonfinite.values() for key in counts}
     rows = []
-    for series in by_task(training.series.values()):
+    for series in sorted_by_task(training.series.values()):
         lacking = _lacking(training, series, windows[series.phase])
-        if lacking and series.key not in counted:  # the count of skipped values is there where there were any
+        if lacking and series.key not in counted:  # a count of skipped values exists only where some were
             of = len(windows[series.phase])
-            rows.append(Missing(series.task, series.name, series.phase, len(lacking), of, min(lacking), max(lacking)))
+            rows.append(
+                MissingMetric(series.task, series.name, series.phase, len(lacking), of, min(lacking), max(lacking))
+            )
     return tuple(rows)
 
 
 def _lacking(training: Training, series: Series, windows: set[int]) -> list[int]:
-    """Steps of the windows without a value."""
+    """Steps of the windows that lack the metric."""
     return [training.steps[at] for at in windows.difference(series.at)]

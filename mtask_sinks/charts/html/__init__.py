@@ -1,1 +1,6 @@
-"""Pages that need nothing but themselves: an HTML file with all data, styles and scripts, which loads nothing."""
+"""Writes charts and reports as HTML pages: one file with all data, styles and scripts, which loads nothing.
+
+In: a `Chart`, or an `analysis.report.Report` with its chart. Out: the text of a page, made from a template.
+
+May import: `charts`, `analysis.report`, `_util`; jinja2 and plotly when a page is made.
+"""

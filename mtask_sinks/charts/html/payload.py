@@ -1,4 +1,4 @@
-"""A chart as the script of a page reads it: plain data for JSON."""
+"""Turns a chart into the JSON data that the script of a page reads."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtask_sinks.charts.curves import Chart, Curve
-from mtask_sinks.charts.style import Looks
+from mtask_sinks.charts.style import ChartStyles
 
 
 def payload(chart: Chart) -> dict[str, Any]:
-    """All that is drawn. A value that is NaN or infinite is ``None``, which is a gap.
+    """All data to draw. A NaN or infinite value becomes ``None``, which leaves a gap.
 
     >>> from mtask_sinks.charts.curves import Panel
     >>> curve = Curve("bert", "mlm", "loss", "train", (10, 20), (2.5, math.inf), None, (None, None), (8, 8))
@@ -19,29 +19,29 @@ def payload(chart: Chart) -> dict[str, Any]:
     >>> payload(chart)["panels"][0]["curves"][0]["values"]
     [2.5, None]
     """
-    looks = Looks(chart)
+    styles = ChartStyles(chart)
     return {
         "runs": chart.runs,
         "tasks": chart.tasks,
         "phases": chart.phases,
         "log": chart.log,
-        "by": looks.by,
+        "by": styles.by,
         "panels": [
-            {"title": panel.title, "curves": [_curve(each, looks) for each in panel.curves]} for panel in chart.panels
+            {"title": panel.title, "curves": [_curve(each, styles) for each in panel.curves]} for panel in chart.panels
         ],
     }
 
 
-def _curve(curve: Curve, looks: Looks) -> dict[str, Any]:
-    look = looks.of(curve)
+def _curve(curve: Curve, styles: ChartStyles) -> dict[str, Any]:
+    style = styles.style_of(curve)
     return {
         "run": curve.run,
         "task": curve.task,
         "key": curve.key,
         "phase": curve.phase,
-        "label": looks.label(curve),
-        "colour": look.colour,
-        "dash": look.dash,
+        "label": styles.label(curve),
+        "colour": style.colour,
+        "dash": style.dash,
         "steps": curve.steps,
         "values": _with_gaps(curve.values),
         "smoothed": None if curve.smoothed is None else _with_gaps(curve.smoothed),

@@ -1,4 +1,4 @@
-"""The page of ``mtask-sinks plot``."""
+"""Makes the page of ``mtask-sinks plot``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from mtask_sinks.charts.html.rendering import render
 
 
 def plot_page(chart: Chart, title: str) -> str:
-    """Curves to hover over, to zoom, and to choose among.
+    """A page with the curves: hover to see values, drag to zoom, tick boxes to choose.
 
     Raises:
-        ImportError: a package is missing; the message names the extra.
+        ImportError: a package is not installed; the message names the extra.
     """
     return render("plot.html", chart, title=title)

@@ -1,4 +1,4 @@
-"""From a template to a page."""
+"""Renders a template to a page."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-#: By this each page says that it is one of ours.
+#: Each page holds this line, so that a command knows the pages that it may overwrite.
 GENERATOR = '<meta name="generator" content="mtask-sinks">'
 
 
 def render(template: str, chart: Chart | None, **values: Any) -> str:
-    """A page.
+    """Render a page.
 
     Args:
-        template: name of its file.
-        chart: whose curves it shows, if it shows any.
-        values: for the template; all of it is escaped.
+        template: name of the template's file.
+        chart: the curves that the page shows; ``None`` if it shows none.
+        values: for the template, which escapes all of them.
 
     Raises:
         ImportError: jinja2 or plotly is not installed.
@@ -48,13 +48,13 @@ def render(template: str, chart: Chart | None, **values: Any) -> str:
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file is a page that was made here."""
+    """Whether a file is a page that this module made."""
     with path.open(encoding="utf-8", errors="replace") as file:
         return GENERATOR in file.read(1000)
 
 
 def _script_json(value: Any) -> str:
-    """JSON that no HTML parser takes for the end of a script, whatever the names of runs are."""
+    """JSON that cannot end the script element that holds it, whatever the names of runs are."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

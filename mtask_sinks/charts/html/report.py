@@ -1,4 +1,4 @@
-"""The page of ``mtask-sinks report``."""
+"""Makes the page of ``mtask-sinks report``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from mtask_sinks.charts.html.rendering import render
 
 
 def write_report(report: Report, chart: Chart | None, path: str | os.PathLike[str]) -> None:
-    """Write the page to an ``.html`` file, which appears when it is whole; raises as `write_chart` does."""
+    """Write the page to an ``.html`` file, which appears when it is complete.
+
+    Raises the errors of `write_chart`.
+    """
     path = Path(path)
     check_ending(path, [".html"])
     with whole_file(path) as new:
@@ -21,14 +24,14 @@ def write_report(report: Report, chart: Chart | None, path: str | os.PathLike[st
 
 
 def report_page(report: Report, chart: Chart | None) -> str:
-    """Tables of all that a report says, and the curves.
+    """A page with the tables of a report, and the curves.
 
     Args:
-        report: to show.
-        chart: of the same runs; ``None`` if they have no metrics yet.
+        report: from `make_report`.
+        chart: of the same trainings; ``None`` if they have no metrics yet.
 
     Raises:
-        ImportError: a package is missing; the message names the extra.
+        ImportError: a package is not installed; the message names the extra.
     """
     title = "Report: " + ", ".join(run.label for run in report.runs)
     names = dict.fromkeys(name for run in report.runs for name in run.settings)

@@ -1,11 +1,11 @@
-"""What may be wrong with the delivery of a journal."""
+"""Checks of the delivery of a journal to the sinks."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
 
-from mtask_sinks.delivery.status import Standing
+from mtask_sinks.delivery.status import SinkStatus
 from mtask_sinks.doctor.finding import Seen
 from mtask_sinks.doctor.recorded import Recorded
 from mtask_sinks.sinks.plugins import has_sink
@@ -18,12 +18,12 @@ def sink_in_trouble(recorded: Recorded) -> Iterator[Seen]:
             yield Seen(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name} is {sink.state}{_error(sink)}; {sink.pending} snapshots wait in the journal.",
-                f"Nothing is lost, it goes on when the backend is back. mtask-sinks sinks --check {sink.name} asks it.",
+                f"Nothing is lost: it goes on when the backend is back. mtask-sinks sinks --check {sink.name} asks it.",
             )
 
 
 def undelivered(recorded: Recorded) -> Iterator[Seen]:
-    """The training is over, and a sink has not got everything."""
+    """The training is over, but a sink has not received everything."""
     for sink in recorded.sinks:
         if recorded.status != "running" and sink.pending:
             yield Seen(
@@ -33,23 +33,23 @@ def undelivered(recorded: Recorded) -> Iterator[Seen]:
             )
 
 
-def set_aside(recorded: Recorded) -> Iterator[Seen]:
-    """A sink set snapshots aside, which its backend refuses."""
+def rejected(recorded: Recorded) -> Iterator[Seen]:
+    """The backend of a sink rejected some snapshots."""
     for sink in recorded.sinks:
         if sink.failed:
             yield Seen(
                 recorded.at(recorded.training.step),
-                f"sink {sink.name} set {sink.failed} snapshots aside, which its backend refuses{_error(sink)}.",
-                "When the reason is mended: " + _replay(recorded, sink.name, " --all"),
+                f"the backend of sink {sink.name} rejected {sink.failed} snapshots{_error(sink)}.",
+                "When you have mended the reason: " + _replay(recorded, sink.name, " --all"),
             )
 
 
 def no_delivery(recorded: Recorded) -> Iterator[Seen]:
-    """No sink has delivered anything of the journal."""
+    """No sink has delivered anything from the journal."""
     if not recorded.sinks and recorded.training.series:
         yield Seen(
             str(recorded.path),
-            "no sink was at work: the journal is all there is.",
+            "no sink delivered anything: the metrics are in the journal only.",
             _replay(recorded, "tensorboard", "") + " delivers all of it; so does --to mlflow or wandb.",
         )
 
@@ -62,5 +62,5 @@ def _replay(recorded: Recorded, name: str, options: str) -> str:
     return f"from mtask_sinks.delivery.replay import replay; replay({str(recorded.path)!r}, [the {name} sink]{what})"
 
 
-def _error(sink: Standing) -> str:
+def _error(sink: SinkStatus) -> str:
     return f" ({sink.error})" if sink.error else ""

@@ -1,4 +1,4 @@
-"""What may be wrong with the modules that report."""
+"""Checks of the modules that report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mtask_sinks.doctor.script import Class, Script
 
 FLAG = "supports_report_metrics"
 
-# Packages without flagged modules.
+# Packages whose modules have no flag.
 _KNOWN = frozenset(
     [
         *(
@@ -29,12 +29,7 @@ _KNOWN = frozenset(
         *("torchvision", "tqdm", "transformers", "trl"),
     ]
 )
-_MULTI_TASK = (
-    "mtask_sinks.HfMultiTaskTrainer",
-    "mtask_sinks.MultiTaskTrainerMixin",
-    "mtask_sinks.trainer.mixin.HfMultiTaskTrainer",
-    "mtask_sinks.trainer.mixin.MultiTaskTrainerMixin",
-)
+_MULTI_TASK = ("mtask_sinks.HfMultiTaskTrainer", "mtask_sinks.MultiTaskTrainerMixin")
 
 
 def uses_multi_task_trainer(script: Script) -> bool:
@@ -43,40 +38,40 @@ def uses_multi_task_trainer(script: Script) -> bool:
 
 
 def nothing_reports(script: Script) -> Iterator[Seen]:
-    """A multi-task trainer is used, and nothing reports: no flag, no `report_metrics`, no ``capture=``."""
+    """The script uses a multi-task trainer, but nothing reports: no flag, no `report_metrics`, no ``capture=``."""
     is_captured = any(keyword.arg == "capture" for _, call in script.calls for keyword in call.keywords)
     mentions = any(_name(node) == "report_metrics" for _, node in script.expressions)
-    if not uses_multi_task_trainer(script) or script.reports or has_flag(script) or mentions or is_captured:
+    if not uses_multi_task_trainer(script) or script.report_calls or has_flag(script) or mentions or is_captured:
         return
     if any(not _is_known(package) for package in script.foreign) or script.unread:
-        return  # whatever is imported there may report
+        return  # an imported module may report
     yield Seen(
         script.main.where(script.main.tree.body[0]).rpartition(":")[0],
-        "looks like nothing is reported: no module has supports_report_metrics = True, nothing calls report_metrics, "
-        "and there is no capture=.",
-        "Call report_metrics('mlm', loss=...) where the losses are computed, or pass capture='*loss*' to take named "
+        "it looks as if nothing is reported: no module sets supports_report_metrics = True, nothing calls "
+        "report_metrics, and there is no capture=.",
+        "Call report_metrics('mlm', loss=...) where the losses are computed, or pass capture='*loss*' to capture named "
         "losses from the outputs of the model.",
     )
 
 
 def no_flag(script: Script) -> Iterator[Seen]:
-    """``self.report_metrics`` is called in a class that has no flag, so that it never gets it."""
-    for report in script.reports:
+    """A class calls ``self.report_metrics`` but has no flag, so it never gets that method."""
+    for report in script.report_calls:
         cls = report.cls
         if report.kind != "self" or cls is None or _may_have_flag(script, cls) or not has_trainer(script):
             continue
         yield Seen(
             report.source.where(report.node),
-            f"{cls.node.name} calls self.report_metrics, and neither it nor what it derives from has {FLAG} = True: "
-            "nothing gives it that method.",
+            f"{cls.node.name} calls self.report_metrics, but neither it nor its base classes set {FLAG} = True: it "
+            "never gets that method.",
             f"Set {FLAG} = True in the class, or call the function: from mtask_sinks import report_metrics.",
         )
 
 
 def no_guard(script: Script) -> Iterator[Seen]:
-    """``self.report_metrics`` is called without a look whether it is there, which breaks plain inference."""
+    """A class calls ``self.report_metrics`` without checking that it exists, which breaks plain inference."""
     seen: set[int] = set()
-    for report in script.reports:
+    for report in script.report_calls:
         cls = report.cls
         if report.kind != "self" or cls is None or id(cls.node) in seen:
             continue
@@ -86,20 +81,20 @@ def no_guard(script: Script) -> Iterator[Seen]:
         seen.add(id(cls.node))
         yield Seen(
             report.source.where(report.node),
-            f"{cls.node.name} calls self.report_metrics, which is there only while a trainer is at work: a forward in "
-            "plain inference raises AttributeError.",
-            "Ask first: if hasattr(self, 'report_metrics'): ..., or call the function report_metrics, which then does "
-            "nothing.",
+            f"{cls.node.name} calls self.report_metrics, which exists only while a trainer works: a forward in plain "
+            "inference raises AttributeError.",
+            "Check first: if hasattr(self, 'report_metrics'): ..., or call the function report_metrics, which then "
+            "does nothing.",
         )
 
 
 def has_flag(script: Script) -> bool:
-    """Whether anything is flagged, or may be."""
+    """Whether any class has the flag, or may have it."""
     return any(_sets_flag(source.tree) for source in script.sources)
 
 
 def has_trainer(script: Script) -> bool:
-    """Whether a Trainer class is used: what is no script, but a module of one, has none."""
+    """Whether the script uses a Trainer class. A file without one may be a module of another script."""
     return any(name.endswith(("Trainer", "TrainerMixin")) for name in script.used)
 
 
@@ -107,7 +102,7 @@ def _may_have_flag(script: Script, cls: Class) -> bool:
     relatives = script.relatives(cls)
     if _is_flagged(relatives) or any(_defines_method(each.node) for each in relatives):
         return True
-    # From outside: Model.supports_report_metrics = True, setattr, a decorator.
+    # The flag may be set from outside: Model.supports_report_metrics = True, setattr, a decorator.
     is_decorated = any(each.node.decorator_list for each in relatives)
     return _derives_from_unknown(script, cls) or _sets_flag_of_others(script) or is_decorated
 
@@ -117,7 +112,7 @@ def _is_flagged(classes: list[Class]) -> bool:
 
 
 def _derives_from_unknown(script: Script, cls: Class) -> bool:
-    """Whether it derives from a class that is neither in the script nor of a package without flags."""
+    """Whether it has a base class that is neither in the script nor in a package without flags."""
     return any(name is None or not _is_known(name) for name in script.ancestors(cls)[1])
 
 
@@ -150,7 +145,7 @@ def _defines_method(node: ast.ClassDef) -> bool:
 
 
 def _is_guarded(cls: Class) -> bool:
-    """Whether it asks for the method by its name anywhere, or is prepared for its absence."""
+    """Whether it mentions the method by name, as hasattr does, or handles AttributeError."""
     return _defines_method(cls.node) or any(
         (isinstance(node, ast.Constant) and node.value == "report_metrics")
         or (isinstance(node, ast.Name) and node.id == "AttributeError")

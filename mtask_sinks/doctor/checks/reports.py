@@ -1,4 +1,4 @@
-"""What may be wrong with a call of ``report_metrics``."""
+"""Checks of the calls of ``report_metrics``."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from collections.abc import Iterator
 
 from mtask_sinks.doctor.checks.models import has_trainer
 from mtask_sinks.doctor.finding import Seen
-from mtask_sinks.doctor.script import Report, Script
+from mtask_sinks.doctor.script import ReportCall, Script
 from mtask_sinks.errors import MetricKeyError
-from mtask_sinks.keys import check_key
-from mtask_sinks.trainer_logs import is_trainer_log
+from mtask_sinks.keys import check_key, is_trainer_log
 
-# Names of what grows as the training goes on.
+# Names of counters, which grow during a training.
 _GROWS = re.compile(r"(^|_)(steps?|batch|batch_?idx|epochs?|iter|iteration|sample|index|idx|uid|id)$", re.IGNORECASE)
 _NEEDLESS = ("item", "detach", "cpu", "tolist", "numpy")
 
 
 def not_imported(script: Script) -> Iterator[Seen]:
-    """The function `report_metrics` is called and nothing of that name is imported."""
+    """The script calls `report_metrics`, but does not import or define it."""
     for source, call in script.calls:
         name = call.func
         if not isinstance(name, ast.Name) or name.id != "report_metrics" or source.has_star:
@@ -27,28 +26,29 @@ def not_imported(script: Script) -> Iterator[Seen]:
         if name.id not in source.names and name.id not in source.bound:
             yield Seen(
                 source.where(call),
-                "report_metrics(...) is called, and nothing of that name is imported or defined: a NameError.",
+                "report_metrics(...) is called, but not imported or defined: a NameError.",
                 "Add: from mtask_sinks import report_metrics. In a flagged module it is self.report_metrics(...).",
             )
 
 
 def positional_values(script: Script) -> Iterator[Seen]:
-    """Values are passed by position."""
-    for report in script.reports:
+    """A call passes values by position, not by keyword."""
+    for report in script.report_calls:
         source, args = report.source, report.node.args
         first = args[0] if args else None
         is_number = isinstance(first, ast.Constant) and not isinstance(first.value, str) and first.value is not None
         if len(args) > 1 or is_number:
             yield Seen(
                 source.where(report.node),
-                "report_metrics gets a value by position: only the name of the task goes there, the rest is an error.",
+                "report_metrics gets a value by position: only the name of the task may be positional, anything else "
+                "is an error.",
                 "Pass values by keyword: report_metrics('mlm', loss=loss).",
             )
 
 
 def reserved_key(script: Script) -> Iterator[Seen]:
     """An ungrouped metric has a name that the Trainer logs itself."""
-    for report in script.reports:
+    for report in script.report_calls:
         if report.kind == "object" or report.is_grouped or not has_trainer(script):
             continue
         for name, node in _names(report):
@@ -61,8 +61,8 @@ def reserved_key(script: Script) -> Iterator[Seen]:
 
 
 def invalid_key(script: Script) -> Iterator[Seen]:
-    """The name of a task or of a metric is no valid key."""
-    for report in script.reports:
+    """The name of a task or a metric is not a valid key."""
+    for report in script.report_calls:
         task = report.node.args[0] if report.is_grouped else None
         literals = [(task.value, task)] if isinstance(task, ast.Constant) and isinstance(task.value, str) else []
         for text, node in [*literals, *_names(report)]:
@@ -73,54 +73,54 @@ def invalid_key(script: Script) -> Iterator[Seen]:
 
 
 def key_per_step(script: Script) -> Iterator[Seen]:
-    """A key is computed from what looks like a counter of the training, so it has a new name again and again."""
+    """A key contains what looks like a step counter, so every step makes a new metric."""
     for report, node in _computed(script):
         grows = [name for name in _inside(node) if _GROWS.search(name)]
         if grows:
             yield Seen(
                 report.source.where(node),
-                f"the key is computed from {grows[0]!r}, which looks like something that grows: each value of it makes "
-                "a metric of its own, and beyond max_keys they are dropped.",
-                "Take it out of the name: what has a step or an index is the snapshot, not the key.",
+                f"the key is computed from {grows[0]!r}, which looks like a counter: each value of it makes a new "
+                "metric, and metrics beyond max_keys are dropped.",
+                "Take it out of the name: the step belongs to the snapshot, not to the key.",
             )
 
 
 def computed_key(script: Script) -> Iterator[Seen]:
-    """A key is computed, so how many there are does not show in the script."""
+    """A key is computed, so the script does not show how many keys there will be."""
     for report, node in _computed(script):
         names = list(_inside(node))
         if names and not any(_GROWS.search(name) for name in names):
             yield Seen(
                 report.source.where(node),
-                f"the key is computed from {names[0]!r}: fine for layers or data sets; beyond max_keys (1000) distinct "
-                "keys further ones are dropped.",
+                f"the key is computed from {names[0]!r}: fine for layers or data sets, but beyond max_keys (1000) "
+                "distinct keys, new ones are dropped.",
                 "Nothing to do if there are few. Otherwise pass MetricRegistry(max_keys=...).",
             )
 
 
 def needless_conversion(script: Script) -> Iterator[Seen]:
-    """A value is converted by ``.item()``, ``.detach()`` or the like before it is reported."""
-    for report in script.reports:
+    """A value is converted with ``.item()``, ``.detach()`` or similar before it is reported."""
+    for report in script.report_calls:
         for call in _calls_in_values(report):
             method = call.func
             if isinstance(method, ast.Attribute) and method.attr in _NEEDLESS and not call.args:
-                waits = "" if method.attr == "detach" else ", and on an accelerator it makes the host wait"
-                what = f".{method.attr}() is not needed: of a tensor nothing is kept but its numbers{waits}."
+                waits = "" if method.attr == "detach" else ", and on an accelerator the call makes the host wait"
+                what = f".{method.attr}() is not needed: only the numbers of a tensor are kept{waits}."
                 yield Seen(report.source.where(call), what, "Report the tensor itself.")
 
 
-def _calls_in_values(report: Report) -> Iterator[ast.Call]:
-    """Calls that give a value, or what ``weighted(...)`` is given."""
+def _calls_in_values(report: ReportCall) -> Iterator[ast.Call]:
+    """Calls that compute a value, also inside ``weighted(...)``."""
     values = [keyword.value for keyword in report.node.keywords]
-    for value in values:  # grows meanwhile
+    for value in values:  # the list grows in the loop
         if isinstance(value, ast.Call):
             yield value
             if isinstance(value.func, ast.Name) and value.func.id == "weighted":
                 values += value.args
 
 
-def _names(report: Report) -> Iterator[tuple[str, ast.expr]]:
-    """Names of metrics that stand in the script."""
+def _names(report: ReportCall) -> Iterator[tuple[str, ast.expr]]:
+    """Names of metrics that the script spells out."""
     for keyword in report.node.keywords:
         if keyword.arg is not None:
             yield keyword.arg, keyword.value
@@ -130,9 +130,9 @@ def _names(report: Report) -> Iterator[tuple[str, ast.expr]]:
                     yield key.value, key
 
 
-def _computed(script: Script) -> Iterator[tuple[Report, ast.JoinedStr]]:
-    """F-strings as the name of a task, or as a name in a dict or a comprehension of it."""
-    for report in script.reports:
+def _computed(script: Script) -> Iterator[tuple[ReportCall, ast.JoinedStr]]:
+    """F-strings that are the name of a task, or a key of a dict or a dict comprehension of metrics."""
+    for report in script.report_calls:
         spread = [keyword.value for keyword in report.node.keywords if keyword.arg is None]
         keys = [key for value in spread if isinstance(value, ast.Dict) for key in value.keys]
         keys += [value.key for value in spread if isinstance(value, ast.DictComp)]
@@ -142,7 +142,7 @@ def _computed(script: Script) -> Iterator[tuple[Report, ast.JoinedStr]]:
 
 
 def _inside(node: ast.JoinedStr) -> Iterator[str]:
-    """Names and attributes in the braces of an f-string."""
+    """Names and attributes inside the braces of an f-string."""
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute):
             yield part.attr

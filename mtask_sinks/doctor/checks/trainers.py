@@ -1,4 +1,4 @@
-"""What may be wrong with the trainer and its arguments."""
+"""Checks of the trainer and its arguments."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from mtask_sinks.doctor.checks.models import has_flag, uses_multi_task_trainer
 from mtask_sinks.doctor.finding import Seen
 from mtask_sinks.doctor.script import Class, Script
 from mtask_sinks.doctor.source import IN_FILE, Source
-from mtask_sinks.sinks.catalog import known_sinks
+from mtask_sinks.sinks.catalog import list_sinks
 
 _TRAINER_PACKAGES = ("transformers", "trl", "sentence_transformers", "setfit")
-_MIXINS = ("mtask_sinks.MultiTaskTrainerMixin", "mtask_sinks.trainer.mixin.MultiTaskTrainerMixin")
+_MIXIN = "mtask_sinks.MultiTaskTrainerMixin"
 _PREDECESSOR = "hf_mtask_trainer"
 
 
 def plain_trainer(script: Script) -> Iterator[Seen]:
-    """Something reports, and a Trainer without task metrics trains it."""
-    own = [report for report in script.reports if report.kind != "object"]
+    """A model reports metrics, but a Trainer without task metrics trains it."""
+    own = [report for report in script.report_calls if report.kind != "object"]
     if not (own or has_flag(script)) or uses_multi_task_trainer(script):
         return
-    if script.uses("mtask_sinks.MetricRegistry", "mtask_sinks.registry.MetricRegistry"):
-        return  # which may be activated around any loop
+    if script.uses("mtask_sinks.MetricRegistry"):
+        return  # a registry may be active around any training loop
     for source, call in script.calls:
         trainer = _trainer(script, script.resolve(source, call.func))
         if trainer is not None:
@@ -32,27 +32,27 @@ def plain_trainer(script: Script) -> Iterator[Seen]:
                 if trainer == "Trainer"
                 else f"Put the mixin in front of it: class MultiTask{trainer}(MultiTaskTrainerMixin, {trainer}): pass."
             )
-            what = f"metrics are reported, and {trainer} trains, which takes no reports: looks like none is logged."
+            what = f"metrics are reported, but {trainer} trains, which ignores reports: it looks as if none is logged."
             yield Seen(source.where(call), what, mend)
 
 
 def mixin_order(script: Script) -> Iterator[Seen]:
-    """The mixin stands behind the Trainer class, where it has no effect."""
+    """The mixin comes after the Trainer class, where it has no effect."""
     for cls in script.classes.values():
         bases = script.bases(cls)
-        at = next((i for i, base in enumerate(bases) if base in _MIXINS), None)
+        at = next((i for i, base in enumerate(bases) if base == _MIXIN), None)
         before = next((name for base in bases[:at] if (name := _trainer(script, base))), None)
         if at is not None and before is not None:
             yield Seen(
                 cls.source.where(cls.node),
                 f"{cls.node.name} derives from {before} before MultiTaskTrainerMixin, so the Trainer's methods win and "
-                "nothing is logged.",
+                "no task metric is logged.",
                 f"Put the mixin first: class {cls.node.name}(MultiTaskTrainerMixin, {before}).",
             )
 
 
 def predecessor(script: Script) -> Iterator[Seen]:
-    """hf-mtask-trainer is imported, which this library succeeds."""
+    """The script imports hf-mtask-trainer, the predecessor of this library."""
     for source in script.sources:
         for node in ast.walk(source.tree):
             if isinstance(node, ast.ImportFrom) and not node.level and _is_predecessor(node.module):
@@ -61,14 +61,14 @@ def predecessor(script: Script) -> Iterator[Seen]:
                 names = "HfMultiTaskTrainer"
             else:
                 continue
-            what = "hf_mtask_trainer is imported: it does not run with transformers from 5.2 on."
+            what = "the script imports hf_mtask_trainer, which does not run with transformers from 5.2 on."
             yield Seen(source.where(node), what, f"Change the import: from mtask_sinks import {names}.")
 
 
 def unknown_sink(script: Script) -> Iterator[Seen]:
-    """``report_to`` has a name that nothing answers to."""
+    """``report_to`` names a sink that does not exist."""
     named = list(_reported_to(script))
-    known = [each.name for each in known_sinks()] if named else []
+    known = [each.name for each in list_sinks()] if named else []
     for source, node, name in named:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -78,16 +78,16 @@ def unknown_sink(script: Script) -> Iterator[Seen]:
 
 
 def missing_sink(script: Script) -> Iterator[Seen]:
-    """``report_to`` names something whose package is not installed where this runs."""
+    """``report_to`` names a sink whose package is not installed here."""
     named = list(_reported_to(script))
-    missing = {each.name: each for each in known_sinks() if not each.is_installed} if named else {}
+    missing = {each.name: each for each in list_sinks() if not each.is_installed} if named else {}
     for source, node, name in named:
         if name in missing:
             yield Seen(source.where(node), f"report_to: {name!r} is not installed here.", missing[name].get)
 
 
 def no_sink(script: Script) -> Iterator[Seen]:
-    """``report_to`` names nothing and no sink is passed: metrics go to the console and the journal alone."""
+    """``report_to`` names no sink and no sink is passed: metrics go only to the console and the journal."""
     if not uses_multi_task_trainer(script):
         return
     has_sinks = any(keyword.arg == "sinks" for _, call in script.calls for keyword in call.keywords)
@@ -97,33 +97,33 @@ def no_sink(script: Script) -> Iterator[Seen]:
         if _literals(value) is not None:
             yield Seen(
                 source.where(value),
-                "report_to names no sink, and there is no sinks=: metrics go to the console, log_history and "
+                "report_to names no sink, and there is no sinks=: metrics go only to the console, log_history and "
                 "<output_dir>/metrics.jsonl.",
                 "Name one, report_to='tensorboard'; or deliver later: mtask-sinks replay DIR --to tensorboard.",
             )
 
 
 def never_logs(script: Script) -> Iterator[Seen]:
-    """The training arguments let no log event happen while it trains."""
+    """The training arguments allow no log event before the training ends."""
     for source, call in script.calls:
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         strategy = given.get("logging_strategy")
         if strategy is not None and (_literals(strategy) == [] or _ends(source, strategy, "IntervalStrategy.NO")):
-            what = "logging_strategy is 'no': metrics of the training are logged once, when it ends."
+            what = "logging_strategy is 'no': the metrics of the training are logged once, when it ends."
             yield Seen(source.where(strategy), what, "Leave it out, or choose 'steps' with logging_steps, or 'epoch'.")
         every, end = (_number(given.get(name)) for name in ("logging_steps", "max_steps"))
         if strategy is None and every is not None and end is not None and every > end > 0:
-            what = f"logging_steps={every} is more than max_steps={end}: metrics are logged once, when it ends."
+            what = f"logging_steps={every} is more than max_steps={end}: the metrics are logged once, when it ends."
             yield Seen(source.where(given["logging_steps"]), what, f"Choose logging_steps of {end} or less.")
 
 
 def sinks_named(script: Script) -> list[str]:
-    """Names in ``report_to`` that stand in the script."""
+    """The names that the script gives to ``report_to``."""
     return list(dict.fromkeys(name for _, _, name in _reported_to(script)))
 
 
 def _trainer(script: Script, name: str | None) -> str | None:
-    """The class of transformers or a relative that a name stands for, directly or through a class of the script."""
+    """The Trainer class that a name stands for, directly or through a class of the script; ``None`` for others."""
     if name in script.classes:
         cls: Class = script.classes[name]
         found = (_trainer(script, base) for base in script.ancestors(cls)[1])
@@ -137,7 +137,7 @@ def _is_predecessor(module: str | None) -> bool:
 
 
 def _values(script: Script, name: str) -> Iterator[tuple[Source, ast.expr]]:
-    """What is passed under a name, by keyword or in a dict of settings."""
+    """Values that are passed under a name, as a keyword or in a dict of settings."""
     for source, node in script.expressions:
         if isinstance(node, ast.Call):
             yield from ((source, keyword.value) for keyword in node.keywords if keyword.arg == name)
@@ -148,7 +148,7 @@ def _values(script: Script, name: str) -> Iterator[tuple[Source, ast.expr]]:
 
 
 def _reported_to(script: Script) -> Iterator[tuple[Source, ast.expr, str]]:
-    """Names in ``report_to`` that stand in the script."""
+    """The names that the script gives to ``report_to``, with their places."""
     for source, value in _values(script, "report_to"):
         for name in _literals(value) or []:
             if name != "all":
@@ -156,7 +156,7 @@ def _reported_to(script: Script) -> Iterator[tuple[Source, ast.expr, str]]:
 
 
 def _literals(value: ast.expr) -> list[str] | None:
-    """The names of a text or of a list of texts, without ``none`` and ``no``; ``None`` if it is something else."""
+    """The names in a string or a list of strings, without ``none`` and ``no``; ``None`` for another expression."""
     parts = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
     texts = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
     if len(texts) < len(parts):

@@ -1,4 +1,4 @@
-"""What may be wrong with a training, by its journal."""
+"""Checks of a training, from its journal."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from itertools import pairwise
 from mtask_sinks.doctor.finding import Seen
 from mtask_sinks.doctor.recorded import Recorded
 
-# Log events without a task after which it counts as gone, if it was in each one before.
+# A task that was in every log event counts as gone after so many log events without it.
 _GONE_AFTER = 3
-# Distinct keys at which a registry drops further ones, if nobody has said otherwise.
+# A registry keeps at most so many distinct keys by default.
 _MAX_KEYS = 1000
 
 
 def nothing_reported(recorded: Recorded) -> Iterator[Seen]:
-    """The training has log events and no reported metric."""
+    """The training has log events, but no reported metric."""
     steps = [step for windows in recorded.windows.values() for step in windows]
     if steps and not recorded.training.series:
         yield Seen(
             recorded.at(max(steps)),
-            f"{len(steps)} log events, and nothing was reported in any of them.",
-            "Is the reporting module flagged (supports_report_metrics = True), and is it the one that is trained? "
-            "mtask-sinks doctor SCRIPT.py looks at the script.",
+            f"{len(steps)} log events, and none has a reported metric.",
+            "Does the reporting module set supports_report_metrics = True, and is it the module that is trained? "
+            "mtask-sinks doctor SCRIPT.py examines the script.",
         )
 
 
 def silent_training(recorded: Recorded) -> Iterator[Seen]:
-    """Evaluations have metrics, and the training has log events without any."""
+    """The evaluations have metrics, but the log events of the training have none."""
     trained = any(phase == "train" for phase, _ in recorded.training.series)
     windows = recorded.windows.get("train", [])
     if recorded.training.series and windows and not trained:
         yield Seen(
             recorded.at(windows[-1]),
-            f"{len(windows)} log events of the training have no reported metric; the evaluations have.",
-            "Looks like reports stand behind a condition that holds in evaluations only, such as not self.training.",
+            f"{len(windows)} log events of the training have no reported metric; the evaluations have some.",
+            "Perhaps a condition around the reports, such as not self.training, holds in evaluations only.",
         )
 
 
 def task_in_one_phase(recorded: Recorded) -> Iterator[Seen]:
-    """A task was reported in training only, or in evaluations only, though there were both."""
+    """A task was reported only in training or only in evaluations, though there were both."""
     phases = [phase for phase in recorded.windows if phase == "train" or phase.startswith("eval")]
     reporting = {phase for phase, _ in recorded.training.series if phase in phases}
     if "train" not in reporting or len(reporting) < 2:
@@ -52,13 +52,13 @@ def task_in_one_phase(recorded: Recorded) -> Iterator[Seen]:
             yield Seen(
                 recorded.at(recorded.steps_of(present[0], task)[-1]),
                 f"{task!r} was reported in {', '.join(present)} only; there were log events of {', '.join(phases)}.",
-                "Nothing to do if that is meant; else look for a condition around its report, or labels that are not "
+                "Nothing to do if you intend that; else look for a condition around its report, or labels that are not "
                 "in every data set.",
             )
 
 
 def task_vanished(recorded: Recorded) -> Iterator[Seen]:
-    """A task was reported, and from some step on no more, while others or the loss went on."""
+    """A task was no longer reported from some step on, while other tasks or the loss went on."""
     for phase, windows in recorded.windows.items():
         for task in recorded.tasks:
             places = recorded.places_of(phase, task)
@@ -71,12 +71,12 @@ def task_vanished(recorded: Recorded) -> Iterator[Seen]:
                     recorded.at(windows[places[-1] + 1]),
                     f"{task!r} was last reported at step {windows[places[-1]]}, and not in the {missing} log events of "
                     f"{phase} since.",
-                    "Looks like its data ended, its labels are all ignored, or a condition around its report changed.",
+                    "Perhaps its data ended, all its labels are ignored, or a condition around its report changed.",
                 )
 
 
 def gaps(recorded: Recorded) -> Iterator[Seen]:
-    """A task was not reported in some log events between its first and its last."""
+    """A task is missing from some log events between its first and its last."""
     for phase, windows in recorded.windows.items():
         for task in recorded.tasks:
             places = recorded.places_of(phase, task)
@@ -87,8 +87,8 @@ def gaps(recorded: Recorded) -> Iterator[Seen]:
                 yield Seen(
                     recorded.at(first),
                     f"{task!r} is absent from {missing} of {events} log events of {phase}, first at step {first}.",
-                    "Nothing to do if batches without that task come in rows; more steps a log event (logging_steps) "
-                    "close the gaps.",
+                    "Nothing to do if several batches in a row lack that task; more steps per log event "
+                    "(logging_steps) close the gaps.",
                 )
 
 
@@ -101,13 +101,13 @@ def nonfinite(recorded: Recorded) -> Iterator[Seen]:
         yield Seen(
             recorded.at(at[since]),
             f"{key!r} ({phase}) is {values[-1]} since step {at[since]}, in {len(values) - since} log events.",
-            "A loss over no items (an empty mask) is NaN: report None there. Else lower the learning rate or clip "
+            "A loss over no items (an empty mask) is NaN: report None there. Otherwise lower the learning rate or clip "
             "gradients. MetricRegistry(nonfinite='skip') leaves such values out, 'raise' stops the training.",
         )
 
 
 def nonfinite_before(recorded: Recorded) -> Iterator[Seen]:
-    """A metric was NaN or infinite, and is no more."""
+    """A metric was NaN or infinite, but is finite again."""
     for at, key, phase, values in _values(recorded):
         bad = [step for step, value in zip(at, values, strict=True) if not math.isfinite(value)]
         if bad and math.isfinite(values[-1]):
@@ -115,7 +115,8 @@ def nonfinite_before(recorded: Recorded) -> Iterator[Seen]:
                 recorded.at(bad[0]),
                 f"{key!r} ({phase}) was not finite in {len(bad)} of {len(values)} log events, from step {bad[0]} to "
                 f"{bad[-1]}.",
-                "One such value makes a whole window NaN: MetricRegistry(nonfinite='skip') leaves it out and counts.",
+                "One such value makes a whole window NaN: MetricRegistry(nonfinite='skip') leaves such values out and "
+                "counts them.",
             )
 
 
@@ -127,28 +128,28 @@ def nonfinite_skipped(recorded: Recorded) -> Iterator[Seen]:
         if name != key and total:
             first = next(step for step, value in zip(at, values, strict=True) if value)
             what = f"{total:.0f} values of {name!r} ({phase}) were NaN or infinite and left out, from step {first} on."
-            yield Seen(recorded.at(first), what, "Report None where a loss is over no items.")
+            yield Seen(recorded.at(first), what, "Report None where a loss is computed over no items.")
 
 
 def renamed(recorded: Recorded) -> Iterator[Seen]:
-    """A reported metric has a name that the trainer logs as well, and is logged as ``….reported``."""
+    """A metric has a name that the Trainer logs too, so it is logged as ``….reported``."""
     for at, key, phase, _ in _values(recorded):
         if key.endswith(".reported"):
             name = key.removesuffix(".reported")
             yield Seen(
                 recorded.at(at[0]),
-                f"{name!r} ({phase}) is logged by the trainer too (compute_metrics?); what was reported is {key!r}.",
+                f"the Trainer logs {name!r} ({phase}) too (compute_metrics?); the reported metric is {key!r}.",
                 "Give one of them another name.",
             )
 
 
 def too_many_keys(recorded: Recorded) -> Iterator[Seen]:
-    """There are as many keys as a registry takes by default: further ones were dropped."""
+    """There are as many keys as a registry keeps by default: it dropped further ones."""
     keys = {key for _, key in recorded.training.series}
     if len(keys) >= _MAX_KEYS:
         yield Seen(
             recorded.at(recorded.training.step),
-            f"{len(keys)} distinct keys: looks like max_keys was reached, and further ones were dropped.",
+            f"{len(keys)} distinct keys: it looks as if max_keys was reached and further keys were dropped.",
             "Is a number part of a name (an f-string)? Otherwise pass MetricRegistry(max_keys=...).",
         )
 
@@ -156,7 +157,7 @@ def too_many_keys(recorded: Recorded) -> Iterator[Seen]:
 def failed(recorded: Recorded) -> Iterator[Seen]:
     """The training failed, or was killed."""
     if recorded.status in ("failed", "killed"):
-        how = {"failed": "raised, or was ended by SIGTERM", "killed": "was killed (out of memory? a scheduler?)"}
+        how = {"failed": "raised an error or got SIGTERM", "killed": "was killed (out of memory? a scheduler?)"}
         yield Seen(
             recorded.at(recorded.training.step),
             f"the training {how[recorded.status]} after step {recorded.training.step}.",
@@ -165,39 +166,40 @@ def failed(recorded: Recorded) -> Iterator[Seen]:
 
 
 def elsewhere(recorded: Recorded) -> Iterator[Seen]:
-    """Nobody has said that the training ended, and it runs on another machine if it runs."""
+    """The training began on another machine, and the journal does not say that it ended."""
     if recorded.host is not None:
         yield Seen(
             recorded.at(recorded.training.step),
-            f"the training began on {recorded.host}, and nobody has said that it ended: it runs, or was killed.",
+            f"the training began on {recorded.host}, and the journal does not say that it ended: it runs, or was "
+            "killed.",
             f"Look on {recorded.host}: mtask-sinks doctor {recorded.path.parent}.",
         )
 
 
 def torn_lines(recorded: Recorded) -> Iterator[Seen]:
-    """Lines of the journal hold no record, as a crash or a full disk leaves them."""
+    """The journal has incomplete lines, as after a crash or a full disk."""
     if recorded.unreadable:
         first, n = recorded.unreadable[0], len(recorded.unreadable)
         lines = f"{n} lines hold" if n > 1 else "1 line holds"
         yield Seen(
             f"{recorded.path}:{first}",
-            f"{lines} no whole record, from line {first} on: what was in them is lost.",
-            "Nothing to do: readers leave them out, and a training that goes on cuts a torn end off.",
+            f"{lines} no complete record, from line {first} on: their contents are lost.",
+            "Nothing to do: readers skip such lines, and a training that goes on cuts off an incomplete end.",
         )
 
 
 def several_trainings(recorded: Recorded) -> Iterator[Seen]:
-    """The journal tells of several trainings, of which this is about one."""
+    """The journal holds several trainings, and only one was examined."""
     if recorded.others:
         others = ", ".join(recorded.others)
         yield Seen(
             str(recorded.path),
-            f"the journal tells of {len(recorded.others)} more: {others}. This is about {recorded.name}.",
+            f"the journal holds {len(recorded.others)} more: {others}. These findings are about {recorded.name}.",
             f"Choose one: mtask-sinks doctor {shlex.quote(f'{recorded.path.parent}:{recorded.other_numbers[0]}')}.",
         )
 
 
 def _values(recorded: Recorded) -> Iterator[tuple[list[int], str, str, list[float]]]:
-    """Of each metric in each phase: steps, key, phase and values."""
+    """Steps, key, phase and values of each metric in each phase."""
     for (phase, key), series in recorded.training.series.items():
         yield [recorded.training.steps[at] for at in series.at], key, phase, list(series.values)

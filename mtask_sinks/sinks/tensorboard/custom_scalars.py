@@ -1,4 +1,4 @@
-"""Charts of TensorBoard's tab Custom Scalars: which there are for the metrics that were reported."""
+"""Custom scalars: which charts TensorBoard's tab Custom Scalars shows for the metrics that were reported."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 from mtask_sinks.keys import backend_name, split_key
+from mtask_sinks.sinks.tensorboard.text_values import string_value
 
-#: Of a kind each. The layout is written anew with each new chart, and a page of hundreds is of no use.
+#: Largest number of charts by phase, and by task. Each new chart writes the layout again, and nobody reads hundreds.
 MAX_CHARTS = 128
 
 _TAG = "custom_scalars__config__"
@@ -18,7 +19,7 @@ _TAG = "custom_scalars__config__"
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """The charts of a run; more as more metrics are reported.
+    """The charts of a run; `with_metrics` adds those of further metrics.
 
     >>> charts = Charts().with_metrics(["mlm/loss", "nsp/loss", "mlm/acc", "lr_scale"], "train")
     >>> charts.by_phase, charts.by_task
@@ -27,9 +28,9 @@ class Charts:
     True
 
     Attributes:
-        by_phase: phase and name of each metric, for a chart of all tasks.
-        by_task: task and name of each metric, for a chart of all phases.
-        seen: by phase, the metrics that there are charts of, or need none.
+        by_phase: phase and name of each metric: one chart with the curves of all tasks.
+        by_task: task and name of each metric: one chart with the curves of all phases.
+        seen: metrics by phase that need no further chart.
     """
 
     by_phase: tuple[tuple[str, str], ...] = ()
@@ -37,60 +38,53 @@ class Charts:
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
 
     def with_metrics(self, keys: Collection[str], phase: str) -> Charts:
-        """These, and those for further metrics; equal to these if there is nothing new. Ungrouped metrics have none."""
+        """These charts and those of further metrics; equal to these if there is no new chart.
+
+        Ungrouped metrics have no charts.
+        """
         before = self.seen.get(phase, frozenset())
         if before.issuperset(keys):
             return self
         seen = {**self.seen, phase: before.union(keys)}
-        named = [_parts(key, phase) for key in keys if split_key(key)[0]]
-        parts = [parts for parts in named if parts is not None]
-        by_phase = dict.fromkeys([*self.by_phase, *((phase, name) for _, phase, name in parts)])
-        by_task = dict.fromkeys([*self.by_task, *((task, name) for task, _, name in parts)])
+        found = [_tag_parts(key, phase) for key in keys if split_key(key)[0]]
+        tags = [parts for parts in found if parts is not None]
+        by_phase = dict.fromkeys([*self.by_phase, *((phase, name) for _, phase, name in tags)])
+        by_task = dict.fromkeys([*self.by_task, *((task, name) for task, _, name in tags)])
         if len(by_phase) == len(self.by_phase) and len(by_task) == len(self.by_task):
             return replace(self, seen=seen)
         return Charts(tuple(by_phase)[:MAX_CHARTS], tuple(by_task)[:MAX_CHARTS], seen)
 
     def summary(self, is_overlay: bool) -> Any:
-        """The layout, as a value of an event: the last one of a run holds."""
-        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-        from tensorboard.compat.proto.tensor_pb2 import TensorProto
-        from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-
-        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="custom_scalars"))
-        text = self._layout(is_overlay).SerializeToString()
-        tensor = TensorProto(dtype="DT_STRING", string_val=[text], tensor_shape=TensorShapeProto())
-        return Summary.Value(tag=_TAG, metadata=metadata, tensor=tensor)
+        """The layout as a value of an event; TensorBoard shows the last one of a run."""
+        return string_value(_TAG, self._layout(is_overlay).SerializeToString(), plugin="custom_scalars")
 
     def _layout(self, is_overlay: bool) -> Any:
-        from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Layout
+        from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
         phases = sorted(dict.fromkeys(phase for phase, _ in self.by_phase), key=lambda phase: phase != "train")
-        categories = [
-            Category(
-                title=f"tasks side by side: {phase}",
-                chart=[
-                    _chart(name, _of_all_tasks(phase, name, is_overlay)) for of, name in self.by_phase if of == phase
-                ],
-            )
-            for phase in phases
-        ]
-        if not is_overlay:  # there a tag does not tell the task
-            categories += [
-                Category(
-                    title=task,
-                    chart=[
-                        _chart(f"{task} {name}", _of_all_phases(task, name)) for of, name in self.by_task if of == task
-                    ],
-                    closed=True,
-                )
-                for task in dict.fromkeys(task for task, _ in self.by_task)
-            ]
+        categories = [self._phase_category(phase, is_overlay) for phase in phases]
+        if not is_overlay:  # in overlay the tags do not contain the task
+            categories += [self._task_category(task) for task in dict.fromkeys(task for task, _ in self.by_task)]
         return Layout(category=categories)
+
+    def _phase_category(self, phase: str, is_overlay: bool) -> Any:
+        from tensorboard.plugins.custom_scalar.layout_pb2 import Category
+
+        names = [name for each, name in self.by_phase if each == phase]
+        charts = [_chart(name, _all_tasks_pattern(phase, name, is_overlay)) for name in names]
+        return Category(title=f"tasks side by side: {phase}", chart=charts)
+
+    def _task_category(self, task: str) -> Any:
+        from tensorboard.plugins.custom_scalar.layout_pb2 import Category
+
+        names = [name for each, name in self.by_task if each == task]
+        charts = [_chart(f"{task} {name}", _all_phases_pattern(task, name)) for name in names]
+        return Category(title=task, chart=charts, closed=True)
 
 
 @lru_cache(maxsize=4096)
-def _parts(key: str, phase: str) -> tuple[str, str, str] | None:
-    """Task, phase and name as they are in the tag; ``None`` if that was so long that it was cut before the name."""
+def _tag_parts(key: str, phase: str) -> tuple[str, str, str] | None:
+    """Task, phase and name as they are in the tag; ``None`` if the tag was so long that the name was cut off."""
     parts = backend_name(key, phase).split("/", 2)
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None
 
@@ -101,11 +95,13 @@ def _chart(title: str, pattern: str) -> Any:
     return Chart(title=title, multiline=MultilineChartContent(tag=[pattern]))
 
 
-def _of_all_tasks(phase: str, name: str, is_overlay: bool) -> str:
+def _all_tasks_pattern(phase: str, name: str, is_overlay: bool) -> str:
+    """Matches the tags of one metric in one phase, of all tasks."""
     flat = rf"[^/]+/{re.escape(phase)}/{re.escape(name)}$"
-    # A task that has a sub-run is told by that, and its names are one segment; there may be others.
+    # In overlay a task with a sub-run has no task in its tags and '.' for '/' in its names; further tasks stay flat.
     return rf"{flat}|{re.escape(phase)}/{re.escape(name.replace('/', '.'))}$" if is_overlay else flat
 
 
-def _of_all_phases(task: str, name: str) -> str:
+def _all_phases_pattern(task: str, name: str) -> str:
+    """Matches the tags of one metric of one task, in all phases."""
     return rf"{re.escape(task)}/[^/]+/{re.escape(name)}$"

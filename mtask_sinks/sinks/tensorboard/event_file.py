@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtask_sinks._util.append_file import AppendFile
+
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
 
@@ -44,8 +46,7 @@ class EventFile:
         self.path = (
             directory / f"{_PREFIX}{seconds:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):06d}{suffix}"
         )
-        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
-        self._size = 0
+        self._file = AppendFile(self.path, os.O_WRONLY | os.O_EXCL)
         metadata = SourceMetadata(writer="mtask_sinks")
         try:
             self.add(Event(wall_time=time.time(), file_version="brain.Event:2", source_metadata=metadata))
@@ -56,26 +57,15 @@ class EventFile:
 
     def add(self, event: Event) -> None:
         """Append one event, or nothing."""
-        record = _record(event.SerializeToString())
-        written = 0
-        try:
-            while written < len(record):
-                written += os.write(self._file, record[written:])
-        except OSError:
-            os.ftruncate(self._file, self._size)
-            raise
-        self._size += len(record)
+        self._file.append(_record(event.SerializeToString()))
 
     def is_there(self) -> bool:
         """Whether the file is where it was made."""
-        try:
-            return os.path.samestat(os.fstat(self._file), self.path.stat())
-        except FileNotFoundError:
-            return False
+        return self._file.is_at_path()
 
     def close(self) -> None:
         """Nothing can be added any more."""
-        os.close(self._file)
+        self._file.close()
 
 
 def _record(data: bytes) -> bytes:

@@ -11,7 +11,7 @@ from mtask_sinks.analysis.compare import Outcome
 from mtask_sinks.analysis.report import RunReport, make_report
 from mtask_sinks.analysis.report.checkpoints import BestCheckpoint
 from mtask_sinks.charts import open_runs
-from mtask_sinks.delivery.status import Standing
+from mtask_sinks.delivery.status import SinkStatus
 
 
 def report_of(*given) -> list[RunReport]:
@@ -40,7 +40,7 @@ def test_a_real_training_with_its_best_checkpoint_and_its_sink(tmp_path) -> None
     # The loss of the evaluation is (4 + 8) / 2 each time, so the first one was the best.
     assert run.best == BestCheckpoint("checkpoint-2", is_there=True, metric="eval_a/loss", value=6.0, step=2)
     # Two log events, two evaluations, and the Trainer's summary at the end.
-    assert run.sinks == (Standing("quiet", "up", 5, 0, 0, None),)
+    assert run.sinks == (SinkStatus("quiet", "up", 5, 0, 0, None),)
     assert (run.settings["metric_for_best_model"], run.settings["per_device_train_batch_size"]) == ("eval_a/loss", 1)
     assert "torch" in run.versions
     assert 0 < run.last - run.begun == run.seconds

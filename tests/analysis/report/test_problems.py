@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 from mtask_sinks import MetricRegistry, Snapshot
-from mtask_sinks.analysis.report.problems import Missing, NonFinite, missing, nonfinite
+from mtask_sinks.analysis.report.problems import MissingMetric, NonFiniteMetric, missing_metrics, nonfinite_metrics
 from mtask_sinks.analysis.runs import Training
 
 
@@ -21,12 +21,12 @@ def test_values_that_came_out_and_values_that_were_reported_are_told_apart() -> 
         Snapshot(3, metrics={"a/loss": math.nan, "a/low": 1.0, "lr": 1.0}, nonfinite={"a/loss": 2, "a/low": 1}),
         Snapshot(4, metrics={"a/loss": -math.inf, "a/low": 1.0, "lr": 1.0}, nonfinite={"a/loss": 5}),
     )
-    assert nonfinite(made) == (
-        NonFinite("", "lr", "train", 1, 0, 2, 2, is_last=False),
-        NonFinite("a", "loss", "train", 2, 7, 3, 4, is_last=True),
-        NonFinite("a", "low", "train", 1, 1, 3, 3, is_last=False),
+    assert nonfinite_metrics(made) == (
+        NonFiniteMetric("", "lr", "train", 1, 0, 2, 2, is_last=False),
+        NonFiniteMetric("a", "loss", "train", 2, 7, 3, 4, is_last=True),
+        NonFiniteMetric("a", "low", "train", 1, 1, 3, 3, is_last=False),
     )
-    assert nonfinite(training(Snapshot(1, metrics={"a": 1.0}))) == ()
+    assert nonfinite_metrics(training(Snapshot(1, metrics={"a": 1.0}))) == ()
 
 
 def test_skipped_values_count_where_a_registry_skipped_them() -> None:
@@ -39,9 +39,9 @@ def test_skipped_values_count_where_a_registry_skipped_them() -> None:
         registry.report_metrics(other=1.0)
         snapshots.append(registry.snapshot(step=step))
     made = training(*snapshots)
-    assert nonfinite(made) == (NonFinite("a", "loss", "train", 2, 3, 2, 3, is_last=False),)
+    assert nonfinite_metrics(made) == (NonFiniteMetric("a", "loss", "train", 2, 3, 2, 3, is_last=False),)
     # The window with nothing but NaN has no loss; that there is seldom a count of skipped ones is no lack.
-    assert missing(made) == (Missing("a", "loss", "train", 1, 4, 3, 3),)
+    assert missing_metrics(made) == (MissingMetric("a", "loss", "train", 1, 4, 3, 3),)
 
 
 def test_windows_without_a_metric_are_counted_in_its_phase() -> None:
@@ -53,7 +53,7 @@ def test_windows_without_a_metric_are_counted_in_its_phase() -> None:
         Snapshot(4, metrics={"a/loss": 1.0}),
         Snapshot(4, metrics={}),  # what the Trainer logs at the end
     )
-    assert missing(made) == (
-        Missing("a", "loss", "train", 1, 4, 3, 3),
-        Missing("b", "loss", "train", 2, 4, 1, 4),
+    assert missing_metrics(made) == (
+        MissingMetric("a", "loss", "train", 1, 4, 3, 3),
+        MissingMetric("b", "loss", "train", 2, 4, 1, 4),
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from mtask_sinks.sinks.tensorboard.scalar_events import _MAX_KEPT, ScalarEvents
+from mtask_sinks.sinks.tensorboard.scalar_events import _MAX_CACHED, ScalarEvents
 
 
 def anew(scalars: dict[str, float], step: int, wall_time: float) -> Event:
@@ -54,6 +54,6 @@ def test_numbers_beyond_what_is_stored() -> None:
 
 def test_what_is_kept_is_bounded() -> None:
     events = ScalarEvents()
-    for number in range(3 * _MAX_KEPT):
+    for number in range(3 * _MAX_CACHED):
         events.make({f"x{number}": 1.0}, 1, 0.0)
-    assert len(events._kept) == _MAX_KEPT
+    assert len(events._cache) == _MAX_CACHED

@@ -267,6 +267,19 @@ def test_a_directory_that_cannot_be_made_is_an_error_of_the_write(tmp_path: Path
         sink.write(Snapshot(step=1, metrics={"a/x": 1.0}))
 
 
+def test_a_snapshot_that_one_sub_run_could_not_take_is_written_once_to_the_others(tmp_path: Path) -> None:
+    (tmp_path / "b").touch()
+    sink, run = TensorBoardSink(tmp_path, layout="overlay"), RunInfo(id="1")
+    sink.open(run)
+    with pytest.raises(OSError, match="b"):
+        sink.write(Snapshot(step=1, metrics={"a/x": 1.0, "b/x": 2.0}))
+    (tmp_path / "b").unlink()
+    sink.close("failed")
+    write(sink, run, *[Snapshot(step=s, metrics={"a/x": 1.0, "b/x": 2.0}) for s in (1, 2)])
+    assert read_scalars(tmp_path / "a") == {"train/x": [(1, 1.0), (2, 1.0)]}
+    assert read_scalars(tmp_path / "b") == {"train/x": [(1, 2.0), (2, 2.0)]}
+
+
 def test_a_removed_directory_is_made_again_and_what_was_in_it_asked_for(tmp_path: Path) -> None:
     sink = TensorBoardSink(tmp_path / "board")
     sink.open(RunInfo(id="1"))

@@ -1,0 +1,86 @@
+"""A report where it is in a training: between two matrix products, after which no cache holds our code and data.
+
+A report that costs 0.1 us per value in a loop of its own costs several times that here. Values are made anew for each
+report, the registry knows their names. Contestants take turns in one loop, in a new order each time.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.peers import BareItems, BareSums, Predecessor, Recorder, Registry, TrlItem, is_installed
+from benchmarks.rows import Row, at_most, not_measured
+
+COUNTS = (1, 2, 5, 16, 64, 256)
+
+# Together 12 MiB, more than the second-level cache of a core.
+_SIDE = 512
+# From one log event to the next.
+_WINDOW = 50
+
+Make = Callable[[], Any]
+
+
+def measure(quick: bool) -> list[Row]:
+    """The rows of floats and of losses, by the number of values in a report."""
+    torch.set_num_threads(1)
+    draw = random.Random(0)
+    reports = 60 if quick else 400
+    rows = []
+    for count in COUNTS:
+        rows += _rows("floats", count, draw.random, BareSums, lambda bare, n=count: bare + 1.6 + 0.1 * n, reports)
+    for count in COUNTS:
+        rows += _rows("0-d tensors", count, _loss, BareItems, lambda bare: 2 * bare + 1.0, reports)
+    return rows
+
+
+def _loss() -> torch.Tensor:
+    return torch.rand((), requires_grad=True) * 1.0
+
+
+def _rows(
+    kind: str, count: int, make: Make, bare: Callable[[], Recorder], floor: Callable[[float], float], reports: int
+) -> list[Row]:
+    ways: dict[str, Callable[[], Recorder]] = {"ours": Registry, "bare": bare, "TRL's lists": TrlItem}
+    if is_installed("hf-mtask-trainer"):
+        ways["hf-mtask-trainer"] = Predecessor
+    found = report_times({name: way() for name, way in ways.items()}, count, make, reports)
+    figure = f"a report of {count} {kind} between two matrix products"
+    others = ", ".join(f"{name} {found[name]:.1f}" for name in found if name != "ours")
+    limit = floor(found["bare"])
+    rows = [at_most(figure, found["ours"], limit, "{:.1f} us", others)]
+    if "hf-mtask-trainer" not in found:
+        rows.append(not_measured(f"{figure}: hf-mtask-trainer", "", "not installed"))
+    return rows
+
+
+def report_times(recorders: dict[str, Recorder], count: int, make: Make, reports: int) -> dict[str, float]:
+    """Microseconds of one report of each recorder, the median of so many."""
+    names = [f"value_{number}" for number in range(count)]
+    left, right = torch.rand(_SIDE, _SIDE), torch.rand(_SIDE, _SIDE)
+    out = torch.empty(_SIDE, _SIDE)
+    order = list(recorders)
+    draw = random.Random(0)
+    times: dict[str, list[float]] = {name: [] for name in recorders}
+    for step in range(reports + 5):
+        draw.shuffle(order)
+        for name in order:
+            report = recorders[name].report
+            values = {key: make() for key in names}
+            torch.mm(left, right, out=out)
+            begin = time.perf_counter()
+            report(**values)
+            seconds = time.perf_counter() - begin
+            torch.mm(right, left, out=out)
+            if step >= 5:
+                times[name].append(seconds * 1e6)
+        if step % _WINDOW == 4:
+            for recorder in recorders.values():
+                recorder.read()
+    return {name: median(seconds) for name, seconds in times.items()}

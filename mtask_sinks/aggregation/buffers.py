@@ -1,0 +1,45 @@
+"""Buffers: where the entries of a key wait until its accumulator takes them into its state.
+
+A buffer is anything with ``append``. Most are plain lists, whose ``append`` is the cheapest call that Python knows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from mtask_sinks._util.warn_once import WarnOnce, call_site
+from mtask_sinks.measurement.device_queue import DeviceEntry
+from mtask_sinks.measurement.entries import Entry
+from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
+
+
+class Buffer(Protocol):
+    """Takes the next entry of a key."""
+
+    def append(self, entry: Entry | DeviceEntry, /) -> object: ...
+
+
+class TimedBuffer(list[Any]):
+    """Keeps each entry with the micro-batch in which it was reported, as pairs."""
+
+    def __init__(self, clock: MicroBatchClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def append(self, entry: Entry | DeviceEntry, /) -> None:
+        super().append((entry, self._clock.now))
+
+
+class Overflow:
+    """The buffer of all keys past the limit: drops what is reported and counts it, and says once where that was."""
+
+    def __init__(self, max_keys: int, warn_once: WarnOnce) -> None:
+        self._max_keys = max_keys
+        self._warn_once = warn_once
+
+    def append(self, entry: Entry | DeviceEntry, /) -> None:
+        message = (
+            "more than max_keys=%d distinct keys are reported (at %s); further ones are dropped and counted. Is a "
+            "number part of the name (an f-string)? Otherwise pass MetricRegistry(max_keys=...)."
+        )
+        self._warn_once("max_keys", message, self._max_keys, call_site())

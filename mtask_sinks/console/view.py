@@ -1,0 +1,102 @@
+"""Decides what the console shows of a log event: which metrics, and where."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+from mtask_sinks._util.formatting import number
+from mtask_sinks.console.selection import Choice
+from mtask_sinks.console.text import task_lines
+from mtask_sinks.keys import log_name, split_key
+from mtask_sinks.snapshot import Snapshot
+
+Style = Literal["table", "dict", "off"]
+
+# How many losses the progress bar shows by default.
+_LOSSES_IN_BAR = 3
+
+
+class LogView(NamedTuple):
+    """What the console shows of one log event, and where.
+
+    Attributes:
+        row: the logs that the Trainer's callback prints itself.
+        metrics: task metrics that get lines or table cells of their own.
+        left_out: how many metrics are not shown.
+    """
+
+    row: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    left_out: int
+
+
+class Console:
+    """Splits the logs of a log event: the Trainer's own values, and task metrics on lines of their own.
+
+    >>> console = Console(metrics=["*/loss"])
+    >>> console.snapshot = Snapshot(10, metrics={"mlm/loss": 5.1, "mlm/accuracy": 0.2, "nsp/loss": 0.4})
+    >>> view = console.view({"loss": 5.5, "mlm/loss": 5.1, "mlm/accuracy": 0.2, "nsp/loss": 0.4, "epoch": 0.1})
+    >>> dict(view.row), dict(view.metrics), view.left_out
+    ({'loss': 5.5, 'epoch': 0.1}, {'mlm/loss': 5.1, 'nsp/loss': 0.4}, 1)
+
+    Args:
+        style: ``"table"``: one line per task below the Trainer's row, which keeps its own values and ungrouped
+            metrics; ``"dict"``: everything in the Trainer's row, as the Trainer prints it; ``"off"``: no task metrics.
+        metrics: exact keys and patterns of the metrics to show; by default all, up to 24.
+        bar: the same for the progress bar; by default the losses of the first three tasks. ``["none"]`` for none.
+
+    Attributes:
+        snapshot: of the current log event, or of the last one. The trainer sets it before its callbacks log.
+
+    Raises:
+        ValueError: there is no such style.
+        MetricKeyError: an exact key is not valid.
+    """
+
+    def __init__(self, style: Style = "table", metrics: Sequence[str] = (), bar: Sequence[str] = ()) -> None:
+        if style not in get_args(Style):
+            raise ValueError(f"console={style!r}: allowed are 'table', 'dict' and 'off'.")
+        self.style = style
+        self._has_patterns = bool(metrics)
+        self._choice = Choice(metrics)
+        self._bar = Choice(bar) if bar else None
+        self.snapshot = Snapshot(0)
+
+    def view(self, logs: Mapping[str, Any]) -> LogView | None:
+        """How to show the logs that the Trainer gives a callback; ``None`` if they hold no metric of the snapshot."""
+        snapshot = self.snapshot
+        names = {key: name for key in snapshot.metrics if (name := log_name(key, snapshot.phase)) in logs}
+        if not names:
+            return None
+        shown, stay = self._select(list(names))
+        hidden = {name for key, name in names.items() if key not in stay}
+        row = {name: value for name, value in logs.items() if name not in hidden}
+        left_out = 0 if self.style == "off" else len(names) - len(shown) - len(stay)
+        return LogView(row, {key: snapshot.metrics[key] for key in shown}, left_out)
+
+    def lines(self, view: LogView) -> list[str]:
+        """The lines to print below the Trainer's row."""
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        lines = task_lines(self.snapshot.phase, view.metrics, width)
+        return [*lines, f"  +{view.left_out} more"] if view.left_out else lines
+
+    def beside_bar(self) -> str | None:
+        """The text beside the progress bar; ``None`` leaves the bar as it is."""
+        snapshot = self.snapshot
+        if self.style == "off" or snapshot.phase != "train":
+            return None
+        if self._bar is None:
+            chosen = [key for key in snapshot.metrics if split_key(key)[0] and key.endswith("/loss")][:_LOSSES_IN_BAR]
+        else:
+            chosen = self._bar.select(snapshot.metrics)
+        return ", ".join(f"{key}={number(snapshot.metrics[key])}" for key in chosen) or None
+
+    def _select(self, keys: list[str]) -> tuple[list[str], set[str]]:
+        """Keys that get lines of their own, and ungrouped keys that stay in the Trainer's row."""
+        if self.style == "off":
+            return [], set()
+        grouped, ungrouped = [key for key in keys if "/" in key], [key for key in keys if "/" not in key]
+        return self._choice.select(grouped), set(self._choice.select(ungrouped) if self._has_patterns else ungrouped)

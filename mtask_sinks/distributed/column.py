@@ -1,0 +1,107 @@
+"""One key on its way through the collectives: its numbers in the vectors, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from mtask_sinks.aggregation.state import ReducerState, Spread
+from mtask_sinks.distributed.collectives import Ranks
+from mtask_sinks.reducers import Floats, Sample, share_size
+
+# By what a slot is multiplied so that a maximum merges it.
+_SIGN = {"max": 1.0, "min": -1.0}
+
+
+class Column:
+    """One key whose state needs more than sums.
+
+    Args:
+        key: of the metric.
+        state: of this rank; it becomes that of all ranks.
+        has_spread: whether its spread over the ranks is wanted.
+
+    Attributes:
+        extremes: numbers of this rank that a maximum merges.
+        spread: over the ranks, once they are merged.
+        seen_by_most, seen: of a sample, how many values the rank saw that saw most, and all ranks together.
+    """
+
+    def __init__(self, key: str, state: ReducerState, has_spread: bool) -> None:
+        self.key = key
+        self.state = state
+        if state.has_failed:  # an empty state that says so
+            self.state = ReducerState(state.reducer, None, 0, state.nonfinite, has_failed=True)
+        self.spread: Spread | None = None
+        self.seen_by_most = self.seen = 0
+        self._ops = state.reducer.merge
+        self._has_spread = has_spread
+        self.extremes = self._own_extremes()
+
+    def align(self, merged: Iterator[float]) -> None:
+        """Let the reducer prepare its sums for the agreed extremes. Consumes this column's part of them."""
+        agreed = np.array([_SIGN[op] * next(merged) if op in _SIGN else math.nan for op in self._ops])
+        for _ in islice(merged, len(self.extremes) - sum(op in _SIGN for op in self._ops)):
+            pass
+        if self.state.reports:
+            with np.errstate(all="ignore"):
+                self.state.reducer.align(self.state.state, agreed)
+
+    def addends(self) -> list[float]:
+        """The numbers of this rank that add up over the ranks."""
+        state = self.state
+        if isinstance(state.state, Sample):
+            slots = [float(state.state.seen)]
+        else:
+            slots = [slot for op, slot in zip(self._ops, state.state, strict=True) if op == "sum"]
+        return [*slots, state.reports, state.nonfinite, state.has_failed]
+
+    def receive(self, extremes: Iterator[float], totals: Iterator[float]) -> None:
+        """Take over what both collectives gave. Consumes this column's part of them."""
+        state = self.state
+        if isinstance(state.state, Sample):
+            self.seen_by_most, self.seen = int(next(extremes)), int(next(totals))
+        else:
+            slots = [_SIGN[op] * next(extremes) if op in _SIGN else next(totals) for op in self._ops]
+            state.state = np.array(slots)
+        if self._has_spread:
+            high, low = next(extremes), -next(extremes)
+            self.spread = Spread(low, high)
+        state.reports, state.nonfinite = int(next(totals)), int(next(totals))
+        state.has_failed = bool(next(totals))
+
+    def _own_extremes(self) -> list[float]:
+        state = self.state.state
+        if isinstance(state, Sample):
+            extremes = [float(state.seen)]
+        else:
+            extremes = [_SIGN[op] * slot for op, slot in zip(self._ops, state, strict=True) if op in _SIGN]
+        if self._has_spread:
+            value = self.state.compute()
+            extremes += [-math.inf, -math.inf] if value is None else [value, -value]
+        return extremes
+
+
+def gather_samples(columns: Sequence[Column], ranks: Ranks) -> None:
+    """Give every rank all values of the keys whose reducers need them, or each rank's share of a sample of them."""
+    columns = [column for column in columns if isinstance(column.state.state, Sample) and column.seen]
+    if not columns:
+        return
+    parts: list[Floats] = []
+    sizes = []
+    for column in columns:
+        sample = column.state.state
+        values = sample.share(column.seen)
+        size = min(share_size(column.seen_by_most, column.seen, sample.bound), sample.bound)
+        parts += [np.array([float(len(values))]), values, np.zeros(size - len(values))]
+        sizes.append(size)
+    gathered = ranks.gather(np.concatenate(parts))
+    start = 0
+    for column, size in zip(columns, sizes, strict=True):
+        values = [vector[start + 1 : start + 1 + int(vector[start])] for vector in gathered]
+        bound = column.state.state.bound
+        column.state.state = Sample.from_kept(np.concatenate(values), column.seen, bound)
+        start += 1 + size

@@ -1,0 +1,8 @@
+"""Every value of a journal as a row: ``from mtask_sinks.export import to_frame``."""
+
+from __future__ import annotations
+
+from mtask_sinks.analysis.export import Measurement, measurements, to_frame, write_csv, write_file
+from mtask_sinks.errors import ExportError
+
+__all__ = ["ExportError", "Measurement", "measurements", "to_frame", "write_csv", "write_file"]

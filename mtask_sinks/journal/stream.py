@@ -1,0 +1,195 @@
+"""The lines of a journal by their positions, for the threads that read them in the process that writes them."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from mtask_sinks.journal.entries import Entry, EntryQueue
+from mtask_sinks.journal.lines import read_lines
+from mtask_sinks.journal.offsets import StreamOffsets
+from mtask_sinks.journal.records import Begin, End, Item, fingerprint_of
+from mtask_sinks.snapshot import Snapshot
+
+# Bytes that a reader gets from the file at a time.
+_CHUNK = 1 << 18
+
+
+class JournalStream:
+    """All lines of a journal: those that its file held before, and those that this process adds.
+
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo
+    >>> from mtask_sinks.journal.writer import Journal
+    >>> journal = Journal(f"{tempfile.mkdtemp()}/metrics.jsonl")
+    >>> journal.begin(RunInfo(id="1")); journal.append(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
+    >>> stream = journal.stream
+    >>> [(begin_end, begin), (snapshot_end, snapshot)] = stream.read(0)
+    >>> snapshot.step, snapshot_end == stream.end_position, stream.snapshots_after(begin_end), stream.read(snapshot_end)
+    (10, True, 1, [])
+    >>> journal.close()
+
+    A reader keeps a position: the number of bytes in all lines before it. 0 is the beginning of the file that was
+    found, `end_position` the end. Recent lines come from memory, older ones from the file. A position stays valid if
+    the file is removed and made again, or if a line never reaches the disk; an offset in the file would not.
+
+    `Journal` adds the lines, in one thread; any number of threads read.
+
+    Args:
+        path: of the file; ``None`` if there is none.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        # Why a lock: readers need the lines, their offsets and the end to agree while another thread adds lines. Two
+        # conditions share it because different threads wait: readers for lines, others for what readers have done.
+        self._lock = threading.RLock()
+        self.lines_added = threading.Condition(self._lock)
+        self.reader_advanced = threading.Condition(self._lock)
+        self._recent = EntryQueue()
+        self._offsets = StreamOffsets()
+        self._marks: list[tuple[int, Begin | End]] = []
+        self._end = 0
+        self._first_line: bytes | None = None
+        self._scan_file()
+
+    @property
+    def end_position(self) -> int:
+        """Position after the last line."""
+        with self._lock:
+            return self._end
+
+    @property
+    def marks(self) -> list[tuple[int, Begin | End]]:
+        """What begins or ends a run, each with the position after its line."""
+        with self._lock:
+            return list(self._marks)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this file from another one of the same name; empty while there is none."""
+        with self._lock:
+            return "" if self._first_line is None else fingerprint_of(self._first_line)
+
+    def open_run_at(self, position: int) -> Begin | None:
+        """The beginning of the run that has begun and not ended before a position; ``None`` if there is none."""
+        begun: Begin | None = None
+        for end, mark in self.marks:
+            if end > position:
+                break
+            begun = mark if isinstance(mark, Begin) else None
+        return begun
+
+    def read(self, position: int) -> list[tuple[int, Item]]:
+        """Some or all items from a position on, each with the position after its line; empty at the end."""
+        with self._lock:
+            recent = [(entry.end, entry.item) for entry in self._recent if entry.position >= position]
+            is_recent = len(self._recent) > 0 and self._recent.first.position <= position
+            segment = None if is_recent or position >= self._end else self._offsets.segment_at(position)
+            if segment is None or self.path is None:
+                return recent
+            start = max(position, segment.position)
+            offset, end = segment.offset + start - segment.position, segment.end
+        return _read_file(self.path, offset, start, end) or recent
+
+    def snapshots_after(self, position: int) -> int:
+        """How many snapshots come after a position."""
+        count = 0
+        while items := self.read(position):
+            count += sum(isinstance(item, Snapshot) for _, item in items)
+            position = items[-1][0]
+        return count
+
+    def offset_of(self, position: int) -> int:
+        """How many bytes of the file come before a position."""
+        with self._lock:
+            return self._offsets.offset_of(position)
+
+    def position_of(self, offset: int) -> int | None:
+        """The position of an offset in the file; ``None`` if the file does not reach so far."""
+        with self._lock:
+            return self._offsets.position_of(offset)
+
+    # For `Journal`, which adds the lines.
+
+    def add(self, item: Item, line: bytes) -> Entry:
+        """Add a line; readers get it from memory until it is in the file and no longer recent."""
+        with self._lock:
+            entry = Entry(self._end, line, item)
+            self._end = entry.end
+            self._recent.append(entry)
+            if isinstance(item, Begin | End):
+                self._marks.append((self._end, item))
+        return entry
+
+    def mark_stored(self, entry: Entry, offset: int) -> None:
+        """The file holds an entry at this offset."""
+        with self._lock:
+            self._offsets.add(entry.position, offset, len(entry.line))
+
+    def mark_file_begun(self, first_line: bytes) -> None:
+        """The file has its first line."""
+        with self._lock:
+            self._first_line = first_line
+
+    def mark_file_gone(self) -> None:
+        """The file was removed or is empty."""
+        with self._lock:
+            self._offsets.clear()
+            self._first_line = None
+
+    def announce(self, stored_position: int, keep: tuple[int, int]) -> None:
+        """Wake the readers, and forget lines that are in the file.
+
+        Args:
+            stored_position: all lines before it are in the file, or need not be kept for it.
+            keep: how many lines, and how many bytes, stay in memory for readers that keep up.
+        """
+        with self._lock:
+            while len(self._recent) and self._recent.first.position < stored_position and self._recent.exceeds(keep):
+                self._recent.drop_first()
+            self.lines_added.notify_all()
+
+    def _scan_file(self) -> None:
+        """Learn what the file held before."""
+        if self.path is None:
+            return
+        try:
+            with self.path.open("rb") as file:
+                for line in read_lines(file):
+                    if not line.is_whole:
+                        break
+                    self._first_line = self._first_line or line.data
+                    self._end = line.end
+                    if (mark := line.mark()) is not None:
+                        self._marks.append((line.end, mark))
+        except OSError:
+            return
+        if self._end:
+            self._offsets.add(0, 0, self._end)
+
+
+def _read_file(path: Path, offset: int, position: int, end: int) -> list[tuple[int, Item]]:
+    """Items of a part of the file, as many as a chunk holds, each with the position after its line.
+
+    Args:
+        path: the file.
+        offset: of the part's first line.
+        position: of that line in the stream.
+        end: position after the part's last line.
+    """
+    items = []
+    try:
+        with path.open("rb", buffering=_CHUNK) as file:
+            file.seek(offset)
+            for line in read_lines(file, position):
+                if not line.is_whole or line.end > end:
+                    break
+                item = line.item()
+                if item is not None:
+                    items.append((line.end, item))
+                if line.end - position >= _CHUNK:
+                    break
+    except OSError:
+        return []
+    return items

@@ -1,0 +1,116 @@
+"""Reading ``weighted(value, weight)``: numbers, arrays and tensors, on the host or on an accelerator."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtask_sinks.errors import MetricValueError
+from mtask_sinks.measurement.entries import Block, Entry, OnDevice, Unreadable
+from mtask_sinks.measurement.tensors import check_readable, copy_to_host, is_on_accelerator, local_part
+from mtask_sinks.measurement.weighted import Weighted, is_weight, is_weighted, weighted
+from mtask_sinks.reducers import Floats
+
+
+def read_pair(pair: Weighted) -> Entry | OnDevice | None:
+    """The entry for a value with its weight; ``None`` if the value says that nothing was computed.
+
+    >>> read_pair(weighted(torch.tensor(2.5), torch.tensor(3)))[:2]
+    (2.5, 3)
+
+    Raises:
+        MetricValueError: the value or the weight is of no accepted kind, or their shapes do not fit.
+        Unreadable: one of them is a tensor without numbers.
+    """
+    value, weight, mark = pair
+    try:  # nearly all pairs are a number, or a tensor that holds one, with a count
+        if type(value) is Tensor and value.is_cpu and not value.dim():
+            value = value.item()
+        if type(weight) is Tensor and weight.is_cpu:
+            weight = weight.item()
+    except Exception:
+        value, weight, _ = pair  # read below, with the reason if they cannot be
+    if type(value) is float and is_weight(weight):
+        return value, weight, mark
+    value, weight, _ = pair
+    if is_weighted(value) or weight is None:
+        raise MetricValueError(f"weighted({value!r}, {weight!r}): pass a plain value and a weight, a number >= 0.")
+    on_device = _pair_on_device(value, weight)
+    return _pair_on_host(value, weight) if on_device is None else on_device
+
+
+def broadcasts(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
+    """Whether an array of the first shape broadcasts to the second shape; can be traced.
+
+    >>> broadcasts((), (2, 3)), broadcasts((2, 1), (2, 3)), broadcasts((2,), (2, 3))
+    (True, True, False)
+    """
+    ends = zip(reversed(inner), reversed(outer), strict=False)
+    return len(inner) <= len(outer) and all(size in (1, other) for size, other in ends)
+
+
+def _pair_on_host(value: Any, weight: Any) -> Entry | None:
+    values, weights = _host_array(value, "value"), _host_array(weight, "weight")
+    if values is None or values.size == 0:
+        return None
+    if weights is None or not np.isfinite(weights).all() or (weights < 0).any():
+        raise MetricValueError(f"weighted(…, {weight!r}): a weight is a finite number >= 0.")
+    if values.ndim == 0 and weights.ndim == 0:
+        return weighted(float(values), float(weights))
+    # Asked, not tried: Dynamo, which may trace this after a break of the graph, raises something else.
+    if not broadcasts(weights.shape, values.shape):
+        raise MetricValueError(
+            f"weighted: the weight has shape {weights.shape}, the value {values.shape}; the weight must be a number or "
+            "broadcast to the value's shape."
+        )
+    return Block(values.ravel(), np.broadcast_to(weights, values.shape).ravel())
+
+
+def _pair_on_device(value: Any, weight: Any) -> OnDevice | None:
+    """The pair with both parts on the accelerator; ``None`` if neither of them is there."""
+    tensors = [local_part(part) for part in (value, weight) if isinstance(part, Tensor)]
+    device = next((tensor.device for tensor in tensors if is_on_accelerator(tensor)), None)
+    if device is None:
+        return None
+    for tensor in tensors:
+        check_readable(tensor)
+    if not isinstance(value, Tensor):
+        host = _host_array(value, "value")
+        if host is None or host.size == 0:
+            return None
+        # Apple's MPS has no float64.
+        value = torch.as_tensor(host, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+    if isinstance(weight, Tensor):
+        weight = torch.broadcast_to(local_part(weight).detach(), value.shape).to(device, non_blocking=True)
+    else:
+        number = _host_array(weight, "weight")
+        if number is None or number.ndim or not math.isfinite(number) or number < 0:
+            raise MetricValueError(f"weighted(…, {weight!r}): a weight is a finite number >= 0.")
+        weight = float(number)
+    return OnDevice(local_part(value).to(device, non_blocking=True), weight)
+
+
+def _host_array(part: Any, role: str) -> Floats | None:
+    """One part of a pair as a float64 array with memory of its own; ``None`` if it is ``None``."""
+    if part is None:
+        return None
+    if isinstance(part, Tensor):
+        part = local_part(part)
+        check_readable(part)
+        try:
+            return copy_to_host(part)
+        except Exception as error:
+            raise Unreadable(f"{type(error).__name__}: {error}") from error
+    try:
+        array = np.asarray(part)
+    except ValueError:  # a list of lists that differ in length
+        array = np.asarray(None)
+    if array.dtype.kind == "c":
+        raise Unreadable("it is complex")
+    if isinstance(part, (str, bytes, list, tuple, dict)) or array.dtype.kind not in "biuf":
+        raise MetricValueError(f"weighted: {part!r} is no {role}; pass a number, an array or a tensor.")
+    return array.astype(np.float64, copy=True)

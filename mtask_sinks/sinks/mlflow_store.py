@@ -1,0 +1,47 @@
+"""Checks whether MLflow's tracking store can be used now."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mtask_sinks.errors import NotReady
+from mtask_sinks.sinks.health import check_url, check_writable, without_user
+from mtask_sinks.sinks.timeouts import fail_fast
+
+_SQLITE = "sqlite:///"
+
+
+def check_store(uri: str, seconds: float) -> str:
+    """Check a tracking store, and create nothing in it.
+
+    >>> check_store("sqlite:///no-such-file.db", seconds=2.0)
+    'sqlite:///no-such-file.db is not there yet and can be made'
+
+    Args:
+        uri: MLflow's tracking URI of the store.
+        seconds: time limit for a server's first answer.
+
+    Returns:
+        Where the store is, in a few words.
+
+    Raises:
+        NotReady: a server does not answer or is no MLflow server, or a database file cannot be written.
+        Exception: what MLflow's client raises if it cannot read the store.
+    """
+    shown = without_user(uri)
+    file = Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+    if file is not None and not file.exists():  # MLflow's client would create it
+        check_writable(file.parent)
+        return f"{shown} is not there yet and can be made"
+    if uri.startswith(("http://", "https://")):
+        status = check_url(f"{uri.rstrip('/')}/health", seconds)
+        if status != 200:
+            raise NotReady(f"{shown}/health answers with {status}: is it an MLflow server?")
+    import mlflow
+
+    with fail_fast():
+        mlflow.MlflowClient(uri).search_experiments(max_results=1)
+    if file is not None and not os.access(file, os.W_OK):
+        raise NotReady(f"{shown} cannot be written")
+    return f"{shown} answers"

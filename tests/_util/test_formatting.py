@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+from mtask_sinks._util.formatting import duration, moment, number
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0, "0"),
+        (0.123456, "0.1235"),
+        (999.96, "1000"),
+        (1000.0, "1,000"),
+        (-12345.6, "-12,346"),
+        (999_999_999.0, "999,999,999"),
+        (1e9, "1e+09"),
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+    ],
+)
+def test_a_number_has_four_digits_or_is_whole(value, text) -> None:
+    assert number(value) == text
+
+
+def test_a_change_has_its_sign() -> None:
+    assert [number(change, sign=True) for change in (0.5, -0.5, 2000.0, 0.0, None)] == [
+        "+0.5", "-0.5", "+2,000", "+0", "-"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1:00"),
+        (3599, "59:59"),
+        (3600, "1:00:00"),
+        (48 * 3600 - 1, "47:59:59"),
+        (48 * 3600, "2 d 0 h"),
+    ],
+)
+def test_a_duration_is_as_long_as_it_has_to_be(seconds, text) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_moment_is_local_and_says_its_offset(monkeypatch) -> None:
+    monkeypatch.setenv("TZ", "Etc/GMT-2")
+    time.tzset()
+    try:
+        assert moment(86_400.0) == "1970-01-02 02:00:00 +0200"
+    finally:
+        monkeypatch.undo()
+        time.tzset()

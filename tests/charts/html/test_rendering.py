@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from helpers.journals import losses, write
+
+from mtask_sinks import RunInfo
+from mtask_sinks.charts import Chart, make_chart, open_runs, write_chart
+from mtask_sinks.charts.html.rendering import is_page
+
+# What HTML would read as a tag.
+ODD = "_x $a$ <b>"
+
+
+@pytest.fixture
+def chart(tmp_path) -> Chart:
+    runs = [(RunInfo(id=name, name=name), losses(1, 2), None) for name in (ODD, "two")]
+    write(tmp_path, *runs)
+    return make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"]), weight=0.5)
+
+
+def test_a_page_holds_its_data_and_no_name_ends_its_script(chart, tmp_path) -> None:
+    write_chart(chart, tmp_path / "c.html", title=ODD)
+    text = (tmp_path / "c.html").read_text()
+    assert "<title>_x $a$ &lt;b&gt;</title>" in text
+    assert "<b>" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert text.count("</script>") == 3
+
+
+def test_a_page_that_was_made_here_is_known(chart, tmp_path) -> None:
+    write_chart(chart, tmp_path / "c.html")
+    (tmp_path / "other.html").write_text("<!doctype html><title>mtask-sinks</title>")
+    assert [is_page(tmp_path / name) for name in ("c.html", "other.html")] == [True, False]

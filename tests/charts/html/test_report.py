@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from helpers.journals import losses, write
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.report import make_report
+from mtask_sinks.charts import make_chart, open_runs
+from mtask_sinks.charts.html.report import report_page, write_report
+from mtask_sinks.errors import OutputFileError
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """Cells of the table under a heading, without tags."""
+    section = re.search(rf"<h2>{heading}</h2>(.*?)</section>", page, re.DOTALL)[1]
+    body = re.search(r"<tbody>(.*?)</tbody>", section, re.DOTALL)[1]
+    rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+    cells = (re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows)
+    return [[re.sub(r"<[^>]*>", "", cell).strip() for cell in row] for row in cells]
+
+
+def test_tables_have_the_numbers_of_the_report(tmp_path) -> None:
+    odd = Snapshot(6, metrics={"b/x": math.nan})
+    write(
+        tmp_path,
+        (RunInfo(id="1", name="r1"), losses(2, 4), "finished"),
+        (RunInfo(id="2", name="r2"), [*losses(2), odd], "failed"),
+    )
+    runs = open_runs([f"{tmp_path}:r1", f"{tmp_path}:r2"])
+    page = report_page(make_report(runs), make_chart(runs))
+    assert "<title>Report: r1, r2</title>" in page
+    assert [row[:3] for row in table(page, "Runs")] == [["r1", "finished", "4"], ["r2", "failed", "6"]]
+    assert table(page, "Final and best values") == [
+        ["a", "loss", "train", "min", "40", "20", "2", "20", "20", "2"],
+        ["b", "x", "train", "max", "-", "-", "-", "nan", "nan", "6"],
+    ]
+    assert table(page, "Values that are not finite") == [["r2", "b", "x", "train", "1", "-", "6", "the last"]]
+    assert table(page, "Missing values")[0] == ["r2", "a", "loss", "train", "1 of 2", "50.0%", "6", "6"]
+
+
+def test_a_report_without_metrics_needs_no_chart(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="empty"), [], None))
+    page = report_page(make_report(open_runs([tmp_path])), None)
+    assert page.count("No metric has been logged yet.") == 2
+    assert "<script" not in page
+
+
+def test_the_file_is_a_page_and_no_other_format(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="r"), losses(2), None))
+    report = make_report(open_runs([tmp_path]))
+    write_report(report, None, tmp_path / "r.html")
+    assert "<h1>Report: r</h1>" in (tmp_path / "r.html").read_text()
+    with pytest.raises(OutputFileError, match=r"r\.pdf: the ending says the format, \.html"):
+        write_report(report, None, tmp_path / "r.pdf")

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import math
+import struct
+from xml.etree import ElementTree
+
+import pytest
+from helpers.journals import losses, write
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.charts import Chart, make_chart, open_runs
+from mtask_sinks.charts.figure import write_figure
+
+# What matplotlib would leave out of a legend, or read as a formula, and HTML as a tag.
+ODD = "_x $a$ <b>"
+
+
+@pytest.fixture
+def chart(tmp_path) -> Chart:
+    snapshots = [*losses(1, 2), Snapshot(3, metrics={"a/loss": math.nan}), *losses(4, 5, phase="eval")]
+    write(tmp_path, (RunInfo(id="1", name=ODD), snapshots, None), (RunInfo(id="2", name="two"), losses(1, 2), None))
+    return make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"]), weight=0.5)
+
+
+def texts(path) -> list[str]:
+    return [element.text for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_an_svg_names_panels_axes_and_curves(chart, tmp_path) -> None:
+    write_figure(chart, tmp_path / "c.svg", "svg")
+    found = texts(tmp_path / "c.svg")
+    for label in ("a/loss", "step", f"{ODD}  train", f"{ODD}  eval", "two  train"):
+        assert found.count(label) == 1
+
+
+def test_the_same_chart_gives_the_same_svg(chart, tmp_path) -> None:
+    for name in ("1.svg", "2.svg"):
+        write_figure(chart, tmp_path / name, "svg")
+    assert (tmp_path / "1.svg").read_bytes() == (tmp_path / "2.svg").read_bytes()
+
+
+def test_a_logarithmic_svg_has_plain_numbers(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="r"), losses(1, 10, 100, factor=1.0), None))
+    write_figure(make_chart(open_runs([tmp_path]), log=True), tmp_path / "c.svg", "svg")
+    assert {"1", "10", "100"} <= set(texts(tmp_path / "c.svg"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_a_logarithm_does_not_have_are_gaps(tmp_path) -> None:
+    negative = [Snapshot(step, metrics={"x": -1.0, "y": 1.0 - step}) for step in range(3)]
+    write(tmp_path, (RunInfo(id="1", name="r"), negative, None))
+    write_figure(make_chart(open_runs([tmp_path]), log=True), tmp_path / "c.svg", "svg")
+    assert {"x", "y", "r  train"} <= set(texts(tmp_path / "c.svg"))
+
+
+def test_a_png_is_a_picture(chart, tmp_path) -> None:
+    write_figure(chart, tmp_path / "c.PNG", "png")
+    data = (tmp_path / "c.PNG").read_bytes()
+    assert data.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", data[16:24])
+    assert width > 500 and height > 300

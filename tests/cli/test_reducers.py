@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import json
+
+from typer.testing import CliRunner
+
+from mtask_sinks.cli import app
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+
+
+def test_reducers_are_listed() -> None:
+    done = run("reducers")
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert lines[1].split()[:3] == ["mean", "mtask-sinks", "Weighted"]
+    assert any(line.startswith("example_gmean  mtask-example-plugin") for line in lines)
+    assert [each["name"] for each in json.loads(run("reducers", "--json").output)][:2] == ["mean", "sum"]
+
+
+def test_no_torch(without_torch) -> None:
+    without_torch("reducers")

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from mtask_sinks.delivery.backend_state import BackendState
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, in its one place."""
+    now = [1000.0]
+    monkeypatch.setattr("mtask_sinks.delivery.backend_state.time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_a_call_hangs_when_it_has_not_returned_in_time(clock: list[float]) -> None:
+    backend = BackendState(hung_after=60.0)
+    backend.begin_call()
+    clock[0] += 60.0
+    assert backend.state == "up"
+    clock[0] += 0.5
+    assert backend.state == "hung"
+    backend.end_call()
+    assert backend.state == "up"
+
+
+def test_a_hang_is_noticed_once_per_call(clock: list[float]) -> None:
+    backend = BackendState(hung_after=1.0)
+    assert not backend.notice_hang()
+    for _ in range(2):
+        backend.begin_call()
+        seen = [backend.notice_hang()]
+        clock[0] += 2.0
+        seen += [backend.notice_hang() for _ in range(3)]
+        assert seen == [False, True, False, False]
+        backend.end_call()
+    assert not backend.notice_hang()
+
+
+def test_a_backend_is_down_until_it_recovers(clock: list[float]) -> None:
+    backend = BackendState(hung_after=60.0)
+    assert backend.recover() is None
+    backend.go_down()
+    clock[0] += 7.5
+    assert backend.state == "down"
+    assert (backend.recover(), backend.state, backend.recover()) == (7.5, "up", None)
+
+
+def test_a_call_that_hangs_hides_that_the_backend_is_down(clock: list[float]) -> None:
+    backend = BackendState(hung_after=1.0)
+    backend.go_down()
+    backend.begin_call()
+    clock[0] += 2.0
+    assert backend.state == "hung"
+    backend.end_call()
+    assert backend.state == "down"

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.failing_sinks import snapshots
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.errors import Rejected
+from mtask_sinks.sinks import MemorySink
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+@pytest.mark.parametrize("error", [Rejected("too long"), ValueError("not a number"), KeyError("mlm/loss")])
+def test_what_will_never_be_accepted_is_rejected_with_the_reason_and_blocks_nothing(error, tmp_path, caplog) -> None:
+    class Choosy(MemorySink):
+        def write(self, snapshot: Snapshot) -> None:
+            if snapshot.step % 2:
+                raise error
+            super().write(snapshot)
+
+    sink = Choosy()
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(5):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert [step for step, _ in sink.series("x")] == [0, 2, 4]
+    counts = delivery.counts["memory"]
+    assert (counts.delivered, counts.failed, counts.pending, counts.state) == (3, 2, 0, "up")
+    assert sum("a snapshot was rejected (step 1, train)" in record.getMessage() for record in caplog.records) == 1
+    assert "sink memory: 2 of 5 snapshots were rejected" in caplog.text
+    reasons = json.loads((tmp_path / "metrics.delivery" / "memory.json").read_text())["reasons"]
+    text = f"{type(error).__name__}: {error}"
+    assert reasons == [{"step": step, "phase": "train", "error": text} for step in (1, 3)]
+
+
+def test_where_a_run_is_written_to_is_known_to_other_processes_before_it_holds_anything(tmp_path) -> None:
+    cursor = tmp_path / "metrics.delivery" / "memory.json"
+    seen = []
+
+    class Found(MemorySink):
+        def target(self) -> str:
+            return "there"
+
+        def write(self, snapshot: Snapshot) -> None:
+            seen.append(json.loads(cursor.read_text())["targets"])
+            super().write(snapshot)
+
+    delivery = Delivery([Found()])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    assert cursor.exists()  # before anything can be left
+    delivery.write(Snapshot(step=0))
+    delivery.close("finished")
+    assert seen == [{"1": "there"}]
+
+
+def test_a_broken_close_does_not_block_the_next_run(caplog) -> None:
+    class Broken(MemorySink):
+        def close(self, status) -> None:
+            raise AttributeError("no such thing")
+
+    sink = Broken()
+    delivery = Delivery([sink])
+    for run in "12":
+        delivery.open(RunInfo(id=run))
+        delivery.write(Snapshot(step=1, metrics={"x": float(run)}))
+        delivery.close("finished")
+    assert sink.series("x") == [(1, 1.0), (1, 2.0)]
+    assert "could not be closed: AttributeError: no such thing" in caplog.text

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from helpers.failing_sinks import Flaky, Hanging, snapshots
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.errors import Forgotten
+from mtask_sinks.sinks import MemorySink
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+@pytest.mark.parametrize("call", ["open", "write", "close"])
+def test_what_fails_is_tried_again_until_it_succeeds_and_disturbs_nobody(call: str) -> None:
+    flaky, good = Flaky(call, failures=4), MemorySink()
+    delivery = Delivery([flaky, good])
+    delivery.open(RunInfo(id="1"))
+    for snapshot in snapshots(5):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert flaky.steps == [0, 1, 2, 3, 4]
+    assert flaky.closed == ["finished"]
+    assert len(good.snapshots) == 5
+    counts = delivery.counts["flaky"]
+    assert (counts.given, counts.delivered, counts.failed, counts.state) == (5, 5, 0, "up")
+
+
+def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(caplog) -> None:
+    flaky = Flaky("write", failures=6)
+    delivery = Delivery([flaky])
+    delivery.open(RunInfo(id="1"))
+    for snapshot in snapshots(3):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    down, up = [record.getMessage() for record in caplog.records if record.name == "mtask_sinks.delivery.worker"]
+    assert "sink flaky is down (OSError: no write today); training goes on. 3 snapshots wait" in down
+    assert "sink flaky is up again after" in up
+    assert "; 2 snapshots wait for it" in up
+
+
+def test_a_hiccup_is_not_worth_a_line(caplog) -> None:
+    flaky = Flaky("write", failures=1)
+    delivery = Delivery([flaky])
+    delivery.open(RunInfo(id="1"))
+    delivery.write(Snapshot(step=0))
+    delivery.close("finished")
+    assert (flaky.steps, caplog.records) == ([0], [])
+
+
+def test_a_sink_whose_backend_forgot_the_run_gets_all_of_it_again(tmp_path) -> None:
+    class Forgetful(MemorySink):
+        forgets = True
+
+        def write(self, snapshot: Snapshot) -> None:
+            if snapshot.step == 13 and self.forgets:
+                self.forgets = False
+                self.snapshots.clear()
+                raise Forgotten
+            super().write(snapshot)
+
+    sink = Forgetful()
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="0", output_dir=str(tmp_path)))
+    delivery.write(Snapshot(step=99, metrics={"x": 99.0}))
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(20):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert sink.series("x") == [(step, float(step)) for step in range(20)]
+    assert (delivery.counts["memory"].delivered, delivery.counts["memory"].pending) == (21, 0)
+
+
+def test_a_backlog_lies_on_disk_and_not_in_memory(tmp_path) -> None:
+    hanging = Hanging()
+    delivery = Delivery([hanging])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for step in range(2000):
+        delivery.write(Snapshot(step=step, metrics={"x": float(step)}))
+    assert len(delivery._journal.stream._recent) <= 256  # type: ignore[union-attr]
+    hanging.released.set()
+    delivery.close("finished")
+    assert hanging.steps == list(range(2000))
+
+
+def test_a_sink_that_hangs_holds_up_neither_the_caller_nor_the_others_nor_the_end(caplog, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.delivery.worker.CALL_SECONDS", 0.05)
+    hanging, good = Hanging(), MemorySink()
+    delivery = Delivery([hanging, good], drain_seconds=0.3)
+    delivery.open(RunInfo(id="1"))
+    start = time.monotonic()
+    for snapshot in snapshots(50):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert time.monotonic() - start < 10  # not the 30 s that each write would take
+    assert len(good.snapshots) == 50
+    assert delivery.counts["hanging"].state == "hung"
+    assert "sink hanging (hung): of 50 snapshots 0 were delivered, 50 were not within 0.3 s" in caplog.text
+    hanging.released.set()
+
+
+def test_a_hanging_call_is_said_once(caplog, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.delivery.worker.CALL_SECONDS", 0.05)
+    hanging = Hanging()
+    delivery = Delivery([hanging], drain_seconds=5)
+    delivery.open(RunInfo(id="1"))
+    delivery.write(Snapshot(step=0))
+    time.sleep(0.3)
+    for step in (1, 2, 3):
+        delivery.write(Snapshot(step=step))
+    assert [record.getMessage() for record in caplog.records] == [
+        "sink hanging: a call has not come back for 0.05 s; its snapshots wait in the journal."
+    ]
+    hanging.released.set()
+    delivery.close("finished")
+    assert (hanging.steps, delivery.counts["hanging"].state) == ([0, 1, 2, 3], "up")
+
+
+def test_what_was_left_by_a_slow_sink_still_arrives_in_order_before_the_next_run() -> None:
+    slow = Hanging()
+    delivery = Delivery([slow], drain_seconds=0.05)
+    delivery.open(RunInfo(id="1"))
+    for snapshot in snapshots(3):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    delivery.open(RunInfo(id="2"))
+    delivery.write(Snapshot(step=10))
+    slow.released.set()
+    delivery._drain_seconds = 10.0
+    delivery.close("finished")
+    assert slow.steps == [0, 1, 2, 10]
+
+
+def test_a_sink_is_never_called_from_two_threads_at_once() -> None:
+    class Checking(MemorySink):
+        inside = threading.Lock()
+
+        def write(self, snapshot: Snapshot) -> None:
+            assert self.inside.acquire(blocking=False)
+            time.sleep(0.001)
+            super().write(snapshot)
+            self.inside.release()
+
+    sink = Checking()
+    delivery = Delivery([sink])
+    for run in range(5):
+        delivery.open(RunInfo(id=str(run)))
+        for snapshot in snapshots(10):
+            delivery.write(snapshot)
+        delivery.close("finished")
+    assert (len(sink.snapshots), delivery.counts["memory"].failed) == (50, 0)
+    assert [run.id for run in sink.runs] == ["0", "1", "2", "3", "4"]
+
+
+def test_no_thread_is_left_behind() -> None:
+    before = threading.active_count()
+    delivery = Delivery([MemorySink()])
+    delivery.open(RunInfo(id="1"))
+    delivery.close("finished")
+    end = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threading.active_count() == before

@@ -1,0 +1,54 @@
+"""Sinks that fail or hang, and snapshots for them."""
+
+from __future__ import annotations
+
+import threading
+
+from mtask_sinks import RunInfo, Sink, Snapshot
+
+
+class Flaky(Sink):
+    """Raises in one of its calls, for some number of times."""
+
+    name = "flaky"
+
+    def __init__(self, call: str, failures: int) -> None:
+        self.call = call
+        self.failures = failures
+        self.steps: list[int] = []
+        self.closed: list[str] = []
+
+    def open(self, run: RunInfo) -> None:
+        self._may_raise("open")
+
+    def write(self, snapshot: Snapshot) -> None:
+        self._may_raise("write")
+        self.steps.append(snapshot.step)
+
+    def close(self, status: str) -> None:
+        self._may_raise("close")
+        self.closed.append(status)
+
+    def _may_raise(self, call: str) -> None:
+        if call == self.call and self.failures:
+            self.failures -= 1
+            raise OSError(f"no {call} today")
+
+
+class Hanging(Sink):
+    """Does not come back from its first write until it is released."""
+
+    name = "hanging"
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.steps: list[int] = []
+
+    def write(self, snapshot: Snapshot) -> None:
+        self.released.wait(30)
+        self.steps.append(snapshot.step)
+
+
+def snapshots(count: int) -> list[Snapshot]:
+    """Metric ``x`` is the step, from 0 on."""
+    return [Snapshot(step=step, metrics={"x": float(step)}) for step in range(count)]

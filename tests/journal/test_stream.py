@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.journals import losses, write
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.journal.records import Begin, Item
+from mtask_sinks.journal.stream import JournalStream
+from mtask_sinks.journal.writer import Journal
+
+
+def appended(path: Path, snapshots: list[Snapshot]) -> JournalStream:
+    """The stream of a journal to which these were appended."""
+    journal = Journal(path)
+    journal.begin(RunInfo(id="1"))
+    for each in snapshots:
+        journal.append(each)
+    return journal.stream
+
+
+def read_all(stream: JournalStream) -> tuple[list[Item], int]:
+    """All items, as a reader gets them part by part, and the position at which it ends."""
+    items: list[Item] = []
+    position = 0
+    while found := stream.read(position):
+        items += [item for _, item in found]
+        position = found[-1][0]
+    return items, position
+
+
+def test_a_reader_that_is_far_behind_reads_what_was_written(tmp_path) -> None:
+    stream = appended(tmp_path / "metrics.jsonl", losses(*range(2000)))
+    items, position = read_all(stream)
+    assert [item for item in items if isinstance(item, Snapshot)] == losses(*range(2000))
+    offset = stream.offset_of(stream.end_position)
+    assert (offset, stream.position_of(offset)) == ((tmp_path / "metrics.jsonl").stat().st_size, position)
+
+
+def test_a_line_longer_than_what_is_read_at_a_time_is_read_whole(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.journal.stream._CHUNK", 64)
+    items, _ = read_all(JournalStream(write(tmp_path, (RunInfo(id="1"), losses(1, 2), None))))
+    assert [item.step for item in items[1:] if isinstance(item, Snapshot)] == [1, 2]
+
+
+def test_a_part_is_about_as_long_as_what_is_read_at_a_time(tmp_path, monkeypatch) -> None:
+    path = write(tmp_path, (RunInfo(id="1"), losses(*range(100)), None))
+    monkeypatch.setattr("mtask_sinks.journal.stream._CHUNK", 1000)
+    longest = max(len(line) for line in path.read_bytes().splitlines(keepends=True))
+    position, parts = 0, []
+    stream = JournalStream(path)
+    while found := stream.read(position):
+        parts.append(found[-1][0] - position)
+        position = found[-1][0]
+    assert position == path.stat().st_size
+    assert max(parts) < 1000 + longest
+    assert len(parts) < 60
+
+
+def test_without_a_file_all_lines_come_from_memory() -> None:
+    journal = Journal(None)
+    journal.begin(RunInfo(id="1"))
+    for each in losses(*range(500)):
+        journal.append(each)
+    items, position = read_all(journal.stream)
+    assert items[1:] == losses(*range(500))
+    assert (position, journal.stream.fingerprint) == (journal.stream.end_position, "")
+
+
+def test_lines_of_an_earlier_process_are_in_the_stream_and_its_marks(tmp_path) -> None:
+    path = write(tmp_path, (RunInfo(id="1"), losses(1, 2), "finished"), (RunInfo(id="2", step=2), losses(3), None))
+    lengths = [len(line) for line in path.read_bytes().splitlines(keepends=True)]
+    ends = [sum(lengths[: n + 1]) for n in range(len(lengths))]
+    path.write_bytes(path.read_bytes() + b'{"record": "end"')  # torn
+    stream = JournalStream(path)
+    assert stream.end_position == ends[-1]
+    assert [end for end, _ in stream.marks] == [ends[0], ends[3], ends[4]]
+    assert [stream.snapshots_after(position) for position in (0, ends[1], ends[2], ends[5])] == [3, 2, 1, 0]
+
+
+def test_a_run_is_open_from_its_beginning_to_its_end(tmp_path) -> None:
+    path = write(tmp_path, (RunInfo(id="1"), losses(1), "finished"), (RunInfo(id="2"), losses(1), None))
+    stream = JournalStream(path)
+    open_runs = [stream.open_run_at(end) for end, _ in [(0, None), *stream.read(0)]]
+    assert [begin.run.id if isinstance(begin, Begin) else None for begin in open_runs] == [
+        None, "1", "1", None, "2", "2"
+    ]  # fmt: skip
+
+
+def test_a_file_that_another_one_replaced_has_another_fingerprint(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    journal = Journal(path, eager=True)
+    assert journal.stream.fingerprint == ""
+    journal.begin(RunInfo(id="1"))
+    first = journal.stream.fingerprint
+    assert first == JournalStream(path).fingerprint != ""
+    path.unlink()
+    journal.begin(RunInfo(id="2"))
+    assert journal.stream.fingerprint == JournalStream(path).fingerprint != first

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from mtask_sinks import RunInfo, Sink, Snapshot, errors, sinks
+from mtask_sinks.sinks import base
+
+
+class Written(Sink):
+    """A sink that only writes."""
+
+    name = "written"
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def write(self, snapshot: Snapshot) -> None:
+        self.steps.append(snapshot.step)
+
+
+def test_a_sink_needs_no_more_than_write() -> None:
+    sink, run = Written(), RunInfo(id="1")
+    sink.open(run)
+    sink.write(Snapshot(step=1))
+    sink.flush()
+    sink.close("finished")
+    assert sink.steps == [1]
+
+
+def test_a_sink_without_runs_has_no_target_and_nothing_to_check_or_to_send_again() -> None:
+    sink = Written()
+    assert (sink.target(), sink.check(RunInfo(id="1"), 1.0)) == (None, None)
+    assert sink.survives()
+    assert dict(sink.environment()) == {}
+
+
+def test_a_sink_without_write_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="write"):
+        base.Sink()  # type: ignore[abstract]
+
+
+def test_the_package_offers_what_a_sink_raises() -> None:
+    assert (sinks.Rejected, sinks.Forgotten) == (errors.Rejected, errors.Forgotten)

@@ -1,0 +1,35 @@
+"""Users import ``mtask_sinks.export``, whatever the room is called in which it is made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from helpers.journals import losses, write
+
+import mtask_sinks.export
+from mtask_sinks import RunInfo
+
+
+def test_all_its_names_export_a_journal(tmp_path) -> None:
+    path = write(tmp_path, (RunInfo(id="1", name="r"), losses(2, 4), "finished"))
+    rows = list(mtask_sinks.export.measurements(path))
+    assert rows[0] == mtask_sinks.export.Measurement("r", "train", 2, 0.2, 1002.0, "a", "loss", 20.0, 4)
+    assert mtask_sinks.export.to_frame(path)["value"].tolist() == [20.0, 40.0]
+    assert mtask_sinks.export.write_file(iter(rows), tmp_path / "m.csv") == 2
+    with (tmp_path / "again.csv").open("w") as file:
+        assert mtask_sinks.export.write_csv(iter(rows), file) == 2
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "m.csv").read_text()
+
+
+def test_a_missing_package_raises_its_error(tmp_path, monkeypatch) -> None:
+    path = write(tmp_path, (RunInfo(id="1"), losses(2), "finished"))
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(mtask_sinks.export.ExportError, match="pyarrow"):
+        mtask_sinks.export.write_file(mtask_sinks.export.measurements(path), tmp_path / "m.parquet")
+
+
+def test_its_import_needs_neither_torch_nor_pandas() -> None:
+    code = "import sys, mtask_sinks.export; print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
