@@ -135,7 +135,7 @@ def main() -> int:
     is_right = all(counts[name].delivered == number and not counts[name].pending for name, number in wanted.items())
     is_right &= not (flaky.wrong or away.wrong or hanging.wrong)
     is_right &= [each.step for each in run.snapshots] == list(range(options.snapshots))
-    table = Table("sink", "delivered", "set aside", "left", "faults", title=f"{options.snapshots:,} snapshots")
+    table = Table("sink", "delivered", "rejected", "left", "faults", title=f"{options.snapshots:,} snapshots")
     for name, each in counts.items():
         faults = {"flaky": flaky, "away": away, "hanging": hanging}.get(name)
         numbers = (each.delivered, each.failed, each.pending, faults.faults if faults else 0)

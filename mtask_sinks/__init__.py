@@ -1,4 +1,14 @@
-"""Per-task losses and metrics for multi-task training with the Hugging Face Trainer."""
+"""Per-task losses and metrics for multi-task training with the Hugging Face Trainer.
+
+>>> from mtask_sinks import MetricRegistry
+>>> registry = MetricRegistry()
+>>> registry.report_metrics("mlm", loss=4.0); registry.report_metrics("mlm", loss=2.0)
+>>> registry.snapshot(step=1).metrics["mlm/loss"]
+3.0
+
+Values go one way: `reporting` → `registry` (`measurement`, `aggregation`, `distributed`) → a `snapshot` → `trainer` →
+`journal` → `delivery` → `sinks`. `analysis`, `charts` and `doctor` read journals. Each room's docstring says more.
+"""
 
 from __future__ import annotations
 

@@ -350,7 +350,9 @@ class MetricRegistry:
         self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
 
     def _window_for(self, phase: str) -> Window:
-        return self._windows.setdefault(phase, Window())
+        if phase not in self._windows:
+            self._windows[phase] = Window()
+        return self._windows[phase]
 
     def _update(self, window: Window) -> None:
         with self._lock:

@@ -1,4 +1,10 @@
-"""Reduction policies: how a window of reported values becomes one number."""
+"""Reduction policies: how the values of a window become one number.
+
+Values with weights come in; one number goes out. `base` is what every reducer is, `builtin` and `sampled` are those of
+this library, `lookup` finds a reducer by its name, also those that the user registers or packages offer.
+
+May import: `errors`, `_util`.
+"""
 
 from mtask_sinks.errors import ReducerError
 from mtask_sinks.reducers.base import Floats, Reducer, TimedReducer
