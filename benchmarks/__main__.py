@@ -19,6 +19,7 @@ def _topics() -> dict[str, Topic]:
         cuda,
         end_to_end,
         imports,
+        in_step,
         log_event,
         memory,
         ranks,
@@ -26,7 +27,7 @@ def _topics() -> dict[str, Topic]:
         tensorboard_files,
     )
 
-    modules = [reporting, end_to_end, compiled, memory, ranks, log_event, tensorboard_files, imports, cuda]
+    modules = [in_step, end_to_end, reporting, compiled, memory, ranks, log_event, tensorboard_files, imports, cuda]
     return {topic.name: topic for topic in (Topic(m.__name__.rsplit(".", 1)[1], m.measure) for m in modules)}
 
 

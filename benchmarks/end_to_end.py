@@ -1,7 +1,8 @@
-"""End to end: a step of the Hugging Face Trainer that reports, against the same step that makes the values only.
+"""A step of the Hugging Face Trainer that reports, against the same step that only makes the values.
 
-Several times over, each with new trainers: where a trainer's objects come to lie in memory is chance, and by that
-chance alone two trainers that do the same differ by up to 2 % in a small step, for as long as they live.
+Steps of both are interleaved, in several trainings with new trainers each: where a trainer's objects are in memory is
+chance, and by that chance alone two trainers that do the same differ by up to 2 % of a small step, for as long as they
+live.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from benchmarks.peers import is_installed
 from benchmarks.relay import Relay
 from benchmarks.rows import Row, not_measured
-from benchmarks.side_by_side import Times, ratio
+from benchmarks.side_by_side import Times, median_interval, ratio
 from benchmarks.workloads import Bert, Demo, DemoData, Reporting, bert_data
 
 # From one log event to the next.
@@ -77,10 +78,10 @@ def trl(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Tr
 
 def measure(quick: bool) -> list[Row]:
     """The rows of both models."""
-    rows = _rows("demo model, 32 tensors", lambda: Demo(32), DemoData(), *((2, 6) if quick else (21, 20)), 0.06)
-    for count in (32, 256):
+    rows = _rows("demo model, 32 tensors", lambda: Demo(32), DemoData(), *((2, 6) if quick else (21, 20)), 0.08)
+    for count, limit in ((32, 0.01), (256, 0.03)):
         kind = f"BERT of 2 layers, {count} tensors"
-        rows += _rows(kind, lambda count=count: Bert(count), bert_data(), *((1, 2) if quick else (9, 4)), 0.02)
+        rows += _rows(kind, lambda count=count: Bert(count), bert_data(), *((1, 2) if quick else (15, 4)), limit)
     return rows
 
 
@@ -95,10 +96,9 @@ def _rows(kind: str, make: Callable[[], Reporting], data: Any, repeats: int, blo
         if name not in installed:
             rows.append(not_measured(figure, "", "not installed"))
             continue
-        found = [ratio(times, name, "silent") - 1.0 for times in runs]
-        more = median(found)
+        more, low, high = median_interval([ratio(times, name, "silent") - 1.0 for times in runs])
         target, is_met = (f"≤ {limit:+.0%}", more <= limit) if name == "ours" else ("", None)
-        measured = f"{more:+.1%} ({min(found):+.1%} to {max(found):+.1%}, of {step:.2f} ms)"
+        measured = f"{more:+.1%} (95 % interval {low:+.1%} to {high:+.1%}, of {step:.2f} ms)"
         rows.append(Row(figure, target, measured, is_met))
     return rows
 

@@ -19,8 +19,8 @@ from benchmarks.rows import Row, at_most, not_measured
 
 COUNTS = (1, 2, 5, 16, 64, 256)
 
-# Together 12 MiB, more than the second-level cache of a core.
-_SIDE = 512
+# Three matrices of 256 KiB each, several times the first-level cache of a core.
+_SIDE = 256
 # From one log event to the next.
 _WINDOW = 50
 

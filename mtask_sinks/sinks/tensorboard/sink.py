@@ -80,7 +80,11 @@ class TensorBoardSink(Sink):
         else:
             return
         if run.step and self._layout == "overlay":
-            self._resume_subruns()
+            try:
+                self._resume_subruns()
+            except OSError:
+                self._run = before  # the next try begins again
+                raise
 
     def write(self, snapshot: Snapshot) -> None:
         self._check_files()

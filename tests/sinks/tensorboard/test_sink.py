@@ -13,6 +13,7 @@ from helpers.event_files import read_scalars, run_dirs
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.errors import Forgotten
 from mtask_sinks.sinks import TensorBoardSink
+from mtask_sinks.sinks.tensorboard.event_file import EventFile
 
 LOGGED = frozenset({"tensorboard"})
 
@@ -237,6 +238,27 @@ def test_a_resumed_overlay_drops_the_lost_tail_of_every_task_also_of_one_that_is
     assert read_scalars(tmp_path) == {"train/free": [(4, 1.0), (6, 2.0)]}
 
 
+def test_a_resumed_overlay_drops_the_lost_tail_also_after_a_full_disk(tmp_path: Path, monkeypatch) -> None:
+    lost = [Snapshot(step=s, metrics={"a/x": 1.0, "b/x": 1.0}) for s in (4, 6)]
+    write(TensorBoardSink(tmp_path, layout="overlay"), RunInfo(id="1"), *lost)
+    make_older(tmp_path)
+    sink, run = TensorBoardSink(tmp_path, layout="overlay"), RunInfo(id="2", step=4)
+    with monkeypatch.context() as patch:
+        real = EventFile.add
+
+        def full(file: EventFile, event: object) -> None:
+            if file.path.parent.name == "b":
+                raise OSError(28, "No space left on device")
+            real(file, event)
+
+        patch.setattr(EventFile, "add", full)
+        with pytest.raises(OSError, match="No space"):
+            sink.open(run)
+    write(sink, run, Snapshot(step=6, metrics={"a/x": 2.0}))
+    assert read_scalars(tmp_path / "a") == {"train/x": [(4, 1.0), (6, 2.0)]}
+    assert read_scalars(tmp_path / "b") == {"train/x": [(4, 1.0)]}
+
+
 def test_a_resumed_overlay_leaves_other_runs_below_its_directory_alone(tmp_path: Path) -> None:
     write(TensorBoardSink(tmp_path / "other"), RunInfo(id="1"), Snapshot(step=6, metrics={"a/x": 1.0}))
     make_older(tmp_path)
@@ -317,6 +339,7 @@ def test_a_write_that_the_disk_takes_half_of_leaves_whole_events(tmp_path: Path)
 import resource, signal
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.sinks import TensorBoardSink
+from mtask_sinks.sinks.tensorboard.event_file import EventFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 sink = TensorBoardSink({str(tmp_path)!r})
