@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from benchmarks.rows import Row, at_most
 from benchmarks.workloads import Demo, DemoData
 from mtask_sinks import HfMultiTaskTrainer, Sink
-from mtask_sinks.sinks.plugins import make_sink
+from mtask_sinks.sinks.lookup import make_sink
 from mtask_sinks.sinks.tensorboard.sink import TensorBoardSink
 
 METRICS = 200

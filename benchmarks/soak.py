@@ -138,7 +138,7 @@ def main() -> int:
     table = Table("sink", "delivered", "rejected", "left", "faults", title=f"{options.snapshots:,} snapshots")
     for name, each in counts.items():
         faults = {"flaky": flaky, "away": away, "hanging": hanging}.get(name)
-        numbers = (each.delivered, each.failed, each.pending, faults.faults if faults else 0)
+        numbers = (each.delivered, each.rejected, each.pending, faults.faults if faults else 0)
         table.add_row(name, *(f"{number:,}" for number in numbers))
     console = Console()
     console.print(table)

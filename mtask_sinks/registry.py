@@ -159,8 +159,9 @@ class MetricRegistry:
         window = self._window
         try:
             buffers = window.buffers[task]
-        except (KeyError, TypeError):
-            buffers = _check_task(task)
+        except (KeyError, TypeError):  # a new task, or something that cannot be one
+            _check_task(task)
+            buffers = {}
         on_device: dict[str, OnDevice] = {}
         for name, value in metrics.items():
             if type(value) is not float:
@@ -235,7 +236,7 @@ class MetricRegistry:
         with self._lock:
             self._set_rank(ranks)
             states = self._window_for(phase).drain()
-        states, spreads = self._merge(phase, states, ranks)
+        states, spreads = self._merge_ranks(phase, states, ranks)
         reducers = self._key_table.reducers if ranks is None else self._merger.agreed
         metrics, counts, nonfinite = self._summarizer.summarize(states, spreads, reducers, step=step, phase=phase)
         return Snapshot(step, phase, metrics, epoch, time.time(), counts, nonfinite, logs or {})
@@ -261,7 +262,7 @@ class MetricRegistry:
         with self._lock:
             self._set_rank(ranks)
             states = self._window_for(phase).peek()
-        states, _ = self._merge(phase, states, ranks)
+        states, _ = self._merge_ranks(phase, states, ranks)
         reducers = self._key_table.reducers
         found = {key: ReducerState.from_state(reducers[key], state) for key, state in states.items()}
         keys = {key: state.to_json() for key, state in found.items() if state.reports or state.nonfinite}
@@ -362,7 +363,7 @@ class MetricRegistry:
     def _set_rank(self, ranks: Ranks | None) -> None:
         self._clock.set_rank(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
 
-    def _merge(
+    def _merge_ranks(
         self, phase: str, states: dict[str, State | None], ranks: Ranks | None
     ) -> tuple[dict[str, State | None], dict[str, Spread]]:
         if ranks is None:
@@ -383,11 +384,9 @@ class MetricRegistry:
 keep_old_names(MetricRegistry, _NEW_NAMES)
 
 
-def _check_task(task: Any) -> dict[str, Buffer]:
-    """No buffers yet, for a task that is new and may be one."""
+def _check_task(task: Any) -> None:
     if task is not None and not isinstance(task, str):
         raise MetricKeyError(
             f"report_metrics got {type(task).__name__} as the name of the task. Pass a string, or nothing, and the "
             "values by keyword: report_metrics('mlm', loss=loss)."
         )
-    return {}

@@ -18,7 +18,7 @@ def _frozen(mapping: Mapping[_K, _V]) -> Mapping[_K, _V]:
 
 
 def thawed(mapping: Mapping[_K, _V]) -> dict[_K, _V]:
-    """A dict of its own, which takes ``dict(mapping)`` twenty times as long to make of a read-only one.
+    """A copy as a dict. Of a read-only mapping this takes a twentieth of the time of ``dict(mapping)``.
 
     >>> thawed(Snapshot(step=1, metrics={"mlm/loss": 2.5}).metrics)
     {'mlm/loss': 2.5}
@@ -120,8 +120,8 @@ class RunInfo(_Frozen):
         attached: for each backend whose run is somebody else's (the user's, the process's), how to find it:
             TensorBoard's log directory, MLflow's run id, W&B's run id. A sink writes into that run and leaves its life
             and its parameters to whoever opened it.
-        continued: likewise for each run that the sink goes on with: one that the Trainer's callback opened, or that the
-            sink wrote to in an earlier process. It is the sink's to end, unless it is attached as well.
+        continued: the same for each backend whose run the sink goes on with: the Trainer's callback opened that run, or
+            the sink wrote to it in an earlier process. The sink ends it, unless it is in ``attached`` too.
         logged: backends to which somebody else writes the Trainer's own logs.
     """
 

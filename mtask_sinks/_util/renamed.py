@@ -12,12 +12,12 @@ def keep_old_names(cls: type, new_names: Mapping[str, str]) -> None:
     ...     def __init_subclass__(cls):
     ...         keep_old_names(cls, {"fold": "update"})
     >>> class Written(Base):
-    ...     def update(self):                            # before the method was renamed
+    ...     def fold(self):                              # before the method was renamed
     ...         return "folded"
     >>> class Derived(Written):
     ...     def update(self):
     ...         return super().update() + " twice"
-    >>> Derived().update(), Derived().update()
+    >>> Derived().fold(), Derived().update()
     ('folded twice', 'folded twice')
 
     Both names are set in every class, so that ``super()`` finds the next one under either. To be called for a class

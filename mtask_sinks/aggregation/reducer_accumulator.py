@@ -63,9 +63,9 @@ class ReducerAccumulator(Accumulator):
                 if isinstance(reducer, TimedReducer):
                     batch = batch.mean_per_report()
                     at = None if times is None else times[batch.report]
-                    reducer.update(state.state, batch.values, batch.weights, at)
+                    reducer.update(state.slots, batch.values, batch.weights, at)
                 else:
-                    reducer.update(state.state, batch.values, batch.weights)
+                    reducer.update(state.slots, batch.values, batch.weights)
         except Exception:
             state.has_failed = True
             message = "%s: the reducer %r failed and the value is left out; training goes on."

@@ -23,25 +23,25 @@ class ReducerState:
     >>> found = ReducerState(Max())
     >>> found.compute() is None
     True
-    >>> found.reducer.update(found.state, np.array([1.0, 2.0]), np.ones(2)); found.reports = 2
+    >>> found.reducer.update(found.slots, np.array([1.0, 2.0]), np.ones(2)); found.reports = 2
     >>> found.compute()
     2.0
 
     Attributes:
         reducer: how the key is reduced.
-        state: of that reducer: a float64 array, or a `Sample`.
+        slots: what the reducer updates: a float64 array, or a `Sample`.
         reports: how many reports the state was computed from.
         nonfinite: how many values were NaN or infinite, whether the state includes them or not.
         has_failed: whether the reducer raised for some values; then this window has no number.
     """
 
-    __slots__ = ("has_failed", "nonfinite", "reducer", "reports", "state")
+    __slots__ = ("has_failed", "nonfinite", "reducer", "reports", "slots")
 
     def __init__(
-        self, reducer: Reducer, state: Any = None, reports: int = 0, nonfinite: int = 0, has_failed: bool = False
+        self, reducer: Reducer, slots: Any = None, reports: int = 0, nonfinite: int = 0, has_failed: bool = False
     ) -> None:
         self.reducer = reducer
-        self.state = reducer.initial() if state is None else state
+        self.slots = reducer.initial() if slots is None else slots
         self.reports = reports
         self.nonfinite = nonfinite
         self.has_failed = has_failed
@@ -56,7 +56,7 @@ class ReducerState:
 
     def to_sums(self) -> SumState:
         """The state of a mean or a sum as a `SumState`."""
-        total, weight = [*self.state.tolist(), 0.0][:2]
+        total, weight = [*self.slots.tolist(), 0.0][:2]
         return total, weight, self.reports, self.nonfinite
 
     def compute(self) -> float | None:
@@ -67,17 +67,17 @@ class ReducerState:
         """
         if not self.reports or self.has_failed:
             return None
-        return float(self.reducer.compute(self.state))
+        return float(self.reducer.compute(self.slots))
 
     def copy(self) -> ReducerState:
         """A copy that shares nothing that changes."""
-        return ReducerState(self.reducer, deepcopy(self.state), self.reports, self.nonfinite, self.has_failed)
+        return ReducerState(self.reducer, deepcopy(self.slots), self.reports, self.nonfinite, self.has_failed)
 
     def to_json(self) -> dict[str, Any]:
         """The state as plain data, as checkpoints hold it. Numbers that JSON does not have become text."""
-        state = self.state
-        sample = {"seen": state.seen} if isinstance(state, Sample) else {}
-        values = state.values if isinstance(state, Sample) else state
+        slots = self.slots
+        sample = {"seen": slots.seen} if isinstance(slots, Sample) else {}
+        values = slots.values if isinstance(slots, Sample) else slots
         return {
             "state": [value if math.isfinite(value) else repr(value) for value in map(float, values)],
             "reports": self.reports,
@@ -98,10 +98,10 @@ class ReducerState:
         is_sample = isinstance(empty, Sample)
         if is_sample != ("seen" in saved) or (not is_sample and len(empty) != len(values)):
             raise ValueError(f"the saved state does not belong to {reducer!r}")
-        state: Any = np.array(values)
+        slots: Any = np.array(values)
         if is_sample:
-            state = Sample.from_kept(state, saved["seen"], empty.bound)
-        return cls(reducer, state, saved["reports"], saved["nonfinite"], saved["has_failed"])
+            slots = Sample.from_kept(slots, saved["seen"], empty.bound)
+        return cls(reducer, slots, saved["reports"], saved["nonfinite"], saved["has_failed"])
 
 
 #: What the reports of one key in one window come to.

@@ -67,7 +67,7 @@ class SumAccumulator(Accumulator):
         if nonfinite or len(batch.values):
             found = ReducerState(self._reducer, None, batch.reports, nonfinite)
             with np.errstate(all="ignore"):  # NaN and Inf are values like others
-                self._reducer.update(found.state, batch.values, batch.weights)
+                self._reducer.update(found.slots, batch.values, batch.weights)
             self._add(found.to_sums())
 
     def _add(self, sums: SumState) -> None:

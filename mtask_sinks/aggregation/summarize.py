@@ -67,15 +67,16 @@ class Summarizer:
         with _numpy_warnings_off(states):
             for key, state in states.items():
                 if isinstance(state, tuple):
-                    _, _, reports, odd = state
+                    _, _, reports, nonfinite_count = state
+                    # The first two numbers are the slots of a mean, the first one is that of a sum.
                     value = reducers[key].compute(state) if reports else None
                 elif state is None:
                     continue
                 else:
-                    reports, odd = state.reports, state.nonfinite
+                    reports, nonfinite_count = state.reports, state.nonfinite
                     value = self._compute(key, state)
-                if odd:
-                    nonfinite[key] = int(odd)
+                if nonfinite_count:
+                    nonfinite[key] = int(nonfinite_count)
                 if value is not None:
                     metrics[key] = value
                     counts[key] = int(reports)
@@ -90,7 +91,7 @@ class Summarizer:
         return Summary(metrics, counts, nonfinite)
 
     def _compute(self, key: str, state: ReducerState) -> float | None:
-        sample = state.state
+        sample = state.slots
         if isinstance(sample, Sample) and sample.is_partial:
             message = (
                 "%s: more than %d values in one window; %r works on a uniform sample of that many from here on. "

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mtask_sinks.sinks.plugins import BACKENDS
+from mtask_sinks.sinks.lookup import BACKENDS
 
 
 def demo(

@@ -1,4 +1,4 @@
-"""``mtask-sinks doctor``: finds what is wrong with a script or a training, and says how to mend it."""
+"""``mtask-sinks doctor``: finds what is wrong with a script or a training, and says how to remedy it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def doctor(
     listed: Annotated[bool, typer.Option("--list", help="Only list everything that can be found.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object per path.")] = False,
 ) -> None:
-    """Find what is wrong with a training, and say how to mend it.
+    """Find what is wrong with a training, and say how to remedy it.
 
     It reads a script, and the modules beside it that the script imports, and runs none of them. Of an output directory
     it reads the journal and the progress of each sink.
@@ -70,7 +70,7 @@ def _print(examinations: list[Examination]) -> None:
                 (finding.severity, styles[finding.severity]), f"  {finding.check}  ", (finding.where, "bold")
             )
             console.print(head, highlight=False, soft_wrap=True)
-            for text in (finding.what, f"→ {finding.mend}"):
+            for text in (finding.what, f"→ {finding.remedy}"):
                 # In a pipe no line is broken, so that people can copy a command, or search for it.
                 wraps = console.is_terminal
                 console.print(Padding(Text(text), (0, 0, 0, 4)) if wraps else Text(f"    {text}"), soft_wrap=not wraps)
@@ -90,7 +90,7 @@ def _print_list(as_json: bool) -> None:
     from rich.console import Console
 
     from mtask_sinks.cli.formatting import TableColumn, make_table, print_json, print_renderable
-    from mtask_sinks.doctor.catalogue import finding_kinds
+    from mtask_sinks.doctor.listing import finding_kinds
 
     if as_json:
         print_json([asdict(kind) for kind in finding_kinds()])

@@ -21,7 +21,7 @@ def reducers(
     from rich.console import Console
 
     from mtask_sinks.cli.formatting import TableColumn, make_table, print_json, print_renderable
-    from mtask_sinks.reducers.catalog import list_reducers
+    from mtask_sinks.reducers.listing import list_reducers
 
     known = list_reducers()
     if as_json:

@@ -33,7 +33,7 @@ def replay(
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks replay out/metrics.jsonl --to mlflow
     """
     from mtask_sinks.delivery.replay import replay as deliver
-    from mtask_sinks.delivery.worker import What
+    from mtask_sinks.delivery.worker import ReplayScope
     from mtask_sinks.errors import MissingBackendError, PluginError, StillAtWorkError
     from mtask_sinks.sinks import Sink, has_sink, make_sink, sink_names
     from mtask_sinks.sinks.timeouts import limit_network
@@ -57,11 +57,11 @@ def replay(
             raise typer.BadParameter(str(error), param_hint="--to") from None
     limit_network()
     try:
-        what: What = "new" if new else "all" if everything else "left"
+        what: ReplayScope = "new" if new else "all" if everything else "left"
         found = deliver(journal, sinks, what=what, patience=patience)
     except (FileNotFoundError, StillAtWorkError) as error:
         raise typer.BadParameter(str(error), param_hint="JOURNAL") from None
     for name, counts in found.items():
-        why = f" ({counts.error})" if counts.error and (counts.failed or counts.state != "up") else ""
-        typer.echo(f"{name}: {counts.delivered} delivered, {counts.failed} rejected, {counts.pending} left{why}")
+        why = f" ({counts.error})" if counts.error and (counts.rejected or counts.state != "up") else ""
+        typer.echo(f"{name}: {counts.delivered} delivered, {counts.rejected} rejected, {counts.pending} left{why}")
     raise typer.Exit(0 if all(counts.state == "up" for counts in found.values()) else 1)

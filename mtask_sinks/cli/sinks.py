@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mtask_sinks.sinks.catalog import SinkListing
     from mtask_sinks.sinks.health import Answer
+    from mtask_sinks.sinks.listing import SinkListing
 
 
 def sinks(
@@ -39,8 +39,8 @@ def sinks(
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks sinks --check mlflow
     """
     from mtask_sinks.cli.formatting import print_json
-    from mtask_sinks.sinks.catalog import list_sinks
     from mtask_sinks.sinks.health import check_sinks
+    from mtask_sinks.sinks.listing import list_sinks
     from mtask_sinks.snapshot import RunInfo
 
     known = _chosen(list_sinks(), names or [])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mtask_sinks._util.formatting import duration
@@ -17,15 +18,16 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _COLOURS = {"running": "green", "finished": "bold", "failed": "bold red", "killed": "bold red"}
-_COLUMNS = (
-    TableColumn("task", style="bold"),
-    TableColumn("metric"),
-    TableColumn("phase"),
-    TableColumn("step", "right", style="dim"),
-    TableColumn("last", "right", style="bold"),
-    TableColumn("change", "right"),
-    TableColumn("curve"),
-    TableColumn("reports", "right", style="dim"),
+# Each column of the metrics, with the text of a row's cell in it.
+_COLUMNS: tuple[tuple[TableColumn, Callable[[MetricProgress], str]], ...] = (
+    (TableColumn("task", style="bold"), lambda row: row.task or "-"),
+    (TableColumn("metric"), lambda row: row.name),
+    (TableColumn("phase"), lambda row: row.phase),
+    (TableColumn("step", "right", style="dim"), lambda row: f"{row.step:,}"),
+    (TableColumn("last", "right", style="bold"), lambda row: number(row.last)),
+    (TableColumn("change", "right"), lambda row: "" if row.change is None else number(row.change, sign=True)),
+    (TableColumn("curve"), lambda row: sparkline(row.values)),
+    (TableColumn("reports", "right", style="dim"), lambda row: f"{row.count:,}" if row.count else "-"),
 )
 
 
@@ -95,19 +97,25 @@ def _heading(progress: TrainingProgress, console: Console) -> RenderableType:
 
 
 def _metrics(rows: Sequence[MetricProgress], console: Console) -> RenderableType:
-    cells, shown = [], ("", "")
-    for row in rows:
-        task = "" if (row.task, "") == (shown[0], "") and shown[1] else row.task or "-"
-        name = "" if (row.task, row.name) == shown else row.name
-        shown = (row.task, row.name)
-        curve = sparkline(row.values, ascii_only=console.options.ascii_only)
-        reports = f"{row.count:,}" if row.count else "-"
-        change = "" if row.change is None else number(row.change, sign=True)
-        cells.append([task, name, row.phase, f"{row.step:,}", number(row.last), change, curve, reports])
-    if not console.is_terminal:  # in a pipe every line names its task and metric, for grep
-        for cell, row in zip(cells, rows, strict=True):
-            cell[:2] = [row.task or "-", row.name]
-    return make_table(_COLUMNS, cells, console, styles={5: [_change_style(row) for row in rows]})
+    columns = [column for column, _ in _COLUMNS]
+    places = {column.name: place for place, column in enumerate(columns)}
+    cells = [[cell(row) for _, cell in _COLUMNS] for row in rows]
+    if console.options.ascii_only:
+        for row, line in zip(rows, cells, strict=True):
+            line[places["curve"]] = sparkline(row.values, ascii_only=True)
+    if console.is_terminal:  # in a pipe every line names its task and metric, for grep
+        _blank_repeated(cells, [places["task"], places["metric"]])
+    return make_table(columns, cells, console, styles={places["change"]: [_change_style(row) for row in rows]})
+
+
+def _blank_repeated(cells: list[list[str]], places: Sequence[int]) -> None:
+    """Blank a cell if it and those to its left among the places say the same as in the row above."""
+    for above, line in reversed([*pairwise(cells)]):
+        for count, place in enumerate(places, 1):
+            if all(line[each] == above[each] for each in places[:count] if line[each]):
+                line[place] = ""
+            else:
+                break
 
 
 def _change_style(row: MetricProgress) -> str:
@@ -128,7 +136,7 @@ def _sinks(progress: TrainingProgress, console: Console) -> RenderableType:
         *(TableColumn("rejected", "right"), TableColumn("error")),
     ]
     rows = [
-        [each.name, each.state, f"{each.delivered:,}", f"{each.pending:,}", f"{each.failed:,}", _first(each.error)]
+        [each.name, each.state, f"{each.delivered:,}", f"{each.pending:,}", f"{each.rejected:,}", _first(each.error)]
         for each in progress.sinks
     ]
     states = ["green" if each.state == "up" else "bold red" for each in progress.sinks]

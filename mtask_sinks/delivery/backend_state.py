@@ -16,7 +16,7 @@ class BackendState:
     >>> backend.recover() is None, backend.state, backend.recover() is None
     (False, 'up', True)
 
-    The worker's thread changes it, but for `notice_hang`, which the thread that gives snapshots calls.
+    The worker's thread calls all methods but `notice_hang`, which the training's thread calls.
 
     Args:
         hung_after: seconds after which a call that has not returned counts as hung.

@@ -16,7 +16,7 @@ _MAX_REASONS = 100
 
 @dataclass
 class Cursor:
-    """What another process must know to continue the delivery to a sink.
+    """ReplayScope another process must know to continue the delivery to a sink.
 
     >>> import tempfile
     >>> path = cursor_path(Path(tempfile.mkdtemp(), "metrics.jsonl"), "wandb")
@@ -31,7 +31,7 @@ class Cursor:
         offset: how many bytes of the file are delivered.
         targets: run's id → how the sink finds the backend's run, see `Sink.target`.
         delivered: snapshots delivered by the process that wrote this.
-        failed: rejected snapshots, which the backend will never accept.
+        rejected: snapshots that the backend will never accept.
         reasons: step, phase and error of the first rejected snapshots.
         pending: snapshots that waited when this was written.
         state: of the sink when this was written.
@@ -42,7 +42,7 @@ class Cursor:
     offset: int = 0
     targets: dict[str, str] = field(default_factory=dict)
     delivered: int = 0
-    failed: int = 0
+    rejected: int = 0
     reasons: list[dict[str, str | int]] = field(default_factory=list)
     pending: int = 0
     state: str = "up"
@@ -50,7 +50,7 @@ class Cursor:
 
     def reject(self, step: int, phase: str, error: str) -> None:
         """Count a snapshot that the backend will never accept."""
-        self.failed += 1
+        self.rejected += 1
         if len(self.reasons) < _MAX_REASONS:
             self.reasons.append({"step": step, "phase": phase, "error": error})
 
@@ -75,6 +75,8 @@ def load_cursor(path: Path, fingerprint: str) -> Cursor | None:
     """The cursor in a file; ``None`` if there is none, or if it belongs to another journal."""
     try:
         record = json.loads(path.read_text())
+        if "failed" in record:  # an older name
+            record["rejected"] = record["failed"]
         cursor = Cursor(**{f.name: record[f.name] for f in fields(Cursor)})
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -165,9 +165,9 @@ class Delivery:
 
     def _say_what_is_left(self, worker: Worker, journal: Journal, position: int, seconds: float) -> None:
         counts, name = worker.counts, worker.sink.name
-        if counts.failed:
+        if counts.rejected:
             message = "sink %s: %d of %d snapshots were rejected, its backend will never accept them. Last error: %s"
-            logger.warning(message, name, counts.failed, counts.given, counts.error)
+            logger.warning(message, name, counts.rejected, counts.given, counts.error)
         if worker.is_done(position):
             if counts.pending:
                 message = "sink %s: %d snapshots are lost: the journal could not be written, or was removed."

@@ -20,7 +20,7 @@ class Progress:
     >>> progress.count_given()
     >>> progress.count_delivered("run 1"); progress.advance(100)
     >>> progress.counts
-    SinkCounts(given=2, delivered=1, failed=0, state='up', error=None)
+    SinkCounts(given=2, delivered=1, rejected=0, state='up', error=None)
     >>> progress.is_done(100), progress.mark_saved(), progress.is_done(100)
     (False, None, True)
 
@@ -113,7 +113,7 @@ class Progress:
         self._cursor.reject(snapshot.step, snapshot.phase, error)
         return self._rejected == 1
 
-    def fail(self, error: str) -> None:
+    def note_error(self, error: str) -> None:
         """A call failed; it may succeed when it is made again."""
         self._error = error
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.delivery.cursor import cursor_path, load_cursor
 from mtask_sinks.delivery.pipeline import end_killed
-from mtask_sinks.delivery.worker import What, Worker
+from mtask_sinks.delivery.worker import ReplayScope, Worker
 from mtask_sinks.errors import StillAtWorkError
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal, journal_path
@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.5
 
 
 def replay(
-    path: str | os.PathLike[str], sinks: Sequence[Sink], *, what: What = "left", patience: float = 60.0
+    path: str | os.PathLike[str], sinks: Sequence[Sink], *, what: ReplayScope = "left", patience: float = 60.0
 ) -> dict[str, SinkCounts]:
     """Deliver to each sink the snapshots of a journal that it lacks.
 

@@ -12,7 +12,7 @@ from mtask_sinks.snapshot import RunInfo
 
 
 class RunTargets:
-    """What one sink is told of each run, so that a resumed training goes on in the same run of the backend.
+    """ReplayScope one sink is told of each run, so that a resumed training goes on in the same run of the backend.
 
     Args:
         stream: of the journal.
@@ -33,19 +33,20 @@ class RunTargets:
         self.live: dict[str, RunInfo] = {}
 
     def run_for_sink(self, begin: Begin) -> tuple[RunInfo, int | None]:
-        """What the sink is told of a run, and the last step of the run that counts; ``None`` if all steps count.
+        """ReplayScope the sink is told of a run, and the last step of the run that counts; ``None`` if all steps count.
 
-        A run of this process is told as it is. A run of another process now belongs to this sink, which continues and
-        ends it, unless its backend run is in use. If the run was resumed and this sink never wrote it, it goes to the
-        backend run of the training that it was resumed from. If the run was itself resumed later, the steps beyond
-        that point were computed again and do not count.
+        The sink gets a run of this process as it is. A run of another process is this sink's to continue and to end,
+        unless somebody still writes to its backend run. A resumed run that this sink has never written goes to the
+        backend run of the training that it was resumed from. If a later run was resumed from this one, steps beyond
+        that checkpoint were computed again and do not count.
         """
         run, name = begin.run, self._sink
         if run.id in self.live:
             return self.live[run.id], None
         if self._stream.path is not None:
             run = replace(run, output_dir=str(self._stream.path.parent))
-        runs = list({mark.run.id: mark.run for _, mark in self._stream.marks if isinstance(mark, Begin)}.values())
+        begins = [record for _, record in self._stream.run_records if isinstance(record, Begin)]
+        runs = list({each.run.id: each.run for each in begins}.values())
         at = next(index for index, other in enumerate(runs) if other.id == run.id)
         target = self._target(run) or self._target_before(runs[: at + 1])
         last_step = min(self._resumed_at(runs[at + 1 :], target), default=None)
@@ -59,8 +60,8 @@ class RunTargets:
     def start_of(self, run_id: str) -> int:
         """The position before a run's first line."""
         start = 0
-        for end, mark in self._stream.marks:
-            if isinstance(mark, Begin) and mark.run.id == run_id:
+        for end, record in self._stream.run_records:
+            if isinstance(record, Begin) and record.run.id == run_id:
                 break
             start = end
         return start
@@ -87,4 +88,4 @@ class RunTargets:
                 yield run.step
 
     def _has_ended(self, run_id: str) -> bool:
-        return any(isinstance(mark, End) and mark.id == run_id for _, mark in self._stream.marks)
+        return any(isinstance(record, End) and record.id == run_id for _, record in self._stream.run_records)

@@ -16,7 +16,7 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 logger = logging.getLogger(__name__)
 
 # Errors in the snapshot or in the sink's code: another try would not help.
-_OF_DATA_OR_CODE = (
+_NOT_RETRIED = (
     *(Rejected, ValueError, TypeError, LookupError, ArithmeticError),
     *(AttributeError, AssertionError, NotImplementedError),
 )
@@ -102,7 +102,7 @@ class SinkCalls:
             self._open(self._run)
             self._sink.write(snapshot)
             self._progress.count_delivered(self._run.id)
-        except _OF_DATA_OR_CODE as error:
+        except _NOT_RETRIED as error:
             if isinstance(error, OSError) or (self._run is not None and not self._is_open):
                 raise  # an outage: an OSError that is one of these too, or a sink that could not be opened
             self._reject(snapshot, error)
@@ -129,11 +129,11 @@ class SinkCalls:
         try:
             self._sink.flush()
             self._sink.close(status)
-        except _OF_DATA_OR_CODE as error:
+        except _NOT_RETRIED as error:
             if isinstance(error, OSError):
                 raise
             text = error_text(error)
-            self._progress.fail(text)
+            self._progress.note_error(text)
             logger.warning("sink %s could not be closed: %s", self._sink.name, text, exc_info=error)
         self._is_open = False
 

@@ -21,7 +21,7 @@ class SinkStatus:
         state: ``up``, ``down`` or ``hung``, as its worker last wrote; ``behind`` if the worker wrote nothing for
             seconds while snapshots came.
         delivered: snapshots; while a training runs, those of its process.
-        failed: rejected snapshots, which the backend will never accept.
+        rejected: snapshots that the backend will never accept.
         pending: snapshots that wait.
         error: of the outage if the backend is away, else the first reason why a snapshot was rejected.
     """
@@ -29,7 +29,7 @@ class SinkStatus:
     name: str
     state: str
     delivered: int
-    failed: int
+    rejected: int
     pending: int
     error: str | None
 
@@ -50,13 +50,13 @@ def sink_statuses(reader: JournalReader, is_running: bool) -> list[SinkStatus]:
         state, delivered, pending = cursor.state, cursor.delivered, cursor.pending
         behind = reader.snapshots_after(cursor.offset)
         if not is_running:
-            delivered, pending = reader.snapshots_after(0) - behind - cursor.failed, behind
+            delivered, pending = reader.snapshots_after(0) - behind - cursor.rejected, behind
         elif state != "up" or _is_late(path, reader.path):
             # A worker in trouble seldom writes: its cursor is old. The numbers of a worker without trouble are better
             # than its offset, which for W&B stays at the beginning of the run until the client has sent everything.
             state, pending = "behind" if state == "up" and behind else state, max(behind, pending)
         error = cursor.error or (str(cursor.reasons[0]["error"]) if cursor.reasons else None)
-        found.append(SinkStatus(path.stem, state, delivered, cursor.failed, pending, error))
+        found.append(SinkStatus(path.stem, state, delivered, cursor.rejected, pending, error))
     return found
 
 

@@ -37,7 +37,7 @@ _FAILURES_UNTIL_DOWN = 3
 # Seconds between two saves of a cursor. If the process is killed, what was delivered since is delivered again.
 _SAVE_SECONDS = 1.0
 
-What = Literal["left", "all", "new"]
+ReplayScope = Literal["left", "all", "new"]
 
 
 class Worker:
@@ -49,12 +49,12 @@ class Worker:
     Args:
         sink: called by this worker alone.
         stream: of the journal.
-        what: ``left`` delivers what the sink's cursor has left or, without a cursor, only what is still to come.
-            ``all`` delivers the whole journal, into the backend runs that the sink wrote to. ``new`` delivers the whole
-            journal into new backend runs.
+        what: ``left`` delivers what the sink's cursor says is left; without a cursor, only what is added from now on (a
+            replay asks for ``all`` then). ``all`` delivers the whole journal, into the backend runs that the sink wrote
+            to. ``new`` delivers the whole journal into new backend runs.
     """
 
-    def __init__(self, sink: Sink, stream: JournalStream, *, what: What = "left") -> None:
+    def __init__(self, sink: Sink, stream: JournalStream, *, what: ReplayScope = "left") -> None:
         self.sink = sink
         self._stream = stream
         self._path = None if stream.path is None else cursor_path(stream.path, sink.name)
@@ -135,7 +135,7 @@ class Worker:
             self._stream.lines_added.notify_all()
 
     def _work(self) -> None:
-        """What the thread does."""
+        """ReplayScope the thread does."""
         from tenacity import Retrying, retry_if_not_exception_type, wait_exponential, wait_random
 
         retrying = Retrying(
@@ -195,7 +195,7 @@ class Worker:
 
     def _note_failure(self, state: RetryCallState) -> None:
         error = error_text(state.outcome.exception() if state.outcome is not None else None)
-        self._progress.fail(error)
+        self._progress.note_error(error)
         if state.attempt_number == _FAILURES_UNTIL_DOWN:
             self._progress.backend.go_down()
             message = "sink %s is down (%s); training goes on. %d snapshots wait in the journal until it is back."
@@ -234,7 +234,7 @@ class Worker:
             self._progress.to_cursor(fingerprint, offset).save(path)
 
 
-def _find_start(stream: JournalStream, path: Path | None, what: What) -> tuple[Cursor, int]:
+def _find_start(stream: JournalStream, path: Path | None, what: ReplayScope) -> tuple[Cursor, int]:
     """The cursor that a worker continues, and the position from which it delivers."""
     saved = None if path is None else load_cursor(path, stream.fingerprint)
     if what == "left":

@@ -48,25 +48,25 @@ class Column:
             pass
         if self.state.reports:
             with np.errstate(all="ignore"):
-                self.state.reducer.align(self.state.state, agreed)
+                self.state.reducer.align(self.state.slots, agreed)
 
     def addends(self) -> list[float]:
         """The numbers of this rank that add up over the ranks."""
         state = self.state
-        if isinstance(state.state, Sample):
-            slots = [float(state.state.seen)]
+        if isinstance(state.slots, Sample):
+            slots = [float(state.slots.seen)]
         else:
-            slots = [slot for op, slot in zip(self._ops, state.state, strict=True) if op == "sum"]
+            slots = [slot for op, slot in zip(self._ops, state.slots, strict=True) if op == "sum"]
         return [*slots, state.reports, state.nonfinite, state.has_failed]
 
     def receive(self, extremes: Iterator[float], totals: Iterator[float]) -> None:
         """Take over what both collectives gave. Consumes this column's part of them."""
         state = self.state
-        if isinstance(state.state, Sample):
+        if isinstance(state.slots, Sample):
             self.seen_by_most, self.seen = int(next(extremes)), int(next(totals))
         else:
             slots = [_SIGN[op] * next(extremes) if op in _SIGN else next(totals) for op in self._ops]
-            state.state = np.array(slots)
+            state.slots = np.array(slots)
         if self._has_spread:
             high, low = next(extremes), -next(extremes)
             self.spread = Spread(low, high)
@@ -74,11 +74,11 @@ class Column:
         state.has_failed = bool(next(totals))
 
     def _own_extremes(self) -> list[float]:
-        state = self.state.state
-        if isinstance(state, Sample):
-            extremes = [float(state.seen)]
+        slots = self.state.slots
+        if isinstance(slots, Sample):
+            extremes = [float(slots.seen)]
         else:
-            extremes = [_SIGN[op] * slot for op, slot in zip(self._ops, state, strict=True) if op in _SIGN]
+            extremes = [_SIGN[op] * slot for op, slot in zip(self._ops, slots, strict=True) if op in _SIGN]
         if self._has_spread:
             value = self.state.compute()
             extremes += [-math.inf, -math.inf] if value is None else [value, -value]
@@ -87,13 +87,13 @@ class Column:
 
 def gather_samples(columns: Sequence[Column], ranks: Ranks) -> None:
     """Give every rank all values of the keys whose reducers need them, or each rank's share of a sample of them."""
-    columns = [column for column in columns if isinstance(column.state.state, Sample) and column.seen]
+    columns = [column for column in columns if isinstance(column.state.slots, Sample) and column.seen]
     if not columns:
         return
     parts: list[Floats] = []
     sizes = []
     for column in columns:
-        sample = column.state.state
+        sample = column.state.slots
         values = sample.share(column.seen)
         size = min(share_size(column.seen_by_most, column.seen, sample.bound), sample.bound)
         parts += [np.array([float(len(values))]), values, np.zeros(size - len(values))]
@@ -102,6 +102,6 @@ def gather_samples(columns: Sequence[Column], ranks: Ranks) -> None:
     start = 0
     for column, size in zip(columns, sizes, strict=True):
         values = [vector[start + 1 : start + 1 + int(vector[start])] for vector in gathered]
-        bound = column.state.state.bound
-        column.state.state = Sample.from_kept(np.concatenate(values), column.seen, bound)
+        bound = column.state.slots.bound
+        column.state.slots = Sample.from_kept(np.concatenate(values), column.seen, bound)
         start += 1 + size

@@ -29,23 +29,23 @@ class RankMerger:
 
     One collective, a sum, carries the states that add up. Where some keys have slots that merge by ``max`` (or, with
     their sign changed, by ``min``), a maximum comes before it, and their reducers align their sums with its result.
-    The first of the two collectives also tells whether some rank has a key that the others do not know, and whether all
-    ranks reduce the same window. A rank that did not report a key adds nothing to it. The vectors are laid out in the
-    same order on all ranks and for all phases; only when a rank has a new key do all of them exchange names and begin
-    again. Samples of values (quantiles, functions) need one more collective, a gather.
+    The first collective also tells whether some rank has a key that the others do not know, and whether all ranks
+    reduce the same window. A rank that did not report a key adds nothing to it. The vectors are laid out in the same
+    order on all ranks and for all phases; only when a rank has a new key do all of them exchange names and begin again.
+    Samples of values (quantiles, functions) need one more collective, a gather.
 
     Args:
         group: the ranks to reduce over; ``None`` for all ranks of the job.
         agreement: the keys that were agreed on so far.
-        has_spread: whether the spread of a key over the ranks is wanted.
+        wants_spread: whether the spread of a key over the ranks is wanted.
     """
 
     def __init__(
-        self, group: ProcessGroup | Ranks | None, agreement: KeyAgreement, has_spread: Callable[[str], bool]
+        self, group: ProcessGroup | Ranks | None, agreement: KeyAgreement, wants_spread: Callable[[str], bool]
     ) -> None:
         self._group = group
         self._agreement = agreement
-        self._has_spread = has_spread
+        self._wants_spread = wants_spread
         #: Key → reducer, in one order on all ranks. Of these, keys that only need sums; and those that need more.
         self._layout: dict[str, Reducer] = {}
         self._sum_keys: list[str] = []
@@ -78,42 +78,42 @@ class RankMerger:
         """
         has_new_keys = not states.keys() <= self._layout.keys()
         # So small that the sum of its squares is exact, up to 131,072 ranks.
-        mark = float(zlib.crc32(phase.encode()) & 0x3FFFF)
+        phase_hash = float(zlib.crc32(phase.encode()) & 0x3FFFF)
         columns = self._columns(states)
         if self._needs_maximum:
-            extremes = np.array([has_new_keys, mark, -mark, *chain.from_iterable(each.extremes for each in columns)])
+            own = np.array([has_new_keys, phase_hash, -phase_hash, *chain.from_iterable(c.extremes for c in columns)])
             # NaN has no order: here it is infinite, and counted in the sum.
-            first = ranks.maximum(np.where(np.isnan(extremes), math.inf, extremes))
-            is_one_window = first[1] == -first[2]
+            merged = ranks.maximum(np.where(np.isnan(own), math.inf, own))
+            is_one_window = merged[1] == -merged[2]
         else:
-            first = ranks.total(np.array([has_new_keys, mark, mark * mark, *self._addends(columns, states)]))
-            is_one_window = first[1] == ranks.size * mark and first[2] == ranks.size * mark * mark
+            merged = ranks.total(np.array([has_new_keys, phase_hash, phase_hash**2, *self._addends(columns, states)]))
+            is_one_window = merged[1] == ranks.size * phase_hash and merged[2] == ranks.size * phase_hash**2
         if not is_one_window:
             raise LogEventError(
                 f"rank {ranks.rank} reduces the window of {phase!r} while another rank reduces another one. "
                 "Every rank must take part in every snapshot, in the same order."
             )
-        if first[0]:
+        if merged[0]:  # some rank has new keys; afterwards nobody has
             self._lay_out(self._agreement.extend(known, ranks))
             agreed = {key: state for key, state in states.items() if key in self._layout}
             return self.merge(phase, agreed, known, ranks)
         if self._needs_maximum:
-            extremes, totals = self._add_up(columns, first[3:], states, ranks)
+            extremes, totals = self._add_up(columns, merged[3:], states, ranks)
         else:
-            extremes, totals = np.empty(0), first[3:]
-        merged = self._unpack(columns, extremes, totals, ranks)
-        return merged, {each.key: each.spread for each in columns if each.spread and each.state.reports}
+            extremes, totals = np.empty(0), merged[3:]
+        found = self._unpack(columns, extremes, totals, ranks)
+        return found, {each.key: each.spread for each in columns if each.spread and each.state.reports}
 
     def _lay_out(self, agreed: Mapping[str, Reducer]) -> None:
         """Lay out the vectors anew, in the order of the agreement, which is the same on all ranks."""
         self._layout = dict(agreed)
         self._sum_keys = [
-            key for key, reducer in agreed.items() if has_sum_state(reducer) and not self._has_spread(key)
+            key for key, reducer in agreed.items() if has_sum_state(reducer) and not self._wants_spread(key)
         ]
         rest = agreed.keys() - {*self._sum_keys}
         self._others = {key: reducer for key, reducer in agreed.items() if key in rest}
         self._needs_maximum = any(
-            self._has_spread(key) or not only_adds_up(reducer) for key, reducer in self._others.items()
+            self._wants_spread(key) or not only_adds_up(reducer) for key, reducer in self._others.items()
         )
 
     def _columns(self, states: Mapping[str, State | None]) -> list[Column]:
@@ -121,7 +121,7 @@ class RankMerger:
             return []
         with np.errstate(all="ignore"):
             return [
-                Column(key, ReducerState.from_state(reducer, states.get(key)), self._has_spread(key))
+                Column(key, ReducerState.from_state(reducer, states.get(key)), self._wants_spread(key))
                 for key, reducer in self._others.items()
             ]
 

@@ -1,4 +1,4 @@
-"""Finds what is wrong with a training and says how to mend it: in its script, which is only read, or in its journal.
+"""Finds what is wrong with a training and says how to remedy it: in its script, which is only read, or in its journal.
 
 In: the path of a script or of a journal. Out: an `Examination` with findings, each with a place and a remedy.
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtask_sinks.analysis.compare import split_run
-from mtask_sinks.doctor.catalogue import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SCRIPT_CHECKS, SYNTAX
 from mtask_sinks.doctor.checks.trainers import sinks_named
-from mtask_sinks.doctor.finding import Finding, Seen, examine
-from mtask_sinks.doctor.recorded import read_recorded
+from mtask_sinks.doctor.finding import Finding, Observation, examine
+from mtask_sinks.doctor.listing import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SCRIPT_CHECKS, SYNTAX
+from mtask_sinks.doctor.recorded import read_recorded_training
 from mtask_sinks.doctor.script import Script
 from mtask_sinks.errors import NoJournalError, NothingThereError, NoTrainingError
 from mtask_sinks.journal.writer import FILE_NAME
 from mtask_sinks.sinks.health import check_sinks
-from mtask_sinks.sinks.plugins import has_sink
+from mtask_sinks.sinks.lookup import has_sink
 from mtask_sinks.snapshot import RunInfo
 
 
@@ -43,7 +43,7 @@ def examine_path(given: str, seconds: float | None = None) -> Examination:
     >>> import tempfile
     >>> script = Path(tempfile.mkdtemp(), "train.py")
     >>> _ = script.write_text("from hf_mtask_trainer import HfMultiTaskTrainer")
-    >>> [(finding.check, finding.mend) for finding in examine_path(str(script)).findings]
+    >>> [(finding.check, finding.remedy) for finding in examine_path(str(script)).findings]
     [('predecessor', 'Change the import: from mtask_sinks import HfMultiTaskTrainer.')]
 
     Args:
@@ -70,7 +70,7 @@ def _examine_script(path: Path, seconds: float | None) -> Examination:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         what = f"Python {platform.python_version()} cannot parse it: {getattr(error, 'msg', error)}."
-        seen = Seen(f"{path}:{line}", what, "Mend that first; the other checks did not run.")
+        seen = Observation(f"{path}:{line}", what, "Mend that first; the other checks did not run.")
         return Examination(str(path), [str(path)], [SYNTAX.check], [SYNTAX.finding(seen)])
     asked = _ask(sinks_named(script), str(path), Path(), seconds)
     checks = [SYNTAX.check, *(check.name for check in SCRIPT_CHECKS)]
@@ -80,14 +80,14 @@ def _examine_script(path: Path, seconds: float | None) -> Examination:
 
 def _examine_training(given: str, path: str, which: str | None, seconds: float | None) -> Examination:
     try:
-        recorded = read_recorded(given)
+        recorded = read_recorded_training(given)
     except (NoJournalError, NoTrainingError) as error:
         if which is not None:
             raise NothingThereError(str(error.args[0])) from None
         if Path(path).is_file() and Path(path).suffix != Path(FILE_NAME).suffix:
             raise NothingThereError(f"{path} is neither a training script (.py) nor a journal ({FILE_NAME}).") from None
-        mend = "Name the output_dir of a training that reports; if it reports nothing: mtask-sinks doctor SCRIPT.py."
-        seen = Seen(path, str(error.args[0]), mend)
+        remedy = "Name the output_dir of a training that reports; if it reports nothing: mtask-sinks doctor SCRIPT.py."
+        seen = Observation(path, str(error.args[0]), remedy)
         return Examination(given, [path], [NO_JOURNAL.check], [NO_JOURNAL.finding(seen)])
     where = recorded.at(recorded.training.step)
     asked = _ask([sink.name for sink in recorded.sinks], where, recorded.path.parent, seconds)
@@ -108,9 +108,11 @@ def _ask(names: Sequence[str], where: str, directory: Path, seconds: float | Non
         return []
     known = [name for name in dict.fromkeys(names) if has_sink(name)]
     answers = check_sinks(known, RunInfo(id="check", output_dir=str(directory)), seconds)
-    mend = "Start it, or set the environment variables of the training, then ask again: mtask-sinks sinks --check"
+    remedy = "Start it, or set the environment variables of the training, then ask again: mtask-sinks sinks --check"
     return [
-        NO_ANSWER.finding(Seen(where, f"the backend of {name} does not answer: {answer.detail}.", f"{mend} {name}."))
+        NO_ANSWER.finding(
+            Observation(where, f"the backend of {name} does not answer: {answer.detail}.", f"{remedy} {name}.")
+        )
         for name, answer in answers.items()
         if answer.is_ready is False
     ]

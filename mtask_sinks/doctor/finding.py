@@ -12,18 +12,18 @@ _Subject = TypeVar("_Subject")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What a check has seen.
 
     Attributes:
         where: ``file:line``, or training and step.
         what: what is wrong there.
-        mend: how to mend it.
+        remedy: how to remedy it.
     """
 
     where: str
     what: str
-    mend: str
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Finding:
         check: name of the check.
         severity: ``error``: metrics are lost or the training stops; ``warning``: looks like a mistake; ``hint``: may be
             intended.
-        where, what, mend: as in `Seen`.
+        where, what, remedy: as in `Observation`.
     """
 
     check: str
     severity: Severity
     where: str
     what: str
-    mend: str
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Check(Generic[_Subject]):
     Attributes:
         name: of the check.
         severity: of its findings.
-        look: yields what it sees; the first line of its docstring is the title of the check.
+        run: yields what it sees; the first line of its docstring is the title of the check.
     """
 
     name: str
     severity: Severity
-    look: Callable[[_Subject], Iterator[Seen]]
+    run: Callable[[_Subject], Iterator[Observation]]
 
     @property
     def title(self) -> str:
         """What it looks for, in one line."""
-        return (self.look.__doc__ or "").partition("\n")[0].removesuffix(".").replace("``", "`")
+        return (self.run.__doc__ or "").partition("\n")[0].removesuffix(".").replace("``", "`")
 
 
 def examine(subject: _Subject, checks: Iterable[Check[_Subject]]) -> list[Finding]:
@@ -70,13 +70,13 @@ def examine(subject: _Subject, checks: Iterable[Check[_Subject]]) -> list[Findin
     >>> def is_odd(number):
     ...     "The number is odd."
     ...     if number % 2:
-    ...         yield Seen("here", f"{number} is odd", "add one")
+    ...         yield Observation("here", f"{number} is odd", "add one")
     >>> examine(3, [Check("odd", "warning", is_odd)])
-    [Finding(check='odd', severity='warning', where='here', what='3 is odd', mend='add one')]
+    [Finding(check='odd', severity='warning', where='here', what='3 is odd', remedy='add one')]
     """
     found = [
-        Finding(check.name, check.severity, seen.where, seen.what, seen.mend)
+        Finding(check.name, check.severity, seen.where, seen.what, seen.remedy)
         for check in checks
-        for seen in check.look(subject)
+        for seen in check.run(subject)
     ]
     return sorted(found, key=lambda finding: ("error", "warning", "hint").index(finding.severity))

@@ -17,7 +17,7 @@ from mtask_sinks.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedTraining:
     """What the files of one training say.
 
     Attributes:
@@ -69,7 +69,7 @@ class Recorded:
         return list(dict.fromkeys(series.task or series.key for series in every))
 
 
-def read_recorded(run: str | os.PathLike[str]) -> Recorded:
+def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
     """Read the training that ``DIR:N`` or ``DIR:name`` stands for; ``DIR`` alone is the last training.
 
     >>> import tempfile
@@ -80,7 +80,7 @@ def read_recorded(run: str | os.PathLike[str]) -> Recorded:
     >>> for step, metrics in ((10, {"mlm/loss": 2.5}), (20, {"mlm/loss": 2.0, "nsp/loss": 0.7})):
     ...     journal.append(Snapshot(step=step, metrics=metrics))
     >>> journal.close()
-    >>> recorded = read_recorded(journal.path)
+    >>> recorded = read_recorded_training(journal.path)
     >>> recorded.status, recorded.windows, recorded.steps_of("train", "nsp")
     ('running', {'train': [10, 20]}, [20])
 
@@ -103,7 +103,7 @@ def read_recorded(run: str | os.PathLike[str]) -> Recorded:
             windows.setdefault(phase, set()).add(step)
     status, host = status_of(training)
     named = labels(trainings.all)
-    return Recorded(
+    return RecordedTraining(
         path=tail.path,
         training=training,
         others=[named[each.number] for each in trainings.all if each is not training],

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mtask_sinks.journal.records import Item
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """A line that was added: its position in the stream, its bytes, and what it records."""
 
     position: int
@@ -26,21 +26,21 @@ class EntryQueue:
     """Entries in order, first in, first out; knows the size of their lines."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[JournalEntry] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[JournalEntry]:
         return iter(self._entries)
 
     @property
-    def first(self) -> Entry:
+    def first(self) -> JournalEntry:
         """The oldest entry."""
         return self._entries[0]
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: JournalEntry) -> None:
         """Add an entry at the end."""
         self._entries.append(entry)
         self._bytes += len(entry.line)

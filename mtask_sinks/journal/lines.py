@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from mtask_sinks.journal.records import Begin, End, Item, decode, is_mark
+from mtask_sinks.journal.records import Begin, End, Item, decode, is_run_record
 
 
 class Line(NamedTuple):
@@ -28,9 +28,9 @@ class Line(NamedTuple):
         """What it records; ``None`` if it holds no whole record."""
         return decode(self.data)
 
-    def mark(self) -> Begin | End | None:
+    def run_record(self) -> Begin | End | None:
         """What it records if it begins or ends a run; a snapshot gives ``None`` and is not decoded, to save time."""
-        item = decode(self.data) if is_mark(self.data) else None
+        item = decode(self.data) if is_run_record(self.data) else None
         return item if isinstance(item, Begin | End) else None
 
 

@@ -31,7 +31,7 @@ class StreamOffsets:
     >>> offsets = StreamOffsets()
     >>> offsets.add(position=0, offset=0, length=100)
     >>> offsets.add(position=100, offset=100, length=50)       # follows in both: the same segment
-    >>> offsets.add(position=400, offset=150, length=10)       # the file lacks the bytes from 150 to 400
+    >>> offsets.add(position=400, offset=150, length=10)       # positions 150 to 400 are not in the file
     >>> len(offsets), offsets.offset_of(120), offsets.offset_of(200), offsets.offset_of(405)
     (2, 120, 150, 155)
 

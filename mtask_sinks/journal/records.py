@@ -154,7 +154,7 @@ def fingerprint_of(first_line: bytes) -> str:
     return hashlib.sha256(first_line).hexdigest()[:16]
 
 
-def is_mark(line: bytes) -> bool:
+def is_run_record(line: bytes) -> bool:
     """Whether a line begins or ends a run; faster than decoding it."""
     return line.startswith((b'{"record": "run"', b'{"record": "end"'))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from mtask_sinks.journal.entries import Entry, EntryQueue
+from mtask_sinks.journal.entries import EntryQueue, JournalEntry
 from mtask_sinks.journal.lines import read_lines
 from mtask_sinks.journal.offsets import StreamOffsets
 from mtask_sinks.journal.records import Begin, End, Item, fingerprint_of
@@ -48,7 +48,7 @@ class JournalStream:
         self.reader_advanced = threading.Condition(self._lock)
         self._recent = EntryQueue()
         self._offsets = StreamOffsets()
-        self._marks: list[tuple[int, Begin | End]] = []
+        self._run_records: list[tuple[int, Begin | End]] = []
         self._end = 0
         self._first_line: bytes | None = None
         self._scan_file()
@@ -60,10 +60,10 @@ class JournalStream:
             return self._end
 
     @property
-    def marks(self) -> list[tuple[int, Begin | End]]:
+    def run_records(self) -> list[tuple[int, Begin | End]]:
         """What begins or ends a run, each with the position after its line."""
         with self._lock:
-            return list(self._marks)
+            return list(self._run_records)
 
     @property
     def fingerprint(self) -> str:
@@ -74,10 +74,10 @@ class JournalStream:
     def open_run_at(self, position: int) -> Begin | None:
         """The beginning of the run that has begun and not ended before a position; ``None`` if there is none."""
         begun: Begin | None = None
-        for end, mark in self.marks:
+        for end, record in self.run_records:
             if end > position:
                 break
-            begun = mark if isinstance(mark, Begin) else None
+            begun = record if isinstance(record, Begin) else None
         return begun
 
     def read(self, position: int) -> list[tuple[int, Item]]:
@@ -112,17 +112,17 @@ class JournalStream:
 
     # For `Journal`, which adds the lines.
 
-    def add(self, item: Item, line: bytes) -> Entry:
+    def add(self, item: Item, line: bytes) -> JournalEntry:
         """Add a line; readers get it from memory until it is in the file and no longer recent."""
         with self._lock:
-            entry = Entry(self._end, line, item)
+            entry = JournalEntry(self._end, line, item)
             self._end = entry.end
             self._recent.append(entry)
             if isinstance(item, Begin | End):
-                self._marks.append((self._end, item))
+                self._run_records.append((self._end, item))
         return entry
 
-    def mark_stored(self, entry: Entry, offset: int) -> None:
+    def mark_stored(self, entry: JournalEntry, offset: int) -> None:
         """The file holds an entry at this offset."""
         with self._lock:
             self._offsets.add(entry.position, offset, len(entry.line))
@@ -161,8 +161,8 @@ class JournalStream:
                         break
                     self._first_line = self._first_line or line.data
                     self._end = line.end
-                    if (mark := line.mark()) is not None:
-                        self._marks.append((line.end, mark))
+                    if (record := line.run_record()) is not None:
+                        self._run_records.append((line.end, record))
         except OSError:
             return
         if self._end:

@@ -34,9 +34,9 @@ class OnDevice(NamedTuple):
     weight: Tensor | float | None
 
 
-#: One report of one key: a number; a number with its weight, which is finite and not negative; up to `SHORT` elements
-#: that count 1 each; or a `Block`. No entry holds a graph, aliases a buffer that the training overwrites, or keeps the
-#: storage of a larger tensor alive.
+#: What one report gives one key. A number; a number with its weight (finite, not negative); a list of up to `SHORT`
+#: numbers that count 1 each; or a `Block`. No entry holds a graph, aliases a buffer that the training overwrites, or
+#: keeps the storage of a larger tensor alive.
 Entry = float | Weighted | list[float] | Block
 
 

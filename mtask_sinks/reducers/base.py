@@ -40,8 +40,8 @@ class Reducer(ABC):
 
     Attributes:
         merge: for each slot of the state, how the slots of several ranks become one: ``"sum"``, ``"min"`` or
-            ``"max"``. The law that makes a reduction exact: updating one state with all values must give the same as
-            updating several states with parts of them and merging those.
+            ``"max"``. The law that makes a reduction exact: one state that is updated with all values must be equal
+            to the merged states of their parts.
     """
 
     merge: ClassVar[tuple[MergeOp, ...]]

@@ -131,8 +131,8 @@ class First(TimedReducer):
     >>> First().reduce([2.0, -1.0, 5.0])
     2.0
 
-    A report of several elements counts as their mean. State: ``[its time, the value]``, the fraction of the time turned
-    round so that the lowest rank comes first.
+    A report of several elements counts as their mean. State: ``[its time, the value]``. The lower the rank, the larger
+    the fraction of its times; here that is subtracted, so that the lowest rank has the earliest time.
     """
 
     merge = ("min", "sum")

@@ -69,7 +69,7 @@ class Sample:
         self.seen += len(values)
 
     def share(self, total: int) -> Floats:
-        """This sample's part of one of ``bound`` values out of ``total``, of which it has seen ``seen``."""
+        """The values that this sample gives to a common sample of several, which saw ``total`` values together."""
         size = min(share_size(self.seen, total, self.bound), len(self.values))
         if size == len(self.values):
             return self.values

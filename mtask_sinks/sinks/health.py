@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtask_sinks.errors import NotReady
-from mtask_sinks.sinks.plugins import make_sink
+from mtask_sinks.sinks.lookup import make_sink
 from mtask_sinks.snapshot import RunInfo
 
 

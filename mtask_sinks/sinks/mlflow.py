@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from mtask_sinks.errors import Rejected
 from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
 from mtask_sinks.sinks.base import Sink, Status
+from mtask_sinks.sinks.lookup import require_backend
 from mtask_sinks.sinks.mlflow_store import check_store
-from mtask_sinks.sinks.plugins import require_backend
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:

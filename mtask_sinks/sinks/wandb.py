@@ -13,7 +13,7 @@ from mtask_sinks.errors import NotReady
 from mtask_sinks.keys import backend_name, trainer_log_name
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.health import check_url, check_writable
-from mtask_sinks.sinks.plugins import require_backend
+from mtask_sinks.sinks.lookup import require_backend
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:

@@ -4,5 +4,5 @@
 `backend_runs` attaches the sinks to the runs that the Trainer's own callbacks open. Here everything meets: this room
 knows the registry and the sinks, and computes no metric itself.
 
-May import: `console`, `delivery`, `registry` and what these import. Only `demo` imports this room.
+May import: `console`, `delivery`, `registry` and what these import. Only `demo` and `cli` import this room.
 """

@@ -59,8 +59,8 @@ class BackendRun:
     def resume(self, step: int) -> None:
         """Call this after the callback's turn when a training goes on from a checkpoint at ``step``."""
 
-    def ends_with_sink(self) -> bool:
-        """Whether the sink ends the run."""
+    def is_ended_by_sink(self) -> bool:
+        """Whether the sink ends the run, and nobody else."""
         return False
 
     def end(self, status: Status, is_reachable: bool) -> None:
@@ -128,7 +128,7 @@ class MLflowRun(BackendRun):
         if self.callback is not None:
             vars(self.callback)["_auto_end_run"] = False
 
-    def ends_with_sink(self) -> bool:
+    def is_ended_by_sink(self) -> bool:
         return self._is_the_callbacks(self._run_id)
 
     def end(self, status: Status, is_reachable: bool) -> None:

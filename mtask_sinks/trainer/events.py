@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from mtask_sinks.trainer.session import Session
 
 
+def add_event_callbacks(trainer: Trainer, session: Session) -> None:
+    """Let a session hear of the events of its trainer, before all other callbacks and after them."""
+    BeforeOthers(trainer, session).take_places()
+
+
 class BeforeOthers(TrainerCallback):
     """The first callback of a trainer. It keeps its place, and that of `AfterOthers`, when callbacks are added."""
 
@@ -22,25 +27,24 @@ class BeforeOthers(TrainerCallback):
         self._session = session
         self._trainer = weakref.ref(trainer)  # which holds its callbacks: no cycle, it is freed as ever
         self._after = AfterOthers(trainer, session)
-        self._take_places()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._take_places()
+        self.take_places()
         self._session.on_train_begin(state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.on_train_end()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._take_places()
+        self.take_places()
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._take_places()
+        self.take_places()
 
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
-        self._take_places()
+        self.take_places()
 
-    def _take_places(self) -> None:
+    def take_places(self) -> None:
         """Be the first callback, and let `AfterOthers` be the last. Works also while the Trainer goes through them."""
         trainer = self._trainer()
         callbacks: list[TrainerCallback] = [] if trainer is None else trainer.callback_handler.callbacks

@@ -18,7 +18,7 @@ from mtask_sinks.reporting.capture import Capture, CaptureSpec
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.arguments import SinkArguments
-from mtask_sinks.trainer.events import BeforeOthers
+from mtask_sinks.trainer.events import add_event_callbacks
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.padding import is_padding
 from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
@@ -98,7 +98,7 @@ class MultiTaskTrainerMixin(_Base):
         self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
-        BeforeOthers(self, self._session)
+        add_event_callbacks(self, self._session)
 
     @property
     def metric_registry(self) -> MetricRegistry:

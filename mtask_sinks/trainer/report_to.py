@@ -12,7 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 
 from mtask_sinks.errors import MissingBackendError, UnknownSinkError
 from mtask_sinks.sinks import Sink, has_sink, make_sink, sink_names
-from mtask_sinks.sinks.plugins import ENTRY_POINTS
+from mtask_sinks.sinks.lookup import ENTRY_POINTS
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments

@@ -43,7 +43,7 @@ class RunFacts(NamedTuple):
             backend_runs: by backend, the runs that the sinks write to.
         """
         found = {name: run_id for name, each in backend_runs.items() if (run_id := each.run_id()) is not None}
-        continued = {name: run_id for name, run_id in found.items() if backend_runs[name].ends_with_sink()}
+        continued = {name: run_id for name, run_id in found.items() if backend_runs[name].is_ended_by_sink()}
         attached = {name: run_id for name, run_id in found.items() if name not in continued}
         return cls(run, args.output_dir, state.trial_name or args.run_name, attached, continued)
 

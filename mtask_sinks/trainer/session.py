@@ -87,7 +87,7 @@ class Session:
         self._is_training = False
         self._trainings = 0
         self._has_ended = False
-        #: The evaluation that waits to be logged, and what it was named in the returned metrics.
+        #: The evaluation that waits to be logged.
         self._evaluated: Snapshot | None = None
 
     @contextmanager
@@ -175,12 +175,12 @@ class Session:
     def reduce_evaluation(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
         """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
         snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
-        self._evaluated = snapshot if metrics is None else self._merge(snapshot, metrics)
+        self._evaluated = snapshot if metrics is None else self._add_to_logs(snapshot, metrics)
 
     def reduce_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
         """Reduce the window of the training and add it to the logs."""
         self._evaluated = None
-        return self._merge(self.registry.snapshot(state.global_step, epoch=state.epoch), logs)
+        return self._add_to_logs(self.registry.snapshot(state.global_step, epoch=state.epoch), logs)
 
     def find_evaluation(self, logs: Mapping[str, Any]) -> Snapshot | None:
         """The evaluation that these logs are about, if they are about one."""
@@ -213,7 +213,7 @@ class Session:
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(snapshot.with_logs(own))
 
-    def _merge(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
+    def _add_to_logs(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
         """Add a snapshot's metrics to logs. A metric whose name is taken there gets another name, everywhere."""
         if not logs.keys().isdisjoint(log_names(snapshot.metrics, snapshot.phase)):
             snapshot = self._renamed(snapshot, logs)

@@ -9,7 +9,7 @@ from helpers.doctor_scripts import reporting
 from typer.testing import CliRunner
 
 from mtask_sinks.cli import app
-from mtask_sinks.doctor.catalogue import finding_kinds
+from mtask_sinks.doctor.listing import finding_kinds
 
 
 def doctor(*arguments: object, columns: int = 200):

@@ -37,7 +37,7 @@ def test_the_check_exits_with_what_it_found(tmp_path) -> None:
 
 
 def test_one_that_is_named_and_not_installed_fails_the_check(monkeypatch) -> None:
-    monkeypatch.setattr("mtask_sinks.sinks.catalog.find_spec", lambda module: None)
+    monkeypatch.setattr("mtask_sinks.sinks.listing.find_spec", lambda module: None)
     assert run("sinks", "--check", "comet_ml").exit_code == 1
     assert run("sinks", "comet_ml").exit_code == 0
 

@@ -153,5 +153,5 @@ def test_a_real_training(tmp_path) -> None:
     # The last window is (8 + 13) / 2, the one before it (3 + 5) / 2.
     assert (row["task"], row["name"], row["last"], row["change"], row["count"]) == ("a", "loss", 10.5, 6.5, 2)
     (sink,) = view["sinks"]
-    assert (sink["name"], sink["state"], sink["pending"], sink["failed"]) == ("tensorboard", "up", 0, 0)
+    assert (sink["name"], sink["state"], sink["pending"], sink["rejected"]) == ("tensorboard", "up", 0, 0)
     assert Path(view["journal"]) == tmp_path / "out" / "metrics.jsonl"

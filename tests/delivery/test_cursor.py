@@ -24,12 +24,12 @@ def test_a_rejected_snapshot_is_counted_and_the_first_hundred_have_their_reasons
     cursor = Cursor()
     for step in range(130):
         cursor.reject(step, "train", "too long")
-    assert cursor.failed == 130
+    assert cursor.rejected == 130
     assert [reason["step"] for reason in cursor.reasons] == list(range(100))
     assert cursor.reasons[0] == {"step": 0, "phase": "train", "error": "too long"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "1", '{"fingerprint": "f"}'])
+@pytest.record.parametrize("text", ["", "{", "[]", "1", '{"fingerprint": "f"}'])
 def test_a_file_that_holds_no_cursor_is_none(tmp_path, text: str) -> None:
     (tmp_path / "c.json").write_text(text)
     assert load_cursor(tmp_path / "c.json", "f") is None

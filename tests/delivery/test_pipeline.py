@@ -14,7 +14,7 @@ from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.sinks import MemorySink
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.record.usefixtures("impatient")
 
 
 def test_every_sink_gets_every_snapshot_in_order() -> None:
@@ -41,7 +41,7 @@ def test_a_sink_that_stays_away_leaves_its_snapshots_in_the_journal_and_says_how
     delivery.close("finished")
     assert len(good.snapshots) == 5
     counts = delivery.counts["flaky"]
-    assert (counts.given, counts.pending, counts.failed, counts.state) == (5, 5, 0, "down")
+    assert (counts.given, counts.pending, counts.rejected, counts.state) == (5, 5, 0, "down")
     assert "sink flaky (down, OSError: no write today): of 5 snapshots 0 were delivered, 5 were not within 0.2 s" in (
         caplog.text
     )
@@ -76,8 +76,8 @@ def test_two_sinks_of_one_name_are_refused() -> None:
         Delivery([MemorySink(), MemorySink()])
 
 
-@pytest.mark.parametrize("status", ["finished", "failed"])
-@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.record.parametrize("status", ["finished", "failed"])
+@pytest.record.parametrize("is_kept", [True, False])
 def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path, status: str, is_kept: bool) -> None:
     script = tmp_path / "script.py"
     script.write_text(

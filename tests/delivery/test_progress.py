@@ -74,7 +74,7 @@ def test_the_cursor_tells_another_process_what_it_needs() -> None:
 
 def test_the_cursor_has_the_error_of_an_outage_while_it_lasts() -> None:
     progress = progress_of()
-    progress.fail("OSError: no route")
+    progress.note_error("OSError: no route")
     assert (progress.to_cursor("f", 0).state, progress.to_cursor("f", 0).error) == ("up", None)
     progress.backend.go_down()
     assert (progress.to_cursor("f", 0).state, progress.to_cursor("f", 0).error) == ("down", "OSError: no route")

@@ -25,7 +25,7 @@ def stream(directory: Path, *runs: RunInfo, host: str = "elsewhere") -> JournalS
 
 def seen(targets: RunTargets, of: JournalStream) -> list[tuple[str | None, int | None]]:
     """Of each run of a journal: the backend run that the sink is told to continue, and the last step that counts."""
-    begins = [mark for _, mark in of.marks if isinstance(mark, Begin)]
+    begins = [record for _, record in of.run_records if isinstance(record, Begin)]
     told = [targets.run_for_sink(begin) for begin in begins]
     return [(run.continued.get("s"), last_step) for run, last_step in told]
 
@@ -55,7 +55,7 @@ def test_where_the_journal_says_a_run_was_written_counts_unless_that_is_switched
 
 def test_a_run_of_another_process_is_told_with_the_directory_of_its_journal(tmp_path) -> None:
     lines = stream(tmp_path, FIRST)
-    (_, begin) = lines.marks[0]
+    (_, begin) = lines.run_records[0]
     assert isinstance(begin, Begin)
     run, _ = RunTargets(lines, "s", {}).run_for_sink(begin)
     assert (run.output_dir, run.attached) == (str(tmp_path), {})
@@ -66,7 +66,7 @@ def test_a_run_of_this_process_is_told_as_it_is(tmp_path) -> None:
     targets = RunTargets(lines, "s", {"1": "a"})
     live = RunInfo(id="2", step=4, attached={"s": "mine"})
     targets.live["2"] = live
-    begin = lines.marks[1][1]
+    begin = lines.run_records[1][1]
     assert isinstance(begin, Begin)
     assert targets.run_for_sink(begin) == (live, None)
 
@@ -75,7 +75,7 @@ def test_a_backend_run_that_is_in_use_is_not_the_sinks_to_end(tmp_path) -> None:
     lines = stream(tmp_path, FIRST, SECOND)
     targets = RunTargets(lines, "s", {"1": "a"})
     targets.live["2"] = RunInfo(id="2", step=4, continued={"s": "a"})
-    begin = lines.marks[0][1]
+    begin = lines.run_records[0][1]
     assert isinstance(begin, Begin)
     run, last_step = targets.run_for_sink(begin)
     assert (run.attached, run.continued, last_step) == ({"s": "a"}, {"s": "a"}, 4)
@@ -85,7 +85,7 @@ def test_a_run_of_this_process_may_go_anywhere_until_the_sink_was_opened_for_it(
     lines = stream(tmp_path, FIRST, SECOND)
     targets = RunTargets(lines, "s", {"1": "a"})
     targets.live["2"] = RunInfo(id="2", step=4)
-    begin = lines.marks[0][1]
+    begin = lines.run_records[0][1]
     assert isinstance(begin, Begin)
     assert targets.run_for_sink(begin)[1] is None
     targets.targets["2"] = "a"
@@ -95,5 +95,5 @@ def test_a_run_of_this_process_may_go_anywhere_until_the_sink_was_opened_for_it(
 def test_a_run_starts_where_the_line_before_it_ends(tmp_path) -> None:
     lines = stream(tmp_path, FIRST, OTHER)
     targets = RunTargets(lines, "s", {})
-    first_ends = lines.marks[0][0]
+    first_ends = lines.run_records[0][0]
     assert (targets.start_of("1"), targets.start_of("4")) == (0, first_ends)

@@ -10,10 +10,10 @@ from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.errors import Rejected
 from mtask_sinks.sinks import MemorySink
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.record.usefixtures("impatient")
 
 
-@pytest.mark.parametrize("error", [Rejected("too long"), ValueError("not a number"), KeyError("mlm/loss")])
+@pytest.record.parametrize("error", [Rejected("too long"), ValueError("not a number"), KeyError("mlm/loss")])
 def test_what_will_never_be_accepted_is_rejected_with_the_reason_and_blocks_nothing(error, tmp_path, caplog) -> None:
     class Choosy(MemorySink):
         def write(self, snapshot: Snapshot) -> None:
@@ -29,7 +29,7 @@ def test_what_will_never_be_accepted_is_rejected_with_the_reason_and_blocks_noth
     delivery.close("finished")
     assert [step for step, _ in sink.series("x")] == [0, 2, 4]
     counts = delivery.counts["memory"]
-    assert (counts.delivered, counts.failed, counts.pending, counts.state) == (3, 2, 0, "up")
+    assert (counts.delivered, counts.rejected, counts.pending, counts.state) == (3, 2, 0, "up")
     assert sum("a snapshot was rejected (step 1, train)" in record.getMessage() for record in caplog.records) == 1
     assert "sink memory: 2 of 5 snapshots were rejected" in caplog.text
     reasons = json.loads((tmp_path / "metrics.delivery" / "memory.json").read_text())["reasons"]

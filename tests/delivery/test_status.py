@@ -44,7 +44,7 @@ def test_a_worker_that_writes_nothing_any_more_is_behind(tmp_path) -> None:
 
 def test_after_the_end_the_cursor_alone_counts(tmp_path) -> None:
     reader = journal(
-        tmp_path, 4, delivered=1, failed=1, pending=4, reasons=[{"step": 1, "phase": "train", "error": "E"}]
+        tmp_path, 4, delivered=1, rejected=1, pending=4, reasons=[{"step": 1, "phase": "train", "error": "E"}]
     )
     assert sink_statuses(reader, is_running=False) == [SinkStatus("s", "up", 2, 1, 2, "E")]
 

@@ -11,10 +11,10 @@ from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.errors import Forgotten
 from mtask_sinks.sinks import MemorySink
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.record.usefixtures("impatient")
 
 
-@pytest.mark.parametrize("call", ["open", "write", "close"])
+@pytest.record.parametrize("call", ["open", "write", "close"])
 def test_what_fails_is_tried_again_until_it_succeeds_and_disturbs_nobody(call: str) -> None:
     flaky, good = Flaky(call, failures=4), MemorySink()
     delivery = Delivery([flaky, good])
@@ -26,7 +26,7 @@ def test_what_fails_is_tried_again_until_it_succeeds_and_disturbs_nobody(call: s
     assert flaky.closed == ["finished"]
     assert len(good.snapshots) == 5
     counts = delivery.counts["flaky"]
-    assert (counts.given, counts.delivered, counts.failed, counts.state) == (5, 5, 0, "up")
+    assert (counts.given, counts.delivered, counts.rejected, counts.state) == (5, 5, 0, "up")
 
 
 def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(caplog) -> None:
@@ -151,7 +151,7 @@ def test_a_sink_is_never_called_from_two_threads_at_once() -> None:
         for snapshot in snapshots(10):
             delivery.write(snapshot)
         delivery.close("finished")
-    assert (len(sink.snapshots), delivery.counts["memory"].failed) == (50, 0)
+    assert (len(sink.snapshots), delivery.counts["memory"].rejected) == (50, 0)
     assert [run.id for run in sink.runs] == ["0", "1", "2", "3", "4"]
 
 

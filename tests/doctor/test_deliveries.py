@@ -35,8 +35,8 @@ def test_what_was_not_delivered_at_the_end(tmp_path) -> None:
 def test_what_the_backend_refuses(tmp_path) -> None:
     path = journal(tmp_path, train(2, 4, a_loss=1.0))
     refused = [{"step": 2, "phase": "train", "error": "Rejected: too long"}]
-    cursor(path, "mlflow", offset=path.stat().st_size, delivered=1, failed=1, reasons=refused)
-    text = only(tmp_path, "set-aside")[1]
+    cursor(path, "mlflow", offset=path.stat().st_size, delivered=1, rejected=1, reasons=refused)
+    text = only(tmp_path, "rejected-snapshots")[1]
     assert "the backend of sink mlflow rejected 1 snapshots (Rejected: too long)." in text
     assert text.endswith(f"mtask-sinks replay {path} --to mlflow --all")
     assert of(tmp_path, "undelivered") == []
@@ -101,4 +101,4 @@ def test_a_real_training_with_three_faults(tmp_path) -> None:
     }
     # Eight log events and the summary; no package offers the sink, so no command can.
     assert "0 snapshots were delivered, 9 were not" in found["undelivered"].what
-    assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the away sink])" in found["undelivered"].mend
+    assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the away sink])" in found["undelivered"].remedy

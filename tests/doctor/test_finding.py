@@ -2,22 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mtask_sinks.doctor.finding import Check, Finding, Seen, examine
+from mtask_sinks.doctor.finding import Check, Finding, Observation, examine
 
 
-def is_negative(number: int) -> Iterator[Seen]:
+def is_negative(number: int) -> Iterator[Observation]:
     """The ``number`` is negative.
 
     More about it.
     """
     if number < 0:
-        yield Seen("here", f"{number}", "take abs")
+        yield Observation("here", f"{number}", "take abs")
 
 
-def is_big(number: int) -> Iterator[Seen]:
+def is_big(number: int) -> Iterator[Observation]:
     """The number is big."""
     if abs(number) > 10:
-        yield Seen("there", f"{number}", "divide")
+        yield Observation("there", f"{number}", "divide")
 
 
 def test_the_first_line_is_the_title() -> None:

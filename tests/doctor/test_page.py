@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mtask_sinks.doctor.catalogue import finding_kinds
+from mtask_sinks.doctor.listing import finding_kinds
 
 PAGE = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.doctor_scripts import CASES, FLAG, reporting
 
-from mtask_sinks.doctor.catalogue import SCRIPT_CHECKS
 from mtask_sinks.doctor.examination import examine_path
+from mtask_sinks.doctor.listing import SCRIPT_CHECKS
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ nearly = [(check, script) for check, (_, those) in CASES.items() for script in t
 def test_what_is_wrong_is_found(tmp_path, check, script, text) -> None:
     found = [each for each in findings(tmp_path, script) if each.check == check]
     assert len(found) == 1, found
-    assert text in f"{found[0].what} {found[0].mend}"
+    assert text in f"{found[0].what} {found[0].remedy}"
     assert re.fullmatch(r"train\.py(:\d+)?", found[0].where)
 
 

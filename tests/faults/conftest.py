@@ -1,4 +1,4 @@
-"""What the tests of faults share: an MLflow server, and assertions in helpers that say what differs."""
+"""ReplayScope the tests of faults share: an MLflow server, and assertions in helpers that say what differs."""
 
 from __future__ import annotations
 

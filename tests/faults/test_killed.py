@@ -38,7 +38,7 @@ SETTINGS = {"steps": STEPS, "eval_steps": 10, "save_strategy": "steps", "save_st
 
 @dataclass(frozen=True)
 class Survived:
-    """What is there after the last process has come to its end."""
+    """ReplayScope is there after the last process has come to its end."""
 
     directory: Path
     client: MlflowClient
@@ -163,12 +163,12 @@ def wait_for_change(path: Path) -> None:
     wait_for(lambda: path.exists() and path.stat().st_mtime_ns > now, f"a change of {path.name}")
 
 
-# What becomes of the backends' runs of a training that was killed, and that no other goes on with.
+# ReplayScope becomes of the backends' runs of a training that was killed, and that no other goes on with.
 
 
 @dataclass(frozen=True)
 class Left:
-    """What a training left that was killed at some step, and how to go on."""
+    """ReplayScope a training left that was killed at some step, and how to go on."""
 
     directory: Path
     environment: dict[str, str]

@@ -80,7 +80,7 @@ def clean_up() -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> MlflowRun:
-    """What the store holds of a training to which nothing happens."""
+    """ReplayScope the store holds of a training to which nothing happens."""
     with proxy(server.port) as between, pytest.MonkeyPatch.context() as patch:
         world = World(tmp_path_factory.mktemp("undisturbed"), server, between, "undisturbed")
         set_up(world, patch)
@@ -92,7 +92,7 @@ def undisturbed(server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) 
 
 def assert_all_delivered(trainer: Trainer) -> None:
     counts = trainer.sink_counts["mlflow"]
-    assert (counts.given, counts.delivered, counts.failed, counts.pending) == (SNAPSHOTS, SNAPSHOTS, 0, 0)
+    assert (counts.given, counts.delivered, counts.rejected, counts.pending) == (SNAPSHOTS, SNAPSHOTS, 0, 0)
 
 
 def assert_alone_and_same(runs: list[MlflowRun], undisturbed: MlflowRun) -> None:

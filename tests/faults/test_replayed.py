@@ -205,7 +205,7 @@ def test_wandb_ends_up_as_if_nothing_had_happened(replayed: World, undisturbed: 
 
 
 def test_the_warning_names_each_sink_with_the_command_that_brings_it_the_rest(replayed: World) -> None:
-    # What W&B's client has taken before its server went away is beyond what a sink can know.
+    # ReplayScope W&B's client has taken before its server went away is beyond what a sink can know.
     assert set(replay_commands(replayed.said)) - {"wandb"} == {"mlflow", "tensorboard"}
 
 

@@ -51,7 +51,7 @@ def trainer(
 
 
 def end_of_the_process() -> None:
-    """What W&B does when the process exits."""
+    """ReplayScope W&B does when the process exits."""
     wandb.finish()
     wandb.teardown()
 

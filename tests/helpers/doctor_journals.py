@@ -49,7 +49,7 @@ def cursor(path: Path, sink: str, offset: int, **changes: Any) -> None:
 def of(directory, check: str, which: str = "") -> list[tuple[str, str]]:
     """Where it found something, and what."""
     findings = examine_path(f"{directory}{which}").findings
-    return [(each.where, f"{each.what} {each.mend}") for each in findings if each.check == check]
+    return [(each.where, f"{each.what} {each.remedy}") for each in findings if each.check == check]
 
 
 def only(directory: Path, check: str, which: str = "") -> tuple[str, str]:

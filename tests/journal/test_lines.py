@@ -34,9 +34,9 @@ def test_a_torn_last_line_is_there_and_not_whole() -> None:
     assert (last.data, last.is_whole, last.item()) == (torn, False, END)
 
 
-def test_marks_are_found_without_decoding_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_records_are_found_without_decoding_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
     decode = records.decode
     monkeypatch.setattr("mtask_sinks.journal.lines.decode", lambda line: decoded.append(line) or decode(line))
-    assert [line.mark() for line in read_lines(io.BytesIO(b"".join(LINES)))] == [BEGIN, None, None, END]
+    assert [line.run_record() for line in read_lines(io.BytesIO(b"".join(LINES)))] == [BEGIN, None, None, END]
     assert decoded == [LINES[0], LINES[3]]

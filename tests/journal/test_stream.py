@@ -67,14 +67,14 @@ def test_without_a_file_all_lines_come_from_memory() -> None:
     assert (position, journal.stream.fingerprint) == (journal.stream.end_position, "")
 
 
-def test_lines_of_an_earlier_process_are_in_the_stream_and_its_marks(tmp_path) -> None:
+def test_lines_of_an_earlier_process_are_in_the_stream_and_its_run_records(tmp_path) -> None:
     path = write(tmp_path, (RunInfo(id="1"), losses(1, 2), "finished"), (RunInfo(id="2", step=2), losses(3), None))
     lengths = [len(line) for line in path.read_bytes().splitlines(keepends=True)]
     ends = [sum(lengths[: n + 1]) for n in range(len(lengths))]
     path.write_bytes(path.read_bytes() + b'{"record": "end"')  # torn
     stream = JournalStream(path)
     assert stream.end_position == ends[-1]
-    assert [end for end, _ in stream.marks] == [ends[0], ends[3], ends[4]]
+    assert [end for end, _ in stream.run_records] == [ends[0], ends[3], ends[4]]
     assert [stream.snapshots_after(position) for position in (0, ends[1], ends[2], ends[5])] == [3, 2, 1, 0]
 
 

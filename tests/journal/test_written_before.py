@@ -76,7 +76,7 @@ def test_a_replay_goes_on_where_the_cursor_is(directory: Path) -> None:
     assert [(s.step, s.phase, bool(s.metrics)) for s in sink.snapshots] == [
         (6, "eval", True), (9, "train", True), (12, "train", True), (12, "eval", True), (12, "train", False),
     ]  # fmt: skip
-    assert (counts.delivered, counts.pending, counts.failed) == (5, 0, 0)
+    assert (counts.delivered, counts.pending, counts.rejected) == (5, 0, 0)
     assert replay(directory, [MemorySink()])["memory"].given == 0
     everything = MemorySink()
     replay(directory, [everything], what="new")

@@ -6,55 +6,55 @@ import shlex
 from collections.abc import Iterator
 
 from mtask_sinks.delivery.status import SinkStatus
-from mtask_sinks.doctor.finding import Seen
-from mtask_sinks.doctor.recorded import Recorded
-from mtask_sinks.sinks.plugins import has_sink
+from mtask_sinks.doctor.finding import Observation
+from mtask_sinks.doctor.recorded import RecordedTraining
+from mtask_sinks.sinks.lookup import has_sink
 
 
-def sink_in_trouble(recorded: Recorded) -> Iterator[Seen]:
+def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
     """A sink of a running training is down, hung or behind."""
     for sink in recorded.sinks:
         if recorded.status == "running" and sink.state != "up":
-            yield Seen(
+            yield Observation(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name} is {sink.state}{_error(sink)}; {sink.pending} snapshots wait in the journal.",
                 f"Nothing is lost: it goes on when the backend is back. mtask-sinks sinks --check {sink.name} asks it.",
             )
 
 
-def undelivered(recorded: Recorded) -> Iterator[Seen]:
+def undelivered(recorded: RecordedTraining) -> Iterator[Observation]:
     """The training is over, but a sink has not received everything."""
     for sink in recorded.sinks:
         if recorded.status != "running" and sink.pending:
-            yield Seen(
+            yield Observation(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name}: {sink.delivered} snapshots were delivered, {sink.pending} were not{_error(sink)}.",
                 _replay(recorded, sink.name, ""),
             )
 
 
-def rejected(recorded: Recorded) -> Iterator[Seen]:
+def rejected(recorded: RecordedTraining) -> Iterator[Observation]:
     """The backend of a sink rejected some snapshots."""
     for sink in recorded.sinks:
-        if sink.failed:
-            yield Seen(
+        if sink.rejected:
+            yield Observation(
                 recorded.at(recorded.training.step),
-                f"the backend of sink {sink.name} rejected {sink.failed} snapshots{_error(sink)}.",
+                f"the backend of sink {sink.name} rejected {sink.rejected} snapshots{_error(sink)}.",
                 "When you have mended the reason: " + _replay(recorded, sink.name, " --all"),
             )
 
 
-def no_delivery(recorded: Recorded) -> Iterator[Seen]:
+def no_delivery(recorded: RecordedTraining) -> Iterator[Observation]:
     """No sink has delivered anything from the journal."""
     if not recorded.sinks and recorded.training.series:
-        yield Seen(
+        yield Observation(
             str(recorded.path),
             "no sink delivered anything: the metrics are in the journal only.",
             _replay(recorded, "tensorboard", "") + " delivers all of it; so does --to mlflow or wandb.",
         )
 
 
-def _replay(recorded: Recorded, name: str, options: str) -> str:
+def _replay(recorded: RecordedTraining, name: str, options: str) -> str:
     path = shlex.quote(str(recorded.path))
     if has_sink(name):
         return f"mtask-sinks replay {path} --to {name}{options}"

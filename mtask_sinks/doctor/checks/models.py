@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator
 
-from mtask_sinks.doctor.finding import Seen
+from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.script import Class, Script
 
 FLAG = "supports_report_metrics"
@@ -37,7 +37,7 @@ def uses_multi_task_trainer(script: Script) -> bool:
     return script.uses(*_MULTI_TASK)
 
 
-def nothing_reports(script: Script) -> Iterator[Seen]:
+def nothing_reports(script: Script) -> Iterator[Observation]:
     """The script uses a multi-task trainer, but nothing reports: no flag, no `report_metrics`, no ``capture=``."""
     is_captured = any(keyword.arg == "capture" for _, call in script.calls for keyword in call.keywords)
     mentions = any(_name(node) == "report_metrics" for _, node in script.expressions)
@@ -45,7 +45,7 @@ def nothing_reports(script: Script) -> Iterator[Seen]:
         return
     if any(not _is_known(package) for package in script.foreign) or script.unread:
         return  # an imported module may report
-    yield Seen(
+    yield Observation(
         script.main.where(script.main.tree.body[0]).rpartition(":")[0],
         "it looks as if nothing is reported: no module sets supports_report_metrics = True, nothing calls "
         "report_metrics, and there is no capture=.",
@@ -54,13 +54,13 @@ def nothing_reports(script: Script) -> Iterator[Seen]:
     )
 
 
-def no_flag(script: Script) -> Iterator[Seen]:
+def no_flag(script: Script) -> Iterator[Observation]:
     """A class calls ``self.report_metrics`` but has no flag, so it never gets that method."""
     for report in script.report_calls:
         cls = report.cls
         if report.kind != "self" or cls is None or _may_have_flag(script, cls) or not has_trainer(script):
             continue
-        yield Seen(
+        yield Observation(
             report.source.where(report.node),
             f"{cls.node.name} calls self.report_metrics, but neither it nor its base classes set {FLAG} = True: it "
             "never gets that method.",
@@ -68,7 +68,7 @@ def no_flag(script: Script) -> Iterator[Seen]:
         )
 
 
-def no_guard(script: Script) -> Iterator[Seen]:
+def no_guard(script: Script) -> Iterator[Observation]:
     """A class calls ``self.report_metrics`` without checking that it exists, which breaks plain inference."""
     seen: set[int] = set()
     for report in script.report_calls:
@@ -79,7 +79,7 @@ def no_guard(script: Script) -> Iterator[Seen]:
         if not _is_flagged(relatives) or _derives_from_unknown(script, cls) or any(map(_is_guarded, relatives)):
             continue
         seen.add(id(cls.node))
-        yield Seen(
+        yield Observation(
             report.source.where(report.node),
             f"{cls.node.name} calls self.report_metrics, which exists only while a trainer works: a forward in plain "
             "inference raises AttributeError.",

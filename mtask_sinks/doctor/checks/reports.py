@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from mtask_sinks.doctor.checks.models import has_trainer
-from mtask_sinks.doctor.finding import Seen
+from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.script import ReportCall, Script
 from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.keys import check_key, is_trainer_log
@@ -17,28 +17,28 @@ _GROWS = re.compile(r"(^|_)(steps?|batch|batch_?idx|epochs?|iter|iteration|sampl
 _NEEDLESS = ("item", "detach", "cpu", "tolist", "numpy")
 
 
-def not_imported(script: Script) -> Iterator[Seen]:
+def not_imported(script: Script) -> Iterator[Observation]:
     """The script calls `report_metrics`, but does not import or define it."""
     for source, call in script.calls:
         name = call.func
         if not isinstance(name, ast.Name) or name.id != "report_metrics" or source.has_star:
             continue
         if name.id not in source.names and name.id not in source.bound:
-            yield Seen(
+            yield Observation(
                 source.where(call),
                 "report_metrics(...) is called, but not imported or defined: a NameError.",
                 "Add: from mtask_sinks import report_metrics. In a flagged module it is self.report_metrics(...).",
             )
 
 
-def positional_values(script: Script) -> Iterator[Seen]:
+def positional_values(script: Script) -> Iterator[Observation]:
     """A call passes values by position, not by keyword."""
     for report in script.report_calls:
         source, args = report.source, report.node.args
         first = args[0] if args else None
         is_number = isinstance(first, ast.Constant) and not isinstance(first.value, str) and first.value is not None
         if len(args) > 1 or is_number:
-            yield Seen(
+            yield Observation(
                 source.where(report.node),
                 "report_metrics gets a value by position: only the name of the task may be positional, anything else "
                 "is an error.",
@@ -46,21 +46,21 @@ def positional_values(script: Script) -> Iterator[Seen]:
             )
 
 
-def reserved_key(script: Script) -> Iterator[Seen]:
+def reserved_key(script: Script) -> Iterator[Observation]:
     """An ungrouped metric has a name that the Trainer logs itself."""
     for report in script.report_calls:
         if report.kind == "object" or report.is_grouped or not has_trainer(script):
             continue
         for name, node in _names(report):
             if is_trainer_log(name):
-                yield Seen(
+                yield Observation(
                     report.source.where(node),
                     f"{name!r} is a name that the Trainer logs itself: the first report raises MetricKeyError.",
                     f"Report it in a task: report_metrics('my_task', {name}=...), or choose another name.",
                 )
 
 
-def invalid_key(script: Script) -> Iterator[Seen]:
+def invalid_key(script: Script) -> Iterator[Observation]:
     """The name of a task or a metric is not a valid key."""
     for report in script.report_calls:
         task = report.node.args[0] if report.is_grouped else None
@@ -69,15 +69,15 @@ def invalid_key(script: Script) -> Iterator[Seen]:
             try:
                 check_key(text)
             except MetricKeyError as error:
-                yield Seen(report.source.where(node), f"{error}".partition(" Try ")[0], _try(error))
+                yield Observation(report.source.where(node), f"{error}".partition(" Try ")[0], _try(error))
 
 
-def key_per_step(script: Script) -> Iterator[Seen]:
+def key_per_step(script: Script) -> Iterator[Observation]:
     """A key contains what looks like a step counter, so every step makes a new metric."""
     for report, node in _computed(script):
         grows = [name for name in _inside(node) if _GROWS.search(name)]
         if grows:
-            yield Seen(
+            yield Observation(
                 report.source.where(node),
                 f"the key is computed from {grows[0]!r}, which looks like a counter: each value of it makes a new "
                 "metric, and metrics beyond max_keys are dropped.",
@@ -85,12 +85,12 @@ def key_per_step(script: Script) -> Iterator[Seen]:
             )
 
 
-def computed_key(script: Script) -> Iterator[Seen]:
+def computed_key(script: Script) -> Iterator[Observation]:
     """A key is computed, so the script does not show how many keys there will be."""
     for report, node in _computed(script):
         names = list(_inside(node))
         if names and not any(_GROWS.search(name) for name in names):
-            yield Seen(
+            yield Observation(
                 report.source.where(node),
                 f"the key is computed from {names[0]!r}: fine for layers or data sets, but beyond max_keys (1000) "
                 "distinct keys, new ones are dropped.",
@@ -98,7 +98,7 @@ def computed_key(script: Script) -> Iterator[Seen]:
             )
 
 
-def needless_conversion(script: Script) -> Iterator[Seen]:
+def needless_conversion(script: Script) -> Iterator[Observation]:
     """A value is converted with ``.item()``, ``.detach()`` or similar before it is reported."""
     for report in script.report_calls:
         for call in _calls_in_values(report):
@@ -106,7 +106,7 @@ def needless_conversion(script: Script) -> Iterator[Seen]:
             if isinstance(method, ast.Attribute) and method.attr in _NEEDLESS and not call.args:
                 waits = "" if method.attr == "detach" else ", and on an accelerator the call makes the host wait"
                 what = f".{method.attr}() is not needed: only the numbers of a tensor are kept{waits}."
-                yield Seen(report.source.where(call), what, "Report the tensor itself.")
+                yield Observation(report.source.where(call), what, "Report the tensor itself.")
 
 
 def _calls_in_values(report: ReportCall) -> Iterator[ast.Call]:

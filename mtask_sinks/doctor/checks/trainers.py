@@ -7,17 +7,17 @@ import difflib
 from collections.abc import Iterator
 
 from mtask_sinks.doctor.checks.models import has_flag, uses_multi_task_trainer
-from mtask_sinks.doctor.finding import Seen
+from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.script import Class, Script
 from mtask_sinks.doctor.source import IN_FILE, Source
-from mtask_sinks.sinks.catalog import list_sinks
+from mtask_sinks.sinks.listing import list_sinks
 
 _TRAINER_PACKAGES = ("transformers", "trl", "sentence_transformers", "setfit")
 _MIXIN = "mtask_sinks.MultiTaskTrainerMixin"
 _PREDECESSOR = "hf_mtask_trainer"
 
 
-def plain_trainer(script: Script) -> Iterator[Seen]:
+def plain_trainer(script: Script) -> Iterator[Observation]:
     """A model reports metrics, but a Trainer without task metrics trains it."""
     own = [report for report in script.report_calls if report.kind != "object"]
     if not (own or has_flag(script)) or uses_multi_task_trainer(script):
@@ -27,23 +27,23 @@ def plain_trainer(script: Script) -> Iterator[Seen]:
     for source, call in script.calls:
         trainer = _trainer(script, script.resolve(source, call.func))
         if trainer is not None:
-            mend = (
+            remedy = (
                 "Use HfMultiTaskTrainer instead: from mtask_sinks import HfMultiTaskTrainer."
                 if trainer == "Trainer"
                 else f"Put the mixin in front of it: class MultiTask{trainer}(MultiTaskTrainerMixin, {trainer}): pass."
             )
             what = f"metrics are reported, but {trainer} trains, which ignores reports: it looks as if none is logged."
-            yield Seen(source.where(call), what, mend)
+            yield Observation(source.where(call), what, remedy)
 
 
-def mixin_order(script: Script) -> Iterator[Seen]:
+def mixin_order(script: Script) -> Iterator[Observation]:
     """The mixin comes after the Trainer class, where it has no effect."""
     for cls in script.classes.values():
         bases = script.bases(cls)
         at = next((i for i, base in enumerate(bases) if base == _MIXIN), None)
         before = next((name for base in bases[:at] if (name := _trainer(script, base))), None)
         if at is not None and before is not None:
-            yield Seen(
+            yield Observation(
                 cls.source.where(cls.node),
                 f"{cls.node.name} derives from {before} before MultiTaskTrainerMixin, so the Trainer's methods win and "
                 "no task metric is logged.",
@@ -51,7 +51,7 @@ def mixin_order(script: Script) -> Iterator[Seen]:
             )
 
 
-def predecessor(script: Script) -> Iterator[Seen]:
+def predecessor(script: Script) -> Iterator[Observation]:
     """The script imports hf-mtask-trainer, the predecessor of this library."""
     for source in script.sources:
         for node in ast.walk(source.tree):
@@ -62,10 +62,10 @@ def predecessor(script: Script) -> Iterator[Seen]:
             else:
                 continue
             what = "the script imports hf_mtask_trainer, which does not run with transformers from 5.2 on."
-            yield Seen(source.where(node), what, f"Change the import: from mtask_sinks import {names}.")
+            yield Observation(source.where(node), what, f"Change the import: from mtask_sinks import {names}.")
 
 
-def unknown_sink(script: Script) -> Iterator[Seen]:
+def unknown_sink(script: Script) -> Iterator[Observation]:
     """``report_to`` names a sink that does not exist."""
     named = list(_reported_to(script))
     known = [each.name for each in list_sinks()] if named else []
@@ -74,19 +74,19 @@ def unknown_sink(script: Script) -> Iterator[Seen]:
             close = difflib.get_close_matches(name, known, n=1)
             what = f"report_to: there is no {name!r} here: no sink, no installed plug-in, no tracker of transformers."
             hint = f"Did you mean {close[0]!r}? " if close else ""
-            yield Seen(source.where(node), what, f"{hint}mtask-sinks sinks lists what there is.")
+            yield Observation(source.where(node), what, f"{hint}mtask-sinks sinks lists what there is.")
 
 
-def missing_sink(script: Script) -> Iterator[Seen]:
+def missing_sink(script: Script) -> Iterator[Observation]:
     """``report_to`` names a sink whose package is not installed here."""
     named = list(_reported_to(script))
     missing = {each.name: each for each in list_sinks() if not each.is_installed} if named else {}
     for source, node, name in named:
         if name in missing:
-            yield Seen(source.where(node), f"report_to: {name!r} is not installed here.", missing[name].get)
+            yield Observation(source.where(node), f"report_to: {name!r} is not installed here.", missing[name].get)
 
 
-def no_sink(script: Script) -> Iterator[Seen]:
+def no_sink(script: Script) -> Iterator[Observation]:
     """``report_to`` names no sink and no sink is passed: metrics go only to the console and the journal."""
     if not uses_multi_task_trainer(script):
         return
@@ -95,7 +95,7 @@ def no_sink(script: Script) -> Iterator[Seen]:
         return
     for source, value in _values(script, "report_to"):
         if _literals(value) is not None:
-            yield Seen(
+            yield Observation(
                 source.where(value),
                 "report_to names no sink, and there is no sinks=: metrics go only to the console, log_history and "
                 "<output_dir>/metrics.jsonl.",
@@ -103,18 +103,20 @@ def no_sink(script: Script) -> Iterator[Seen]:
             )
 
 
-def never_logs(script: Script) -> Iterator[Seen]:
+def never_logs(script: Script) -> Iterator[Observation]:
     """The training arguments allow no log event before the training ends."""
     for source, call in script.calls:
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         strategy = given.get("logging_strategy")
         if strategy is not None and (_literals(strategy) == [] or _ends(source, strategy, "IntervalStrategy.NO")):
             what = "logging_strategy is 'no': the metrics of the training are logged once, when it ends."
-            yield Seen(source.where(strategy), what, "Leave it out, or choose 'steps' with logging_steps, or 'epoch'.")
+            yield Observation(
+                source.where(strategy), what, "Leave it out, or choose 'steps' with logging_steps, or 'epoch'."
+            )
         every, end = (_number(given.get(name)) for name in ("logging_steps", "max_steps"))
         if strategy is None and every is not None and end is not None and every > end > 0:
             what = f"logging_steps={every} is more than max_steps={end}: the metrics are logged once, when it ends."
-            yield Seen(source.where(given["logging_steps"]), what, f"Choose logging_steps of {end} or less.")
+            yield Observation(source.where(given["logging_steps"]), what, f"Choose logging_steps of {end} or less.")
 
 
 def sinks_named(script: Script) -> list[str]:

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 
-from mtask_sinks.doctor.finding import Seen
-from mtask_sinks.doctor.recorded import Recorded
+from mtask_sinks.doctor.finding import Observation
+from mtask_sinks.doctor.recorded import RecordedTraining
 
 # A task that was in every log event counts as gone after so many log events without it.
 _GONE_AFTER = 3
@@ -16,11 +16,11 @@ _GONE_AFTER = 3
 _MAX_KEYS = 1000
 
 
-def nothing_reported(recorded: Recorded) -> Iterator[Seen]:
+def nothing_reported(recorded: RecordedTraining) -> Iterator[Observation]:
     """The training has log events, but no reported metric."""
     steps = [step for windows in recorded.windows.values() for step in windows]
     if steps and not recorded.training.series:
-        yield Seen(
+        yield Observation(
             recorded.at(max(steps)),
             f"{len(steps)} log events, and none has a reported metric.",
             "Does the reporting module set supports_report_metrics = True, and is it the module that is trained? "
@@ -28,19 +28,19 @@ def nothing_reported(recorded: Recorded) -> Iterator[Seen]:
         )
 
 
-def silent_training(recorded: Recorded) -> Iterator[Seen]:
+def silent_training(recorded: RecordedTraining) -> Iterator[Observation]:
     """The evaluations have metrics, but the log events of the training have none."""
     trained = any(phase == "train" for phase, _ in recorded.training.series)
     windows = recorded.windows.get("train", [])
     if recorded.training.series and windows and not trained:
-        yield Seen(
+        yield Observation(
             recorded.at(windows[-1]),
             f"{len(windows)} log events of the training have no reported metric; the evaluations have some.",
             "Perhaps a condition around the reports, such as not self.training, holds in evaluations only.",
         )
 
 
-def task_in_one_phase(recorded: Recorded) -> Iterator[Seen]:
+def task_in_one_phase(recorded: RecordedTraining) -> Iterator[Observation]:
     """A task was reported only in training or only in evaluations, though there were both."""
     phases = [phase for phase in recorded.windows if phase == "train" or phase.startswith("eval")]
     reporting = {phase for phase, _ in recorded.training.series if phase in phases}
@@ -49,7 +49,7 @@ def task_in_one_phase(recorded: Recorded) -> Iterator[Seen]:
     for task in recorded.tasks:
         present = [phase for phase in phases if recorded.steps_of(phase, task)]
         if present and ("train" not in present or present == ["train"]):
-            yield Seen(
+            yield Observation(
                 recorded.at(recorded.steps_of(present[0], task)[-1]),
                 f"{task!r} was reported in {', '.join(present)} only; there were log events of {', '.join(phases)}.",
                 "Nothing to do if you intend that; else look for a condition around its report, or labels that are not "
@@ -57,7 +57,7 @@ def task_in_one_phase(recorded: Recorded) -> Iterator[Seen]:
             )
 
 
-def task_vanished(recorded: Recorded) -> Iterator[Seen]:
+def task_vanished(recorded: RecordedTraining) -> Iterator[Observation]:
     """A task was no longer reported from some step on, while other tasks or the loss went on."""
     for phase, windows in recorded.windows.items():
         for task in recorded.tasks:
@@ -67,7 +67,7 @@ def task_vanished(recorded: Recorded) -> Iterator[Seen]:
             longest = max((after - before for before, after in pairwise(places)), default=1)
             missing = len(windows) - 1 - places[-1]
             if missing >= _GONE_AFTER and missing > 2 * longest:
-                yield Seen(
+                yield Observation(
                     recorded.at(windows[places[-1] + 1]),
                     f"{task!r} was last reported at step {windows[places[-1]]}, and not in the {missing} log events of "
                     f"{phase} since.",
@@ -75,7 +75,7 @@ def task_vanished(recorded: Recorded) -> Iterator[Seen]:
                 )
 
 
-def gaps(recorded: Recorded) -> Iterator[Seen]:
+def gaps(recorded: RecordedTraining) -> Iterator[Observation]:
     """A task is missing from some log events between its first and its last."""
     for phase, windows in recorded.windows.items():
         for task in recorded.tasks:
@@ -84,7 +84,7 @@ def gaps(recorded: Recorded) -> Iterator[Seen]:
             if missing:
                 first = windows[next(before for before, after in pairwise(places) if after > before + 1) + 1]
                 events = places[-1] - places[0] + 1
-                yield Seen(
+                yield Observation(
                     recorded.at(first),
                     f"{task!r} is absent from {missing} of {events} log events of {phase}, first at step {first}.",
                     "Nothing to do if several batches in a row lack that task; more steps per log event "
@@ -92,13 +92,13 @@ def gaps(recorded: Recorded) -> Iterator[Seen]:
                 )
 
 
-def nonfinite(recorded: Recorded) -> Iterator[Seen]:
+def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
     """A metric is NaN or infinite at the end."""
     for at, key, phase, values in _values(recorded):
         if math.isfinite(values[-1]):
             continue
         since = len(values) - next((i for i, v in enumerate(reversed(values)) if math.isfinite(v)), len(values))
-        yield Seen(
+        yield Observation(
             recorded.at(at[since]),
             f"{key!r} ({phase}) is {values[-1]} since step {at[since]}, in {len(values) - since} log events.",
             "A loss over no items (an empty mask) is NaN: report None there. Otherwise lower the learning rate or clip "
@@ -106,12 +106,12 @@ def nonfinite(recorded: Recorded) -> Iterator[Seen]:
         )
 
 
-def nonfinite_before(recorded: Recorded) -> Iterator[Seen]:
+def nonfinite_before(recorded: RecordedTraining) -> Iterator[Observation]:
     """A metric was NaN or infinite, but is finite again."""
     for at, key, phase, values in _values(recorded):
         bad = [step for step, value in zip(at, values, strict=True) if not math.isfinite(value)]
         if bad and math.isfinite(values[-1]):
-            yield Seen(
+            yield Observation(
                 recorded.at(bad[0]),
                 f"{key!r} ({phase}) was not finite in {len(bad)} of {len(values)} log events, from step {bad[0]} to "
                 f"{bad[-1]}.",
@@ -120,7 +120,7 @@ def nonfinite_before(recorded: Recorded) -> Iterator[Seen]:
             )
 
 
-def nonfinite_skipped(recorded: Recorded) -> Iterator[Seen]:
+def nonfinite_skipped(recorded: RecordedTraining) -> Iterator[Observation]:
     """NaN or infinite values were reported and left out."""
     for at, key, phase, values in _values(recorded):
         name = key.removesuffix(".nonfinite")
@@ -128,47 +128,47 @@ def nonfinite_skipped(recorded: Recorded) -> Iterator[Seen]:
         if name != key and total:
             first = next(step for step, value in zip(at, values, strict=True) if value)
             what = f"{total:.0f} values of {name!r} ({phase}) were NaN or infinite and left out, from step {first} on."
-            yield Seen(recorded.at(first), what, "Report None where a loss is computed over no items.")
+            yield Observation(recorded.at(first), what, "Report None where a loss is computed over no items.")
 
 
-def renamed(recorded: Recorded) -> Iterator[Seen]:
+def renamed(recorded: RecordedTraining) -> Iterator[Observation]:
     """A metric has a name that the Trainer logs too, so it is logged as ``….reported``."""
     for at, key, phase, _ in _values(recorded):
         if key.endswith(".reported"):
             name = key.removesuffix(".reported")
-            yield Seen(
+            yield Observation(
                 recorded.at(at[0]),
                 f"the Trainer logs {name!r} ({phase}) too (compute_metrics?); the reported metric is {key!r}.",
                 "Give one of them another name.",
             )
 
 
-def too_many_keys(recorded: Recorded) -> Iterator[Seen]:
+def too_many_keys(recorded: RecordedTraining) -> Iterator[Observation]:
     """There are as many keys as a registry keeps by default: it dropped further ones."""
     keys = {key for _, key in recorded.training.series}
     if len(keys) >= _MAX_KEYS:
-        yield Seen(
+        yield Observation(
             recorded.at(recorded.training.step),
             f"{len(keys)} distinct keys: it looks as if max_keys was reached and further keys were dropped.",
             "Is a number part of a name (an f-string)? Otherwise pass MetricRegistry(max_keys=...).",
         )
 
 
-def failed(recorded: Recorded) -> Iterator[Seen]:
+def failed(recorded: RecordedTraining) -> Iterator[Observation]:
     """The training failed, or was killed."""
     if recorded.status in ("failed", "killed"):
         how = {"failed": "raised an error or got SIGTERM", "killed": "was killed (out of memory? a scheduler?)"}
-        yield Seen(
+        yield Observation(
             recorded.at(recorded.training.step),
             f"the training {how[recorded.status]} after step {recorded.training.step}.",
             "trainer.train(resume_from_checkpoint=True) goes on from the last checkpoint, in the same journal.",
         )
 
 
-def elsewhere(recorded: Recorded) -> Iterator[Seen]:
+def elsewhere(recorded: RecordedTraining) -> Iterator[Observation]:
     """The training began on another machine, and the journal does not say that it ended."""
     if recorded.host is not None:
-        yield Seen(
+        yield Observation(
             recorded.at(recorded.training.step),
             f"the training began on {recorded.host}, and the journal does not say that it ended: it runs, or was "
             "killed.",
@@ -176,30 +176,30 @@ def elsewhere(recorded: Recorded) -> Iterator[Seen]:
         )
 
 
-def torn_lines(recorded: Recorded) -> Iterator[Seen]:
+def torn_lines(recorded: RecordedTraining) -> Iterator[Observation]:
     """The journal has incomplete lines, as after a crash or a full disk."""
     if recorded.unreadable:
         first, n = recorded.unreadable[0], len(recorded.unreadable)
         lines = f"{n} lines hold" if n > 1 else "1 line holds"
-        yield Seen(
+        yield Observation(
             f"{recorded.path}:{first}",
             f"{lines} no complete record, from line {first} on: their contents are lost.",
             "Nothing to do: readers skip such lines, and a training that goes on cuts off an incomplete end.",
         )
 
 
-def several_trainings(recorded: Recorded) -> Iterator[Seen]:
+def several_trainings(recorded: RecordedTraining) -> Iterator[Observation]:
     """The journal holds several trainings, and only one was examined."""
     if recorded.others:
         others = ", ".join(recorded.others)
-        yield Seen(
+        yield Observation(
             str(recorded.path),
             f"the journal holds {len(recorded.others)} more: {others}. These findings are about {recorded.name}.",
             f"Choose one: mtask-sinks doctor {shlex.quote(f'{recorded.path.parent}:{recorded.other_numbers[0]}')}.",
         )
 
 
-def _values(recorded: Recorded) -> Iterator[tuple[list[int], str, str, list[float]]]:
+def _values(recorded: RecordedTraining) -> Iterator[tuple[list[int], str, str, list[float]]]:
     """Steps, key, phase and values of each metric in each phase."""
     for (phase, key), series in recorded.training.series.items():
         yield [recorded.training.steps[at] for at in series.at], key, phase, list(series.values)

@@ -12,7 +12,7 @@ from mtask_sinks.errors import Forgotten
 from mtask_sinks.keys import backend_name, split_key, trainer_log_name
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.health import check_writable
-from mtask_sinks.sinks.plugins import require_backend
+from mtask_sinks.sinks.lookup import require_backend
 from mtask_sinks.sinks.tensorboard.custom_scalars import Charts
 from mtask_sinks.sinks.tensorboard.restart import restart_events
 from mtask_sinks.sinks.tensorboard.scalar_events import ScalarEvents

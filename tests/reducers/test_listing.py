@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mtask_sinks.reducers import lookup, register_reducer
-from mtask_sinks.reducers.catalog import ReducerListing, list_reducers
+from mtask_sinks.reducers.listing import ReducerListing, list_reducers
 
 
 def test_every_builtin_name_has_a_line_and_the_pattern_is_there() -> None:
@@ -33,7 +33,7 @@ def test_one_that_does_not_load_is_listed_with_the_reason(monkeypatch) -> None:
     def broken(name):
         raise ImportError("no module x")
 
-    monkeypatch.setattr("mtask_sinks.reducers.catalog.find_reducer", broken)
+    monkeypatch.setattr("mtask_sinks.reducers.listing.find_reducer", broken)
     found = list_reducers()
     assert found[0].about == "does not load (ImportError: no module x)"
     with pytest.raises(StopIteration):

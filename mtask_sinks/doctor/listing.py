@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mtask_sinks.doctor.checks import deliveries, models, reports, trainers, trainings
-from mtask_sinks.doctor.finding import Check, Finding, Seen, Severity
-from mtask_sinks.doctor.recorded import Recorded
+from mtask_sinks.doctor.finding import Check, Finding, Observation, Severity
+from mtask_sinks.doctor.recorded import RecordedTraining
 from mtask_sinks.doctor.script import Script
 
 
@@ -26,9 +26,9 @@ class FindingKind:
     severity: Severity
     title: str
 
-    def finding(self, seen: Seen) -> Finding:
+    def finding(self, seen: Observation) -> Finding:
         """Make a finding of this kind."""
-        return Finding(self.check, self.severity, seen.where, seen.what, seen.mend)
+        return Finding(self.check, self.severity, seen.where, seen.what, seen.remedy)
 
 
 # Findings that no check makes: reading comes first, and asking backends is optional.
@@ -56,7 +56,7 @@ SCRIPT_CHECKS: tuple[Check[Script], ...] = (
     Check("never-logs", "warning", trainers.never_logs),
 )
 
-JOURNAL_CHECKS: tuple[Check[Recorded], ...] = (
+JOURNAL_CHECKS: tuple[Check[RecordedTraining], ...] = (
     Check("nothing-reported", "error", trainings.nothing_reported),
     Check("silent-training", "warning", trainings.silent_training),
     Check("task-in-one-phase", "hint", trainings.task_in_one_phase),
@@ -73,7 +73,7 @@ JOURNAL_CHECKS: tuple[Check[Recorded], ...] = (
     Check("several-trainings", "hint", trainings.several_trainings),
     Check("sink-in-trouble", "error", deliveries.sink_in_trouble),
     Check("undelivered", "error", deliveries.undelivered),
-    Check("set-aside", "error", deliveries.rejected),
+    Check("rejected-snapshots", "error", deliveries.rejected),
     Check("no-delivery", "hint", deliveries.no_delivery),
 )
 

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Literal
 
-from mtask_sinks.sinks.plugins import BACKENDS, offering_package, sink_names
+from mtask_sinks.sinks.lookup import BACKENDS, offering_package, sink_names
 
 Kind = Literal["sink", "plug-in", "transformers"]
 

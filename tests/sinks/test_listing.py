@@ -5,8 +5,8 @@ from importlib.metadata import version
 import transformers
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from mtask_sinks.sinks import catalog
-from mtask_sinks.sinks.catalog import TRACKERS, SinkListing, list_sinks
+from mtask_sinks.sinks import listing
+from mtask_sinks.sinks.listing import TRACKERS, SinkListing, list_sinks
 
 
 def test_own_sinks_plugins_and_trackers_in_this_order_each_once() -> None:
@@ -25,8 +25,8 @@ def test_own_sinks_plugins_and_trackers_in_this_order_each_once() -> None:
 
 
 def test_what_is_not_installed_has_no_version_but_a_way_to_get_it(monkeypatch) -> None:
-    monkeypatch.setattr(catalog, "find_spec", lambda module: None)
-    monkeypatch.setattr(catalog, "_version", lambda package: None)
+    monkeypatch.setattr(listing, "find_spec", lambda module: None)
+    monkeypatch.setattr(listing, "_version", lambda package: None)
     by_name = {listing.name: listing for listing in list_sinks()}
     for name, get in (("wandb", "pip install 'mtask-sinks[wandb]'"), ("comet_ml", "pip install comet-ml")):
         assert (by_name[name].is_installed, by_name[name].version, by_name[name].get) == (False, None, get)
