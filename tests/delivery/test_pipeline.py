@@ -14,7 +14,7 @@ from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.sinks import MemorySink
 
-pytestmark = pytest.record.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def test_every_sink_gets_every_snapshot_in_order() -> None:
@@ -76,8 +76,8 @@ def test_two_sinks_of_one_name_are_refused() -> None:
         Delivery([MemorySink(), MemorySink()])
 
 
-@pytest.record.parametrize("status", ["finished", "failed"])
-@pytest.record.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize("status", ["finished", "failed"])
+@pytest.mark.parametrize("is_kept", [True, False])
 def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path, status: str, is_kept: bool) -> None:
     script = tmp_path / "script.py"
     script.write_text(

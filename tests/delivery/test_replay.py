@@ -48,7 +48,7 @@ def tens(*steps: int) -> list[tuple[int, float]]:
     return [(s, 10.0 * s) for s in steps]
 
 
-@pytest.record.usefixtures("mlflow_store")
+@pytest.mark.usefixtures("mlflow_store")
 def test_a_backend_that_was_not_even_configured_gets_everything_once_however_often(tmp_path) -> None:
     path = written(tmp_path, (RunInfo(id="1", name="r", params={"p": 1}), rows(1, 2, 3), "finished"))
     for what in ("left", "left", "all"):
@@ -60,7 +60,7 @@ def test_a_backend_that_was_not_even_configured_gets_everything_once_however_oft
     assert scalars == {"a/train/x": tens(1, 2, 3), "train/loss": [(1, -1.0), (2, -2.0), (3, -3.0)]}
 
 
-@pytest.record.usefixtures("mlflow_store")
+@pytest.mark.usefixtures("mlflow_store")
 def test_a_failed_and_a_killed_training_show_as_such(tmp_path) -> None:
     path = written(tmp_path, (RunInfo(id="1", name="f"), rows(1), "failed"), (RunInfo(id="2", name="k"), rows(1), None))
     replay(path, [MLflowSink()])
@@ -68,7 +68,7 @@ def test_a_failed_and_a_killed_training_show_as_such(tmp_path) -> None:
     assert [run.status for run in read_journal(path)] == ["failed", "killed"]
 
 
-@pytest.record.usefixtures("mlflow_store")
+@pytest.mark.usefixtures("mlflow_store")
 def test_a_resumed_training_is_one_run_in_a_new_backend_without_what_was_computed_twice(tmp_path) -> None:
     runs = [
         (RunInfo(id="1", name="r"), rows(2, 4, 6, 8), None),
@@ -85,7 +85,7 @@ def test_a_resumed_training_is_one_run_in_a_new_backend_without_what_was_compute
         assert read_scalars(tmp_path / "runs" / "other")["a/train/x"] == tens(2)
 
 
-@pytest.record.usefixtures("mlflow_store")
+@pytest.mark.usefixtures("mlflow_store")
 def test_what_is_left_goes_into_the_runs_that_the_training_wrote_to(tmp_path) -> None:
     client = MlflowClient()
     theirs = client.create_run("0", run_name="theirs").info.run_id
@@ -172,7 +172,7 @@ def test_a_backend_that_does_not_come_back_is_given_up(tmp_path) -> None:
     assert replay(path, [MemorySink()])["memory"].delivered == 2
 
 
-@pytest.record.usefixtures("mlflow_store")
+@pytest.mark.usefixtures("mlflow_store")
 def test_the_command_says_what_became_of_it_and_exits_with_it(tmp_path) -> None:
     path = written(tmp_path, (RunInfo(id="1", name="r"), rows(1, 2, 3), "finished"))
     done = CliRunner().invoke(app, ["replay", str(path), "--to", "mlflow,tensorboard"])
@@ -189,7 +189,7 @@ def test_the_command_says_what_became_of_it_and_exits_with_it(tmp_path) -> None:
     assert "tensorboard: 0 delivered, 0 rejected, 3 left (" in left.output
 
 
-@pytest.record.parametrize(
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nowhere", "--to", "mlflow"], "there is no journal nowhere"),

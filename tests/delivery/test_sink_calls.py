@@ -10,10 +10,10 @@ from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.errors import Rejected
 from mtask_sinks.sinks import MemorySink
 
-pytestmark = pytest.record.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
-@pytest.record.parametrize("error", [Rejected("too long"), ValueError("not a number"), KeyError("mlm/loss")])
+@pytest.mark.parametrize("error", [Rejected("too long"), ValueError("not a number"), KeyError("mlm/loss")])
 def test_what_will_never_be_accepted_is_rejected_with_the_reason_and_blocks_nothing(error, tmp_path, caplog) -> None:
     class Choosy(MemorySink):
         def write(self, snapshot: Snapshot) -> None:

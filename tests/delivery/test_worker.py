@@ -11,10 +11,10 @@ from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.errors import Forgotten
 from mtask_sinks.sinks import MemorySink
 
-pytestmark = pytest.record.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
-@pytest.record.parametrize("call", ["open", "write", "close"])
+@pytest.mark.parametrize("call", ["open", "write", "close"])
 def test_what_fails_is_tried_again_until_it_succeeds_and_disturbs_nobody(call: str) -> None:
     flaky, good = Flaky(call, failures=4), MemorySink()
     delivery = Delivery([flaky, good])

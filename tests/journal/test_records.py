@@ -26,7 +26,7 @@ ITEMS = [
 ]
 
 
-@pytest.record.parametrize("item", ITEMS)
+@pytest.mark.parametrize("item", ITEMS)
 def test_an_item_is_read_as_it_was_written(item) -> None:
     line = encode(item)
     assert decode(line) == item
@@ -34,7 +34,7 @@ def test_an_item_is_read_as_it_was_written(item) -> None:
     assert is_run_record(line) == (not isinstance(item, Snapshot))
 
 
-@pytest.record.parametrize(
+@pytest.mark.parametrize(
     "line", [b"", b"{", b"[]", b"1", b'{"record": "other"}', b'{"record": "run"}', encode(ITEMS[1])[:-9], b"\xff\n"]
 )
 def test_what_is_no_whole_record_is_none(line: bytes) -> None:
@@ -76,7 +76,7 @@ def test_a_process_is_at_work_while_it_is_there() -> None:
     assert number == os.getpid()
 
 
-@pytest.record.parametrize(
+@pytest.mark.parametrize(
     "logs",
     [
         {"n": 10**30, "small": 1},
@@ -118,7 +118,7 @@ def test_logs_of_kinds_that_json_does_not_know_are_texts() -> None:
     assert {**read.logs} == texts
 
 
-@pytest.record.parametrize("changed", [{"epoch": math.nan}, {"time": math.inf}, {"metrics": {"x": -math.inf}}])
+@pytest.mark.parametrize("changed", [{"epoch": math.nan}, {"time": math.inf}, {"metrics": {"x": -math.inf}}])
 def test_what_is_not_finite_comes_back_wherever_it_stands(changed: dict[str, object]) -> None:
     snapshot = replace(Snapshot(7, "eval", {"a/x": 0.5}, 0.5, 1.5, {"a/x": 2}), **changed)  # type: ignore[arg-type]
     assert repr(decode(encode(snapshot))) == repr(snapshot)

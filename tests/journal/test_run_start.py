@@ -8,7 +8,7 @@ from mtask_sinks.analysis.runs import read_trainings
 from mtask_sinks.journal.run_start import RunStart, run_start
 
 
-@pytest.record.parametrize(
+@pytest.mark.parametrize(
     ("before", "run", "start"),
     [
         (None, ("1", 0), RunStart.NEW),

@@ -73,7 +73,7 @@ def test_an_earlier_runs_file_is_continued(tmp_path) -> None:
     ]
 
 
-@pytest.record.parametrize("kept", [1, 5, 40, -1])
+@pytest.mark.parametrize("kept", [1, 5, 40, -1])
 def test_a_torn_last_line_is_no_data_and_is_cut_off_by_the_next_run(tmp_path, kept) -> None:
     path = tmp_path / "metrics.jsonl"
     written(path, snapshot(1, x=1.0), snapshot(2, x=2.0)).close()

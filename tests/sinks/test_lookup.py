@@ -8,7 +8,7 @@ import pytest
 
 from mtask_sinks.errors import MissingBackendError, PluginError
 from mtask_sinks.reducers import as_reducer, known_reducers
-from mtask_sinks.sinks import TensorBoardSink, has_sink, make_sink, plugins, sink_names
+from mtask_sinks.sinks import TensorBoardSink, has_sink, lookup, make_sink, sink_names
 
 if "example_lines" not in sink_names():
     pytest.fail("install the plug-in for the tests: pip install tests/plugin", pytrace=False)
@@ -40,9 +40,7 @@ def test_a_broken_plug_in_is_named_with_its_package(name: str) -> None:
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
 def test_a_missing_backend_says_which_extra_to_install(name: str, monkeypatch) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr(
-        plugins, "find_spec", lambda module: None if module == plugins.BACKENDS[name] else found(module)
-    )
+    monkeypatch.setattr(lookup, "find_spec", lambda module: None if module == lookup.BACKENDS[name] else found(module))
     with pytest.raises(MissingBackendError, match=rf"pip install 'mtask-sinks\[{name}\]'"):
         make_sink(name)
 

@@ -157,7 +157,7 @@ def test_policies_for_nan_by_key_beat_the_one_for_all() -> None:
 
 def test_spread_is_of_the_registry() -> None:
     registry = SinkArguments(metric_spread=["*/loss"]).make_registry()
-    assert [registry._merger._has_spread(key) for key in ("a/loss", "a/x")] == [True, False]
+    assert [registry._merger._wants_spread(key) for key in ("a/loss", "a/x")] == [True, False]
 
 
 def test_what_is_set_of_the_backends_is_set_in_the_environment(monkeypatch) -> None:

@@ -9,7 +9,7 @@ from transformers.integrations.integration_utils import get_available_reporting_
 
 from mtask_sinks import HfMultiTaskTrainer
 from mtask_sinks.errors import MissingBackendError, UnknownSinkError
-from mtask_sinks.sinks import MemorySink, TensorBoardSink, plugins
+from mtask_sinks.sinks import MemorySink, TensorBoardSink, lookup
 from mtask_sinks.trainer.report_to import names_of, sinks_for
 
 
@@ -61,7 +61,7 @@ def test_an_unknown_name_says_what_there_is_and_how_to_add_one(tmp_path) -> None
 
 def test_a_missing_package_says_which_extra(tmp_path, monkeypatch) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr(plugins, "find_spec", lambda name: None if name == "wandb" else found(name))
+    monkeypatch.setattr(lookup, "find_spec", lambda name: None if name == "wandb" else found(name))
     monkeypatch.setattr("mtask_sinks.trainer.report_to.get_available_reporting_integrations", lambda: ["tensorboard"])
     with pytest.raises(MissingBackendError, match=r"mtask-sinks\[wandb\]"):
         HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to=["wandb"]))
@@ -69,7 +69,7 @@ def test_a_missing_package_says_which_extra(tmp_path, monkeypatch) -> None:
 
 def test_a_tracker_that_transformers_can_serve_without_us_is_left_to_it(monkeypatch) -> None:
     found = importlib.util.find_spec
-    monkeypatch.setattr(plugins, "find_spec", lambda name: None if name == "tensorboard" else found(name))
+    monkeypatch.setattr(lookup, "find_spec", lambda name: None if name == "tensorboard" else found(name))
     assert sinks_for(["tensorboard"]) == []  # tensorboardX is there, say
 
 
@@ -86,7 +86,7 @@ def test_sinks_given_come_first_and_stand_for_their_names(tmp_path) -> None:
 
 
 def test_a_broken_plug_in_is_an_error_at_construction(tmp_path) -> None:
-    with pytest.raises(plugins.PluginError, match="mtask-example-plugin"):
+    with pytest.raises(lookup.PluginError, match="mtask-example-plugin"):
         HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to="example_broken"))
 
 
