@@ -170,10 +170,11 @@ class MetricRegistry:
                 except Exception as error:
                     self._refuse(task, name, value, error)
                     continue
-                if type(value) is OnDevice:
+                kind = type(value)
+                if kind is OnDevice:
                     on_device[name] = value
                     continue
-                if type(value) is Block:
+                if kind is Block:
                     window.expect(value)
             buffer = buffers[name] if name in buffers else self._admit(window, task, name)
             if value is not None:  # not computed; its key is known all the same

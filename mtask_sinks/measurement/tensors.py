@@ -24,11 +24,10 @@ def read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
         check_readable(tensor)
         return OnDevice(tensor, None) if tensor.numel() else None
     try:
-        if not tensor.dim():
+        if not tensor.ndim:
             number = tensor.item()
-            if type(number) is complex:
-                raise Unreadable(why_unreadable(tensor))
-            return number
+            if type(number) is not complex:
+                return number
         reason = why_unreadable(tensor)
         if reason is not None:
             raise Unreadable(reason)
