@@ -1,4 +1,4 @@
-"""Keys: how a metric is named in the library, in the Trainer's logs and in the backends."""
+"""Makes and checks the names of metrics: in the library (keys), in the Trainer's logs and in the backends."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from functools import lru_cache
 
 from mtask_sinks.errors import MetricKeyError
 
-#: Longest key, in characters. MLflow refuses longer metric names; the other backends take more.
+#: Length of the longest key, in characters. MLflow refuses longer metric names; the other backends accept them.
 MAX_KEY_LENGTH = 250
 
+# The phase of an evaluation whose prefix is ``train``; and prefixes and phases that are built of these words.
+_EVALUATION = "_evaluation"
+_IS_TRAIN = re.compile(r"train(_evaluation)*")
 _SEGMENT = re.compile(r"[A-Za-z0-9_.\-]+")
-# What the Trainer logs itself, without the prefix of the phase.
+# Names that the Trainer itself logs, without the prefix of the phase.
 _TRAINER_LOGS = frozenset(
     [
         *("epoch", "global_step", "grad_norm", "learning_rate", "loss", "num_input_tokens_seen", "step", "total_flos"),
@@ -26,7 +29,7 @@ _ALLOWED = "segments of letters, digits, '_', '.', '-', separated by '/'"
 
 
 def join_key(task: str | None, name: str) -> str:
-    """The key of a metric in a task, or of an ungrouped one.
+    """Return the key of a metric in a task; without a task, the key of an ungrouped metric.
 
     >>> join_key("mlm", "loss"), join_key(None, "lr_scale")
     ('mlm/loss', 'lr_scale')
@@ -35,7 +38,7 @@ def join_key(task: str | None, name: str) -> str:
 
 
 def split_key(key: str) -> tuple[str, str]:
-    """Task and name of a key; the task of an ungrouped key is the empty string.
+    """Return the task and the name of a key. The task of an ungrouped key is the empty string.
 
     >>> split_key("mlm/loss"), split_key("lr_scale"), split_key("vision/box/l1")
     (('mlm', 'loss'), ('', 'lr_scale'), ('vision', 'box/l1'))
@@ -45,7 +48,7 @@ def split_key(key: str) -> tuple[str, str]:
 
 
 def check_key(key: str) -> str:
-    """Return ``key`` if it is valid, unchanged, in every backend; otherwise raise `MetricKeyError`.
+    """Return ``key`` if every backend accepts it unchanged; otherwise raise `MetricKeyError`.
 
     >>> check_key("mlm/top-1.acc")
     'mlm/top-1.acc'
@@ -55,11 +58,11 @@ def check_key(key: str) -> str:
     mtask_sinks.errors.MetricKeyError: 'mlm loss' is no valid key: segments of letters, digits, '_', '.', '-', \
 separated by '/'. Try 'mlm/loss'.
 
-    The rule is what TensorBoard, W&B, MLflow and trackio all store as it is: MLflow refuses most other characters and
-    loses the whole row with them, and ``..`` or an empty segment do not survive its path normalisation.
+    TensorBoard, W&B, MLflow and trackio store a valid key unchanged. MLflow refuses most other characters, ``..`` and
+    empty segments, and one such name makes it refuse the whole row.
     """
     if not isinstance(key, str):
-        raise MetricKeyError(f"{key!r} is no valid key: it is of type {type(key).__name__}, a key is a string.")
+        raise MetricKeyError(f"{key!r} is no valid key: it is of type {type(key).__name__}, a key must be a string.")
     if _is_valid(key):
         return key
     if len(key) > MAX_KEY_LENGTH and _is_valid(key[:MAX_KEY_LENGTH].strip("/.")):
@@ -72,7 +75,7 @@ separated by '/'. Try 'mlm/loss'.
 
 
 def is_trainer_log(key: str) -> bool:
-    """Whether an ungrouped key would take a name that the Trainer logs itself, in some phase.
+    """Return whether an ungrouped key is also a name that the Trainer itself logs in some phase.
 
     >>> is_trainer_log("loss"), is_trainer_log("eval_acc"), is_trainer_log("mlm/loss"), is_trainer_log("acc")
     (True, True, False, False)
@@ -81,33 +84,57 @@ def is_trainer_log(key: str) -> bool:
 
 
 def log_name(key: str, phase: str) -> str:
-    """Name of a key in the Trainer's log dict, its console, its ``log_history`` and its returned metrics.
+    """Return the name of a key in the Trainer's log dict, its console, its ``log_history`` and its returned metrics.
 
     >>> log_name("mlm/loss", "train"), log_name("mlm/loss", "eval"), log_name("mlm/loss", "eval_books")
     ('mlm/loss', 'eval_mlm/loss', 'eval_books_mlm/loss')
     """
-    return key if phase == "train" else f"{phase}_{key}"
+    return key if phase == "train" else log_prefix(phase) + key
+
+
+def log_prefix(phase: str) -> str:
+    """Return what the names of a phase begin with in the Trainer's logs.
+
+    >>> log_prefix("train"), log_prefix("eval"), log_prefix("train_evaluation")
+    ('', 'eval_', 'train_')
+    """
+    if phase == "train":
+        return ""
+    return f"{phase.removesuffix(_EVALUATION) if _IS_TRAIN.fullmatch(phase) else phase}_"
+
+
+def phase_of_prefix(prefix: str) -> str:
+    """Return the phase of an evaluation whose ``metric_key_prefix`` is given.
+
+    An evaluation on the training data has the prefix ``train``. It is no part of the training's window, so its phase
+    has another name.
+
+    >>> phase_of_prefix("eval"), phase_of_prefix("train"), log_name("mlm/loss", phase_of_prefix("train"))
+    ('eval', 'train_evaluation', 'train_mlm/loss')
+    """
+    return prefix + _EVALUATION if _IS_TRAIN.fullmatch(prefix) else prefix
 
 
 def log_names(keys: Collection[str], phase: str) -> Collection[str]:
-    """`log_name` of many keys, in their order.
+    """Return the `log_name` of each key, in the same order.
 
     >>> log_names(["mlm/loss", "acc"], "eval")
     ['eval_mlm/loss', 'eval_acc']
     """
-    return keys if phase == "train" else [log_name(key, phase) for key in keys]
+    prefix = log_prefix(phase)
+    return [prefix + key for key in keys] if prefix else keys
 
 
 @lru_cache(maxsize=1 << 14)
 def backend_name(key: str, phase: str) -> str:
-    """Name of a key in a tracking backend, where the first segment makes the group: one group a task.
+    """Return the name of a key in a tracking backend. Backends group by its first segment: one group per task.
 
     >>> backend_name("mlm/loss", "train"), backend_name("mlm/loss", "eval"), backend_name("lr_scale", "train")
     ('mlm/train/loss', 'mlm/eval/loss', 'train/lr_scale')
 
-    The result is valid in every backend whatever the phase is called (it holds the name of a dataset, which is free
-    text): a phase that had to be changed, and a name that had to be cut, end in a hash of what they were, so two
-    metrics never share a name.
+    The result is valid in every backend, whatever the name of the phase (it may contain the name of a dataset, which is
+    free text). This function replaces invalid characters of the phase and cuts long names. It then appends a hash of
+    the original, so two metrics never share a name.
     """
     task, name = split_key(key)
     phase = _as_segment(phase)
@@ -118,7 +145,7 @@ def backend_name(key: str, phase: str) -> str:
 
 
 def trainer_log_name(name: str) -> str:
-    """Name that the Trainer's own TensorBoard and W&B callbacks give to one of its logs.
+    """Return the name that the Trainer's own TensorBoard and W&B callbacks give to one of its logs.
 
     >>> trainer_log_name("loss"), trainer_log_name("eval_loss"), trainer_log_name("test_runtime")
     ('train/loss', 'eval/loss', 'test/runtime')
@@ -136,7 +163,7 @@ def _is_valid(key: str) -> bool:
 
 
 def _suggest(key: str) -> str | None:
-    """The nearest valid key: blanks and colons separate, other characters become '_', empty segments go."""
+    """Return a similar valid key: blanks, colons and backslashes become '/', other characters '_'."""
     parts = re.split(r"[\s:/\\]+", key)
     parts = [re.sub(r"[^A-Za-z0-9_.\-]+", "_", part).strip("_") for part in parts]
     candidate = "/".join(part for part in parts if part not in ("", ".", ".."))
@@ -151,7 +178,7 @@ def _as_segment(phase: str) -> str:
 
 
 def digest(text: str) -> str:
-    """Eight characters that tell a text from others."""
+    """Return a hash of a text, in eight characters."""
     return hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
 
 

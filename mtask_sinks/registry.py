@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from mtask_sinks.aggregation.accumulator import Accumulator, NonFinite
 from mtask_sinks.aggregation.buffers import Buffer, Overflow
 from mtask_sinks.aggregation.derived import Derived, DerivedFunction
 from mtask_sinks.aggregation.key_table import KeyTable
+from mtask_sinks.aggregation.phases import Phases
 from mtask_sinks.aggregation.reducer_accumulator import ReducerAccumulator
 from mtask_sinks.aggregation.state import ReducerState, Spread, State, has_sum_state
 from mtask_sinks.aggregation.sum_accumulator import SumAccumulator
@@ -37,7 +38,8 @@ from mtask_sinks.measurement.recompute import is_recompute
 from mtask_sinks.measurement.values import read
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
-from mtask_sinks.reporting.api import activated
+from mtask_sinks.reporting.api import activated, refuse_positional
+from mtask_sinks.reporting.forked import is_said_by_other_process, lost_in_children
 from mtask_sinks.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -47,6 +49,13 @@ logger = logging.getLogger(__name__)
 
 # A name that a method had before; subclasses that use it go on working.
 _NEW_NAMES = {"take": "record"}
+
+# Tasks that were probably meant as phases.
+_PHASES = ("train", "eval", "test")
+_TASK_IS_PHASE = (
+    "%s: the task is called %r, which is also a phase. The library adds the phase by itself (in backends the key is "
+    "<task>/<phase>/<name>), so %r is needed in no key; name the task by what it computes."
+)
 
 
 class MetricRegistry:
@@ -99,10 +108,12 @@ class MetricRegistry:
         agreement = KeyAgreement(rules, by_key.for_key, max_keys)
         self._merger = RankMerger(process_group, agreement, spreads.for_key)
         self._overflow = Overflow(max_keys, self._warn_once)
-        self._lock = threading.Lock()  # nn.DataParallel's threads may report new keys and fill buffers at the same time
+        # Threads may report new keys and fill buffers at the same time. No code of a user runs under the first lock.
+        # A report never waits for the second one: a reducer, or a handler of the log, may report in any thread.
+        self._admitting = threading.RLock()
+        self._reducing = threading.RLock()
         self._clock = MicroBatchClock()
-        self._windows = {"train": Window()}
-        self._window = self._windows["train"]
+        self._phases = Phases()
         #: The number by which compiled code finds this registry.
         self.handle = new_handle(self)
 
@@ -119,7 +130,7 @@ class MetricRegistry:
         """
         self._key_table.register(key, as_reducer(reducer))
 
-    def report_metrics(self, task: str | None = None, /, **metrics: Any) -> None:
+    def report_metrics(self, task: str | None = None, /, *values: Any, **metrics: Any) -> None:
         """Report values of this micro-batch; cheap enough for every forward.
 
         >>> registry = MetricRegistry()
@@ -137,6 +148,8 @@ class MetricRegistry:
             MetricValueError: a value is of a type that is not accepted; at the first report of its key. Later such a
                 value is dropped and counted, so that it does not stop a training that went well.
         """
+        if values:
+            refuse_positional(task, values)
         self.record(task, metrics)
 
     def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
@@ -156,7 +169,11 @@ class MetricRegistry:
         """As `record`, without asking whether the report counts. Compiled code reports here."""
         if type(metrics) is not dict:
             metrics = dict(metrics)  # a mapping of somebody's own may change while another thread runs
-        window = self._window
+        phases = self._phases
+        window = phases.window_of_this_thread() if phases.elsewhere else phases.current
+        if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
+            self._leave_out(task, metrics, reason)
+            return
         try:
             buffers = window.buffers[task]
         except (KeyError, TypeError):  # a new task, or something that cannot be one
@@ -170,11 +187,10 @@ class MetricRegistry:
                 except Exception as error:
                     self._refuse(task, name, value, error)
                     continue
-                kind = type(value)
-                if kind is OnDevice:
+                if type(value) is OnDevice:
                     on_device[name] = value
                     continue
-                if kind is Block:
+                if type(value) is Block:
                     window.expect(value)
             buffer = buffers[name] if name in buffers else self._admit(window, task, name)
             if value is not None:  # not computed; its key is known all the same
@@ -193,12 +209,17 @@ class MetricRegistry:
             parts: name → which part of the vector is its value, in order.
             packed: the vector; it may be overwritten afterwards.
         """
-        window = self._window
+        window = self._phases.window_of_this_thread()
+        if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
+            self._leave_out(task, parts, reason)
+            return
         self._append(window, task, parts, partial(window.devices.add_packed, list(parts.values()), packed))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Reports inside the ``with`` block belong to another phase than ``train`` and never mix with those outside.
+
+        It holds for the thread that enters the block, and for nn.DataParallel's threads.
 
         >>> registry = MetricRegistry()
         >>> registry.report_metrics(acc=1.0)
@@ -207,16 +228,31 @@ class MetricRegistry:
         >>> registry.snapshot(step=1, phase="eval").metrics["acc"], registry.snapshot(step=1).metrics["acc"]
         (0.0, 1.0)
         """
-        outside = self._window
-        self._window = self._window_for(name)
-        try:
+        with self._phases.entered(self._phases.window(name)):
             yield
-        finally:
-            self._window = outside
 
-    def activate(self) -> AbstractContextManager[None]:
-        """Let the function `report_metrics` report here, inside a ``with`` block."""
-        return activated(self)
+    @contextmanager
+    def ignoring_reports(self) -> Iterator[None]:
+        """Reports inside the ``with`` block do not count."""
+        with self._phases.entered(Window()):
+            yield
+
+    @contextmanager
+    def activate(self) -> Iterator[None]:
+        """Let the function `report_metrics` report here, inside a ``with`` block; this thread runs the training."""
+        with activated(self), self._phases.run_by_this_thread(), lost_in_children(self):
+            yield
+
+    def leave_out(self, why_left_out: Callable[[], str | None] | None, phase: str | None = None) -> None:
+        """Let a function judge, from now on, whether reports count.
+
+        Args:
+            why_left_out: called at each report; returns why it does not count, or ``None`` if it does. Without a
+                function all reports count.
+            phase: whose reports; by default those of every phase that there is.
+        """
+        for window in self._phases.windows.values() if phase is None else [self._phases.window(phase)]:
+            window.why_left_out = why_left_out
 
     def snapshot(
         self, step: int, phase: str = "train", *, epoch: float | None = None, logs: Mapping[str, Any] | None = None
@@ -234,9 +270,9 @@ class MetricRegistry:
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
         """
         ranks = self._merger.ranks()
-        with self._lock:
+        with self._reducing:
             self._set_rank(ranks)
-            states = self._window_for(phase).drain()
+            states = self._phases.window(phase).drain()
         states, spreads = self._merge_ranks(phase, states, ranks)
         reducers = self._key_table.reducers if ranks is None else self._merger.agreed
         metrics, counts, nonfinite = self._summarizer.summarize(states, spreads, reducers, step=step, phase=phase)
@@ -260,9 +296,9 @@ class MetricRegistry:
         Every rank must call it, as for `snapshot`. The result is valid JSON, and empty if nothing was reported.
         """
         ranks = self._merger.ranks()
-        with self._lock:
+        with self._reducing:
             self._set_rank(ranks)
-            states = self._window_for(phase).peek()
+            states = self._phases.window(phase).peek()
         states, _ = self._merge_ranks(phase, states, ranks)
         reducers = self._key_table.reducers
         found = {key: ReducerState.from_state(reducers[key], state) for key, state in states.items()}
@@ -272,11 +308,12 @@ class MetricRegistry:
     def load_state_dict(self, state: Mapping[str, Any], phase: str = "train") -> None:
         """Go on with a window that `state_dict` saved, in place of the open one. Every rank calls this."""
         self.discard(phase)
-        self._clock.now = state.get("time", 0)
+        if "time" in state:  # what is reported from now on is later than anything in the state
+            self._clock.now = max(self._clock.now, state["time"] + 1)
         ranks = self._merger.ranks()
         if ranks is not None and ranks.rank:
             return  # what all ranks had is now the first one's
-        window = self._window_for(phase)
+        window = self._phases.window(phase)
         for key, saved in state.get("keys", {}).items():
             try:
                 self._admit(window, None, key)
@@ -285,10 +322,20 @@ class MetricRegistry:
                 message = "%s: what the checkpoint holds of its open window is left out: %s"
                 self._warn_once(f"not resumed: {key}", message, key, error)
 
-    def discard(self, phase: str = "train") -> None:
-        """Forget what was reported in the window of a phase."""
-        with self._lock:
-            self._window_for(phase).drain()
+    def discard(self, phase: str = "train") -> bool:
+        """Forget what was reported in the window of a phase; returns whether there was something."""
+        with self._reducing:
+            return any(state is not None for state in self._phases.window(phase).drain().values())
+
+    def reduce_with_training(self, phase: str) -> None:
+        """Ask that a phase is reduced at each log event of the training; see `phases_of_training`."""
+        self._merger.agreement.add_phase(phase)
+
+    @property
+    def phases_of_training(self) -> Sequence[str]:
+        """The phases for which some rank called `reduce_with_training`, as of the last snapshot; equal on all ranks."""
+        agreement = self._merger.agreement
+        return agreement.own_phases if self._merger.ranks() is None else agreement.phases
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
         """Refuse keys that would take the name of something else in the logs. Replaces what was reserved before."""
@@ -320,14 +367,17 @@ class MetricRegistry:
         if name in buffers:
             return buffers[name]
         key = join_key(task, name)
-        with self._lock:
+        with self._admitting:
             accumulator = window.accumulators.get(key)
             if accumulator is None:
                 reducer = self._key_table.admit(key)
                 if reducer is None:
                     return self._overflow
                 accumulator = self._new_accumulator(key, reducer)
-            return window.add(task, name, accumulator)
+            buffer = window.add(task, name, accumulator)
+        if task in _PHASES:
+            self._warn_once(f"task: {task}", _TASK_IS_PHASE, key, task, task)
+        return buffer
 
     def _new_accumulator(self, key: str, reducer: Reducer) -> Accumulator:
         policy = self._policies.for_key(key)
@@ -345,21 +395,26 @@ class MetricRegistry:
         if not isinstance(error, MetricValueError):
             raise error
         check_key(key)
-        with self._lock:
-            was_used = any(window.was_used(key) for window in self._windows.values())
-        if not was_used:
+        if not any(window.was_used(key) for window in list(self._phases.windows.values())):
             raise MetricValueError(f"{key}: {error}") from None
         self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
 
-    def _window_for(self, phase: str) -> Window:
-        if phase not in self._windows:
-            self._windows[phase] = Window()
-        return self._windows[phase]
+    def _leave_out(self, task: str | None, names: Iterable[str], reason: str) -> None:
+        topic = f"left out: {reason}"
+        if is_said_by_other_process():
+            self._warn_once.mute(topic)
+        _check_task(task)
+        keys = ", ".join(join_key(task, name) for name in names)
+        self._warn_once(topic, "%s: left out (reported at %s): %s", keys, call_site(), reason)
 
     def _update(self, window: Window) -> None:
-        with self._lock:
+        if not self._reducing.acquire(blocking=False):
+            return  # another thread is at it, or waits for this one; what was reported stays where it is
+        try:
             self._set_rank(self._merger.ranks())
             window.update_if_due()
+        finally:
+            self._reducing.release()
 
     def _set_rank(self, ranks: Ranks | None) -> None:
         self._clock.set_rank(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
@@ -373,11 +428,11 @@ class MetricRegistry:
         agreed = self._merger.agreed
         if states.keys() <= agreed.keys() <= self._key_table.reducers.keys():
             return merged
-        with self._lock:
+        with self._admitting:
             self._key_table.agree(agreed)
             for key in states.keys() - agreed.keys():  # the ranks together have more than max_keys
                 self._key_table.forget(key)
-                for window in self._windows.values():
+                for window in list(self._phases.windows.values()):
                     window.forget(key, self._overflow)
         return merged
 

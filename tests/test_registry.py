@@ -203,7 +203,7 @@ def test_tasks_made_by_number_do_not_grow_the_registry() -> None:
     registry = MetricRegistry(max_keys=2)
     for step in range(100):
         registry.report_metrics(f"task{step}", x=1.0)
-    assert len(registry._window.buffers) == 2
+    assert len(registry._phases.current.buffers) == 2
 
 
 def test_the_limit_counts_keys_not_phases() -> None:

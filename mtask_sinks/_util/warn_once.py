@@ -1,4 +1,4 @@
-"""Warnings that are given once and counted every time."""
+"""Logs a warning once and counts it every time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WarnOnce:
         logger: where the warnings go.
 
     Attributes:
-        counts: topic → how often it came up.
+        counts: topic → how often it occurred.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -33,18 +33,23 @@ class WarnOnce:
         """Count a topic, and log the message if the topic is new.
 
         Args:
-            topic: what is counted.
+            topic: the name under which the warning counts.
             message, args: as for `logging.Logger.warning`.
-            count: how often it came up.
+            count: how often the topic occurred since the last call.
             exc_info: whether the log shows the exception that is being handled.
         """
-        if topic not in self.counts:
+        is_new = topic not in self.counts
+        self.counts[topic] += count  # before the message, because a handler of the log may come back here
+        if is_new:
             self._logger.warning(message, *args, exc_info=exc_info)
-        self.counts[topic] += count
+
+    def mute(self, topic: str) -> None:
+        """Count a topic from now on without a message."""
+        self.counts.setdefault(topic, 0)
 
 
 def call_site() -> str:
-    """``file:line`` of the nearest caller outside this package: where a report was written."""
+    """Return ``file:line`` of the nearest caller outside this package: the line of user code that made a report."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back

@@ -72,12 +72,16 @@ class Batch(NamedTuple):
 
     def mean_per_report(self) -> Batch:
         """One element per report: the weighted mean of its elements, with their weights added up."""
-        numbers, index = np.unique(self.report, return_inverse=True)
+        numbers, first, index, sizes = np.unique(
+            self.report, return_index=True, return_inverse=True, return_counts=True
+        )
         if len(numbers) == len(self.report):
             return self
         weights: Floats = np.bincount(index, self.weights).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            return Batch(np.bincount(index, self.weights * self.values) / weights, weights, numbers)
+        with np.errstate(invalid="ignore", over="ignore"):
+            means = np.bincount(index, self.weights * self.values) / weights
+        # A single element is its own mean, to the last digit.
+        return Batch(np.where(sizes == 1, self.values[first], means), weights, numbers)
 
 
 def _as_float(number: float) -> float:

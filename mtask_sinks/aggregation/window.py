@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mtask_sinks.aggregation.accumulator import MAX_WAITING, Accumulator
 from mtask_sinks.aggregation.buffers import Buffer
 from mtask_sinks.aggregation.state import State
@@ -26,6 +28,8 @@ class Window:
         buffers: the same accumulators' buffers by task and name, as every report needs them.
         devices: reported values that are still on an accelerator.
         until_update: how many more values may be reported before somebody calls `update_if_due`.
+        why_left_out: tells why a report that is being made does not count, ``None`` if it does; ``None`` where all
+            reports count.
     """
 
     def __init__(self) -> None:
@@ -33,6 +37,7 @@ class Window:
         self.buffers: dict[str | None, dict[str, Buffer]] = {}
         self.devices = DeviceQueue()
         self.until_update = MAX_WAITING
+        self.why_left_out: Callable[[], str | None] | None = None
         self._has_blocks = False
 
     def add(self, task: str | None, name: str, accumulator: Accumulator) -> Buffer:
@@ -54,11 +59,11 @@ class Window:
         """Update the states where that is cheap, or much waits. Waits for a device only if very much waits for it."""
         waiting: set[Accumulator] = set()
         if self.devices:
-            waiting = {each for each in self.accumulators.values() if each.waits_for_device}
+            waiting = {each for each in self._accumulators() if each.waits_for_device}
             if self.devices.is_full or any(len(each.buffer) >= MAX_WAITING or each.holds_blocks for each in waiting):
                 self._read_devices()
                 waiting.clear()
-        for accumulator in self.accumulators.values():
+        for accumulator in self._accumulators():
             if accumulator in waiting:
                 continue
             if self._has_blocks:
@@ -70,16 +75,17 @@ class Window:
     def drain(self) -> dict[str, State | None]:
         """The state of every key, ``None`` for those that were not reported; a new window begins."""
         self._read_devices()
-        states = {key: accumulator.drain() for key, accumulator in self.accumulators.items()}
+        states = {accumulator.key: accumulator.drain() for accumulator in self._accumulators()}
         self._reset_until_update()
         return states
 
     def peek(self) -> dict[str, State | None]:
         """As `drain`, but the window goes on."""
         self._read_devices()
-        for accumulator in self.accumulators.values():
+        accumulators = self._accumulators()
+        for accumulator in accumulators:
             accumulator.update()
-        return {key: accumulator.peek() for key, accumulator in self.accumulators.items()}
+        return {accumulator.key: accumulator.peek() for accumulator in accumulators}
 
     def forget(self, key: str, buffer: Buffer) -> None:
         """Give up a key; what is reported for it from now on goes to `buffer`."""
@@ -90,6 +96,10 @@ class Window:
                 if join_key(task, name) == key:
                     buffers[name] = buffer
 
+    def _accumulators(self) -> list[Accumulator]:
+        """All of them now; another thread may add one meanwhile."""
+        return list(self.accumulators.values())
+
     def _reset_until_update(self) -> None:
         self._has_blocks = False
         keys = max(len(self.accumulators), 1)
@@ -98,5 +108,5 @@ class Window:
     def _read_devices(self) -> None:
         if self.devices:
             self.devices.read()
-            for accumulator in self.accumulators.values():
+            for accumulator in self._accumulators():
                 accumulator.read_device_entries()

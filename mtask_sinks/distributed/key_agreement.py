@@ -1,4 +1,4 @@
-"""Which keys the ranks reduce together, and by which reducers."""
+"""Which keys the ranks reduce together, and by which reducers; and which phases they reduce with the training."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ class Proposal(NamedTuple):
         rules: fingerprints of its rules.
         keys: fingerprint of the reducer of each key.
         reducers: the reducers themselves, pickled, as far as they can be.
+        phases: those that the rank reduces with the training.
     """
 
     rules: Mapping[str, str]
     keys: Mapping[str, str]
     reducers: Mapping[str, bytes]
+    phases: Sequence[str]
 
     @classmethod
-    def from_reducers(cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Proposal:
-        """The proposal of this rank: its rules, and the reducers of keys to agree on."""
+    def from_reducers(
+        cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer], phases: Sequence[str] = ()
+    ) -> Proposal:
+        """The proposal of this rank: its rules, the reducers of keys to agree on, and its phases."""
         keys = {key: fingerprint(reducer) for key, reducer in reducers.items()}
         sendable = {key: data for key, reducer in reducers.items() if (data := _pickled(reducer)) is not None}
-        return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, sendable)
+        return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, sendable, phases)
 
 
 class KeyAgreement:
@@ -48,9 +52,22 @@ class KeyAgreement:
         self._max_keys = max_keys
         #: Key → reducer.
         self.keys: dict[str, Reducer] = {}
+        #: The phases that all ranks reduce with the training, and those for which this rank asks for that.
+        self.phases: list[str] = []
+        self.own_phases: list[str] = []
+
+    def add_phase(self, phase: str) -> None:
+        """Ask the other ranks, at the next merge, to reduce a phase with the training."""
+        if phase not in self.own_phases:
+            self.own_phases.append(phase)
+
+    @property
+    def has_new_phase(self) -> bool:
+        """Whether the other ranks do not know a phase of this rank yet."""
+        return not {*self.own_phases} <= {*self.phases}
 
     def extend(self, known: Mapping[str, Reducer], ranks: Ranks) -> Mapping[str, Reducer]:
-        """Agree on new keys. Every rank must call this at the same time.
+        """Agree on new keys and phases. Every rank must call this at the same time.
 
         Args:
             known: reducers of all keys that this rank knows.
@@ -63,13 +80,16 @@ class KeyAgreement:
             ConflictError: ranks differ in their rules, or in the reducer of a key. On every rank.
         """
         unsettled = {key: reducer for key, reducer in known.items() if key not in self.keys}
-        proposals: list[Proposal] = ranks.gather_objects(Proposal.from_reducers(self._rules, unsettled))
+        proposals: list[Proposal] = ranks.gather_objects(
+            Proposal.from_reducers(self._rules, unsettled, self.own_phases)
+        )
         for name in self._rules:
             _check_one([theirs.rules[name] for theirs in proposals], f"MetricRegistry({name}=...)")
         for key in sorted({key for theirs in proposals for key in theirs.keys}):
             reducer = self._settle(key, proposals, known)
             if len(self.keys) < self._max_keys:
                 self.keys[key] = reducer
+        self.phases += sorted({phase for theirs in proposals for phase in theirs.phases} - {*self.phases})
         return self.keys
 
     def _settle(self, key: str, proposals: Sequence[Proposal], known: Mapping[str, Reducer]) -> Reducer:

@@ -29,14 +29,15 @@ class RankMerger:
 
     One collective, a sum, carries the states that add up. Where some keys have slots that merge by ``max`` (or, with
     their sign changed, by ``min``), a maximum comes before it, and their reducers align their sums with its result.
-    The first collective also tells whether some rank has a key that the others do not know, and whether all ranks
-    reduce the same window. A rank that did not report a key adds nothing to it. The vectors are laid out in the same
-    order on all ranks and for all phases; only when a rank has a new key do all of them exchange names and begin again.
+    The first collective also tells whether some rank has a key or a phase that the others do not know, and whether all
+    ranks reduce the same window. A rank that did not report a key adds nothing to it. The vectors are laid out in the
+    same order on all ranks and for all phases; only when a rank has a new key do all of them exchange names and begin
+    again.
     Samples of values (quantiles, functions) need one more collective, a gather.
 
     Args:
         group: the ranks to reduce over; ``None`` for all ranks of the job.
-        agreement: the keys that were agreed on so far.
+        agreement: the keys and phases that were agreed on so far.
         wants_spread: whether the spread of a key over the ranks is wanted.
     """
 
@@ -44,7 +45,7 @@ class RankMerger:
         self, group: ProcessGroup | Ranks | None, agreement: KeyAgreement, wants_spread: Callable[[str], bool]
     ) -> None:
         self._group = group
-        self._agreement = agreement
+        self.agreement = agreement
         self._wants_spread = wants_spread
         #: Key → reducer, in one order on all ranks. Of these, keys that only need sums; and those that need more.
         self._layout: dict[str, Reducer] = {}
@@ -59,7 +60,7 @@ class RankMerger:
     @property
     def agreed(self) -> Mapping[str, Reducer]:
         """Keys that all ranks know, with their reducers."""
-        return self._agreement.keys
+        return self.agreement.keys
 
     def merge(
         self, phase: str, states: Mapping[str, State | None], known: Mapping[str, Reducer], ranks: Ranks
@@ -76,25 +77,25 @@ class RankMerger:
             LogEventError: another rank reduces another window.
             ConflictError: ranks differ in their rules, or in the reducer of a key.
         """
-        has_new_keys = not states.keys() <= self._layout.keys()
+        has_news = not states.keys() <= self._layout.keys() or self.agreement.has_new_phase
         # So small that the sum of its squares is exact, up to 131,072 ranks.
         phase_hash = float(zlib.crc32(phase.encode()) & 0x3FFFF)
         columns = self._columns(states)
         if self._needs_maximum:
-            own = np.array([has_new_keys, phase_hash, -phase_hash, *chain.from_iterable(c.extremes for c in columns)])
+            own = np.array([has_news, phase_hash, -phase_hash, *chain.from_iterable(c.extremes for c in columns)])
             # NaN has no order: here it is infinite, and counted in the sum.
             merged = ranks.maximum(np.where(np.isnan(own), math.inf, own))
             is_one_window = merged[1] == -merged[2]
         else:
-            merged = ranks.total(np.array([has_new_keys, phase_hash, phase_hash**2, *self._addends(columns, states)]))
+            merged = ranks.total(np.array([has_news, phase_hash, phase_hash**2, *self._addends(columns, states)]))
             is_one_window = merged[1] == ranks.size * phase_hash and merged[2] == ranks.size * phase_hash**2
         if not is_one_window:
             raise LogEventError(
                 f"rank {ranks.rank} reduces the window of {phase!r} while another rank reduces another one. "
                 "Every rank must take part in every snapshot, in the same order."
             )
-        if merged[0]:  # some rank has new keys; afterwards nobody has
-            self._lay_out(self._agreement.extend(known, ranks))
+        if merged[0]:  # some rank has a new key or phase; afterwards nobody has
+            self._lay_out(self.agreement.extend(known, ranks))
             agreed = {key: state for key, state in states.items() if key in self._layout}
             return self.merge(phase, agreed, known, ranks)
         if self._needs_maximum:

@@ -16,6 +16,11 @@ _graph_task_id: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", 
 _CHECKPOINT = checkpoint.__file__
 
 
+def is_in_backward() -> bool:
+    """Whether a backward pass runs in this thread."""
+    return _graph_task_id() != -1
+
+
 def is_recompute() -> bool:
     """Whether gradient checkpointing repeats the forward that calls this, inside the backward pass.
 
@@ -26,7 +31,7 @@ def is_recompute() -> bool:
     `is_grad_enabled` cannot tell (both passes of the non-reentrant mode run with grad), and counting and halving
     cannot either (the recompute stops early).
     """
-    if _graph_task_id() == -1:
+    if not is_in_backward():
         return False
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from threading import get_ident
+from typing import Any, NoReturn, Protocol
+
+from torch.compiler import is_compiling
+from torch.utils.data import get_worker_info
+
+from mtask_sinks._util.warn_once import WarnOnce, call_site
+from mtask_sinks.errors import MetricKeyError
+from mtask_sinks.reporting.calls import is_in_forward
+from mtask_sinks.reporting.forked import WHY_LOST
+
+logger = logging.getLogger(__name__)
+_warn_once = WarnOnce(logger)
 
 
 class Reporter(Protocol):
@@ -18,8 +32,11 @@ class Reporter(Protocol):
 # must see it.
 _active: Reporter | None = None
 
+# Each reporter that is active now, with the thread that activated it; the last one counts.
+_all_active: list[tuple[Reporter, int]] = []
 
-def report_metrics(task: str | None = None, /, **metrics: Any) -> None:
+
+def report_metrics(task: str | None = None, /, *values: Any, **metrics: Any) -> None:
     """Report values from anywhere: a loss function, a submodule, ``compute_loss``, a callback.
 
     >>> from mtask_sinks import MetricRegistry
@@ -28,20 +45,66 @@ def report_metrics(task: str | None = None, /, **metrics: Any) -> None:
     ...     report_metrics("nsp", loss=0.7)
     >>> registry.snapshot(step=1).metrics["nsp/loss"]
     0.7
-    >>> report_metrics("nsp", loss=0.7)          # nobody at work: does nothing
+
+    Outside of a training or an evaluation the function does nothing, so that a model can be used without a trainer. If
+    no forward calls it there, it warns once that the values are lost.
 
     Arguments and errors: see `MetricRegistry.report_metrics`.
     """
+    if values:
+        refuse_positional(task, values)
     if _active is not None:
         _active.record(task, metrics)
+    elif not is_compiling():
+        _warn_if_lost(task)
 
 
 @contextmanager
 def activated(reporter: Reporter) -> Iterator[None]:
     """Let the function `report_metrics` report to ``reporter``; the innermost one counts."""
-    global _active
-    outside, _active = _active, reporter
+    entry = (reporter, get_ident())
+    if any(thread != get_ident() and other is not reporter for other, thread in _all_active):
+        message = (
+            "Two trainers are at work in two threads of this process. The function report_metrics cannot know which of "
+            "them is meant. It reports to the one that began last, so their values mix. Call self.report_metrics in "
+            "the models, which belongs to one trainer, or run each trainer in a process of its own."
+        )
+        _warn_once("threads", message)
+    _all_active.append(entry)
+    _choose()
     try:
         yield
     finally:
-        _active = outside
+        _all_active.reverse()
+        _all_active.remove(entry)
+        _all_active.reverse()
+        _choose()
+
+
+def refuse_positional(task: object, values: Sequence[object]) -> NoReturn:
+    """Raise for values that are not passed by keyword.
+
+    Raises:
+        MetricKeyError: always.
+    """
+    first = values[0]
+    raise MetricKeyError(
+        f"report_metrics got a value ({type(first).__name__}) without a name. Pass the values by keyword: "
+        f"report_metrics({task!r}, loss=loss)."
+    )
+
+
+def _choose() -> None:
+    global _active
+    _active = _all_active[-1][0] if _all_active else None
+
+
+def _warn_if_lost(task: object) -> None:
+    if get_worker_info() is not None:
+        _warn_once("worker", "report_metrics(%r, …) at %s: the values are lost: %s", task, call_site(), WHY_LOST)
+    elif "mtask_sinks.trainer.mixin" in sys.modules and not is_in_forward(sys._getframe(2)):
+        message = (
+            "report_metrics(%r, …) at %s: the values are lost, because no trainer trains or evaluates now. Report in "
+            "the training (in forward, in compute_loss, in a callback), or collect values in your own MetricRegistry."
+        )
+        _warn_once("nobody", message, task, call_site())

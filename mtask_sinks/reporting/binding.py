@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from mtask_sinks.reporting.api import Reporter
+from mtask_sinks.reporting.api import Reporter, refuse_positional
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 #: The class or instance attribute that asks for ``self.report_metrics``.
 FLAG = "supports_report_metrics"
-_NAME = "report_metrics"
+#: The attribute by which a flagged module reports.
+NAME = "report_metrics"
 
 
 class BoundReport:
@@ -33,7 +34,9 @@ class BoundReport:
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
-    def __call__(self, task: str | None = None, /, **metrics: Any) -> None:
+    def __call__(self, task: str | None = None, /, *values: Any, **metrics: Any) -> None:
+        if values:
+            refuse_positional(task, values)
         self._reporter.record(task, metrics)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., str]:
@@ -61,15 +64,15 @@ def bound(model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
     """
     outside: list[tuple[nn.Module, BoundReport | None]] = []
     for module in _flagged(model):
-        outside.append((module, vars(module).get(_NAME)))
-        setattr(module, _NAME, BoundReport(reporter))
+        outside.append((module, vars(module).get(NAME)))
+        setattr(module, NAME, BoundReport(reporter))
     try:
         yield
     finally:
         for module, before in outside:
-            vars(module).pop(_NAME, None)
+            vars(module).pop(NAME, None)
             if before is not None:
-                setattr(module, _NAME, before)
+                setattr(module, NAME, before)
 
 
 def modules_around(trainer: Trainer | None) -> list[nn.Module]:
@@ -96,13 +99,13 @@ def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
         kind = type(module)
         if not vars(module).get(FLAG, getattr(kind, FLAG, False)):
             continue
-        if hasattr(kind, _NAME):
+        if hasattr(kind, NAME):
             logger.warning(
                 "%s has %s = True and a method %s of its own, which is kept. To report, rename that method, or call "
                 "mtask_sinks.report_metrics in it.",
                 kind.__qualname__,
                 FLAG,
-                _NAME,
+                NAME,
             )
             continue
         yield module

@@ -10,12 +10,11 @@ from transformers import TrainerCallback
 from mtask_sinks.reporting.binding import modules_around
 
 if TYPE_CHECKING:
-    from transformers import Trainer
-
+    from mtask_sinks.trainer.mixin import MultiTaskTrainerMixin
     from mtask_sinks.trainer.session import Session
 
 
-def add_event_callbacks(trainer: Trainer, session: Session) -> None:
+def add_event_callbacks(trainer: MultiTaskTrainerMixin, session: Session) -> None:
     """Let a session hear of the events of its trainer, before all other callbacks and after them."""
     BeforeOthers(trainer, session).take_places()
 
@@ -23,7 +22,7 @@ def add_event_callbacks(trainer: Trainer, session: Session) -> None:
 class BeforeOthers(TrainerCallback):
     """The first callback of a trainer. It keeps its place, and that of `AfterOthers`, when callbacks are added."""
 
-    def __init__(self, trainer: Trainer, session: Session) -> None:
+    def __init__(self, trainer: MultiTaskTrainerMixin, session: Session) -> None:
         self._session = session
         self._trainer = weakref.ref(trainer)  # which holds its callbacks: no cycle, it is freed as ever
         self._after = AfterOthers(trainer, session)
@@ -44,6 +43,11 @@ class BeforeOthers(TrainerCallback):
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
         self.take_places()
 
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        trainer = self._trainer()
+        if trainer is not None and logs is not None:
+            trainer._on_log(logs)
+
     def take_places(self) -> None:
         """Be the first callback, and let `AfterOthers` be the last. Works also while the Trainer goes through them."""
         trainer = self._trainer()
@@ -57,7 +61,7 @@ class BeforeOthers(TrainerCallback):
 class AfterOthers(TrainerCallback):
     """The last callback of a trainer."""
 
-    def __init__(self, trainer: Trainer, session: Session) -> None:
+    def __init__(self, trainer: MultiTaskTrainerMixin, session: Session) -> None:
         self._session = session
         self._trainer = weakref.ref(trainer)
 
@@ -68,7 +72,7 @@ class AfterOthers(TrainerCallback):
         self._session.registry.tick()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.registry.tick()
+        self._session.on_step_end(state.global_step, control.should_log)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.registry.tick()

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainingArguments
 
-from mtask_sinks.console import attach_console
 from mtask_sinks.delivery.counts import SinkCounts
+from mtask_sinks.keys import phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import modules_around
 from mtask_sinks.reporting.capture import Capture, CaptureSpec
+from mtask_sinks.reporting.missing import explaining_errors
 from mtask_sinks.sinks.base import Sink
-from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.trainer.admission import boundary
 from mtask_sinks.trainer.arguments import SinkArguments
 from mtask_sinks.trainer.events import add_event_callbacks
+from mtask_sinks.trainer.log_rows import LogRowsMixin
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.padding import is_padding
 from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
 from mtask_sinks.trainer.session import Session
+from mtask_sinks.trainer.steps import StepsMixin
 
 if TYPE_CHECKING:
     _Base = Trainer
@@ -30,7 +31,7 @@ else:
     _Base = object
 
 
-class MultiTaskTrainerMixin(_Base):
+class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
     """Adds per-task metrics to a Trainer class.
 
     >>> from transformers import Seq2SeqTrainer
@@ -75,6 +76,7 @@ class MultiTaskTrainerMixin(_Base):
             loss_budget = settings.budget()
         if loss_budget is not None and not isinstance(loss_budget, LossBudget):
             loss_budget = LossBudget(loss_budget)
+        given = {"metrics": metrics, "capture": capture or settings.capture, "loss_budget": loss_budget}
         console = settings.make_console()
         settings.set_environment()
         training_args = _training_args(args, kwargs)
@@ -93,6 +95,7 @@ class MultiTaskTrainerMixin(_Base):
             captured,
             settings.drain_seconds,
             settings.network_limits,
+            [name for name, value in given.items() if value is not None],
         )
         self._console = console
         self._loss_budget = loss_budget
@@ -110,10 +113,14 @@ class MultiTaskTrainerMixin(_Base):
         """By name of the sink, what has become of the snapshots so far: delivered, pending, failed; and its state."""
         return self._session.delivery.counts
 
+    @boundary
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        with self._session.training(self.is_world_process_zero()):
-            return super().train(*args, **kwargs)
+        with self._session.training(self.is_world_process_zero()), self._counting_steps(), explaining_errors():
+            output = super().train(*args, **kwargs)
+            self._log_rest()  # what callbacks reported in on_train_end
+            return output
 
+    @boundary
     def evaluation_loop(
         self,
         dataloader: Any,
@@ -122,7 +129,7 @@ class MultiTaskTrainerMixin(_Base):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> Any:
-        with self._session.evaluation(self.model, modules_around(self), metric_key_prefix):
+        with self._evaluation(metric_key_prefix):
             output = super().evaluation_loop(
                 dataloader,
                 description,
@@ -135,6 +142,7 @@ class MultiTaskTrainerMixin(_Base):
 
     if hasattr(Trainer, "prediction_loop"):  # transformers 4, with use_legacy_prediction_loop
 
+        @boundary
         def prediction_loop(
             self,
             dataloader: Any,
@@ -143,7 +151,7 @@ class MultiTaskTrainerMixin(_Base):
             ignore_keys: list[str] | None = None,
             metric_key_prefix: str = "eval",
         ) -> Any:
-            with self._session.evaluation(self.model, modules_around(self), metric_key_prefix):
+            with self._evaluation(metric_key_prefix):
                 output = super().prediction_loop(  # type: ignore[misc]  # not in transformers 5
                     dataloader,
                     description,
@@ -155,8 +163,41 @@ class MultiTaskTrainerMixin(_Base):
             return output
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._session.ignoring_reports() if is_padding(self.accelerator, inputs) else nullcontext():
+        ignoring = self.metric_registry.ignoring_reports
+        with ignoring() if is_padding(self.accelerator, inputs) else nullcontext():
             return super().prediction_step(model, inputs, *args, **kwargs)
+
+    @contextmanager
+    def report_phase(self, name: str) -> Iterator[dict[str, float]]:
+        """Give what is reported inside the ``with`` block a phase of its own, logged like an evaluation.
+
+        >>> class Probe(TrainerCallback):
+        ...     def on_step_end(self, args, state, control, model=None, **kwargs):
+        ...         with torch.no_grad(), self.trainer.report_phase("probe"):
+        ...             model(self.batch)                     # logged as probe_mlm/loss, shown as mlm/probe/loss
+
+        Outside of the training's steps (in a callback, in an ``evaluate`` of your own) the values are reduced at the
+        end of the block and logged as a row of their own. Inside of a step (a rollout), and in another thread, they are
+        reduced at the training's next log event.
+
+        Every rank must enter the block.
+
+        Args:
+            name: of the phase; what the names in the log begin with.
+
+        Returns:
+            A dict that has the reduced values, by their names in the log, after the block; empty inside of a step.
+        """
+        session, metrics = self._session, dict[str, float]()
+        if session.admission.is_in_step or (session.is_training and session.admission.is_in_other_thread):
+            with session.phase_of_training(phase_of_prefix(name)):
+                yield metrics
+            return
+        with session.own_phase(phase_of_prefix(name), self.model, modules_around(self)), explaining_errors():
+            yield metrics
+            session.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
+        if metrics:
+            self.log(dict(metrics))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._session.save_window(self.state)
@@ -166,32 +207,14 @@ class MultiTaskTrainerMixin(_Base):
         with self._session.without_window(self.state):
             super()._load_callback_state()
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        snapshot = self._session.find_evaluation(logs)
-        if snapshot is None and self.control.should_log:
-            snapshot = self._session.reduce_training(self.state, logs)
-        elif snapshot is None and "train_runtime" in logs:
-            # The summary of a training: what was reported after the last log event gets a row of its own.
-            row: dict[str, float] = {}
-            rest = self._session.reduce_training(self.state, row)
-            if rest.metrics:
-                # Not super: what a Trainer class adds in its own log belongs to the summary.
-                self._log_with(rest, partial(Trainer.log, self), row)
-        snapshot = snapshot or Snapshot(self.state.global_step, epoch=self.state.epoch, time=time.time())
-        self._log_with(snapshot, super().log, logs, *args, **kwargs)
-
-    def _log_with(
-        self, snapshot: Snapshot, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
-    ) -> None:
-        rows = len(self.state.log_history)
-        attach_console(self._console, self.callback_handler.callbacks)
-        self._console.snapshot = snapshot
-        log(logs, *args, **kwargs)
-        # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
-        row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
-        if self._loss_budget is not None and self.state.is_world_process_zero:
-            self._loss_budget.check(snapshot, row)
-        self._session.deliver(snapshot, row, self.args, self.state, self.model)
+    @contextmanager
+    def _evaluation(self, prefix: str) -> Iterator[None]:
+        is_alone = not self._session.is_training
+        evaluation = self._session.evaluation(self.model, modules_around(self), prefix)
+        with evaluation, self._counting_steps(), explaining_errors():
+            yield
+            if is_alone:
+                self._log_phases_of_training()
 
 
 class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):

@@ -14,28 +14,43 @@ from torch import nn
 
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS, Delivery
-from mtask_sinks.keys import is_trainer_log, log_name, log_names
+from mtask_sinks.keys import is_trainer_log, log_names, log_prefix, phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound
 from mtask_sinks.reporting.capture import Capture
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.timeouts import limit_network
 from mtask_sinks.snapshot import RunInfo, Snapshot
+from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backend_runs import BackendRun, backend_of, backends_logged_by, find_backend_run
 from mtask_sinks.trainer.guarded_callbacks import guard
+from mtask_sinks.trainer.log_names import LogNames
 from mtask_sinks.trainer.run_info import RunFacts, collect_params
 from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising_on_sigterm
+from mtask_sinks.trainer.silence import NOTHING_REPORTED, why_reports_are_expected
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback, TrainerState, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 logger = logging.getLogger(__name__)
 
 # The name under which the open window travels in checkpoints, among the states of callbacks.
 _ENTRY = "MultiTaskMetrics"
 
-# The phase of reports that do not count. No phase of the Trainer has such a name.
-_IGNORED = "(ignored)"
+_BEFORE_TRAINING = (
+    "metrics were reported before the training began; they are left out. Report in the training: in forward, in "
+    "compute_loss, or in the events of a callback."
+)
+_SILENT_EVALUATION = (
+    "the evaluation %r had no report, though the training has task metrics. If compute_loss makes the reports: in an "
+    "evaluation the Trainer calls it only if a batch has labels; name them in TrainingArguments(label_names=[...]). If "
+    "forward makes them: does it report in eval mode, and without labels?"
+)
+_NO_ROW = (
+    "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so the task "
+    "metrics reach no log and no sink. Call super().log(logs) in it."
+)
+_EMPTY_PHASE = "report_phase(%r): nothing was reported inside the block."
 
 
 class Session:
@@ -52,6 +67,7 @@ class Session:
         capture: what to take from the outputs of the model.
         drain_seconds: how long the end of a training waits for its sinks.
         limits_network: whether clients of backends get shorter timeouts than their own.
+        given: the arguments about metrics that the trainer was given, which tell that it is to report some.
     """
 
     def __init__(
@@ -63,6 +79,7 @@ class Session:
         capture: Capture | None = None,
         drain_seconds: float = DRAIN_SECONDS,
         limits_network: bool = True,
+        given: Sequence[str] = (),
     ) -> None:
         self.registry = registry
         registry.reserve(is_trainer_log)
@@ -84,11 +101,22 @@ class Session:
         self._opened_facts: RunFacts | None = None
         #: When the training began that is not opened yet; it is with its first snapshot, much later.
         self._begun_at: float | None = None
-        self._is_training = False
+        self.is_training = False
+        #: Whether the training has not begun its loop yet; it may do so several times.
+        self._is_new = False
         self._trainings = 0
         self._has_ended = False
-        #: The evaluation that waits to be logged.
-        self._evaluated: Snapshot | None = None
+        #: Decides which reports count.
+        self.admission = Admission()
+        self.log_names = LogNames()
+        #: Phase → the evaluation of it that waits to be logged.
+        self._evaluated: dict[str, Snapshot] = {}
+        #: Whether some row of the training had a metric; and whether it was asked why none had one.
+        self._has_reported = False
+        self._is_silence_explained = False
+        self._given = given
+        #: The step whose row is still to come.
+        self._awaited_row: int | None = None
 
     @contextmanager
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
@@ -96,13 +124,14 @@ class Session:
         if self._trainings:
             self._run = RunInfo(id=_new_id())
         self._trainings += 1
-        self._is_training, self._has_ended = True, False
+        self.is_training, self._is_new, self._has_ended = True, True, False
         self._begun_at = time.time()
         self.delivery.exit_status = "failed"
         self._begin_backend_runs()
         try:
             # The other ranks have nothing to finish.
             with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext(), self._reporting():
+                self.registry.leave_out(self.admission.why_left_out_of_training, "train")
                 yield
         except BaseException as error:
             # Ended before it raised: a trial that was pruned, a failure after the training proper.
@@ -115,7 +144,14 @@ class Session:
     def on_train_begin(self, state: TrainerState) -> None:
         """The first step is known now. Also called when the Trainer restarts with a smaller batch."""
         saved = _stateful(state).get(_ENTRY, {})
-        self.registry.load_state_dict(saved.get("attributes", {}).get("window", {}))
+        if self._is_new and self.registry.discard():
+            self._warn_once("before training", _BEFORE_TRAINING)
+        self._is_new = False
+        attributes = saved.get("attributes", {})
+        self.registry.load_state_dict(attributes.get("window", {}))
+        for phase, window in attributes.get("phases", {}).items():
+            self.registry.reduce_with_training(phase)
+            self.registry.load_state_dict(window, phase)
         self._run = replace(self._run, step=state.global_step)
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
@@ -130,14 +166,16 @@ class Session:
                     self._warn_once(f"resume: {name}", message, name, error)
 
     def save_window(self, state: TrainerState) -> None:
-        """Put the open window into the checkpoint that is about to be written. Every rank calls this.
+        """Put the open windows into the checkpoint that is about to be written. Every rank calls this.
 
         The entry has the form that the Trainer gives to stateful callbacks. The Trainer's own way of writing it would
         ask one rank only.
         """
         window = self.registry.state_dict()
-        if window:
-            _stateful(state)[_ENTRY] = {"args": {}, "attributes": {"window": window}}
+        phases = {phase: self.registry.state_dict(phase) for phase in self.registry.phases_of_training}
+        attributes = {"window": window, **({"phases": phases} if any(phases.values()) else {})}
+        if any(attributes.values()):
+            _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
         else:
             _stateful(state).pop(_ENTRY, None)
 
@@ -154,40 +192,92 @@ class Session:
     def on_train_end(self) -> None:
         """The Trainer says that the training went to its end."""
         self._has_ended = True
+        self._warn_of_missing_row()
+
+    def on_step_end(self, step: int, should_log: bool) -> None:
+        """All callbacks have had their turn; if the step is to be logged, that comes next."""
+        self.registry.tick()
+        self._warn_of_missing_row()
+        self._awaited_row = step if should_log else None
+
+    def row_is_logged(self) -> None:
+        """The callbacks hear of a row, so that nothing is lost."""
+        self._awaited_row = None
+
+    def warn_if_silent(self, trainer: Trainer) -> None:
+        """Say why the training has no metrics, if its user meant to report some; at its first log event."""
+        if self._is_silence_explained:
+            return
+        self._is_silence_explained = True
+        if not (self._has_reported or self.registry.dropped):
+            reason = why_reports_are_expected(trainer, self._given)
+            if reason is not None:
+                self._warn_once("silent", NOTHING_REPORTED, trainer.state.global_step, reason)
 
     @contextmanager
-    def evaluation(self, model: nn.Module | None, around: Sequence[nn.Module], phase: str) -> Iterator[None]:
-        """Wrap the loop of an evaluation or a prediction: reports count for its phase, and for nothing else."""
-        if not self._depth:
-            self._begin_backend_runs()
-        with self._reporting(), self.registry.phase(phase):
+    def evaluation(self, model: nn.Module | None, around: Sequence[nn.Module], prefix: str) -> Iterator[None]:
+        """Wrap the loop of an evaluation or a prediction: reports of its steps count for its phase, and for no other.
+
+        Args:
+            model: whose modules may report.
+            around: other modules that may report.
+            prefix: the ``metric_key_prefix``.
+        """
+        phase = phase_of_prefix(prefix)
+        with self._phase(phase, model, around):
             self.registry.discard(phase)
-            self._bind(model, around)
+            self.registry.leave_out(self.admission.why_left_out_of_evaluation, phase)
+            try:
+                yield
+            finally:
+                self.registry.leave_out(None, phase)
+
+    @contextmanager
+    def own_phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
+        """Wrap code of the user's own that runs outside of the steps: its reports count for a phase."""
+        with self._phase(phase, model, around):
+            self.registry.discard(phase)
             yield
 
     @contextmanager
-    def ignoring_reports(self) -> Iterator[None]:
-        """What is reported inside the ``with`` block does not count."""
-        with self.registry.phase(_IGNORED):
+    def phase_of_training(self, phase: str) -> Iterator[None]:
+        """Wrap a part of a step: its reports count for a phase, which is reduced at the training's next log event."""
+        self.registry.reduce_with_training(phase)
+        with self.registry.phase(phase):
             yield
-        self.registry.discard(_IGNORED)
 
-    def reduce_evaluation(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
+    def reduce_evaluation(self, prefix: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
         """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
-        snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
-        self._evaluated = snapshot if metrics is None else self._add_to_logs(snapshot, metrics)
+        snapshot = self._reduce(phase_of_prefix(prefix), state, metrics)
+        if not snapshot.metrics and self._has_reported and not prefix.startswith("test"):
+            self._warn_once("silent evaluation", _SILENT_EVALUATION, prefix)
+
+    def reduce_own_phase(self, phase: str, state: TrainerState, metrics: dict[str, Any]) -> None:
+        """Reduce the window of a phase that the user named, and add it to an empty row."""
+        if not self._reduce(phase, state, metrics).metrics:
+            self._warn_once(f"empty: {phase}", _EMPTY_PHASE, phase)
 
     def reduce_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
         """Reduce the window of the training and add it to the logs."""
-        self._evaluated = None
-        return self._add_to_logs(self.registry.snapshot(state.global_step, epoch=state.epoch), logs)
+        self._evaluated.clear()
+        snapshot = self.log_names.add(self.registry.snapshot(state.global_step, epoch=state.epoch), logs)
+        self._has_reported = self._has_reported or bool(snapshot.metrics)
+        return snapshot
+
+    def reduce_phases_of_training(self, state: TrainerState) -> Iterator[dict[str, Any]]:
+        """Reduce the phases that were used inside of steps; gives the row of each that has metrics."""
+        for phase in list(self.registry.phases_of_training):
+            row: dict[str, Any] = {}
+            if self._reduce(phase, state, row).metrics:
+                yield row
 
     def find_evaluation(self, logs: Mapping[str, Any]) -> Snapshot | None:
-        """The evaluation that these logs are about, if they are about one."""
-        waiting = self._evaluated
-        if waiting is None or not any(name.startswith(f"{waiting.phase}_") for name in logs):
-            return None
-        return waiting
+        """Return the evaluation that these logs are about, if they are about one."""
+        for phase in sorted(self._evaluated, key=len, reverse=True):
+            prefix = log_prefix(phase)
+            if any(name.startswith(prefix) for name in logs):
+                return self._evaluated[phase]
+        return None
 
     def deliver(
         self,
@@ -198,8 +288,7 @@ class Session:
         model: nn.Module | None,
     ) -> None:
         """Give the sinks a snapshot, with the Trainer's own part of ``logs``; only the first rank does."""
-        if self._evaluated is snapshot:
-            self._evaluated = None
+        self._evaluated.pop(snapshot.phase, None)
         if not state.is_world_process_zero:
             return
         facts = RunFacts.collect(self._run, args, state, self._backend_runs)
@@ -213,35 +302,35 @@ class Session:
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(snapshot.with_logs(own))
 
-    def _add_to_logs(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
-        """Add a snapshot's metrics to logs. A metric whose name is taken there gets another name, everywhere."""
-        if not logs.keys().isdisjoint(log_names(snapshot.metrics, snapshot.phase)):
-            snapshot = self._renamed(snapshot, logs)
-        logs.update(zip(log_names(snapshot.metrics, snapshot.phase), snapshot.metrics.values(), strict=True))
+    def _reduce(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> Snapshot:
+        """Reduce the window of an evaluation, which waits from now on to be logged."""
+        snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
+        if metrics is not None:
+            snapshot = self.log_names.add(snapshot, metrics)
+        self._evaluated[phase] = snapshot
         return snapshot
 
-    def _renamed(self, snapshot: Snapshot, logs: Mapping[str, Any]) -> Snapshot:
-        renamed = {key: f"{key}.reported" for key in snapshot.metrics if log_name(key, snapshot.phase) in logs}
-        for key, other in renamed.items():
-            name = log_name(key, snapshot.phase)
-            message = "%r is logged by the trainer as well (a compute_metrics?); what was reported is logged as %r."
-            self._warn_once(f"taken: {name}", message, name, log_name(other, snapshot.phase))
-        metrics = {renamed.get(key, key): value for key, value in snapshot.metrics.items()}
-        counts = {renamed.get(key, key): count for key, count in snapshot.counts.items()}
-        return replace(snapshot, metrics=metrics, counts=counts)
+    @contextmanager
+    def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
+        if not self._depth:
+            self._begin_backend_runs()
+        with self._reporting(), self.registry.phase(phase):
+            self._bind(model, around)
+            yield
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
         """Let reports count. It nests: an evaluation may be inside a training."""
         self._depth += 1
         try:
-            with self.registry.activate():
+            with self.registry.activate(), self.admission.outside_of_steps():
                 yield
         finally:
             self._depth -= 1
             if not self._depth:
                 self._bound.close()
-                self.registry.discard("train")
+                self.registry.discard()
+                self.registry.leave_out(None)
 
     def _bind(self, model: nn.Module | None, around: Sequence[nn.Module]) -> None:
         self._bound.close()
@@ -249,11 +338,16 @@ class Session:
             self._bound.enter_context(bound(module, self.registry))
         self._bound.enter_context(self._capture.watching(model, self.registry))
 
+    def _warn_of_missing_row(self) -> None:
+        if self._awaited_row is not None:
+            self._warn_once("no row", _NO_ROW, self._awaited_row)
+            self._awaited_row = None
+
     def _begin_backend_runs(self) -> None:
         if self._limits_network:
             limit_network()
         for run in self._backend_runs.values():
-            run.begin(self._is_training)
+            run.begin(self.is_training)
 
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
@@ -265,7 +359,7 @@ class Session:
             self._end_backend_runs(status)
             self.delivery.exit_status = "finished"
             self._opened = None
-            self._is_training = False
+            self.is_training = False
 
     def _end_backend_runs(self, status: Status) -> None:
         counts = self.delivery.counts

@@ -1,4 +1,4 @@
-"""The short way of a mean's window against the long one, which a subclass of `Mean` takes."""
+"""Compares the fast accumulator of a mean with the general one, which a subclass of `Mean` uses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mtask_sinks.reducers import Mean, Reducer, Sum
 
 
 class LongMean(Mean):
-    """As `Mean`."""
+    """The same as `Mean`, but it uses the general accumulator."""
 
 
 class LongSum(Sum):
-    """As `Sum`."""
+    """The same as `Sum`, but it uses the general accumulator."""
 
 
 floats = st.floats(-1e6, 1e6) | st.integers(-1000, 1000) | st.sampled_from([math.nan, math.inf, True])
@@ -105,7 +105,7 @@ def test_what_has_weight_0_is_no_report() -> None:
     registry = MetricRegistry(reducers={"sum": "sum"})
     registry.report_metrics(mean=weighted(math.nan, 0), sum=weighted(math.nan, 0))
     assert registry.snapshot(step=1).metrics == {}
-    with pytest.raises(MetricValueError):  # still the first value that counts
+    with pytest.raises(MetricValueError):  # the first value still counts
         registry.report_metrics(mean="text")
 
 

@@ -15,7 +15,7 @@ ALL = ["mean", "sum", "count", "min", "max", "first", "last", "std", "median", "
 
 
 def metrics_of(size, body, **settings):
-    """The metrics that every rank holds after `body(registry, rank)` and one snapshot."""
+    """Run `body(registry, rank)` and one snapshot on every rank, check that all are equal, and return the snapshot."""
 
     def run(ranks):
         registry = MetricRegistry(process_group=ranks, **settings)
@@ -26,7 +26,7 @@ def metrics_of(size, body, **settings):
     first = snapshots[0]
     for other in snapshots[1:]:
         for part in ("metrics", "counts", "nonfinite"):
-            assert repr(getattr(other, part)) == repr(getattr(first, part))  # to the last bit, NaN or not
+            assert repr(getattr(other, part)) == repr(getattr(first, part))  # equal to the last bit, also for NaN
     return first
 
 
@@ -69,10 +69,10 @@ def test_two_collectives_a_log_event_with_extremes_and_one_more_for_all_values()
     counts = job.run(run)[0]
     assert [value for _, value in counts] == [None, None, 7.0, None]
     calls = [calls for calls, _ in counts]
-    assert calls[0] == {"total": 2, "gather_objects": 1, "maximum": 1}  # names are new
-    assert calls[1] == {"total": 3, "gather_objects": 1, "maximum": 2}  # steady
-    assert calls[2] == {"total": 4, "gather_objects": 2, "maximum": 4, "gather": 1}  # a new name, with values
-    assert calls[3] == {"total": 5, "gather_objects": 2, "maximum": 5, "gather": 1}  # steady; no values there
+    assert calls[0] == {"total": 2, "gather_objects": 1, "maximum": 1}  # the names are new
+    assert calls[1] == {"total": 3, "gather_objects": 1, "maximum": 2}  # nothing new
+    assert calls[2] == {"total": 4, "gather_objects": 2, "maximum": 4, "gather": 1}  # a new name, all its values
+    assert calls[3] == {"total": 5, "gather_objects": 2, "maximum": 5, "gather": 1}  # nothing new, no values to gather
 
 
 @pytest.mark.parametrize("nothing", [None, weighted(math.nan, 0), np.array([])])
@@ -85,7 +85,7 @@ def test_a_key_that_has_no_value_yet_is_known_on_all_ranks(nothing) -> None:
         registry.report_metrics("a", acc=1.0, **({"loss": nothing} if ranks.rank else {}))
         first = dict(registry.snapshot(1).metrics)
         if not ranks.rank:
-            registry.report_metrics("b", late=7.0)  # the places are taken by now
+            registry.report_metrics("b", late=7.0)  # too late: max_keys is reached
         registry.report_metrics("a", loss=float(ranks.rank))
         return first, dict(registry.snapshot(2).metrics)
 
@@ -138,7 +138,7 @@ def test_the_payload_grows_with_the_keys_and_not_with_the_ranks(keys) -> None:
 
     for size in (2, 4):
         sent[size] = Job(size).run(run)[0]
-    assert sent[2] == sent[4] == 3 + keys * 4  # a mean: two sums, reports, non-finite ones
+    assert sent[2] == sent[4] == 3 + keys * 4  # per mean: two sums, reports, non-finite values
 
 
 def test_nan_stays_visible_whichever_rank_it_comes_from() -> None:
@@ -316,7 +316,7 @@ def test_more_than_max_keys_are_dropped_everywhere_alike() -> None:
 
     (rows, dropped, calls), (other_rows, other_dropped, _) = job.run(run)
     assert rows == other_rows == [["a", "b", "c"]] * 3
-    assert (dropped, other_dropped) == (0, 4)  # the first two were given up at the first snapshot
+    assert (dropped, other_dropped) == (0, 4)  # this rank dropped its two keys at the first snapshot
     assert calls["gather_objects"] == 1
 
 
@@ -374,7 +374,7 @@ report = st.tuples(
     reducers=st.fixed_dictionaries({key: st.sampled_from(ALL) for key in ("a/x", "a/y", "b/x")}),
 )
 def test_ranks_together_equal_one_flat_computation(batches, size, reducers) -> None:
-    """Micro-batch → rank → reports; the flat computation sees plain lists and NumPy alone."""
+    """``batches`` is micro-batch → rank → reports. The flat computation uses only plain lists and NumPy."""
 
     def body(registry, rank):
         for batch in batches:

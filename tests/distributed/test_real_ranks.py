@@ -1,4 +1,4 @@
-"""Real processes over gloo, started by torchrun and by accelerate; what they reduce is computed again with NumPy."""
+"""Real processes with gloo, started by torchrun and by accelerate. NumPy computes the expected values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def job(request):
 
 
 def results(job, scenario):
-    """What each rank left."""
+    """Return what each rank wrote."""
     out, size = job
     return [json.loads((out / f"{scenario}-{rank}.json").read_text()) for rank in range(size)]
 
@@ -67,7 +67,7 @@ def without_times(row):
 
 
 def flat(size, step):
-    """The metrics of one window of the scenario `registry`, from all its reports in one plain list."""
+    """Compute the metrics of one window of the scenario `registry` from one plain list of all its reports."""
     everything = [
         (task, batch, rank, value, weight)
         for batch in range(3)
@@ -120,8 +120,8 @@ def test_simulated_ranks_give_what_real_ones_give(job) -> None:
 
 def test_collectives_are_two_and_one_for_values_whatever_is_reported(job) -> None:
     for rows in results(job, "registry"):
-        assert all(row["before"] == {} for row in rows)  # none between log events
-        steady = {"all_reduce": 2, "all_gather": 1}  # the medians need values
+        assert all(row["before"] == {} for row in rows)  # no collective between log events
+        steady = {"all_reduce": 2, "all_gather": 1}  # the medians need all values
         with_new_keys = {"all_reduce": 3, "all_gather": 1, "all_gather_object": 1}
         assert [row["collectives"] for row in rows] == [with_new_keys, steady, with_new_keys, steady]
 
@@ -184,7 +184,7 @@ def test_only_the_first_rank_sends(job) -> None:
 
 
 def test_a_batch_that_only_pads_does_not_count(job) -> None:
-    # 100 ... 117 in batches of 4: the last real batch is 116, 117, 100, 101; the other ranks' are all padding.
+    # 100 ... 117 in batches of 4: the last real batch is 116, 117, 100, 101. The other ranks get only padding then.
     counted = np.array([*range(100, 118), 100, 101])
     for theirs in results(job, "trainer"):
         assert theirs["evaluated"]["eval_a/n"] == 20
@@ -192,7 +192,7 @@ def test_a_batch_that_only_pads_does_not_count(job) -> None:
 
 
 def evaluated(counted: list[int]) -> dict[str, float]:
-    """What an evaluation gives that counts these rows; the bits of `rows` say which."""
+    """Return the result of an evaluation that counts these rows. The bits of `rows` stand for the rows."""
     return {
         "eval_a/x": pytest.approx(np.mean(counted)),
         "eval_a/n": len(counted),
@@ -202,7 +202,7 @@ def evaluated(counted: list[int]) -> dict[str, float]:
 
 @pytest.mark.parametrize("first", FIRST_ENTRIES)
 def test_padding_is_found_whatever_a_batch_begins_with(two, first) -> None:
-    # 0 ... 17 in batches of 4 on 2 ranks: the last round is 16, 17, 0, 1 on rank 0, and 2, 3, 4, 5 once more on rank 1.
+    # 0 ... 17 in batches of 4 on 2 ranks: in the last round rank 0 has 16, 17, 0, 1, and rank 1 has 2, 3, 4, 5 again.
     for theirs in results((two, 2), "padding"):
         assert theirs[first] == evaluated([*range(18), 0, 1])
 
@@ -219,7 +219,7 @@ def test_padding_is_found_whatever_a_batch_begins_with(two, first) -> None:
         ("drops all but 3", [0, 1, 2, 0]),
         ("dispatched", range(18)),
         ("split", range(18)),
-        # Batches of 2, 4, 4, 4 and 4: nothing says that the sixth, which rank 1 gets, is the first rows once more.
+        # Batches of 2, 4, 4, 4 and 4. Rank 1 gets a sixth batch, the first rows again, but nothing tells us that.
         ("uneven", [*range(18), 0, 1, 2, 3]),
         ("drop_last", range(16)),
     ],
@@ -234,7 +234,7 @@ def test_a_training_resumed_on_several_ranks_logs_as_if_it_had_never_been_stoppe
         assert theirs["stopped"] == []
         assert [*map(pytest.approx, theirs["whole"])] == theirs["resumed"]
         first = theirs["resumed"][0]
-        window = np.arange(12.0)  # six steps of one item a rank
+        window = np.arange(12.0)  # six steps, one item per rank
         assert first["a/loss"] == window.mean()
         assert (first["a/first"], first["a/last"], first["a/p"]) == (0.0, 10.0, 5.5)
         assert first["a/std"] == pytest.approx(window.std())

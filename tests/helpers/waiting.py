@@ -1,4 +1,4 @@
-"""What waits in a registry for an update of its states."""
+"""Reads the buffers of a registry."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from mtask_sinks import MetricRegistry
 
 
 def waiting(registry: MetricRegistry) -> list[Any]:
-    """Every entry of the open window of the training that is kept as it was reported."""
-    return [entry for each in registry._window.accumulators.values() for entry in each.buffer]
+    """Return all reported values of the training's open window that are still in the buffers."""
+    return [entry for each in registry._phases.current.accumulators.values() for entry in each.buffer]

@@ -1,4 +1,4 @@
-"""`Reducer` as a base of other people's reducers, also of those written before its methods had their names."""
+"""`Reducer` as the base class of users' reducers, also of those that use the older method names."""
 
 from __future__ import annotations
 

@@ -1,0 +1,151 @@
+"""Which reports count while a trainer trains or evaluates."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from types import CodeType, FrameType
+from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
+from torch.nn.parallel import DataParallel
+from transformers import Trainer
+from transformers.trainer_callback import CallbackHandler
+
+from mtask_sinks.measurement.recompute import is_in_backward
+from mtask_sinks.reporting.calls import frames_above, self_of
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_REMEDY = "To log such values, give them a phase of their own: with trainer.report_phase('probe'): ..."
+OUTSIDE_TRAINING = (
+    "a forward outside of the training steps made this report (in a callback, or in an evaluation of your own), so it "
+    f"is none of the training's values. {_REMEDY}"
+)
+OUTSIDE_EVALUATION = (
+    "a forward outside of the evaluation steps made this report (an evaluator, or compute_metrics), so it is none of "
+    f"the evaluation's values. {_REMEDY}"
+)
+
+_CALL_EVENT = CallbackHandler.call_event.__code__
+_EVALUATES = frozenset({"_evaluate", "evaluate", "predict", "evaluation_loop", "prediction_loop"})
+_PARALLEL_APPLY = sys.modules[DataParallel.__module__].parallel_apply.__code__.co_filename
+# The methods in which a trainer's own work begins; what calls them says nothing about a report.
+_boundaries: set[CodeType] = set()
+
+
+def boundary(method: _F) -> _F:
+    """Say that a trainer's work begins in a method."""
+    _boundaries.add(method.__code__)
+    return method
+
+
+class Admission:
+    """Decides whether a report counts.
+
+    Inside a training step everything counts: an accuracy under ``no_grad``, a frozen part in eval mode, a second model.
+    Outside of the steps a value counts if code reports it by itself. It does not count if a module's forward reports
+    it, and a callback or an evaluation called that forward. The same holds for the steps of an evaluation and what is
+    around them.
+
+    Inside a step this takes a comparison of thread numbers; outside, it walks the stack (5 us).
+    """
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+        self._is_in_training_step = False
+        self._is_in_evaluation_step = False
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether the caller is inside a step."""
+        return (self._is_in_training_step or self._is_in_evaluation_step) and get_ident() == self._thread
+
+    @property
+    def is_in_other_thread(self) -> bool:
+        """Whether the caller is in another thread than the training."""
+        return get_ident() != self._thread
+
+    def run_training_step(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a training step; everything that it reports counts for the training."""
+        before, self._is_in_training_step = self._is_in_training_step, True
+        try:
+            return step(*args, **kwargs)
+        finally:
+            self._is_in_training_step = before
+
+    def run_evaluation_step(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call an evaluation step; everything that it reports counts for the evaluation, if there is one."""
+        before, self._is_in_evaluation_step = self._is_in_evaluation_step, True
+        try:
+            return step(*args, **kwargs)
+        finally:
+            self._is_in_evaluation_step = before
+
+    @contextmanager
+    def outside_of_steps(self) -> Iterator[None]:
+        """Say that the work of this thread begins inside a ``with`` block, with no step yet."""
+        before = self._thread, self._is_in_training_step, self._is_in_evaluation_step
+        self._thread, self._is_in_training_step, self._is_in_evaluation_step = get_ident(), False, False
+        try:
+            yield
+        finally:
+            self._thread, self._is_in_training_step, self._is_in_evaluation_step = before
+
+    def why_left_out_of_training(self) -> str | None:
+        """Why a report that is being made does not count for the training; ``None`` if it does."""
+        if self._is_in_training_step and get_ident() == self._thread:
+            return None
+        caller = self._find_caller(sys._getframe(1), self._is_in_training_step)
+        if caller.module is None or (caller.is_own_loop and caller.module.training):
+            return None
+        return OUTSIDE_TRAINING
+
+    def why_left_out_of_evaluation(self) -> str | None:
+        """Why a report that is being made does not count for the evaluation; ``None`` if it does."""
+        if self._is_in_evaluation_step and get_ident() == self._thread:
+            return None
+        caller = self._find_caller(sys._getframe(1), self._is_in_evaluation_step)
+        return None if caller.module is None else OUTSIDE_EVALUATION
+
+    def _find_caller(self, frame: FrameType, is_in_step: bool) -> _Caller:
+        """Find out who makes a report outside of a step of this thread."""
+        caller = _caller_of(frame)
+        if get_ident() == self._thread:
+            return caller
+        if is_in_backward():  # autograd's threads work for the step
+            return _Caller(None)
+        if not any(each.f_code.co_filename == _PARALLEL_APPLY for each in frames_above(frame)):
+            return caller._replace(is_own_loop=False)
+        if is_in_step:  # nn.DataParallel's threads work for it
+            return _Caller(None)
+        around = _caller_of(sys._current_frames()[self._thread])
+        return _Caller(around.module or caller.module, around.is_own_loop)
+
+
+class _Caller(NamedTuple):
+    """Who makes a report.
+
+    Attributes:
+        module: the outermost module on the stack; ``None`` if no module's method makes the report.
+        is_own_loop: whether neither a callback nor an evaluation called it: a training loop or a rollout of the user's
+            own.
+    """
+
+    module: nn.Module | None
+    is_own_loop: bool = True
+
+
+def _caller_of(frame: FrameType) -> _Caller:
+    module, is_own_loop = None, True
+    for each in frames_above(frame):
+        code, owner = each.f_code, self_of(each)
+        if code in _boundaries:
+            break
+        if isinstance(owner, nn.Module):
+            module = owner
+        elif code is _CALL_EVENT or (code.co_name in _EVALUATES and isinstance(owner, Trainer)):
+            is_own_loop = False
+    return _Caller(module, is_own_loop)

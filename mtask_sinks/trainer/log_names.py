@@ -1,0 +1,96 @@
+"""The names of metrics in the Trainer's logs, kept apart from all other names there."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.keys import log_name, log_names
+from mtask_sinks.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+# Two values that differ by less are the same value, which a class has rounded.
+_RELATIVE, _ABSOLUTE = 1e-2, 1e-3
+
+
+class LogNames:
+    """Adds the metrics of snapshots to log dicts, so that no value takes the place of another one.
+
+    >>> logs = {"loss": 2.0, "a/loss": 9.0}
+    >>> snapshot = LogNames().add(Snapshot(step=1, metrics={"a/loss": 1.0, "a/acc": 0.5}), logs)
+    >>> logs
+    {'loss': 2.0, 'a/loss': 9.0, 'a/loss.reported': 1.0, 'a/acc': 0.5}
+
+    A metric whose name is taken gets another name, everywhere, and a warning says so once.
+    """
+
+    def __init__(self) -> None:
+        self._warn_once = WarnOnce(logger)
+        #: Log name → phase and key that have it.
+        self._owners: dict[str, tuple[str, str]] = {}
+        #: Phase → its keys that have their names.
+        self._settled: dict[str, set[str]] = {}
+        #: Phase and key → another key, for those whose name was taken by another phase.
+        self._others: dict[tuple[str, str], str] = {}
+
+    def add(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
+        """Add a snapshot's metrics to logs; returns the snapshot with the names that they have there."""
+        snapshot = self._told_apart(snapshot)
+        phase = snapshot.phase
+        if not logs.keys().isdisjoint(log_names(snapshot.metrics, phase)):
+            renamed = {key: f"{key}.reported" for key in snapshot.metrics if log_name(key, phase) in logs}
+            for key, other in renamed.items():
+                name = log_name(key, phase)
+                message = "%r is logged by the trainer as well (a compute_metrics?); what was reported is logged as %r."
+                self._warn_once(f"taken: {name}", message, name, log_name(other, phase))
+            snapshot = _renamed(snapshot, renamed)
+        logs.update(zip(log_names(snapshot.metrics, phase), snapshot.metrics.values(), strict=True))
+        return snapshot
+
+    def restore(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
+        """Add metrics once more that a Trainer class has replaced by values of its own; under other names."""
+        renamed = {
+            key: f"{key}.reported"
+            for key, value in snapshot.metrics.items()
+            if _differ(value, logs.get(log_name(key, snapshot.phase), value))
+        }
+        for key, other in renamed.items():
+            name, other_name = log_name(key, snapshot.phase), log_name(other, snapshot.phase)
+            message = "%r: the trainer logs a value of its own by this name; what was reported is logged as %r."
+            self._warn_once(f"taken: {name}", message, name, other_name)
+            logs[other_name] = snapshot.metrics[key]
+        return _renamed(snapshot, renamed) if renamed else snapshot
+
+    def _told_apart(self, snapshot: Snapshot) -> Snapshot:
+        """Give another key to a metric whose log name belongs to a metric of another phase."""
+        phase, settled = snapshot.phase, self._settled.setdefault(snapshot.phase, set())
+        for key in snapshot.metrics.keys() - settled:
+            name = log_name(key, phase)
+            owner, owned = self._owners.setdefault(name, (phase, key))
+            if owner != phase:
+                self._others[phase, key] = f"{key}.{phase}"
+                message = "%r is the log name of %r in phase %r and of %r in phase %r; the second is logged as %r."
+                other_name = log_name(f"{key}.{phase}", phase)
+                self._warn_once(f"twice: {name}", message, name, owned, owner, key, phase, other_name)
+            settled.add(key)
+        if not self._others:
+            return snapshot
+        renamed = {key: self._others[phase, key] for key in snapshot.metrics if (phase, key) in self._others}
+        return _renamed(snapshot, renamed) if renamed else snapshot
+
+
+def _renamed(snapshot: Snapshot, renamed: Mapping[str, str]) -> Snapshot:
+    metrics = {renamed.get(key, key): value for key, value in snapshot.metrics.items()}
+    counts = {renamed.get(key, key): count for key, count in snapshot.counts.items()}
+    return replace(snapshot, metrics=metrics, counts=counts)
+
+
+def _differ(value: float, other: Any) -> bool:
+    if not isinstance(other, (int, float)) or (math.isnan(value) and math.isnan(other)):
+        return False
+    return not math.isclose(value, other, rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)

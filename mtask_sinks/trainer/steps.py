@@ -1,0 +1,57 @@
+"""A trainer's steps, inside of which every report counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer
+
+from mtask_sinks.trainer.session import Session
+
+if TYPE_CHECKING:
+    _Base = Trainer
+else:
+    _Base = object
+
+
+class StepsMixin(_Base):
+    """Lets a trainer know whether it is inside a training step or an evaluation step.
+
+    The steps are wrapped on the instance, for the time of a training or an evaluation: a class below may override them
+    without calling the methods above it, and a user may replace them on the instance.
+    """
+
+    _session: Session
+    #: The steps that this instance had of its own; ``None`` outside of a training and an evaluation.
+    _own_steps: dict[str, Callable[..., Any]] | None = None
+
+    @contextmanager
+    def _counting_steps(self) -> Iterator[None]:
+        if self._own_steps is not None:  # an evaluation inside a training
+            yield
+            return
+        attributes = self.__dict__
+        own: dict[str, Callable[..., Any]] = {
+            name: attributes[name] for name in ("training_step", "prediction_step") if name in attributes
+        }
+        self._own_steps = own
+        # Bound methods, not functions: a trainer that can be pickled must stay so.
+        attributes.update(training_step=self._run_training_step, prediction_step=self._run_prediction_step)
+        try:
+            yield
+        finally:
+            del attributes["training_step"], attributes["prediction_step"]
+            attributes.update(own)
+            self._own_steps = None
+
+    def _run_training_step(self, *args: Any, **kwargs: Any) -> Any:
+        return self._session.admission.run_training_step(self._step("training_step"), *args, **kwargs)
+
+    def _run_prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        return self._session.admission.run_evaluation_step(self._step("prediction_step"), *args, **kwargs)
+
+    def _step(self, name: str) -> Callable[..., Any]:
+        return (self._own_steps or {}).get(name) or partial(getattr(type(self), name), self)
