@@ -1,1 +1,1 @@
-"""Costs of mtask_sinks beside those of others, measured side by side in one process: ``python -m benchmarks``."""
+"""Compares the costs of mtask_sinks with those of other libraries, in one process: ``python -m benchmarks``."""

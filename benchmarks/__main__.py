@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick] [--only TOPIC ...] [--markdown FILE]``: one table, ratios and targets."""
+"""``python -m benchmarks [--quick] [--only TOPIC ...] [--markdown FILE]``: prints one table of figures and targets."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def _topics() -> dict[str, Topic]:
 def main() -> None:
     topics = _topics()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: minutes become seconds, figures rough")
-    parser.add_argument("--only", nargs="+", choices=topics, default=list(topics), help="topics to measure")
-    parser.add_argument("--markdown", type=Path, help="write the table here too")
+    parser.add_argument("--quick", action="store_true", help="Run fewer rounds: faster, but rougher figures.")
+    parser.add_argument("--only", nargs="+", choices=topics, default=list(topics), help="Measure only these topics.")
+    parser.add_argument("--markdown", type=Path, help="Also write the table to this file.")
     options = parser.parse_args()
     console = Console()
     rows: dict[str, list[Row]] = {}

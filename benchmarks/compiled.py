@@ -1,4 +1,4 @@
-"""Compiled: 32 values reported from a compiled forward, against the same forward that returns them."""
+"""Compares a compiled forward that reports 32 values with the same forward that returns them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Record = Callable[..., Any]
 
 
 class Stack(nn.Module):
-    """Eight layers; hands the means of parts of its activations to ``record``, and returns what that returns."""
+    """Eight layers. Passes the means of parts of its activations to ``record`` and returns what ``record`` returns."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()
@@ -38,16 +38,16 @@ class Stack(nn.Module):
 
 
 def returned(**values: Tensor) -> dict[str, Tensor]:
-    """The limit: the values leave the graph as its outputs, and nobody looks at them."""
+    """Return the values as outputs of the graph, and do nothing with them: the lower limit of the cost."""
     return {name: value.detach() for name, value in values.items()}
 
 
 def nothing(**values: Tensor) -> None:
-    """The values are made for nobody: the compiler leaves them out."""
+    """Use no value, so that the compiler does not compute them."""
 
 
 def measure(quick: bool) -> list[Row]:
-    """The rows."""
+    """Measure, and return the rows."""
     torch.set_num_threads(1)
     torch.compiler.reset()
     counters.clear()
@@ -69,20 +69,21 @@ def measure(quick: bool) -> list[Row]:
         graphs[name] = counters["stats"]["unique_graphs"]
         breaks[name] = sum(counters["graph_break"].values())
     times = take_turns(steps, 10 if quick else 60)
-    plain = f"of {median(times['returned']) / STEPS * 1e6:.0f} us a step"
+    plain = f"of {median(times['returned']) / STEPS * 1e6:.0f} us per step"
     microseconds = {name: excess(times, name, "returned") / STEPS * 1e6 for name in ("ours", "disabled")}
     registry.snapshot(step=1)
     return [
-        at_most("compiled step, 32 values: over returning them", microseconds["ours"], 50, "{:.0f} us", plain),
+        at_most("compiled step, 32 values: reporting them, compared with returning them", microseconds["ours"], 50,
+                "{:.0f} us", plain),
         at_most("compiled step: graph breaks", breaks["ours"], 0, "{:.0f}"),
         at_most("compiled step: recompilations", graphs["ours"] - 1, 0, "{:.0f}"),
-        Row("compiled step, 32 values, under torch.compiler.disable: over returning them", "",
+        Row("compiled step, 32 values, under torch.compiler.disable: reporting them, compared with returning them", "",
             f"{microseconds['disabled']:.0f} us, {graphs['disabled']} graphs, {breaks['disabled']} breaks"),
     ]  # fmt: skip
 
 
 def _with_own_code(name: str) -> type[Stack]:
-    """The same class with another code object: what is compiled for one contestant is no candidate for another."""
+    """Return a subclass with its own code object, so that no contestant uses a graph compiled for another."""
     code = Stack.forward.__code__.replace(co_name=f"forward_{name}")
     return type(name, (Stack,), {"forward": FunctionType(code, globals())})
 

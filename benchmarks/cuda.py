@@ -1,7 +1,8 @@
-"""CUDA: a report must not make the host wait, and a log event copies once per device. Needs a GPU; never guessed.
+"""Checks on a GPU that a report never makes the host wait, and that a log event copies once per device.
 
-The training step is that of BERT-base on 8 texts of 512 tokens, forward, backward and AdamW in bf16. Ways of reporting
-take turns, a window of steps each, in one process.
+Also measures what reporting adds to a training step: BERT-base on 8 texts of 512 tokens, with forward, backward and
+AdamW in bf16. The ways of reporting take turns in one process, one window of steps each. Without a GPU the rows say
+"not measured".
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ _TURN = 20
 COUNTS = (1, 16, 64, 256)
 _WAITS = "CUDA: host synchronisations between two log events, 64 keys, views, vectors, weights"
 _COPIES = "CUDA: copies to the host per log event, one device"
-_STEP = "CUDA: a step of BERT-base (bf16) that reports {}: {}, over the same step without"
+_STEP = "CUDA: a step of BERT-base (bf16) that reports {}: {}, compared with the same step without reports"
 _KINDS = [*(f"{count} 0-d tensors" for count in COUNTS), "a loss per token, [8, 2048]"]
 
-#: Takes the loss of a step and the loss of each of its tokens; does something at the end of a window.
+#: Two functions: one gets the loss of a step and the loss of each token, the other is called at the end of a window.
 Way = tuple[Callable[[Tensor, Tensor], None], Callable[[], None]]
 
 
 def measure(quick: bool) -> list[Row]:
-    """The rows."""
+    """Measure, and return the rows."""
     if not torch.cuda.is_available():
         why = "no GPU"
         steps = [not_measured(_STEP.format(kind, "ours"), "", why) for kind in _KINDS]
@@ -51,7 +52,7 @@ def _counts() -> list[Row]:
     try:
         for _ in range(STEPS):
             _report(registry)
-    except RuntimeError:  # what that mode raises at the first operation that waits
+    except RuntimeError:  # this mode raises it at the first operation that waits
         waits = 1
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -90,7 +91,7 @@ def _rows(kind: str, step: Callable[[Way], None], ways: dict[str, Way], quick: b
 
 
 def _take_turns(step: Callable[[Way], None], ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
-    """Seconds per step of each way, window by window."""
+    """Return the seconds per step of each way, one number per window."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     order, draw = list(ways), random.Random(0)
     for number in range(rounds + 1):  # the first round warms up
@@ -141,7 +142,7 @@ def _ways_of_scalars(count: int) -> dict[str, Way]:
         for name, value in values(loss).items():
             sums[name] += value.item()
 
-    def gather(loss: Tensor, tokens: Tensor) -> None:  # what a gather of every value costs without other ranks
+    def gather(loss: Tensor, tokens: Tensor) -> None:  # the cost of gathering every value, without other ranks
         for name, value in values(loss).items():
             gathered[name] += torch.stack([value.detach()]).mean().item()
 

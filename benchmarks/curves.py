@@ -1,7 +1,7 @@
-"""Curves: how the cost grows with the work, expected and measured: ``python -m benchmarks.curves FOLDER [--quick]``.
+"""Shows how costs grow with the work, expected and measured: ``python -m benchmarks.curves FOLDER [--quick]``.
 
-Each curve is a figure of its own in FOLDER, and a line of the table that is printed: the exponent that fits the growth
-(0: flat, 1: linear) over the larger half of the points, where fixed costs no longer matter.
+Draws one figure per curve into FOLDER and prints a table with the exponent of each curve (0: flat, 1: linear). The
+exponent is fitted to the larger half of the points, where fixed costs no longer matter.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from mtask_sinks import MetricRegistry
 
 @dataclass(frozen=True)
 class Curve:
-    """A cost over the size of the work.
+    """A cost by the size of the work.
 
     Attributes:
-        name: of its figure's file.
-        cost: what the seconds are of.
+        name: part of the figure's file name.
+        cost: what takes the time.
         size: what grows.
-        law: the largest exponent that is expected: 0 flat, 1 linear.
+        law: the largest expected exponent: 0 flat, 1 linear.
         points: size → seconds.
     """
 
@@ -44,14 +44,14 @@ class Curve:
     points: dict[int, float]
 
     def exponent(self) -> float:
-        """That of the power law through the larger half of the points."""
+        """Fit a power law to the larger half of the points and return its exponent."""
         sizes = sorted(self.points)[len(self.points) // 2 - 1 :]
         slope = np.polyfit(np.log(sizes), np.log([self.points[size] for size in sizes]), 1)[0]
         return float(slope)
 
 
 def over_keys(quick: bool) -> Curve:
-    """A call's values and a share of the log event, by the number of keys."""
+    """Measure 10 calls and a log event, by the number of keys."""
 
     def turn(keys: int) -> Callable[[], object]:
         registry = MetricRegistry(max_keys=keys)
@@ -69,7 +69,7 @@ def over_keys(quick: bool) -> Curve:
 
 
 def over_window(quick: bool) -> Curve:
-    """A whole window, by the number of its calls."""
+    """Measure a whole window, by the number of its calls."""
 
     def turn(calls: int) -> Callable[[], object]:
         recorder = Registry()
@@ -86,9 +86,9 @@ def over_window(quick: bool) -> Curve:
 
 
 def over_gloo_ranks(quick: bool) -> list[Curve]:
-    """A log event of 64 keys by real processes, and its collective alone.
+    """Measure a log event of 64 keys with real processes, and its collective alone.
 
-    More processes than cores wait for one another: what that costs is seen by the collective alone too.
+    If there are more processes than cores, the processes wait for a core. The collective alone shows that cost too.
     """
     sizes = [2, 4] if quick else [2, 4, 8]
     times = {size: timed_by_ranks(size, [64], 5 if quick else 30) for size in sizes}
@@ -100,14 +100,14 @@ def over_gloo_ranks(quick: bool) -> list[Curve]:
 
 
 def over_many_ranks(quick: bool) -> Curve:
-    """What the host of one rank does at a log event, by the number of ranks that are said to be there."""
+    """Measure the work of one rank's host at a log event, by the number of simulated ranks."""
     sizes = [2, 16, 128, 1024, 16_384]
     points = by_size(sizes, 64, 20 if quick else 100)
     return Curve("many-ranks", "host time of a log event of 64 keys", "ranks (simulated)", 0, points)
 
 
 def over_journal(quick: bool) -> Curve:
-    """A log event, by how many the journal holds already."""
+    """Measure a log event, by the number of snapshots that the journal already holds."""
     events = 60 if quick else 400
     seconds = log_events(events, 0, metrics=50)
     points = {}
@@ -118,14 +118,14 @@ def over_journal(quick: bool) -> Curve:
 
 
 def over_sinks(quick: bool) -> Curve:
-    """The training thread's part of a log event, by the number of sinks."""
+    """Measure the training thread's part of a log event, by the number of sinks."""
     sizes = [1, 4] if quick else [1, 2, 4, 8, 16]
     points = {size: median(log_events(40, size, metrics=50)) for size in sizes}
     return Curve("sinks", "training thread, a log event of 50 metrics", "sinks", 1, points)
 
 
 def measure(quick: bool) -> Iterator[Curve]:
-    """All curves."""
+    """Measure all curves."""
     yield over_keys(quick)
     yield over_window(quick)
     yield from over_gloo_ranks(quick)
@@ -140,7 +140,7 @@ def _median_turns(turn: Callable[[int], Callable[[], object]], sizes: Sequence[i
 
 
 def plot(curve: Curve, path: Path) -> None:
-    """Draw a curve, with the expected law through its last point."""
+    """Draw a curve, and the expected law as a line through its last point."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -156,14 +156,14 @@ def plot(curve: Curve, path: Path) -> None:
     low, high = min(seconds.min(), law[-1]) * 1e3, seconds.max() * 1e3
     axes.set_ylim(low / 3, high * 3)
     axes.legend(frameon=False)
-    with rc_context({"svg.hashsalt": "", "svg.fonttype": "none"}):  # the same points give the same file
+    with rc_context({"svg.hashsalt": "", "svg.fonttype": "none"}):  # the same points always give the same file
         figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curves", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller points")
+    parser.add_argument("--quick", action="store_true", help="Measure fewer and smaller points.")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)

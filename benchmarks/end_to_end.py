@@ -1,8 +1,8 @@
-"""A step of the Hugging Face Trainer that reports, against the same step that only makes the values.
+"""Compares a step of the Hugging Face Trainer that reports with the same step that only computes the values.
 
-Steps of both are interleaved, in several trainings with new trainers each: where a trainer's objects are in memory is
-chance, and by that chance alone two trainers that do the same differ by up to 2 % of a small step, for as long as they
-live.
+Blocks of steps of both take turns. This is repeated several times with new trainers, because the place of a trainer's
+objects in memory is random: because of it, two trainers that do the same differ by up to 2 % of a small step, for as
+long as they exist.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from benchmarks.rows import Row, not_measured
 from benchmarks.side_by_side import Times, median_interval, ratio
 from benchmarks.workloads import Bert, Demo, DemoData, Reporting, bert_data
 
-# From one log event to the next.
+# Steps from one log event to the next.
 _STEPS = 50
 
 MakeTrainer = Callable[[Callable[[], Reporting], Any, TrainingArguments], Trainer]
 
 
 def silent(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Trainer:
-    """The same forward without reporting."""
+    """Make a plain trainer: the same forward without reporting."""
     return Trainer(make(), args, train_dataset=data)
 
 
@@ -43,7 +43,7 @@ def ours(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> T
 
 
 def predecessor(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Trainer:
-    """hf-mtask-trainer 0.0.5, with the method of `Trainer` that transformers 5.2 took away from under it."""
+    """Make a trainer of hf-mtask-trainer 0.0.5, and add the method of `Trainer` that transformers 5.2 removed."""
     package = import_module("hf_mtask_trainer")
 
     class Patched(package.HfMultiTaskTrainer):  # type: ignore[name-defined,misc]
@@ -51,13 +51,13 @@ def predecessor(make: Callable[[], Reporting], data: Any, args: TrainingArgument
             return tensors
 
     model = make()
-    # It patches classes; a class of its own keeps the others as they are.
+    # It patches the model's class. A subclass keeps the original class as it is for the others.
     model.__class__ = type("Patched", (type(model),), {"supports_report_metrics": True})
     return Patched(model, args, train_dataset=data)
 
 
 class _TrlTrainer(Trainer):  # type: ignore[misc]
-    """TRL's way: lists of numbers that every trainer of it fills and averages in its ``log``."""
+    """The way of TRL's trainers: fill lists of numbers, and average them in ``log``."""
 
     def record(self, **metrics: Any) -> None:
         for name, value in metrics.items():
@@ -77,7 +77,7 @@ def trl(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Tr
 
 
 def measure(quick: bool) -> list[Row]:
-    """The rows of both models."""
+    """Measure, and return the rows of both models."""
     rows = _rows("demo model, 32 tensors", lambda: Demo(32), DemoData(), *((2, 6) if quick else (21, 20)), 0.08)
     for count, limit in ((32, 0.01), (256, 0.03)):
         kind = f"BERT of 2 layers, {count} tensors"
@@ -92,7 +92,7 @@ def _rows(kind: str, make: Callable[[], Reporting], data: Any, repeats: int, blo
     step = median(seconds for times in runs for seconds in times["silent"]) / _STEPS * 1e3
     rows = []
     for name in ways:
-        figure = f"a Trainer's step, {kind}: {name}, over the same forward without reporting"
+        figure = f"a Trainer's step, {kind}: {name}, compared with the same forward without reporting"
         if name not in installed:
             rows.append(not_measured(figure, "", "not installed"))
             continue

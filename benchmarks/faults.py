@@ -1,10 +1,10 @@
-"""What a training does while a backend fails, with every limit as it is by default: prints the table of the docs.
+"""Measures trainings while a backend fails, with all limits at their defaults. Prints the table of the docs.
 
-    python benchmarks/faults.py [BACKEND or FAULT ...]      # ten minutes; the packages of the tests, root for the disk
+    python benchmarks/faults.py [BACKEND or FAULT ...]      # ten minutes; needs the tests' packages, and root
 
-Each fault is a training of 40 steps in a process of its own, which logs every step; a step takes 50 ms. The fault
-begins at the start or at step 10 and lasts until the process has ended; then the backend is mended and what is left
-replayed.
+For each fault, a training of 40 steps of 50 ms runs in its own process and logs every step. The fault begins at the
+start or at step 10 and lasts until the process has ended. Then the script repairs the backend and replays the snapshots
+that were not delivered.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from rich.table import Table
 
 STEPS, SECONDS_A_STEP, FAULT_AT = 40, 0.05, 10
 
-#: Name, backend, what happens, whether it does at the start.
+#: Name, backend, what happens, whether it happens at the start.
 FAULTS: list[tuple[str, str, str, bool]] = [
     ("nothing", "mlflow", "heal", True),
     ("closed port, from the start", "mlflow", "refuse", True),
@@ -56,7 +56,7 @@ FAULTS: list[tuple[str, str, str, bool]] = [
 
 
 def train(output_dir: Path, backend: str, environment: dict[str, str], steps: Any) -> None:
-    """In a process of its own; each step's time goes to ``steps``, and the other process may act meanwhile."""
+    """Train in a process of its own; send the time of each step to ``steps``, and wait while the fault is made."""
     os.environ.update(environment)
     log = os.open(output_dir.parent / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
@@ -71,7 +71,7 @@ def train(output_dir: Path, backend: str, environment: dict[str, str], steps: An
             time.sleep(SECONDS_A_STEP)
             steps.send(("step", time.monotonic()))
             if state.global_step == FAULT_AT:
-                steps.recv()  # the fault is there
+                steps.recv()  # until the fault is there
                 steps.send(("step", time.monotonic()))
 
     class Trainer(InOrder, HfMultiTaskTrainer):
@@ -100,7 +100,7 @@ def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer
             fault = faults.get(what, lambda: act(what))
             if at_start:
                 fault()
-            context = multiprocessing.get_context("spawn")  # not with the servers' sockets
+            context = multiprocessing.get_context("spawn")  # so that it does not inherit the servers' sockets
             ours, theirs = context.Pipe()
             process = context.Process(target=train, args=(output_dir, backend, environment, theirs))
             process.start()
@@ -133,7 +133,7 @@ def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer
 def made(
     backend: str, directory: Path, server: MlflowServer
 ) -> Iterator[tuple[Callable[[str], None], dict[str, str], Callable[[], int]]]:
-    """How to make a backend fail, what leads to it, how many points it holds."""
+    """Yield a function that makes a backend fail, the variables that point to it, and a function that counts points."""
     if backend == "mlflow":
         with proxy(server.port) as between:
             environment = {"MLFLOW_TRACKING_URI": between.url, "MLFLOW_EXPERIMENT_NAME": directory.name}

@@ -1,4 +1,4 @@
-"""Imports: what ``import mtask_sinks`` adds to torch and transformers, and how fast the command line starts."""
+"""Measures what ``import mtask_sinks`` adds to torch and transformers, and how fast the command line starts."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ print(time.perf_counter() - begin, "torch" in sys.modules)
 
 
 def measure(quick: bool) -> list[Row]:
-    """The rows."""
+    """Measure, and return the rows."""
     rounds = 2 if quick else 7
-    _run(_IMPORT)  # with bytecode from here on, as pip leaves it
+    _run(_IMPORT)  # writes the bytecode, as pip does at installation
     imports = [float(_run(_IMPORT)) for _ in range(rounds)]
     helps = [_run(_HELP).splitlines()[-1].split() for _ in range(rounds)]
     return [

@@ -1,7 +1,7 @@
-"""A report where it is in a training: between two matrix products, after which no cache holds our code and data.
+"""Measures a report as in a training: between two matrix products, which push our code and data out of the caches.
 
-A report that costs 0.1 us per value in a loop of its own costs several times that here. Values are made anew for each
-report, the registry knows their names. Contestants take turns in one loop, in a new order each time.
+A report that costs 0.1 us per value in a loop of its own costs several times that here. Each report gets new values
+under names that the registry knows. The contestants take turns in one loop, in a new random order each time.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ COUNTS = (1, 2, 5, 16, 64, 256)
 
 # Three matrices of 256 KiB each, several times the first-level cache of a core.
 _SIDE = 256
-# From one log event to the next.
+# Reports from one log event to the next.
 _WINDOW = 50
 
 Make = Callable[[], Any]
 
 
 def measure(quick: bool) -> list[Row]:
-    """The rows of floats and of losses, by the number of values in a report."""
+    """Measure, and return the rows of floats and of losses, by the number of values per report."""
     torch.set_num_threads(1)
     draw = random.Random(0)
     reports = 60 if quick else 400
@@ -61,7 +61,7 @@ def _rows(
 
 
 def report_times(recorders: dict[str, Recorder], count: int, make: Make, reports: int) -> dict[str, float]:
-    """Microseconds of one report of each recorder, the median of so many."""
+    """Return the microseconds of one report of each recorder: the median of ``reports`` reports."""
     names = [f"value_{number}" for number in range(count)]
     left, right = torch.rand(_SIDE, _SIDE), torch.rand(_SIDE, _SIDE)
     out = torch.empty(_SIDE, _SIDE)

@@ -1,4 +1,4 @@
-"""A log event of the Trainer with 200 metrics: what the training thread waits for, with sinks, also with a hung one."""
+"""Measures how long a log event with 200 metrics holds up the training thread, also while a sink hangs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BACKENDS = ["tensorboard", "wandb", "mlflow"]
 
 
 class Timed(Trainer):  # type: ignore[misc]
-    """Notes how long its log events take, and lets hung sinks go before the last."""
+    """Measures its log events, and releases the hung sinks before the last one."""
 
     seconds: list[float]
     hung: threading.Event
@@ -39,22 +39,22 @@ class Timed(Trainer):  # type: ignore[misc]
 
 
 class TimedTrainer(Timed, HfMultiTaskTrainer):  # type: ignore[misc]
-    """Ours."""
+    """The trainer of this library."""
 
 
 class Merging(Trainer):  # type: ignore[misc]
-    """Adds the metrics to the Trainer's logs, for whatever transformers' callbacks do with them."""
+    """Adds the metrics to the Trainer's logs, so that transformers' callbacks write them."""
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         super().log({**logs, **{f"value_{number}": 0.1 + number for number in range(METRICS)}}, *args, **kwargs)
 
 
 class TimedCallbacks(Timed, Merging):  # type: ignore[misc]
-    """The callbacks of transformers alone."""
+    """A trainer with only the callbacks of transformers."""
 
 
 class Hung(Sink):
-    """A backend that answers when it is let go."""
+    """A backend that does not answer until the event is set."""
 
     name = "hung"
 
@@ -66,7 +66,7 @@ class Hung(Sink):
 
 
 def files(count: int, folder: str) -> list[Sink]:
-    """So many sinks that write event files."""
+    """Make ``count`` sinks that write event files."""
     kinds = (type(f"Files{number}", (TensorBoardSink,), {"name": f"files{number}"}) for number in range(count))
     return [kind(f"{folder}/runs/{kind.name}") for kind in kinds]
 
@@ -74,7 +74,7 @@ def files(count: int, folder: str) -> list[Sink]:
 def log_events(
     events: int, sinks: int, *, is_hung: bool = False, metrics: int = METRICS, steps: int = 5
 ) -> list[float]:
-    """Seconds of each log event but the first, which opens the files, and the last; with so many steps between two."""
+    """Return the seconds of each log event except the first, which opens the files, and the last two."""
     until = threading.Event()
 
     def make(folder: str, *args: Any, **kwargs: Any) -> Timed:
@@ -85,7 +85,7 @@ def log_events(
 
 
 def log_events_of_backends(events: int, steps: int, *, ours: bool) -> list[float]:
-    """As `log_events`, into TensorBoard, W&B (offline), MLflow (SQLite): by our sinks or transformers' callbacks."""
+    """Do the same with TensorBoard, W&B (offline) and MLflow (SQLite), by our sinks or by transformers' callbacks."""
 
     def make(folder: str, *args: Any, **kwargs: Any) -> Timed:
         if ours:
@@ -121,7 +121,7 @@ def _seconds(
 
 @contextmanager
 def _stores() -> Iterator[None]:
-    """W&B's and MLflow's places for the time of a measurement; MLflow's tables are there."""
+    """Give W&B and MLflow a temporary place for one measurement, with MLflow's tables already created."""
     import mlflow
 
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +140,7 @@ def _stores() -> Iterator[None]:
 
 
 def measure(quick: bool) -> list[Row]:
-    """The rows."""
+    """Measure, and return the rows."""
     events = 40 if quick else 300
     rows = []
     for steps in (5, 50):

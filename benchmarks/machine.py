@@ -1,4 +1,4 @@
-"""The machine and the versions, to stand beside every table."""
+"""Describes the machine and the versions, for the line below every table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PACKAGES = ("torch", "transformers", "numpy", "hf-mtask-trainer", "torchmetrics
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the name of the processor, as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -21,7 +21,7 @@ def processor() -> str:
 
 
 def describe() -> str:
-    """One sentence."""
+    """Return one line with the machine and the versions."""
     versions = ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name)))
     return (
         f"{os.cpu_count()} cores of an {processor()}, {platform.system()}, "

@@ -1,4 +1,4 @@
-"""Memory: what a long window keeps."""
+"""Measures how much memory a long window keeps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mtask_sinks import MetricRegistry
 
 KEYS = 64
 FIXED_STATE = ("mean", "sum", "count", "min", "max", "std", "last", "first")
-#: Calls after which a registry has folded at least once: what it keeps does not grow from then on.
+#: Calls after which a registry has emptied its buffers at least once. From then on its memory must not grow.
 WARM = 2_000
 MIB = 1 << 20
 
 
 def measure(quick: bool) -> list[Row]:
-    """The rows."""
+    """Measure, and return the rows."""
     torch.set_num_threads(1)
     steps = 4_000 if quick else 10_000
     rows = []
@@ -31,8 +31,8 @@ def measure(quick: bool) -> list[Row]:
         grown = _growth(registry.report_metrics, _losses, WARM, steps)
         figure = f"memory over a window of {steps:,} steps × {KEYS} keys, {reducer}: growth after step {WARM:,}"
         rows.append(at_most(figure, grown / MIB, 1.0, "{:.1f} MiB"))
-    figure = "memory a step, {}: a loss and a view of its logits (4 MiB)"
-    # Over so many steps the few buffers that the allocator happens to hold back do not count.
+    figure = "memory per step, {}: a loss and a view of its logits (4 MiB)"
+    # So many steps, because the allocator sometimes holds back a few buffers.
     grown = _growth(MetricRegistry().report_metrics, _with_logits, 20, 1020) / 1000 / MIB
     rows.append(at_most(figure.format("ours"), grown, 0.1, "{:.2f} MiB"))
     if is_installed("hf-mtask-trainer"):
@@ -55,7 +55,7 @@ def _with_logits(step: int) -> dict[str, Any]:
 
 
 def _growth(report: Callable[..., object], make: Callable[[int], dict[str, Any]], begin: int, end: int) -> int:
-    """By how many bytes the process grows from one step to another."""
+    """Return by how many bytes the process grows from step ``begin`` to step ``end``."""
     for step in range(begin):
         report(**make(step))
     before = _resident()

@@ -1,4 +1,4 @@
-"""Peers: what others do with a reported value, as far as they are installed (`benchmarks/requirements.txt`)."""
+"""Peers: how other libraries record a value, if they are installed (`benchmarks/requirements.txt`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Recorder(Protocol):
-    """Takes reports and, at the log event, gives the mean of each name and starts again."""
+    """Records reports. `read` is called at a log event: it returns the mean of each name and starts again."""
 
     def report(self, **metrics: Any) -> None: ...
 
@@ -21,7 +21,7 @@ class Recorder(Protocol):
 
 
 class Registry:
-    """mtask_sinks."""
+    """The registry of mtask_sinks."""
 
     def __init__(self) -> None:
         from mtask_sinks import MetricRegistry
@@ -34,7 +34,7 @@ class Registry:
 
 
 class BareSums:
-    """The limit: a dict of float sums, which can tell neither a NaN nor a name that was not reported each time."""
+    """A dict of float sums: the lower limit. It notices neither NaN nor a name that some calls do not report."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = defaultdict(float)
@@ -54,7 +54,7 @@ class BareSums:
 
 
 class BareItems(BareSums):
-    """The limit for tensors on the host: ``.item()``, and a dict of sums."""
+    """``.item()`` and a dict of sums: the lower limit for tensors on the host."""
 
     def report(self, **metrics: Any) -> None:
         sums = self._sums
@@ -64,7 +64,7 @@ class BareItems(BareSums):
 
 
 class Predecessor:
-    """hf-mtask-trainer 0.0.5: what its model mixin and its trainer's log call."""
+    """hf-mtask-trainer 0.0.5: the methods that its model mixin and its trainer's ``log`` call."""
 
     class _Arguments:
         gradient_accumulation_steps = 1
@@ -79,7 +79,7 @@ class Predecessor:
 
 
 class TrlItem:
-    """TRL's lists: ``self._metrics[name].append(…)`` of a number, of ``loss.item()``, of ``rewards.mean().item()``."""
+    """TRL's lists: ``self._metrics[name].append(…)`` with a number, ``loss.item()`` or ``rewards.mean().item()``."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, list[float]] = defaultdict(list)
@@ -97,7 +97,7 @@ class TrlItem:
 
 
 class TorchMetrics:
-    """torchmetrics: a `MeanMetric` a name, updated with each value."""
+    """torchmetrics: one `MeanMetric` per name, updated with each value."""
 
     def __init__(self) -> None:
         self._make = import_module("torchmetrics").MeanMetric
@@ -127,7 +127,7 @@ class Lightning:
     def report(self, **metrics: Any) -> None:
         for name, value in metrics.items():
             tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-            # It takes one number a name.
+            # It accepts one number per name.
             self._results.log(
                 "forward", name, tensor.mean() if tensor.dim() else tensor, on_step=False, on_epoch=True, batch_size=1
             )

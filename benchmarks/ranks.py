@@ -1,4 +1,4 @@
-"""Ranks: collectives a log event, counted, and their time with real gloo processes on this machine."""
+"""Counts the collectives per log event, and measures their time with real gloo processes on this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mtask_sinks.reducers import Floats
 
 
 class CountedRanks:
-    """As many ranks as one likes, all reporting the same as this one; counts the collectives and their numbers."""
+    """Simulates ranks that all report the same as this one. Counts the collectives and the numbers they send."""
 
     rank = 0
 
@@ -58,7 +58,7 @@ def values_of(keys: int) -> dict[str, float]:
 
 
 def collectives(keys: int) -> int:
-    """Collectives of a log event once the keys are agreed on."""
+    """Count the collectives of a log event after all ranks know the keys."""
     ranks = CountedRanks()
     registry = MetricRegistry(process_group=ranks, max_keys=keys)
     for step in range(2):
@@ -69,24 +69,22 @@ def collectives(keys: int) -> int:
 
 
 def measure(quick: bool) -> list[Row]:
-    """The rows."""
-    rows = [at_most(f"collectives a log event, {keys:,} keys", collectives(keys), 2, "{:.0f}") for keys in (4, 4096)]
+    """Measure, and return the rows."""
+    rows = [at_most(f"collectives per log event, {keys:,} keys", collectives(keys), 2, "{:.0f}") for keys in (4, 4096)]
     keys = 512
     times = timed_by_ranks(2, [keys], 5 if quick else 60)
     found = times["ours", keys] / times["each", keys]
     note = ", ".join(f"{way} {times[way, keys] * 1e3:.2g} ms" for way in ("ours", "each", "bare"))
-    rows.append(
-        at_most(f"log event, 2 gloo ranks, {keys} keys: of an all-reduce a key", found, 1 / 50, "{:.3f} ×", note)
-    )
-    return rows
+    figure = f"log event, 2 gloo ranks, {keys} keys: relative to one all-reduce per key"
+    return [*rows, at_most(figure, found, 1 / 50, "{:.3f} ×", note)]
 
 
 def timed_by_ranks(size: int, keys: list[int], rounds: int) -> dict[tuple[str, int], float]:
-    """Seconds of a log event by (way, keys), the median of the slowest rank, with so many gloo processes."""
+    """Measure a log event with ``size`` gloo processes. Returns (way, keys) → median seconds of the slowest rank."""
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(_rank, (size, keys, rounds, _free_port(), folder), nprocs=size)
         parts = [np.load(f"{folder}/{rank}.npy", allow_pickle=True).item() for rank in range(size)]
-    # Of each round its slowest rank, then the median of the rounds.
+    # Take the slowest rank of each round, then the median over the rounds.
     return {name: float(np.median(np.max([part[name] for part in parts], axis=0))) for name in parts[0]}
 
 
@@ -103,15 +101,15 @@ def _rank(rank: int, size: int, keys: list[int], rounds: int, port: int, folder:
             registry.snapshot(step=1)
 
         def each(values: dict[str, float] = values) -> None:
-            """What one writes by hand: a tensor and an all-reduce a key."""
+            """Do what people write by hand: one tensor and one all-reduce per key."""
             for value in values.values():
                 dist.all_reduce(torch.tensor(value))
 
         def bare(count: int = count) -> None:
-            """The limit: the collective alone, with as many numbers."""
+            """Run the collective alone with as many numbers: the lower limit."""
             dist.all_reduce(torch.zeros(3 + 4 * count, dtype=torch.float64))
 
-        ours()  # the keys are agreed on
+        ours()  # from here on all ranks know the keys
         for _ in range(rounds):
             times.setdefault(("ours", count), []).append(_timed(ours))
             times.setdefault(("each", count), []).append(_timed(each))
@@ -134,7 +132,7 @@ def _free_port() -> int:
 
 
 def by_size(sizes: list[int], keys: int, rounds: int) -> dict[int, float]:
-    """Host time of a log event by the number of ranks, without the network: the ranks are counted, not there."""
+    """Measure the host time of a log event by the number of simulated ranks, without a network."""
     found = {}
     for size in sizes:
         registry = MetricRegistry(process_group=CountedRanks(size), max_keys=keys)

@@ -1,9 +1,9 @@
-"""Relay: several trainings in one process that take turns, a block of steps each.
+"""Relay: runs several trainings in one process that take turns, one block of steps each.
 
-Whole trainings one after the other drift apart on a shared machine by more than reporting costs. Here each has a thread
-of its own, and only the one that holds the baton runs; it passes it on after as many steps as one log event has, so
-that every block has a log event in it. Each round has an order of its own: who always came after the one that leaves
-the most garbage was 1 to 2 % slower than the same training in another place.
+If whole trainings run one after the other on a shared machine, their times differ by more than reporting costs. Here
+each training has its own thread, and only one runs at a time. A block has as many steps as there are between two log
+events, so each block contains one log event. Each round has a random order: a training that always came after the one
+that leaves the most garbage was 1 to 2 % slower than the same training in another place.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Relay:
     """Runs trainers in turns.
 
     Args:
-        trainers: name → trainer, ready to train; all with the same steps and the same ``logging_steps``.
+        trainers: name → trainer, ready to train. All need the same number of steps and the same ``logging_steps``.
     """
 
     def __init__(self, trainers: Mapping[str, Trainer]) -> None:
         self._trainers = dict(trainers)
         self._random = random.Random(0)
         self._at_work = [*trainers]
-        #: Whose turns are to come in this round, the last one first.
+        #: Trainings that have not had their turn in this round; the last one is next.
         self._coming: list[str] = []
         self._holder = ""
         self._changed = threading.Condition()
@@ -40,7 +40,7 @@ class Relay:
         self.times: Times = {name: [] for name in trainers}
 
     def run(self) -> Times:
-        """Train all to the end; the first two blocks of each, in which caches warm up, are left out."""
+        """Train all to the end. Leaves out the first two blocks of each, in which the caches warm up."""
         for name, trainer in self._trainers.items():
             trainer.add_callback(_PassOn(self, name))
         threads = [threading.Thread(target=self._train, args=(name,)) for name in self._trainers]
@@ -54,7 +54,7 @@ class Relay:
         return {name: turns[2:] for name, turns in self.times.items()}
 
     def pass_on(self, name: str) -> None:
-        """End a block: note its time, let the others run, begin the next."""
+        """End a block: store its time, let the others run, and begin the next block."""
         self.times[name].append(time.perf_counter() - self._begins[name])
         self._next()
         self._wait(name)
@@ -63,7 +63,7 @@ class Relay:
         self._wait(name)
         try:
             self._trainers[name].train()
-        except BaseException as error:  # to be raised where the relay was started
+        except BaseException as error:  # raised again in `run`
             self._error = error
         finally:
             with self._changed:

@@ -1,6 +1,7 @@
-"""One reported value: report and reduce, 16 keys per call, a window of 100 calls, in a loop with warm caches.
+"""Measures report and reduce of one value, in a loop with warm caches: windows of 100 calls with 16 keys each.
 
-These rows compare ways of reporting. The targets are those of `benchmarks.in_step`, where the caches are as a training leaves them.
+These rows compare ways of reporting and have no targets. `benchmarks.in_step` has targets: there the caches are as a
+training leaves them.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from mtask_sinks import weighted
 
 KEYS, WINDOW = 16, 100
 
-#: Whole calls, ready to be made: each value is an object of its own, as in a training.
+#: The arguments of each call. Each value is an object of its own, as in a training.
 Calls = list[dict[str, Any]]
 
-# A turn of these takes as long as hundreds of ours; a few are enough.
+# One turn of these takes as long as hundreds of ours, so a few turns are enough.
 _SLOW = ("torchmetrics", "Lightning")
 
 
 def calls_of(make: Callable[[], Any]) -> Calls:
-    """The calls of one window."""
+    """Make the calls of one window."""
     return [{f"key_{number}": make() for number in range(KEYS)} for _ in range(WINDOW)]
 
 
 def window_of(recorder: Recorder, calls: Calls) -> Callable[[], object]:
-    """A turn: a window's reports and the log event."""
+    """Return a function that makes one turn: the reports of a window and its log event."""
 
     def run() -> object:
         report = recorder.report
@@ -44,7 +45,7 @@ def window_of(recorder: Recorder, calls: Calls) -> Callable[[], object]:
 
 
 def measure(quick: bool) -> list[Row]:
-    """The rows of all kinds of values."""
+    """Measure, and return the rows of all kinds of values."""
     torch.set_num_threads(1)
     draw = random.Random(0)
     floats = calls_of(draw.random)
@@ -61,15 +62,13 @@ def measure(quick: bool) -> list[Row]:
     ]
 
 
-def _of_kind(
-    kind: str, calls: Calls, limit: Callable[[], Recorder] | None, limit_name: str, rounds: int
-) -> list[Row]:
+def _of_kind(kind: str, calls: Calls, limit: Callable[[], Recorder] | None, limit_name: str, rounds: int) -> list[Row]:
     rows = []
     if limit is not None:
         times = take_turns({"ours": window_of(Registry(), calls), "limit": window_of(limit(), calls)}, rounds)
-        rows.append(_ratio_row(f"{kind}: report + reduce, of {limit_name}", times))
+        rows.append(_ratio_row(f"{kind}: report + reduce, relative to {limit_name}", times))
     for peer, make in PEERS.items():
-        figure = f"{kind}: report + reduce, of {peer}"
+        figure = f"{kind}: report + reduce, relative to {peer}"
         if not is_installed(peer):
             rows.append(not_measured(figure, "", "not installed"))
             continue
@@ -83,7 +82,7 @@ def _of_kind(
 
 
 def _weighted(kind: str, calls: Calls, weight: Any, rounds: int) -> list[Row]:
-    """``weighted(value, n)`` in the call, of the same call without; both build their arguments there."""
+    """Compare calls with ``weighted(value, n)`` and the same calls without it; both build their arguments."""
     ours = Registry()
 
     def plain() -> object:
@@ -97,11 +96,11 @@ def _weighted(kind: str, calls: Calls, weight: Any, rounds: int) -> list[Row]:
         return ours.read()
 
     times = take_turns({"ours": with_weight, "plain": plain}, rounds)
-    return [_ratio_row(f"weighted(value, n) of the plain report: {kind}", times)]
+    return [_ratio_row(f"weighted(value, n), relative to a plain report: {kind}", times)]
 
 
 def _ratio_row(figure: str, times: Times) -> Row:
-    """A row with the ratio of ours to the other contestant, and the times of a value for orientation."""
+    """Make a row with the ratio of our time to the other contestant's, and the times per value."""
     other = next(name for name in times if name != "ours")
     return Row(figure, "", f"{ratio(times, 'ours', other):.2g} × ({_nanoseconds(times)})")
 

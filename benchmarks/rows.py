@@ -1,4 +1,4 @@
-"""Rows: what a benchmark found, beside what it was to reach."""
+"""Rows: each holds what a benchmark measured, and its target."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Row:
     """One figure.
 
     Attributes:
-        figure: what was measured, and against what.
-        target: what it is to be, in words; empty for a figure that only informs.
-        measured: what it was, in words; says why if it was not measured.
-        is_met: whether it is as it should be; None where there is no target or no measurement.
+        figure: what was measured, and what it is compared with.
+        target: the target as text; empty if there is none.
+        measured: the result as text, or the reason why it was not measured.
+        is_met: whether the target is met; ``None`` without a target or without a measurement.
     """
 
     figure: str
@@ -29,11 +29,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Topic:
-    """Figures that are measured together.
+    """Rows that are measured together.
 
     Attributes:
-        name: as on the command line.
-        measure: finds the rows; quickly, and roughly, if it is told so.
+        name: its name on the command line.
+        measure: returns the rows; its argument ``quick`` asks for faster, rougher figures.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Topic:
 
 
 def at_most(figure: str, value: float, limit: float, words: str = "{:.2f} ×", note: str = "") -> Row:
-    """A row for a figure that must not exceed a limit."""
+    """Make a row for a value that must not exceed a limit."""
     return Row(figure, "≤ " + words.format(limit), words.format(value) + (f" ({note})" if note else ""), value <= limit)
 
 

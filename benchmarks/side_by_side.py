@@ -1,7 +1,7 @@
-"""Contestants take turns in one process, so that a busy machine slows all of them alike.
+"""Lets contestants take turns in one process, so that a busy machine slows down all of them equally.
 
-A time alone means nothing on a machine that others use too. A ratio of two times that were taken one right after the
-other does.
+On a machine that other programs use too, a single time means nothing. So compare two times that were measured
+directly one after the other: their ratio is what counts.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Times = dict[str, list[float]]
 
 
 def take_turns(contestants: Mapping[str, Contestant], rounds: int, *, warm_up: int = 2) -> Times:
-    """Run each contestant once a round.
+    """Run each contestant once per round, and return their times.
 
-    The garbage collector waits meanwhile and runs between the turns: whose turn it strikes is chance.
+    The garbage collector runs only between the rounds, so that it does not slow down one random contestant.
     """
     for run in contestants.values():
         for _ in range(warm_up):
@@ -41,25 +41,25 @@ def take_turns(contestants: Mapping[str, Contestant], rounds: int, *, warm_up: i
 
 
 def ratio(times: Times, one: str, other: str) -> float:
-    """How many times as long one takes as the other: the median over the rounds."""
+    """Return how many times as long ``one`` takes as ``other``: the median over the rounds."""
     return median(a / b for a, b in zip(times[one], times[other], strict=True))
 
 
 def excess(times: Times, one: str, other: str) -> float:
-    """By how many seconds a turn one takes longer than the other: the median over the rounds."""
+    """Return how many seconds per turn ``one`` takes longer than ``other``: the median over the rounds."""
     return median(a - b for a, b in zip(times[one], times[other], strict=True))
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The median of a sample, and an interval that holds the median of what it is drawn from in 95 of 100 cases.
+    """Return the median of a sample, and the two ends of its 95 % confidence interval.
 
     >>> median_interval(list(range(1, 22)))
     (11, 6, 16)
 
-    By order statistics, so it assumes nothing about how the values scatter: the interval runs from the ``k``-th
-    smallest to the ``k``-th largest value, for the largest ``k`` for which a fair coin gives fewer than ``k`` heads in
-    ``n`` throws at most 2.5 times in 100. (Conover, "Practical Nonparametric Statistics", section 3.2.) Of fewer than
-    six values it is their whole range, which holds the median less often.
+    The interval comes from order statistics, so it assumes nothing about the distribution. It goes from the ``k``-th
+    smallest to the ``k``-th largest value. ``k`` is the largest number for which a fair coin shows fewer than ``k``
+    heads in ``n`` throws with a probability of at most 2.5 %. (Conover, "Practical Nonparametric Statistics", section
+    3.2.) With fewer than six values it is their whole range, which contains the true median in less than 95 % of cases.
     """
     ordered, n = sorted(values), len(values)
     k = 1

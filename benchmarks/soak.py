@@ -1,11 +1,11 @@
-"""A soak of the delivery: very many snapshots, random faults, and memory that must stay flat.
+"""Soak test of the delivery: very many snapshots and random faults, while memory must stay flat.
 
     python benchmarks/soak.py --snapshots 100000
 
-Writes snapshots, far faster than any training does, to a journal and to four sinks at once: TensorBoard; one that
-refuses a connection now and then and rejects every thousandth snapshot; one that is away during the first half; one
-that hangs for seconds, twice. At the end each sink must have had every snapshot once and in order, but for what it
-rejected. Exits with 1 if not, or if memory grew.
+Writes snapshots to a journal and four sinks at once, far faster than any training. The sinks are TensorBoard, one that
+refuses a connection now and then and rejects every thousandth snapshot, one that is away during the first half, and one
+that hangs twice for seconds. At the end each sink must have received every snapshot once and in order, except the
+rejected ones. Otherwise, or if memory grew, the script exits with 1.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ METRICS = 16
 
 
 class Checked(Sink):
-    """Keeps the number of what it got and the last step, and what was wrong with the order."""
+    """Counts the snapshots that it gets, and those that are out of order or wrong."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -101,7 +101,7 @@ class Memory(threading.Thread):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--snapshots", type=int, default=100_000)
-    parser.add_argument("--rate", type=float, default=1000.0, help="snapshots a second")
+    parser.add_argument("--rate", type=float, default=1000.0, help="Snapshots per second.")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.basicConfig(format="%(message)s")

@@ -1,4 +1,4 @@
-"""TensorBoard's files: one event with all values of a snapshot, against a loop of ``add_scalar``."""
+"""Compares one TensorBoard event with all values of a snapshot with a loop of ``add_scalar``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCALARS, EVENTS = 200, 10
 
 
 def measure(quick: bool) -> list[Row]:
-    """The row."""
+    """Measure, and return the row."""
     values = {f"task/metric_{number}": float(number) for number in range(SCALARS)}
     with tempfile.TemporaryDirectory() as folder:
         sink, writer = TensorBoardSink(f"{folder}/ours"), SummaryWriter(f"{folder}/loop")
@@ -36,5 +36,5 @@ def measure(quick: bool) -> list[Row]:
         sink.close("finished")
         writer.close()
     each = " against ".join(f"{median(turns) / SCALARS / EVENTS * 1e6:.1f}" for turns in times.values()) + " us"
-    return [at_most("TensorBoard sink, per scalar: of a loop of add_scalar", ratio(times, "ours", "loop"), 0.25,
-                    note=each)]  # fmt: skip
+    return [at_most("TensorBoard sink, per scalar: relative to a loop of add_scalar", ratio(times, "ours", "loop"),
+                    0.25, note=each)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Workloads: the models that the end-to-end figures train, each reporting so many 0-d tensors a step or none."""
+"""Workloads: the models that the end-to-end figures train. Each reports a number of 0-d tensors per step, or none."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ REPORTS = 32
 
 
 class Reporting(nn.Module):
-    """A model that makes values to report each step, and reports them if there is somebody to report to."""
+    """A model that computes values in each step, and reports them if it has something to report to."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.names = [f"value_{number}" for number in range(count)]
         self.register_buffer("scales", torch.linspace(0.5, 1.5, count), persistent=False)
-        #: Takes the values where it is no attribute of the model's that a trainer gave it.
+        #: A function that gets the values, for trainers that do not give the model ``report_metrics``.
         self.record: Any = None
 
     def report(self, loss: Tensor) -> None:
-        """As many 0-d tensors that require grad as there are names."""
+        """Report one 0-d tensor that requires grad for each name."""
         values = dict(zip(self.names, (loss * self.scales).unbind(), strict=True))
         if self.record is not None:
             self.record(**values)
@@ -33,9 +33,9 @@ class Reporting(nn.Module):
 
 
 class Demo(Reporting):
-    """The demo model of hf-mtask-trainer 0.0.5, which adds numbers: a parameter, one of NumPy's, two of Python's.
+    """The demo model of hf-mtask-trainer 0.0.5. It adds a parameter, a number of NumPy and two numbers of Python.
 
-    In place of those four it reports as many tensors as it is told to. (Its last step, "- 0", is left out.)
+    The original reports these four. This one reports ``count`` tensors instead, and leaves out the last step, "- 0".
     """
 
     def __init__(self, count: int) -> None:
@@ -52,7 +52,7 @@ class Demo(Reporting):
 
 
 class Bert(Reporting):
-    """A BERT of two layers of width 64, and masked-LM: so small that what reporting costs can be seen."""
+    """A BERT with two layers of width 64 and a masked-LM loss: so small that the cost of reporting is visible."""
 
     def __init__(self, count: int) -> None:
         from transformers import BertConfig, BertForMaskedLM
@@ -70,7 +70,7 @@ class Bert(Reporting):
 
 
 class DemoData(Dataset[dict[str, Tensor]]):
-    """The dataset of that demo: ten random numbers an item, drawn when they are asked for."""
+    """The dataset of that demo: each item has ten random numbers, drawn on access."""
 
     def __len__(self) -> int:
         return 1000

@@ -1,4 +1,4 @@
-"""Examples are loaded from their files, and run away from networks, accounts and the settings of whoever runs them."""
+"""Loads the examples from their files, and runs them without a network, accounts or your own settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from accelerate.state import AcceleratorState
 
-collect_ignore_glob = ["*/example.py"]  # its imports take seconds: only for the tests that need them
+collect_ignore_glob = ["*/example.py"]  # its imports take seconds, so only the tests that need it load it
 
 _BACKEND_SETTINGS = ("MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_", "ACCELERATE_")
 
@@ -21,7 +21,7 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith(_BACKEND_SETTINGS):
             monkeypatch.delenv(name)
-    # A process has one state of accelerate, with the precision that an earlier test asked for.
+    # accelerate keeps one state per process, with the precision that an earlier test asked for.
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
@@ -29,7 +29,7 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def example(request: pytest.FixtureRequest) -> ModuleType:
-    """The `example.py` beside a test."""
+    """The module `example.py` in the folder of the test."""
     path = request.path.with_name("example.py")
     name = f"{path.parent.name}_example"
     spec = importlib.util.spec_from_file_location(name, path)

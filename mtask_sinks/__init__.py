@@ -6,8 +6,9 @@
 >>> registry.snapshot(step=1).metrics["mlm/loss"]
 3.0
 
-Values go one way: `reporting` → `registry` (`measurement`, `aggregation`, `distributed`) → a `snapshot` → `trainer` →
-`journal` → `delivery` → `sinks`. `analysis`, `charts` and `doctor` read journals. Each room's docstring says more.
+Values travel in one direction: `reporting` → `registry` (`measurement`, `aggregation`, `distributed`) → `snapshot` →
+`trainer` → `journal` → `delivery` → `sinks`. `analysis`, `charts` and `doctor` read journals. The docstring of each
+folder describes its contents.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ try:
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
-# Name → module. Nothing is imported before it is used: `import mtask_sinks` costs no torch.
+# Name → module. Each module is imported when a name in it is first used, so `import mtask_sinks` does not import torch.
 _EXPORTS = {
     "HfMultiTaskTrainer": "mtask_sinks.trainer.mixin",
     "MetricRegistry": "mtask_sinks.registry",

@@ -1,4 +1,4 @@
-"""``python -m mtask_sinks`` is the command ``mtask-sinks``."""
+"""Runs the command ``mtask-sinks`` as ``python -m mtask_sinks``."""
 
 from mtask_sinks.cli import main
 

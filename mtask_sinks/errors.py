@@ -1,28 +1,28 @@
-"""All exceptions of this library that a user may want to catch."""
+"""The exceptions of this library that a user may want to catch."""
 
 from __future__ import annotations
 
-# What is reported, and how it is reduced.
+# Errors in reports, keys and reducers.
 
 
 class MetricKeyError(ValueError):
-    """A key that cannot be used. The message says what was passed, what is allowed and what to do."""
+    """The key is not allowed. The message says what was passed, what is allowed and what to do."""
 
 
 class MetricValueError(TypeError):
-    """A value that cannot be reported. The message says what was passed, what is allowed and what to do."""
+    """The value cannot be reported. The message says what was passed, what is allowed and what to do."""
 
 
 class ReducerError(ValueError):
-    """A reducer that does not exist or cannot be used."""
+    """The reducer does not exist, or it cannot be used."""
 
 
 class ConflictError(ValueError):
-    """A key was given two different policies, on one rank or on two."""
+    """One key has two different policies, on one rank or on two ranks."""
 
 
 class NonFiniteError(ArithmeticError):
-    """NaN or Inf was reported for a key whose policy is ``raise``."""
+    """The model reported NaN or Inf for a key whose policy is ``raise``."""
 
 
 class DerivedMetricError(LookupError):
@@ -33,11 +33,11 @@ class LogEventError(RuntimeError):
     """Two ranks reduce different windows at the same time."""
 
 
-# Where metrics go.
+# Errors in sinks and their backends.
 
 
 class UnknownSinkError(ValueError):
-    """``report_to`` has a name that no sink, plug-in or tracker has."""
+    """``report_to`` contains a name that no sink, plug-in or tracker has."""
 
 
 class MissingBackendError(ImportError):
@@ -45,62 +45,63 @@ class MissingBackendError(ImportError):
 
 
 class PluginError(RuntimeError):
-    """A plug-in offers a sink but cannot make it."""
+    """A plug-in offers a sink but cannot create it."""
 
 
 class NotReady(Exception):
-    """A backend cannot take a run now. The message says what keeps it from that, and what to do."""
+    """The backend cannot accept a run now. The message gives the reason and says what to do."""
 
 
 class Rejected(Exception):
-    """A sink's backend will never accept this snapshot: the snapshot is left out, and the next one is written.
+    """A sink raises this if its backend will never accept the snapshot. Delivery goes on with the next snapshot.
 
-    `ValueError`, `TypeError` and other errors in what was given or written count as this one. Everything else, such
-    as an `OSError`, counts as an outage: the snapshot is tried again.
+    Delivery handles `ValueError`, `TypeError`, `LookupError`, `ArithmeticError`, `AttributeError`, `AssertionError` and
+    `NotImplementedError` in the same way. Any other exception, such as an `OSError`, counts as an outage: delivery
+    tries the snapshot again.
     """
 
 
 class Forgotten(Exception):
-    """A sink's backend has lost what was delivered of the run: all of it is delivered again."""
+    """A sink raises this if its backend has lost the data of the run. Delivery then sends the whole run again."""
 
 
-# Journals, and what is made of them.
+# Errors in journals, and in files made from them.
 
 
 class NoJournalError(FileNotFoundError):
-    """There is no journal at this path."""
+    """The path does not lead to a journal."""
 
 
 class NoTrainingError(LookupError):
-    """A journal has no such training, or several of that name."""
+    """The journal has no training of this name, or more than one."""
 
 
 class StillAtWorkError(RuntimeError):
-    """The training that writes a journal is still running, and delivers the journal itself."""
+    """The training that writes the journal is still running and delivers the journal itself."""
 
 
 class OutputFileError(ValueError):
-    """A file that must not be overwritten, or whose ending is no known format."""
+    """The file must not be overwritten, or its ending is not a known format."""
 
 
 class ExportError(ValueError):
-    """An export needs a package that is not installed."""
+    """The export needs a package that is not installed."""
 
 
 class NothingToDrawError(LookupError):
-    """No metric matches, or there are no metrics."""
+    """No metric matches the selection, or the journal has no metrics."""
 
 
 class NothingThereError(LookupError):
-    """The doctor was given a path that is neither a script nor a training."""
+    """The path given to the doctor is neither a script nor a training."""
 
 
-# Tests.
+# Errors in tests with simulated ranks.
 
 
 class CollectiveError(RuntimeError):
-    """Simulated ranks call different collectives, or one of them has ended: a real job would hang."""
+    """Simulated ranks call different collectives, or one rank has ended too early. A real job would hang."""
 
 
 class RanksDifferError(AssertionError):
-    """Simulated ranks hold different results of one window."""
+    """Simulated ranks computed different results for the same window."""

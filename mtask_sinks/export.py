@@ -1,4 +1,4 @@
-"""Every value of a journal as a row: ``from mtask_sinks.export import to_frame``."""
+"""Exports a journal with one row per value: ``from mtask_sinks.export import to_frame``."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ separated by '/'. Try 'mlm/loss'.
     empty segments, and one such name makes it refuse the whole row.
     """
     if not isinstance(key, str):
-        raise MetricKeyError(f"{key!r} is no valid key: it is of type {type(key).__name__}, a key must be a string.")
+        raise MetricKeyError(f"{key!r} is no valid key: it is of type {type(key).__name__}, but keys are strings.")
     if _is_valid(key):
         return key
     if len(key) > MAX_KEY_LENGTH and _is_valid(key[:MAX_KEY_LENGTH].strip("/.")):

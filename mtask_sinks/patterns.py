@@ -1,4 +1,4 @@
-"""Which policy holds for a key: rules by exact key and by pattern."""
+"""Finds the policy of a key in rules by exact key and by pattern."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _T = TypeVar("_T")
 
 
 class Rules(Generic[_T]):
-    """Policies by exact key and by pattern.
+    """Finds the policy of a key, by exact key and by pattern.
 
     >>> rules = Rules({"*/n_tokens": "sum", "mlm/*": "max", "mlm/n_tokens": "last"}, default="mean")
     >>> [rules.for_key(key) for key in ("mlm/n_tokens", "nsp/n_tokens", "mlm/loss", "lr_scale")]
     ['last', 'sum', 'max', 'mean']
 
-    An exact key beats a pattern, the first pattern that matches wins, otherwise the default holds. Patterns are those
-    of the shell (``*``, ``?``, ``[ab]``); ``*`` matches ``/`` too.
+    An exact key beats all patterns. Of the patterns, the first match wins. Without a match, the default applies.
+    Patterns are shell patterns (``*``, ``?``, ``[ab]``); ``*`` also matches ``/``.
 
     Raises:
         MetricKeyError: an exact key is not valid.
@@ -33,7 +33,7 @@ class Rules(Generic[_T]):
             check_key(key)
 
     def for_key(self, key: str) -> _T:
-        """The policy of a key."""
+        """Return the policy of a key."""
         if key in self.exact:
             return self.exact[key]
         for pattern, policy in self.patterns.items():
@@ -43,5 +43,5 @@ class Rules(Generic[_T]):
 
 
 def is_pattern(text: str) -> bool:
-    """Whether a rule's left side is a pattern; a key holds none of these characters."""
+    """Return whether the left side of a rule is a pattern. Valid keys contain none of the pattern characters."""
     return any(character in text for character in "*?[")

@@ -1,4 +1,4 @@
-"""Every test runs away from networks, accounts and the settings of whoever runs it."""
+"""Runs every test without a network, accounts or the settings of the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from helpers.browser import Browser
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several threads a process on cores that the processes share wait for one another most of the time.
+    # If the processes share the cores, several threads per process mostly wait for each other.
     os.environ["OMP_NUM_THREADS"] = "1"
 
 _BACKEND_SETTINGS = ("ACCELERATE_", "MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_")
@@ -31,13 +31,13 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.chdir(tmp_path)
     yield
-    for name in [name for name in os.environ if name.startswith(_BACKEND_SETTINGS)]:  # a training may set some
+    for name in [name for name in os.environ if name.startswith(_BACKEND_SETTINGS)]:  # a training may have set some
         del os.environ[name]
 
 
 @pytest.fixture(scope="session")
 def _empty_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new store in a file: MLflow takes seconds to make one."""
+    """Create an empty store in a file, once, because MLflow takes seconds for it."""
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "empty.db"
@@ -47,7 +47,7 @@ def _empty_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mlflow_store(_empty_mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """An MLflow store in a file; no run is active before or after."""
+    """Provide an MLflow store in a file. No run is active before or after the test."""
     import mlflow
 
     uri = f"sqlite:///{shutil.copy(_empty_mlflow_store, tmp_path / 'mlflow.db')}"
@@ -63,7 +63,7 @@ def mlflow_store(_empty_mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture
 def wandb_dir(tmp_path: Path) -> Iterator[Path]:
-    """Where W&B writes, offline; its process is started anew, because it reads the environment once."""
+    """Provide a directory for W&B, offline. Its process is restarted, because it reads the environment only once."""
     import wandb
 
     wandb.teardown()
@@ -74,7 +74,7 @@ def wandb_dir(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def fresh_compiler() -> Iterator[None]:
-    """Nothing compiled and nothing counted before, nothing left behind."""
+    """Reset the compiler and its counters before the test, and the compiler after it."""
     import torch
     from torch._dynamo.utils import counters
 
@@ -90,7 +90,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A real browser, one a module; skipped where none is installed."""
+    """Start a real browser, one per module. Skips the tests if none is installed."""
     from helpers.browser import HOW_TO_GET_IT, chromium, is_installed
 
     if not is_installed():

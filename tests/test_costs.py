@@ -1,4 +1,4 @@
-"""What a report and a log event may cost, in counts that are the same on every machine; times are in `benchmarks/`."""
+"""Limits what a report and a log event may cost, as counts that are the same everywhere. Times are in `benchmarks/`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Operators(TorchDispatchMode):
 
 
 class CountedRanks:
-    """Two ranks that report the same; counts collectives and the numbers in them."""
+    """Simulates two ranks that report the same, and counts the collectives and their numbers."""
 
     rank, size = 0, 2
 
@@ -123,7 +123,7 @@ def test_values_on_a_device_take_one_copy_a_report_and_one_a_log_event(keys: int
     assert "_local_scalar_dense" not in logging.counts
 
 
-# What is kept
+# Memory
 
 
 @pytest.mark.parametrize("reducer", FIXED_STATE)
@@ -138,7 +138,7 @@ def test_a_window_keeps_as_much_after_many_updates_as_after_one(reducer: str) ->
 
     update = mtask_sinks.aggregation.accumulator.MAX_WAITING
     kept_after(update)
-    # Twenty more for what the test itself holds; a list or an array per update would be three times as many.
+    # Twenty more are allowed for the objects of the test itself. One list or array per update would be 60 more.
     assert kept_after(20 * update) <= kept_after(0) + 20
 
 
@@ -267,7 +267,7 @@ def test_sinks_cost_the_training_thread_no_system_call_of_their_own(tmp_path, si
     delivery = Delivery([kind() for kind in kinds])
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
     delivery.write(of_means(3))
-    # Of the process: whether it was forked.
+    # getpid, because the delivery checks whether the process was forked.
     assert _system_calls(lambda: delivery.write(of_means(3, 2))) == {"getpid": 1, "stat": 1, "write": 1}
     delivery.close("finished")
 
@@ -296,9 +296,9 @@ def test_bytes_a_metric(tmp_path) -> None:
         return path.stat().st_size - before
 
     name, digits = len("task/metric_000"), 20
-    # The name with its quotes and colon, and a comma, twice: with a value of at most so many digits, and with "50".
+    # Twice the name with quotes, colon and comma: once with a value of up to 20 digits, once with "50".
     assert of_journal(300) - of_journal(200) <= 100 * (2 * (name + 4) + digits + 2)
-    # The name with its phase, a float, and four lengths and tags.
+    # The name with its phase, a float, and five bytes for lengths and tags.
     assert of_events(300) - of_events(200) == 100 * (len("task/train/metric_000") + 4 + 5)
 
 
@@ -345,7 +345,7 @@ def test_a_log_event_of_means_asks_numpy_as_often_for_many_keys_as_for_few(ranks
 
 
 def _used(keys: int, ranks: CountedRanks | None) -> MetricRegistry:
-    """A registry that has had a log event, and has a second one due."""
+    """Make a registry that has had one log event, with reports for a second one."""
     registry = MetricRegistry(process_group=ranks)
     for step in range(2):
         for _ in range(50):
@@ -356,7 +356,7 @@ def _used(keys: int, ranks: CountedRanks | None) -> MetricRegistry:
 
 
 def _calls_of_numpy(run: Any) -> int:
-    """How often a function of NumPy, or a method of an array, was called."""
+    """Count the calls of NumPy's functions and of methods of arrays."""
     called = 0
 
     def note(frame: Any, event: str, function: Any) -> None:
@@ -370,7 +370,7 @@ def _calls_of_numpy(run: Any) -> int:
 
 
 def _system_calls(run: Any) -> Counter[str]:
-    """How often which function of the operating system was called in this thread, but for locks."""
+    """Count the calls of each function of the operating system in this thread, except locks."""
     called: Counter[str] = Counter()
 
     def note(frame: Any, event: str, function: Any) -> None:
@@ -382,7 +382,7 @@ def _system_calls(run: Any) -> Counter[str]:
 
 
 def _calls_of_ours(run: Any) -> Counter[str]:
-    """How often which Python function of the package was called."""
+    """Count the calls of each Python function of the package."""
     called: Counter[str] = Counter()
 
     def note(frame: Any, event: str, _: Any) -> None:

@@ -10,28 +10,22 @@ from pathlib import Path
 
 import pytest
 import typer
+from helpers.documents import DOCUMENTS, ROOT, code_of, read_blocks, sides
 
 from mtask_sinks import SinkArguments
 from mtask_sinks.cli import app
 from mtask_sinks.delivery.pipeline import _close_all
 
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = {path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
 FIRST = "docs/index.md"
 
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`(?:[A-Z_]+=\S+ )*mtask-sinks ([^`]+)`")
 _TYPED = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?mtask-sinks ([a-z]+(?: .+)?)$")
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 
 
-def blocks(document: str, language: str) -> list[str]:
-    return [code for found, code in _BLOCK.findall(DOCUMENTS[document].read_text()) if found == language]
-
-
 def run(document: str, namespace: dict[str, object]) -> dict[str, object]:
     """All Python blocks of a document, in order, as one program in the current directory."""
-    for block in blocks(document, "python"):
+    for block in code_of(document, "python"):
         exec(compile(block, document, "exec"), namespace)
     _close_all()  # what the end of the program does; at that of the tests the current directory would be another one
     return namespace
@@ -45,10 +39,10 @@ def first_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, obje
         return run(FIRST, {"__name__": FIRST}), Path.cwd()
 
 
-@pytest.mark.parametrize("document", [document for document in DOCUMENTS if blocks(document, "python")])
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if code_of(document, "python")])
 def test_the_python_blocks_run(document: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     text = DOCUMENTS[document].read_text()
-    if "mlflow" in "".join(blocks(document, "python")):
+    if "mlflow" in "".join(code_of(document, "python")):
         request.getfixturevalue("mlflow_store")
     namespace: dict[str, object] = {}
     if document == FIRST or "<!-- continues index.md -->" in text:
@@ -59,24 +53,27 @@ def test_the_python_blocks_run(document: str, request: pytest.FixtureRequest, tm
         run(document, {**namespace, "__name__": document, "output_dir": str(tmp_path / "out")})
 
 
-def test_the_first_example_is_the_same_in_the_readme_and_on_the_first_page() -> None:
-    assert blocks(FIRST, "python")[0] == blocks("README.md", "python")[0]
+def test_the_script_of_the_readme_runs_before_the_change_too() -> None:
+    (change,) = code_of("README.md", "diff")
+    before, after = sides(change)
+    assert "mtask_sinks" in after and "mtask_sinks" not in before
+    exec(compile(before, "README.md", "exec"), {"__name__": "before"})
 
 
 def test_ci_runs_the_command_that_the_readme_names() -> None:
-    _, tests = blocks("README.md", "sh")
+    _, tests = code_of("README.md", "sh")
     assert tests.strip() in (ROOT / ".ci" / "run").read_text()
 
 
 def test_the_first_command_installs_and_runs_the_main_job() -> None:
-    first, _ = blocks("README.md", "sh")
+    first, _ = code_of("README.md", "sh")
     assert first.strip().endswith("mtask-sinks demo")
     assert "-c constraints.txt" in first
 
 
 def typed_commands() -> list[str]:
     """What a reader may type: the lines of blocks that begin with the command. What follows two blanks is a comment."""
-    texts = [code for path in DOCUMENTS.values() for _, code in _BLOCK.findall(path.read_text())]
+    texts = [block.code for page in DOCUMENTS for block in read_blocks(page)]
     lines = [part.strip() for text in texts for line in text.splitlines() for part in line.split("&&")]
     return sorted({found[1].partition("  ")[0].strip() for line in lines if (found := _TYPED.match(line))})
 

@@ -1,4 +1,4 @@
-"""Users import ``mtask_sinks.export``, whatever the room is called in which it is made."""
+"""``mtask_sinks.export`` is public, and stays importable when internal modules move."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ STEPS = 280
 LIMIT = 250_000
 
 PICTURES: dict[str, Callable[[Browser, Path, Path], AbstractContextManager[None]]] = {
+    "tasks": backends.tasks,
     "plot": pages.plot,
     "report": pages.report,
     "tensorboard": backends.tensorboard,
@@ -64,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         runs: Path = (options.runs or work / "runs").absolute()
-        if not (runs / "demo-2").exists():
+        if not (runs / "demo-2").exists() and options.names != ["tasks"]:  # which has a script of its own
             train(runs)
         with chromium(work / "profile") as browser:
             for name in options.names or PICTURES:

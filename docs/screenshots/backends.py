@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from helpers.browser import Browser
+from helpers.documents import python_of
 from helpers.mlflow_server import mlflow_server
 from helpers.tensorboard_server import tensorboard_server
 
@@ -27,6 +30,36 @@ walk(document.body);
 
 # Its cross is in the corner of the window.
 _CLOSE_ASSISTANT = "document.elementFromPoint(innerWidth - 37, 36).closest('button').click()"
+
+_UNCHECK = """
+[...document.querySelectorAll("mat-checkbox")].find(box => box.innerText.startsWith(arguments[0]))
+  .querySelector("input").click()
+"""
+
+# Four charts fit side by side.
+_WITHOUT_SIDEBAR = """
+document.querySelectorAll(".sidebar, .resizer").forEach(part => part.style.display = "none");
+document.body.style.zoom = 0.75;
+"""
+
+
+@contextmanager
+def tasks(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
+    """Time Series of the README's script: one section per task."""
+    (script,) = python_of("README.md")
+    (work / "train.py").write_text(script)
+    subprocess.run([sys.executable, "train.py"], cwd=work, check=True)
+    with tensorboard_server(work / "out", work / "tasks.log") as url:
+        browser.driver.set_window_size(1100, 1250)
+        browser.open(f"{url}/?smoothing=0#timeseries")
+        browser.wait_for(lambda page: "sold" in page.text())
+        for title in ("Enable step selection", "Ignore outliers"):
+            browser.evaluate(_UNCHECK, title)
+        for title in ("Settings", "eval", "price", "sold"):  # the first two are open, the others closed
+            _press(browser, title)
+        browser.evaluate(_WITHOUT_SIDEBAR)
+        time.sleep(SECONDS)
+        yield
 
 
 @contextmanager

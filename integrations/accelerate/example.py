@@ -1,7 +1,7 @@
-"""A training loop of your own with accelerate: a registry for the metrics of each task, and sinks; no Trainer.
+"""Your own training loop with accelerate: a registry for the metrics of each task, and sinks, without a Trainer.
 
-The data are words of the documentation that ships with Python. One encoder, two tasks: `length`, how many letters a
-word has, and `vowels`, whether more than two of them are vowels. Runs in one process, and in several with
+The data are words of the documentation that ships with Python. One encoder learns two tasks. `length` predicts how many
+letters a word has. `vowels` predicts whether more than two of them are vowels. Runs in one process, or in several with
 `accelerate launch`.
 """
 
@@ -41,7 +41,7 @@ class Model(nn.Module):
 
 
 def make_data() -> tuple[TensorDataset, TensorDataset]:
-    """Letters of each word, its length, and whether it has more than two vowels; to train on, and held out."""
+    """Return training data and held-out data: letters of each word, its length, whether it has more than two vowels."""
     words = sorted({word for text in topics.values() for word in re.findall(rf"\b[a-z]{{2,{LONGEST}}}\b", text)})
     letters = torch.tensor(
         [[1 + string.ascii_lowercase.index(letter) for letter in word] + [0] * (LONGEST - len(word)) for word in words]
@@ -49,14 +49,14 @@ def make_data() -> tuple[TensorDataset, TensorDataset]:
     length = torch.tensor([float(len(word)) for word in words])
     vowels = torch.tensor([float(sum(letter in "aeiou" for letter in word) > 2) for word in words])
     order = torch.randperm(len(words), generator=torch.Generator().manual_seed(0))
-    train, held_out = order[160:], order[:160]  # whole batches, so that no process gets words a second time
+    train, held_out = order[160:], order[:160]  # whole batches, so that no process gets a word twice
     return TensorDataset(letters[train], length[train], vowels[train]), TensorDataset(
         letters[held_out], length[held_out], vowels[held_out]
     )
 
 
 def losses_of(model: nn.Module, words: Tensor, length: Tensor, vowels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each word the loss of each task, and whether the answer about vowels is right."""
+    """Return the losses of both tasks for each word, and whether the answer about vowels is right."""
     expected, logits = model(words)
     length_losses = nn.functional.mse_loss(expected, length, reduction="none")
     vowel_losses = nn.functional.binary_cross_entropy_with_logits(logits, vowels, reduction="none")
@@ -78,12 +78,12 @@ def make_sinks(names: Sequence[str], output_dir: Path) -> list[Sink]:
 
 
 def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: int = 20, batch: int = 32) -> None:
-    """Train, evaluate at each log event, and write both to the sinks of these names."""
+    """Train, evaluate at each log event, and write the metrics of both to the sinks with these names."""
     torch.manual_seed(0)
     accelerator = Accelerator(
         cpu=True,
         gradient_accumulation_steps=2,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),  # a batch is shared out among the processes
+        dataloader_config=DataLoaderConfiguration(split_batches=True),  # each process gets a part of each batch
     )
     model = Model()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -96,7 +96,7 @@ def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: in
         reducers={"*/n_*": "sum"}, derived={"length/rmse": lambda metrics: metrics["length/loss"] ** 0.5}
     )
     sinks = make_sinks(names, output_dir) if accelerator.is_main_process else []
-    # Each sink has a thread of its own: one that fails does not stop the training. One process writes the journal.
+    # Each sink has its own thread: if it fails, the training goes on. Only one process writes the journal.
     delivery = Delivery(sinks)
     journal_dir = str(output_dir) if accelerator.is_main_process else None
     delivery.open(RunInfo(id="words", output_dir=journal_dir, name="words", params={"batch": batch, "steps": steps}))
@@ -117,7 +117,8 @@ def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: in
                     accelerator.backward(length_losses.mean() + vowel_losses.mean())
                     optimizer.step()
                     optimizer.zero_grad()
-                report(registry, length_losses, vowel_losses, is_right)  # of this process; the snapshot has all
+                # The values of this process; the snapshot combines those of all processes.
+                report(registry, length_losses, vowel_losses, is_right)
                 if not accelerator.sync_gradients:
                     continue
                 step += 1
@@ -131,7 +132,7 @@ def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: in
         status = "finished"
     finally:
         delivery.close(status)
-    accelerator.wait_for_everyone()  # no process leaves the group while another one still delivers
+    accelerator.wait_for_everyone()  # so that no process leaves the group while another still delivers
     accelerator.end_training()
 
 

@@ -1,4 +1,4 @@
-"""The loop of accelerate against a plain loop in torch: same numbers in both backends, in one process and in two."""
+"""Compares the loop of accelerate with a plain torch loop: same numbers in both backends, in one process and in two."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS, LOG_EVERY, BATCH, ACCUMULATION = 60, 20, 32, 2
 
 
 def expected(example: Any) -> dict[str, list[tuple[int, Any]]]:
-    """Names in the backends → step and value, from a loop without accelerate and without a registry."""
+    """Return name in the backends → steps and values, from a loop without accelerate and without a registry."""
     torch.manual_seed(0)
     model = example.Model()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)

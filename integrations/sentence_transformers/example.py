@@ -1,7 +1,7 @@
-"""One sentence encoder, two data sets with a loss each, and the metrics of each task.
+"""Trains one sentence encoder on two data sets, each with its own loss, and logs the metrics of each task.
 
-The text is the documentation that ships with Python: `ranking` finds the sentence that follows, `similarity` tells
-whether two sentences are of one topic.
+The text is the documentation that ships with Python. The task `ranking` finds the sentence that follows. The task
+`similarity` predicts whether two sentences have the same topic.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class Similarity(CosineSimilarityLoss):
 
 
 def documents() -> list[list[str]]:
-    """Sentences of every other topic of the language reference."""
+    """Return the sentences of every second topic of the language reference."""
     split = ([" ".join(part.split()[:24]) for part in text.split(". ")] for _, text in sorted(topics.items()))
     kept = ([sentence for sentence in sentences if len(sentence.split()) >= 8] for sentences in split)
     return [sentences for sentences in kept if len(sentences) >= 4][::2]
 
 
 def make_data() -> tuple[dict[str, Dataset], dict[str, Dataset]]:
-    """The two data sets, for training and held out."""
+    """Return the two data sets for training, and the same two held out."""
     dice = random.Random(0)
     texts = documents()
     train: dict[str, list[dict[str, Any]]] = {"neighbours": [], "pairs": []}
@@ -81,7 +81,7 @@ def make_data() -> tuple[dict[str, Dataset], dict[str, Dataset]]:
 
 
 def make_model(directory: Path) -> SentenceTransformer:
-    """A tiny BERT with the words of the same text, by way of a directory."""
+    """Make a tiny BERT with the words of the same text. Saves it in a directory and loads it from there."""
     splitter = pre_tokenizers.BertPreTokenizer()
     words = Counter(
         word for text in documents() for sentence in text for word, _ in splitter.pre_tokenize_str(sentence.lower())
@@ -103,12 +103,12 @@ def make_model(directory: Path) -> SentenceTransformer:
 
 
 def make_trainer(output_dir: str, cls: Any = MultiTaskSentenceTransformerTrainer, **settings: Any) -> Any:
-    """The trainer; any setting of its arguments may be changed.
+    """Make the trainer.
 
     Args:
-        output_dir: where the training writes, and the untrained model.
+        output_dir: directory for the training's output and for the untrained model.
         cls: the trainer class.
-        **settings: training arguments.
+        **settings: training arguments that replace the defaults below.
     """
     model = make_model(Path(output_dir, "untrained"))
     args = {

@@ -1,4 +1,4 @@
-"""sentence-transformers' trainer with the mixin: task metrics equal to NumPy's over the raw embeddings, theirs kept."""
+"""Tests sentence-transformers' trainer with the mixin: task metrics equal those of NumPy, and its own metrics stay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = {
 
 
 class Recorder:
-    """The raw embeddings and labels of every call of a loss, in the order of the calls."""
+    """Records the raw embeddings and labels of every call of a loss, in the order of the calls."""
 
     def __init__(self, trainer: Any) -> None:
         self.train: list[tuple[str, np.ndarray, np.ndarray, Any]] = []
@@ -36,14 +36,14 @@ class Recorder:
         self._pending.append(outputs["sentence_embedding"].detach().numpy().astype(np.float64))
 
     def _add(self, loss: Any, task: str, labels: Any) -> None:
-        # One forward a column, or one for both columns together.
+        # There was one forward per column, or one for both columns together.
         first, second = np.split(np.concatenate(self._pending), 2)
         entry = (task, first, second, None if task == "ranking" else labels.numpy())
         (self.train if loss.training and loss.model.training else self.eval).append(entry)
 
 
 def expected(calls: list[tuple[str, np.ndarray, np.ndarray, Any]], prefix: str = "") -> dict[str, Any]:
-    """The metrics of both tasks over some calls of the losses."""
+    """Compute the metrics of both tasks over these calls of the losses."""
     pieces: dict[str, list[float]] = {}
     for task, first, second, labels in calls:
         first, second = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (first, second))
@@ -59,7 +59,7 @@ def expected(calls: list[tuple[str, np.ndarray, np.ndarray, Any]], prefix: str =
 
 @pytest.fixture(scope="module")
 def runs(example, tmp_path_factory) -> dict[str, Any]:
-    """One training with the mixin and one without, otherwise the same."""
+    """Run the same training with the mixin and without it."""
     found: dict[str, Any] = {}
     for cls in (example.MultiTaskSentenceTransformerTrainer, example.SentenceTransformerTrainer):
         name = "theirs" if cls is example.SentenceTransformerTrainer else "ours"

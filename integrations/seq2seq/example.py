@@ -1,7 +1,7 @@
-"""An encoder-decoder that learns two tasks at once, evaluated by what it generates.
+"""Trains an encoder-decoder on two tasks at once, and evaluates the text that it generates.
 
-The data are words of the documentation that ships with Python: `double` repeats each letter, `reverse` writes the word
-backwards. The first token names the task.
+The data are words of the documentation that ships with Python. The task `double` repeats each letter, and `reverse`
+writes the word backwards. The first token names the task.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class MultiTaskSeq2SeqTrainer(MultiTaskTrainerMixin, Seq2SeqTrainer):
 
 class Model(T5ForConditionalGeneration):
     supports_report_metrics = True
-    accepts_loss_kwargs = False  # T5 takes no num_items_in_batch; the **kwargs below would make the Trainer send it
+    accepts_loss_kwargs = False  # because of **kwargs below, the Trainer would send num_items_in_batch otherwise
 
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         outputs = super().forward(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **kwargs)
-        # generate() calls the forward once a token, without labels: nothing to report then.
+        # generate() calls the forward once per token, without labels. Do not report then.
         if labels is not None and hasattr(self, "report_metrics"):
             losses = torch.nn.functional.cross_entropy(outputs.logits.transpose(1, 2), labels, reduction="none")
             for task in TASKS:
@@ -52,7 +52,7 @@ class Model(T5ForConditionalGeneration):
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a letter."""
+    """Make a tokenizer with one token per letter."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     vocabulary = {token: number for number, token in enumerate([*SPECIAL, *string.ascii_lowercase])}
@@ -63,7 +63,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_data(tokenizer: PreTrainedTokenizerFast) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Words to train on, and words held out."""
+    """Return words for training, and held-out words."""
     words = sorted({word for text in topics.values() for word in re.findall(r"\b[a-z]{3,5}\b", text)})
     rows = []
     for word in words:
@@ -74,7 +74,7 @@ def make_data(tokenizer: PreTrainedTokenizerFast) -> tuple[list[dict[str, Any]],
 
 
 def right_letters(prediction: Any) -> dict[str, float]:
-    """The share of letters that are generated at their place."""
+    """Compute the share of letters that the model generated at the right place."""
     answers = prediction.label_ids
     generated = prediction.predictions[:, 1:]  # without the decoder's start token
     missing = max(answers.shape[1] - generated.shape[1], 0)
@@ -83,12 +83,12 @@ def right_letters(prediction: Any) -> dict[str, float]:
 
 
 def make_trainer(output_dir: str, cls: Any = MultiTaskSeq2SeqTrainer, **settings: Any) -> Any:
-    """The trainer; any setting of its arguments may be changed.
+    """Make the trainer.
 
     Args:
-        output_dir: where the training writes.
+        output_dir: directory for the training's output.
         cls: the trainer class.
-        **settings: training arguments.
+        **settings: training arguments that replace the defaults below.
     """
     torch.manual_seed(0)
     tokenizer = make_tokenizer()

@@ -1,4 +1,4 @@
-"""Seq2SeqTrainer with the mixin and generation: task metrics equal to NumPy's over the logits, its own kept."""
+"""Tests Seq2SeqTrainer with the mixin and generation: task metrics equal those of NumPy, and its own metrics stay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = {
 
 
 class Recorder:
-    """The logits of every forward that had labels, and how many had none."""
+    """Records the logits of every forward that had labels, and counts the forwards without labels."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.train: list[tuple[np.ndarray, ...]] = []
@@ -51,7 +51,7 @@ def expected(example: Any, batches: list[tuple[np.ndarray, ...]], prefix: str = 
 
 @pytest.fixture(scope="module")
 def runs(example, tmp_path_factory) -> dict[str, Any]:
-    """One training with the mixin and one without, otherwise the same."""
+    """Run the same training with the mixin and without it."""
     found: dict[str, Any] = {}
     for cls in (example.MultiTaskSeq2SeqTrainer, example.Seq2SeqTrainer):
         name = "theirs" if cls is example.Seq2SeqTrainer else "ours"

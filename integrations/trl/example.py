@@ -1,4 +1,4 @@
-"""SFT, DPO and reward modelling with TRL, each on two tasks at once, with the metrics of each task.
+"""Trains with TRL (SFT, DPO or reward modelling) on two tasks at once, and logs the metrics of each task.
 
 The text is the documentation that ships with Python. The first token of every example names its task, as in T5.
 """
@@ -39,7 +39,7 @@ class MultiTaskRewardTrainer(MultiTaskTrainerMixin, RewardTrainer):
 
 @functools.cache
 def sentences() -> list[tuple[str, list[str]]]:
-    """Topic and words of some 500 sentences."""
+    """Return topic and words of about 500 sentences."""
     found = [(topic, part.split()[:24]) for topic, text in sorted(topics.items()) for part in text.split(". ")]
     return [(topic.lower(), words) for topic, words in found if len(words) >= 12][::3]
 
@@ -62,7 +62,7 @@ def learn_tokens() -> PreTrainedTokenizerFast:
 
 
 def completions() -> list[dict[str, str]]:
-    """For SFT: name the topic of a sentence's beginning, or continue it."""
+    """Make data for SFT: name the topic of the beginning of a sentence, or continue it."""
     rows = []
     for topic, words in sentences():
         half = " ".join(words[:8])
@@ -72,7 +72,7 @@ def completions() -> list[dict[str, str]]:
 
 
 def preferences() -> list[dict[str, str]]:
-    """For DPO: the second half of a sentence rather than the same in capitals, or with more words after its end."""
+    """Make data for DPO: prefer the second half of a sentence to the same in capitals, or with words added."""
     rows = []
     for topic, words in sentences():
         half, rest = " ".join(words[:8]), " " + " ".join(words[8:])
@@ -82,12 +82,12 @@ def preferences() -> list[dict[str, str]]:
 
 
 def whole_texts() -> list[dict[str, str]]:
-    """For reward modelling: the same choices as whole texts."""
+    """Make data for reward modelling: the same choices as whole texts."""
     return [{side: row["prompt"] + row[side] for side in ("chosen", "rejected")} for row in preferences()]
 
 
 def task_rows(inputs: dict[str, Any], tasks: tuple[str, str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each task of the batch with the rows that belong to it, by their first token."""
+    """Yield each task of the batch with its rows: those that begin with the token of the task."""
     first = inputs["input_ids"][:, 0]
     for task in tasks:
         rows = first == SPECIAL.index(f"<{task}>")
@@ -97,7 +97,7 @@ def task_rows(inputs: dict[str, Any], tasks: tuple[str, str]) -> Iterator[tuple[
 
 def report_sft(model: Any, args: Any, inputs: dict[str, Any], outputs: Any) -> None:
     for task, rows in task_rows(inputs, ("title", "continue")):
-        learned = outputs.label_mask[rows]  # tokens of completions: the means are over them
+        learned = outputs.label_mask[rows]  # only tokens of completions count
         loss, is_right = -outputs.log_probs[rows][learned], outputs.is_top1[rows][learned]
         report_metrics(task, loss=loss, accuracy=is_right, n_tokens=learned.sum())
 
@@ -122,13 +122,13 @@ class RewardModel(LlamaForSequenceClassification):
 
 
 def make_trainer(method: str, output_dir: str, cls: type[Trainer] | None = None, **settings: Any) -> Trainer:
-    """The trainer of one method; any setting of its arguments may be changed.
+    """Make the trainer of one method.
 
     Args:
         method: ``sft``, ``dpo`` or ``reward``.
-        output_dir: where the training writes.
-        cls: a trainer class in place of the one with task metrics.
-        **settings: arguments of the method's configuration.
+        output_dir: directory for the training's output.
+        cls: a trainer class to use instead of the one with task metrics.
+        **settings: arguments of the method's configuration that replace the defaults below.
     """
     torch.manual_seed(0)
     tokenizer = learn_tokens()
@@ -154,8 +154,8 @@ def make_trainer(method: str, output_dir: str, cls: type[Trainer] | None = None,
         trainer = cls(model, SFTConfig(**args), **common)
     else:
         trainer = cls(model, ref_model=copy.deepcopy(model), args=DPOConfig(**args), **common)
-    # A hook, because TRL computes log-probabilities without the forward of the model's class; and on the trained
-    # model alone, so that the reference model stays silent.
+    # A hook, because TRL computes log-probabilities without calling the forward of the model's class. Only the trained
+    # model gets it, so that the reference model reports nothing.
     model.register_forward_hook({"sft": report_sft, "dpo": report_dpo}[method], with_kwargs=True)
     return trainer
 

@@ -1,4 +1,4 @@
-"""TRL's trainers with the mixin: task metrics equal to sums over the raw outputs, TRL's own as without the mixin."""
+"""Tests TRL's trainers with the mixin: task metrics equal those of NumPy, and TRL's own metrics do not change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 pytestmark = pytest.mark.skipif(find_spec("trl") is None, reason="needs trl")
 
-#: Each method, and whether it evaluates in the training. If not, TRL has metrics left at the training's end as well.
+#: Method → eval_strategy. With "no", TRL still has metrics to log at the end of the training.
 METHODS = {"sft": "steps", "dpo": "no", "reward": "steps"}
 TASKS = {"sft": ("title", "continue"), "dpo": ("calm", "brief"), "reward": ("calm", "brief")}
 OF_TRL = {
@@ -28,7 +28,7 @@ STEPS = {
 
 
 class Recorder:
-    """The raw outputs of every forward of the trained model, in the order of the forwards."""
+    """Records the raw outputs of every forward of the trained model, in order."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.train: list[dict[str, np.ndarray]] = []
@@ -45,7 +45,7 @@ class Recorder:
 
 
 def expected(method: str, token: int, batches: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    """The task's metrics over some batches, in NumPy."""
+    """Compute the metrics of one task over these batches with NumPy."""
     pieces: dict[str, list[float]] = {}
 
     def add(**values: np.ndarray) -> None:
@@ -71,7 +71,7 @@ def expected(method: str, token: int, batches: list[dict[str, np.ndarray]]) -> d
 
 @pytest.fixture(scope="module", params=METHODS)
 def runs(request, example, tmp_path_factory) -> dict[str, Any]:
-    """One training with the mixin and one without, otherwise the same."""
+    """Run the same training with the mixin and without it."""
     method = request.param
     found: dict[str, Any] = {"method": method, "special": example.SPECIAL}
     plain = {"sft": example.SFTTrainer, "dpo": example.DPOTrainer, "reward": example.RewardTrainer}[method]
@@ -125,7 +125,7 @@ def test_trls_own_metrics_are_there_and_stand_where_they_stand_without_the_mixin
         return {name: None if CLOCK.search(name) else value for name, value in row.items() if not is_ours(runs, name)}
 
     history = [theirs(row) for row in runs["ours"]["history"]]
-    # The last, partial window has a row of its own; what TRL has left stays in the summary.
+    # The last, partial window has its own row. The metrics that TRL has left are in the summary.
     assert [row for row in history if not set(row) - {"epoch", "step"}] == [{"epoch": history[-1]["epoch"], "step": 7}]
     assert [row for row in history if set(row) - {"epoch", "step"}] == [
         theirs(row) for row in runs["theirs"]["history"]

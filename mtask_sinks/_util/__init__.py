@@ -1,5 +1,8 @@
-"""Small tools that know nothing of metrics: warnings that are given once, numbers and times as text, files that are
-written whole, old names, names that are imported late.
+"""Small tools that do not depend on metrics.
+
+`warn_once` logs a warning once and counts it. `formatting` turns numbers and times into text. `append_file` and
+`atomic_file` never leave half-written data in a file. `renamed` keeps old method names. `lazy` imports modules when
+they are first used.
 
 May import: `errors` only.
 """

@@ -1,11 +1,11 @@
-"""A file to which bytes are appended: all bytes of a call or none."""
+"""Appends bytes to a file: all bytes of a call, or none."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-# Bytes that are read at a time to find the last newline.
+# Bytes to read at a time when searching for the last newline.
 _BLOCK = 1 << 16
 
 
@@ -22,15 +22,15 @@ class AppendFile:
     False
     >>> file.close()
 
-    Each `append` is one write: every reader sees its bytes at once, and they survive the end of the process.
+    Each `append` is one write: readers see the bytes immediately, and the bytes survive the end of the process.
 
     Args:
-        path: made if it does not exist.
-        flags: for `os.open`, besides ``O_APPEND`` and ``O_CREAT``.
+        path: the file; it is created if it does not exist.
+        flags: for `os.open`, in addition to ``O_APPEND`` and ``O_CREAT``.
 
     Attributes:
         path: as given.
-        size: bytes of the file, those of a failed `append` not included.
+        size: number of bytes in the file, without those of a failed `append`.
 
     Every call may raise `OSError`.
     """
@@ -38,14 +38,14 @@ class AppendFile:
     def __init__(self, path: Path, flags: int = os.O_RDWR) -> None:
         self.path = path
         self._descriptor = os.open(path, flags | os.O_APPEND | os.O_CREAT, 0o666)
-        # Taken once: `is_at_path` then costs one system call, not two.
+        # Stored here, so that `is_at_path` needs one system call instead of two.
         self._stat = os.fstat(self._descriptor)
         self.size = self._stat.st_size
         #: Whether part of a record follows the first `size` bytes.
         self._is_torn = False
 
     def append(self, data: bytes) -> None:
-        """Append all bytes, or none: if the disk takes only some of them, these are cut off again."""
+        """Append all bytes or none: if the disk accepts only some of them, remove these again."""
         self._cut_torn_record()
         written = 0
         try:
@@ -59,7 +59,7 @@ class AppendFile:
         self.size += len(data)
 
     def cut_torn_line(self) -> None:
-        """Cut off what follows the last newline, as a crash may leave it. Needs ``O_RDWR``."""
+        """Remove what follows the last newline: a crash may leave part of a line. Needs ``O_RDWR``."""
         end = self.size
         while end > 0:
             start = max(end - _BLOCK, 0)
@@ -73,14 +73,14 @@ class AppendFile:
             self.size = end
 
     def is_at_path(self) -> bool:
-        """Whether the path still leads to the open file: nobody removed the file or put another one in its place."""
+        """Return whether the path still leads to the open file: nobody has removed or replaced it."""
         try:
             return os.path.samestat(self._stat, self.path.stat())
         except FileNotFoundError:
             return False
 
     def close(self) -> None:
-        """Close the file; nothing can be appended any more."""
+        """Close the file. Do not call `append` after this."""
         os.close(self._descriptor)
 
     def _cut_torn_record(self) -> None:

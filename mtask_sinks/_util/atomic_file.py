@@ -1,4 +1,4 @@
-"""Writes a file whole or not at all, and never over a journal."""
+"""Writes a file completely or not at all, and never overwrites a journal."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from mtask_sinks.errors import OutputFileError
 
-# A journal begins so, with or without a blank behind the colon.
+# The first bytes of a journal, with or without a blank after the colon.
 _FIRST_BYTES = re.compile(rb'\{"record": ?"(run|snapshot|end)"')
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A new file to write to, which replaces ``path`` if the block ends without an error.
+    """Yield the path of a new file, which replaces ``path`` if the block ends without an error.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "values.csv")
@@ -32,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         OSError: the file cannot be written.
     """
     if _is_journal(path):
-        raise OutputFileError(f"{path} is a journal, which must not be overwritten: choose another name.")
+        raise OutputFileError(f"{path} is a journal, which must not be overwritten. Choose another name.")
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         yield new
@@ -42,17 +42,18 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def check_ending(path: Path, endings: Sequence[str]) -> str:
-    """The ending of a file, in lower case, if it is one of these.
+    """Return the ending of a file name in lower case, if it is one of ``endings``.
 
     >>> check_ending(Path("values.CSV"), [".csv", ".jsonl"])
     '.csv'
 
     Raises:
-        OutputFileError: it has another ending.
+        OutputFileError: the name has another ending.
     """
     ending = path.suffix.lower()
     if ending not in endings:
-        raise OutputFileError(f"{path}: the ending says the format, {', '.join(endings)}; there is no {path.suffix!r}.")
+        allowed = " or ".join(endings)
+        raise OutputFileError(f"{path}: the ending {path.suffix!r} is not a known format. Use {allowed}.")
     return ending
 
 

@@ -1,4 +1,4 @@
-"""Formats numbers and times for people, in a terminal and on a page."""
+"""Formats numbers and times for display in a terminal or on a page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 
 def number(value: float | None, sign: bool = False) -> str:
-    """A value with four digits, or whole from 1000 on; ``None`` is a dash.
+    """Return a value with four digits, or as a whole number from 1000 on. ``None`` becomes a dash.
 
     >>> number(5.11412), number(2188.4), number(3.8e-05), number(-0.012, sign=True), number(None)
     ('5.114', '2,188', '3.8e-05', '-0.012', '-')
@@ -21,7 +21,7 @@ def number(value: float | None, sign: bool = False) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span, in seconds, minutes, hours or days.
+    """Return a time span as text, in seconds, minutes, hours or days.
 
     >>> duration(7.4), duration(124), duration(4000), duration(200_000)
     ('7 s', '2:04', '1:06:40', '2 d 7 h')
@@ -37,5 +37,5 @@ def duration(seconds: float) -> str:
 
 
 def moment(time: float) -> str:
-    """A time in seconds since 1970 (UTC), as local time with its offset from UTC."""
+    """Return a time, given in seconds since 1970 (UTC), as local time with its offset from UTC."""
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")

@@ -1,4 +1,4 @@
-"""Names of a package whose modules are imported only when the names are used."""
+"""Imports the modules of a package when their names are first used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """Make the ``__getattr__`` of a package: it imports a module when one of its names is first used.
+    """Make the ``__getattr__`` of a package, which imports a module when one of its names is first used.
 
     >>> getattr_ = lazy_names("mtask_sinks", {"Snapshot": "mtask_sinks.snapshot"})
     >>> getattr_("Snapshot").__name__
@@ -19,10 +19,10 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]
 
     Args:
         package: name of the package.
-        modules: name → the module that holds it.
+        modules: name → the module that defines it.
     """
 
-    def __getattr__(name: str) -> Any:  # noqa: N807  # this is what PEP 562 calls it
+    def __getattr__(name: str) -> Any:  # noqa: N807  # PEP 562 requires this name
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(modules[name]), name)

@@ -1,4 +1,4 @@
-"""Methods that have a better name now, and keep the old one."""
+"""Keeps the old names of renamed methods working."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def keep_old_names(cls: type, new_names: Mapping[str, str]) -> None:
     >>> Derived().fold(), Derived().update()
     ('folded twice', 'folded twice')
 
-    Both names are set in every class, so that ``super()`` finds the next one under either. To be called for a class
-    and, by ``__init_subclass__``, for all that derive from it.
+    This sets both names in every class, so that ``super()`` finds the next method under either name. Call it for a
+    class and, in its ``__init_subclass__``, for all classes that derive from it.
 
     Args:
-        cls: the class, just made.
+        cls: the new class.
         new_names: old name → new name.
     """
     for old, new in new_names.items():

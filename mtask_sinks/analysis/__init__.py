@@ -1,4 +1,4 @@
-"""Reads journals as people see trainings: a training that was resumed is one, and each of its points counts once.
+"""Reads journals as trainings: a resumed training is one training, and each of its points counts once.
 
 In: journals. Out: trainings with their curves (`runs`, `selection`), the progress of one (`progress`), two compared
 (`compare`, `direction`), every value as a row (`export`), and a report on several (`report/`).

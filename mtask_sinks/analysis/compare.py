@@ -21,8 +21,8 @@ class Outcome:
 
     Attributes:
         final: last value.
-        final_step: its step.
-        best: smallest or largest value, for a count the largest; NaN only if every value is NaN.
+        final_step: step of the last value.
+        best: smallest or largest value; for a count, the largest; NaN only if every value is NaN.
         best_step: the first step with the best value.
     """
 
@@ -37,7 +37,7 @@ class Difference:
     """One metric in two trainings.
 
     Attributes:
-        task, name, phase: of the metric.
+        task, name, phase: task, name and phase of the metric.
         better: whether the smallest (``min``) or the largest value (``max``) is best; ``None`` for a count.
         a, b: its values in the first and in the second training; ``None`` if the training does not have it.
     """
@@ -61,7 +61,7 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the second training's best value is better; ``None`` for a count, or if one is missing or NaN."""
+        """Whether the second training's best value is better; ``None`` for a count, or if a value is missing or NaN."""
         change = self.best_change
         if change is None or math.isnan(change) or self.better is None:
             return None
@@ -71,7 +71,7 @@ class Difference:
 
 
 def compare(a: Training, b: Training) -> list[Difference]:
-    """Compare every metric that one of them has: by task, in order of first appearance, those of ``a`` first.
+    """Compare every metric of two trainings, by task, in order of first appearance; those of ``a`` come first.
 
     >>> from mtask_sinks import Snapshot
     >>> a, b = Training(1), Training(2)
@@ -93,7 +93,7 @@ def compare(a: Training, b: Training) -> list[Difference]:
 
 
 def outcome(training: Training, series: Series) -> Outcome:
-    """The final and the best value of a metric."""
+    """Return the final and the best value of a metric."""
     numbers = [i for i, value in enumerate(series.values) if not math.isnan(value)] or [0]
     pick = min if better_of(series.name) == "min" else max
     best = pick(numbers, key=lambda i: series.values[i])
@@ -102,9 +102,9 @@ def outcome(training: Training, series: Series) -> Outcome:
 
 
 def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
-    """Open the training that ``DIR``, ``DIR:N`` or ``DIR:name`` stands for; returns its journal and the training.
+    """Open the training that ``DIR``, ``DIR:N`` or ``DIR:name`` names; return its journal and the training.
 
-    ``DIR`` alone is the last training. A path that exists is taken as a path even if it contains a colon.
+    ``DIR`` alone means the last training. A path that exists counts as a path even if it contains a colon.
 
     Raises:
         NoJournalError: there is no such journal.
@@ -115,14 +115,14 @@ def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
 
 
 def split_run(run: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Split into the path and the chosen training; ``None`` if none was chosen.
+    """Split ``DIR:N`` into the path and the chosen training, which is ``None`` if the user chose none.
 
     >>> split_run("out"), split_run("out:2"), split_run("out/metrics.jsonl:bert")
     (('out', None), ('out', '2'), ('out/metrics.jsonl', 'bert'))
     """
     text = os.fspath(run)
     parts = text.split(":")
-    # The longest part that is a path: names of trainings may contain colons too, as may labels such as name:2.
+    # Take the longest part that is a path: names of trainings and labels such as name:2 may contain colons too.
     for end in range(len(parts), 0, -1):
         path = ":".join(parts[:end])
         if Path(path).exists():

@@ -1,4 +1,4 @@
-"""Tells from a metric's name whether it gets better by falling or by rising."""
+"""Judges from a metric's name whether smaller or larger values are better."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COUNT_WORDS = frozenset({"n", "num", "count", "counts", "number", "tokens", "sa
 
 
 def better_of(name: str) -> Better | None:
-    """``"min"`` if the smallest value is best (losses, perplexities, errors), else ``"max"``; ``None`` for a count.
+    """Return ``"min"`` for losses, perplexities and errors, ``None`` for counts, and ``"max"`` for all other names.
 
     >>> [better_of(name) for name in ("loss", "box_loss", "rmse", "accuracy", "n_tokens", "loss.nonfinite")]
     ['min', 'min', 'min', 'max', None, None]

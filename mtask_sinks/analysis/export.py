@@ -23,8 +23,8 @@ class Measurement(NamedTuple):
 
     Attributes:
         run: name of the training, with its number if several trainings have that name.
-        phase, step, epoch, time: of the snapshot; ``time`` in seconds since 1970 (UTC).
-        task, name: of the metric; an ungrouped metric has an empty task.
+        phase, step, epoch, time: where and when it was logged; ``time`` in seconds since 1970 (UTC).
+        task, name: task and name of the metric; an ungrouped metric has an empty task.
         value: the reduced value.
         count: how many reports the value is made of.
     """
@@ -63,7 +63,7 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
 
     Args:
         path: the journal, or the output directory of a training.
-        run: number or name of one of its trainings; by default all. A training that was resumed is one.
+        run: number or name of one of its trainings; by default all. A resumed training is one training.
 
     Raises:
         ImportError: pandas is not installed.
@@ -80,13 +80,13 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
 
 
 def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterator[Measurement]:
-    """The rows of a journal, training by training, in the order of the snapshots.
+    """Return the rows of a journal, training by training, in the order of the snapshots.
 
     Args:
-        path, run: as for `to_frame`.
+        path, run: as in `to_frame`.
 
     Raises:
-        NoJournalError, NoTrainingError: as `to_frame` does, at once and not at the first row.
+        NoJournalError, NoTrainingError: as in `to_frame`, and at once, before the first row.
     """
     trainings = read_trainings(path)
     called = labels(trainings)
@@ -95,7 +95,7 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
 
 
 def write_file(rows: Iterator[Measurement], path: Path) -> int:
-    """Write rows to ``.csv``, ``.jsonl`` or ``.parquet``; returns their number. The file appears when it is complete.
+    """Write rows to ``.csv``, ``.jsonl`` or ``.parquet``; return their number. The file appears once it is complete.
 
     Raises:
         ExportError: a package is not installed.
@@ -109,7 +109,7 @@ def write_file(rows: Iterator[Measurement], path: Path) -> int:
 
 
 def write_csv(rows: Iterator[Measurement], file: TextIO) -> int:
-    """Write rows as CSV with a heading; NaN is ``nan``, an unknown epoch is empty."""
+    """Write rows as CSV with a heading; return their number. NaN is ``nan``, an unknown epoch is empty."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(Measurement._fields)
     count = 0
@@ -125,7 +125,7 @@ def _write_csv(rows: Iterator[Measurement], path: Path) -> int:
 
 
 def _write_jsonl(rows: Iterator[Measurement], path: Path) -> int:
-    """One JSON object per line. NaN and infinity are strings, as in the journal, so that each line is valid JSON."""
+    """Write one JSON object per line. NaN and infinity are strings, as in the journal, so each line is valid JSON."""
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for row in rows:

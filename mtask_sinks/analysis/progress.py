@@ -19,11 +19,11 @@ class MetricProgress:
     """The values of one metric in one phase so far.
 
     Attributes:
-        task, name, phase: of the metric; an ungrouped metric has an empty task.
-        step: of the last value.
+        task, name, phase: task, name and phase of the metric; an ungrouped metric has an empty task.
+        step: step of the last value.
         last: last value.
         change: last value minus the one before; ``None`` if there is only one.
-        count: reports behind the last value.
+        count: how many reports are behind the last value.
         values: all values.
     """
 
@@ -42,16 +42,16 @@ class TrainingProgress:
     """A training at one moment.
 
     Attributes:
-        journal: the file.
-        number, name, id: of the training.
+        journal: path of the journal.
+        number, name, id: number, name and id of the training.
         status: ``running``, ``finished``, ``failed`` or ``killed``; ``waiting`` if the journal holds no training yet.
-        host: the other machine that the training began on, if the journal does not say that it ended.
+        host: the machine that it began on, if that is another one and the journal does not say that it ended.
         step, max_steps, epoch: how far the training is; ``None`` if unknown.
-        steps_per_second: over the last log events, evaluations included.
-        seconds_left: at that rate, while the training runs.
-        time: of the last snapshot, in seconds since 1970 (UTC).
+        steps_per_second: rate over the last log events, including evaluations.
+        seconds_left: time to the end at that rate; ``None`` if the training does not run, or if it is unknown.
+        time: time of the last snapshot, in seconds since 1970 (UTC).
         resumed_at: steps at which it was resumed.
-        rows: metrics by task, in order of first appearance, the phases of one metric together.
+        rows: metrics by task, in order of first appearance; the phases of one metric are together.
         sinks: how far each sink has delivered.
     """
 
@@ -73,7 +73,7 @@ class TrainingProgress:
 
 
 class Watch:
-    """Follows the last training of a journal, also when it is resumed or a new training begins.
+    """Follows the last training of a journal, even if it is resumed or a new training begins.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo, Snapshot
@@ -91,7 +91,7 @@ class Watch:
 
     Args:
         path: the journal, or the output directory of a training; it need not exist yet.
-        only: shell pattern of the keys to show: ``mlm/*``.
+        only: shell pattern of the keys to show, such as ``mlm/*``.
     """
 
     def __init__(self, path: str | os.PathLike[str], only: str = "*") -> None:
@@ -106,7 +106,7 @@ class Watch:
         return self._trainings.all[-1] if self._trainings.all else None
 
     def update(self) -> Iterator[tuple[Training, Item]]:
-        """Read what is new; yields each item with its training, which already includes the item."""
+        """Read what is new; yield each item with its training, which already includes the item."""
         for item in self._tail.read():
             if self._tail.times_begun != self._times_begun:
                 self._times_begun, self._trainings = self._tail.times_begun, Trainings()
@@ -144,10 +144,10 @@ class Watch:
 
 
 def status_of(training: Training) -> tuple[str, str | None]:
-    """The status of a training, and the other machine that it runs on, if it began on another one.
+    """Return the status of a training, and the machine that it began on if that is another machine.
 
-    If the journal does not say that the training ended and its process is gone from this machine, it was killed. The
-    processes of another machine cannot be seen from here: such a training counts as running.
+    If the journal does not say that the training ended, and its process no longer runs on this machine, it was killed.
+    This function cannot see the processes of another machine: a training there counts as running.
     """
     if training.status is not None or not training.begins:
         return training.status or "running", None

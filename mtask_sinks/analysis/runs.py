@@ -1,4 +1,4 @@
-"""Makes trainings of a journal: one that was resumed is one training, and each of its points counts once."""
+"""Groups a journal into trainings: a resumed training is one training, and each of its points counts once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtask_sinks.journal.run_start import RunStart, run_start
 from mtask_sinks.keys import split_key
 from mtask_sinks.snapshot import Snapshot
 
-# The rate of steps is computed over so many log events.
+# Compute the rate of steps over this many log events.
 _RATE_POINTS = 20
 
 
@@ -38,10 +38,10 @@ class Series:
     """The values of one metric in one phase.
 
     Attributes:
-        phase, key: of the metric.
+        phase, key: phase and key of the metric.
         at: the indices of the snapshots that hold the values.
         values: the values.
-        counts: how many reports each value is made of; 0 where that is not known.
+        counts: how many reports each value is made of; 0 if unknown.
     """
 
     phase: str
@@ -52,7 +52,7 @@ class Series:
 
     @property
     def task(self) -> str:
-        """Task of the metric; empty for an ungrouped one."""
+        """Task of the metric; empty if it is ungrouped."""
         return split_key(self.key)[0]
 
     @property
@@ -71,10 +71,10 @@ class Training:
         number: its place in the journal, from 1 on.
         begins: the record of its beginning, and one for each time it was resumed.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the journal does not say that it ended.
-        phases, steps, epochs, times: of each snapshot; an unknown epoch is NaN.
+        phases, steps, epochs, times: one entry per snapshot; an unknown epoch is NaN.
         series: (phase, key) → values, in the order of first appearance.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
-            are left out.
+            have no entry.
     """
 
     number: int
@@ -102,7 +102,7 @@ class Training:
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """Configuration in its last record."""
+        """The configuration in its last record."""
         return self.begins[-1].run.params if self.begins else {}
 
     @property
@@ -113,7 +113,7 @@ class Training:
 
     @property
     def step(self) -> int:
-        """Optimizer steps so far, by the journal."""
+        """Optimizer steps so far, according to the journal."""
         begun_at = self.begins[-1].run.step if self.begins else 0
         return max(self.steps, default=begun_at)
 
@@ -135,14 +135,14 @@ class Training:
 
     @property
     def steps_per_second(self) -> float | None:
-        """Rate over the last log events, evaluations in between included."""
+        """Rate over the last log events, including evaluations between them."""
         if len(self._recent) < 2:
             return None
         (first_step, first_time), (step, time) = self._recent[0], self._recent[-1]
         return (step - first_step) / (time - first_time) if time > first_time else None
 
     def begin(self, begin: Begin, start: RunStart) -> None:
-        """It begins, or goes on; if it is resumed, what lies beyond the step of the resume counts no more."""
+        """Begin or continue the training. A resume discards the snapshots after its step."""
         self.begins.append(begin)
         self.status = None
         if start is RunStart.CONTINUED:
@@ -154,7 +154,7 @@ class Training:
         self._recent.append((begin.run.step, begin.time))
 
     def add(self, snapshot: Snapshot) -> None:
-        """A snapshot follows."""
+        """Add a snapshot."""
         phase, step = snapshot.phase, snapshot.step
         if phase in self._repeatable and snapshot.metrics:
             self._repeatable.discard(phase)
@@ -179,7 +179,7 @@ class Training:
             self._recent.append((step, snapshot.time))
 
     def points(self) -> Iterator[Point]:
-        """Every value, in the order of the snapshots."""
+        """Yield every value, in the order of the snapshots."""
         every = list(self.series.values())
         order = sorted((at, s, i) for s, series in enumerate(every) for i, at in enumerate(series.at))
         for at, s, i in order:
@@ -216,7 +216,7 @@ class Training:
 
 
 class Trainings:
-    """Makes trainings of the items of a journal, one item at a time.
+    """Groups the items of a journal into trainings, one item at a time.
 
     >>> from mtask_sinks import RunInfo
     >>> trainings = Trainings()
@@ -235,7 +235,7 @@ class Trainings:
             self.add(item)
 
     def add(self, item: Item) -> None:
-        """The next item of the journal."""
+        """Add the next item of the journal."""
         last = self.all[-1] if self.all else None
         if isinstance(item, Begin):
             start = run_start(item.run, last.begins[-1].run if last is not None and last.begins else None)
@@ -256,8 +256,8 @@ class Trainings:
 def read_trainings(path: str | os.PathLike[str]) -> list[Training]:
     """Read the trainings of a journal.
 
-    One training per beginning: a training that was resumed twice is one, and each of its points counts once. For one
-    run per start, with every snapshot that was written, use `mtask_sinks.read_journal`.
+    A training that was resumed twice is one training, and each of its points counts once. For one run per start, with
+    every snapshot that was written, use `mtask_sinks.read_journal`.
 
     Args:
         path: the journal, or the output directory that holds it.
@@ -269,7 +269,7 @@ def read_trainings(path: str | os.PathLike[str]) -> list[Training]:
 
 
 def sorted_by_task(every: Iterable[Series]) -> list[Series]:
-    """Sort by task, then by metric, each in order of first appearance; the training comes before other phases."""
+    """Sort by task, then by metric, each in order of first appearance; training comes before other phases."""
     every = list(every)
     keys = {key: at for at, key in enumerate(dict.fromkeys(series.key for series in every))}
     tasks = {task: at for at, task in enumerate(dict.fromkeys(series.task for series in every))}
@@ -277,7 +277,7 @@ def sorted_by_task(every: Iterable[Series]) -> list[Series]:
 
 
 def labels(trainings: Sequence[Training]) -> dict[int, str]:
-    """Number of a training → its label: its name, with the number if several trainings have that name.
+    """Return the label of each training by its number: its name, with the number if several have that name.
 
     >>> labels([Training(1), Training(2)])
     {1: '1', 2: '2'}
@@ -294,8 +294,8 @@ def choose(trainings: Sequence[Training], which: str | None, where: str) -> Trai
     """Choose a training by number or name.
 
     Args:
-        trainings: of a journal.
-        which: number from 1 on, or name; ``None`` for the last training.
+        trainings: the trainings of a journal.
+        which: number, from 1, or name; ``None`` for the last training.
         where: the journal, for error messages.
 
     Raises:
@@ -311,5 +311,6 @@ def choose(trainings: Sequence[Training], which: str | None, where: str) -> Trai
     if which.isdigit() and 1 <= int(which) <= len(trainings) and not found:
         return trainings[int(which) - 1]
     listed = ", ".join(f"{each.number} ({each.name})" if each.name else str(each.number) for each in trainings)
-    reason = f"{len(found)} trainings are named {which!r}: choose one by number" if found else f"has no {which!r}"
-    raise NoTrainingError(f"{where}: {reason}. There are: {listed}.")
+    missing = f"there is no training {which!r}"
+    reason = f"{len(found)} trainings are named {which!r}: choose one by number" if found else missing
+    raise NoTrainingError(f"{where}: {reason}. The trainings are: {listed}.")

@@ -14,12 +14,12 @@ from mtask_sinks.analysis.runs import Training
 
 @dataclass(frozen=True)
 class LabelledTraining:
-    """A training among others.
+    """A training, with a label that tells it from others.
 
     Attributes:
         label: a name that none of the others has.
         journal: the file that holds the training.
-        training: the training itself.
+        training: the training.
     """
 
     label: str
@@ -28,22 +28,22 @@ class LabelledTraining:
 
 
 def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]:
-    """Open the trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` stand for, each once, in the order given.
+    """Open the trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` name, each once, in the given order.
 
     Raises:
-        NoJournalError, NoTrainingError: as `open_run` does.
+        NoJournalError, NoTrainingError: as in `open_run`.
     """
     opened = {(path.resolve(), training.number): (path, training) for path, training in map(open_run, given)}
     chosen = list(opened.values())
     every = [list(_labels(path, training)) for path, training in chosen]
-    # The shortest label that no other training has; the last candidate is always unique.
+    # Pick the shortest label that no other training has; the last candidate is always unique.
     taken = [Counter(labels) for labels in zip(*every, strict=True)]
     picked = [next(name for name, count in zip(labels, taken, strict=True) if count[name] == 1) for labels in every]
     return [LabelledTraining(label, path, training) for label, (path, training) in zip(picked, chosen, strict=True)]
 
 
 def _labels(path: Path, training: Training) -> Iterator[str]:
-    """Candidates, from the shortest to one that is always unique."""
+    """Yield candidates, from the shortest to one that is always unique."""
     folder = path.absolute().parent
     name = training.name or folder.name
     yield name

@@ -1,6 +1,6 @@
 """Draws curves of trainings as a picture (`figure`) or as an HTML page (`html/`).
 
-In: labelled trainings (`analysis.selection`). `make_chart` makes a frozen `Chart` of them, which says what to draw.
+In: labelled trainings (`analysis.selection`). `make_chart` makes a frozen `Chart` from them, which says what to draw.
 Out: a file, ``.png``, ``.svg`` or ``.html``.
 
 May import: `analysis`, `keys`, `errors`, `_util`. It knows neither trainer nor registry.

@@ -1,4 +1,4 @@
-"""Decides what to draw: curves in panels, whatever draws them."""
+"""Decides what to draw: which curves, in which panels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Curve:
 
     Attributes:
         run: label of the run.
-        task, name, phase: of the metric; an ungrouped metric has an empty task.
-        steps, values: of each point; a value may be NaN or infinite.
+        task, name, phase: task, name and phase of the metric; an ungrouped metric has an empty task.
+        steps, values: step and value of each point; a value may be NaN or infinite.
         smoothed: values to draw in front of the others, which are then faint; ``None`` without smoothing.
-        epochs: of each point; ``None`` where unknown.
-        counts: how many reports each value is made of; 0 where that is not known.
+        epochs: epoch of each point; ``None`` if unknown.
+        counts: how many reports each value is made of; 0 if unknown.
     """
 
     run: str
@@ -61,7 +61,7 @@ class Chart:
     """All panels, and what they share.
 
     Attributes:
-        panels: in the order of tasks and metrics.
+        panels: the panels, in the order of tasks and metrics.
         runs, tasks, phases: all that the panels contain, in order; ungrouped metrics have an empty task.
         overlay: whether a panel holds several tasks.
         log: whether the scale of the values is logarithmic.
@@ -87,8 +87,8 @@ def make_chart(
 
     Args:
         runs: the trainings to draw into the same panels.
-        only: shell pattern of the keys to draw: ``mlm/*``.
-        weight: of the earlier values, for `smooth`; 0 does not smooth.
+        only: shell pattern of the keys to draw, such as ``mlm/*``.
+        weight: weight of the earlier values, as in `smooth`; 0 does not smooth.
         log: draw values on a logarithmic scale.
         overlay: one panel per metric name, with all tasks that have it.
 
@@ -96,7 +96,7 @@ def make_chart(
         NothingToDrawError: no metric matches.
         ValueError: the weight is out of range.
     """
-    smooth((), weight)  # refuses a wrong weight even if there is nothing to smooth
+    smooth((), weight)  # raises on a wrong weight even if there is nothing to smooth
     found = [(run, each) for run in runs for each in run.training.series.values() if fnmatchcase(each.key, only)]
     if not found:
         raise NothingToDrawError(_nothing(runs, only))
@@ -117,7 +117,7 @@ def make_chart(
 
 
 def isolated(values: Sequence[float | None]) -> list[int]:
-    """Indices of the values whose neighbours cannot be drawn: a line does not show them, they need a dot.
+    """Return the indices of values whose neighbours cannot be drawn: no line shows them, so they need a dot.
 
     >>> isolated([1.0, None, 2.0, 3.0, None, 4.0])
     [0, 5]
@@ -149,6 +149,6 @@ def _distinct(names: Iterable[str]) -> tuple[str, ...]:
 def _nothing(runs: Sequence[LabelledTraining], only: str) -> str:
     keys = _distinct(key for run in runs for _, key in run.training.series)
     if not keys:
-        return f"no metric yet in {', '.join(str(run.journal) for run in runs)}."
+        return f"there is no metric yet in {', '.join(str(run.journal) for run in runs)}."
     listed = ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "")
-    return f"no metric matches {only!r}. There are: {listed}."
+    return f"no metric matches {only!r}. The metrics are: {listed}."

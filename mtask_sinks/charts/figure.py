@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 _COLUMNS = 3
 _PANEL_INCHES = (4.2, 2.8)
-# A curve of at most so many points has a dot at each.
+# A curve of at most this many points has a dot at each.
 _DOTTED = 30
-# In the legend, roughly: the width of a character, of a sample line with the space behind it, the height of a row.
+# Rough sizes in the legend: width of a character, width of a sample line with the space after it, height of a row.
 _LETTER_INCHES, _SAMPLE_INCHES, _ROW_INCHES = 0.075, 0.7, 0.18
 _DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 
 
 def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
-    """Write a chart to a file, which is overwritten.
+    """Write a chart to a file, and overwrite the file if it exists.
 
-    An SVG keeps its texts as text, and the same chart gives the same file.
+    An SVG keeps its texts as text, and the same chart always gives the same file.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -63,7 +63,7 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
 
 
 def _draw(axes: Axes, panel: Panel, styles: ChartStyles, log: bool) -> dict[str, Line2D]:
-    """Draw a panel; returns label → line."""
+    """Draw a panel; return label → line."""
     from matplotlib.ticker import LogFormatter
 
     axes.set_title(panel.title, loc="left", fontsize="medium", parse_math=False)
@@ -98,12 +98,12 @@ def _draw_curve(axes: Axes, curve: Curve, style: CurveStyle, log: bool) -> Line2
 
 
 def _with_gaps(values: tuple[float, ...], log: bool) -> list[float]:
-    """The values, with NaN in the place of those that cannot be drawn."""
+    """Replace values that cannot be drawn with NaN."""
     return [value if math.isfinite(value) and (value > 0 or not log) else math.nan for value in values]
 
 
 def _add_legend(figure: Figure, lines: dict[str, Line2D], columns: int) -> None:
-    """Add a legend that shows every name as it is: matplotlib would skip one that starts with _, and typeset $x$."""
+    """Add a legend that shows every name as it is: matplotlib would skip a name that starts with _, and typeset $x$."""
     blanks = [" " * len(label) for label in lines]
     legend = figure.legend(
         list(lines.values()), blanks, loc="outside lower center", ncols=columns, frameon=False, fontsize="small"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def smooth(values: Sequence[float], weight: float) -> tuple[float, ...]:
-    """Exponential moving average that starts at the first value, not at zero.
+    """Smooth values with an exponential moving average that starts at the first value, not at zero.
 
     >>> smooth([4.0, 2.0, 2.0], 0.5)
     (4.0, 2.6666666666666665, 2.2857142857142856)
@@ -16,14 +16,16 @@ def smooth(values: Sequence[float], weight: float) -> tuple[float, ...]:
     NaN and infinite values stay as they are, and the average skips them.
 
     Args:
-        values: of a curve.
-        weight: of the earlier values, from 0 (no smoothing) to below 1.
+        values: the values of a curve.
+        weight: weight of the earlier values, from 0 (no smoothing) to below 1.
 
     Raises:
         ValueError: the weight is out of range.
     """
     if not 0 <= weight < 1:
-        raise ValueError(f"a weight of {weight} does not smooth: it is from 0 (not at all) to below 1, such as 0.6.")
+        raise ValueError(
+            f"weight={weight} is out of range: pass a weight from 0 (no smoothing) to below 1, such as 0.6."
+        )
     smoothed = []
     total = norm = 0.0
     for value in values:

@@ -9,8 +9,8 @@ from mtask_sinks.charts.curves import Chart, Curve
 
 Dash = Literal["solid", "dash", "dot", "dashdot"]
 
-# Okabe and Ito's colours, which colour-blind people can tell apart, without black and yellow, which some backgrounds
-# hide; and two more.
+# Okabe and Ito's colours, which colour-blind people can tell apart, and two more. Their black and yellow are missing,
+# because some backgrounds hide them.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6bb1", "#8a8a8a")
 _DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
 
@@ -26,8 +26,8 @@ class CurveStyle:
 class ChartStyles:
     """The style and the label of every curve of a chart.
 
-    A single run has one colour per phase, several runs have one colour each. If tasks share panels, each task of each
-    run has a colour. Colours repeat after eight.
+    A single run has one colour per phase; several runs have one colour per run. If tasks share panels, each task of
+    each run has its own colour. Colours repeat after eight.
 
     Args:
         chart: the chart to draw.
@@ -46,7 +46,7 @@ class ChartStyles:
         self._runs, self._tasks, self._phases = chart.runs, chart.tasks, chart.phases
 
     def style_of(self, curve: Curve) -> CurveStyle:
-        """Colour and dashes of one of the curves."""
+        """Return the colour and the dashes of a curve."""
         run, task, phase = (
             self._runs.index(curve.run),
             self._tasks.index(curve.task),
@@ -56,7 +56,7 @@ class ChartStyles:
         return CurveStyle(_COLOURS[place % len(_COLOURS)], _DASHES[phase % len(_DASHES)])
 
     def label(self, curve: Curve) -> str:
-        """Name of a curve in the legend: what the title of its panel does not say."""
+        """Return the name of a curve in the legend: what the title of its panel does not say."""
         run = [curve.run] if len(self._runs) > 1 or self.by == "phase" else []
         task = [curve.task or "no task"] if self.by in ("task", "both") else []
         return "  ".join([*run, *task, curve.phase])

@@ -1,4 +1,4 @@
-"""Writes a chart to a file, in the format that the ending says."""
+"""Writes a chart to a file, in the format that its ending names."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks.charts.curves import Chart
 
-#: The endings that there are; each stands for a format.
+#: The endings that a file may have; each selects a format.
 ENDINGS = (".html", ".png", ".svg")
 
 
 def write_chart(chart: Chart, path: str | os.PathLike[str], title: str = "Metrics") -> None:
-    """Write a chart to ``.html``, ``.png`` or ``.svg``. The file appears when it is complete.
+    """Write a chart to ``.html``, ``.png`` or ``.svg``. The file appears once it is complete.
 
     Args:
         chart: from `make_chart`.
-        path: of the file.
-        title: of the page, if it is a page.
+        path: path of the file.
+        title: title of the page, for ``.html``.
 
     Raises:
         ImportError: a package is not installed; the message names the extra.

@@ -39,5 +39,5 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command."""
     app()

@@ -13,7 +13,7 @@ from mtask_sinks.sinks.lookup import BACKENDS
 
 def demo(
     output_dir: Annotated[
-        Path, typer.Option("--output_dir", "--output-dir", help="Directory for everything that it writes.")
+        Path, typer.Option("--output_dir", "--output-dir", help="Directory for everything that the demo writes.")
     ] = Path("mtask-sinks-demo"),
     max_steps: Annotated[int, typer.Option("--max_steps", "--max-steps", min=1, help="Optimizer steps.")] = 3000,
     report_to: Annotated[
@@ -29,9 +29,9 @@ def demo(
 ) -> None:
     """Pre-train a small BERT on Python's own documentation and log both of its tasks.
 
-    Masked-LM and next-sentence prediction, each with its own loss and accuracy, in training and on held-out text. Needs
-    no network, server or account; takes about two minutes on two cores. Each run gets its own directory, so you can
-    compare runs.
+    The tasks are masked-LM and next-sentence prediction. Each has its own loss and accuracy, in training and on
+    held-out text. The demo needs no network, server or account, and takes about two minutes on two cores. Each run gets
+    its own directory, so you can compare runs.
 
     Example: mtask-sinks demo --max_steps 500 --report_to tensorboard
     """

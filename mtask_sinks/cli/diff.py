@@ -14,16 +14,21 @@ if TYPE_CHECKING:
 
 
 def diff(
-    run_a: Annotated[str, typer.Argument(help="Output directory or journal: its last training; or DIR:N, DIR:name.")],
-    run_b: Annotated[str, typer.Argument(help="The same, for the training to compare with the first.")],
-    only: Annotated[str, typer.Option("--only", help="Pattern of the keys to show: 'mlm/*'.")] = "*",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object: both runs, and all metrics.")] = False,
+    run_a: Annotated[
+        str,
+        typer.Argument(help="Output directory or journal, for its last training. DIR:N or DIR:name chooses another."),
+    ],
+    run_b: Annotated[str, typer.Argument(help="The training to compare with the first one.")],
+    only: Annotated[str, typer.Option("--only", help="Pattern of the keys to show, such as 'mlm/*'.")] = "*",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with both runs and all metrics.")
+    ] = False,
 ) -> None:
     """Compare two trainings: the final and the best value of each task's metrics, and the change.
 
-    The smallest value is best for losses, perplexities and errors, judged by their names (loss, rmse, …), otherwise the
-    largest; the column "best" says which. NaN is never best. A count (n_tokens) is neither good nor bad. "better" and
-    "worse" describe the best value of the second run.
+    The name of a metric decides which value is best: the smallest for losses, perplexities and errors (loss, rmse, …),
+    the largest for all others. The column "best" shows which. NaN is never best. A count (n_tokens) is neither good nor
+    bad. "better" and "worse" are about the best value of the second run.
 
     Example: mtask-sinks diff out/demo-1 out/demo-2 --only 'mlm/*'
     """

@@ -1,4 +1,4 @@
-"""``mtask-sinks doctor``: finds what is wrong with a script or a training, and says how to remedy it."""
+"""``mtask-sinks doctor``: finds what is wrong with a script or a training, and says how to fix it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ def doctor(
         list[str] | None,
         typer.Argument(help="Training scripts, and output directories or journals: DIR, DIR:N.", show_default=False),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Also ask the backends of its sinks for an answer.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Also ask the backends of the sinks whether they answer.")
+    ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the backends of one path together.")
+        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for all backends of one path.")
     ] = 10.0,
-    listed: Annotated[bool, typer.Option("--list", help="Only list everything that can be found.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Only list every kind of finding.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object per path.")] = False,
 ) -> None:
-    """Find what is wrong with a training, and say how to remedy it.
+    """Find what is wrong with a training, and say how to fix it.
 
-    It reads a script, and the modules beside it that the script imports, and runs none of them. Of an output directory
-    it reads the journal and the progress of each sink.
+    For a script, the doctor reads its file and the modules beside it that the script imports. It runs none of them. For
+    an output directory, it reads the journal and the progress of each sink.
 
-    Exits with 1 if it finds errors or warnings, with 0 if it finds none (hints do not count), with 2 if a path does not
-    exist.
+    The command exits with 1 if it finds errors or warnings, with 0 if it finds none (hints do not count), and with 2 if
+    a path does not exist.
 
     Example: mtask-sinks doctor train.py out/demo-1
     """
@@ -71,7 +73,7 @@ def _print(examinations: list[Examination]) -> None:
             )
             console.print(head, highlight=False, soft_wrap=True)
             for text in (finding.what, f"→ {finding.remedy}"):
-                # In a pipe no line is broken, so that people can copy a command, or search for it.
+                # Break no line in a pipe, so that people can copy a command, or search for it.
                 wraps = console.is_terminal
                 console.print(Padding(Text(text), (0, 0, 0, 4)) if wraps else Text(f"    {text}"), soft_wrap=not wraps)
         console.print(Text(_summary(examination)), soft_wrap=True)
@@ -97,5 +99,5 @@ def _print_list(as_json: bool) -> None:
         return
     console = Console()
     rows = [[kind.of, kind.check, kind.severity, kind.title] for kind in finding_kinds()]
-    columns = [TableColumn("of"), TableColumn("check", style="bold"), TableColumn("severity"), TableColumn("what")]
+    columns = [TableColumn("about"), TableColumn("check", style="bold"), TableColumn("severity"), TableColumn("what")]
     print_renderable(console, make_table(columns, rows, console))

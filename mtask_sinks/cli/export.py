@@ -10,7 +10,9 @@ import typer
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="Output directory or journal: all its trainings; or DIR:N, DIR:name.")],
+    run: Annotated[
+        str, typer.Argument(help="Output directory or journal, for all its trainings. DIR:N or DIR:name chooses one.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File: .csv, .jsonl or .parquet. Default: CSV to standard output."),
@@ -18,8 +20,8 @@ def export(
 ) -> None:
     """Write every value of a journal as one row: run, phase, step, epoch, time, task, name, value, count.
 
-    A training that was resumed is one run, and each of its steps counts once. Times are seconds since 1970 (UTC). In
-    Python, mtask_sinks.export.to_frame(DIR) returns the same as a pandas data frame.
+    A resumed training is one run, and each of its steps counts once. Times are seconds since 1970 (UTC). In Python,
+    mtask_sinks.export.to_frame(DIR) returns the same as a pandas data frame.
 
     Example: mtask-sinks export out -o metrics.csv
     """

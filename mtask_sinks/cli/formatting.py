@@ -1,4 +1,4 @@
-"""Prints for the commands: tables on a terminal, plain columns into a pipe, JSON for scripts."""
+"""Prints the output of the commands: tables on a terminal, plain columns into a pipe, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def make_table(
     console: Console,
     styles: Mapping[int, Sequence[str]] | None = None,
 ) -> RenderableType:
-    """Make a table that fits the terminal; in a pipe, lines of any length without frame and colour.
+    """Make a table that fits the terminal; for a pipe, lines of any length without frame and colour.
 
     Args:
-        columns: of the table.
-        rows: cells, as text.
-        console: that will print the table.
+        columns: the columns of the table.
+        rows: the cells of each row, as text.
+        console: the console that will print the table.
         styles: index of a column → style of each of its cells.
     """
     from rich import box
@@ -52,7 +52,7 @@ def make_table(
 
 
 def plain_table(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of padded cells, as text.
+    """Return rows of padded cells, as text.
 
     >>> print(plain_table([TableColumn("name"), TableColumn("n", "right")], [["loss", "7"], ["accuracy", "12"]]))
     name       n
@@ -68,7 +68,7 @@ def plain_table(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]]) -
 
 
 def print_renderable(console: Console, renderable: RenderableType) -> None:
-    """Print; in a pipe, without breaking lines."""
+    """Print to the console; break no lines in a pipe."""
     if console.is_terminal:
         console.print(renderable, highlight=False)
     else:
@@ -83,7 +83,7 @@ def print_json(value: Any) -> None:
 
 
 def to_json(value: Any) -> str:
-    """Strict JSON, in which NaN and infinity are strings.
+    """Return strict JSON, in which NaN and infinity are strings.
 
     >>> to_json({"loss": float("nan"), "n": 3})
     '{"loss": "NaN", "n": 3}'

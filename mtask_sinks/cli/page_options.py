@@ -1,4 +1,4 @@
-"""Options that ``plot`` and ``report`` share: the runs, the smoothing, the file, and the errors for each."""
+"""Options that ``plot`` and ``report`` share: the runs, the smoothing, the file, and their usage errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_given(runs: Sequence[str]) -> list[LabelledTraining]:
-    """Open the runs that the user named; one that does not exist is a usage error."""
+    """Open the runs that the user named. A run that does not exist is a usage error."""
     from mtask_sinks.charts import open_runs
     from mtask_sinks.errors import NoJournalError, NoTrainingError
 
@@ -25,27 +25,28 @@ def open_given(runs: Sequence[str]) -> list[LabelledTraining]:
 
 
 def check_weight(smooth: float) -> None:
-    """A weight that is out of range is a usage error."""
+    """Raise a usage error if the weight is out of range."""
     if not 0 <= smooth < 1:
-        raise typer.BadParameter(f"{smooth:g}: from 0 (not at all) to below 1, such as 0.6.", param_hint="--smooth")
+        message = f"{smooth:g} is out of range: pass a weight from 0 (no smoothing) to below 1, such as 0.6."
+        raise typer.BadParameter(message, param_hint="--smooth")
 
 
 def output_path(output: Path | None, default: str) -> Path:
-    """The file that the user named, or the default; the default never replaces a file that is not one of our pages."""
+    """Return the file that the user named, or the default. The default replaces only pages that a command wrote."""
     from mtask_sinks.charts.html.rendering import is_page
 
     if output is not None:
         return output
     path = Path(default)
     if path.exists() and not (path.is_file() and is_page(path)):
-        message = f"{path} exists and was not written by this command: name a file with --output."
+        message = f"{path} exists and was not written by this command: name another file with --output."
         raise typer.BadParameter(message, param_hint="--output")
     return path
 
 
 @contextmanager
 def usage_errors(path: Path) -> Iterator[None]:
-    """A file that cannot be written is a usage error."""
+    """Turn an error in writing the file into a usage error."""
     from mtask_sinks.errors import OutputFileError
 
     try:

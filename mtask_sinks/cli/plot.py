@@ -10,26 +10,30 @@ import typer
 
 def plot(
     runs: Annotated[
-        list[str], typer.Argument(help="Output directories or journals: the last training of each; or DIR:N, DIR:name.")
+        list[str],
+        typer.Argument(
+            help="Output directories or journals, for the last training of each. DIR:N or DIR:name chooses another."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File: .html, .png or .svg. Default: plot.html.")
     ] = None,
-    only: Annotated[str, typer.Option("--only", help="Pattern of the keys to draw: 'mlm/*'.")] = "*",
+    only: Annotated[str, typer.Option("--only", help="Pattern of the keys to draw, such as 'mlm/*'.")] = "*",
     smooth: Annotated[
-        float, typer.Option("--smooth", help="Weight of the earlier values, from 0 to below 1, as in TensorBoard.")
+        float,
+        typer.Option("--smooth", help="Smooth the curves: weight of the earlier values, from 0 to below 1."),
     ] = 0.0,
-    log: Annotated[bool, typer.Option("--log", help="Logarithmic scale; values of 0 or below are gaps.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Use a logarithmic scale. Values of 0 or below are gaps.")] = False,
     overlay: Annotated[
-        bool, typer.Option("--overlay", help="One panel per metric name, with the curves of all its tasks.")
+        bool, typer.Option("--overlay", help="Draw one panel per metric name, with all its tasks.")
     ] = False,
 ) -> None:
     """Draw the metrics of each task: one panel per metric, with all runs, training and evaluation.
 
-    An HTML file is one page that needs no network: hover to see run, step, value, epoch and number of reports, drag to
-    zoom all panels, double-click to zoom out, tick the runs, tasks and phases to show.
+    An HTML file is one page that needs no network. Hover to see run, step, value, epoch and number of reports. Drag to
+    zoom all panels, double-click to zoom out. Tick the runs, tasks and phases to show.
 
-    With --smooth, the raw values stay visible as faint curves. NaN and infinity are gaps.
+    --smooth smooths as TensorBoard does; the raw values stay visible as faint curves. NaN and infinity are gaps.
 
     Example: mtask-sinks plot out/demo-1 out/demo-2 --only '*/loss' --smooth 0.6 -o losses.html
     """

@@ -13,22 +13,22 @@ def replay(
     journal: Annotated[Path, typer.Argument(help="metrics.jsonl, or the output directory of a training.")],
     to: Annotated[list[str], typer.Option("--to", help="Sinks, separated by commas, or one per option.")],
     everything: Annotated[
-        bool, typer.Option("--all", help="Deliver everything into the same runs as before, not only what is left.")
+        bool, typer.Option("--all", help="Deliver everything into the same runs as before, not only what is missing.")
     ] = False,
     new: Annotated[bool, typer.Option("--new", help="Deliver everything into new runs.")] = False,
     patience: Annotated[
-        float, typer.Option("--patience", min=0.0, help="Give up after so many seconds without progress.")
+        float, typer.Option("--patience", min=0.0, help="Give up after this many seconds without progress.")
     ] = 60.0,
     tensorboard_layout: Annotated[
         str,
-        typer.Option("--tensorboard_layout", "--tensorboard-layout", help="Layout of the training: flat, overlay."),
+        typer.Option("--tensorboard_layout", "--tensorboard-layout", help="Layout of the training: flat or overlay."),
     ] = "flat",
 ) -> None:
     """Deliver what a training could not deliver: to a backend that was away, or to one that was not configured.
 
-    A sink that the training wrote to gets what is left, in the same run of its backend; another sink gets everything.
-    MLflow and TensorBoard keep each point once, however often you deliver it. A killed training is marked killed. The
-    backends' own environment variables apply. Exits with 1 if something is left.
+    A sink that the training wrote to gets what is missing, in the same backend run. Any other sink gets everything.
+    MLflow and TensorBoard keep each point once, however often you deliver it. A killed training shows as killed in the
+    backend. Backends read their own environment variables. The command exits with 1 if something is left.
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks replay out/metrics.jsonl --to mlflow
     """
@@ -45,7 +45,9 @@ def replay(
     sinks: list[Sink] = []
     for name in dict.fromkeys(names):
         if not has_sink(name):
-            raise typer.BadParameter(f"there is no sink {name!r}: {', '.join(sink_names())}.", param_hint="--to")
+            raise typer.BadParameter(
+                f"there is no sink {name!r}. The sinks are: {', '.join(sink_names())}.", param_hint="--to"
+            )
         try:
             if name == "tensorboard" and tensorboard_layout == "overlay":
                 from mtask_sinks.sinks import TensorBoardSink

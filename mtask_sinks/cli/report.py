@@ -10,22 +10,25 @@ import typer
 
 def report(
     runs: Annotated[
-        list[str], typer.Argument(help="Output directories or journals: the last training of each; or DIR:N, DIR:name.")
+        list[str],
+        typer.Argument(
+            help="Output directories or journals, for the last training of each. DIR:N or DIR:name chooses another."
+        ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file. Default: report.html.")] = None,
     smooth: Annotated[
         float, typer.Option("--smooth", help="Smooth the curves: weight of the earlier values, from 0 to below 1.")
     ] = 0.0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the contents of the tables as a JSON object; write no page.")
+        bool, typer.Option("--json", help="Print the contents of the tables as one JSON object, and write no page.")
     ] = False,
 ) -> None:
     """Write one page about one or more trainings: status, curves, final and best values, and problems.
 
-    It shows curves per task; last and best values; the best checkpoint by metric_for_best_model; values that are not
-    finite, and since when; missing metrics; what each sink has delivered; settings, and where they differ.
+    The page shows curves per task; last and best values; the best checkpoint by metric_for_best_model; values that are
+    not finite, and since when; missing metrics; what each sink has delivered; settings, and where they differ.
 
-    The page needs no network, and can be printed.
+    The page needs no network, and you can print it.
 
     Example: mtask-sinks report out/demo-1 out/demo-2 -o report.html
     """

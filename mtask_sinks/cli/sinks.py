@@ -1,4 +1,4 @@
-"""``mtask-sinks sinks``: lists what ``report_to`` can name, and asks whether it answers."""
+"""``mtask-sinks sinks``: lists the names for ``report_to``, and asks backends whether they answer."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def sinks(
 ) -> None:
     """List every sink: those of this package, plug-ins, and the trackers that transformers reports to by itself.
 
-    --check logs nothing. For MLflow it asks the server for /health and opens the store; for W&B it asks the server and
-    looks for an API key (offline, it writes to W&B's directory); for TensorBoard it tries whether the directory can be
-    written. It loads plug-ins, and runs their checks if they have one.
+    --check logs nothing. For MLflow it asks the server for /health and opens the store. For W&B it asks the server and
+    looks for an API key (offline, it writes to W&B's directory). For TensorBoard it checks that the directory can be
+    written. It loads plug-ins, and runs their checks if they have any.
 
-    Exits with 1 if a backend does not answer, or if a sink that you name is not installed.
+    The command exits with 1 if a backend does not answer, or if a sink that you name is not installed.
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks sinks --check mlflow
     """
@@ -64,7 +64,7 @@ def _chosen(known: list[SinkListing], names: list[str]) -> list[SinkListing]:
             close = difflib.get_close_matches(name, by_name, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise typer.BadParameter(
-                f"there is no {name!r}.{hint} There are: {', '.join(by_name)}.", param_hint="NAMES"
+                f"there is no sink {name!r}.{hint} The sinks are: {', '.join(by_name)}.", param_hint="NAMES"
             )
     return [by_name[name] for name in dict.fromkeys(names)] if names else known
 
@@ -89,7 +89,7 @@ def _print(known: list[SinkListing], answers: dict[str, Answer], check: bool) ->
             row.append("" if answer is None else {True: "yes", False: "NO", None: "?"}[answer.is_ready])
         row.append(answer.detail if answer else "" if each.is_installed else each.get)
         rows.append(row)
-    columns = [TableColumn("sink", style="bold"), TableColumn("of"), TableColumn("installed")]
+    columns = [TableColumn("sink", style="bold"), TableColumn("from"), TableColumn("installed")]
     columns += [TableColumn("answers"), TableColumn("")] if check else [TableColumn("how to get it")]
     console = Console()
     print_renderable(console, make_table(columns, rows, console))

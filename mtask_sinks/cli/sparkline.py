@@ -9,7 +9,7 @@ _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.-=+*#%"
 
 
 def sparkline(values: Sequence[float], width: int = 20, ascii_only: bool = False) -> str:
-    """The whole curve: each character is the mean of an equal part; ``!`` marks parts with NaN or infinity.
+    """Draw the whole curve: each character is the mean of an equal part; ``!`` marks parts with NaN or infinity.
 
     >>> sparkline([1.0, 2.0, 3.0, 8.0]), sparkline([5.0, 5.0]), sparkline([1.0, float("nan"), 0.0])
     ('▁▂▃█', '▁▁', '█!▁')
@@ -26,7 +26,7 @@ def sparkline(values: Sequence[float], width: int = 20, ascii_only: bool = False
 
 
 def _level(value: float, low: float, high: float, top: int) -> int:
-    """Place of a value between ``low`` (0) and ``high`` (``top``); 0 if their distance is no finite number above 0."""
+    """Return the place of a value between ``low`` (0) and ``high`` (``top``); 0 if the range is empty or infinite."""
     if low == high or math.isinf(high - low):
         return 0
     return round((value - low) * (top / (high - low)))

@@ -19,24 +19,26 @@ if TYPE_CHECKING:
 
 def watch(
     path: Annotated[Path, typer.Argument(help="Output directory of a training, or its metrics.jsonl.")],
-    only: Annotated[str, typer.Option("--only", help="Pattern of the keys to show: 'mlm/*'.")] = "*",
+    only: Annotated[str, typer.Option("--only", help="Pattern of the keys to show, such as 'mlm/*'.")] = "*",
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="In a pipe: print one line per new snapshot, until interrupted.")
     ] = False,
     once: Annotated[bool, typer.Option("--once", help="On a terminal: print once and exit.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two updates.")] = 1.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --follow one per line.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object; with --follow, one per line.")
+    ] = False,
 ) -> None:
     """Show a training: each task's metrics with their curves, its speed, and how far each sink has delivered.
 
-    Reads the journal and the files that the sinks' workers write beside it, so it works on any machine that can read
-    the directory. On a terminal it follows until Ctrl-C, also when the training is resumed or a new one begins. In a
-    pipe it prints once.
+    The command reads the journal and the files that the sinks' workers write beside it, so it works on any machine that
+    can read the directory. On a terminal it follows the training until Ctrl-C, and goes on when the training is resumed
+    or a new one begins. In a pipe it prints once.
 
-    "change" is the last value minus the one before, "curve" shows the whole training, "reports" counts the reports that
-    the last value is made of.
+    "change" is the last value minus the one before. "curve" shows the whole training. "reports" is the number of
+    reports behind the last value.
 
-    Exits with 1 if the training that it showed last failed or was killed.
+    The command exits with 1 if the training that it showed last failed or was killed.
 
     Example: mtask-sinks watch out
     """
@@ -49,7 +51,7 @@ def watch(
     from mtask_sinks.journal.reader import find_journal
 
     if follow and once:
-        raise typer.BadParameter("--follow goes on, --once stops: choose one.")
+        raise typer.BadParameter("--follow keeps printing, --once prints once: choose one.")
     console = Console()
     is_live = console.is_terminal and not once and not as_json
     try:
@@ -86,7 +88,7 @@ def _live(watched: Watch, console: Console, interval: float) -> None:
 
 
 def _lines(watched: Watch, interval: float, as_json: bool) -> None:
-    """Print one line per item that is new from now on."""
+    """Print one line per new item of the journal, from now on."""
     for _ in watched.update():
         pass
     while True:
@@ -124,7 +126,7 @@ def _json_line(training: Training, item: Item) -> str:
 
 
 def _record(progress: TrainingProgress) -> dict[str, Any]:
-    """The progress without the curves, which `mtask-sinks export` gives."""
+    """Return the progress without the curves: `mtask-sinks export` has those."""
     record = asdict(progress)
     for row in record["rows"]:
         row["points"] = len(row.pop("values"))

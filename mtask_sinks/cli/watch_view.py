@@ -1,4 +1,4 @@
-"""Makes the picture of a training that ``mtask-sinks watch`` shows."""
+"""Makes the view of a training that ``mtask-sinks watch`` shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _COLOURS = {"running": "green", "finished": "bold", "failed": "bold red", "killed": "bold red"}
-# Each column of the metrics, with the text of a row's cell in it.
+# The columns of the table of metrics, each with a function that returns a row's cell.
 _COLUMNS: tuple[tuple[TableColumn, Callable[[MetricProgress], str]], ...] = (
     (TableColumn("task", style="bold"), lambda row: row.task or "-"),
     (TableColumn("metric"), lambda row: row.name),
@@ -32,12 +32,12 @@ _COLUMNS: tuple[tuple[TableColumn, Callable[[MetricProgress], str]], ...] = (
 
 
 def make_frame(progress: TrainingProgress, console: Console, height: int | None = None) -> RenderableType:
-    """The whole picture: heading, sinks and metrics.
+    """Make the whole view: heading, sinks and metrics.
 
     Args:
-        progress: of a training.
-        console: that will print the picture.
-        height: how many lines fit; if rows of metrics are left out, a line says how many.
+        progress: the progress of a training.
+        console: the console that will print the view.
+        height: how many lines fit. If rows of metrics do not fit, a last line gives their number.
     """
     from rich.console import Group
     from rich.text import Text
@@ -48,7 +48,7 @@ def make_frame(progress: TrainingProgress, console: Console, height: int | None 
     fitting = len(progress.rows)
     if height is not None:
         used = sum(len(console.render_lines(part)) for part in parts)
-        # Three lines: the heading of the table, the rule below it, and the number of rows that are left out.
+        # Three lines: the heading of the table, the rule below it, and the number of rows that do not fit.
         fitting = max(height - used - 3, 1)
     shown = progress.rows[:fitting]
     if shown:
@@ -59,7 +59,7 @@ def make_frame(progress: TrainingProgress, console: Console, height: int | None 
 
 
 def summary_line(progress: TrainingProgress) -> str:
-    """How far a training is, on one line, without its name."""
+    """Return how far a training is, on one line, without its name."""
     parts = [f"step {progress.step:,}" + (f" of {progress.max_steps:,}" if progress.max_steps else "")]
     if progress.max_steps:
         parts.append(f"{min(progress.step / progress.max_steps, 1.0):.0%}")
@@ -87,11 +87,11 @@ def _heading(progress: TrainingProgress, console: Console) -> RenderableType:
 
     text = Text(no_wrap=not console.is_terminal, overflow="fold" if console.is_terminal else "ignore")
     if progress.status == "waiting":
-        return text.append(f"{progress.journal} is not there yet: it appears at the first log event with metrics.")
+        return text.append(f"{progress.journal} does not exist yet: the first log event with metrics creates it.")
     text.append(progress.name or f"training {progress.number}", "bold").append("  ")
     text.append(progress.status, _COLOURS.get(progress.status, ""))
     if progress.host:
-        text.append(f" on {progress.host}, as far as is known here")
+        text.append(f" on {progress.host}, as far as the journal shows")
     text.append(f"  {progress.journal}\n", "dim")
     return text.append(summary_line(progress))
 
@@ -103,13 +103,13 @@ def _metrics(rows: Sequence[MetricProgress], console: Console) -> RenderableType
     if console.options.ascii_only:
         for row, line in zip(rows, cells, strict=True):
             line[places["curve"]] = sparkline(row.values, ascii_only=True)
-    if console.is_terminal:  # in a pipe every line names its task and metric, for grep
+    if console.is_terminal:  # in a pipe, every line names its task and metric, for grep
         _blank_repeated(cells, [places["task"], places["metric"]])
     return make_table(columns, cells, console, styles={places["change"]: [_change_style(row) for row in rows]})
 
 
 def _blank_repeated(cells: list[list[str]], places: Sequence[int]) -> None:
-    """Blank a cell if it and those to its left among the places say the same as in the row above."""
+    """Blank a cell if it, and all cells to its left among the places, repeat the row above."""
     for above, line in reversed([*pairwise(cells)]):
         for count, place in enumerate(places, 1):
             if all(line[each] == above[each] for each in places[:count] if line[each]):
@@ -144,6 +144,6 @@ def _sinks(progress: TrainingProgress, console: Console) -> RenderableType:
 
 
 def _first(error: str | None) -> str:
-    """The part of an error that fits on one line; it may be pages long."""
+    """Return the part of an error that fits on one line: the error may be pages long."""
     line = (error or "").partition("\n")[0]
     return line if len(line) <= 100 else f"{line[:99]}…"

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def attach_console(console: Console, callbacks: Iterable[TrainerCallback]) -> None:
-    """Let the callbacks that print logs print them as the console says.
+    """Make the callbacks that print logs show them as the console decides.
 
     >>> callback = PrinterCallback()
     >>> attach_console(Console(), [callback])
     >>> "on_log" in vars(callback)
     True
 
-    Changes transformers' own `ProgressCallback`, `PrinterCallback` and `NotebookProgressCallback` only; a class derived
-    from one of them prints what its author wants. Call it before each log event: callbacks may have been added.
+    It changes only transformers' own `ProgressCallback`, `PrinterCallback` and `NotebookProgressCallback`; a class
+    derived from one of them prints what its author wants. Call it before each log event, because users add callbacks.
 
     Args:
-        console: what to show, and where.
+        console: decides what to show, and where.
         callbacks: all callbacks of a trainer.
     """
     if console.style == "dict":
@@ -35,7 +35,7 @@ def attach_console(console: Console, callbacks: Iterable[TrainerCallback]) -> No
     for callback in callbacks:
         present = vars(callback).get("on_log")
         owner = getattr(present, "__self__", present)
-        # Replace what another trainer's console attached; leave a method that the user has set.
+        # Replace what another trainer's console attached; keep a method that the user has set.
         if present is not None and not (isinstance(owner, _OnLog | NotebookTable) and owner.console is not console):
             continue
         if type(callback) in (ProgressCallback, PrinterCallback):
@@ -48,7 +48,7 @@ class _OnLog:
     """Replaces ``on_log`` of one `ProgressCallback` or `PrinterCallback` object; its class stays as it is."""
 
     def __init__(self, callback: TrainerCallback, console: Console) -> None:
-        self._callback = weakref.ref(callback)  # the callback holds this object: no reference cycle
+        self._callback = weakref.ref(callback)  # weak, because the callback holds this object
         self.console = console
 
     def __call__(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> Any:

@@ -21,7 +21,7 @@ _NOTHING = "No Log"
 
 
 def is_notebook_callback(callback: TrainerCallback) -> bool:
-    """Whether it is transformers' notebook callback. Its module needs IPython, so this function does not import it."""
+    """Whether a callback is transformers' notebook callback. This does not import its module, which needs IPython."""
     module = sys.modules.get("transformers.utils.notebook")
     return module is not None and type(callback) is module.NotebookProgressCallback
 
@@ -42,7 +42,7 @@ class NotebookTable:
         self._training: dict[str, str] = {}
         # Column → its key.
         self._columns: dict[str, str] = {}
-        # Heading of the column that counts the metrics that are not shown.
+        # Heading of the column that gives the number of metrics that are not shown.
         self._more = ""
         # Columns that this class has added.
         self._added: set[str] = set()
@@ -79,12 +79,12 @@ class NotebookTable:
         self._tracker.display()
 
     def _use_table(self, tracker: Any) -> None:
-        """Forget all columns if this is another table: a new training has a new one."""
+        """Forget all columns if this is another table: a new training has a new table."""
         if tracker is not self._tracker:
             self._tracker, self._training, self._columns, self._more = tracker, {}, {}, ""
 
     def _cells(self, view: LogView) -> dict[str, str]:
-        """Column → text, for the metrics that are shown."""
+        """Return column → text, for the metrics to show."""
         snapshot = self.console.snapshot
         cells = {}
         for key, value in view.metrics.items():
@@ -109,13 +109,13 @@ class NotebookTable:
         self._tracker.inner_table = table
 
     def _ordered(self) -> list[str]:
-        """The added columns, task by task; for each metric the training before the evaluations."""
+        """Return the added columns, task by task; for each metric, training comes before evaluations."""
         places = [key for names in group_by_task(dict.fromkeys(self._columns.values())).values() for key in names]
         return sorted(self._columns, key=lambda column: (places.index(self._columns[column]), "(" in column))
 
 
 def _make_row(tracker: Any, step: int) -> None:
-    """Add a row for this step if the callback made none, as when the logs hold no loss."""
+    """Add a row for this step if the callback made none, which happens if the logs hold no loss."""
     columns, *rows = tracker.inner_table
     if not rows or rows[-1][columns.index("Step")] != step:
         tracker.write_line({"Step": step, "Training Loss": _NOTHING})

@@ -1,4 +1,4 @@
-"""Chooses the metrics to show where not all of them fit."""
+"""Chooses the metrics to show if not all of them fit."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from mtask_sinks.keys import split_key
 from mtask_sinks.patterns import Rules
 
-#: How many metrics of a log event are shown by default.
+#: By default, show this many metrics of a log event.
 LIMIT = 24
 
 
 class Choice:
-    """Selects the metrics to show: those that match the patterns, or without patterns the first ones of each task.
+    """Selects the metrics to show: those that match the patterns; without patterns, the first ones of each task.
 
     >>> keys = ["mlm/loss", "mlm/accuracy", "nsp/loss", "nsp/accuracy"]
     >>> Choice(["*/loss"]).select(keys)
@@ -23,7 +23,7 @@ class Choice:
 
     Args:
         patterns: exact keys and patterns; empty for the default.
-        limit: how many metrics are shown if there are no patterns.
+        limit: how many metrics to show if there are no patterns.
 
     Raises:
         MetricKeyError: an exact key is not valid.
@@ -35,7 +35,7 @@ class Choice:
         self._limit = limit
 
     def select(self, keys: Iterable[str]) -> list[str]:
-        """The keys to show."""
+        """Return the keys to show."""
         if self._has_patterns:
             return [key for key in keys if self._rules.for_key(key)]
         places = [(place, key) for names in group_by_task(keys).values() for place, key in enumerate(names)]
@@ -43,7 +43,7 @@ class Choice:
 
 
 def group_by_task(keys: Iterable[str]) -> dict[str, list[str]]:
-    """Task → its keys. Names that many tasks share come first, so that they line up in columns.
+    """Group keys by task. Names that many tasks share come first, so that they line up in columns.
 
     >>> group_by_task(["price/n_known", "price/loss", "sold/loss"])
     {'price': ['price/loss', 'price/n_known'], 'sold': ['sold/loss']}

@@ -8,13 +8,13 @@ from mtask_sinks._util.formatting import number
 from mtask_sinks.console.selection import group_by_task
 from mtask_sinks.keys import split_key
 
-# Most values need at most so many characters, so the columns of one log event line up with those of the last.
+# Most values need at most this many characters, so the columns of one log event line up with those of the last.
 _VALUE_WIDTH = 6
 _PHASE_WIDTH = len("train")
 
 
 def task_lines(phase: str, metrics: Mapping[str, float], width: int | None = None) -> list[str]:
-    """One line per task.
+    """Return one line per task.
 
     >>> for line in task_lines("train", {"mlm/loss": 5.123, "mlm/n_tokens": 21900.0, "nsp/loss": 0.3851}):
     ...     print(line)
@@ -22,9 +22,9 @@ def task_lines(phase: str, metrics: Mapping[str, float], width: int | None = Non
       train  nsp  loss 0.3851
 
     Args:
-        phase: of the snapshot.
+        phase: phase of the snapshot.
         metrics: grouped keys and their values.
-        width: columns of the terminal; longer lines continue on the next line. ``None`` never breaks a line.
+        width: columns of the terminal; longer lines continue on the next line. With ``None``, no line is broken.
     """
     tasks = group_by_task(metrics)
     cells = {

@@ -34,7 +34,7 @@ class LogView(NamedTuple):
 
 
 class Console:
-    """Splits the logs of a log event: the Trainer's own values, and task metrics on lines of their own.
+    """Splits the logs of a log event into the Trainer's own row and lines for the task metrics.
 
     >>> console = Console(metrics=["*/loss"])
     >>> console.snapshot = Snapshot(10, metrics={"mlm/loss": 5.1, "mlm/accuracy": 0.2, "nsp/loss": 0.4})
@@ -46,10 +46,10 @@ class Console:
         style: ``"table"``: one line per task below the Trainer's row, which keeps its own values and ungrouped
             metrics; ``"dict"``: everything in the Trainer's row, as the Trainer prints it; ``"off"``: no task metrics.
         metrics: exact keys and patterns of the metrics to show; by default all, up to 24.
-        bar: the same for the progress bar; by default the losses of the first three tasks. ``["none"]`` for none.
+        bar: the same for the progress bar; by default the losses of the first three tasks. ``["none"]`` shows none.
 
     Attributes:
-        snapshot: of the current log event, or of the last one. The trainer sets it before its callbacks log.
+        snapshot: snapshot of the current or last log event. The trainer sets it before its callbacks log.
 
     Raises:
         ValueError: there is no such style.
@@ -58,7 +58,7 @@ class Console:
 
     def __init__(self, style: Style = "table", metrics: Sequence[str] = (), bar: Sequence[str] = ()) -> None:
         if style not in get_args(Style):
-            raise ValueError(f"console={style!r}: allowed are 'table', 'dict' and 'off'.")
+            raise ValueError(f"console={style!r} is no style: choose 'table', 'dict' or 'off'.")
         self.style = style
         self._has_patterns = bool(metrics)
         self._choice = Choice(metrics)
@@ -66,7 +66,7 @@ class Console:
         self.snapshot = Snapshot(0)
 
     def view(self, logs: Mapping[str, Any]) -> LogView | None:
-        """How to show the logs that the Trainer gives a callback; ``None`` if they hold no metric of the snapshot."""
+        """Decide how to show the logs that a callback gets; ``None`` if they hold no metric of the snapshot."""
         snapshot = self.snapshot
         names = {key: name for key in snapshot.metrics if (name := log_name(key, snapshot.phase)) in logs}
         if not names:
@@ -78,13 +78,13 @@ class Console:
         return LogView(row, {key: snapshot.metrics[key] for key in shown}, left_out)
 
     def lines(self, view: LogView) -> list[str]:
-        """The lines to print below the Trainer's row."""
+        """Return the lines to print below the Trainer's row."""
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         lines = task_lines(self.snapshot.phase, view.metrics, width)
         return [*lines, f"  +{view.left_out} more"] if view.left_out else lines
 
     def beside_bar(self) -> str | None:
-        """The text beside the progress bar; ``None`` leaves the bar as it is."""
+        """Return the text beside the progress bar; ``None`` leaves the bar as it is."""
         snapshot = self.snapshot
         if self.style == "off" or snapshot.phase != "train":
             return None
@@ -95,7 +95,7 @@ class Console:
         return ", ".join(f"{key}={number(snapshot.metrics[key])}" for key in chosen) or None
 
     def _select(self, keys: list[str]) -> tuple[list[str], set[str]]:
-        """Keys that get lines of their own, and ungrouped keys that stay in the Trainer's row."""
+        """Return the keys that get lines of their own, and the ungrouped keys that stay in the Trainer's row."""
         if self.style == "off":
             return [], set()
         grouped, ungrouped = [key for key in keys if "/" in key], [key for key in keys if "/" not in key]

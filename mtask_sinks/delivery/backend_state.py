@@ -1,4 +1,4 @@
-"""Whether a sink's backend is up, down or hung, as its calls show."""
+"""Decides from a sink's calls whether its backend is up, down or hung."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class BackendState:
-    """Up; down once calls have failed too often; hung while a call does not return.
+    """The state of a backend: up, down after calls failed too often, or hung while a call does not return.
 
     >>> backend = BackendState(hung_after=60.0)
     >>> backend.begin_call(); backend.end_call(); backend.state
@@ -16,7 +16,7 @@ class BackendState:
     >>> backend.recover() is None, backend.state, backend.recover() is None
     (False, 'up', True)
 
-    The worker's thread calls all methods but `notice_hang`, which the training's thread calls.
+    The training's thread calls `notice_hang`; the worker's thread calls all other methods.
 
     Args:
         hung_after: seconds after which a call that has not returned counts as hung.
@@ -25,7 +25,7 @@ class BackendState:
     def __init__(self, hung_after: float) -> None:
         self._hung_after = hung_after
         self._down_since: float | None = None
-        #: When the call that is under way began.
+        #: Start of the current call; ``None`` if there is no call now.
         self._called_at: float | None = None
         self._is_hang_noticed = False
 
@@ -35,32 +35,32 @@ class BackendState:
         return "hung" if self._is_hung() else "up" if self._down_since is None else "down"
 
     def begin_call(self) -> None:
-        """A call of the sink begins."""
+        """Note that a call of the sink begins."""
         self._called_at = time.monotonic()
 
     def end_call(self) -> None:
-        """The call has returned or raised."""
+        """Note that the call has returned or raised."""
         self._called_at = None
         self._is_hang_noticed = False
 
     def notice_hang(self) -> bool:
-        """Whether a call hangs of which this was not said before."""
+        """Return whether a call hangs, once per call: later calls of this method return ``False``."""
         is_new = self._is_hung() and not self._is_hang_noticed
         if is_new:
             self._is_hang_noticed = True
         return is_new
 
     def go_down(self) -> None:
-        """Calls have failed so often that the backend counts as down."""
+        """Note that the backend is down, because calls have failed too often."""
         self._down_since = time.monotonic()
 
     def recover(self) -> float | None:
-        """A call succeeded. Returns how many seconds the backend was down; ``None`` if it was up."""
+        """Note that a call succeeded. Return how many seconds the backend was down, or ``None`` if it was up."""
         if self._down_since is None:
             return None
         seconds, self._down_since = time.monotonic() - self._down_since, None
         return seconds
 
     def _is_hung(self) -> bool:
-        called_at = self._called_at  # read once: the worker's thread may change it in between
+        called_at = self._called_at  # a copy, because the worker's thread may change the attribute
         return called_at is not None and time.monotonic() - called_at > self._hung_after

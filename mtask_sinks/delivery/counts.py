@@ -1,4 +1,4 @@
-"""ReplayScope became of the snapshots for one sink, in numbers."""
+"""Counts the snapshots of one sink: delivered, rejected and pending ones."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass
 class SinkCounts:
-    """ReplayScope became of the snapshots for one sink.
+    """Numbers of the snapshots for one sink: how many were delivered, rejected or still wait.
 
     >>> SinkCounts(given=5, delivered=3, rejected=1).pending
     1
 
     Attributes:
-        given: all snapshots for the sink.
-        delivered: snapshots that the sink has written.
-        rejected: snapshots that the backend will never accept.
-        state: ``up``, ``down`` (calls fail and are repeated) or ``hung`` (a call does not return).
-        error: the last one: of a rejected snapshot, or of a call that failed.
+        given: number of all snapshots for the sink.
+        delivered: number of snapshots that the sink has written.
+        rejected: number of snapshots that the backend will never accept.
+        state: ``up``, ``down`` (calls fail, and the worker repeats them) or ``hung`` (a call does not return).
+        error: the last error, from a rejected snapshot or from a call that failed; ``None`` if there was none.
     """
 
     given: int = 0
@@ -28,10 +28,10 @@ class SinkCounts:
 
     @property
     def pending(self) -> int:
-        """Snapshots that wait in the journal."""
+        """Number of snapshots that wait in the journal."""
         return self.given - self.delivered - self.rejected
 
     @property
     def failed(self) -> int:
-        """An older name of `rejected`."""
+        """The older name of `rejected`."""
         return self.rejected

@@ -1,4 +1,4 @@
-"""Cursor: how far one sink has got in a journal, kept in a file beside the journal."""
+"""Saves how far one sink has got in a journal, in a file beside the journal."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-#: The cursors of `metrics.jsonl` are in the directory `metrics.delivery`.
+#: The cursors of ``metrics.jsonl`` are in the directory ``metrics.delivery``.
 DIRECTORY_SUFFIX = ".delivery"
 
-# Reasons that are kept; further rejected snapshots are only counted.
+# Number of rejected snapshots whose reason the cursor keeps. It only counts the others.
 _MAX_REASONS = 100
 
 
 @dataclass
 class Cursor:
-    """ReplayScope another process must know to continue the delivery to a sink.
+    """The data that another process needs to continue the delivery to a sink.
 
     >>> import tempfile
     >>> path = cursor_path(Path(tempfile.mkdtemp(), "metrics.jsonl"), "wandb")
@@ -27,15 +27,15 @@ class Cursor:
     (True, None)
 
     Attributes:
-        fingerprint: of the journal's file.
-        offset: how many bytes of the file are delivered.
-        targets: run's id → how the sink finds the backend's run, see `Sink.target`.
-        delivered: snapshots delivered by the process that wrote this.
-        rejected: snapshots that the backend will never accept.
+        fingerprint: the fingerprint of the journal.
+        offset: how many bytes of the journal's file are delivered.
+        targets: run's id → identifier of the backend's run, see `Sink.target`.
+        delivered: number of snapshots that the process which wrote this cursor has delivered.
+        rejected: number of snapshots that the backend will never accept.
         reasons: step, phase and error of the first rejected snapshots.
-        pending: snapshots that waited when this was written.
-        state: of the sink when this was written.
-        error: the last one, if the backend could not be reached.
+        pending: number of snapshots that waited when this cursor was written.
+        state: state of the sink when this cursor was written.
+        error: the last error, if the backend was not up.
     """
 
     fingerprint: str = ""
@@ -55,10 +55,10 @@ class Cursor:
             self.reasons.append({"step": step, "phase": phase, "error": error})
 
     def save(self, path: Path) -> None:
-        """Write the file so that a reader never sees half of it.
+        """Write the file so that a reader never sees a part of it.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the disk does not accept the file.
         """
         path.parent.mkdir(exist_ok=True)
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
@@ -67,15 +67,15 @@ class Cursor:
 
 
 def cursor_path(journal: Path, sink: str) -> Path:
-    """Where the cursor of a sink is kept."""
+    """Return the path of a sink's cursor."""
     return journal.with_suffix(DIRECTORY_SUFFIX) / f"{sink}.json"
 
 
 def load_cursor(path: Path, fingerprint: str) -> Cursor | None:
-    """The cursor in a file; ``None`` if there is none, or if it belongs to another journal."""
+    """Return the cursor in a file; ``None`` if there is no cursor, or if it belongs to another journal."""
     try:
         record = json.loads(path.read_text())
-        if "failed" in record:  # an older name
+        if "failed" in record:  # the older name of `rejected`
             record["rejected"] = record["failed"]
         cursor = Cursor(**{f.name: record[f.name] for f in fields(Cursor)})
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Delivery: writes snapshots to the journal, from which each sink gets them without holding up the training."""
+"""Writes snapshots to the journal, from which each sink gets them without slowing down the training."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which the end of a training waits for its sinks.
+#: How many seconds a training waits for its sinks when it ends.
 DRAIN_SECONDS = 30.0
 
-# Seconds after which a message says what the end waits for.
+# Seconds of this wait after which a message names the sinks that are behind.
 _QUIET_SECONDS = 2.0
 
 
@@ -38,20 +38,20 @@ class Delivery:
     >>> sink.series("mlm/loss"), delivery.counts["memory"].delivered
     ([(1, 2.5)], 1)
 
-    The journal is ``metrics.jsonl`` in the output directory of the run. Without an output directory, snapshots are only
-    kept in memory, up to a limit. Calls return at once: each sink has a thread of its own that follows the journal, so
-    a sink that is slow, fails or hangs holds up nobody and loses nothing. `close` waits for all sinks together, for a
-    limited time; if something is left, a message says how to deliver it later.
+    The journal is ``metrics.jsonl`` in the output directory of the run. Without an output directory, the snapshots stay
+    in memory, up to a limit. Each sink has its own thread, which follows the journal. So calls return immediately, and
+    a sink that is slow, fails or hangs delays nobody and loses nothing. `close` waits for all sinks together, for a
+    limited time. If it could not deliver some snapshots, it logs the command that delivers them later.
 
-    In a forked process (a worker of a data loader) it does nothing.
+    In a forked process (a worker of a data loader), all calls do nothing.
 
     Args:
-        sinks: each with a name of its own.
-        drain_seconds: for which `close` waits at most.
+        sinks: the sinks. Each needs its own name.
+        drain_seconds: the longest time that `close` waits.
 
     Attributes:
         sinks: as given.
-        exit_status: how a run ends if the interpreter exits before `close`.
+        exit_status: the status of the run if the interpreter exits before `close`.
 
     Raises:
         ValueError: two sinks have the same name.
@@ -60,20 +60,20 @@ class Delivery:
     def __init__(self, sinks: Sequence[Sink], drain_seconds: float = DRAIN_SECONDS) -> None:
         names = [sink.name for sink in sinks]
         if len({*names}) < len(names):
-            raise ValueError(f"two sinks have one name: {', '.join(names)}. Give each sink class a name of its own.")
+            raise ValueError(f"two sinks have the same name: {', '.join(names)}. Give each sink class its own name.")
         self.sinks = list(sinks)
         self._drain_seconds = drain_seconds
         self._journal: Journal | None = None
         self._workers: list[Worker] = []
         self._run: RunInfo | None = None
-        #: Run's id → how it ended; a run may go on after its end.
+        #: Run's id → status at its end. A run may continue after its end.
         self._ended: dict[str, Status] = {}
         self._process = os.getpid()
         self.exit_status: Status = "finished"
 
     @property
     def counts(self) -> dict[str, SinkCounts]:
-        """Sink's name → what became of its snapshots."""
+        """Sink's name → numbers of its snapshots: delivered, rejected, pending."""
         return {worker.sink.name: worker.counts for worker in self._workers}
 
     def open(self, run: RunInfo, begun_at: float | None = None) -> None:
@@ -81,7 +81,7 @@ class Delivery:
 
         Args:
             run: the run.
-            begun_at: when it began, in seconds since 1970 (UTC); by default now.
+            begun_at: when the run began, in seconds since 1970 (UTC); by default now.
         """
         journal = self._journal_for(run)
         if self._run is not None and self._run.id != run.id:
@@ -95,7 +95,7 @@ class Delivery:
         _close_at_exit(self)
 
     def write(self, snapshot: Snapshot) -> None:
-        """Write a snapshot to the journal, and so to every sink."""
+        """Write a snapshot to the journal, from which every sink gets it."""
         if self._journal is None or self._is_forked():
             return
         for worker in self._workers:
@@ -103,11 +103,11 @@ class Delivery:
         self._journal.append(snapshot)
 
     def close(self, status: Status, seconds: float | None = None) -> None:
-        """Let every sink finish and close, and wait for that; messages say what is left.
+        """Wait until every sink has finished and closed. Log a warning for each sink that did not get all snapshots.
 
         Args:
             status: how the run ended.
-            seconds: to wait at most, if less than ``drain_seconds``.
+            seconds: the longest time to wait, if less than ``drain_seconds``.
         """
         run, journal = self._run, self._journal
         if run is None or journal is None or self._is_forked():
@@ -120,18 +120,18 @@ class Delivery:
         self._drain(journal, self._drain_seconds if seconds is None else min(seconds, self._drain_seconds))
 
     def at_exit(self) -> None:
-        """Close when the interpreter exits, unless that was done."""
+        """Close at the exit of the interpreter, if nobody has called `close`."""
         if self._run is not None:
             self.close(self._ended.get(self._run.id, self.exit_status))
 
     def confirm(self) -> None:
-        """Save what has survived, after the backends' own exit handlers have run."""
+        """Save the cursors after the backends' exit handlers: some backends send their last data only there."""
         if not self._is_forked():
             for worker in self._workers:
                 worker.confirm()
 
     def _journal_for(self, run: RunInfo) -> Journal:
-        # Absolute: the last lines are written when the process ends, and its working directory may be another one then.
+        # Absolute, because the process writes the last lines at its end, when its working directory may have changed.
         path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME).absolute()
         if self._journal is None or self._journal.path != path or self._is_forked():
             self._process = os.getpid()
@@ -148,7 +148,10 @@ class Delivery:
         try:
             if not self._wait(journal, position, min(_QUIET_SECONDS, seconds)) and seconds > _QUIET_SECONDS:
                 waiting = ", ".join(worker.sink.name for worker in self._workers if not worker.is_done(position))
-                message = "waiting up to %g s for %s; Ctrl-C ends the wait, and what is not delivered can be later."
+                message = (
+                    "the training has ended and waits up to %g s for sinks that are behind: %s. Ctrl-C ends the wait; "
+                    "you can deliver the missing snapshots later."
+                )
                 logger.warning(message, seconds, waiting)
                 self._wait(journal, position, deadline - time.monotonic())
         finally:
@@ -166,17 +169,19 @@ class Delivery:
     def _say_what_is_left(self, worker: Worker, journal: Journal, position: int, seconds: float) -> None:
         counts, name = worker.counts, worker.sink.name
         if counts.rejected:
-            message = "sink %s: %d of %d snapshots were rejected, its backend will never accept them. Last error: %s"
+            message = (
+                "sink %s: %d of %d snapshots were rejected, because its backend will never accept them. Last error: %s"
+            )
             logger.warning(message, name, counts.rejected, counts.given, counts.error)
         if worker.is_done(position):
             if counts.pending:
-                message = "sink %s: %d snapshots are lost: the journal could not be written, or was removed."
+                message = "sink %s: %d snapshots are lost, because the journal could not be written or was removed."
                 logger.warning(message, name, counts.pending)
             return
-        message = "sink %s (%s%s): of %d snapshots %d were delivered, %d were not within %g s.%s"
+        message = "sink %s (%s%s) received %d of %d snapshots; %d did not arrive within %g s.%s"
         error = f", {counts.error}" if counts.error else ""
-        later = "" if journal.path is None else f" To deliver what is left: {_command(worker.sink, journal.path)}"
-        numbers = (counts.given, counts.delivered, counts.pending, seconds)
+        later = "" if journal.path is None else f" To deliver them, run: {_command(worker.sink, journal.path)}"
+        numbers = (counts.delivered, counts.given, counts.pending, seconds)
         logger.warning(message, name, counts.state, error, *numbers, later)
 
     def _is_forked(self) -> bool:
@@ -184,7 +189,7 @@ class Delivery:
 
 
 def end_killed(journal: Journal) -> None:
-    """Record that the journal's last run was killed, if it has not ended and its process is gone."""
+    """Record that the journal's last run was killed, if it has no end and its process no longer exists."""
     last = journal.stream.open_run_at(journal.stream.end_position)
     if last is not None and not last.is_at_work():
         journal.end(last.run.id, "killed")
@@ -195,15 +200,16 @@ def _command(sink: Sink, path: Path) -> str:
     return " ".join([*variables, "mtask-sinks", "replay", shlex.quote(str(path)), "--to", sink.name])
 
 
-# Held here until they are closed: a trainer that only evaluates may be gone long before the exit.
+# Keeps deliveries alive until they are closed: a trainer that only evaluates may be deleted long before the exit.
 _open_deliveries: set[Delivery] = set()
 _all_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 
 
 def _close_at_exit(delivery: Delivery) -> None:
-    """Close when the interpreter exits, unless that was done.
+    """Close a delivery at the exit of the interpreter, if nobody has closed it.
 
-    Registered again at every opening: exit handlers run last in, first out, and a backend's own must run after this.
+    Each call registers the exit handler again. Exit handlers run last in, first out, so it runs before the handlers
+    that the backends have registered.
     """
     _open_deliveries.add(delivery)
     _all_deliveries.add(delivery)
@@ -221,5 +227,5 @@ def _confirm_all() -> None:
         delivery.confirm()
 
 
-# Registered first, so called last: after the handlers that backends register when their runs begin.
+# Registered first, so it runs last: after the handlers that backends register when their runs begin.
 atexit.register(_confirm_all)

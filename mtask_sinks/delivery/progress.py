@@ -1,4 +1,4 @@
-"""Progress: how far the delivery to one sink is. Every change of it has a name."""
+"""Records how far the delivery to one sink has got. Each change has its own method."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mtask_sinks.snapshot import Snapshot
 
 
 class Progress:
-    """Where one sink stands in the journal's stream, and what became of its snapshots.
+    """The position of one sink in the journal's stream, and the numbers of its snapshots.
 
     >>> progress = Progress(Cursor(), position=0, given=1, backend=BackendState(60.0), moved=threading.Condition())
     >>> progress.count_given()
@@ -24,22 +24,22 @@ class Progress:
     >>> progress.is_done(100), progress.mark_saved(), progress.is_done(100)
     (False, None, True)
 
-    The thread that gives snapshots calls `count_given`; the worker's thread calls everything else that changes
-    something, or another thread while the worker has none. So only one thread at a time changes a field, and any thread
-    may read.
+    The thread that gives snapshots calls `count_given`. The worker's thread calls all other methods that change a
+    field; while there is no such thread, another thread may call them. So only one thread at a time changes a field.
+    Any thread may read.
 
     Args:
-        cursor: what earlier processes left; the delivery continues it.
-        position: in the stream, from which the worker delivers.
-        given: number of snapshots after it.
-        backend: whether the backend is up.
-        moved: notified when `is_done` may have changed. Its lock keeps the position and whether that is saved together,
-            for threads that wait for `is_done`.
+        cursor: the cursor of earlier processes, which the delivery continues.
+        position: the position in the stream from which the worker delivers.
+        given: number of snapshots after this position.
+        backend: the state of the backend.
+        moved: notified when `is_done` may have changed. Threads that wait for `is_done` see `position` and `is_saved`
+            change together, under its lock.
 
     Attributes:
-        position: all before it is delivered or rejected.
-        safe_position: all before it survives the end of this process.
-        is_saved: whether the cursor's file says so.
+        position: all items before it are delivered or rejected.
+        safe_position: all items before it survive the end of this process.
+        is_saved: whether the saved cursor contains the current position.
         backend: as given.
     """
 
@@ -62,7 +62,7 @@ class Progress:
 
     @property
     def counts(self) -> SinkCounts:
-        """The numbers as they are now."""
+        """The current numbers of snapshots."""
         given = self._given - self._recomputed
         return SinkCounts(given, self._delivered, self._rejected, self.backend.state, self._error)
 
@@ -72,15 +72,15 @@ class Progress:
         return time.monotonic() - self._saved_at
 
     def is_done(self, position: int) -> bool:
-        """Whether all before a position is delivered or rejected, and the cursor's file says so."""
+        """Return whether all items before a position are delivered or rejected, and the saved cursor contains this."""
         return self.position >= position and self.is_saved
 
     def to_cursor(self, fingerprint: str, offset: int) -> Cursor:
-        """The cursor to save.
+        """Return the cursor to save.
 
         Args:
-            fingerprint: of the journal.
-            offset: of `safe_position` in the journal's file.
+            fingerprint: the fingerprint of the journal.
+            offset: the offset of `safe_position` in the journal's file.
         """
         counts = self.counts
         return replace(
@@ -94,53 +94,53 @@ class Progress:
         )
 
     def count_given(self) -> None:
-        """A snapshot goes to the journal."""
+        """Count a snapshot that goes to the journal."""
         self._given += 1
 
     def count_recomputed(self) -> None:
-        """A snapshot does not count: the training was resumed before it, and computed it again."""
+        """Count a snapshot that is left out, because the training was resumed before it and computed it again."""
         self._recomputed += 1
 
     def count_delivered(self, run_id: str) -> None:
-        """The sink has written a snapshot of a run."""
+        """Count a snapshot of a run that the sink has written."""
         self._delivered += 1
         self._delivered_per_run[run_id] += 1
 
     def reject(self, snapshot: Snapshot, error: str) -> bool:
-        """The backend will never accept a snapshot. Returns whether it is the first one."""
+        """Count a snapshot that the backend will never accept, and return whether it is the first."""
         self._rejected += 1
         self._error = error
         self._cursor.reject(snapshot.step, snapshot.phase, error)
         return self._rejected == 1
 
     def note_error(self, error: str) -> None:
-        """A call failed; it may succeed when it is made again."""
+        """Note the error of a call that failed. The call may succeed later."""
         self._error = error
 
     def advance(self, position: int) -> None:
-        """All before a position is delivered or rejected; the cursor's file does not say so yet."""
+        """Move to a position: all items before it are delivered or rejected. The cursor is not saved yet."""
         with self._moved:
             self.position, self.is_saved = position, False
             self._moved.notify_all()
 
     def skip_to(self, position: int) -> None:
-        """Nobody can read the lines before a position any more, so they cannot be delivered."""
+        """Move to a position because the lines before it can no longer be read, and so not be delivered."""
         with self._moved:
             self.position = position
             self._moved.notify_all()
 
     def rewind(self, run_id: str, position: int) -> None:
-        """The backend has lost a run, which begins at a position: all of it is delivered again."""
+        """Go back to the position where a run begins, because the backend has lost the run."""
         self._delivered -= self._delivered_per_run.pop(run_id, 0)
         with self._moved:
             self.position = position
 
     def mark_safe(self) -> None:
-        """All that is delivered so far survives the end of this process."""
+        """Note that all items delivered so far survive the end of this process."""
         self.safe_position = self.position
 
     def mark_saved(self) -> None:
-        """The cursor's file was written."""
+        """Note that the cursor was saved."""
         with self._moved:
             self._saved_at, self.is_saved = time.monotonic(), True
             self._moved.notify_all()

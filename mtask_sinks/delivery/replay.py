@@ -1,4 +1,4 @@
-"""Replay: delivers a journal, or the rest of it, after the training and from any machine that can read the file."""
+"""Delivers a journal, or the rest of it, after the training, from any machine that can read the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.5
 def replay(
     path: str | os.PathLike[str], sinks: Sequence[Sink], *, what: ReplayScope = "left", patience: float = 60.0
 ) -> dict[str, SinkCounts]:
-    """Deliver to each sink the snapshots of a journal that it lacks.
+    """Deliver to each sink the snapshots of a journal that the sink lacks.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo, Snapshot
@@ -40,21 +40,22 @@ def replay(
 
     Args:
         path: the journal, or the output directory of a training.
-        sinks: a sink that has a cursor beside the journal continues from there, into the backend runs that it wrote to.
-            Any other sink gets the whole journal, into runs of its own. A resumed training becomes one run there; if a
-            step was computed twice, only the later one counts.
-        what: ``left`` does what is described above. ``all`` delivers the whole journal to all sinks, into the same runs
-            as before; doing it twice gives the same as doing it once. ``new`` delivers the whole journal into new runs.
-        patience: seconds without any progress after which it gives up.
+        sinks: the sinks. A sink with a cursor beside the journal continues from there, in the backend runs to which it
+            wrote before. Any other sink gets the whole journal, in new backend runs. A resumed training becomes one
+            backend run; if the training computed a step twice, only the later value counts.
+        what: ``left`` is described above. ``all`` delivers the whole journal to all sinks, into the same backend runs
+            as before; a repetition changes nothing. ``new`` delivers the whole journal into new backend runs.
+        patience: seconds without any progress after which the replay gives up.
 
-    A run that has no end because its process was killed ends as killed, here and in the journal.
+    If a run has no end because its process was killed, the replay ends it as killed, in the backends and in the
+    journal.
 
     Returns:
-        Sink's name → what became of its snapshots.
+        Sink's name → numbers of its snapshots.
 
     Raises:
         FileNotFoundError: there is no journal.
-        StillAtWorkError: the process of the last run is still there, on this machine.
+        StillAtWorkError: the process of the last run still runs on this machine.
     """
     file = journal_path(path)
     if not file.is_file():
@@ -64,8 +65,8 @@ def replay(
     last = stream.open_run_at(stream.end_position)
     if last is not None and last.is_at_work():
         raise StillAtWorkError(
-            f"the training that writes {file} is at work (process {last.process[1]}) and delivers it itself. Wait for "
-            "it to end."
+            f"the training that writes {file} is still running (process {last.process[1]}) and delivers the journal "
+            "itself. Wait until it ends."
         )
     end_killed(journal)
     known = {sink.name for sink in sinks if load_cursor(cursor_path(file, sink.name), stream.fingerprint)}
@@ -78,13 +79,13 @@ def replay(
 
 
 def _counts(worker: Worker) -> SinkCounts:
-    """The worker's counts; the state is not ``up`` if something is left, even if only the end of a run."""
+    """Return the worker's counts. The state is not ``up`` if items are left, even if only the end of a run is left."""
     counts = worker.counts
     return replace(counts, state="down") if worker.is_alive() and counts.state == "up" else counts
 
 
 def _wait(stream: JournalStream, workers: Sequence[Worker], patience: float) -> None:
-    """Wait until every thread has delivered everything and ended, or until no worker has moved for so long."""
+    """Wait until every thread has delivered all items and ended, or until no worker moves for ``patience`` seconds."""
     positions, since = [worker.position for worker in workers], time.monotonic()
     while any(worker.is_alive() for worker in workers) and time.monotonic() - since < patience:
         with stream.reader_advanced:

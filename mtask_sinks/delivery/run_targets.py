@@ -1,4 +1,4 @@
-"""Finds the backend run that each run of a journal goes to: one of its own, or that of the run it was resumed from."""
+"""Finds the backend run to which a run of a journal goes: its own, or the one of the run that it was resumed from."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mtask_sinks.snapshot import RunInfo
 
 
 class RunTargets:
-    """ReplayScope one sink is told of each run, so that a resumed training goes on in the same run of the backend.
+    """Finds the backend run for each run of one sink, so that a resumed training continues in the same backend run.
 
     Args:
-        stream: of the journal.
+        stream: the stream of the journal.
         sink: name of the sink.
-        targets: run's id → how the sink finds the backend run that it wrote to. The worker adds those that it opens.
-        use_journal: whether the backend runs that the journal names for a run count as well.
+        targets: run's id → identifier of the backend run to which the sink wrote. The worker adds the runs it opens.
+        use_journal: whether to use the backend runs that the journal names, too.
 
     Attributes:
         targets: as given.
@@ -33,12 +33,12 @@ class RunTargets:
         self.live: dict[str, RunInfo] = {}
 
     def run_for_sink(self, begin: Begin) -> tuple[RunInfo, int | None]:
-        """ReplayScope the sink is told of a run, and the last step of the run that counts; ``None`` if all steps count.
+        """Return the run as the sink gets it, and the last step of the run that counts (``None`` if all steps count).
 
-        The sink gets a run of this process as it is. A run of another process is this sink's to continue and to end,
-        unless somebody still writes to its backend run. A resumed run that this sink has never written goes to the
-        backend run of the training that it was resumed from. If a later run was resumed from this one, steps beyond
-        that checkpoint were computed again and do not count.
+        The sink gets a run of this process unchanged. It continues and ends the run of another process, unless somebody
+        still writes to its backend run. If the run is a resume and this sink has never written it, the run goes to the
+        backend run of the training that it was resumed from. If a later run was resumed from this run, it has computed
+        the steps after that checkpoint again, so these steps do not count here.
         """
         run, name = begin.run, self._sink
         if run.id in self.live:
@@ -58,7 +58,7 @@ class RunTargets:
         return replace(run, attached={}, continued={name: target}), last_step
 
     def start_of(self, run_id: str) -> int:
-        """The position before a run's first line."""
+        """Return the position before a run's first line."""
         start = 0
         for end, record in self._stream.run_records:
             if isinstance(record, Begin) and record.run.id == run_id:
@@ -67,11 +67,11 @@ class RunTargets:
         return start
 
     def _target(self, run: RunInfo) -> str | None:
-        """The backend run that the sink wrote a run to."""
+        """Return the backend run to which the sink wrote a run."""
         return self.targets.get(run.id) or (run.existing(self._sink) if self._use_journal else None)
 
     def _target_before(self, runs: Sequence[RunInfo]) -> str | None:
-        """The backend run of what the last of these runs was resumed from."""
+        """Return the backend run of the run from which the last of these runs was resumed."""
         for run, before in zip(reversed(runs), reversed(runs[:-1]), strict=False):
             if not run.step:
                 return None
@@ -80,10 +80,10 @@ class RunTargets:
         return None
 
     def _resumed_at(self, later: Sequence[RunInfo], target: str | None) -> Iterator[int]:
-        """The steps at which later runs resumed a run in the same backend run."""
+        """Yield the steps at which later runs resumed a run in the same backend run."""
         for run in itertools.takewhile(lambda run: run.step > 0, later):
             known = self._target(self.live.get(run.id, run))
-            # A run of this process may go anywhere until the sink was opened for it.
+            # Until the sink is opened for a run of this process, nobody knows to which backend run that run will go.
             if known == target if known is not None else run.id not in self.live:
                 yield run.step
 

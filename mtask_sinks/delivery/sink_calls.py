@@ -1,4 +1,4 @@
-"""Calls one sink with the items of a journal: opens it per run, writes snapshots, closes it."""
+"""Calls one sink for the items of a journal: opens it for each run, writes the snapshots, closes it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _NOT_RETRIED = (
 
 
 class SinkCalls:
-    """Delivers items to a sink, one call of `deliver` each.
+    """Delivers items to a sink, one item per call of `deliver`.
 
-    Only the worker's thread uses it, or another thread while the worker has none.
+    Only the worker's thread uses it; while there is no such thread, another thread may use it.
 
     Args:
-        sink: to be called.
+        sink: the sink.
         targets: finds the backend run of each run.
-        progress: counts what becomes of each snapshot.
+        progress: counts delivered and rejected snapshots.
         save: saves the cursor.
     """
 
@@ -39,14 +39,14 @@ class SinkCalls:
         self._targets = targets
         self._progress = progress
         self._save = save
-        #: The run at hand as the sink is told of it.
+        #: The current run, as the sink gets it.
         self._run: RunInfo | None = None
-        #: The last step of it that counts: the training was resumed from there. ``None`` if all count.
+        #: The last step of this run that counts, because the training was resumed from it. ``None`` if all steps count.
         self._last_step: int | None = None
         self._is_open = False
 
     def start_within(self, begin: Begin) -> None:
-        """The delivery starts in the middle of this run."""
+        """Note that the delivery starts in the middle of this run."""
         self._run, self._last_step = self._targets.run_for_sink(begin)
 
     def deliver(self, item: Item) -> None:
@@ -54,7 +54,7 @@ class SinkCalls:
 
         Raises:
             Forgotten: the backend has lost the run.
-            Exception: any other one is an outage; the same call may succeed later.
+            Exception: any other exception means an outage. The same call may succeed later.
         """
         self._progress.backend.begin_call()
         try:
@@ -70,12 +70,12 @@ class SinkCalls:
             self._progress.backend.end_call()
 
     def flush(self) -> None:
-        """Let the sink store what was written, if it is open."""
+        """Let the sink store its data, if it is open."""
         if self._is_open:
             self._sink.flush()
 
     def forget_run(self) -> RunInfo | None:
-        """The backend has lost the run at hand: open the sink again for what comes. Returns the run."""
+        """Open the sink again for the next item, because the backend has lost the current run. Return that run."""
         self._is_open = False
         return self._run
 
@@ -91,7 +91,7 @@ class SinkCalls:
         if run is None or end.id != run.id:
             return
         if self._sink.name in run.continued and run.id not in self._targets.live:
-            self._open(run)  # no snapshot was left to write, but the backend run still needs its status
+            self._open(run)  # all snapshots were delivered before, but the backend run still needs its status
         self._close(end.status)
         self._run = None
 
@@ -104,13 +104,13 @@ class SinkCalls:
             self._progress.count_delivered(self._run.id)
         except _NOT_RETRIED as error:
             if isinstance(error, OSError) or (self._run is not None and not self._is_open):
-                raise  # an outage: an OSError that is one of these too, or a sink that could not be opened
+                raise  # this is an outage: an OSError that also has one of these types, or a sink that did not open
             self._reject(snapshot, error)
 
     def _reject(self, snapshot: Snapshot, error: Exception) -> None:
         text = error_text(error)
         if self._progress.reject(snapshot, text):
-            message = "sink %s: a snapshot was rejected (step %d, %s): %s. Further ones are counted, not logged."
+            message = "sink %s rejected a snapshot (step %d, %s): %s. Further rejections are counted, but not logged."
             logger.warning(message, self._sink.name, snapshot.step, snapshot.phase, text, exc_info=error)
 
     def _open(self, run: RunInfo) -> None:
@@ -121,7 +121,7 @@ class SinkCalls:
         target = self._sink.target()
         if target is not None and target != self._targets.targets.get(run.id):
             self._targets.targets[run.id] = target
-            self._save()  # another process must find the backend run before it holds anything
+            self._save()  # save this before the backend run holds data, so that another process can find the run
 
     def _close(self, status: Any) -> None:
         if not self._is_open:
@@ -139,5 +139,5 @@ class SinkCalls:
 
 
 def error_text(error: BaseException | None) -> str:
-    """An error as messages and cursors name it: its type and what it says."""
+    """Return the type and the message of an error, as warnings and cursors show it."""
     return f"{type(error).__name__}: {error}"

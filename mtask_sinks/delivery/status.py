@@ -1,4 +1,4 @@
-"""How far each sink has got with a journal, as far as the files say that another process writes."""
+"""Reads how far each sink has got with a journal, from the files that another process writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from mtask_sinks.delivery.cursor import DIRECTORY_SUFFIX, load_cursor
 from mtask_sinks.journal.reader import JournalReader
 
-# A worker without trouble writes its cursor within a second or two.
+# A worker without problems writes its cursor every second or two.
 _LATE_SECONDS = 5.0
 
 
@@ -17,13 +17,13 @@ class SinkStatus:
     """How far one sink has got.
 
     Attributes:
-        name: of the sink.
+        name: name of the sink.
         state: ``up``, ``down`` or ``hung``, as its worker last wrote; ``behind`` if the worker wrote nothing for
-            seconds while snapshots came.
-        delivered: snapshots; while a training runs, those of its process.
-        rejected: snapshots that the backend will never accept.
-        pending: snapshots that wait.
-        error: of the outage if the backend is away, else the first reason why a snapshot was rejected.
+            seconds although there were new snapshots.
+        delivered: number of delivered snapshots; while a training runs, those that its process delivered.
+        rejected: number of snapshots that the backend will never accept.
+        pending: number of snapshots that wait.
+        error: the error of the outage if the backend is not up, else the reason of the first rejected snapshot.
     """
 
     name: str
@@ -35,12 +35,12 @@ class SinkStatus:
 
 
 def sink_statuses(reader: JournalReader, is_running: bool) -> list[SinkStatus]:
-    """The status of every sink that has delivered from a journal, by name.
+    """Return the status of every sink that has a cursor for a journal, by name.
 
     Args:
-        reader: has read the journal.
-        is_running: whether a process delivers the journal now. If none does, all snapshots after a sink's cursor wait,
-            whatever the process wrote last.
+        reader: a reader that has read the journal.
+        is_running: whether a process delivers the journal now. If not, all snapshots after a sink's cursor wait,
+            regardless of the last state in the cursor.
     """
     found = []
     for path in sorted(reader.path.with_suffix(DIRECTORY_SUFFIX).glob("*.json")):
@@ -52,8 +52,9 @@ def sink_statuses(reader: JournalReader, is_running: bool) -> list[SinkStatus]:
         if not is_running:
             delivered, pending = reader.snapshots_after(0) - behind - cursor.rejected, behind
         elif state != "up" or _is_late(path, reader.path):
-            # A worker in trouble seldom writes: its cursor is old. The numbers of a worker without trouble are better
-            # than its offset, which for W&B stays at the beginning of the run until the client has sent everything.
+            # A worker with problems writes seldom, so its numbers are old and its offset counts. For a worker without
+            # problems the numbers are better: for W&B, the offset stays at the beginning of the run until the client
+            # has sent everything.
             state, pending = "behind" if state == "up" and behind else state, max(behind, pending)
         error = cursor.error or (str(cursor.reasons[0]["error"]) if cursor.reasons else None)
         found.append(SinkStatus(path.stem, state, delivered, cursor.rejected, pending, error))
@@ -61,7 +62,7 @@ def sink_statuses(reader: JournalReader, is_running: bool) -> list[SinkStatus]:
 
 
 def _is_late(cursor: Path, journal: Path) -> bool:
-    """Whether the journal was written some time after the cursor. The clock of one file system gives both times."""
+    """Return whether the journal is newer than the cursor by some seconds. One file system's clock gives both times."""
     try:
         return journal.stat().st_mtime - cursor.stat().st_mtime > _LATE_SECONDS
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Worker: the thread that delivers a journal to one sink, however long the backend is away."""
+"""Runs the thread that delivers a journal to one sink, however long the backend is down."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a call of a sink that has not returned counts as hung.
+#: Seconds after which a sink's call that has not returned counts as hung.
 CALL_SECONDS = 60.0
 
-# Seconds between tries: 0.25, 0.5, 1, …, with up to a quarter of a second at random.
+# Seconds between tries: 0.25, 0.5, 1, …, 60, plus a random time of up to 0.25 s.
 _FIRST_WAIT, _LONGEST_WAIT, _JITTER = 0.25, 60.0, 0.25
-# The longest time between tries while somebody waits for the end.
+# The longest time between tries while `close` or a replay waits for the sinks.
 _URGENT_WAIT = 0.5
-# Failures in a row after which the backend counts as down.
+# Number of failures in a row after which the backend counts as down.
 _FAILURES_UNTIL_DOWN = 3
-# Seconds between two saves of a cursor. If the process is killed, what was delivered since is delivered again.
+# Seconds between two saves of a cursor. After a kill, delivery repeats the snapshots since the last save.
 _SAVE_SECONDS = 1.0
 
 ReplayScope = Literal["left", "all", "new"]
 
 
 class Worker:
-    """Reads a journal from where its sink's cursor stands, and calls the sink.
+    """Reads a journal from its sink's cursor on, and calls the sink.
 
-    The thread lives while there is something to deliver or to wait for. A call that fails is made again, with waits
-    that grow (tenacity), so the next try also notices when the backend is back.
+    The thread lives while there are items to deliver or to wait for. It repeats a call that fails, with growing waits
+    (tenacity). The next try thus notices when the backend is back.
 
     Args:
-        sink: called by this worker alone.
-        stream: of the journal.
-        what: ``left`` delivers what the sink's cursor says is left; without a cursor, only what is added from now on (a
-            replay asks for ``all`` then). ``all`` delivers the whole journal, into the backend runs that the sink wrote
-            to. ``new`` delivers the whole journal into new backend runs.
+        sink: the sink; only this worker calls it.
+        stream: the stream of the journal.
+        what: ``left`` delivers the items after the sink's cursor; without a cursor, only items that are added from now
+            on (a replay uses ``all`` then). ``all`` delivers the whole journal into the backend runs to which the sink
+            wrote before. ``new`` delivers the whole journal into new backend runs.
     """
 
     def __init__(self, sink: Sink, stream: JournalStream, *, what: ReplayScope = "left") -> None:
@@ -65,59 +65,59 @@ class Worker:
         self._calls = SinkCalls(sink, self._targets, self._progress, self._save)
         #: Whether `_calls` knows in which run the delivery starts.
         self._has_started = False
-        #: Set while somebody waits for the end.
+        #: Set while `close` or a replay waits for this worker.
         self._urgent = threading.Event()
-        # Both change under the lock of `lines_added`, so that no line is added, and nobody asks for the thread, between
-        # the moment when the thread finds nothing to do and the moment when it ends.
+        # Both change under the lock of `lines_added`. So nobody can add a line or start the thread between the moment
+        # when the thread finds nothing to do and the moment when it ends.
         self._thread: threading.Thread | None = None
         self._may_end = False
 
     @property
     def counts(self) -> SinkCounts:
-        """The numbers as they are now."""
+        """The current numbers of snapshots."""
         return self._progress.counts
 
     @property
     def position(self) -> int:
-        """How far it is in the journal's stream."""
+        """The position in the journal's stream that the worker has reached."""
         return self._progress.position
 
     def is_done(self, position: int) -> bool:
-        """Whether all before a position is delivered or rejected, and the cursor's file says so."""
+        """Return whether all items before a position are delivered or rejected, and the saved cursor contains this."""
         return self._progress.is_done(position)
 
     def is_alive(self) -> bool:
-        """Whether the thread lives: there is something to deliver or to wait for."""
+        """Return whether the thread lives, because there are items to deliver or to wait for."""
         return self._thread is not None
 
     def expect_run(self, run: RunInfo) -> None:
-        """A run of this process is about to begin in the journal."""
+        """Prepare for a run of this process that will begin in the journal."""
         self._targets.live[run.id] = run
 
     def expect_snapshot(self) -> None:
-        """A snapshot is about to be added to the journal."""
+        """Count a snapshot that will be added to the journal."""
         self._progress.count_given()
         if self._progress.backend.notice_hang():
-            message = "sink %s: a call has not come back for %g s; its snapshots wait in the journal."
+            message = "sink %s: a call has not returned for %g s; training goes on. Snapshots wait in the journal."
             logger.warning(message, self.sink.name, CALL_SECONDS)
 
     def start(self) -> None:
-        """Deliver the run that has begun in the journal, and what follows."""
+        """Start to deliver the run that has begun in the journal, and all items after it."""
         if self._thread is None:
-            self._save()  # without a cursor another process would not know that anything is left from here on
+            self._save()  # the cursor tells other processes where undelivered items begin
         self._start_thread(may_end=False)
 
     def finish(self) -> None:
-        """Deliver what there is, with short waits between tries, and then let the thread end: nothing more comes."""
+        """Deliver the remaining items, with short waits between tries, and then let the thread end."""
         self._urgent.set()
         self._start_thread(may_end=True)
 
     def stop_hurrying(self) -> None:
-        """Wait longer between tries again: nobody waits for the end any more."""
+        """Use longer waits between tries again, because nobody waits for this worker any more."""
         self._urgent.clear()
 
     def confirm(self) -> None:
-        """Save what has survived. Only known when the backends' own exit handlers have run, so called after them."""
+        """Save the cursor. Call this after the backends' exit handlers: only then it is known which data survives."""
         if self._thread is None:
             self._save()
 
@@ -125,8 +125,8 @@ class Worker:
         with self._stream.lines_added:
             self._may_end = may_end
             if self._thread is None:
-                # Not imported above, to save 6 ms; nor first in the thread: a process that is forked during the import
-                # would find the module locked for good.
+                # Imported here, not above, to save 6 ms. Not imported in the thread: if the process were forked during
+                # the import, the module would stay locked in the new process.
                 import tenacity  # noqa: F401
 
                 name = f"mtask-sinks-{self.sink.name}"
@@ -135,7 +135,7 @@ class Worker:
             self._stream.lines_added.notify_all()
 
     def _work(self) -> None:
-        """ReplayScope the thread does."""
+        """Deliver items until the thread may end. The thread runs this."""
         from tenacity import Retrying, retry_if_not_exception_type, wait_exponential, wait_random
 
         retrying = Retrying(
@@ -163,7 +163,7 @@ class Worker:
                     self._save()
 
     def _next_items(self) -> list[tuple[int, Item]] | None:
-        """Items to deliver, after a wait if there are none; ``None`` if the thread is to end."""
+        """Return items to deliver, after a wait if there are none now; ``None`` if the thread must end."""
         progress = self._progress
         while True:
             end = self._stream.end_position
@@ -209,20 +209,20 @@ class Worker:
             logger.warning(message, self.sink.name, seconds, self.counts.pending)
 
     def _rewind(self) -> None:
-        """Go back to the beginning of the run at hand, to deliver it again."""
+        """Go back to the beginning of the current run, to deliver it again."""
         run = self._calls.forget_run()
         if run is not None:
             self._progress.rewind(run.id, self._targets.start_of(run.id))
-        message = "sink %s: what was delivered of this run is gone; all of it is delivered again."
+        message = "sink %s: its backend has lost the data of this run. The whole run is delivered again."
         logger.warning(message, self.sink.name)
 
     def _save(self) -> None:
-        """Save how far it is, for other processes."""
+        """Save the cursor for other processes."""
         if self._path is not None:
             try:
                 self._save_cursor(self._path)
             except Exception as error:
-                logger.debug("cursor of sink %s not saved: %s", self.sink.name, error)
+                logger.debug("the cursor of sink %s could not be saved: %s", self.sink.name, error)
         self._progress.mark_saved()
 
     def _save_cursor(self, path: Path) -> None:
@@ -230,12 +230,12 @@ class Worker:
         if self.sink.survives():
             self._progress.mark_safe()
         offset, fingerprint = self._stream.offset_of(self._progress.safe_position), self._stream.fingerprint
-        if fingerprint:  # otherwise there is no file to which a cursor could belong
+        if fingerprint:  # without a fingerprint there is no journal file, so a cursor would have no meaning
             self._progress.to_cursor(fingerprint, offset).save(path)
 
 
 def _find_start(stream: JournalStream, path: Path | None, what: ReplayScope) -> tuple[Cursor, int]:
-    """The cursor that a worker continues, and the position from which it delivers."""
+    """Return the cursor that a worker continues, and the position from which it delivers."""
     saved = None if path is None else load_cursor(path, stream.fingerprint)
     if what == "left":
         position = None if saved is None else stream.position_of(saved.offset)

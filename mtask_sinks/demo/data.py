@@ -11,7 +11,7 @@ from tokenizers import BertWordPieceTokenizer
 from torch import Tensor
 from torch.utils.data import Dataset
 
-#: The label of tokens that the model does not have to predict.
+#: Label of the tokens that the model does not have to predict.
 IGNORED = -100
 _SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _PAD, _CLS, _SEP, _MASK = 0, 2, 3, 4
@@ -30,7 +30,7 @@ def train_tokenizer(documents: Sequence[Sequence[str]], vocab_size: int) -> Bert
 def split_documents(
     documents: Sequence[Sequence[str]], share: float, seed: int
 ) -> tuple[list[Sequence[str]], list[Sequence[str]]]:
-    """Split into documents to train on, and a share to hold out."""
+    """Split documents into those to train on, and a random share to hold out."""
     shuffled = list(documents)
     random.Random(seed).shuffle(shuffled)  # noqa: S311
     held_out = max(int(len(shuffled) * share), 1)
@@ -38,11 +38,11 @@ def split_documents(
 
 
 class SentencePairs(Dataset[dict[str, Tensor]]):
-    """Pairs of segments: in half of them the second follows the first, otherwise it comes from another document.
+    """Pairs of segments: in half of them, the second follows the first; otherwise it comes from another document.
 
     A segment is as many neighbouring sentences as fit; item ``i`` begins at sentence ``i`` of the text. Each item has
     ``input_ids`` and ``token_type_ids`` (int64, shape ``(length,)``) and ``next_sentence_label`` (0: follows, 1: does
-    not follow). Each access draws the second segment again, from torch's random state; `fixed` makes a list of items.
+    not follow). Each access draws the second segment again, from torch's random state; `fixed` draws once.
     """
 
     def __init__(self, documents: Sequence[Sequence[str]], tokenizer: BertWordPieceTokenizer, length: int) -> None:
@@ -64,14 +64,14 @@ class SentencePairs(Dataset[dict[str, Tensor]]):
         return _pair(first, second, follows)
 
     def fixed(self, size: int, vocab_size: int, seed: int) -> list[dict[str, Tensor]]:
-        """The same random items at every call, already masked, so that evaluations can be compared."""
+        """Return the same random items at every call, already masked, so that evaluations are comparable."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             chosen = torch.randperm(len(self))[:size].tolist()
             return [mask(self[index], vocab_size) for index in chosen]
 
     def _segment(self, document: int, start: int) -> tuple[Segment, int]:
-        """The sentences from ``start`` on that fit (at least one, cut if it is too long), and the index after them."""
+        """Return the sentences from ``start`` on that fit (at least one, cut if too long), and the index after them."""
         segment: Segment = []
         for end, sentence in enumerate(self._documents[document][start:], start):
             if segment and len(segment) + len(sentence) > self._segment_length:
@@ -80,7 +80,7 @@ class SentencePairs(Dataset[dict[str, Tensor]]):
         return segment, len(self._documents[document])
 
     def _elsewhere(self, document: int) -> tuple[int, int]:
-        """Another document and a sentence in it; every sentence of the text is equally likely."""
+        """Draw another document and a sentence in it; every sentence of the text is equally likely."""
         while True:
             other, start = self._starts[int(torch.randint(len(self._starts), ()))]
             if other != document:

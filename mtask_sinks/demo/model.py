@@ -32,7 +32,7 @@ class BertForDemo(BertForPreTraining):  # type: ignore[no-untyped-call]
         """
         sequence, pooled = self.bert(input_ids, attention_mask, token_type_ids, return_dict=False)[:2]
         is_masked = labels != IGNORED
-        # Predict only the masked tokens: 15 % of the work.
+        # Predict only the masked tokens, which is 15 % of the work.
         tokens = self.cls.predictions(sequence[is_masked])
         follows: Tensor = self.cls.seq_relationship(pooled)
         mlm_loss = functional.cross_entropy(tokens, labels[is_masked])
@@ -51,7 +51,7 @@ class BertForDemo(BertForPreTraining):  # type: ignore[no-untyped-call]
 
 
 def make_model(vocab_size: int, length: int) -> BertForDemo:
-    """A very small BERT, with 0.4 million parameters, that learns both tasks in two minutes on two cores."""
+    """Make a very small BERT, with 0.4 million parameters, that learns both tasks in two minutes on two cores."""
     config = BertConfig(
         vocab_size=vocab_size,
         hidden_size=64,

@@ -1,4 +1,4 @@
-"""What the demonstration prints at its end: first and last values, and the commands that open the backends."""
+"""Makes what the demo prints at its end: first and last values, and the commands that open the backends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _METRICS = ("mlm/loss", "mlm/perplexity", "mlm/accuracy", "nsp/loss", "nsp/accur
 
 
 def results_table(log_history: Sequence[dict[str, Any]]) -> Table:
-    """First and last value of each task metric, in training and on the held-out text."""
+    """Tabulate the first and the last value of each task metric, in training and on the held-out text."""
     table = Table(title="mtask-sinks demo: BERT pre-training, per task")
     for name in ("task", "metric"):
         table.add_column(name)
@@ -31,19 +31,19 @@ def results_table(log_history: Sequence[dict[str, Any]]) -> Table:
 
 
 def viewing_commands(output_dir: Path, report_to: Sequence[str]) -> dict[str, str]:
-    """The command that opens the results, for each backend."""
+    """Return the command that opens the results, for each backend."""
     commands = {
         "tensorboard": f"{_program('tensorboard')} --logdir {output_dir}",
         "mlflow": f"{_program('mlflow')} ui --backend-store-uri {os.environ.get('MLFLOW_TRACKING_URI')}",
         "wandb": f"{_program('wandb')} sync {output_dir / 'wandb' / 'latest-run'}    # without an account: wandb leet",
     }
     if os.environ.get("WANDB_MODE") != "offline":
-        del commands["wandb"]  # W&B has printed where the run is
+        del commands["wandb"]  # W&B itself printed where the run is
     return {name: command for name, command in commands.items() if name in report_to}
 
 
 def _program(name: str) -> str:
-    """What to type for a program of this Python environment, also if the environment is not active."""
+    """Return what to type for a program of this Python environment, even if the environment is not active."""
     return name if shutil.which(name) else str(Path(sys.executable).parent / name)
 
 

@@ -17,9 +17,9 @@ _WORD = re.compile(r"[A-Za-z]{2,}")
 
 
 def read_documents() -> list[list[str]]:
-    """Documents, each a list of sentences: topics of the language reference, and docstrings of each library module.
+    """Return documents, each a list of sentences: topics of the language reference, and docstrings of library modules.
 
-    About 2 MB of text, always in the same order.
+    They are about 2 MB of text, always in the same order.
     """
     texts = [topics[name] for name in sorted(topics)]
     texts += ["\n\n".join(_docstrings(path)) for path in _library_modules()]
@@ -43,7 +43,7 @@ def _docstrings(path: Path) -> Iterator[str]:
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    """Statements in the order of `ast.walk`, without expressions, which would take a third of the reading time."""
+    """Yield statements in the order of `ast.walk`; expressions are skipped to save a third of the reading time."""
     waiting: deque[ast.AST] = deque([tree])
     while waiting:
         node = waiting.popleft()

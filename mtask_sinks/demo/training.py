@@ -1,4 +1,4 @@
-"""Runs the training of the demonstration: data, model, trainer, sinks."""
+"""Runs the training of the demo: data, model, trainer, sinks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVAL_PAIRS = 512
 
 @dataclass(frozen=True)
 class Result:
-    """Results of a run of the demonstration."""
+    """Results of a run of the demo."""
 
     run_dir: Path
     log_history: list[dict[str, float]]
@@ -33,19 +33,19 @@ class Result:
 
 
 def train(output_dir: Path, max_steps: int, report_to: Sequence[str], seed: int) -> Result:
-    """Train the demonstration's model.
+    """Train the model of the demo.
 
     Args:
-        output_dir: for everything that it writes; each call makes a new directory in it (``demo-1``, ``demo-2``, …).
-        max_steps: optimizer steps.
+        output_dir: directory for all output; each call makes a new directory in it (``demo-1``, ``demo-2``, …).
+        max_steps: number of optimizer steps.
         report_to: as in `TrainingArguments`.
-        seed: of the model, the data and the split into training and held-out documents.
+        seed: random seed of the model, the data and the split into training and held-out documents.
 
     Raises:
         UnknownSinkError: ``report_to`` has a name that no sink has.
         MissingBackendError: the package of a sink is not installed.
     """
-    sinks_for(report_to)  # refuses a wrong name before anything is written
+    sinks_for(report_to)  # raises on a wrong name before it writes anything
     run_dir = _new_run_dir(output_dir)
     _keep_backends_local(output_dir)
     documents, held_out = split_documents(read_documents(), HELD_OUT, seed)
@@ -93,7 +93,7 @@ def train(output_dir: Path, max_steps: int, report_to: Sequence[str], seed: int)
 
 
 def _new_run_dir(output_dir: Path) -> Path:
-    """Make the first free ``demo-<n>``: earlier runs stay, so that people can compare them."""
+    """Make the first free ``demo-<n>``: earlier runs stay, so that users can compare them."""
     number = 1
     while (output_dir / f"demo-{number}").exists():
         number += 1
@@ -103,7 +103,7 @@ def _new_run_dir(output_dir: Path) -> Path:
 
 
 def _keep_backends_local(output_dir: Path) -> None:
-    """Let the backends need no server, account or network, unless the user's environment says otherwise."""
+    """Set up the backends to need no server, account or network, unless the user's environment says otherwise."""
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{(output_dir / 'mlflow.db').resolve()}")
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "mtask-sinks-demo")
     os.environ.setdefault("WANDB_MODE", "offline")

@@ -26,8 +26,8 @@ class Examination:
 
     Attributes:
         of: the path that the user named.
-        read: the files that were read.
-        checks: names of the checks that were made.
+        read: the files that the doctor read.
+        checks: names of the checks that ran.
         findings: the most severe first.
     """
 
@@ -47,8 +47,8 @@ def examine_path(given: str, seconds: float | None = None) -> Examination:
     [('predecessor', 'Change the import: from mtask_sinks import HfMultiTaskTrainer.')]
 
     Args:
-        given: the path.
-        seconds: how long to wait for answers of the backends of its sinks; ``None`` asks none.
+        given: the path of the script or the training.
+        seconds: how long to wait until the backends of its sinks answer; ``None`` does not ask them.
 
     Raises:
         NothingThereError: there is no script and no training at the path.
@@ -56,10 +56,10 @@ def examine_path(given: str, seconds: float | None = None) -> Examination:
     """
     path, which = split_run(given)
     if not Path(path).exists():
-        raise NothingThereError(f"there is no {given}. Name a training script, or the output directory of a training.")
+        raise NothingThereError(f"there is no {given}: name a training script, or the output directory of a training.")
     if Path(path).is_file() and Path(path).suffix == ".py":
         if which is not None:
-            raise NothingThereError(f"{path} is a script; it has no training {which!r}.")
+            raise NothingThereError(f"{path} is a script, which has no training {which!r}: name {path} alone.")
         return _examine_script(Path(path), seconds)
     return _examine_training(given, path, which, seconds)
 
@@ -70,7 +70,9 @@ def _examine_script(path: Path, seconds: float | None) -> Examination:
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
         what = f"Python {platform.python_version()} cannot parse it: {getattr(error, 'msg', error)}."
-        seen = Observation(f"{path}:{line}", what, "Mend that first; the other checks did not run.")
+        seen = Observation(
+            f"{path}:{line}", what, "Fix that first: the other checks need valid Python and did not run."
+        )
         return Examination(str(path), [str(path)], [SYNTAX.check], [SYNTAX.finding(seen)])
     asked = _ask(sinks_named(script), str(path), Path(), seconds)
     checks = [SYNTAX.check, *(check.name for check in SCRIPT_CHECKS)]
@@ -86,7 +88,10 @@ def _examine_training(given: str, path: str, which: str | None, seconds: float |
             raise NothingThereError(str(error.args[0])) from None
         if Path(path).is_file() and Path(path).suffix != Path(FILE_NAME).suffix:
             raise NothingThereError(f"{path} is neither a training script (.py) nor a journal ({FILE_NAME}).") from None
-        remedy = "Name the output_dir of a training that reports; if it reports nothing: mtask-sinks doctor SCRIPT.py."
+        remedy = (
+            "Name the output_dir of a training that reports metrics. If the training reports none, examine its script: "
+            "mtask-sinks doctor SCRIPT.py."
+        )
         seen = Observation(path, str(error.args[0]), remedy)
         return Examination(given, [path], [NO_JOURNAL.check], [NO_JOURNAL.finding(seen)])
     where = recorded.at(recorded.training.step)
@@ -103,12 +108,15 @@ def _examination(
 
 
 def _ask(names: Sequence[str], where: str, directory: Path, seconds: float | None) -> list[Finding]:
-    """Findings about backends that do not answer now; none without ``seconds``."""
+    """Ask the backends; return a finding for each that does not answer now. Without ``seconds``, ask none."""
     if seconds is None:
         return []
     known = [name for name in dict.fromkeys(names) if has_sink(name)]
     answers = check_sinks(known, RunInfo(id="check", output_dir=str(directory)), seconds)
-    remedy = "Start it, or set the environment variables of the training, then ask again: mtask-sinks sinks --check"
+    remedy = (
+        "Start the backend, or set the same environment variables as for the training. Then ask again: "
+        "mtask-sinks sinks --check"
+    )
     return [
         NO_ANSWER.finding(
             Observation(where, f"the backend of {name} does not answer: {answer.detail}.", f"{remedy} {name}.")

@@ -1,4 +1,4 @@
-"""Findings, and the checks that make them."""
+"""Defines findings, and the checks that make them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _Subject = TypeVar("_Subject")
 
 @dataclass(frozen=True)
 class Observation:
-    """What a check has seen.
+    """One thing that a check saw.
 
     Attributes:
         where: ``file:line``, or training and step.
         what: what is wrong there.
-        remedy: how to remedy it.
+        remedy: how to fix it.
     """
 
     where: str
@@ -32,8 +32,8 @@ class Finding:
 
     Attributes:
         check: name of the check.
-        severity: ``error``: metrics are lost or the training stops; ``warning``: looks like a mistake; ``hint``: may be
-            intended.
+        severity: ``error``: metrics are lost, or the training stops; ``warning``: it looks like a mistake; ``hint``:
+            it may be intended.
         where, what, remedy: as in `Observation`.
     """
 
@@ -49,9 +49,9 @@ class Check(Generic[_Subject]):
     """One thing that can be wrong.
 
     Attributes:
-        name: of the check.
-        severity: of its findings.
-        run: yields what it sees; the first line of its docstring is the title of the check.
+        name: name of the check.
+        severity: severity of its findings.
+        run: yields what the check sees; the first line of its docstring is the title of the check.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Check(Generic[_Subject]):
 
     @property
     def title(self) -> str:
-        """What it looks for, in one line."""
+        """What the check looks for, in one line."""
         return (self.run.__doc__ or "").partition("\n")[0].removesuffix(".").replace("``", "`")
 
 
 def examine(subject: _Subject, checks: Iterable[Check[_Subject]]) -> list[Finding]:
-    """Run checks on a subject; returns their findings, the most severe first.
+    """Run checks on a subject; return their findings, the most severe first.
 
     >>> def is_odd(number):
     ...     "The number is odd."

@@ -16,7 +16,7 @@ class FindingKind:
     """A kind of finding.
 
     Attributes:
-        of: ``script``, ``training`` or ``both``: what it is about.
+        of: what the finding is about: ``script``, ``training`` or ``both``.
         check, severity: as in `Finding`.
         title: what the check looks for, in one line.
     """
@@ -31,10 +31,11 @@ class FindingKind:
         return Finding(self.check, self.severity, seen.where, seen.what, seen.remedy)
 
 
-# Findings that no check makes: reading comes first, and asking backends is optional.
+# No check makes these findings: they come from reading the files, which happens before the checks, and from asking
+# the backends, which is optional.
 SYNTAX = FindingKind("script", "syntax", "error", "The script is not valid Python")
 NO_JOURNAL = FindingKind("training", "no-journal", "error", "The directory has no journal, or an empty one")
-NO_ANSWER = FindingKind("both", "no-answer", "error", "The backend of a sink does not answer now; only with --check")
+NO_ANSWER = FindingKind("both", "no-answer", "error", "The backend of a sink does not answer now (only with --check)")
 
 SCRIPT_CHECKS: tuple[Check[Script], ...] = (
     Check("nothing-reports", "warning", models.nothing_reports),
@@ -79,7 +80,7 @@ JOURNAL_CHECKS: tuple[Check[RecordedTraining], ...] = (
 
 
 def finding_kinds() -> Iterator[FindingKind]:
-    """Every kind of finding: scripts first, then trainings."""
+    """Yield every kind of finding: first those of scripts, then those of trainings."""
     yield SYNTAX
     yield from (FindingKind("script", check.name, check.severity, check.title) for check in SCRIPT_CHECKS)
     yield NO_JOURNAL

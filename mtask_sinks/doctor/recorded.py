@@ -21,13 +21,13 @@ class RecordedTraining:
     """What the files of one training say.
 
     Attributes:
-        path: of the journal.
+        path: path of the journal.
         training: the training to examine.
         others: labels of the other trainings in the journal.
-        other_numbers: their numbers, from 1 on.
-        status, host: as in `status_of`.
-        windows: phase → steps of its log events, also those without a reported metric.
-        unreadable: numbers of the lines of the journal that hold no record.
+        other_numbers: numbers of the other trainings; the first training of a journal is 1.
+        status, host: as `status_of` returns them.
+        windows: phase → steps of its log events, including those without a reported metric.
+        unreadable: numbers of the journal's lines that hold no record.
         sinks: how far each sink has delivered.
     """
 
@@ -51,13 +51,13 @@ class RecordedTraining:
         return f"{self.name}, step {step}"
 
     def steps_of(self, phase: str, task: str) -> list[int]:
-        """Steps at which a task was reported in a phase. An ungrouped metric counts as a task of its own."""
+        """Return the steps at which a task was reported in a phase. Each ungrouped metric counts as a task."""
         every = (series for (of, _), series in self.training.series.items() if of == phase)
         found = [series for series in every if task == (series.task or series.key)]
         return sorted({self.training.steps[at] for series in found for at in series.at})
 
     def places_of(self, phase: str, task: str) -> list[int]:
-        """The same, as indices of the log events of the phase."""
+        """Return the same, as indices into the log events of the phase."""
         places = {step: place for place, step in enumerate(self.windows[phase])}
         return [places[step] for step in self.steps_of(phase, task)]
 
@@ -70,7 +70,7 @@ class RecordedTraining:
 
 
 def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
-    """Read the training that ``DIR:N`` or ``DIR:name`` stands for; ``DIR`` alone is the last training.
+    """Read the training that ``DIR:N`` or ``DIR:name`` names; ``DIR`` alone means the last training.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo
@@ -117,14 +117,14 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
 
 
 def _is_window(snapshot: Snapshot) -> bool:
-    """Whether it has metrics or a loss. The summary at the end of a training, and a user's own logs, have neither."""
+    """Whether it has metrics or a loss. The summary at the end of a training and a user's own logs have neither."""
     return bool(snapshot.metrics) or any(
         name == "loss" or (name.endswith("_loss") and name != "train_loss") for name in snapshot.logs
     )
 
 
 def _unreadable(path: Path, is_running: bool) -> tuple[int, ...]:
-    """Numbers of lines without a record. While a training runs, the last line may be incomplete."""
+    """Return the numbers of lines without a record. While a training runs, its last line may be incomplete."""
     with path.open("rb") as file:
         return tuple(
             number

@@ -11,7 +11,7 @@ from pathlib import Path
 from mtask_sinks import __all__ as public_names
 from mtask_sinks.doctor.source import IN_FILE, Source, read_source
 
-# Most files to read for one script.
+# Read at most this many files for one script.
 _MAX_FILES = 50
 _NAMES = (ast.Name, ast.Attribute)
 
@@ -30,8 +30,8 @@ class ReportCall:
 
     Attributes:
         source, node: where it is.
-        kind: ``self``: the method of a module; ``function``: that of this library; ``object``: a method of anything
-            else, such as a registry.
+        kind: ``self``: the method of a module; ``function``: the function of this library; ``object``: a method of
+            anything else, such as a registry.
         cls: the class around the call; ``None`` if there is none.
     """
 
@@ -42,7 +42,7 @@ class ReportCall:
 
     @property
     def is_grouped(self) -> bool:
-        """Whether it names a task, or may name one."""
+        """Whether the call names a task, or may name one."""
         return bool(self.node.args)
 
 
@@ -56,22 +56,22 @@ class Script:
     [('function', 2)]
 
     Args:
-        path: of the script.
+        path: path of the script.
 
     Raises:
         OSError: the script cannot be read.
-        SyntaxError, ValueError: the script is not valid Python. A module beside it that is not valid is left out.
+        SyntaxError, ValueError: the script is not valid Python. Modules beside it may be invalid: they are skipped.
     """
 
     def __init__(self, path: Path) -> None:
         path = path.absolute()
         self._dir = path.parent
         self._dirs = [self._dir]
-        while (self._dirs[-1] / "__init__.py").is_file():  # in a package, imports start at the directory above it
+        while (self._dirs[-1] / "__init__.py").is_file():  # imports in a package start at the directory above it
             self._dirs.append(self._dirs[-1].parent)
         self.main = read_source(path, self._find)
         self.sources = [self.main]
-        # Modules beside the script that could not be read.
+        # Modules beside the script that cannot be read.
         self.unread: list[Path] = []
         for source in self.sources:  # the list grows in the loop
             for imported in source.imported:
@@ -90,7 +90,7 @@ class Script:
         if level > len(importer.parents):
             return None
         if f"{module}.".startswith("mtask_sinks.") and not f"{module}.".startswith("mtask_sinks.demo."):
-            return None  # the names of this library are known; only its demonstration is read, as a script
+            return None  # the names of this library are known; of its files, only the demo is read
         starts = [importer.parents[level - 1]] if level else self._dirs
         for start in starts:
             file = start.joinpath(*module.split(".")) if module else start
@@ -101,7 +101,7 @@ class Script:
 
     @property
     def foreign(self) -> frozenset[str]:
-        """Imported packages that are not read."""
+        """Imported packages that the doctor does not read."""
         return frozenset().union(*(source.foreign for source in self.sources))
 
     @cached_property
@@ -124,12 +124,12 @@ class Script:
         return [report for source in self.sources for report in self._calls_in(source, source.tree, None)]
 
     def resolve(self, source: Source, node: ast.expr) -> str | None:
-        """What an expression stands for: ``package.name``, or ``file::name``; ``None`` if unknown.
+        """Return what an expression refers to: ``package.name``, or ``file::name``; ``None`` if unknown.
 
-        A public name of this library is ``mtask_sinks.name``, whatever module it was imported from.
+        A public name of this library is ``mtask_sinks.name``, whichever module the script imports it from.
         """
         name = source.dotted(node)
-        for _ in range(10):  # from file to file: each may pass on what it has imported
+        for _ in range(10):  # from file to file: each may re-export what it imports
             if name is None or IN_FILE not in name or name in self.classes:
                 break
             path, _, inner = name.partition(IN_FILE)
@@ -140,7 +140,7 @@ class Script:
         return _public(name)
 
     def uses(self, *names: str) -> bool:
-        """Whether it uses one of these dotted names, beyond importing it."""
+        """Whether the script uses one of these dotted names. An import alone does not count."""
         return not self.used.isdisjoint(names)
 
     @cached_property
@@ -157,16 +157,16 @@ class Script:
 
     @cached_property
     def used(self) -> frozenset[str]:
-        """What the names that it uses stand for."""
+        """What the names that the script uses refer to."""
         named = (self.resolve(source, node) for source, node in self.expressions if isinstance(node, _NAMES))
         return frozenset(name for name in named if name is not None)
 
     def bases(self, cls: Class) -> list[str | None]:
-        """The base classes of a class, in order."""
+        """Return the base classes of a class, in order."""
         return [self.resolve(cls.source, base) for base in cls.node.bases]
 
     def ancestors(self, cls: Class) -> tuple[list[Class], list[str | None]]:
-        """A class and its bases in the script; and the bases of these that are defined elsewhere."""
+        """Return a class with its bases in the script, and the names of bases that are defined elsewhere."""
         own, elsewhere = [cls], []
         for each in own:  # the list grows in the loop
             for base in self.bases(each):
@@ -177,14 +177,14 @@ class Script:
         return own, elsewhere
 
     def relatives(self, cls: Class) -> list[Class]:
-        """A class, its bases in the script, and the classes that derive from it."""
+        """Return a class, its bases in the script, and the classes that derive from it."""
         return [
             *self.ancestors(cls)[0],
             *(other for other in self.classes.values() if other is not cls and cls in self.ancestors(other)[0]),
         ]
 
     def _calls_in(self, source: Source, node: ast.AST, cls: Class | None) -> Iterator[ReportCall]:
-        waiting = [(node, cls)]  # no recursion: expressions may be nested deeper than Python allows calls
+        waiting = [(node, cls)]  # a loop: nested expressions may exceed Python's recursion limit
         while waiting:
             node, cls = waiting.pop()
             if isinstance(node, ast.Call) and (kind := self._kind(source, node.func)) is not None:
@@ -201,7 +201,7 @@ class Script:
 
 
 def _public(name: str | None) -> str | None:
-    """The short form of a public name of this library: `mtask_sinks.trainer.mixin.X` is `mtask_sinks.X`."""
+    """Shorten a public name of this library: `mtask_sinks.trainer.mixin.X` becomes `mtask_sinks.X`."""
     module, _, last = (name or "").rpartition(".")
     is_of_module = f"{module}.".startswith("mtask_sinks.") and module.islower()  # not a method of a class
     return f"mtask_sinks.{last}" if is_of_module and last in public_names else name

@@ -1,4 +1,4 @@
-"""Reads a Python file without running it, and tells what its names stand for."""
+"""Reads a Python file without running it, and finds what its names refer to."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Source:
     """One file.
 
     Attributes:
-        path: of the file, absolute.
-        tree: its syntax tree.
-        names: imported name → what it stands for: ``mtask_sinks.report_metrics``, or ``/dir/model.py::Model``.
-        bound: names that the file binds in other ways, anywhere.
+        path: absolute path of the file.
+        tree: syntax tree of the file.
+        names: imported name → what it refers to: ``mtask_sinks.report_metrics``, or ``/dir/model.py::Model``.
+        bound: names that the file binds in other ways, at any level.
         imported: files of the script's directory that it imports.
         foreign: packages that it imports from elsewhere.
         has_star: whether it has an ``import *``, so that any name may be bound.
@@ -34,13 +34,13 @@ class Source:
     has_star: bool
 
     def where(self, node: ast.expr | ast.stmt) -> str:
-        """``file:line`` of a node."""
+        """Return ``file:line`` of a node."""
         here = Path.cwd()
         path = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
         return f"{path}:{node.lineno}"
 
     def dotted(self, node: ast.expr) -> str | None:
-        """What a name, or an attribute of a name, stands for by the imports; ``None`` for any other expression."""
+        """Return what a name, or an attribute of a name, refers to; ``None`` for any other expression."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id, f"{self.path}{IN_FILE}{node.id}")
         if isinstance(node, ast.Attribute) and (before := self.dotted(node.value)) is not None:
@@ -52,9 +52,8 @@ def read_source(path: Path, find: Callable[[Path, str, int], Path | None]) -> So
     """Read a file.
 
     Args:
-        path: of the file.
-        find: (importing file, module, level of a relative import) → the imported file; ``None`` if it is not to be
-            read.
+        path: path of the file.
+        find: (importing file, module, level of a relative import) → the imported file, or ``None`` to not read it.
 
     Raises:
         OSError: the file cannot be read.
@@ -85,7 +84,7 @@ def read_source(path: Path, find: Callable[[Path, str, int], Path | None]) -> So
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, int, str | None, str]]:
-    """Every import: module, level, the imported name (``None`` for the module), and the name that it binds."""
+    """Yield every import: module, level, the imported name (``None`` for the module), and the name that it binds."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:

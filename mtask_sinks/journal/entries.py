@@ -1,4 +1,4 @@
-"""Lines of a journal in memory: those that wait for the disk, and recent ones."""
+"""Holds lines of a journal in memory: lines that wait for the disk, and recent lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mtask_sinks.journal.records import Item
 
 
 class JournalEntry(NamedTuple):
-    """A line that was added: its position in the stream, its bytes, and what it records."""
+    """A line of the stream: its position, its bytes, and the item that it records."""
 
     position: int
     line: bytes
@@ -23,7 +23,7 @@ class JournalEntry(NamedTuple):
 
 
 class EntryQueue:
-    """Entries in order, first in, first out; knows the size of their lines."""
+    """Holds entries first in, first out, and knows the total size of their lines."""
 
     def __init__(self) -> None:
         self._entries: deque[JournalEntry] = deque()
@@ -50,5 +50,5 @@ class EntryQueue:
         self._bytes -= len(self._entries.popleft().line)
 
     def exceeds(self, limits: tuple[int, int]) -> bool:
-        """Whether it has more entries, or more bytes, than these limits."""
+        """Return whether the queue has more entries or more bytes than ``limits`` (entries, bytes) allow."""
         return len(self._entries) > limits[0] or self._bytes > limits[1]

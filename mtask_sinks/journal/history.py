@@ -1,4 +1,4 @@
-"""Reads a whole journal as runs, each with its snapshots."""
+"""Reads a whole journal as a list of runs with their snapshots."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class JournalRun:
     Attributes:
         id: as in `RunInfo`.
         name: display name, or ``None``.
-        step: optimizer steps already taken when the run began: above 0 if it was resumed.
-        time: when it began, in seconds since 1970 (UTC).
-        versions: of this library and of the packages that it ran with.
-        snapshots: in the order in which they were made.
+        step: optimizer steps already taken when the run began; above 0 after a resume.
+        time: when the run began, in seconds since 1970 (UTC).
+        versions: versions of this library and of the packages that it used.
+        snapshots: the snapshots, oldest first.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the run has not ended, or if it was killed and no
-            later process noted that.
+            later process has recorded that.
     """
 
     id: str
@@ -38,7 +38,7 @@ class JournalRun:
 
 
 def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
-    """The runs in a journal, each with its snapshots.
+    """Return the runs in a journal, each with its snapshots.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo, Snapshot
@@ -51,11 +51,11 @@ def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
     >>> run.name, run.status, [(snapshot.step, snapshot.metrics["mlm/loss"]) for snapshot in run.snapshots]
     ('bert', 'finished', [(10, 2.5)])
 
-    One run per start: a training that was resumed twice gives three runs. Each run holds every snapshot that was
-    written; ``run.step`` is the step from which it was resumed, and steps beyond it in an earlier run were computed
-    again. `mtask_sinks.analysis.runs.read_trainings` gives one training instead, with its resumes, and each point once.
+    There is one run per start: a training that was resumed twice gives three runs. Each run holds all snapshots that it
+    wrote. ``run.step`` is the step from which the run was resumed; it computed later steps of the earlier run again.
+    `mtask_sinks.analysis.runs.read_trainings` gives one training instead, with its resumes, and each point once.
 
-    Lines that hold no whole record, as a crash may leave them, are skipped.
+    The function skips lines without a complete record, which a crash may leave.
 
     Args:
         path: the file, or the output directory of a training.

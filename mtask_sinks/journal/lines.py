@@ -1,4 +1,4 @@
-"""Reads the lines of a journal's file. Whoever reads the file, from its beginning or from an offset, does it here."""
+"""Reads the lines of a journal's file, from its beginning or from an offset, for all readers of the file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Line(NamedTuple):
     """One line of the file.
 
     Attributes:
-        data: its bytes, with the newline.
-        end: position after its last byte.
+        data: the bytes of the line, with the newline.
+        end: position after the last byte.
     """
 
     data: bytes
@@ -21,21 +21,21 @@ class Line(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has its newline; the last line has none while it is being written, or after a crash."""
+        """Whether the line has its newline. The last line lacks it while a process writes it, or after a crash."""
         return self.data.endswith(b"\n")
 
     def item(self) -> Item | None:
-        """What it records; ``None`` if it holds no whole record."""
+        """Return what the line records, or ``None`` if it holds no complete record."""
         return decode(self.data)
 
     def run_record(self) -> Begin | End | None:
-        """What it records if it begins or ends a run; a snapshot gives ``None`` and is not decoded, to save time."""
+        """Return the record if the line begins or ends a run, else ``None``. To save time, this decodes no snapshot."""
         item = decode(self.data) if is_run_record(self.data) else None
         return item if isinstance(item, Begin | End) else None
 
 
 def read_lines(file: BinaryIO, position: int = 0) -> Iterator[Line]:
-    r"""The lines of a file, from where it stands to its end, torn ones included.
+    r"""Yield the lines of a file from its current position to its end, including a torn last line.
 
     >>> import io
     >>> [(line.end, line.is_whole, line.item()) for line in read_lines(io.BytesIO(b'{}\n{"record'))]
@@ -43,7 +43,7 @@ def read_lines(file: BinaryIO, position: int = 0) -> Iterator[Line]:
 
     Args:
         file: open for reading, in binary mode.
-        position: of the first line; `Line.end` counts from there.
+        position: position of the first line. `Line.end` counts from there.
     """
     for data in file:
         position += len(data)

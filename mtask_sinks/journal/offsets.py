@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass
 class Segment:
-    """Bytes that follow one another both in the stream and in the file.
+    """A range of bytes without a gap, both in the stream and in the file.
 
     Attributes:
-        position: of the first byte in the stream.
-        offset: of the first byte in the file.
+        position: where the first byte is in the stream.
+        offset: where the first byte is in the file.
         length: number of bytes.
     """
 
@@ -26,7 +26,7 @@ class Segment:
 
 
 class StreamOffsets:
-    """Records which bytes of a stream are in a file, and where.
+    """Records which bytes of a stream are in a file, and at which offset.
 
     >>> offsets = StreamOffsets()
     >>> offsets.add(position=0, offset=0, length=100)
@@ -35,7 +35,7 @@ class StreamOffsets:
     >>> len(offsets), offsets.offset_of(120), offsets.offset_of(200), offsets.offset_of(405)
     (2, 120, 150, 155)
 
-    As long as the disk takes every line, positions equal offsets and there is one segment.
+    As long as the disk accepts every line, positions equal offsets and there is one segment.
     """
 
     def __init__(self) -> None:
@@ -53,22 +53,22 @@ class StreamOffsets:
             self._segments.append(Segment(position, offset, length))
 
     def clear(self) -> None:
-        """Forget everything: the file is gone."""
+        """Forget all segments, because the file was removed."""
         self._segments.clear()
 
     def segment_at(self, position: int) -> Segment | None:
-        """The segment that holds a position, else the next one; ``None`` if the file has nothing from there on."""
+        """Return the segment that holds a position, else the next one; ``None`` if there is no such segment."""
         return next((segment for segment in self._segments if position < segment.end), None)
 
     def offset_of(self, position: int) -> int:
-        """How many bytes of the file come before a position."""
+        """Return how many bytes of the file come before a position."""
         before = [segment for segment in self._segments if segment.position < position]
         if not before:
             return 0
         return before[-1].offset + min(position - before[-1].position, before[-1].length)
 
     def position_of(self, offset: int) -> int | None:
-        """The position of an offset in the file; ``None`` if the file does not reach so far."""
+        """Return the position of an offset in the file, or ``None`` if the file is too short."""
         for segment in self._segments:
             if segment.offset <= offset <= segment.offset + segment.length:
                 return segment.position + offset - segment.offset

@@ -1,4 +1,4 @@
-"""Follows a journal from any process, while another one may write it; and finds the journal in a directory."""
+"""Follows a journal from any process while another process may write it, and finds the journal of a directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtask_sinks.snapshot import Snapshot
 
 
 class JournalReader:
-    """Reads what was added to a journal since the last time.
+    """Reads the items that were added to a journal since the last `read`.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo
@@ -30,16 +30,18 @@ class JournalReader:
     ['Snapshot']
     >>> journal.close()
 
-    Reads each byte once. A line without its newline is read when the newline is there; a line that holds no record is
-    skipped. A file that does not exist yet counts as empty. If another file takes its place, reading begins again.
+    It reads each byte once. It waits with a line that has no newline yet, and skips a line that holds no record. A file
+    that does not exist yet counts as empty. If another file takes its place, reading starts at the beginning of that
+    file.
 
     Args:
         path: the file, or the output directory of a training.
 
     Attributes:
         path: the file.
-        fingerprint: identifies the file; empty while there is none.
-        times_begun: how often reading began: 1 for the first file, 2 when another one took its place.
+        fingerprint: identifies the file; empty if there is none yet.
+        times_begun: how often reading started at a beginning: 1 for the first file, 2 after another file took its
+            place.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -48,16 +50,16 @@ class JournalReader:
         self.times_begun = 0
         self._given = Path(path)
         self._offset = 0
-        #: Offset after each snapshot.
+        #: The offset after each snapshot.
         self._ends = array("q")
 
     def read(self) -> Iterator[Item]:
-        """What was written since the last time.
+        """Yield the items that were written since the last call.
 
         Raises:
-            OSError: the file exists and cannot be read.
+            OSError: the file exists, but cannot be read.
         """
-        self.path = journal_path(self._given)  # the directory may have been made since
+        self.path = journal_path(self._given)  # the directory may exist only since the last call
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -76,11 +78,11 @@ class JournalReader:
                     yield item
 
     def snapshots_after(self, offset: int) -> int:
-        """How many of the snapshots read so far come after an offset of the file."""
+        """Return how many of the snapshots that were read come after an offset of the file."""
         return len(self._ends) - bisect_right(self._ends, offset)
 
     def _restart_if_replaced(self, first_line: bytes, size: int) -> None:
-        """Begin again if this is another file than before, or if the file was cut."""
+        """Start at the beginning if the path leads to another file than before, or if the file became shorter."""
         if not first_line.endswith(b"\n"):
             return
         fingerprint = fingerprint_of(first_line)
@@ -90,18 +92,17 @@ class JournalReader:
 
 
 def find_journal(path: str | os.PathLike[str]) -> Path:
-    """The journal in a directory, or the file itself.
+    """Return the path of the journal in a directory, or of the file itself.
 
     Raises:
-        NoJournalError: there is none; the message names journals nearby.
+        NoJournalError: there is no journal. The message names journals nearby.
     """
     file = journal_path(path)
     if file.is_file():
         return file
     if not Path(path).exists():
-        raise NoJournalError(
-            f"there is no {path}. Name a journal ({FILE_NAME}), or the output directory of a training."
-        )
+        raise NoJournalError(f"there is no {path}. Name a journal ({FILE_NAME}) or the output directory of a training.")
     near = sorted(str(found.parent) for found in Path(path).glob(f"*/{FILE_NAME}"))
-    hint = f"There are some in {', '.join(near)}." if near else "It appears with the first log event that has metrics."
+    appears = "It appears with the first log event that has metrics."
+    hint = f"There are journals in {', '.join(near)}." if near else appears
     raise NoJournalError(f"there is no {file}. {hint}")

@@ -1,4 +1,4 @@
-"""Decides what a `Begin` record starts: a new training, a resume, or nothing new."""
+"""Decides whether a `Begin` record starts a new training, resumes one, or continues the run before it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from mtask_sinks.snapshot import RunInfo
 
 
 class RunStart(Enum):
-    """What a `Begin` record says of the run before it."""
+    """How a `Begin` record relates to the run before it."""
 
-    #: A new training; the run before has nothing to do with it.
+    #: A new training, which has nothing to do with the run before.
     NEW = "new"
-    #: The training before goes on from a checkpoint, mostly in a new process: a new run.
+    #: A new run in which the training goes on from a checkpoint, usually in a new process.
     RESUMED = "resumed"
-    #: The run before goes on: an evaluation after training, or another run of the backend.
+    #: The same run as before: an evaluation after training, or another run of the backend.
     CONTINUED = "continued"
 
 
 class StartedRun(Protocol):
-    """A run by its id and the step at which it began."""
+    """Any object with the id of a run and the step at which the run began."""
 
     @property
     def id(self) -> str: ...
@@ -30,15 +30,15 @@ class StartedRun(Protocol):
 
 
 def run_start(run: RunInfo, before: StartedRun | None) -> RunStart:
-    """What a run is to the run that the journal began before it.
+    """Return how a run relates to the run that began before it in the journal.
 
     >>> before = RunInfo(id="1")
     >>> run_start(RunInfo(id="2"), before), run_start(RunInfo(id="2", step=20), before), run_start(before, before)
     (<RunStart.NEW: 'new'>, <RunStart.RESUMED: 'resumed'>, <RunStart.CONTINUED: 'continued'>)
 
     Args:
-        run: the one that begins.
-        before: the last one that began; ``None`` if there is none.
+        run: the run that begins.
+        before: the run that began before it; ``None`` if there is none.
     """
     if before is None:
         return RunStart.NEW

@@ -1,4 +1,4 @@
-"""The lines of a journal by their positions, for the threads that read them in the process that writes them."""
+"""Gives the lines of a journal to the threads of the process that writes it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mtask_sinks.journal.offsets import StreamOffsets
 from mtask_sinks.journal.records import Begin, End, Item, fingerprint_of
 from mtask_sinks.snapshot import Snapshot
 
-# Bytes that a reader gets from the file at a time.
+# Bytes to read from the file at a time.
 _CHUNK = 1 << 18
 
 
 class JournalStream:
-    """All lines of a journal: those that its file held before, and those that this process adds.
+    """All lines of a journal: the earlier lines of its file, and the lines that this process adds.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo
@@ -29,20 +29,20 @@ class JournalStream:
     (10, True, 1, [])
     >>> journal.close()
 
-    A reader keeps a position: the number of bytes in all lines before it. 0 is the beginning of the file that was
-    found, `end_position` the end. Recent lines come from memory, older ones from the file. A position stays valid if
-    the file is removed and made again, or if a line never reaches the disk; an offset in the file would not.
+    A reader keeps a position: the number of bytes in all lines before it. Position 0 is the beginning of the file that
+    this process found, `end_position` is the end. Recent lines come from memory, older lines from the file. A position
+    stays valid if somebody removes the file, or if a line never reaches the disk; an offset in the file does not.
 
-    `Journal` adds the lines, in one thread; any number of threads read.
+    One thread adds lines, through `Journal`. Any number of threads may read.
 
     Args:
-        path: of the file; ``None`` if there is none.
+        path: the journal's file; ``None`` if there is none.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        # Why a lock: readers need the lines, their offsets and the end to agree while another thread adds lines. Two
-        # conditions share it because different threads wait: readers for lines, others for what readers have done.
+        # The lock keeps the lines, their offsets and the end consistent for readers while another thread adds lines.
+        # Two conditions share it: readers wait for lines, and other threads wait for the progress of readers.
         self._lock = threading.RLock()
         self.lines_added = threading.Condition(self._lock)
         self.reader_advanced = threading.Condition(self._lock)
@@ -61,18 +61,18 @@ class JournalStream:
 
     @property
     def run_records(self) -> list[tuple[int, Begin | End]]:
-        """What begins or ends a run, each with the position after its line."""
+        """The records that begin or end a run, each with the position after its line."""
         with self._lock:
             return list(self._run_records)
 
     @property
     def fingerprint(self) -> str:
-        """Tells this file from another one of the same name; empty while there is none."""
+        """Identifies the file, also if another file takes its path later. Empty if there is no file."""
         with self._lock:
             return "" if self._first_line is None else fingerprint_of(self._first_line)
 
     def open_run_at(self, position: int) -> Begin | None:
-        """The beginning of the run that has begun and not ended before a position; ``None`` if there is none."""
+        """Return the beginning of the run that is open at a position: it has begun and not ended. Else ``None``."""
         begun: Begin | None = None
         for end, record in self.run_records:
             if end > position:
@@ -81,7 +81,7 @@ class JournalStream:
         return begun
 
     def read(self, position: int) -> list[tuple[int, Item]]:
-        """Some or all items from a position on, each with the position after its line; empty at the end."""
+        """Return some or all items from a position on, each with the position after its line. Empty at the end."""
         with self._lock:
             recent = [(entry.end, entry.item) for entry in self._recent if entry.position >= position]
             is_recent = len(self._recent) > 0 and self._recent.first.position <= position
@@ -93,7 +93,7 @@ class JournalStream:
         return _read_file(self.path, offset, start, end) or recent
 
     def snapshots_after(self, position: int) -> int:
-        """How many snapshots come after a position."""
+        """Return how many snapshots come after a position."""
         count = 0
         while items := self.read(position):
             count += sum(isinstance(item, Snapshot) for _, item in items)
@@ -101,19 +101,19 @@ class JournalStream:
         return count
 
     def offset_of(self, position: int) -> int:
-        """How many bytes of the file come before a position."""
+        """Return how many bytes of the file come before a position."""
         with self._lock:
             return self._offsets.offset_of(position)
 
     def position_of(self, offset: int) -> int | None:
-        """The position of an offset in the file; ``None`` if the file does not reach so far."""
+        """Return the position of an offset in the file, or ``None`` if the file is too short."""
         with self._lock:
             return self._offsets.position_of(offset)
 
-    # For `Journal`, which adds the lines.
+    # Only `Journal` calls the methods below.
 
     def add(self, item: Item, line: bytes) -> JournalEntry:
-        """Add a line; readers get it from memory until it is in the file and no longer recent."""
+        """Add a line. Readers get it from memory until it is in the file and no longer recent."""
         with self._lock:
             entry = JournalEntry(self._end, line, item)
             self._end = entry.end
@@ -123,27 +123,27 @@ class JournalStream:
         return entry
 
     def mark_stored(self, entry: JournalEntry, offset: int) -> None:
-        """The file holds an entry at this offset."""
+        """Note that the file holds an entry at this offset."""
         with self._lock:
             self._offsets.add(entry.position, offset, len(entry.line))
 
     def mark_file_begun(self, first_line: bytes) -> None:
-        """The file has its first line."""
+        """Note that the file has its first line."""
         with self._lock:
             self._first_line = first_line
 
     def mark_file_gone(self) -> None:
-        """The file was removed or is empty."""
+        """Note that the file was removed or is empty."""
         with self._lock:
             self._offsets.clear()
             self._first_line = None
 
     def announce(self, stored_position: int, keep: tuple[int, int]) -> None:
-        """Wake the readers, and forget lines that are in the file.
+        """Wake the readers, and remove lines from memory that are in the file.
 
         Args:
-            stored_position: all lines before it are in the file, or need not be kept for it.
-            keep: how many lines, and how many bytes, stay in memory for readers that keep up.
+            stored_position: all lines before this position are in the file, or will never be in it.
+            keep: how many lines and bytes stay in memory for readers that keep up.
         """
         with self._lock:
             while len(self._recent) and self._recent.first.position < stored_position and self._recent.exceeds(keep):
@@ -151,7 +151,7 @@ class JournalStream:
             self.lines_added.notify_all()
 
     def _scan_file(self) -> None:
-        """Learn what the file held before."""
+        """Read the end, the run records and the first line of the file that this process found."""
         if self.path is None:
             return
         try:
@@ -170,12 +170,12 @@ class JournalStream:
 
 
 def _read_file(path: Path, offset: int, position: int, end: int) -> list[tuple[int, Item]]:
-    """Items of a part of the file, as many as a chunk holds, each with the position after its line.
+    """Return the items in a part of the file, up to one chunk, each with the position after its line.
 
     Args:
         path: the file.
-        offset: of the part's first line.
-        position: of that line in the stream.
+        offset: where the part's first line is in the file.
+        position: where that line is in the stream.
         end: position after the part's last line.
     """
     items = []

@@ -1,4 +1,4 @@
-"""Writes the journal: a local record of every snapshot, one line of JSON each, which outlives a crash."""
+"""Writes the journal: a local file with one line of JSON per snapshot, which survives a crash."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 logger = logging.getLogger(__name__)
 
-#: Name of the file in a training's output directory.
+#: Name of the journal's file in a training's output directory.
 FILE_NAME = "metrics.jsonl"
 
-# Lines and bytes that wait in memory while the disk does not take them, and that stay there for the sinks that keep up.
+# Limits (lines, bytes) in memory, for lines that wait until the disk accepts them, and for recent lines, which stay for
+# sinks that keep up.
 _MAX_WAITING = (10_000, 64 << 20)
 _MAX_RECENT = (256, 4 << 20)
 
 
 class Journal:
-    """Appends snapshots to a file, and gives them to readers that may be far behind.
+    """Appends snapshots to a file. Its `stream` gives them to readers, which may be far behind.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "metrics.jsonl")
@@ -36,20 +37,21 @@ class Journal:
     >>> len(path.read_text().splitlines())
     3
 
-    The file appears with the first snapshot that has metrics, or at once if ``eager``. Each line is written at once, so
-    a killed process loses at most the line that it was writing. The file of an earlier run is continued; a torn last
-    line, as a crash may leave it, is cut off first. NaN and infinity are the strings ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``: so each line is valid JSON, and `pandas.read_json` with ``lines=True`` reads them.
+    The first snapshot that has metrics creates the file; with ``eager``, the first line does. The journal writes each
+    line immediately, so a killed process loses at most the line that it was writing. It appends to the file of an
+    earlier run, after removing a torn last line that a crash may have left. NaN and infinity are the strings ``"NaN"``,
+    ``"Infinity"`` and ``"-Infinity"``. So each line is valid JSON, and `pandas.read_json` with ``lines=True`` reads the
+    file.
 
-    Lines that the disk does not take (it is full, read-only, gone) wait in memory, up to a limit, and are written when
-    the disk takes lines again. A warning says so once; `failures` counts. Without a path all lines stay in memory, up
-    to the same limit.
+    If the disk does not accept lines (it is full, read-only or missing), they wait in memory, up to a limit, until the
+    disk accepts lines again. The journal warns about this once; `failures` counts it. Without a path, all lines stay in
+    memory, up to the same limit.
 
-    One process and one thread write; there is no lock on the file.
+    Only one thread of one process may write. The file has no lock.
 
     Args:
-        path: the file; ``None`` for none.
-        eager: whether to make the file with the first line.
+        path: the file; ``None`` keeps the journal in memory only.
+        eager: create the file with the first line, even before there are metrics.
 
     Attributes:
         path: as given.
@@ -60,29 +62,29 @@ class Journal:
         self.path = None if path is None else Path(path)
         self.stream = JournalStream(self.path)
         self._warn_once = WarnOnce(logger)
-        #: Whether lines are written to the file now, or wait for the first metric.
+        #: Whether lines go to the file. Before the first metric they wait in memory.
         self._is_begun = eager
-        #: Line of the run that began last: the first line of a file that is made anew.
+        #: The line of the run that began last. If somebody removes the file, the new file begins with this line.
         self._header: bytes | None = None
         self._file: AppendFile | None = None
         self._waiting = EntryQueue()
 
     @property
     def failures(self) -> int:
-        """How often the disk did not take a line."""
+        """How often the disk did not accept a line."""
         return self._warn_once.counts["disk"]
 
     def begin(self, run: RunInfo, time: float | None = None) -> None:
-        """Record that a run begins, to which the snapshots from here on belong.
+        """Record that a run begins. The snapshots after this call belong to it.
 
         Args:
             run: the run.
-            time: when it began, in seconds since 1970 (UTC); by default now.
+            time: when the run began, in seconds since 1970 (UTC); by default now.
         """
         self._add(Begin(run) if time is None else Begin(run, time))
 
     def append(self, snapshot: Snapshot) -> None:
-        """Write a snapshot. Never raises for what the disk does."""
+        """Write a snapshot. This never raises an error of the disk."""
         self._is_begun = self._is_begun or bool(snapshot.metrics)
         self._add(snapshot)
 
@@ -91,11 +93,14 @@ class Journal:
         self._add(End(run_id, status))
 
     def close(self) -> None:
-        """Write the lines that wait, and close the file; readers can still read."""
+        """Write the lines that wait, and close the file. Readers can still read."""
         if self._is_begun:
             self._write_waiting()
             if self._waiting:
-                message = "the journal %s lacks its last %d lines, and will if the disk does not take them soon."
+                message = (
+                    "the journal %s lacks its last %d lines, because the disk did not accept them. They are lost "
+                    "unless this process can write them later."
+                )
                 logger.warning(message, self.path, len(self._waiting))
         self._close_file()
 
@@ -112,11 +117,12 @@ class Journal:
             self._write_waiting()
         while self._waiting.exceeds(_MAX_WAITING):
             self._waiting.drop_first()
-            self._warn_once("lost", "the journal %s cannot be written for too long: lines get lost.", self.path)
+            message = "the journal %s cannot be written, and too many lines wait in memory. The oldest lines get lost."
+            self._warn_once("lost", message, self.path)
         self.stream.announce(self._waiting.first.position if self._waiting else entry.end, keep=_MAX_RECENT)
 
     def _write_waiting(self) -> None:
-        """Write the lines that wait, as many as the disk takes."""
+        """Write the lines that wait, as many as the disk accepts."""
         if self.path is None:
             return
         try:
@@ -124,16 +130,16 @@ class Journal:
             while self._waiting:
                 entry = self._waiting.first
                 if file.size == 0 and self._header is not None and entry.line is not self._header:
-                    self._write(file, self._header)  # the file was removed: the new one says whose lines these are
+                    self._write(file, self._header)  # somebody removed the file: the new one must name the run
                 self.stream.mark_stored(entry, self._write(file, entry.line))
                 self._waiting.drop_first()
         except OSError as error:
             self._close_file()
-            message = "the journal %s cannot be written: %s. Up to %d lines wait in memory until it can."
+            message = "the journal %s cannot be written: %s. Up to %d lines wait in memory until the disk accepts them."
             self._warn_once("disk", message, self.path, error, _MAX_WAITING[0])
 
     def _open_file(self, path: Path) -> AppendFile:
-        """The file, made or repaired if need be; a new one if somebody removed it."""
+        """Return the open file. Create it if it does not exist, and remove a torn last line."""
         if self._file is not None and self._file.is_at_path():
             return self._file
         self._close_file()
@@ -145,7 +151,7 @@ class Journal:
         return self._file
 
     def _write(self, file: AppendFile, line: bytes) -> int:
-        """Append a line, and return its offset in the file."""
+        """Append a line and return its offset in the file."""
         offset = file.size
         file.append(line)
         if offset == 0:
@@ -159,6 +165,6 @@ class Journal:
 
 
 def journal_path(path: str | os.PathLike[str]) -> Path:
-    """The journal's file, given the file itself or the output directory of a training."""
+    """Return the path of a journal's file, given the file itself or the output directory of a training."""
     path = Path(path)
     return path / FILE_NAME if path.is_dir() else path

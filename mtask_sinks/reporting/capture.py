@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.errors import MetricKeyError
-from mtask_sinks.keys import check_key, split_key
+from mtask_sinks.keys import check_key, join_key, split_key
 from mtask_sinks.measurement.weighted import weighted
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reporting.api import Reporter
@@ -24,6 +24,22 @@ logger = logging.getLogger(__name__)
 CaptureSpec = str | Sequence[str] | Mapping[str, str]
 
 _BY_PATH = ""
+
+#: What the name of a twin ends in.
+TWIN = ".per_micro_batch"
+
+
+class Twins(NamedTuple):
+    """Metrics that are captured a second time, as means over micro-batches instead of over samples.
+
+    Attributes:
+        keys: of the metrics; those of their twins end in `TWIN`.
+        share: returns what part of an optimizer step the running micro-batch is.
+    """
+
+    keys: frozenset[str]
+    share: Callable[[], float]
+
 
 
 class Capture:
@@ -69,6 +85,13 @@ class Capture:
         self._targets: dict[str, tuple[str | None, str] | None] = {}
         self._owners: dict[str, str] = {}
         self._has_looked = False
+        #: What a loss budget needs besides.
+        self.twins: Twins | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a pattern."""
+        return bool(self._patterns)
 
     @contextmanager
     def watching(self, model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
@@ -104,6 +127,10 @@ class Capture:
             elif (target := self._targets[path]) is not None:
                 task, name = target
                 reports.setdefault(task, {})[name] = entry
+            target = self._targets[path]
+            if self.twins is not None and target is not None and join_key(*target) in self.twins.keys:
+                task, name = target
+                reports.setdefault(task, {})[name + TWIN] = weighted(value, self.twins.share())
             is_empty = is_empty and self._targets[path] is None
         for task, metrics in reports.items():
             reporter.record(task, metrics)

@@ -1,4 +1,4 @@
-"""Sink: the interface through which snapshots reach a tracking backend, a file or a plot."""
+"""Defines `Sink`, the interface through which snapshots reach a tracking backend, a file or a plot."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ class Sink(ABC):
     >>> PrintSink().write(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
     10 {'mlm/loss': 2.5}
 
-    All calls come from one thread, one at a time: `open`, then `write` for each snapshot in the order in which the
-    snapshots were made, `flush` now and then, and `close` at the end. After `close` the sink may be opened again. With
-    the same `RunInfo.id` it continues the run (an evaluation after training); with another one it begins a new run (a
-    second training, the next trial of a search).
+    One worker thread makes all calls, one at a time: `open`, then `write` for each snapshot, oldest first, `flush` now
+    and then, and `close` at the end. The worker may open a sink again after `close`. With the same `RunInfo.id` the
+    sink continues the run (an evaluation after training). With another id it begins a new run (a second training, the
+    next trial of a search).
 
-    A sink may raise; neither the training nor the other sinks are affected. The type of the exception decides what
-    happens next. `Rejected`: this snapshot is left out. `Forgotten`: everything is delivered again. An outage (an
-    `OSError`, a time-out, any unknown error): the call is repeated until it succeeds, however long that takes. Until
-    then snapshots wait in the journal, not in memory.
+    A sink may raise exceptions: they do not affect the training or other sinks. The type of the exception decides what
+    the worker does next. `Rejected`: it leaves out this snapshot. `Forgotten`: it delivers the whole run again. Any
+    sign of an outage (an `OSError`, a time-out, an unknown error): it repeats the call until it succeeds, however long
+    that takes. Until then, snapshots wait in the journal, not in memory.
 
     Attributes:
-        name: the sink's name in `report_to`; also the key of its run in `RunInfo.attached` and `RunInfo.continued`.
+        name: the sink's name in ``report_to``, and the key of its run in `RunInfo.attached` and `RunInfo.continued`.
     """
 
     name: ClassVar[str]
 
     def open(self, run: RunInfo) -> None:  # noqa: B027  # not every sink has something to open
-        """Prepare to write. If it raises, it is called again.
+        """Prepare to write. If this raises, the worker calls it again.
 
         If ``run.step`` is above 0, the training was resumed from a checkpoint. If the sink writes to the same backend
         run as before, that run may hold steps beyond the checkpoint, and the training will report these steps again:
         drop either the old or the new ones.
-        If ``self.name in run.continued``, the backend run may already hold some of the snapshots that will be written:
-        after a crash, or when a journal is replayed.
+        If ``self.name in run.continued``, the backend run may already hold some of the snapshots that `write` will get,
+        after a crash or in a replay.
         """
 
     @abstractmethod
@@ -56,36 +56,36 @@ class Sink(ABC):
         """
 
     def flush(self) -> None:  # noqa: B027
-        """Store what was written where it survives the end of the process."""
+        """Store all written data where it survives the end of the process."""
 
     def close(self, status: Status) -> None:  # noqa: B027
-        """Release what `open` acquired, and end the backend's run with this status unless the run is attached."""
+        """Release what `open` acquired. End the backend's run with this status, unless the run is attached."""
 
     def target(self) -> str | None:
-        """Identifier with which any process finds the open run; a later `open` gets it in ``run.continued``."""
+        """Return an identifier by which any process finds the open run. A later `open` gets it in ``run.continued``."""
         return None
 
     def survives(self) -> bool:
-        """Whether all snapshots written and flushed survive the end of this process; if not, they are sent again."""
+        """Return whether all flushed snapshots survive the end of this process. If not, they are delivered again."""
         return True
 
     def environment(self) -> Mapping[str, str]:
-        """Environment variables with which another process finds this backend; never secrets."""
+        """Return the environment variables with which another process finds this backend. Return no secrets."""
         return {}
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
-        """Ask the backend whether it could take ``run`` now, without writing: ``mtask-sinks sinks --check``.
+        """Ask the backend whether it could accept ``run`` now, without writing.
 
-        Called without `open`.
+        The command ``mtask-sinks sinks --check`` calls this, without `open`.
 
         Args:
             run: the training that would write.
-            seconds: the check should not take longer.
+            seconds: time limit of the check.
 
         Returns:
-            Where the backend is, in a few words; ``None`` if there is nothing to ask.
+            The place of the backend, in a few words; ``None`` if the sink has no check.
 
         Raises:
-            NotReady: the backend is not ready. Any other exception means the same; its message tells the user why.
+            NotReady: the backend is not ready. Any other exception means the same. Its message tells the user why.
         """
         return None

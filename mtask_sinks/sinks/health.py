@@ -1,4 +1,4 @@
-"""Health checks: asks the backends of sinks whether they answer now, within a time limit."""
+"""Asks the backends of sinks whether they answer now, within a time limit."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mtask_sinks.snapshot import RunInfo
 
 @dataclass(frozen=True)
 class Answer:
-    """What one backend answered.
+    """The result of one backend's check.
 
     Attributes:
-        is_ready: whether a training could write to it now; ``None`` if its sink has no check.
-        detail: where the backend is, or what is wrong.
+        is_ready: whether a training could write to the backend now; ``None`` if its sink has no check.
+        detail: the place of the backend, or the problem.
     """
 
     is_ready: bool | None
@@ -31,27 +31,27 @@ class Answer:
 
 
 def check_sinks(names: Iterable[str], run: RunInfo, seconds: float) -> dict[str, Answer]:
-    """Ask the backends of all these sinks at the same time; one that has not answered in time is not ready.
+    """Ask the backends of all these sinks at the same time. A backend that does not answer in time is not ready.
 
     Args:
         names: names of sinks, as for `make_sink`.
-        run: the training that would write: where and under which name.
+        run: the training that would write, with its directory and name.
         seconds: time limit for all checks together, including the import of the backends' packages.
     """
     answers: dict[str, Answer] = {}
-    # Daemon threads: a client that hangs must not keep the process from ending.
+    # Daemon threads, so that a client that hangs does not keep the process alive.
     threads = {name: threading.Thread(target=_check, args=(name, run, seconds, answers), daemon=True) for name in names}
     for thread in threads.values():
         thread.start()
     end = time.monotonic() + seconds
     for thread in threads.values():
         thread.join(max(end - time.monotonic(), 0.0))
-    late = Answer(False, f"no answer within {seconds:g} s")
+    late = Answer(False, f"did not answer within {seconds:g} s")
     return {name: answers.get(name, late) for name in threads}
 
 
 def check_writable(directory: Path) -> Path:
-    """Check that files can be created in a directory, or in its nearest existing parent; returns the one checked.
+    """Check that files can be created in a directory or in its nearest existing parent. Return the checked directory.
 
     Raises:
         NotReady: no file can be created there.
@@ -69,7 +69,7 @@ def check_url(url: str, seconds: float) -> int:
     """Request a page and return the HTTP status.
 
     Raises:
-        NotReady: nothing answers, or the server reports a failure of its own (a status from 500 on).
+        NotReady: no server answers, or the server reports a failure of its own (status 500 or higher).
     """
     url = without_user(url)  # urllib would treat user and password as part of the host name
     request = urllib.request.Request(url, headers={"User-Agent": "mtask-sinks"})  # noqa: S310
@@ -81,11 +81,11 @@ def check_url(url: str, seconds: float) -> int:
             raise NotReady(f"{url} answers with {error.code} {error.reason}") from None
         return error.code
     except (OSError, ValueError) as error:
-        raise NotReady(f"{url}: {getattr(error, 'reason', error)}") from None
+        raise NotReady(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from None
 
 
 def without_user(url: str) -> str:
-    """The address without user name and password.
+    """Return the address without user name and password.
 
     >>> without_user("https://me:secret@host:5000/mlflow")
     'https://host:5000/mlflow'

@@ -1,4 +1,4 @@
-"""Every name that ``report_to`` accepts, installed or not, listed without importing any backend."""
+"""Lists every name that ``report_to`` accepts, installed or not, without importing any backend."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class SinkListing:
     """One name for ``report_to``.
 
     Attributes:
-        name: for ``report_to``.
-        kind: ``sink`` is one of this package; ``plug-in`` one that another package offers; ``transformers`` a tracker
-            without a sink: its callback in transformers gets the task metrics among the Trainer's logs.
-        package: the package that it needs; ``None`` if it needs something else.
+        name: the name for ``report_to``.
+        kind: ``sink`` for a sink of this package, ``plug-in`` for a sink of another package, ``transformers`` for a
+            tracker without a sink: its callback in transformers gets the task metrics among the Trainer's logs.
+        package: the package that the name needs; ``None`` if it needs something else.
         is_installed: whether that package is installed.
-        version: of the package; ``None`` if it is not installed or has no version.
-        get: how to install it.
+        version: version of the package; ``None`` if it is not installed or has no version.
+        get: how to install the package, or what else the name needs.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Tracker:
 
     Attributes:
         module: the module that its callback imports.
-        package: the package to install; ``None`` if it is no package.
-        note: what else it needs.
+        package: the package to install; ``None`` if it needs something else.
+        note: further packages to install, or what it needs instead of a package.
     """
 
     module: str
@@ -50,17 +50,17 @@ class Tracker:
     note: str = ""
 
 
-#: Name in ``report_to`` → what it needs. A table, because asking transformers would import torch; a test compares the
-#: names with those of transformers.
+#: Name in ``report_to`` → what it needs. This is a table, because asking transformers would import torch. A test
+#: compares the names with those of transformers.
 TRACKERS: Mapping[str, Tracker] = {
     "azure_ml": Tracker("azureml", "azureml-sdk"),
     "clearml": Tracker("clearml", "clearml"),
     "codecarbon": Tracker("codecarbon", "codecarbon"),
     "comet_ml": Tracker("comet_ml", "comet-ml"),
-    "dagshub": Tracker("dagshub", "dagshub", "and mlflow"),
+    "dagshub": Tracker("dagshub", "dagshub", "mlflow"),
     "dvclive": Tracker("dvclive", "dvclive"),
     "flyte": Tracker("flytekit", "flytekit"),
-    "kubeflow": Tracker("", None, "a pod of Kubeflow Trainer, which sets KUBEFLOW_TRAINER_SERVER_URL"),
+    "kubeflow": Tracker("", None, "run in a pod of Kubeflow Trainer, which sets KUBEFLOW_TRAINER_SERVER_URL"),
     "mlflow": Tracker("mlflow", "mlflow"),
     "neptune": Tracker("neptune", "neptune"),
     "swanlab": Tracker("swanlab", "swanlab"),
@@ -71,7 +71,7 @@ TRACKERS: Mapping[str, Tracker] = {
 
 
 def list_sinks() -> list[SinkListing]:
-    """This package's sinks, then plug-ins, then trackers of transformers that have no sink; each group by name.
+    """List this package's sinks, then plug-ins, then trackers of transformers without a sink; each group by name.
 
     >>> [listing.get for listing in list_sinks() if listing.name == "mlflow"]
     ["pip install 'mtask-sinks[mlflow]'"]

@@ -1,4 +1,4 @@
-"""Sinks by name: those of this package and those that installed packages offer."""
+"""Finds sinks by name: sinks of this package, and sinks that other installed packages offer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from importlib.util import find_spec
 from mtask_sinks.errors import MissingBackendError, PluginError
 from mtask_sinks.sinks.base import Sink
 
-#: Entry-point group in which a package offers sinks: ``name = module:SinkClass``, or a function that returns a sink.
+#: The entry-point group in which packages offer sinks: ``name = module:SinkClass``, or a function that returns a sink.
 ENTRY_POINTS = "mtask_sinks.sinks"
 
-#: Sinks of this package: name → the optional package it writes to. The extra that installs it has the sink's name.
+#: Sinks of this package: name → the optional package that the sink needs. The extra that installs it has the same name.
 BACKENDS = {"mlflow": "mlflow", "tensorboard": "tensorboard", "wandb": "wandb"}
 
 
 def sink_names() -> list[str]:
-    """Names of all sinks that `make_sink` knows, whether their backends are installed or not.
+    """Return the names of all sinks that `make_sink` knows, whether their backends are installed or not.
 
     >>> {"mlflow", "tensorboard", "wandb"} <= set(sink_names())
     True
@@ -26,7 +26,7 @@ def sink_names() -> list[str]:
 
 
 def has_sink(name: str) -> bool:
-    """Whether there is a sink of that name."""
+    """Return whether there is a sink of that name."""
     return name in _entry_points()
 
 
@@ -45,12 +45,13 @@ def make_sink(name: str) -> Sink:
         sink = factory()
     except Exception as error:
         raise PluginError(
-            f"sink {name!r} of package {_package(entry_point)} failed to load ({type(error).__name__}: {error})."
+            f"sink {name!r} of package {_package(entry_point)} failed to load ({type(error).__name__}: {error}). "
+            "Repair or update that package, or do not use the sink."
         ) from error
     if not isinstance(sink, Sink):
         raise PluginError(
-            f"sink {name!r} of package {_package(entry_point)} is {sink!r}: its entry point {entry_point.value!r} must "
-            "name a subclass of mtask_sinks.Sink, or a function that makes one."
+            f"sink {name!r} of package {_package(entry_point)} is {sink!r}, which is not a Sink. Its entry point "
+            f"{entry_point.value!r} must name a subclass of mtask_sinks.Sink, or a function that returns a sink."
         )
     return sink
 
@@ -59,17 +60,17 @@ def require_backend(name: str) -> None:
     """Check that the package behind a sink of this library is installed.
 
     Raises:
-        MissingBackendError: it is not; the message says what to install.
+        MissingBackendError: the package is not installed; the message says what to install.
     """
     module = BACKENDS.get(name)
     if module is not None and find_spec(module) is None:
         raise MissingBackendError(
-            f"{name!r} needs the package {module}, which is not installed: pip install 'mtask-sinks[{name}]'."
+            f"sink {name!r} needs the package {module}, which is not installed. Run: pip install 'mtask-sinks[{name}]'"
         )
 
 
 def offering_package(name: str) -> str:
-    """Name of the package that offers the sink of that name."""
+    """Return the name of the package that offers the sink of that name."""
     return _package(_entry_points()[name])
 
 

@@ -16,7 +16,7 @@ class MemorySink(Sink):
 
     Attributes:
         runs: one entry per `open`, oldest first.
-        snapshots: all snapshots, in the order in which they were written.
+        snapshots: all snapshots, in the order of the calls of `write`.
         closed: the status of each `close`, oldest first.
     """
 
@@ -37,5 +37,5 @@ class MemorySink(Sink):
         self.closed.append(status)
 
     def series(self, key: str, phase: str = "train") -> list[tuple[int, float]]:
-        """Steps and values of one key in one phase, in the order in which they were written."""
+        """Return the steps and values of one key in one phase, in the order of the calls of `write`."""
         return [(s.step, s.metrics[key]) for s in self.snapshots if s.phase == phase and key in s.metrics]

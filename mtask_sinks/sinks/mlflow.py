@@ -1,4 +1,4 @@
-"""The MLflow sink."""
+"""Writes metrics to MLflow."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 _PARAMS_PER_BATCH = 100
 _PARAM_LENGTH = 6000
 
-# Variables, besides the tracking URI, with which another process would create the same run.
+# Variables, in addition to the tracking URI, that another process needs to create the same run.
 _VARIABLES = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_TAGS", "MLFLOW_FLATTEN_PARAMS", "MLFLOW_MAX_LOG_PARAMS")
 
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
-#: Tag of a run that the sink created; its value is the id of the training. If MLflow creates the run but its answer
+#: Tag of a run that the sink created. Its value is the id of the training. If MLflow creates the run, but its answer
 #: gets lost, the next try finds the run by this tag.
 RUN_TAG = "mtask_sinks.run"
 
@@ -43,21 +43,21 @@ class MLflowSink(Sink):
 
     >>> sink = MLflowSink()                         # metrics: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
 
-    Writes each snapshot with one ``log_batch``, with the time at which the snapshot was made: if the same point is sent
-    twice, MLflow keeps one. Writes to the run of the Trainer's own callback or of the user if there is one; otherwise
-    creates a run with the training's name and parameters. Ends the run as finished, failed or killed, unless it is the
-    user's.
+    The sink writes each snapshot with one ``log_batch`` and with the snapshot's own time, so MLflow keeps only one
+    point if the sink sends it twice. If the Trainer's callback or the user has opened a run, the sink writes to that
+    run. Otherwise it creates a run with the training's name and parameters. At the end it marks the run as finished,
+    failed or killed, unless the user owns the run.
 
     Args:
-        tracking_uri: where the tracking store is; by default the one MLflow is set to (``MLFLOW_TRACKING_URI``).
+        tracking_uri: address of the tracking store; by default MLflow's own setting (``MLFLOW_TRACKING_URI``).
         experiment: name of the experiment in which the sink creates a run; by default ``MLFLOW_EXPERIMENT_NAME``.
 
-    A run that the sink creates follows the same variables as the one of the Trainer's callback: ``MLFLOW_RUN_ID``,
+    When the sink creates a run, it follows the same variables as the Trainer's callback: ``MLFLOW_RUN_ID``,
     ``MLFLOW_TAGS``, ``MLFLOW_FLATTEN_PARAMS``, ``MLFLOW_MAX_LOG_PARAMS``.
 
     MLflow stores infinity as the largest float64. It keeps two points of the same step if their times differ. So when
-    training resumes in the run that it wrote to before (``MLFLOW_RUN_ID``), the sink asks the store once per metric for
-    the steps beyond the checkpoint, and leaves out the steps that are there: they keep their first values.
+    training resumes in the run to which it wrote before (``MLFLOW_RUN_ID``), the sink asks the store once per metric
+    for the steps beyond the checkpoint. It leaves out steps that the store has; they keep their first values.
     """
 
     name = "mlflow"
@@ -70,13 +70,13 @@ class MLflowSink(Sink):
         self._run_id: str | None = None
         self._opened_client: MlflowClient | None = None
         self._lacks_params = False
-        #: Metric → steps beyond the checkpoint that the store held before training was resumed.
+        #: Metric → steps beyond the checkpoint that the store held before training resumed.
         self._stored_steps: dict[str, frozenset[int]] = {}
 
     @property
     def _client(self) -> MlflowClient:
         if self._opened_client is None:
-            raise RuntimeError("MLflowSink is not open")
+            raise RuntimeError("MLflowSink is not open. Call open() first.")
         return self._opened_client
 
     def open(self, run: RunInfo) -> None:
@@ -98,7 +98,7 @@ class MLflowSink(Sink):
 
         run_id = self._run_id
         if run_id is None:
-            raise RuntimeError("MLflowSink is not open")
+            raise RuntimeError("MLflowSink is not open. Call open() first.")
         values: dict[str, Any] = {backend_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
         if self.name not in self._run.logged:
             values |= {_log_name(log): value for log, value in snapshot.logs.items() if _is_number(value)}
@@ -109,16 +109,16 @@ class MLflowSink(Sink):
             if not self._is_stored(run_id, name, snapshot.step)
         ]
         if metrics and self._send(run_id, metrics) is not None:
-            # MLflow rejects the whole batch because of one metric: send each alone, so that the valid ones arrive.
+            # MLflow rejects a whole batch because of one metric. Send each metric alone, so that the valid ones arrive.
             reasons = [reason for metric in metrics if (reason := self._send(run_id, [metric])) is not None]
             if reasons:
-                raise Rejected(f"{len(reasons)} of {len(metrics)} metrics refused: {reasons[0]}")
+                raise Rejected(f"MLflow refused {len(reasons)} of {len(metrics)} metrics: {reasons[0]}")
 
     def close(self, status: Status) -> None:
         if self.name in self._run.attached or self._run_id is None:
             return
         if self.name in self._run.continued:
-            # The run may lack them: the Trainer's callback sends parameters once, in the background.
+            # The run may lack parameters, because the Trainer's callback sends them once, in the background.
             self._log_params(self._run_id, self._run.params)
             for key, text in _tags().items():
                 self._client.set_tag(self._run_id, key, text)
@@ -141,7 +141,7 @@ class MLflowSink(Sink):
         return self._tracking_uri or mlflow.get_tracking_uri()
 
     def _send(self, run_id: str, metrics: list[Metric]) -> str | None:
-        """Send metrics; returns MLflow's reason if it will never accept them, and raises for every other failure."""
+        """Send metrics. Return MLflow's reason if it will never accept them; raise for every other failure."""
         from mlflow import MlflowException
 
         try:
@@ -153,24 +153,24 @@ class MLflowSink(Sink):
         return None
 
     def _is_stored(self, run_id: str, name: str, step: int) -> bool:
-        """Whether training wrote this point before it was resumed."""
+        """Return whether the training wrote this point before it was resumed."""
         resumed_at = self._run.step
         if not resumed_at or step <= resumed_at:
             return False
         if name not in self._stored_steps:
             history = self._client.get_metric_history(run_id, name)
             steps = frozenset(point.step for point in history if point.step > resumed_at)
-            # The metrics of a phase usually have the same steps: they share one set.
+            # The metrics of a phase usually have the same steps, so they share one set.
             self._stored_steps[name] = next((known for known in self._stored_steps.values() if known == steps), steps)
         return step in self._stored_steps[name]
 
     def _create_run(self, run: RunInfo) -> str:
-        """Create a run without making it the process's active one; ``MLFLOW_RUN_ID`` continues an earlier one."""
+        """Create a run without making it the active run of the process. ``MLFLOW_RUN_ID`` continues an earlier run."""
         from mlflow.tracking.context.registry import resolve_tags
 
         if continued := os.environ.get("MLFLOW_RUN_ID"):
             self._client.set_terminated(continued, "RUNNING")
-            os.environ.pop("MLFLOW_RUN_ID", None)  # as MLflow does: a second training is a second run
+            os.environ.pop("MLFLOW_RUN_ID", None)  # as MLflow does, so that a second training is a second run
             return continued
         name = self._experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
         experiment = self._client.get_experiment_by_name(name)
@@ -184,7 +184,7 @@ class MLflowSink(Sink):
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        # MLflow rejects a whole request if it changes one parameter.
+        # MLflow rejects a whole request if the request changes an existing parameter.
         existing = self._client.get_run(run_id).data.params
         params = _flat(params) if os.environ.get("MLFLOW_FLATTEN_PARAMS", "").upper() in ("TRUE", "1") else params
         texts = {key: str(value) for key, value in params.items()}
@@ -212,13 +212,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _log_name(name: str) -> str:
-    """The metric's name for one of the Trainer's logs: the log's name if MLflow accepts it, else a similar one.
+    """Return the metric's name for one of the Trainer's logs: the log's name if MLflow accepts it, else a similar one.
 
     >>> _log_name("eval_loss"), _log_name("top 5%"), _log_name("a//b")
     ('eval_loss', 'top 5_', 'a_b-586cec69')
 
-    Like the Trainer's callback, puts ``_`` for characters that MLflow does not allow. MLflow would still reject some
-    names (``a//b``, ``../a``, too long), and all other values of the snapshot with them: these names end in a hash.
+    Like the Trainer's callback, this replaces characters that MLflow does not allow by ``_``. MLflow would still reject
+    some names (``a//b``, ``../a``, too long), and with them all values of the snapshot. So this changes these names and
+    appends a hash.
     """
     cleaned = re.sub(r"[^0-9A-Za-z_\-\. :/]", "_", name)
     if posixpath.normpath(cleaned) == cleaned and not cleaned.startswith(("/", "..")) and len(cleaned) < MAX_KEY_LENGTH:
@@ -227,7 +228,7 @@ def _log_name(name: str) -> str:
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parameters under joined names, as transformers joins them.
+    """Return nested parameters as one dict, with joined names as transformers makes them.
 
     >>> _flat({"optimizer": {"lr": 0.1}, "seed": 0})
     {'optimizer.lr': 0.1, 'seed': 0}

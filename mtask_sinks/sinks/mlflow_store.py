@@ -13,27 +13,27 @@ _SQLITE = "sqlite:///"
 
 
 def check_store(uri: str, seconds: float) -> str:
-    """Check a tracking store, and create nothing in it.
+    """Check a tracking store without creating anything in it.
 
     >>> check_store("sqlite:///no-such-file.db", seconds=2.0)
-    'sqlite:///no-such-file.db is not there yet and can be made'
+    'sqlite:///no-such-file.db does not exist yet and can be created'
 
     Args:
         uri: MLflow's tracking URI of the store.
         seconds: time limit for a server's first answer.
 
     Returns:
-        Where the store is, in a few words.
+        The place of the store, in a few words.
 
     Raises:
-        NotReady: a server does not answer or is no MLflow server, or a database file cannot be written.
-        Exception: what MLflow's client raises if it cannot read the store.
+        NotReady: a server does not answer or is not an MLflow server, or a database file cannot be written.
+        Exception: any exception that MLflow's client raises if it cannot read the store.
     """
     shown = without_user(uri)
     file = Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
     if file is not None and not file.exists():  # MLflow's client would create it
         check_writable(file.parent)
-        return f"{shown} is not there yet and can be made"
+        return f"{shown} does not exist yet and can be created"
     if uri.startswith(("http://", "https://")):
         status = check_url(f"{uri.rstrip('/')}/health", seconds)
         if status != 200:

@@ -1,4 +1,4 @@
-"""Limits on how long the backends' clients try to reach a server, unless the user has set other limits."""
+"""Limits how long the backends' clients try to reach a server, unless the user has set other limits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-#: Environment variables, set before transformers' callbacks first use the network, each only if it is not set yet.
-#: With MLflow's defaults every call to a server that does not answer blocks for 247 s (closed port) to 1,207 s (the
-#: server accepts and never answers). By default W&B waits 90 s for a run to begin, and for a run to finish it waits
-#: without end (measured with mlflow 3.17 and wandb 0.31). The last variable makes W&B's client write its file every
-#: second instead of every 15 s: a killed process loses at most that much.
+#: Environment variables. The trainer sets each one that is not set yet, before transformers' callbacks first use the
+#: network. With MLflow's defaults, each call to a server that does not answer blocks for 247 s (closed port) to 1,207 s
+#: (the server accepts and never answers). With W&B's defaults, the client waits 90 s for a run to begin, and without
+#: limit for a run to finish (measured with mlflow 3.17 and wandb 0.31). The last variable makes W&B's client write its
+#: file every second instead of every 15 s, so a killed process loses at most one second of data.
 NETWORK_LIMITS: Mapping[str, str] = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -30,7 +30,7 @@ def limit_network() -> None:
 
 @contextmanager
 def fail_fast() -> Iterator[None]:
-    """Inside this block a call to an MLflow server is tried once, for at most 2 s.
+    """Inside this block, MLflow's client tries each call to a server once, for at most 2 s.
 
     >>> with fail_fast():
     ...     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]

@@ -1,4 +1,4 @@
-"""The Weights & Biases sink."""
+"""Writes metrics to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 if TYPE_CHECKING:
     from wandb import Run
 
-#: The x axis of every chart, as the Trainer's own callback calls it.
+#: The x axis of every chart. The Trainer's own callback uses the same name.
 STEP = "train/global_step"
 
-# Hidden columns: the step of each phase's last row, and the time of the last row of all. W&B's summary keeps the last
-# value of every column, so it tells a later process which rows are there. `STEP` does not: the user may write it too.
+# Hidden columns: the step of each phase's last row, and the time of the very last row. W&B's summary keeps the last
+# value of every column, so a later process knows which rows the run has. `STEP` cannot do this, because the user may
+# write it too.
 _HIDDEN = "_mtask_sinks/"
 _HIDDEN_TIME = f"{_HIDDEN}(time)"
 
-# The Trainer's totals. Its own callback writes them to the summary of the run, not to rows.
+# Totals of the Trainer. Its own callback writes them to the summary of the run, not to rows.
 _TOTALS = frozenset(["train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"])
 
 _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
 
-# Variables with which another process finds the run again.
+# Variables that another process needs to find the run again.
 _VARIABLES = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
 
 
@@ -41,16 +42,17 @@ class WandbSink(Sink):
 
     >>> sink = WandbSink()                          # charts: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
 
-    Writes each snapshot as one row with a column ``train/global_step``, never with ``step=``, which would drop rows or
-    merge them with others. Writes to the process's open run if there is one; otherwise opens a run with the training's
-    name and parameters and finishes it, with exit code 1 if training failed and 137 if it was killed.
+    The sink writes each snapshot as one row with a column ``train/global_step``. It never passes ``step=``, because
+    W&B would then drop rows or merge them with others. If the process has an open run, the sink writes to it. Otherwise
+    it opens a run with the training's name and parameters and finishes it, with exit code 1 if training failed and 137
+    if it was killed.
 
-    A row counts as delivered when W&B's client has accepted it. The client stores it in a file and sends it later:
+    A row counts as delivered when W&B's client has accepted it. The client stores the row in a file and sends it later:
     every 15 s, or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed, the next resume or replay
-    delivers the rows of the run again, except those that the server has: hidden columns, ``_mtask_sinks/<phase>``, hold
-    the steps of the rows. So online each row exists once. Offline the client does not know which rows a server has:
-    rows that are sent again exist twice when both files are synced, and rows that the client had not written to its
-    file when it was killed exist only in the journal.
+    delivers the rows of the run again, except those that the server has. To know them, the sink writes the steps to
+    hidden columns, ``_mtask_sinks/<phase>``. So online, each row exists once. Offline, the client does not know which
+    rows a server has: rows that the sink sends again exist twice after a sync of both files. Rows that the client had
+    not written to its file when it was killed exist only in the journal.
 
     Args:
         project: project of a run that the sink opens; by default ``WANDB_PROJECT``, else ``huggingface``.
@@ -66,8 +68,9 @@ class WandbSink(Sink):
         self._run_id: str | None = None
         self._is_owner = False
         self._opened: Run | None = None
-        #: Phase → step of the last row that the run held when it was opened; and the time of the last row of all.
+        #: Phase → step of the last row that the run held when the sink opened it.
         self._written_steps: dict[str, int] = {}
+        #: The time of the very last row at that moment.
         self._written_until = 0.0
         #: First segments of the names whose x axis is defined.
         self._groups: set[str] = set()
@@ -87,12 +90,14 @@ class WandbSink(Sink):
             self._opened = current
             self._is_owner = False
         elif self.name in run.attached:
-            raise RuntimeError(f"the W&B run {existing} is no longer open in this process")
+            raise RuntimeError(
+                f"the W&B run {existing} is no longer open in this process. Do not finish it before the training ends."
+            )
         else:
             resume = {"id": existing, "resume": "allow", "reinit": "create_new"}
             self._opened = wandb.init(**{**self._init, **resume})
             self._is_owner = True
-            # The process that opened the run may have ended before all parameters were sent.
+            # The process that opened the run may have ended before it had sent all parameters.
             config = dict(self._opened.config)
             missing = {key: value for key, value in run.params.items() if key not in config}
             self._opened.config.update(missing)  # type: ignore[no-untyped-call]
@@ -105,7 +110,7 @@ class WandbSink(Sink):
 
     def write(self, snapshot: Snapshot) -> None:
         if self._opened is None:
-            raise RuntimeError("WandbSink is not open")
+            raise RuntimeError("WandbSink is not open. Call open() first.")
         row: dict[str, Any] = {backend_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
         if self.name not in self._run.logged:
             for log, value in snapshot.logs.items():
@@ -139,13 +144,15 @@ class WandbSink(Sink):
         settings = wandb.setup().settings
         mode = self._init.get("mode", settings.mode)
         if mode == "disabled":
-            raise NotReady("WANDB_MODE=disabled: nothing would be written")
+            raise NotReady("W&B is disabled and would write nothing. Set WANDB_MODE to online or offline.")
         if mode in ("offline", "dryrun"):
             return f"offline: {check_writable(Path(self._init.get('dir') or settings.wandb_dir))} can be written"
         check_url(settings.base_url, seconds)
         if not settings.api_key and not _has_netrc_entry(settings.base_url):
-            raise NotReady(f"{settings.base_url} answers, but there is no API key: wandb login, or WANDB_MODE=offline")
-        return f"{settings.base_url} answers, an API key is there"
+            raise NotReady(
+                f"{settings.base_url} answers, but there is no API key. Run: wandb login, or set WANDB_MODE=offline"
+            )
+        return f"{settings.base_url} answers, and there is an API key"
 
     def _start_run(self, run: RunInfo) -> Run:
         import wandb
@@ -157,7 +164,7 @@ class WandbSink(Sink):
         return opened
 
     def _define_groups(self, opened: Run, row: Mapping[str, Any]) -> None:
-        """Set the x axis for the charts of new groups; in the user's own run nobody else has set it."""
+        """Set the x axis for the charts of new groups. In the user's own run, nobody else has set it."""
         groups = {name.partition("/")[0] for name in row if "/" in name} - self._groups
         if groups and not self._groups:
             opened.define_metric(STEP)
@@ -166,7 +173,7 @@ class WandbSink(Sink):
         self._groups |= groups
 
     def _is_written(self, snapshot: Snapshot) -> bool:
-        """Whether the run held this row when it was opened: the same snapshot, or that step before training resumed."""
+        """Return whether the run held this row when the sink opened it: this snapshot, or this step before a resume."""
         if snapshot.time and snapshot.time <= self._written_until:
             return True
         resumed_at = self._run.step
@@ -174,21 +181,21 @@ class WandbSink(Sink):
 
 
 def _is_safe(run: Run) -> bool:
-    """Whether all rows of the run are stored in W&B's file for good, or on its server."""
-    # The two attributes are private. If W&B drops them, rows are sent again, and those that are there are left out.
+    """Return whether all rows of the run are stored for good: in W&B's file, or on its server."""
+    # The two attributes are private. If W&B drops them, the sink gets rows again and leaves out those that exist.
     is_sent = getattr(run, "_is_finished", False) and not getattr(run, "_finish_timed_out", True)
     return bool(is_sent or run.offline)
 
 
 def _written_rows(run: Run) -> tuple[dict[str, int], float]:
-    """Phase → step of its last row, and the time of the last row of all."""
+    """Return for each phase the step of its last row, and the time of the very last row."""
     hidden = {name: value for name, value in dict(run.summary).items() if name.startswith(_HIDDEN)}
     until = float(hidden.pop(_HIDDEN_TIME, 0.0))
     return {name.removeprefix(_HIDDEN): step for name, step in hidden.items()}, until
 
 
 def _has_netrc_entry(url: str) -> bool:
-    """Whether the user has run ``wandb login``, which stores the key in the user's netrc file."""
+    """Return whether the user has run ``wandb login``, which stores the key in the user's netrc file."""
     try:
         path = os.environ.get("NETRC")
         return netrc.netrc(path).authenticators(urlsplit(url).hostname or "") is not None

@@ -1,4 +1,4 @@
-"""What a model reports on several ranks, in one process."""
+"""Collects what a model reports on several simulated ranks, in one process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 class MetricRanks:
-    """Takes what is reported on each of several ranks, and reduces it over them as a real job does.
+    """Collects what each of several ranks reports, and reduces it over the ranks as a real job does.
 
     >>> import torch
     >>> from mtask_sinks import weighted
@@ -30,29 +30,30 @@ class MetricRanks:
     >>> dict(ranks.snapshot().metrics), ranks.snapshot().metrics
     ({'toy/loss': 3.0}, mappingproxy({}))
 
-    The forwards run one after the other, rank 0 first, in the thread of the caller: one model serves all ranks, a seed
-    holds, and a step that raises holds up nobody. The reduction is the real one; only what carries numbers from rank to
-    rank is simulated. There is no process group: a model that uses ``torch.distributed`` itself finds a job of one.
+    The forwards run one after the other, rank 0 first, in the thread of the caller. So one model serves all ranks, a
+    seed gives the same numbers every time, and a step that raises leaves no rank waiting. The reduction is the real
+    one; only the transport between the ranks is simulated. There is no process group: a model that calls
+    ``torch.distributed`` itself sees a job of one rank.
 
     Args:
-        size: how many ranks.
-        **rules: on every rank, as for `MetricReports`: ``reducers=``, ``derived=``, ``capture=``, …
+        size: number of ranks.
+        **rules: arguments of `MetricReports` for every rank: ``reducers=``, ``derived=``, ``capture=``, …
     """
 
     def __init__(self, size: int, **rules: Any) -> None:
         self.size = size
         self._job = Job(size)
-        #: Of each rank what it reported itself.
+        #: What each rank reported itself.
         self.reports = [MetricReports(process_group=ThreadRanks(self._job, rank), **rules) for rank in range(size)]
 
     def run(
         self, step: Callable[[int], _T], *, on: nn.Module | Sequence[nn.Module] = (), phase: str = "train"
     ) -> list[_T]:
-        """Run a micro-batch on each rank; returns what each returned.
+        """Run a micro-batch on each rank; return the results in the order of the ranks.
 
         Args:
-            step: called with the number of the rank. A rank that has nothing to do returns at once.
-            on: models whose flagged modules report; the function `report_metrics` reports in any case.
+            step: the function to call with the number of each rank. A rank without work returns at once.
+            on: models whose flagged modules report. The function `report_metrics` always reports.
             phase: as in `MetricRegistry.phase`.
         """
         models = [on] if isinstance(on, nn.Module) else [*on]
@@ -68,9 +69,9 @@ class MetricRanks:
         return results
 
     def feed(self, model: nn.Module, batches: Iterable[Any], *, phase: str = "train") -> list[Any]:
-        """Deal batches to the ranks in turn, as the Trainer does; returns what the model returned for each.
+        """Deal batches to the ranks in turn, as the Trainer does; return what the model returned for each.
 
-        The last round may be short: then the last ranks have nothing to do.
+        If the last round is short, the last ranks have nothing to do.
         """
         dealt, outputs = list(batches), []
         for first in range(0, len(dealt), self.size):
@@ -84,23 +85,23 @@ class MetricRanks:
         return outputs
 
     def snapshot(self, step: int = 1, phase: str = "train") -> Snapshot:
-        """What a log event would give on every rank; begins a new window.
+        """Return the snapshot that every rank gets at a log event, and begin a new window.
 
         Raises:
-            RanksDifferError: the ranks do not come to the same.
-            Exception: what the reduction raised, as in a training: `ConflictError`, `NonFiniteError`, …
+            RanksDifferError: the ranks get different results.
+            Exception: what the reduction raises, as in a training: `ConflictError`, `NonFiniteError`, …
         """
         snapshots = self._job.run(lambda ranks: self.reports[ranks.rank].snapshot(step, phase))
         first = _essence(snapshots[0])
         for rank, snapshot in enumerate(snapshots):
             if _essence(snapshot) != first:
                 raise RanksDifferError(
-                    f"rank 0 comes to {dict(snapshots[0].metrics)}, rank {rank} to {dict(snapshot.metrics)}. Does a "
-                    "reducer or a derived metric depend on something else than the values?"
+                    f"rank 0 gets {dict(snapshots[0].metrics)}, rank {rank} gets {dict(snapshot.metrics)}. Does a "
+                    "reducer or a derived metric depend on anything but the values?"
                 )
         return snapshots[0]
 
 
 def _essence(snapshot: Snapshot) -> str:
-    """All but the time; as text, because NaN differs from itself."""
+    """Return all but the time, as text, because NaN is not equal to itself."""
     return repr([sorted(part.items()) for part in (snapshot.metrics, snapshot.counts, snapshot.nonfinite)])

@@ -1,4 +1,4 @@
-"""What a model reports, taken as a trainer takes it and given back to a test."""
+"""Collects what a model reports, as a trainer does, and gives it to a test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mtask_sinks.snapshot import Snapshot
 
 
 class WeightedValue(NamedTuple):
-    """What was passed as ``weighted(value, weight)``; equal to that, and can be reported again."""
+    """What a model passed as ``weighted(value, weight)``: it equals that, and a test can report it again."""
 
     value: Any
     weight: Any
@@ -34,7 +34,7 @@ class Call:
 
     Attributes:
         task: its first argument; ``None`` if ungrouped.
-        metrics: name → what was passed; a tensor is a copy, ``weighted(...)`` a `WeightedValue`.
+        metrics: name → what was passed, with tensors as copies, and ``weighted(...)`` as a `WeightedValue`.
     """
 
     task: str | None
@@ -42,7 +42,7 @@ class Call:
 
 
 class MetricReports:
-    """Takes what is reported, as a trainer does, for a test to look at.
+    """Collects what a model reports, as a trainer does, so that a test can check it.
 
     >>> import torch
     >>> class Model(nn.Module):
@@ -59,28 +59,28 @@ class MetricReports:
     >>> [(call.task, call.metrics["n"]) for call in reports.calls]
     [('toy', 2), ('toy', 1)]
 
-    Errors are those of a training: a key that is not valid or that the Trainer logs itself, a value of a wrong type.
-    Outside the ``with`` block the model is as in plain inference.
+    It raises the same errors as a training: for a key that is not valid, a key that the Trainer logs itself, or a value
+    of a wrong type. Outside the ``with`` block, the model behaves as in plain inference.
 
     Args:
-        capture: names of losses to take from the outputs of the models, as the trainer's argument.
-        **rules: those of the training's registry, ``reducers=``, ``derived=``, …: see `MetricRegistry`.
+        capture: names of losses to take from the outputs of the models, like the trainer's argument ``capture``.
+        **rules: arguments of the training's `MetricRegistry`: ``reducers=``, ``derived=``, …
     """
 
     def __init__(self, *, capture: CaptureSpec = (), **rules: Any) -> None:
         self._capture = Capture(capture)
         self.registry = MetricRegistry(**rules)
         self.registry.reserve(is_trainer_log)
-        #: Calls of `report_metrics`, in order; without those that gradient checkpointing repeats, and without those of
-        #: compiled code, which count but are no Python calls.
+        #: Calls of `report_metrics`, in order. Calls that gradient checkpointing repeats are left out. So are reports
+        #: from compiled code, which count but are not Python calls.
         self.calls: list[Call] = []
 
     @contextmanager
     def on(self, *models: nn.Module) -> Iterator[MetricReports]:
-        """What is reported inside is taken: by the flagged modules of these models, and by the function."""
+        """Collect what the flagged modules of these models, and the function `report_metrics`, report inside."""
         for model in models:
             if not isinstance(model, nn.Module):
-                raise TypeError(f"on({model!r}): pass the model, a torch.nn.Module, itself.")
+                raise TypeError(f"on({model!r}): pass the model itself, a torch.nn.Module.")
         with ExitStack() as stack:
             for model in models:
                 stack.enter_context(bound(model, self))
@@ -89,9 +89,9 @@ class MetricReports:
             yield self
 
     def feed(self, model: nn.Module, batches: Iterable[Any]) -> list[Any]:
-        """Call a model on batches, one micro-batch each; returns what it returned.
+        """Call a model on each batch as one micro-batch; return what it returned.
 
-        A batch that is a mapping is passed by keyword, as the Trainer does, a tuple or list by position.
+        Like the Trainer, pass a mapping by keyword. Pass a tuple or list by position.
         """
         outputs = []
         for batch in batches:
@@ -101,26 +101,26 @@ class MetricReports:
         return outputs
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """What is reported inside belongs to another phase than ``train``, such as ``eval``."""
+        """Count what is reported inside in another phase than ``train``, such as ``eval``."""
         return self.registry.phase(name)
 
     def snapshot(self, step: int = 1, phase: str = "train") -> Snapshot:
-        """What a log event would give; begins a new window."""
+        """Return the snapshot that a log event would give, and begin a new window."""
         return self.registry.snapshot(step, phase)
 
     def report_metrics(self, task: str | None = None, /, **metrics: Any) -> None:
-        """As `MetricRegistry.report_metrics`; noted in `calls`."""
+        """Do as `MetricRegistry.report_metrics`, and add the call to `calls`."""
         self.record(task, metrics)
 
     def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
-        """As `MetricRegistry.record`; noted in `calls`."""
+        """Do as `MetricRegistry.record`, and add the call to `calls`."""
         self.registry.record(task, metrics)
         if not is_dynamo_compiling() and not is_recompute():
             self.calls.append(Call(task, {name: _copy(value) for name, value in metrics.items()}))
 
 
 def forward(model: nn.Module, batch: Any) -> Any:
-    """What a model returns for a batch."""
+    """Call a model on a batch; return what it returns."""
     if isinstance(batch, Mapping):
         return model(**batch)
     return model(*batch) if isinstance(batch, (tuple, list)) else model(batch)

@@ -1,6 +1,6 @@
 """The pytest plug-in: fixtures for tests of what a model reports.
 
-Every run of pytest imports this file where the package is installed: it imports nothing that takes time.
+Every run of pytest imports this file if the package is installed, so it imports nothing slow.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class MakeRanks(Protocol):
 
 @pytest.fixture
 def metric_rules() -> dict[str, Any]:
-    """Arguments of `MetricRegistry`, and ``capture``, for the other fixtures: define this one to change them."""
+    """Arguments of `MetricRegistry`, and ``capture``, for the other fixtures. To change them, define this fixture."""
     return {}
 
 
 @pytest.fixture
 def metric_reports(metric_rules: dict[str, Any]) -> MetricReports:
-    """Takes what a model reports: ``with metric_reports.on(model): ...``, then ``metric_reports.snapshot()``."""
+    """Collects what a model reports: ``with metric_reports.on(model): ...``, then ``metric_reports.snapshot()``."""
     from mtask_sinks.testing.metric_reports import MetricReports
 
     return MetricReports(**_checked(metric_rules))
@@ -38,7 +38,7 @@ def metric_reports(metric_rules: dict[str, Any]) -> MetricReports:
 
 @pytest.fixture
 def metric_ranks(metric_rules: dict[str, Any]) -> MakeRanks:
-    """Several ranks in one process: ``metric_ranks(4).feed(model, batches)``; takes rules too, ``reducers={...}``."""
+    """Simulates several ranks: ``metric_ranks(4).feed(model, batches)``. It takes rules too: ``reducers={...}``."""
     from mtask_sinks.testing.metric_ranks import MetricRanks
 
     def make(size: int, **rules: Any) -> MetricRanks:
@@ -59,6 +59,6 @@ def _checked(rules: Any) -> Mapping[str, Any]:
     if isinstance(rules, Mapping):
         return rules
     raise TypeError(
-        f"the fixture metric_rules gives {rules!r}. Let it return a dict, {{'reducers': {{...}}, 'derived': {{...}}}}: "
-        "each rank has a registry of its own, made from these arguments."
+        f"the fixture metric_rules returns {rules!r}. It must return a dict, {{'reducers': {{...}}, 'derived': "
+        "{...}}: each rank makes its own registry from these arguments."
     )

@@ -1,4 +1,4 @@
-"""The ranks of a job, simulated: a thread each, which sees nothing but its own numbers until all have given theirs."""
+"""Simulates the ranks of a job, one thread per rank. A rank sees only its own numbers until all have sent theirs."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class Job:
     [1.5, 1.5, 1.5, 1.5]
 
     Args:
-        size: how many ranks.
+        size: number of ranks.
     """
 
     def __init__(self, size: int) -> None:
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f"a job of {size!r} ranks: pass a whole number, 1 or more.")
+            raise ValueError(f"size={size!r} is no number of ranks: pass a whole number, 1 or more.")
         self.size = size
-        #: How many collectives there were, by kind.
+        #: Kind of collective → how many there were.
         self.calls: Counter[str] = Counter()
         self._changed = threading.Condition()
-        #: Rank → kind and item, of the collective at hand.
+        #: Rank → kind and item of the current collective.
         self._given: dict[int, tuple[str, Any]] = {}
-        #: Rank → how its body ended, the first to end first.
+        #: Rank → how its body ended, in the order in which they ended.
         self._ended: dict[int, str] = {}
 
     def run(self, body: Callable[[ThreadRanks], _T]) -> list[_T]:
-        """What the body of each rank returns, in the order of the ranks.
+        """Run a body on every rank; return the results in the order of the ranks.
 
         Raises:
-            BaseException: what a body raised, that of the lowest rank if several did; the others are not left waiting.
+            BaseException: what a body raised; if several raised, that of the lowest rank. No other rank keeps waiting.
         """
         results: dict[int, _T] = {}
         errors: dict[int, BaseException] = {}
@@ -56,7 +56,7 @@ class Job:
             how = "returned"
             try:
                 results[rank] = body(ThreadRanks(self, rank))
-            except BaseException as error:  # handed to the caller, also what pytest.fail and pytest.skip raise
+            except BaseException as error:  # for the caller, including what pytest.fail and pytest.skip raise
                 errors[rank] = error
                 how = f"raised {type(error).__name__}"
             with self._changed:
@@ -69,13 +69,13 @@ class Job:
         for thread in threads:
             thread.join()
         if errors:
-            # Whoever waited in vain for another rank is not the cause.
+            # A rank that waited in vain for another rank is not the cause.
             _, rank = min((isinstance(error, CollectiveError), rank) for rank, error in errors.items())
             raise errors[rank]
         return [results[rank] for rank in range(self.size)]
 
     def exchange(self, kind: str, rank: int, item: _T) -> list[_T]:
-        """What each rank gives, once all have given something; every rank calls this.
+        """Return the items of all ranks. Every rank calls this, and waits until all have called it.
 
         Raises:
             CollectiveError: another rank has ended, or is in a collective of another kind.
@@ -100,13 +100,13 @@ class Job:
 
 
 class ThreadRanks:
-    """The ranks of a `Job`, seen from one of them; serves as `Ranks`."""
+    """The ranks of a `Job` as one of them sees them; implements `Ranks`."""
 
     def __init__(self, job: Job, rank: int) -> None:
         self._job = job
         self.rank = rank
         self.size = job.size
-        #: How many numbers this rank has sent.
+        #: How many numbers this rank has sent so far.
         self.numbers = 0
 
     def maximum(self, vector: Floats) -> Floats:

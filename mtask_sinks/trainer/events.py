@@ -74,6 +74,9 @@ class AfterOthers(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.on_step_end(state.global_step, control.should_log)
 
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.on_epoch_end(state.global_step, control.should_log)
+
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.registry.tick()
 

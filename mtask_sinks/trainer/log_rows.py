@@ -42,6 +42,7 @@ class LogRowsMixin(_Base):
 
     def _on_log(self, logs: dict[str, float]) -> None:
         """Hear of a row, before any other callback does."""
+        is_training = self._session.row_is_awaited
         self._session.row_is_logged()
         row = self._row_with(logs)
         if self._logging is not None:
@@ -50,8 +51,7 @@ class LogRowsMixin(_Base):
             return
         # A log of the user's own, which does not call the one above.
         snapshot = self._session.find_evaluation(logs)
-        is_training = snapshot is None and self.control.should_log
-        if is_training:
+        if snapshot is None and is_training:
             snapshot = self._reduce_training(logs)
             row.update(logs)
         self._show_in_console(snapshot or self._no_metrics())

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.keys import check_key, log_name
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.reporting.capture import TWIN, Capture, Twins
 from mtask_sinks.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -30,14 +34,19 @@ class LossBudget(TrainerCallback):
     >>> budget.finding(4.5, parts)
     'something is optimised that is not reported, or a weight is too small'
 
-    At a log event of the training and of an evaluation. Silent wherever it cannot know: where the event has no loss, a
-    value is not finite, or a part was not reported in every micro-batch of the window (tasks that take turns). It
-    speaks when two such events in a row say the same.
+    It looks at each log event of the training and of an evaluation. It says nothing where it cannot know: if the event
+    has no loss, a value is not finite, or a part was not reported in every micro-batch of the window (tasks that take
+    turns). It warns when two such events in a row show the same.
+
+    The Trainer's ``loss`` of a training is a mean over optimizer steps, and each of them a mean over its micro-batches,
+    however many samples these have. So a part that `Capture` takes from the outputs, which is a mean over samples, is
+    captured a second time as such a mean, for the comparison alone.
 
     Args:
         weights: key of a part → its weight in the combined loss; all parts that there should be.
-        tolerance: largest difference, relative to the loss, that passes. Leave room if micro-batches differ in weight:
-            a part that is weighted by tokens is a mean over tokens, while ``loss`` is one over micro-batches.
+        tolerance: largest difference, relative to the loss, that passes. Leave room if the model reports parts with
+            weights of its own: a part that is weighted by tokens is a mean over tokens, while ``loss`` is one over
+            micro-batches.
 
     Raises:
         MetricKeyError, ValueError: a key, a weight or the tolerance cannot be used.
@@ -58,6 +67,33 @@ class LossBudget(TrainerCallback):
         self._micro_batches = 0
         self._eval_batches = 0
         self._last: str | None = None
+        #: Key → the value to compare with the training's loss, where it is not the value of the metric.
+        self._twins: dict[str, float] = {}
+
+    def use_twins(self, capture: Capture, registry: MetricRegistry, trainer: Trainer) -> None:
+        """Let the parts that are captured be captured a second time, as means over micro-batches."""
+        if not capture.is_on:
+            return
+        for key in self.weights:
+            registry.register(key + TWIN, "mean")
+        find_trainer = weakref.ref(trainer)  # which holds this callback
+
+        def share() -> float:
+            return 1.0 / max(getattr(find_trainer(), "current_gradient_accumulation_steps", 1), 1)
+
+        capture.twins = Twins(frozenset(self.weights), share)
+
+    def without_twins(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot without the values that were captured for the comparison alone; `check` uses them."""
+        self._twins = {key: snapshot.metrics[key + TWIN] for key in self.weights if key + TWIN in snapshot.metrics}
+        if not self._twins:
+            return snapshot
+        hidden = {key + TWIN for key in self._twins}
+        metrics, counts, nonfinite = (
+            {key: value for key, value in part.items() if key not in hidden}
+            for part in (snapshot.metrics, snapshot.counts, snapshot.nonfinite)
+        )
+        return replace(snapshot, metrics=metrics, counts=counts, nonfinite=nonfinite)
 
     def check(self, snapshot: Snapshot, logs: Mapping[str, Any]) -> None:
         """Look at a log event: the reduced values, and the row that has the Trainer's loss."""
@@ -66,6 +102,8 @@ class LossBudget(TrainerCallback):
         if not isinstance(loss, float) or not self._is_complete(snapshot, self._take_count(snapshot.phase)):
             return
         parts = {key: snapshot.metrics[key] for key in self.weights}
+        if snapshot.phase == "train":
+            parts |= self._twins
         if not all(map(math.isfinite, (loss, *parts.values()))):
             return
         finding = self.finding(loss, parts)

@@ -96,11 +96,13 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
             settings.drain_seconds,
             settings.network_limits,
             [name for name, value in given.items() if value is not None],
+            loss_budget,
         )
         self._console = console
         self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
+            loss_budget.use_twins(captured, registry, self)
         add_event_callbacks(self, self._session)
 
     @property
@@ -197,7 +199,9 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
             yield metrics
             session.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
         if metrics:
+            should_log = self.control.should_log  # the Trainer takes any row for the one that it is about to log
             self.log(dict(metrics))
+            self.control.should_log = should_log
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._session.save_window(self.state)

@@ -25,6 +25,7 @@ from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backend_runs import BackendRun, backend_of, backends_logged_by, find_backend_run
 from mtask_sinks.trainer.guarded_callbacks import guard
 from mtask_sinks.trainer.log_names import LogNames
+from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.run_info import RunFacts, collect_params
 from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising_on_sigterm
 from mtask_sinks.trainer.silence import NOTHING_REPORTED, why_reports_are_expected
@@ -47,8 +48,8 @@ _SILENT_EVALUATION = (
     "forward makes them: does it report in eval mode, and without labels?"
 )
 _NO_ROW = (
-    "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so the task "
-    "metrics reach no log and no sink. Call super().log(logs) in it."
+    "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so no task "
+    "metric reaches a log or a sink before the end of the training. Call super().log(logs) in it."
 )
 _EMPTY_PHASE = "report_phase(%r): nothing was reported inside the block."
 
@@ -68,6 +69,7 @@ class Session:
         drain_seconds: how long the end of a training waits for its sinks.
         limits_network: whether clients of backends get shorter timeouts than their own.
         given: the arguments about metrics that the trainer was given, which tell that it is to report some.
+        loss_budget: looks at every window.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Session:
         drain_seconds: float = DRAIN_SECONDS,
         limits_network: bool = True,
         given: Sequence[str] = (),
+        loss_budget: LossBudget | None = None,
     ) -> None:
         self.registry = registry
         registry.reserve(is_trainer_log)
@@ -115,6 +118,7 @@ class Session:
         self._has_reported = False
         self._is_silence_explained = False
         self._given = given
+        self._loss_budget = loss_budget
         #: The step whose row is still to come.
         self._awaited_row: int | None = None
 
@@ -198,7 +202,17 @@ class Session:
         """All callbacks have had their turn; if the step is to be logged, that comes next."""
         self.registry.tick()
         self._warn_of_missing_row()
-        self._awaited_row = step if should_log else None
+        self.on_epoch_end(step, should_log)
+
+    def on_epoch_end(self, step: int, should_log: bool) -> None:
+        """As `on_step_end`, for what is logged at the end of an epoch."""
+        if should_log:
+            self._awaited_row = step
+
+    @property
+    def row_is_awaited(self) -> bool:
+        """Whether the Trainer is about to log the row of a step or of an epoch."""
+        return self._awaited_row is not None
 
     def row_is_logged(self) -> None:
         """The callbacks hear of a row, so that nothing is lost."""
@@ -260,7 +274,7 @@ class Session:
     def reduce_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
         """Reduce the window of the training and add it to the logs."""
         self._evaluated.clear()
-        snapshot = self.log_names.add(self.registry.snapshot(state.global_step, epoch=state.epoch), logs)
+        snapshot = self.log_names.add(self._snapshot("train", state), logs)
         self._has_reported = self._has_reported or bool(snapshot.metrics)
         return snapshot
 
@@ -304,11 +318,15 @@ class Session:
 
     def _reduce(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> Snapshot:
         """Reduce the window of an evaluation, which waits from now on to be logged."""
-        snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
+        snapshot = self._snapshot(phase, state)
         if metrics is not None:
             snapshot = self.log_names.add(snapshot, metrics)
         self._evaluated[phase] = snapshot
         return snapshot
+
+    def _snapshot(self, phase: str, state: TrainerState) -> Snapshot:
+        snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
+        return snapshot if self._loss_budget is None else self._loss_budget.without_twins(snapshot)
 
     @contextmanager
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:

@@ -10,7 +10,7 @@ from mtask_sinks._util.append_file import AppendFile
 
 
 def full_after(monkeypatch: pytest.MonkeyPatch, room: int) -> Callable[[], None]:
-    """Let the disk take so many more bytes; returns what frees it."""
+    """Let the disk accept ``room`` more bytes. Returns a function that removes the limit."""
     write, left = os.write, [room]
 
     def limited(descriptor: int, data: bytes) -> int:

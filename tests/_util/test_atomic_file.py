@@ -57,7 +57,7 @@ def test_a_journal_that_begins_with_a_run_is_not_overwritten(tmp_path) -> None:
 
 def test_a_journal_that_begins_with_a_snapshot_is_not_overwritten(tmp_path) -> None:
     journal = Journal(tmp_path / "metrics.jsonl")
-    journal.append(Snapshot(1, metrics={"a/loss": 1.0}))  # orjson writes no blank behind the colon
+    journal.append(Snapshot(1, metrics={"a/loss": 1.0}))  # orjson writes no blank after the colon
     journal.close()
     assert journal.path.read_bytes().startswith(b'{"record":"')
     assert_kept(journal.path)
@@ -96,5 +96,5 @@ def test_the_ending_is_read_in_either_case() -> None:
 
 @pytest.mark.parametrize("name", ["c.pdf", "c"])
 def test_another_ending_is_refused_with_those_that_there_are(name) -> None:
-    with pytest.raises(OutputFileError, match=rf"{name}: the ending says the format, \.png, \.svg; there is no "):
+    with pytest.raises(OutputFileError, match=rf"{name}: the ending .* is not a known format\. Use \.png or \.svg\."):
         check_ending(Path(name), [".png", ".svg"])

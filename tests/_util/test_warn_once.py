@@ -1,4 +1,4 @@
-"""Warnings that are given once."""
+"""Warnings that appear once."""
 
 from __future__ import annotations
 

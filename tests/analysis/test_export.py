@@ -15,7 +15,7 @@ from mtask_sinks import HfMultiTaskTrainer, RunInfo, Snapshot
 from mtask_sinks.analysis.export import Measurement, measurements, to_frame, write_file
 from mtask_sinks.errors import ExportError, NoJournalError, NoTrainingError, OutputFileError
 
-# Two trainings of one name, the first of which was resumed, and values that not every format can hold.
+# Two trainings with the same name, of which the first was resumed, and values that some formats cannot store.
 ROWS = [
     Measurement("r:1", "train", 2, 0.2, 1002.0, "a", "loss", 20.0, 4),
     Measurement("r:1", "train", 4, 0.4, 1004.0, "a", "loss", 80.0, 4),
@@ -103,7 +103,7 @@ def test_a_frame_of_nothing_has_columns(tmp_path) -> None:
 
 @pytest.mark.parametrize("ending", ["xls", "csv.gz", ""])
 def test_an_ending_that_is_no_format_is_refused(journal, tmp_path, ending) -> None:
-    with pytest.raises(OutputFileError, match=r"\.csv, \.jsonl, \.parquet"):
+    with pytest.raises(OutputFileError, match=r"is not a known format\. Use \.csv or \.jsonl or \.parquet\."):
         write_file(measurements(journal), tmp_path / f"m.{ending}")
 
 
@@ -137,7 +137,7 @@ def test_missing_packages_are_named_with_the_extra(journal, tmp_path, monkeypatc
 
 
 def test_what_is_not_there_is_an_error_at_once(journal, tmp_path) -> None:
-    with pytest.raises(NoTrainingError, match="has no 'z'"):
+    with pytest.raises(NoTrainingError, match="there is no training 'z'"):
         measurements(journal, "z")
     with pytest.raises(NoJournalError):
         measurements(tmp_path / "nowhere")

@@ -67,7 +67,7 @@ def test_time_left_is_what_is_missing_at_the_rate_so_far(tmp_path) -> None:
     as_of_process(path, socket.gethostname(), os.getppid())
     watch = Watch(path)
     watch.progress()
-    watch.training._recent.popleft()  # the beginning, which is not at those times
+    watch.training._recent.popleft()  # drop the time of the start, which does not fit these times
     progress = watch.progress()
     assert (progress.status, progress.max_steps) == ("running", 64)
     assert (progress.steps_per_second, progress.seconds_left) == (4.0, 10.0)

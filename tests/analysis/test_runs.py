@@ -91,12 +91,12 @@ def test_rate_and_end_come_from_times_and_parameters(tmp_path) -> None:
     write(tmp_path, (steps, losses(10, 20, 40), None))
     (training,) = read_trainings(tmp_path)
     assert training.max_steps == 100
-    # The run began now, which is long after the times of the snapshots: not before a second one is there.
+    # The run began now, long after the times of the snapshots, so drop the time of the start.
     training._recent.popleft()
     assert training.steps_per_second == 1.0
     epochs = RunInfo(id="2", params={"max_steps": -1, "num_train_epochs": 8.0})
     write(tmp_path, (epochs, losses(10, 20), None))
-    # Step 20 is at epoch 2: 10 steps an epoch.
+    # Step 20 is at epoch 2: 10 steps per epoch.
     assert read_trainings(tmp_path)[-1].max_steps == 80
 
 
@@ -109,10 +109,11 @@ def test_labels_and_choice() -> None:
     trainings = [named(1, "x"), named(2, "y"), named(3, "x"), named(4, None)]
     assert labels(trainings) == {1: "x:1", 2: "y", 3: "x:3", 4: "4"}
     assert [choose(trainings, which, "j").number for which in (None, "2", "y", "x:3", "4")] == [4, 2, 2, 3, 4]
-    with pytest.raises(NoTrainingError, match=r"2 trainings are named 'x': choose one by number. There are: 1 \(x\)"):
+    message = r"2 trainings are named 'x': choose one by number. The trainings are: 1 \(x\)"
+    with pytest.raises(NoTrainingError, match=message):
         choose(trainings, "x", "j")
     for which in ("5", "0", "z"):
-        with pytest.raises(NoTrainingError, match=f"j: has no '{which}'. There are: "):
+        with pytest.raises(NoTrainingError, match=f"j: there is no training '{which}'. The trainings are: "):
             choose(trainings, which, "j")
     with pytest.raises(NoTrainingError, match="no training yet"):
         choose([], None, "j")

@@ -41,5 +41,5 @@ def test_a_training_without_a_name_is_called_as_its_directory(root) -> None:
 
 
 def test_one_that_is_not_there_is_an_error(root) -> None:
-    with pytest.raises(NoTrainingError, match="has no 'z'"):
+    with pytest.raises(NoTrainingError, match="there is no training 'z'"):
         open_runs([f"{root}/a:z"])

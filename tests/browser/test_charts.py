@@ -1,4 +1,4 @@
-"""The pages of ``plot`` and ``report``, as somebody sees and uses them."""
+"""The pages of ``plot`` and ``report``, as a user sees and uses them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mtask_sinks.analysis.report import make_report
 from mtask_sinks.charts import LabelledTraining, make_chart, open_runs, write_chart
 from mtask_sinks.charts.html.report import write_report
 
-# Whatever reads it as HTML makes a picture of it, or bold text.
+# A program that reads this as HTML shows a picture, or bold text.
 ODD = "<b>one</b><img src=x onerror=alert(1)>"
 STEPS = (10, 20, 30, 40)
 LOSSES = {"one": (4.0, math.nan, 2.0, 1.0), "two": (5.0, 3.0, math.inf, 2.5)}
@@ -22,7 +22,7 @@ LOSSES = {"one": (4.0, math.nan, 2.0, 1.0), "two": (5.0, 3.0, math.inf, 2.5)}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[LabelledTraining]:
-    """Two with the tasks a and b and an evaluation of a; each loss is once not finite, b is missing once."""
+    """Two runs with the tasks a and b and an evaluation of a. Each loss is not finite once, and b is missing once."""
     directory = tmp_path_factory.mktemp("runs")
     written = []
     for name, losses in LOSSES.items():
@@ -53,7 +53,7 @@ def plot(browser, page):
 
 
 def data(browser, what: str) -> object:
-    """Of each panel that is shown, something of each curve ``c``."""
+    """Evaluate ``what`` for each curve ``c`` of each visible panel."""
     panels = "[...document.querySelectorAll('.panel:not([hidden]) .plot')]"
     return browser.evaluate(f"return {panels}.map(p => p.data.map(c => {what}))")
 
@@ -84,7 +84,7 @@ def test_values_are_in_the_page_which_loads_nothing_and_complains_of_nothing(plo
 
 
 def test_a_curve_says_what_is_under_the_pointer(plot) -> None:
-    # Where the first point of the first run, step 10 and 4, is on the page.
+    # The position on the page of the first point of the first run: step 10, value 4.
     x, y = plot.evaluate(
         "const p = document.querySelector('.plot'), l = p._fullLayout, box = p.getBoundingClientRect();"
         "return [box.left + l.xaxis._offset + l.xaxis.d2p(10), box.top + l.yaxis._offset + l.yaxis.d2p(4)]"
@@ -145,7 +145,7 @@ def test_of_many_points_the_extremes_and_the_gaps_are_drawn_and_all_when_zoomed(
 
 
 def table(browser, heading: str) -> list[list[str]]:
-    """Cells of the table under a heading."""
+    """Return the cells of the table below a heading."""
     script = (
         "const isIt = section => section.querySelector('h2').innerText === arguments[0];"
         "const section = [...document.querySelectorAll('section')].find(isIt);"
@@ -183,7 +183,7 @@ def test_the_tables_of_a_report(browser, report) -> None:
     assert table(browser, "Settings") == [["seed", "one", "two"]]
     assert "No sink has delivered" in browser.text()
     assert data(browser, "c.y.length") == [[4, 4, 1, 1], [3, 3]]
-    # Every table says what it is, and every chart what it shows.
+    # Every table and every chart has a label.
     assert browser.evaluate(
         "return [...document.querySelectorAll('table')].every(t => t.caption && t.querySelector('thead th[scope]'))"
     )

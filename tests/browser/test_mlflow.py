@@ -1,4 +1,4 @@
-"""What a person sees in MLflow of a training."""
+"""What a user sees of a training in MLflow."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mtask_sinks import SinkArguments
 
 @pytest.fixture(scope="module")
 def run_page(tmp_path_factory, _empty_mlflow_store: Path) -> Iterator[str]:
-    """Address of the page of a training's run, on a server."""
+    """Start a server and return the address of the page of a training's run."""
     directory = tmp_path_factory.mktemp("mlflow-ui")
     with mlflow_server(directory, _empty_mlflow_store) as server, pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-            patch.setenv(name, "")  # the training sets them, for the process
-        patch.setenv("MLFLOW_EXPERIMENT_ID", "")  # so does MLflow, with the experiment of its next runs
+            patch.setenv(name, "")  # the training sets these for the process
+        patch.setenv("MLFLOW_EXPERIMENT_ID", "")  # MLflow also sets a variable, for the experiment of its next runs
         patch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
         settings = SinkArguments(mlflow_tracking_uri=server.store, mlflow_experiment="tasks")
         train_two_tasks(directory / "out", "mlflow", settings)
@@ -36,7 +36,7 @@ def run_page(tmp_path_factory, _empty_mlflow_store: Path) -> Iterator[str]:
 
 def test_each_task_and_phase_has_a_group_of_charts(browser, run_page: str) -> None:
     browser.open(f"{run_page}/model-metrics")
-    legends = [f"two-tasks (mlm/eval/{name})" for name in ("loss", "size")]  # of the group that is open at first
+    legends = [f"two-tasks (mlm/eval/{name})" for name in ("loss", "size")]  # of the group that is open at the start
     text = browser.wait_for(lambda page: text if all(legend in (text := page.text()) for legend in legends) else "")
     groups = dict(re.findall(r"^(\S+/\S+)\n\((\d+)\)$", text, re.MULTILINE))
     assert groups == {f"{task}/{phase}": str(len(names)) for (task, phase), names in POINTS.items()}

@@ -1,4 +1,4 @@
-"""The browser itself: a page of our own making."""
+"""The browser itself, on a page that the test writes."""
 
 from __future__ import annotations
 

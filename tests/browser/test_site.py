@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# What a page has loaded or would load, but for what a reader clicks on.
+# Everything that a page has loaded or would load, except the links that a reader can click.
 _LOADED = """
 const parts = document.querySelectorAll("script[src], link[rel=stylesheet], link[rel=icon], img, iframe[src]")
 return [...parts].map(part => part.src || part.href).concat(performance.getEntriesByType("resource").map(e => e.name))
@@ -41,7 +41,7 @@ def test_every_page_loads_from_a_directory_and_asks_nobody(site: Path, browser) 
 
 
 def found(browser) -> list[str]:
-    """Where the results of the search lead."""
+    """Search, and return the links of the results."""
     script = "return [...document.querySelectorAll('a.md-search-result__link')].map(link => link.href)"
     return browser.evaluate(script)
 
@@ -62,7 +62,7 @@ def test_the_reference_shows_docstrings_as_a_reader_wants_them(site: Path, brows
     text = browser.text()
     assert ">>> registry.report_metrics" in text
     assert "doctest" not in text
-    assert "MetricRegistry(" in text  # the signature, with its defaults
+    assert "MetricRegistry(" in text  # the signature with its default values
     links = browser.evaluate(
         "return [...document.querySelectorAll('article a')].map(link => link.getAttribute('href'))"
     )

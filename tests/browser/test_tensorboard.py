@@ -1,4 +1,4 @@
-"""What a person sees in TensorBoard of a training."""
+"""What a user sees of a training in TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FETCH = "return fetch(arguments[0]).then(answer => answer.json())"
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory) -> Iterator[str]:
-    """A server that shows a flat training and one in overlay."""
+    """Start a server that shows one training in the flat layout and one in the overlay layout."""
     directory = tmp_path_factory.mktemp("board")
     for layout in ("flat", "overlay"):
         settings = SinkArguments(tensorboard_layout=layout)
@@ -27,7 +27,7 @@ def board(tmp_path_factory) -> Iterator[str]:
 
 
 def curves(text: str) -> set[tuple[str, str, str, str]]:
-    """Layout, task, phase and name of each curve that the legends of Custom Scalars name."""
+    """Return layout, task, phase and name of each curve in the legends of Custom Scalars."""
     flat = re.findall(r"^(\w+)/(\w+)/(\w+) \(flat/", text, re.MULTILINE)
     overlay = re.findall(r"^(\w+)/(\w+) \(overlay/.*/(mlm|nsp)\)$", text, re.MULTILINE)
     return {("flat", *parts) for parts in flat} | {("overlay", task, phase, name) for phase, name, task in overlay}
@@ -61,7 +61,7 @@ def test_the_charts_have_the_values_of_the_training(browser, board) -> None:
     (run,) = (run for run in runs if run.startswith("flat"))
     patterns: dict[tuple[str, str], list[str]] = {}
     for category in layout["category"]:
-        for chart in category["chart"]:  # those of the flat run come first
+        for chart in category["chart"]:  # the curves of the flat run come first
             patterns.setdefault((category["title"], chart["title"]), chart["multiline"]["tag"])
 
     def points(category: str, chart: str) -> dict[str, list[tuple[int, float]]]:

@@ -14,7 +14,7 @@ from mtask_sinks.errors import NothingToDrawError
 
 @pytest.fixture
 def runs(tmp_path) -> list[LabelledTraining]:
-    """One that was resumed at step 2, and one with an evaluation, a second task and a value that is not finite."""
+    """Two runs: one resumed at step 2; one with an evaluation, a second task and a value that is not finite."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     resumed = RunInfo(id="2", step=2), losses(4, factor=20.0), "finished"
@@ -79,7 +79,7 @@ def test_only_what_matches(runs) -> None:
 
 
 def test_nothing_to_draw_says_what_there_is(runs, tmp_path) -> None:
-    with pytest.raises(NothingToDrawError, match=r"'c/\*'\. There are: a/loss, b/loss, lr\."):
+    with pytest.raises(NothingToDrawError, match=r"'c/\*'\. The metrics are: a/loss, b/loss, lr\."):
         make_chart(runs, only="c/*")
     write(tmp_path, (RunInfo(id="1"), [], None))
     with pytest.raises(NothingToDrawError, match="no metric yet in .*metrics.jsonl"):

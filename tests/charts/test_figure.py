@@ -11,7 +11,7 @@ from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.charts import Chart, make_chart, open_runs
 from mtask_sinks.charts.figure import write_figure
 
-# What matplotlib would leave out of a legend, or read as a formula, and HTML as a tag.
+# Names that matplotlib would leave out of a legend or read as a formula, and HTML as a tag.
 ODD = "_x $a$ <b>"
 
 

@@ -9,7 +9,7 @@ from mtask_sinks.charts.smoothing import smooth
 
 
 def by_definition(values: list[float], weight: float) -> list[float]:
-    """Each smoothed value by itself: the mean of all up to it, each with the weight of its age."""
+    """Compute each smoothed value separately: the mean of all values up to it, weighted by age."""
     found = []
     for n in range(1, len(values) + 1):
         weights = [weight ** (n - 1 - i) for i in range(n)]

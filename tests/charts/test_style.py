@@ -10,7 +10,7 @@ from mtask_sinks.charts.style import ChartStyles
 
 @pytest.fixture
 def runs(tmp_path) -> list[LabelledTraining]:
-    """One with the task a; one with a in training and evaluation, b in evaluation, and an ungrouped metric."""
+    """Two runs: one with task a; one with a in training and evaluation, b in evaluation, and an ungrouped metric."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     write(tmp_path / "a", (RunInfo(id="1", name="one"), losses(2, 4), "finished"))

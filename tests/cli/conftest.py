@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def without_torch() -> Callable[..., str]:
-    """Runs a command in a process of its own in which nobody imports torch; gives what it printed."""
+    """Return a function that runs a command in a new process without torch and returns its output."""
 
     def run(*arguments: str) -> str:
         code = (

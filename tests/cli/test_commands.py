@@ -1,4 +1,4 @@
-"""The command, run as a user runs it."""
+"""The command, as a user runs it."""
 
 from __future__ import annotations
 

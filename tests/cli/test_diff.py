@@ -46,7 +46,10 @@ def test_json_has_the_numbers(two) -> None:
 
 @pytest.mark.parametrize(
     ("run", "said"),
-    [("{}:3", "has no '3'. There are: 1 (one), 2 (two)."), ("nowhere", "there is no nowhere. Name a journal")],
+    [
+        ("{}:3", "there is no training '3'. The trainings are: 1 (one), 2 (two)."),
+        ("nowhere", "there is no nowhere. Name a journal"),
+    ],
 )
 def test_a_run_that_is_not_there_is_a_usage_error(two, run, said) -> None:
     done = diff(two, run.format(two))

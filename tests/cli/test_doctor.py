@@ -48,7 +48,8 @@ def test_a_finding_has_three_lines_and_the_end_says_what_was_checked(script) -> 
 def test_lines_in_a_pipe_are_whole(tmp_path) -> None:
     path = journal(tmp_path, train(2, a_loss=math.nan), delivered=False)
     done = doctor(path, columns=40)
-    assert f"    → mtask-sinks replay {path} --to tensorboard delivers all of it" in done.output
+    command = f"mtask-sinks replay {path} --to tensorboard (or mlflow, or wandb)."
+    assert f"    → To deliver all of them: {command}" in done.output
 
 
 def test_nothing_found_exits_with_0_and_says_what_was_looked_at(sound) -> None:

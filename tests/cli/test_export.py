@@ -43,8 +43,8 @@ def test_with_a_file_it_says_how_much(journal, tmp_path, ending) -> None:
     ("arguments", "said"),
     [
         (["nowhere"], "there is no nowhere"),
-        (["{}:z"], "has no 'z'"),
-        (["{}", "-o", "m.xls"], "the ending says the format"),
+        (["{}:z"], "there is no training 'z'"),
+        (["{}", "-o", "m.xls"], "the ending '.xls' is not a known format"),
         (["{}", "-o", "{}"], "is a journal"),
         (["{}", "-o", "no/such/place.csv"], "cannot be written: No such file or directory"),
     ],

@@ -15,7 +15,7 @@ from mtask_sinks.errors import OutputFileError
 def test_runs_are_opened_or_a_usage_error(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="r"), losses(2), None))
     assert [run.label for run in open_given([str(tmp_path)])] == ["r"]
-    for given, said in (("nowhere", "there is no nowhere"), (f"{tmp_path}:x", "has no 'x'")):
+    for given, said in (("nowhere", "there is no nowhere"), (f"{tmp_path}:x", "there is no training 'x'")):
         with pytest.raises(typer.BadParameter, match=said):
             open_given([given])
 

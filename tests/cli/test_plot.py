@@ -32,12 +32,12 @@ def test_it_says_what_it_drew(two, ending) -> None:
     ("arguments", "option", "said"),
     [
         (["nowhere"], "RUNS", "there is no nowhere"),
-        (["{}:z"], "RUNS", "has no 'z'"),
-        (["{}", "--only", "b/*"], "--only", "no metric matches 'b/*'. There are: a/loss."),
-        (["{}", "-o", "c.pdf"], "--output", "there is no '.pdf'"),
+        (["{}:z"], "RUNS", "there is no training 'z'"),
+        (["{}", "--only", "b/*"], "--only", "no metric matches 'b/*'. The metrics are: a/loss."),
+        (["{}", "-o", "c.pdf"], "--output", "the ending '.pdf' is not a known format"),
         (["{}", "-o", "no/such/place.png"], "--output", "cannot be written: No such file or directory"),
-        (["{}", "-o", "{}/metrics.jsonl"], "--output", "there is no '.jsonl'"),
-        (["{}", "--smooth", "1"], "--smooth", "from 0 (not at all) to below 1"),
+        (["{}", "-o", "{}/metrics.jsonl"], "--output", "the ending '.jsonl' is not a known format"),
+        (["{}", "--smooth", "1"], "--smooth", "from 0 (no smoothing) to below 1"),
     ],
 )
 def test_what_cannot_be_drawn_is_a_usage_error(two, arguments, option, said) -> None:

@@ -51,14 +51,14 @@ def test_a_training_without_metrics_has_a_report(tmp_path) -> None:
     assert report(str(tmp_path)).exit_code == 0
     text = Path("report.html").read_text()
     assert text.count("No metric has been logged yet.") == 2
-    assert len(text) < 100_000  # nothing to draw, nothing to draw it with
+    assert len(text) < 100_000  # there is nothing to draw, and no package to draw it with
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nowhere"], "there is no nowhere"),
-        (["{}", "-o", "r.pdf"], "the ending says the format, .html; there is no '.pdf'"),
+        (["{}", "-o", "r.pdf"], "the ending '.pdf' is not a known format. Use .html."),
         (["{}", "--json", "-o", "r.html"], "choose one"),
         (["{}", "--smooth", "2"], "below 1"),
     ],

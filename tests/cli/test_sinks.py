@@ -15,7 +15,7 @@ def test_the_list_is_plain_columns_in_a_pipe() -> None:
     done = run("sinks")
     assert done.exit_code == 0
     lines = done.output.splitlines()
-    assert lines[0].split() == ["sink", "of", "installed", "how", "to", "get", "it"]
+    assert lines[0].split() == ["sink", "from", "installed", "how", "to", "get", "it"]
     assert [line.split()[0] for line in lines[1:4]] == ["mlflow", "tensorboard", "wandb"]
     assert next(line for line in lines if line.startswith("kubeflow")).split()[:3] == ["kubeflow", "transformers", "-"]
     assert "\x1b" not in done.output
@@ -45,7 +45,7 @@ def test_one_that_is_named_and_not_installed_fails_the_check(monkeypatch) -> Non
 def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
     done = run("sinks", "mlfow")
     assert done.exit_code == 2
-    assert "there is no 'mlfow'. Did you mean 'mlflow'?" in done.output
+    assert "there is no sink 'mlfow'. Did you mean 'mlflow'?" in done.output
 
 
 def test_no_torch(without_torch) -> None:

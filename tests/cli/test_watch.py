@@ -85,7 +85,7 @@ def test_on_a_terminal_it_lives_until_ctrl_c_and_leaves_the_last_picture(tmp_pat
     finally:
         process.kill()
         os.close(ours)
-    assert rest.index("\x1b[?1049l") < rest.rindex("second")  # the alternate screen is left first
+    assert rest.index("\x1b[?1049l") < rest.rindex("second")  # it leaves the alternate screen first
     assert process.returncode == 1
 
 
@@ -100,7 +100,7 @@ def _read_until(terminal: int, *words: str) -> str:
 
 def _read_to_end(terminal: int) -> str:
     text = b""
-    with suppress(OSError):  # the other end is closed
+    with suppress(OSError):  # the reader has closed its end
         while True:
             text += os.read(terminal, 65_536)
     return text.decode(errors="replace")
@@ -119,7 +119,7 @@ def test_a_terminal_without_blocks_gets_ascii(tmp_path) -> None:
 def test_a_running_training_elsewhere_is_said_to_be_elsewhere(tmp_path) -> None:
     path = write(tmp_path, (RunInfo(id="1", name="r"), losses(2), None))
     as_of_process(path, "node7", 1)
-    assert watch(str(path)).output.startswith("r  running on node7, as far as is known here  ")
+    assert watch(str(path)).output.startswith("r  running on node7, as far as the journal shows  ")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_a_summary_has_what_is_known() -> None:
 
 
 def test_a_training_that_has_not_begun_is_waited_for() -> None:
-    assert shown(TrainingProgress("out/metrics.jsonl"))[0].startswith("out/metrics.jsonl is not there yet: ")
+    assert shown(TrainingProgress("out/metrics.jsonl"))[0].startswith("out/metrics.jsonl does not exist yet: ")
 
 
 def test_an_error_of_a_sink_is_cut_to_its_first_line() -> None:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def compiled(function, backend="aot_eager", **options):
-    """The compiled function, which may not break its graph, and what counts its graphs."""
+    """Compile a function, without graph breaks. Returns it and a counter of its graphs."""
     counter = CompileCounterWithBackend(backend)
     return torch.compile(function, backend=counter, fullgraph=True, **options), counter
 
@@ -74,7 +74,7 @@ def test_every_kind_of_value_is_what_it_is_in_eager_code(backend: str) -> None:
 
     run, counter = compiled(step, backend)
     mask = np.array([1.0, 0.0, 2.0])
-    is_slow = backend == "inductor"  # one graph of the four then: forward, for one number of rows
+    is_slow = backend == "inductor"  # with it, compile only one of the four graphs: the forward, for one number of rows
     batches = [np.arange(3.0 * rows).reshape(rows, 3) for rows in ((3, 3, 3) if is_slow else (2, 3, 4))]
     for batch in batches:
         result = run(torch.tensor(batch, dtype=torch.float32, requires_grad=not is_slow), torch.tensor(mask))
@@ -110,7 +110,7 @@ def test_every_kind_of_value_is_what_it_is_in_eager_code(backend: str) -> None:
     }
     assert set(snapshot.counts.values()) == {3}
     assert dict(registry.dropped) == {}
-    assert counter.frame_count == (1 if is_slow else 2)  # for the first number of rows, then for any
+    assert counter.frame_count == (1 if is_slow else 2)  # one for the first number of rows, one for any number
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -120,7 +120,7 @@ def test_of_more_values_than_one_kernel_packs_each_is_its_own(backend: str) -> N
 
     def step(x):
         values = {name: x[number] for number, name in enumerate(names)}
-        values["k70"] = x[70:73] * 2  # a block among them
+        values["k70"] = x[70:73] * 2  # one block among the scalars
         values["k71"] = weighted(x[71], x[149])
         registry.report_metrics("t", **values)
         return x.sum()
@@ -152,7 +152,7 @@ def test_every_reducer_gets_the_same_elements(name: str) -> None:
 
 
 class Block(nn.Module):
-    """Reports at its start and at its end, once a forward."""
+    """Reports at its start and at its end, once per forward."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ def trained(model: nn.Module, steps: int = 3, **rules: str) -> tuple[dict[str, f
     return dict(snapshot.metrics), dict(snapshot.counts)
 
 
-# Each way with a quick backend, some with the one that generates code, which takes seconds to.
+# Each way with a fast backend, and some with inductor, which takes seconds to generate code.
 WAYS = [
     *((*way, "aot_eager") for way in product([_plain, _reentrant, _non_reentrant], [in_parts, as_a_whole])),
     (_reentrant, in_parts, "inductor"),
@@ -305,7 +305,7 @@ def test_the_registry_is_the_one_at_work() -> None:
                 run(torch.tensor(float(number)))
         run(torch.tensor(100.0))
     assert [registry.snapshot(step=1).metrics["x"] for registry in registries] == [0.0, 1.0]
-    assert counter.frame_count == 3  # nobody, the first, the second; not one a change
+    assert counter.frame_count == 3  # one graph without a registry, one for each registry, and none per change
 
 
 def test_a_trainer_after_another_needs_no_compilation_and_leaves_nothing_behind() -> None:
@@ -320,12 +320,12 @@ def test_a_trainer_after_another_needs_no_compilation_and_leaves_nothing_behind(
     run, counter = compiled(model)
     for number in range(12):
         registry = MetricRegistry()
-        for _ in range(2):  # bound anew for an evaluation
+        for _ in range(2):  # bound again, as for an evaluation
             with registry.activate(), bound(model, registry):
                 run(torch.tensor(float(number)))
         snapshot = registry.snapshot(step=1)
         assert (snapshot.metrics["toy/x"], snapshot.counts["toy/x"]) == (number, 2)
-    assert counter.frame_count == 2  # two handles take turns: a registry is made before the one before it is gone
+    assert counter.frame_count == 2  # two handles take turns: the old registry still exists when the next is made
     reference, handle = weakref.ref(registry), registry.handle
     del registry
     gc.collect()
@@ -340,7 +340,7 @@ def test_two_living_registries_have_two_handles() -> None:
 
 def test_compiled_code_whose_registry_is_gone_goes_on() -> None:
     registry = MetricRegistry()
-    for handle in (10**9, registry.handle):  # the first is nobody's
+    for handle in (10**9, registry.handle):  # the first handle belongs to no registry
         operator.report_op(torch.ones(1, dtype=torch.float64), [], handle, "t\nx\tscalar")
     assert registry.snapshot(step=1).counts == {"t/x": 1}
 
@@ -463,7 +463,7 @@ def test_no_graph_no_buffer_and_no_registry_is_kept_alive() -> None:
 
 
 class TestOnADevice:
-    """There is no accelerator here, so vectors on the host take its way: they are said to make the host wait."""
+    """Without an accelerator, vectors on the host use its code path: a patch says that they make the host wait."""
 
     @pytest.fixture(autouse=True)
     def _wait(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -494,7 +494,7 @@ class TestOnADevice:
         packed = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
         for _ in range(4):
             operator.report_op(packed, [2], registry.handle, "t\nblock\tblock\none\tscalar")
-            packed += 1  # as a compiled graph that uses its buffers again does
+            packed += 1  # as a compiled graph does when it reuses its buffers
         assert registry._window.devices._numbers == 12
         metrics = registry.snapshot(step=1).metrics
         assert dict(metrics) == {"t/block": 1.5 + 1.5, "t/one": 3 + 1.5}

@@ -1,4 +1,4 @@
-"""What a training prints, with the Trainer's own callbacks."""
+"""The output of a training with the Trainer's own callbacks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(tmp_path, model: Toy | None = None, sink_args: SinkArguments | None = N
 
 
 def train(trainer: Trainer, capsys) -> tuple[list[dict[str, Any]], list[str], str]:
-    """Rows of the Trainer's, all other lines, and what stands beside the progress bar at the end."""
+    """Train, and return the Trainer's rows, all other lines, and the last text next to the progress bar."""
     trainer.train()
     output = capsys.readouterr()
     lines = [line for line in output.out.splitlines() if line]
@@ -154,7 +154,7 @@ def test_a_callback_that_is_added_later_prints_this_way_too_and_none_prints_none
 
 
 def test_a_style_that_there_is_not_is_refused(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"console='tabel': allowed are 'table', 'dict' and 'off'"):
+    with pytest.raises(ValueError, match=r"console='tabel' is no style: choose 'table', 'dict' or 'off'"):
         make(tmp_path, sink_args=SinkArguments(console="tabel"))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The table that a notebook shows, as IPython is given it; without a kernel."""
+"""The table that a notebook shows, as IPython receives it. Needs no kernel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Trainer(InOrder, HfMultiTaskTrainer):
 
 
 class Changing(Toy):
-    """Task b reports only values above 2: it is not there in the first row."""
+    """Task b reports only values above 2, so it is missing in the first row."""
 
     def extra(self, x, loss):
         if loss > 2:
@@ -28,7 +28,7 @@ class Changing(Toy):
 
 @pytest.fixture
 def shown(monkeypatch) -> Iterator[list[str]]:
-    """Every HTML text that IPython was asked to display or to put in place of an earlier one."""
+    """Collect every HTML text that IPython displays or updates."""
     from IPython.core.displaypub import CapturingDisplayPublisher
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -64,7 +64,7 @@ def trained(tmp_path, sink_args: SinkArguments | None = None, data=(1, 2, 3, 4),
 
 
 def table(html: str) -> list[dict[str, str]]:
-    """Rows of the last table, by column."""
+    """Return the rows of the last table, each as column → text."""
     columns = re.findall(r"<th>(.*?)</th>", html)
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)]
     assert all(len(row) == len(columns) for row in rows)

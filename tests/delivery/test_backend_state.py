@@ -9,7 +9,7 @@ from mtask_sinks.delivery.backend_state import BackendState
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, in its one place."""
+    """A clock that the test sets: a list with the time."""
     now = [1000.0]
     monkeypatch.setattr("mtask_sinks.delivery.backend_state.time", SimpleNamespace(monotonic=lambda: now[0]))
     return now

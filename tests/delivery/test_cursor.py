@@ -45,5 +45,5 @@ def test_cursors_that_earlier_versions_wrote_are_loaded() -> None:
     record = json.loads(BEFORE_ROOMS.read_text())
     cursor = load_cursor(BEFORE_ROOMS, record["fingerprint"])
     assert cursor is not None
-    record["rejected"] = record.pop("failed")  # which is what it is called now
+    record["rejected"] = record.pop("failed")  # its name today
     assert {**vars(cursor)} == record

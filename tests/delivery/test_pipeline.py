@@ -42,7 +42,7 @@ def test_a_sink_that_stays_away_leaves_its_snapshots_in_the_journal_and_says_how
     assert len(good.snapshots) == 5
     counts = delivery.counts["flaky"]
     assert (counts.given, counts.pending, counts.rejected, counts.state) == (5, 5, 0, "down")
-    assert "sink flaky (down, OSError: no write today): of 5 snapshots 0 were delivered, 5 were not within 0.2 s" in (
+    assert "sink flaky (down, OSError: no write today) received 0 of 5 snapshots; 5 did not arrive within 0.2 s" in (
         caplog.text
     )
     command = f"AWAY_URL='http://a b' mtask-sinks replay {tmp_path / 'metrics.jsonl'} --to flaky"
@@ -72,7 +72,7 @@ def test_closing_twice_or_unopened_does_nothing() -> None:
 
 
 def test_two_sinks_of_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match="one name: memory, memory"):
+    with pytest.raises(ValueError, match="the same name: memory, memory"):
         Delivery([MemorySink(), MemorySink()])
 
 

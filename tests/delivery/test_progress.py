@@ -59,7 +59,7 @@ def test_a_run_that_is_rewound_is_to_be_delivered_again_and_others_are_not() -> 
     progress.advance(500)
     progress.rewind("2", 200)
     assert (progress.position, progress.counts.delivered, progress.counts.pending) == (200, 2, 3)
-    progress.rewind("3", 100)  # nothing of it was delivered
+    progress.rewind("3", 100)  # nothing of this run was delivered
     assert progress.counts.delivered == 2
 
 

@@ -22,19 +22,19 @@ from mtask_sinks.sinks import MemorySink, MLflowSink, TensorBoardSink
 
 
 def rows(*steps: int, phase: str = "train", at: float = 100.0) -> list[Snapshot]:
-    """Their values are ten times their steps, their times follow from ``at``."""
+    """Make snapshots with ten times the step as value, and ``at`` plus the step as time."""
     return [Snapshot(step=s, phase=phase, metrics={"a/x": 10.0 * s}, time=at + s, logs={"loss": -s}) for s in steps]
 
 
 def written(directory: Path, *runs: tuple[RunInfo, list[Snapshot], str | None]) -> Path:
-    """A journal as other processes leave it; a run without a status was killed."""
+    """Write a journal as another process leaves it. A run without a status was killed."""
     path = write(directory, *runs)
     path.write_text(path.read_text().replace('"process": ["', '"process": ["elsewhere-'))
     return path
 
 
 def of_mlflow() -> dict[str, tuple[str, list[tuple[int, float]]]]:
-    """Status and points of each run, by its name."""
+    """Return name of the run → status and points."""
     client = MlflowClient()
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     points = {run.info.run_id: client.get_metric_history(run.info.run_id, "a/train/x") for run in runs}
@@ -103,7 +103,7 @@ def test_a_resume_delivers_what_the_killed_process_had_left_and_ends_its_run(tmp
     replay(tmp_path, [first])
     path = tmp_path / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:1]))  # the killed process goes on after its sink's cursor was written
+    path.write_bytes(b"".join(lines[:1]))  # as if the killed process had gone on after this cursor
     cursor = tmp_path / "metrics.delivery" / "memory.json"
     cursor.write_text(json.dumps({**json.loads(cursor.read_text()), "offset": len(lines[0])}))
     journal = Journal(path)
@@ -155,7 +155,7 @@ def test_a_training_that_is_at_work_is_left_alone(tmp_path) -> None:
     delivery = Delivery([MemorySink()])
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
     delivery.write(rows(1)[0])
-    with pytest.raises(StillAtWorkError, match=r"metrics\.jsonl is at work \(process \d+\)"):
+    with pytest.raises(StillAtWorkError, match=r"metrics\.jsonl is still running \(process \d+\)"):
         replay(tmp_path, [MemorySink()])
     delivery.close("finished")
     replay(tmp_path, [MemorySink()])

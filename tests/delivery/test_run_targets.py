@@ -9,7 +9,7 @@ from mtask_sinks.delivery.run_targets import RunTargets
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.stream import JournalStream
 
-# Runs of one training, killed after step 8 and resumed twice, and of another one.
+# Three runs of one training, which was killed after step 8 and resumed twice, and one run of another training.
 FIRST = RunInfo(id="1", output_dir="elsewhere")
 SECOND = RunInfo(id="2", step=4)
 THIRD = RunInfo(id="3", step=2)
@@ -17,14 +17,14 @@ OTHER = RunInfo(id="4")
 
 
 def stream(directory: Path, *runs: RunInfo, host: str = "elsewhere") -> JournalStream:
-    """Of a journal with these runs, which a process of that host wrote and did not end."""
+    """Return the stream of a journal with these runs, which a process on that host wrote and did not end."""
     path = write(directory, *[(run, losses(run.step + 2), None) for run in runs])
     as_of_process(path, host, 1)
     return JournalStream(path)
 
 
 def seen(targets: RunTargets, of: JournalStream) -> list[tuple[str | None, int | None]]:
-    """Of each run of a journal: the backend run that the sink is told to continue, and the last step that counts."""
+    """Return, for each run of a journal, the backend run that the sink continues, and the last step that counts."""
     begins = [record for _, record in of.run_records if isinstance(record, Begin)]
     told = [targets.run_for_sink(begin) for begin in begins]
     return [(run.continued.get("s"), last_step) for run, last_step in told]

@@ -30,7 +30,7 @@ def test_what_will_never_be_accepted_is_rejected_with_the_reason_and_blocks_noth
     assert [step for step, _ in sink.series("x")] == [0, 2, 4]
     counts = delivery.counts["memory"]
     assert (counts.delivered, counts.rejected, counts.pending, counts.state) == (3, 2, 0, "up")
-    assert sum("a snapshot was rejected (step 1, train)" in record.getMessage() for record in caplog.records) == 1
+    assert sum("rejected a snapshot (step 1, train)" in record.getMessage() for record in caplog.records) == 1
     assert "sink memory: 2 of 5 snapshots were rejected" in caplog.text
     reasons = json.loads((tmp_path / "metrics.delivery" / "memory.json").read_text())["reasons"]
     text = f"{type(error).__name__}: {error}"
@@ -51,7 +51,7 @@ def test_where_a_run_is_written_to_is_known_to_other_processes_before_it_holds_a
 
     delivery = Delivery([Found()])
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
-    assert cursor.exists()  # before anything can be left
+    assert cursor.exists()  # so another process finds it even if this one is killed now
     delivery.write(Snapshot(step=0))
     delivery.close("finished")
     assert seen == [{"1": "there"}]

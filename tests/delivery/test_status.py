@@ -11,7 +11,7 @@ from mtask_sinks.journal.reader import JournalReader
 
 
 def journal(tmp_path, lines: int, **cursor) -> JournalReader:
-    """Of five snapshots; the cursor stands behind so many lines, of which the first is the run's."""
+    """Write a journal of five snapshots, and a cursor behind its first ``lines`` lines; the first begins the run."""
     path = write(tmp_path, (RunInfo(id="1"), losses(1, 2, 3, 4, 5), None))
     reader = JournalReader(path)
     list(reader.read())
@@ -26,7 +26,7 @@ def _made(path):
 
 
 def test_a_sink_that_keeps_up_is_as_its_worker_says(tmp_path) -> None:
-    reader = journal(tmp_path, 1, delivered=4, pending=1)  # W&B: nothing is safe yet
+    reader = journal(tmp_path, 1, delivered=4, pending=1)  # as with W&B, where delivered rows are not safe yet
     assert sink_statuses(reader, is_running=True) == [SinkStatus("s", "up", 4, 0, 1, None)]
 
 

@@ -1,4 +1,4 @@
-"""``mtask-sinks demo``, and what a person sees of it in each backend and on our own pages."""
+"""``mtask-sinks demo``, and what a user sees of it in each backend and on our own pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mtask_sinks import read_journal
 
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory) -> tuple[Path, str]:
-    """Two short runs into one directory, and what the second printed."""
+    """Make two short runs in one directory. Returns the directory and the output of the second."""
     directory = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_DIR", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
@@ -75,7 +75,7 @@ def test_the_demo_reports_what_it_says(two_runs) -> None:
 
 
 def last_values(run: Path) -> dict[tuple[str, str, str], float]:
-    """By task, phase and name, from the journal."""
+    """Return the last values from the journal: (task, phase, name) → value."""
     values = {}
     for snapshot in read_journal(run)[-1].snapshots:
         for key, value in snapshot.metrics.items():
@@ -114,7 +114,7 @@ class TestInABrowser:
 
     def test_our_pages_have_both_runs_with_their_curves_and_last_values(self, two_runs, browser) -> None:
         out, _ = two_runs
-        browser.errors()  # of the pages before
+        browser.errors()  # forget the errors of earlier pages
         command("plot", "demo-1", "demo-2", "-o", "plot.html", cwd=out)
         browser.open(out / "plot.html")
         points = browser.evaluate(

@@ -1,4 +1,4 @@
-"""The demonstration's data, against the BERT paper's recipe."""
+"""Compares the demonstration's data with the recipe of the BERT paper."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_pairs_have_the_form_of_the_paper(pairs) -> None:
 def test_half_of_the_pairs_follow_each_other(pairs) -> None:
     torch.manual_seed(0)
     labels = torch.stack([pairs[index]["next_sentence_label"] for index in range(2000)])
-    assert 0.45 < labels.float().mean() < 0.56  # a pair at the end of its document cannot follow
+    assert 0.45 < labels.float().mean() < 0.56  # at the end of a document no sentence follows
 
 
 def test_masking_is_15_percent_and_80_10_10() -> None:

@@ -1,4 +1,4 @@
-"""The main job in full: minutes, so only where it is asked for (`pytest --run-demo`)."""
+"""The whole demonstration. It takes minutes, so it runs only with `pytest --run-demo`."""
 
 from __future__ import annotations
 

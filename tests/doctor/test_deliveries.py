@@ -1,4 +1,4 @@
-"""What may be wrong with the delivery of a journal, and with a real training."""
+"""Findings about the delivery of a journal, and about a real training."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Down(Sink):
 
 
 class Vanishing(Toy):
-    """A second task for the first inputs alone, whose loss is NaN at the end."""
+    """Reports a second task only for the first inputs; its loss is NaN at the end."""
 
     def extra(self, x, loss):
         self.report_metrics("a", loss=loss if x.max() < 7 else x * math.nan)
@@ -99,6 +99,6 @@ def test_a_real_training_with_three_faults(tmp_path) -> None:
         "task-vanished": "toy, step 3",
         "undelivered": "toy, step 8",
     }
-    # Eight log events and the summary; no package offers the sink, so no command can.
+    # Eight log events and the summary. No package offers this sink, so no command can deliver to it.
     assert "0 snapshots were delivered, 9 were not" in found["undelivered"].what
     assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the away sink])" in found["undelivered"].remedy

@@ -1,4 +1,4 @@
-"""The table of findings in the documentation is that of the code."""
+"""The tables of findings in the documentation are equal to those of the code."""
 
 from __future__ import annotations
 

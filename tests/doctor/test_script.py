@@ -1,4 +1,4 @@
-"""What the names of a script stand for."""
+"""Resolves the names in a script to what they were imported from."""
 
 from __future__ import annotations
 

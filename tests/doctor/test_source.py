@@ -9,7 +9,7 @@ from mtask_sinks.doctor.source import Source, read_source
 
 
 def read(directory: Path, text: str) -> Source:
-    """A file beside which there is a module ``model``."""
+    """Read a file with a module ``model`` in the same directory."""
     (directory / "train.py").write_text(text)
     found = {"model": directory / "model.py"}
     return read_source(directory / "train.py", lambda importer, module, level: found.get(module))

@@ -1,4 +1,4 @@
-"""For each check of a training the smallest journal that shows it, and one that nearly does."""
+"""For each check of a training, the smallest journal with the mistake, and a journal that almost has it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_value_that_is_not_finite_at_the_end(tmp_path) -> None:
     journal(tmp_path, [*chain(*rows)])
     where, text = only(tmp_path, "nonfinite")
     assert where == "bert, step 6"
-    assert "'a/loss' (train) is nan since step 6, in 2 log events" in text
+    assert "'a/loss' (train) has been nan since step 6, in 2 log events" in text
     assert of(tmp_path, "nonfinite-before") == []
 
 
@@ -162,7 +162,7 @@ def test_a_training_that_did_not_finish(tmp_path, status, says) -> None:
 
 
 def test_a_training_that_runs_has_not_failed(tmp_path) -> None:
-    journal(tmp_path, train(2, a_loss=1.0), None)  # begun by this process
+    journal(tmp_path, train(2, a_loss=1.0), None)  # this process began it
     assert examine_path(str(tmp_path)).findings == []
 
 
@@ -200,7 +200,7 @@ def test_several_trainings_and_the_one_that_is_meant(tmp_path) -> None:
         (RunInfo(id="2", name="two"), train(2, a_loss=1.0), "finished"),
     )
     text = only(tmp_path, "several-trainings")[1]
-    assert "holds 1 more: one. These findings are about two" in text
+    assert "holds 1 more training: one. These findings are about two" in text
     assert f"mtask-sinks doctor {tmp_path}:1." in text
     assert of(tmp_path, "nonfinite") == []
     assert only(tmp_path, "nonfinite", ":one")[0] == "one, step 2"
@@ -228,7 +228,7 @@ def test_what_is_not_there_is_no_finding(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("no record")
     for given, says in (
         (f"{tmp_path}/nowhere", "there is no"),
-        (f"{tmp_path}:7", "has no '7'"),
+        (f"{tmp_path}:7", "there is no training '7'"),
         (f"{tmp_path}/notes.txt", "is neither a training script"),
     ):
         with pytest.raises(NothingThereError, match=says):

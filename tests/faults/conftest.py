@@ -1,4 +1,4 @@
-"""ReplayScope the tests of faults share: an MLflow server, and assertions in helpers that say what differs."""
+"""Shared by the tests of faults: an MLflow server, and helpers whose assertions show differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers.mlflow_server import MlflowServer, mlflow_server  # noqa: E402
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, _empty_mlflow_store: Path) -> Iterator[MlflowServer]:
-    """A server that is up."""
+    """Provide a server that is up."""
     with mlflow_server(tmp_path_factory.mktemp("server"), _empty_mlflow_store) as made:
         made.start()
         yield made

@@ -1,4 +1,4 @@
-"""A training is killed (SIGKILL) over and over: the journal and all three backends end up as if it never was."""
+"""A training is killed (SIGKILL) many times. The journal and all three backends end up as if it was never killed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mtask_sinks import Snapshot, read_journal
 
 SEED = 4
 KILLS = 20
-#: Steps from one kill to the next, each at least one checkpoint further; one is written every fourth.
+#: Steps from one kill to the next. A checkpoint is written every 4 steps, so each process gets at least one further.
 APART = 6
 STEPS = 140
 
-# No learning: all values follow from the data, the numbers from 1 on in order, 10 and 20 to evaluate on.
+# The model does not learn, so all values follow from the data: the numbers from 1 on, and 10 and 20 to evaluate on.
 LOGGED = [(step, float(step)) for step in range(1, STEPS + 1)]
 EVALUATED = [(step, 15.0) for step in range(10, STEPS + 1, 10)]
 ALL: Series = {
@@ -38,7 +38,7 @@ SETTINGS = {"steps": STEPS, "eval_steps": 10, "save_strategy": "steps", "save_st
 
 @dataclass(frozen=True)
 class Survived:
-    """ReplayScope is there after the last process has come to its end."""
+    """What exists after the last process has ended."""
 
     directory: Path
     client: MlflowClient
@@ -68,11 +68,11 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
 
 
 def kill_at_random_moments(directory: Path, environment: dict[str, str]) -> None:
-    """Each process gets some steps further and a random while, but for every fifth, which gets the while alone."""
+    """Kill each process a random time after it has made some steps; every fifth, a random time after its start."""
     moments = random.Random(SEED)
     for kill in range(KILLS):
         step = (kill + 1) * APART
-        # However fast the machine, something is left for the next.
+        # It waits at a later step, so that even on a fast machine the next process has work to do.
         training = TrainingProcess(directory, environment, hold_at=step + 2 * APART, **SETTINGS)
         try:
             rest = moments.uniform(0.0, 0.1)
@@ -89,7 +89,7 @@ def kill_at_random_moments(directory: Path, environment: dict[str, str]) -> None
 
 
 def counted(directory: Path) -> list[Snapshot]:
-    """The snapshots that count: of a process that was killed, those up to where the next one went on."""
+    """Return the snapshots that count: of a killed process, those up to the step at which the next one continued."""
     kept: list[Snapshot] = []
     for run in read_journal(directory):
         kept = [each for each in kept if each.step <= run.step] + run.snapshots
@@ -114,7 +114,7 @@ def test_the_journal_says_how_each_run_ended(survived: Survived) -> None:
 def test_tensorboard_holds_every_point_once(survived: Survived) -> None:
     scalars = read_scalars(survived.directory / "board")
     assert differences(scalars, ALL) == {}
-    # TensorBoard's default server hides a point whose step is lower than that of one before it.
+    # TensorBoard's default server hides a point with a lower step than an earlier point.
     assert {tag: scalars[tag] for tag in ALL} == ALL
 
 
@@ -158,17 +158,17 @@ def test_wandb_gets_rows_that_two_processes_have_logged_and_neither_has_sent(tmp
 
 
 def wait_for_change(path: Path) -> None:
-    """Until a file is written anew."""
+    """Wait until a file is written again."""
     now = time.time_ns()
     wait_for(lambda: path.exists() and path.stat().st_mtime_ns > now, f"a change of {path.name}")
 
 
-# ReplayScope becomes of the backends' runs of a training that was killed, and that no other goes on with.
+# The backend runs of a killed training that nobody has resumed yet.
 
 
 @dataclass(frozen=True)
 class Left:
-    """ReplayScope a training left that was killed at some step, and how to go on."""
+    """What a training leaves that was killed at some step, and two ways to continue."""
 
     directory: Path
     environment: dict[str, str]
@@ -183,7 +183,7 @@ class Left:
         mtask_sinks("replay", str(self.directory / "metrics.jsonl"), *everywhere, **self.environment)
 
     def expected(self) -> list[tuple[int, float]]:
-        """The losses of the steps that the training came to, which are their numbers."""
+        """Return the losses of the steps that the training made; each loss equals its step."""
         first, *_ = read_journal(self.directory)
         steps = [each.step for each in first.snapshots if each.phase == "train"]
         assert steps == list(range(1, len(steps) + 1)) and len(steps) >= 5

@@ -1,4 +1,4 @@
-"""An MLflow server that is down, hangs or errs: the training goes on, and the store ends up as if nothing had been."""
+"""An MLflow server is down, hangs or returns errors: the training goes on, and the store ends up complete."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from mlflow import MlflowClient
 
 from mtask_sinks import read_journal
 
-#: The request that carries metrics.
+#: The request that sends metrics.
 METRICS = "runs/log-batch"
 
 
 class World:
-    """A server behind a proxy, and trainings that write to one experiment there."""
+    """A server behind a proxy, and trainings that write to one experiment of it."""
 
     def __init__(self, root: Path, server: MlflowServer, between: Proxy, experiment: str) -> None:
         self.output_dir = root / "out"
@@ -80,7 +80,7 @@ def clean_up() -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> MlflowRun:
-    """ReplayScope the store holds of a training to which nothing happens."""
+    """Return the store's run of a training without a fault."""
     with proxy(server.port) as between, pytest.MonkeyPatch.context() as patch:
         world = World(tmp_path_factory.mktemp("undisturbed"), server, between, "undisturbed")
         set_up(world, patch)
@@ -162,7 +162,7 @@ def test_halted_and_continued(world: World, undisturbed: MlflowRun) -> None:
     seen: list[int] = []
     trainer = world.trainer({3: halt, STEPS: go_on})
     trainer.train()
-    assert seen[0] >= 6  # training came to its last step with nobody answering
+    assert seen[0] >= 6  # the training reached its last step while the server did not answer
     assert_all_delivered(trainer)
     assert_alone_and_same(world.runs(), undisturbed)
 
@@ -198,12 +198,12 @@ def test_the_beginning_of_the_run_is_not_answered(world: World, undisturbed: Mlf
     trainer = world.trainer()
     trainer.train()
     assert_all_delivered(trainer)
-    # The run that the Trainer's callback began, and never heard of, holds nothing.
+    # The Trainer's callback began a run but never got the answer. That run is empty.
     assert_alone_and_same([run for run in world.runs() if run.series], undisturbed)
 
 
 def test_parameters_and_tags_are_not_taken_at_first(world: World, undisturbed: MlflowRun) -> None:
-    # They go by the same request as metrics, in three of them, before the first metrics do.
+    # They are sent by the same kind of request as metrics: three requests, before the first metrics.
     world.proxy.answer(503, METRICS, times=3)
     trainer = world.trainer()
     trainer.train()

@@ -1,7 +1,7 @@
-"""Backends that are away until a training's process has ended: a replay completes all of them.
+"""All backends are away until a training's process has ended. A replay completes them.
 
-Each way in which they are away is one training, of a process of its own, which reports to all three; what each backend
-holds after the replay is compared with what it holds of a training to which nothing happened.
+There is one training for each way in which they are away. It runs in its own process and reports to all three. After
+the replay, each backend is compared with that of a training without a fault.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from helpers.wandb_server import ServedRun, WandbServer, wandb_server
 
 from mtask_sinks import read_journal
 
-#: Above the losses of `TASKS` one of the Trainer's own logs.
+#: The losses of `TASKS`, and one of the Trainer's own values.
 ALL: Series = {**TASKS, "train/loss": LOSS}
 
 
@@ -52,7 +52,7 @@ class World:
 
     @property
     def output_dir(self) -> Path:
-        return self.root / "my runs"  # a blank: what a user is told to type has to hold it
+        return self.root / "my runs"  # with a blank, which the printed command must quote
 
     @property
     def journal(self) -> Path:
@@ -84,7 +84,7 @@ class World:
         }
 
     def fail(self) -> None:
-        """All three are away."""
+        """Make all three unreachable."""
         self.between.refuse()
         self.wandb.stop()
         if self.board.parent.exists():
@@ -123,7 +123,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world_of(server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], World]]:
-    """Makes a world with backends of its own."""
+    """Return a function that makes a world with its own backends."""
     with ExitStack() as stack:
 
         def make(name: str) -> World:
@@ -141,7 +141,7 @@ def undisturbed(world_of: Callable[[str], World]) -> World:
 
 
 def away_from_a_step_on(world: World) -> None:
-    """Completed by one command for all, and by another that sends everything again."""
+    """The backends go away at a step. One replay completes them, and another one sends everything again."""
     training = world.training(hold_at=3, drain_seconds=0.5)
     training.wait_for_step(3)
     wait_for(lambda: len(world.wandb_run().points("a/train/loss")) >= 1, "the first step on the W&B server")
@@ -156,7 +156,7 @@ def away_from_a_step_on(world: World) -> None:
 
 
 def away_from_the_start(world: World) -> None:
-    """Completed by the commands that the training asked for, after one that came too early."""
+    """The backends are away from the start. A replay that comes too early fails; the printed commands complete them."""
     world.fail()
     training = world.training(drain_seconds=0.5)
     training.finish()
@@ -193,7 +193,7 @@ def test_mlflow_ends_up_as_if_nothing_had_happened(replayed: World, undisturbed:
 
 def test_tensorboard_ends_up_as_if_nothing_had_happened(replayed: World, undisturbed: World) -> None:
     assert differences(replayed.tensorboard_points(), undisturbed.tensorboard_points()) == {}
-    # TensorBoard's default server hides a point whose step is lower than that of one before it.
+    # TensorBoard's default server hides a point with a lower step than an earlier point.
     assert replayed.tensorboard_points() == undisturbed.tensorboard_points()
 
 
@@ -205,7 +205,7 @@ def test_wandb_ends_up_as_if_nothing_had_happened(replayed: World, undisturbed: 
 
 
 def test_the_warning_names_each_sink_with_the_command_that_brings_it_the_rest(replayed: World) -> None:
-    # ReplayScope W&B's client has taken before its server went away is beyond what a sink can know.
+    # A sink cannot know what became of rows that W&B's client accepted before its server went away.
     assert set(replay_commands(replayed.said)) - {"wandb"} == {"mlflow", "tensorboard"}
 
 

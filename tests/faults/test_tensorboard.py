@@ -1,4 +1,4 @@
-"""TensorBoard's directory goes away, or its disk is full: what it holds in the end is what a quiet training writes."""
+"""TensorBoard's directory is removed, or its disk is full. In the end it holds what an undisturbed training writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALL: Series = {**TASKS, "train/loss": LOSS}
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where TensorBoard's files go: elsewhere than the journal."""
+    """Set a directory for TensorBoard's files that is not the journal's."""
     path = tmp_path / "disk" / "board"
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(path))
     return path
@@ -98,7 +98,7 @@ def test_a_full_disk_that_holds_the_journal_too_loses_nothing(tmp_path: Path, bo
     with small_disk(tmp_path / "disk", kilobytes=512) as disk:
         made = trainer(disk.path / "out", {3: fill, STEPS: free}, model=Wide())
         made.train()
-        assert seen == [(STEPS, True, True)]  # training came to its last step while the disk took nothing
+        assert seen == [(STEPS, True, True)]  # the training reached its last step while the disk was full
         assert_holds_all(board)
         (run,) = read_journal(disk.path / "out")
         assert (len(run.snapshots), run.status) == (SNAPSHOTS, "finished")

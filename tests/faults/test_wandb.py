@@ -1,4 +1,4 @@
-"""A W&B server that is down or errs, and no account: the training goes on, and each row stands once in the end."""
+"""A W&B server is down or returns errors, or there is no account: the training goes on, and each row is stored once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from helpers.wandb_server import ServedRun, WandbServer, wandb_server
 
 ALL: Series = {**TASKS, "train/loss": LOSS}
 
-# The client gives up soon, and asks again after a second: of less it takes no notice.
+# The client gives up soon and asks again after one second. It ignores shorter times.
 IMPATIENT = {
     "WANDB_INIT_TIMEOUT": "3",
     "WANDB_FINISH_TIMEOUT": "3",
@@ -34,7 +34,7 @@ IMPATIENT = {
 
 @pytest.fixture
 def server(tmp_path: Path, wandb_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """A server that the client writes to, in the name of a user without a home."""
+    """Provide a server that the client writes to. The user has an empty home directory."""
     with wandb_server() as served:
         for name, value in {**served.settings(), **IMPATIENT, "HOME": str(tmp_path / "home")}.items():
             monkeypatch.setenv(name, value)
@@ -51,7 +51,7 @@ def trainer(
 
 
 def end_of_the_process() -> None:
-    """ReplayScope W&B does when the process exits."""
+    """Do what W&B does when the process exits."""
     wandb.finish()
     wandb.teardown()
 
@@ -62,7 +62,7 @@ def assert_holds_all(server: WandbServer) -> None:
     assert {name: sorted(run.points(name)) for name in ALL} == ALL
     assert (run.name, run.exit_code, run.config["learning_rate"]) == ("toy", 0, 0.0)
     assert [step for step, _ in run.points("eval/runtime")] == [4, STEPS]
-    # A value of the whole run: transformers' own callback gives it to the summary alone.
+    # This value is about the whole run, so transformers' own callback writes it only to the summary.
     assert "train_runtime" in run.summary
 
 
@@ -97,7 +97,7 @@ def test_down_in_mid_training_and_back_later(tmp_path: Path, server: WandbServer
     seen: list[object] = []
     made = trainer(tmp_path, {3: fail, STEPS: come_back})
     made.train()
-    assert seen == [(STEPS, True)]  # training came to its last step while the server was down
+    assert seen == [(STEPS, True)]  # the training reached its last step while the server was down
     end_of_the_process()
     assert_holds_all(server)
 

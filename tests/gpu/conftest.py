@@ -1,4 +1,4 @@
-"""Tests on a real GPU: skipped where there is none."""
+"""Tests on a real GPU. They are skipped if there is none."""
 
 from __future__ import annotations
 

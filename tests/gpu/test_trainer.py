@@ -23,7 +23,7 @@ STEPS, BATCH = 12, 4
 
 
 class Bert(nn.Module):
-    """A small BERT with two tasks; keeps the tensors that it reports."""
+    """A small BERT with two tasks. It also stores copies of the values that it reports."""
 
     supports_report_metrics = True
 
@@ -84,7 +84,7 @@ def test_each_window_is_what_the_same_tensors_read_by_item_give(tmp_path, precis
     registry = MetricRegistry({"*/n": "sum"})
     trainer = Ordered(model, args, train_dataset=data(), metrics=registry)
     trainer.train()
-    assert len(model.kept) == STEPS  # a recompute does not run the whole model again
+    assert len(model.kept) == STEPS  # checkpointing recomputes layers, not this forward
     losses, aux = (np.array([pair[i].item() for pair in model.kept], dtype=np.float64) for i in (0, 1))
     windows = [slice(0, 4), slice(4, 8), slice(8, 12)]
     for window, (step, loss), (_, z), (_, n) in zip(
@@ -99,7 +99,7 @@ def test_each_window_is_what_the_same_tensors_read_by_item_give(tmp_path, precis
 def test_a_training_waits_as_often_as_a_plain_one_but_for_one_copy_per_log_event(tmp_path) -> None:
     waits = {}
     for name, make in {"plain": Plain, "ours": Ordered}.items():
-        for turn in ("warm", "counted"):  # the first training compiles and allocates
+        for turn in ("warm", "counted"):  # the first training compiles and allocates, so do not count it
             trainer = make(Bert(reports=name == "ours"), settings(tmp_path / name / turn), train_dataset=data())
             trainer.model.kept = _Nothing()
             with counting_waits() as found:

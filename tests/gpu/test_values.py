@@ -1,4 +1,4 @@
-"""Values on a GPU, as on the host: equal to float64, in the order of reporting, without waiting."""
+"""Values on a GPU give the same as on the host: equal to float64, in the order of reporting, without waiting."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_values_of_a_side_stream_are_what_they_were(reports_on: str) -> None:
     for number in range(20):
         with torch.cuda.stream(stream):
             busy = big
-            for _ in range(4):  # the value is ready long after the report
+            for _ in range(4):  # so that the value is ready long after the report
                 busy = busy @ big * 1e-2
             value = torch.full((), float(number), device="cuda") + busy.sum() * 0.0
             if reports_on == "the side stream":

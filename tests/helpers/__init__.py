@@ -1,1 +1,1 @@
-"""What several tests need: small models, and readers of what the backends wrote."""
+"""Helpers for several tests: small models, servers, and readers of the backends' files."""

@@ -1,4 +1,4 @@
-"""Tensors that take the way of an accelerator's, where there is none."""
+"""CPU tensors that take the code path of an accelerator."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mtask_sinks.measurement.device_queue import DeviceQueue
 
 
 class _OnAccelerator(torch.Tensor):
-    """A CPU tensor that says it is on an accelerator; so do all that are computed from it."""
+    """A CPU tensor that says it is on an accelerator. Tensors computed from it say the same."""
 
     is_cpu = False
 
 
 def accelerated(data: Any, **options: Any) -> torch.Tensor:
-    """As `torch.tensor`, or a view of a tensor, on what looks like an accelerator."""
+    """Make a tensor, or a view of one, that seems to be on an accelerator."""
     tensor = data if isinstance(data, torch.Tensor) else torch.tensor(data, **options)
     return tensor.as_subclass(_OnAccelerator)
 
 
 @contextmanager
 def taking_the_accelerators_way() -> Iterator[list[int]]:
-    """Notes how many values each report left on a device; an error if there were none."""
+    """Yield a list of how many values each report left on a device. Fails if there were none."""
     reports: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         for name in ("add", "add_packed"):

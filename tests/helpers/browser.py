@@ -1,4 +1,4 @@
-"""Headless Chromium, driven by selenium: what a person would see on a page."""
+"""Headless Chromium, driven by selenium: shows what a user would see on a page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
-#: Seconds that a page may take; on an idle machine the slowest takes 5.
+#: Seconds that a page may take. On an idle machine the slowest takes 5.
 LIMIT = 60.0
 
-#: What to say where it is not installed.
+#: Reason for a skip if it is not installed.
 HOW_TO_GET_IT = "no Chromium: apt-get install chromium chromium-driver"
 
 T = TypeVar("T")
@@ -35,10 +35,10 @@ return lines.join("\\n");
 
 
 class Browser:
-    """A window of Chromium, with the few things that the tests ask of it.
+    """A window of Chromium, with the few methods that the tests need.
 
     Attributes:
-        driver: selenium's own, for everything else.
+        driver: selenium's driver, for everything else.
     """
 
     def __init__(self, driver: webdriver.Chrome) -> None:
@@ -49,28 +49,28 @@ class Browser:
         self.driver.get(address.absolute().as_uri() if isinstance(address, Path) else address)
 
     def wait_for(self, what: Callable[[Browser], T]) -> T:
-        """The first result of ``what`` that is not empty; elements that come and go meanwhile are asked again."""
+        """Wait for a result of ``what`` that is not empty. Retries if an element disappears meanwhile."""
         waiting = WebDriverWait(self, LIMIT, poll_frequency=0.1, ignored_exceptions=(WebDriverException,))
         return waiting.until(what)  # type: ignore[arg-type, return-value]
 
     def evaluate(self, script: str, *args: object) -> object:
-        """What a piece of JavaScript returns, written with ``return``."""
+        """Run JavaScript, and return what its ``return`` gives."""
         return self.driver.execute_script(script, *args)
 
     def text(self) -> str:
-        """All text that is shown."""
+        """Return all visible text."""
         return str(self.evaluate("return document.body.innerText"))
 
     def deep_text(self) -> str:
-        """All text of the page, also of elements that keep theirs in a shadow tree; shown or not, a node a line."""
+        """Return all text of the page, visible or not, also in shadow trees, with one line per node."""
         return str(self.evaluate(_DEEP_TEXT))
 
     def errors(self) -> list[str]:
-        """What the page has complained of since the last call."""
+        """Return the errors in the browser's console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
     def screenshot(self, path: Path) -> Path:
-        """Save what is seen as a PNG file."""
+        """Save the visible part as a PNG file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if not self.driver.save_screenshot(str(path)):
             raise OSError(f"no screenshot in {path}")
@@ -83,7 +83,7 @@ def is_installed() -> bool:
 
 @contextmanager
 def chromium(profile: Path, width: int = 1400, height: int = 1000) -> Iterator[Browser]:
-    """A window of a size in pixels, with a profile of its own; ended in any case."""
+    """Open a window of this size in pixels, with its own profile. Closes it in any case."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     for option in (

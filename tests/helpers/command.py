@@ -1,4 +1,4 @@
-"""The command, run as a user runs it."""
+"""Runs the command as a user does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def command(*arguments: str, cwd: Path | None = None, expect: int = 0) -> str:
-    """What it printed, on both streams; fails if it exits otherwise than expected."""
+    """Run the command and return what it printed on both streams. Fails if the exit code is not as expected."""
     done = subprocess.run(
         [sys.executable, "-m", "mtask_sinks", *arguments], cwd=cwd, capture_output=True, text=True, timeout=240
     )

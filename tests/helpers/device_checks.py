@@ -1,6 +1,6 @@
-"""What holds for values on an accelerator: checked on a GPU where there is one, and here on tensors that look like it.
+"""Checks of values on an accelerator: used on a real GPU, and on CPU tensors that take the same code path.
 
-Each check gets ``put``, which moves a CPU tensor to the device, and computes what it expects in plain float64.
+Each check gets ``put``, which moves a CPU tensor to the device. It computes the expected values in plain float64.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def scalars_match_float64(put: Put, dtype: torch.dtype) -> None:
-    """Means of 0-d tensors, of float32 within 1e-6; of bf16 and fp16 equal to those of the numbers read by `item`."""
+    """0-d tensors: results equal those of the numbers that `item` reads; for float32, the mean is exact within 1e-6."""
     registry, read = MetricRegistry({"a/sum": "sum", "a/max": "max", "a/std": "std", "a/p": "median"}), []
     for value in draw(40):
         tensor = put(torch.tensor(value, dtype=dtype))
@@ -45,7 +45,7 @@ def scalars_match_float64(put: Put, dtype: torch.dtype) -> None:
 
 
 def every_shape_counts_element_by_element(put: Put) -> None:
-    """Vectors, matrices, views, transposed ones, weights per element and per report, counts above 2**24."""
+    """Vectors, matrices, views, transposed tensors, weights per element and per report, counts above 2**24."""
     registry, rows, weights = MetricRegistry({"n": "sum", "last": "last"}), draw(6, 4), np.abs(draw(6, 4, seed=1))
     for row, weight in zip(rows, weights, strict=True):
         vector, mask = put(torch.tensor(row)), put(torch.tensor(weight))
@@ -77,7 +77,7 @@ def every_shape_counts_element_by_element(put: Put) -> None:
 
 
 def host_and_device_values_of_a_key_keep_their_order(put: Put) -> None:
-    """`first`, `last` and a function of the values, with numbers and tensors in turns."""
+    """`first`, `last` and a function of the values, with numbers and tensors alternating."""
     registry = MetricRegistry({"first": "first", "last": "last", "all": lambda v: float(v @ 10.0 ** np.arange(len(v)))})
     for number in range(1, 7):
         value: Any = put(torch.tensor(float(number))) if number % 2 else float(number)
@@ -87,7 +87,7 @@ def host_and_device_values_of_a_key_keep_their_order(put: Put) -> None:
 
 
 def a_buffer_that_is_overwritten_is_read_as_it_was(put: Put) -> None:
-    """The value at the time of the report counts, and no storage is kept."""
+    """The value at the time of the report counts, even if the buffer changes later."""
     registry, buffer = MetricRegistry(), put(torch.zeros(4))
     for number in range(1, 5):
         buffer.fill_(number)
@@ -114,7 +114,7 @@ def a_report_in_a_checkpointed_segment_counts_once(put: Put, use_reentrant: bool
 
 
 def non_finite_values_follow_the_policy(put: Put) -> None:
-    """NaN and Inf propagate, or are skipped and counted; weights that are none are dropped at the log event."""
+    """NaN and Inf propagate, or are skipped and counted. The log event drops invalid weights."""
     registry = MetricRegistry(nonfinite={"skip": "skip", "*": "propagate"})
     for number in (1.0, float("nan"), 3.0, float("inf")):
         value = put(torch.tensor(number))
@@ -128,7 +128,7 @@ def non_finite_values_follow_the_policy(put: Put) -> None:
 
 
 def phases_and_tasks_keep_apart(put: Put) -> None:
-    """Windows of two phases are open at the same time; one task is silent in the second window."""
+    """Windows of two phases are open at the same time. One task does not report in the second window."""
     registry = MetricRegistry()
     for number in range(4):
         registry.report_metrics("a", x=put(torch.tensor(float(number))))

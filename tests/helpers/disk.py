@@ -1,4 +1,4 @@
-"""A small disk of its own, to be filled up."""
+"""A small disk that a test can fill."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 
 
 class Disk:
-    """A file system of a few hundred kilobytes, mounted on `path`."""
+    """A file system of a few hundred kilobytes, mounted on ``path``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._filler = path / "filler"
 
     def fill(self) -> None:
-        """Leave no byte; what is open stays open."""
+        """Fill the disk to the last byte. Open files stay open."""
         with self._filler.open("ab", buffering=0) as filler:
             for size in (4096, 1):
                 try:
@@ -30,13 +30,13 @@ class Disk:
                     continue
 
     def free(self) -> None:
-        """Give all of it back."""
+        """Free the space again."""
         self._filler.unlink()
 
 
 @contextmanager
 def small_disk(path: Path, kilobytes: int = 256) -> Iterator[Disk]:
-    """One mounted on a new directory, unmounted in any case; skips the test where that is not allowed."""
+    """Mount a disk on a new directory, and unmount it in any case. Skips the test if mounting is not allowed."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("mounting a small disk takes Linux and root")
     path.mkdir()
@@ -47,5 +47,5 @@ def small_disk(path: Path, kilobytes: int = 256) -> Iterator[Disk]:
     try:
         yield Disk(path)
     finally:
-        # Lazily: an open file must not keep it.
+        # Lazily, because an open file would otherwise prevent it.
         subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=30)

@@ -1,4 +1,4 @@
-"""Journals of a training, and what the doctor finds in them."""
+"""Writes journals of a training, and returns what the doctor finds in them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RUN = RunInfo(id="1", name="bert")
 
 
 def train(*steps: int, **keys: float) -> list[Snapshot]:
-    """Log events of the training with these metrics, ``a_loss=1.0`` for ``a/loss``; and its ``loss``, as ever."""
+    """Make log events of the training with these metrics (``a_loss=1.0`` for ``a/loss``) and its ``loss``."""
     metrics = {key.replace("__", "."): value for key, value in keys.items()}
     metrics = {key.replace("_", "/", 1): value for key, value in metrics.items()}
     return [Snapshot(step, metrics=metrics, logs={"loss": 1.0}) for step in steps]
 
 
 def evaluated(*steps: int, **keys: float) -> list[Snapshot]:
-    """Likewise of evaluations."""
+    """Make log events of evaluations in the same way."""
     return [
         Snapshot(snapshot.step, "eval", snapshot.metrics, logs={"eval_loss": 1.0}) for snapshot in train(*steps, **keys)
     ]
@@ -31,7 +31,7 @@ def evaluated(*steps: int, **keys: float) -> list[Snapshot]:
 def journal(
     directory: Path, snapshots: list[Snapshot], status: str | None = "finished", delivered: bool = True
 ) -> Path:
-    """The journal of a training; TensorBoard has all of it, if it was delivered."""
+    """Write the journal of a training. If ``delivered``, TensorBoard has received all of it."""
     path = write(directory, (RUN, snapshots, status))
     if delivered:
         cursor(path, "tensorboard", offset=path.stat().st_size)
@@ -39,7 +39,7 @@ def journal(
 
 
 def cursor(path: Path, sink: str, offset: int, **changes: Any) -> None:
-    """A sink has delivered a journal up to there."""
+    """Write the cursor of a sink that has delivered the journal up to ``offset``."""
     where = cursor_path(path, sink)
     where.parent.mkdir(exist_ok=True)
     first_line = path.read_bytes().splitlines(keepends=True)[0]
@@ -47,12 +47,12 @@ def cursor(path: Path, sink: str, offset: int, **changes: Any) -> None:
 
 
 def of(directory, check: str, which: str = "") -> list[tuple[str, str]]:
-    """Where it found something, and what."""
+    """Return place and text of all findings of one check."""
     findings = examine_path(f"{directory}{which}").findings
     return [(each.where, f"{each.what} {each.remedy}") for each in findings if each.check == check]
 
 
 def only(directory: Path, check: str, which: str = "") -> tuple[str, str]:
-    """Likewise, of the one finding that there is."""
+    """Return place and text of the only finding of one check."""
     (found,) = of(directory, check, which)
     return found

@@ -1,4 +1,4 @@
-"""Scripts with a fault each, and scripts that nearly have it."""
+"""Scripts that each have one mistake, and scripts that almost have it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ trainer = HfMultiTaskTrainer(Model(), args{more})
 
 
 def reporting(report: str = '"a", loss=x', more: str = "") -> str:
-    """A script without fault, but for what is reported."""
+    """Make a script that is correct except, perhaps, for what it reports."""
     return MODEL.format(report=report, more=more)
 
 
@@ -42,7 +42,7 @@ MIXIN = "from mtask_sinks import MultiTaskTrainerMixin\nfrom trl import SFTTrain
 CASES = {
     "nothing-reports": (
         [
-            (USES + "HfMultiTaskTrainer(BertModel(config), args)", "nothing is reported"),
+            (USES + "HfMultiTaskTrainer(BertModel(config), args)", "the script seems to report nothing"),
             (in_class("supports_report_metrics = False\ndef forward(self, x):\n    return x"), "capture='*loss*'"),
         ],
         [
@@ -56,7 +56,7 @@ CASES = {
         [
             (in_class(CALLS), "Model calls self.report_metrics, but neither it nor its base classes set"),
             (in_class(GUARDED), "from mtask_sinks import report_metrics"),
-            (in_class("supports_report_metrics = False\n" + GUARDED), "it never gets that method"),
+            (in_class("supports_report_metrics = False\n" + GUARDED), "the trainer never gives it that method"),
         ],
         [
             in_class(FLAG + GUARDED),
@@ -82,7 +82,7 @@ CASES = {
         ],
     ),
     "not-imported": (
-        [("def loss(x):\n    report_metrics('a', loss=x)", "a NameError")],
+        [("def loss(x):\n    report_metrics('a', loss=x)", "the call raises NameError")],
         [
             "from mtask_sinks import report_metrics\nreport_metrics('a', loss=x)",
             "from helpers import *\nreport_metrics('a', loss=x)",
@@ -132,7 +132,7 @@ CASES = {
     "needless-conversion": (
         [
             (reporting('"a", loss=x.item()'), ".item() is not needed"),
-            (reporting('"a", loss=x.mean().detach()'), "only the numbers of a tensor are kept."),
+            (reporting('"a", loss=x.mean().detach()'), "a report keeps only the numbers of a tensor."),
             (reporting('"a", loss=weighted(x.item(), n)'), "makes the host wait"),
         ],
         [reporting('"a", loss=x.mean()'), reporting('"a", n=int(x.sum())'), "y = x.item()\n" + reporting()],
@@ -140,7 +140,7 @@ CASES = {
     "plain-trainer": (
         [
             (in_class(FLAG + GUARDED).replace("HfMultiTaskTrainer", "Trainer") + PLAIN, "import HfMultiTaskTrainer"),
-            (REPORTS + "import transformers as t\nt.Trainer(m)", "Trainer trains"),
+            (REPORTS + "import transformers as t\nt.Trainer(m)", "seems to train with Trainer, which ignores them"),
             (
                 REPORTS + USES + "from trl import SFTTrainer\nSFTTrainer(model)",
                 "class MultiTaskSFTTrainer(MultiTaskTrainerMixin, SFTTrainer)",
@@ -175,14 +175,14 @@ CASES = {
     "predecessor": (
         [
             ("from hf_mtask_trainer import HfMultiTaskTrainer", "from mtask_sinks import HfMultiTaskTrainer"),
-            ("import hf_mtask_trainer", "transformers from 5.2"),
+            ("import hf_mtask_trainer", "transformers 5.2 or later"),
         ],
         ["from mtask_sinks import HfMultiTaskTrainer", "from .hf_mtask_trainer import x", "hf_mtask_trainer = 1"],
     ),
     "unknown-sink": (
         [
             ("TrainingArguments(out, report_to='tensorbord')", "Did you mean 'tensorboard'?"),
-            ("args = {'report_to': ['mlflow', 'mine']}", "there is no 'mine' here"),
+            ("args = {'report_to': ['mlflow', 'mine']}", "names 'mine', which is no sink"),
         ],
         [
             "TrainingArguments(out, report_to=['tensorboard', 'mlflow'])",
@@ -210,7 +210,7 @@ CASES = {
     ),
     "never-logs": (
         [
-            ("TrainingArguments(out, logging_strategy='no')", "logged once, when it ends"),
+            ("TrainingArguments(out, logging_strategy='no')", "logged only once, at the end"),
             ("TrainingArguments(out, logging_strategy=IntervalStrategy.NO)", "logging_strategy is 'no'"),
             ("TrainingArguments(out, logging_steps=500, max_steps=100)", "Choose logging_steps of 100 or less"),
         ],

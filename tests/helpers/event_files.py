@@ -1,4 +1,4 @@
-"""Reads TensorBoard event files back."""
+"""Reads TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Series = dict[str, list[tuple[int, float]]]
 
 
 def read_scalars(directory: Path) -> Series:
-    """Tag → (step, value) of one TensorBoard run: all event files directly in a directory."""
+    """Return tag → (step, value) of one TensorBoard run: all event files directly in a directory."""
     accumulator = EventAccumulator(str(directory), size_guidance={"scalars": 0})
     accumulator.Reload()
     return {
@@ -24,19 +24,19 @@ def read_scalars(directory: Path) -> Series:
 
 
 def run_dirs(root: Path) -> list[Path]:
-    """All TensorBoard runs below a directory."""
+    """Return the directories of all TensorBoard runs below a directory."""
     return sorted({path.parent for path in root.rglob("*tfevents*")})
 
 
 def read_served(root: Path, tags: Collection[str], points: int, seconds: float = 60.0) -> Series:
-    """Tags → (step, value) that TensorBoard's default data server shows, once it has read that many points of them.
+    """Return tag → (step, value) as TensorBoard's default data server shows it, after it has read ``points`` points.
 
-    A tag of a sub-run has the name of its directory in front.
+    The tag of a sub-run begins with the name of its directory.
 
     Raises:
-        NoDataServerError: there is none for this platform.
+        NoDataServerError: there is no data server for this platform.
     """
-    # It dies with this object.
+    # The server ends when this object is deleted.
     server = SubprocessServerDataIngester(
         get_server_binary(), str(root), reload_interval=0, channel_creds_type=ChannelCredsType.LOCAL
     )

@@ -8,7 +8,7 @@ from mtask_sinks import RunInfo, Sink, Snapshot
 
 
 class Flaky(Sink):
-    """Raises in one of its calls, for some number of times."""
+    """Raises in one of its methods, ``failures`` times."""
 
     name = "flaky"
 
@@ -36,7 +36,7 @@ class Flaky(Sink):
 
 
 class Hanging(Sink):
-    """Does not come back from its first write until it is released."""
+    """Does not return from its first write until the test releases it."""
 
     name = "hanging"
 
@@ -50,5 +50,5 @@ class Hanging(Sink):
 
 
 def snapshots(count: int) -> list[Snapshot]:
-    """Metric ``x`` is the step, from 0 on."""
+    """Make ``count`` snapshots, from step 0 on, in which metric ``x`` is the step."""
     return [Snapshot(step=step, metrics={"x": float(step)}) for step in range(count)]

@@ -1,4 +1,4 @@
-"""Trainings of eight steps whose every point is known by hand, to which something happens at a step."""
+"""Trainings of eight steps with known values, in which something happens at a step."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from helpers.event_files import Series
 from helpers.toy import InOrder, Toy, arguments, numbers
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments
 
-#: Seconds to wait for anything that has to come; all of it comes within few.
+#: Seconds to wait for anything that must happen. It usually happens within a few.
 LIMIT = 60.0
 
 STEPS = 8
 
-# No learning: all values follow from the data, the numbers 1 to 8 in order, 10 and 20 to evaluate on.
+# The model does not learn, so all values follow from the data: the numbers 1 to 8, and 10 and 20 to evaluate on.
 TASKS: Series = {
     "a/train/loss": [(step, float(step)) for step in range(1, STEPS + 1)],
     "b/train/loss": [(step, 10.0 * step) for step in range(1, STEPS + 1)],
@@ -34,10 +34,10 @@ TASKS: Series = {
 }
 LOSS = TASKS["a/train/loss"]
 
-#: One for each step, one for each evaluation, one for the end of the training.
+#: One per step, one per evaluation, one for the end of the training.
 SNAPSHOTS = STEPS + 2 + 1
 
-# Of the Trainer's own logs those that no two trainings have alike.
+# The Trainer's own values that differ in every training.
 _MEASURED = re.compile(r"(runtime|per_second)$")
 
 
@@ -52,7 +52,7 @@ class TwoTasks(Toy):
 
 
 class Wide(TwoTasks):
-    """Reports so much that a few snapshots fill what is left of a page of memory or disk."""
+    """Reports so much that a few snapshots fill the rest of a page of memory or disk."""
 
     def extra(self, x: Any, loss: Any) -> None:
         super().extra(x, loss)
@@ -90,7 +90,7 @@ def trainer_of(
     drain_seconds: float = LIMIT,
     **changes: Any,
 ) -> Trainer:
-    """A training of this module, which does something at the end of steps."""
+    """Make a training that runs the functions of ``at`` at the end of these steps."""
     settings = {"logging_steps": 1, "eval_strategy": "steps", "eval_steps": 4, "run_name": "toy", **changes}
     board = os.environ.get("TENSORBOARD_LOGGING_DIR")
     if board and "logging_dir" in {field.name for field in fields(TrainingArguments)}:  # transformers 4
@@ -110,12 +110,12 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = LIMIT) -
 
 
 def replay_commands(said: str) -> dict[str, str]:
-    """Sink → the command that a warning asks for, as it stands there."""
-    return {found[2]: found[1] for found in re.finditer(r"deliver what is left: (.* --to (\w+))", said)}
+    """Return sink → the command in the warning, exactly as printed."""
+    return {found[2]: found[1] for found in re.finditer(r"To deliver them, run: (.* --to (\w+))", said)}
 
 
 def as_typed(command: str, **environment: str) -> str:
-    """Run a command as a user types it, in a shell that knows nothing of the training's backends; what it says."""
+    """Run a command in a shell without the training's variables, as a user types it. Returns its output."""
     ours = ("MLFLOW_", "TENSORBOARD_", "WANDB_")
     known = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{known['PATH']}"
@@ -123,7 +123,7 @@ def as_typed(command: str, **environment: str) -> str:
 
 
 def mtask_sinks(*arguments: str, expect: int = 0, **environment: str) -> str:
-    """Run the command; what it says."""
+    """Run ``mtask-sinks`` and return its output."""
     return _run([sys.executable, "-m", "mtask_sinks", *arguments], {**os.environ, **environment}, expect)
 
 
@@ -135,7 +135,7 @@ def _run(command: list[str], environment: Mapping[str, str], expect: int) -> str
 
 
 def differences(found: Mapping[str, Sequence[Any]], expected: Mapping[str, Sequence[Any]]) -> dict[str, str]:
-    """Name → which points are lost and which are too many; the order does not count."""
+    """Return name → which points are missing and which are too many. The order does not matter."""
     said = {}
     for name in expected:
         there, wanted = Counter(found.get(name, ())), Counter(expected[name])
@@ -147,7 +147,7 @@ def differences(found: Mapping[str, Sequence[Any]], expected: Mapping[str, Seque
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """What a store holds of a run, but for times and places."""
+    """A run in a store, without times and paths."""
 
     name: str
     status: str
@@ -157,7 +157,7 @@ class MlflowRun:
 
 
 def assert_same(run: MlflowRun, other: MlflowRun) -> None:
-    """Part by part, as a difference is hard to find in the whole."""
+    """Compare two runs part by part, so that a difference is easy to find."""
     assert (run.name, run.status, run.stage) == (other.name, other.status, other.stage)
     assert differences(run.series, other.series) == {}
     assert set(run.series) == set(other.series)
@@ -165,7 +165,7 @@ def assert_same(run: MlflowRun, other: MlflowRun) -> None:
 
 
 def mlflow_runs(store: str, experiment: str) -> list[MlflowRun]:
-    """The runs of an experiment, the oldest first."""
+    """Return the runs of an experiment, the oldest first."""
     client = MlflowClient(store)
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id], order_by=["attributes.start_time"]) if found else []
@@ -184,5 +184,5 @@ def mlflow_runs(store: str, experiment: str) -> list[MlflowRun]:
 def _mlflow_points(client: MlflowClient, run_id: str, name: str) -> list[tuple[int, float | None]]:
     history = client.get_metric_history(run_id, name)
     points = [(point.step, None if _MEASURED.search(name) else point.value) for point in history]
-    # Two snapshots of a step have the same epoch, and MLflow keeps it once if they are of the same millisecond.
+    # Two snapshots of one step have the same epoch. MLflow keeps it once if they were made in the same millisecond.
     return sorted(set(points) if name == "epoch" else points)

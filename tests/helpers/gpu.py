@@ -1,4 +1,4 @@
-"""How often the host waits for a GPU, and what is copied from it."""
+"""Counts how often the host waits for a GPU, and the copies from the GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 @contextmanager
 def no_waiting() -> Iterator[None]:
-    """Whatever makes the host wait for the GPU inside the block raises."""
+    """Inside the block, every operation that makes the host wait for the GPU raises."""
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -23,7 +23,7 @@ def no_waiting() -> Iterator[None]:
 
 @contextmanager
 def counting_waits() -> Iterator[list[str]]:
-    """Where the host waited for the GPU inside the block: ``file:line`` of each wait that PyTorch knows of."""
+    """Yield a list with ``file:line`` of each wait for the GPU inside the block, as far as PyTorch notices them."""
     waits: list[str] = []
     torch.cuda.synchronize()
     with warnings.catch_warnings():
@@ -40,7 +40,7 @@ def counting_waits() -> Iterator[list[str]]:
 
 @contextmanager
 def counting_copies() -> Iterator[dict[str, int]]:
-    """Copies to the host, and waits for a stream or the device, inside the block."""
+    """Count the copies to the host inside the block, and the waits for a stream or the device."""
     found = {"copies": 0, "waits": 0}
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:

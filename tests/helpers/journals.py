@@ -1,4 +1,4 @@
-"""Journals as other processes leave them."""
+"""Writes journals as other processes leave them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mtask_sinks.journal.writer import Journal
 
 
 def losses(*steps: int, phase: str = "train", at: float = 1000.0, factor: float = 10.0) -> list[Snapshot]:
-    """Task ``a`` has a loss of ``factor`` times the step, made ``at`` plus the step; four reports each."""
+    """Make snapshots in which the loss of task ``a`` is ``factor * step``, from four reports, at time ``at + step``."""
     return [Snapshot(s, phase, {"a/loss": factor * s}, epoch=s / 10, time=at + s, counts={"a/loss": 4}) for s in steps]
 
 
 def write(directory: Path, *runs: tuple[RunInfo, list[Snapshot], str | None]) -> Path:
-    """A journal in a directory, continued if it is there; a run without a status has not ended."""
+    """Write or continue the journal in a directory. A run without a status has not ended."""
     path = directory / "metrics.jsonl"
     for run, snapshots, status in runs:
         journal = Journal(path, eager=True)
@@ -31,7 +31,7 @@ def write(directory: Path, *runs: tuple[RunInfo, list[Snapshot], str | None]) ->
 
 
 def as_of_process(path: Path, host: str, process: int) -> None:
-    """Let every run of a journal be that process's."""
+    """Change a journal so that this process wrote every run."""
     records = [json.loads(line) for line in path.read_text().splitlines()]
     for record in records:
         if record["record"] == "run":
@@ -40,7 +40,7 @@ def as_of_process(path: Path, host: str, process: int) -> None:
 
 
 def ended_process() -> int:
-    """The number of a process that is gone."""
+    """Return the id of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait(60)
     return process.pid

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback, in threads of this process, whose port can be closed and opened again."""
+"""An HTTP server on loopback, in threads of this process. A test can close and reopen its port."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ HOST = "127.0.0.1"
 
 
 class Reserved:
-    """A port that is bound and not listened on: whoever connects is refused, and nobody else gets it.
+    """Binds a port without listening on it: it refuses connections, and no other process can get the port.
 
-    A port that is merely free may be taken by anybody, and a client on loopback may even connect to itself there.
+    A free port could be taken by any process, and a client on loopback may even connect to itself there.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -32,14 +32,14 @@ class Reserved:
         while True:
             try:
                 return self._socket.bind((HOST, port))
-            except OSError:  # a process that was killed holds it for a moment
+            except OSError:  # a killed process keeps the port for a moment
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.01)
 
 
 class LocalServer:
-    """Serves a handler on a port that stays the same; closed to begin with."""
+    """Serves a handler on a port that stays the same. The server is closed at the start."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
         self._handler = handler
@@ -53,7 +53,7 @@ class LocalServer:
         return self._http is not None
 
     def open(self) -> None:
-        """Answer, from now on."""
+        """Answer from now on."""
         if self._reserved is None:
             return
         self._reserved.release()
@@ -62,7 +62,7 @@ class LocalServer:
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
-        """Refuse connections from now on, and cut those that are there."""
+        """Refuse connections from now on, and cut the open ones."""
         if self._http is None:
             return
         self._http.shutdown()
@@ -72,7 +72,7 @@ class LocalServer:
         self._reserved = Reserved(self.port)
 
     def end(self) -> None:
-        """Close, and give the port back."""
+        """Close, and release the port."""
         self.close()
         if self._reserved is not None:
             self._reserved.release()
@@ -81,7 +81,7 @@ class LocalServer:
 
 @contextmanager
 def local_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[LocalServer]:
-    """An open one, ended in any case."""
+    """Provide an open server, and end it in any case."""
     server = LocalServer(handler)
     try:
         server.open()
@@ -112,4 +112,4 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *args: object) -> None:
-        """Connections end in all ways here: clients are killed, answers cut."""
+        """Ignore errors: clients are killed here, and answers are cut."""

@@ -1,4 +1,4 @@
-"""A real MLflow server on loopback, in processes of its own, that can be killed, halted and started again."""
+"""A real MLflow server on loopback, in its own processes. A test can kill, halt and restart it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pathlib import Path
 
 from helpers.local_server import HOST, Reserved
 
-#: Seconds within which it has to answer after a start; on an idle machine that takes 3.
+#: Seconds within which it must answer after a start. On an idle machine it takes 3.
 LIMIT = 120.0
 
 
 class MlflowServer:
-    """One server: a directory, a port and a store, which stay the same over all its starts; down to begin with.
+    """One server. Its directory, port and store stay the same when it is restarted. It is down at the start.
 
     Attributes:
-        port: where it listens.
+        port: the port on which it listens.
         uri: its address for clients.
-        store: address of its SQLite store, which needs no server to be read.
+        store: address of its SQLite store, which can be read without a server.
     """
 
     def __init__(self, directory: Path, empty_store: Path) -> None:
@@ -42,7 +42,7 @@ class MlflowServer:
         return self._process is not None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         if self._reserved is None:
             return
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(self.port)]
@@ -59,7 +59,7 @@ class MlflowServer:
         self._wait_until_it_answers()
 
     def kill(self) -> None:
-        """SIGKILL for all its processes; the port refuses connections."""
+        """Kill all its processes (SIGKILL). The port then refuses connections."""
         if self._process is None:
             return
         self._signal(signal.SIGKILL)
@@ -68,15 +68,15 @@ class MlflowServer:
         self._reserved = Reserved(self.port)
 
     def pause(self) -> None:
-        """Halt it: connections are taken, nothing is answered."""
+        """Halt the server: it accepts connections, but answers nothing."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on where it was."""
+        """Let the halted server continue."""
         self._signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """Kill it, and give the port back."""
+        """Kill the server, and release the port."""
         self.kill()
         if self._reserved is not None:
             self._reserved.release()
@@ -104,7 +104,7 @@ class MlflowServer:
 
 @contextmanager
 def mlflow_server(directory: Path, empty_store: Path) -> Iterator[MlflowServer]:
-    """One that is down, with a copy of an empty store; ended in any case."""
+    """Provide a server that is down, with a copy of an empty store. Ends it in any case."""
     server = MlflowServer(directory, empty_store)
     try:
         yield server

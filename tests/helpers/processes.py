@@ -1,6 +1,6 @@
-"""Trainings in processes of their own, which can be held up at a step, and killed with all that they started.
+"""Trainings in their own processes. A test can stop one at a step, and kill it with all processes that it started.
 
-The processes are forked from one that has imported everything, which takes longer than a training.
+The processes are forked from one that has already imported everything, because that takes longer than a training.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pytest
 
 from helpers.faulty import LIMIT
 
-# With what W&B, MLflow and TensorBoard import when a run begins: more than a second.
+# Includes what W&B, MLflow and TensorBoard import when a run begins, which takes more than a second.
 _PRELOADED = (
     *(
         "alembic.command",
@@ -40,14 +40,14 @@ _context.set_forkserver_preload(list(_PRELOADED))
 
 
 class TrainingProcess:
-    """A training of `helpers.faulty` that writes to a directory and goes on from the last checkpoint there.
+    """A training of `helpers.faulty` that writes to a directory and continues from the last checkpoint there.
 
     Args:
-        directory: its output directory; ``log`` in it gets what the process says.
-        environment: variables to set; those of this process's that name a backend's are not there.
-        hold_at: a step at whose end it waits for `go_on`.
+        directory: its output directory. The file ``log`` in it gets the output of the process.
+        environment: variables to set. Variables of the backends in this process are not passed on.
+        hold_at: step at whose end it waits for `go_on`.
         raises: it raises in the fifth step.
-        wide: it reports much.
+        wide: it reports a lot.
         settings: of `helpers.faulty.trainer_of`.
     """
 
@@ -74,7 +74,7 @@ class TrainingProcess:
         theirs.close()
 
     def wait_for_step(self, step: int) -> None:
-        """Until it has taken so many steps."""
+        """Wait until the training has made this many steps."""
         end = time.monotonic() + LIMIT
         with suppress(EOFError):
             while self._pipe.poll(max(0.0, end - time.monotonic())):
@@ -83,15 +83,15 @@ class TrainingProcess:
         raise AssertionError(f"it did not come to step {step}; it said:\n{self.said()}")
 
     def go_on(self) -> None:
-        """After the step at which it waits."""
+        """Let it continue after the step at which it waits."""
         self._pipe.send("go on")
 
     def kill(self) -> None:
-        """SIGKILL, also for what it started, such as W&B's process: as if the machine went down."""
+        """Kill it (SIGKILL) with all processes that it started, such as W&B's, as if the machine went down."""
         pid = self._process.pid
         if pid is not None and self._process.is_alive():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)  # it starts nothing more
+                os.kill(pid, signal.SIGSTOP)  # so that it starts no further process
                 for child in _children(pid):
                     os.kill(child, signal.SIGKILL)
         self._process.kill()
@@ -99,7 +99,7 @@ class TrainingProcess:
         self._pipe.close()
 
     def finish(self, expect: int = 0) -> None:
-        """Wait until it has come to its end."""
+        """Wait until it has ended."""
         try:
             self._process.join(2 * LIMIT)
             code = self._process.exitcode
@@ -108,7 +108,7 @@ class TrainingProcess:
             self.kill()
 
     def said(self) -> str:
-        """What the processes in this directory have said so far."""
+        """Return the output of the processes in this directory so far."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
 
@@ -121,7 +121,7 @@ def _children(pid: int) -> list[int]:
 
 
 def last_checkpoint(directory: Path) -> str | None:
-    """The newest one that was written to its end; its last file is the state."""
+    """Return the newest complete checkpoint. The state is the last file of a checkpoint."""
     for path in sorted(directory.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
         with suppress(OSError, ValueError):
             json.loads((path / "trainer_state.json").read_text())
@@ -142,7 +142,7 @@ def _train(
     os.dup2(log, 2)
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_", "TENSORBOARD_"))]:
         del os.environ[name]
-    # Without the list of what is installed, which takes W&B a fifth of a second.
+    # Without the list of installed packages, for which W&B needs 0.2 s.
     os.environ.update({"WANDB_X_SAVE_REQUIREMENTS": "false", **environment})
     from transformers import TrainerCallback
 
@@ -160,5 +160,5 @@ def _train(
         trainer = faulty.trainer_of(Path(directory), report_to, model=made, callbacks=[Tells()], **settings)
         trainer.train(resume_from_checkpoint=last_checkpoint(Path(directory)))
     finally:
-        # As when an interpreter exits, which a process of multiprocessing does not.
+        # Run the exit handlers, which multiprocessing skips in its processes.
         atexit._run_exitfuncs()

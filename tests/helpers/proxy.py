@@ -1,4 +1,4 @@
-"""A proxy in front of an HTTP server, whose faults are switched on and off while clients use it."""
+"""A proxy in front of an HTTP server. A test switches its faults on and off while clients use it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Literal
 
 from helpers.local_server import HOST, LocalServer
 
-#: Seconds after which a client that is never answered, or a server that does not answer, is given up.
+#: Seconds after which it stops waiting for a fault to end, or for an answer of the server.
 LIMIT = 60.0
 
 _HOP_BY_HOP = {"connection", "host", "keep-alive", "transfer-encoding", "content-length"}
@@ -24,7 +24,7 @@ Response = tuple[int, list[tuple[str, str]], bytes]
 
 @dataclass
 class Fault:
-    """What happens to requests whose path has `path` in it: to so many (`left`), or to all."""
+    """What happens to requests whose path contains ``path``: to the next ``left`` of them, or to all."""
 
     kind: Kind = "nothing"
     path: str = ""
@@ -35,17 +35,17 @@ class Fault:
 
 
 class Proxy:
-    """Passes requests on to a server on this machine, until told otherwise; one request a connection.
+    """Forwards requests to a server on this machine, unless it has a fault. It serves one request per connection.
 
-    Each method replaces the fault that there was. Those with `path` and `times` are for requests whose path has that in
-    it, the next so many of them if a number is given.
+    Each method replaces the current fault. With ``path``, the fault applies only to requests whose path contains it;
+    with ``times``, only to the next so many of them.
     """
 
     def __init__(self, port: int) -> None:
         self._target = port
-        self._lock = threading.Lock()  # requests come in threads of their own, and count down one fault
+        self._lock = threading.Lock()  # each request has its own thread, and all count down the same fault
         self._fault = Fault()
-        #: Requests that met the present fault.
+        #: Number of requests that met the current fault.
         self.met = 0
         self._server = LocalServer(_handler(self))
         self.url = self._server.url
@@ -56,32 +56,32 @@ class Proxy:
         return self._server.is_open
 
     def heal(self) -> None:
-        """Pass everything on."""
+        """Forward everything."""
         self._set(Fault())
 
     def refuse(self) -> None:
-        """Refuse connections, and cut those that are there."""
+        """Refuse connections, and cut the open ones."""
         self._set(Fault())
         self._server.close()
 
     def hang(self, path: str = "", times: int | None = None) -> None:
-        """Take requests and never answer."""
+        """Accept requests and never answer."""
         self._set(Fault("hang", path, times))
 
     def delay(self, seconds: float, path: str = "", times: int | None = None) -> None:
-        """Pass requests on so much later."""
+        """Forward requests ``seconds`` later."""
         self._set(Fault("delay", path, times, seconds=seconds))
 
     def cut(self, path: str = "", times: int | None = None) -> None:
-        """Pass requests on, and end the connection in the middle of the response."""
+        """Forward requests, and end the connection in the middle of the response."""
         self._set(Fault("cut", path, times))
 
     def drop(self, path: str = "", times: int | None = None) -> None:
-        """Pass requests on, and end the connection without a response: applied, not answered."""
+        """Forward requests, and end the connection without a response: the server applies them unanswered."""
         self._set(Fault("drop", path, times))
 
     def answer(self, status: int, path: str = "", times: int | None = None) -> None:
-        """Answer with an error instead of passing requests on."""
+        """Answer with an error instead of forwarding requests."""
         self._set(Fault("answer", path, times, status=status))
 
     def end(self) -> None:
@@ -95,7 +95,7 @@ class Proxy:
         self._server.open()
 
     def meet(self, path: str) -> Fault:
-        """The fault for a request."""
+        """Return the fault for a request, and count it."""
         with self._lock:
             fault = self._fault
             if fault.kind == "nothing" or fault.path not in path or fault.left == 0:
@@ -117,7 +117,7 @@ class Proxy:
 
 @contextmanager
 def proxy(port: int) -> Iterator[Proxy]:
-    """One in front of a port of this machine."""
+    """Provide a proxy in front of a port of this machine."""
     made = Proxy(port)
     try:
         yield made
@@ -161,6 +161,6 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body[: len(body) // 2] if is_cut else body)
 
         def log_message(self, *args: object) -> None:
-            """Quietly."""
+            """Print nothing."""
 
     return Handler

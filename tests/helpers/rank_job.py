@@ -1,4 +1,4 @@
-"""One rank of a real job: runs the scenarios named on the command line and leaves what each gave in a file a rank.
+"""One rank of a real job: runs the scenarios of the command line, and writes the result of each to a file per rank.
 
 torchrun --nproc-per-node 2 tests/helpers/rank_job.py OUTPUT_DIR scenario...
 """
@@ -27,7 +27,7 @@ REDUCERS = {f"*/{name}": name for name in ("mean", "sum", "count", "min", "max",
 
 
 def reports(rank: int, step: int, batch: int):
-    """What a rank reports in a micro-batch: ragged, and each task on other ranks at other times."""
+    """Yield what a rank reports in a micro-batch. Each task is reported on different ranks at different times."""
     value = float(np.sin(37 * rank + 11 * step + batch))
     yield "all", value, 1.0 + rank
     if (rank + step) % 2:
@@ -38,7 +38,7 @@ def reports(rank: int, step: int, batch: int):
 
 @contextmanager
 def counted():
-    """Counts of torch.distributed's collectives while the block runs."""
+    """Count the collectives of torch.distributed inside the block."""
     counts: Counter[str] = Counter()
     names = ["all_reduce", "all_gather", "all_gather_object", "broadcast", "barrier", "all_gather_into_tensor"]
     real = {name: getattr(dist, name) for name in names}
@@ -60,7 +60,7 @@ def counted():
 
 
 def registry(out: Path) -> object:
-    """Four windows of ragged reports, with the number of collectives of each."""
+    """Reduce four windows of such reports, and count the collectives of each."""
     rank, rows = dist.get_rank(), []
     metrics = MetricRegistry(REDUCERS, spread="all/mean")
     for step in range(4):
@@ -77,7 +77,7 @@ def registry(out: Path) -> object:
 
 
 def conflict(out: Path) -> object:
-    """A policy that differs: the error, and that the group works on."""
+    """The ranks have different rules. Returns the error, and a sum that shows that the group still works."""
     metrics = MetricRegistry({"a/x": "sum" if dist.get_rank() else "mean"})
     metrics.report_metrics("a", x=1.0)
     try:
@@ -90,7 +90,7 @@ def conflict(out: Path) -> object:
 
 
 def replicas(out: Path) -> object:
-    """Ranks 2k and 2k + 1 hold the same data, as under tensor parallelism: reduce over one of each."""
+    """Ranks 2k and 2k + 1 hold the same data, as with tensor parallelism, so reduce over one rank of each pair."""
     rank, size = dist.get_rank(), dist.get_world_size()
     groups = [dist.new_group(list(range(first, size, 2))) for first in (0, 1)]
     metrics = MetricRegistry({"*": "sum"}, process_group=groups[rank % 2])
@@ -99,7 +99,7 @@ def replicas(out: Path) -> object:
 
 
 def fsdp(out: Path) -> object:
-    """A module in FSDP units reports; each rank has its part of the batch."""
+    """Modules in FSDP units report. Each rank has its part of the batch."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -160,7 +160,7 @@ def trainer(out: Path) -> object:
             ddp_backend="gloo",
         ),
         train_dataset=numbers(*range(32)),
-        # Global batches of 8: rank 1 has no third batch of its own and starts again.
+        # Global batches of 8: rank 1 has no third batch of its own and gets the first rows again.
         eval_dataset=numbers(*range(100, 118)),
         metrics=MetricRegistry(rules, spread="a/spread"),
         sinks=[sink],
@@ -176,7 +176,7 @@ FIRST_ENTRIES = {"strings": ["a", "b"], "true": True, "none": None, "int": 7, "0
 
 
 class Repeating(torch.utils.data.Sampler):
-    """Each row of a dataset several times in a row, or only the first of them."""
+    """Repeats each row of a dataset, or uses only the first rows."""
 
     def __init__(self, dataset, times=1, only=None) -> None:
         self.order = [row for row in range(len(dataset))[:only] for _ in range(times)]
@@ -189,7 +189,7 @@ class Repeating(torch.utils.data.Sampler):
 
 
 def padding(out: Path) -> object:
-    """Evaluations whose last round is padded: by what a batch begins with, by sampler, by the way to the ranks."""
+    """Evaluations with a padded last round, for several first entries of a batch, samplers and ways of sharing."""
     from accelerate.data_loader import BatchSampler
     from transformers import Trainer
     from trl.trainer.utils import RepeatSampler
@@ -198,7 +198,7 @@ def padding(out: Path) -> object:
     from mtask_sinks import MultiTaskTrainerMixin
 
     class TakesLists(Trainer):
-        """Its batches may be lists of items, as those of TRL's GRPO are."""
+        """Accepts batches that are lists of items, as TRL's GRPO makes them."""
 
         def prediction_step(self, model, inputs, *args, **kwargs):
             batch = inputs if isinstance(inputs, dict) else {"x": torch.stack([item["x"] for item in inputs])}
@@ -218,7 +218,7 @@ def padding(out: Path) -> object:
             return self.sampler(dataset) if self.sampler else super()._get_eval_sampler(dataset)
 
     class Uneven(BatchSampler):
-        """Batches of 4, but for the first, which has 2."""
+        """Makes batches of 4, except the first, which has 2 rows."""
 
         def __iter__(self):
             yield from ([0, 1], *(list(range(start, start + 4)) for start in range(2, 18, 4)))
@@ -257,13 +257,13 @@ def padding(out: Path) -> object:
 
 
 def resume(out: Path) -> object:
-    """A training that is stopped between two rows and resumed, and one that is not."""
+    """One training that is stopped between two log events and resumed, and one that is not."""
     from transformers import TrainerCallback
 
     from helpers.toy import InOrder, Toy, arguments, numbers
     from mtask_sinks import HfMultiTaskTrainer
 
-    # transformers 4 loads the optimizer to "cpu:0", a place that torch does not know.
+    # transformers 4 loads the optimizer to "cpu:0", a device that torch does not know.
     torch.serialization.register_package(
         100, lambda storage: None, lambda storage, place: storage if place.startswith("cpu") else None
     )
@@ -304,7 +304,7 @@ def resume(out: Path) -> object:
 
 
 def death(out: Path) -> object:
-    """The last rank dies before the snapshot: the others get the process group's own error."""
+    """The last rank dies before the snapshot. The others get the error of the process group."""
     metrics = MetricRegistry()
     metrics.report_metrics("a", x=1.0)
     if dist.get_rank() == dist.get_world_size() - 1:

@@ -1,4 +1,4 @@
-"""Recipes of the documentation, for tests of what they do."""
+"""Loads recipes of the documentation, so that tests can run them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DOCS = Path(__file__).parents[2] / "docs"
 
 
 def recipe(page: str, name: str) -> Any:
-    """The function of that name, from the block of a page that defines it."""
+    """Return the function of this name from the block of a page that defines it."""
     blocks = re.findall(r"^```python\n(.*?)^```$", (_DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
     (block,) = (block for block in blocks if f"def {name}(" in block)
     namespace: dict[str, Any] = {"__name__": page}

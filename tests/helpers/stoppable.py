@@ -1,9 +1,9 @@
-"""Trainings that are killed and resumed, away from the tests' process: ``python stoppable.py STOP_AT DIRECTORY...``.
+"""Trainings that are killed and resumed, outside the tests' process: ``python stoppable.py STOP_AT DIRECTORY...``.
 
-For each directory first one to be killed, then one that goes on from its checkpoint, each in a process of its own with
-the environment that ``DIRECTORY/environment.json`` adds. The name of the directory says whose runs the sinks write to:
-``attached`` (those of the Trainer's callbacks) or ``owned``. At step STOP_AT the first waits until the sinks have
-written all, leaves its process id in ``DIRECTORY/stopped``, and waits to be killed.
+Runs two trainings per directory: one that the test kills, and one that continues from its checkpoint. Each has its own
+process, with the additional variables of ``DIRECTORY/environment.json``. The name of the directory says whose runs the
+sinks write to: ``attached`` (those of the Trainer's callbacks) or ``owned``. At step STOP_AT the first training waits
+until the sinks have written everything. Then it writes its process id to ``DIRECTORY/stopped`` and waits for the kill.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def train(directory: Path, stop_at: int) -> None:
     os.environ.update(json.loads((directory / "environment.json").read_text()))
     board = os.environ["TENSORBOARD_LOGGING_DIR"]
     settings: dict[str, Any] = {"save_strategy": "steps", "save_steps": 8, "eval_strategy": "steps", "eval_steps": 4}
-    if "logging_dir" in {field.name for field in fields(TrainingArguments)}:  # transformers 4; later the variable
+    if "logging_dir" in {field.name for field in fields(TrainingArguments)}:  # transformers 4
         settings["logging_dir"] = board
     if directory.name == "attached":
         settings["report_to"], sinks = ["tensorboard", "mlflow", "wandb"], []
@@ -75,7 +75,7 @@ def train(directory: Path, stop_at: int) -> None:
 if __name__ == "__main__":
     for name in sys.argv[2:]:
         for stop_at in (int(sys.argv[1]), 0):
-            child = os.fork()  # the imports above take longer than a training
+            child = os.fork()  # fork, because the imports above take longer than a training
             if not child:
                 train(Path(name), stop_at)
                 sys.exit()

@@ -1,4 +1,4 @@
-"""A real TensorBoard server on loopback, in a process of its own."""
+"""A real TensorBoard server on loopback, in its own process."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 
 from helpers.local_server import HOST, Reserved
 
-#: Seconds within which it has to answer; on an idle machine that takes 3.
+#: Seconds within which it must answer. On an idle machine it takes 3.
 LIMIT = 120.0
 
 
 @contextmanager
 def tensorboard_server(logdir: Path, log: Path) -> Iterator[str]:
-    """Its address, once it answers for what is in a directory; ended in any case.
+    """Start a server for a directory, and yield its address once it has read a run. Ends it in any case.
 
     Args:
-        logdir: what it shows.
-        log: file for what it says.
+        logdir: the directory that it shows.
+        log: file for its output.
     """
     reserved = Reserved()
     url = f"http://{HOST}:{reserved.port}"

@@ -1,4 +1,4 @@
-"""The proxy's faults are what they are called."""
+"""Each fault of the proxy does what its name says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helpers.proxy import Proxy, proxy
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with what it was sent."""
+    """Echoes the request."""
 
     taken: ClassVar[list[bytes]] = []
 
@@ -28,7 +28,7 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
-        """Quietly."""
+        """Print nothing."""
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Models of transformers at their smallest, with data for each; nothing of the models is changed.
+"""Very small, unmodified models of transformers, with data for each.
 
-Each is a `Case`: a model, items for a dataset, and how a batch is made of them. None has dropout, so in evaluation mode
-its outputs follow from the batch.
+Each is a `Case`: a model, items for a dataset, and a function that makes a batch of them. None has dropout, so in
+evaluation mode the outputs depend only on the batch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    DeformableDetrConfig,
+    DeformableDetrForObjectDetection,
     DetrConfig,
     DetrForObjectDetection,
     FlavaConfig,
@@ -33,10 +35,10 @@ class Case:
     """A model to train.
 
     Attributes:
-        make: a new model, the same each time.
-        items: so many samples.
-        keys: key under which ``capture="*loss*"`` reports → where it stands in an output.
-        budget: key → weight of what the model adds up to its loss; empty if the outputs do not have all of it.
+        make: makes a new model, the same each time.
+        items: makes a number of samples.
+        keys: key that ``capture="*loss*"`` reports → function that reads its value from an output.
+        budget: key → weight of each part of the model's loss; empty if the outputs lack some part.
         arguments: further training arguments.
         collate: samples → batch.
     """
@@ -63,8 +65,8 @@ def wav2vec2() -> nn.Module:
 
 def wav2vec2_items(count: int) -> list[dict[str, Any]]:
     torch.manual_seed(1)
-    frames = 19  # of 200 samples, after the two convolutions
-    # Distractors by their index in the flattened batch: those of its first row are there in every batch.
+    frames = 19  # the two convolutions make them from 200 samples
+    # Distractors are indices into the flattened batch. Those of the first row exist in every batch.
     return [
         {
             "input_values": torch.randn(200),
@@ -89,6 +91,21 @@ def detr() -> nn.Module:
     return DetrForObjectDetection(config)
 
 
+def deformable_detr() -> nn.Module:
+    """Its loss also has the parts of an intermediate layer of the decoder."""
+    torch.manual_seed(0)
+    backbone = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic", out_features=["stage1", "stage2"]
+    )
+    config = DeformableDetrConfig(
+        use_timm_backbone=False, backbone=None, use_pretrained_backbone=False, backbone_config=backbone,
+        num_queries=5, num_labels=3, d_model=32, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=16,
+        decoder_ffn_dim=16, encoder_attention_heads=2, decoder_attention_heads=2, dropout=0.0, num_feature_levels=2,
+        encoder_n_points=2, decoder_n_points=2, auxiliary_loss=True, bbox_loss_coefficient=5, giou_loss_coefficient=2,
+    )  # fmt: skip
+    return DeformableDetrForObjectDetection(config)
+
+
 def detr_items(count: int) -> list[dict[str, Any]]:
     torch.manual_seed(1)
     return [
@@ -101,7 +118,7 @@ def detr_items(count: int) -> list[dict[str, Any]]:
 
 
 def detr_batch(items: list[Any]) -> dict[str, Any]:
-    # The labels first: their first tensor is not as long as the batch.
+    # Labels come first, because their first tensor is not as long as the batch.
     return {
         "labels": [item["labels"] for item in items],
         "pixel_values": torch.stack([item["pixel_values"] for item in items]),
@@ -157,7 +174,9 @@ def flava_batch(items: list[Any]) -> dict[str, Any]:
 
 
 _DETR_PARTS = ("loss_ce", "loss_bbox", "loss_giou", "cardinality_error")
-_FLAVA_PARTS = ("itm", "global_contrastive", "mmm_image", "mmm_text")  # the others are of text or images alone
+_DEFORMABLE_PARTS = (*_DETR_PARTS, *(f"{name}_0" for name in _DETR_PARTS))
+_DETR_BUDGET = {"loss_dict/loss_ce": 1.0, "loss_dict/loss_bbox": 5.0, "loss_dict/loss_giou": 2.0}
+_FLAVA_PARTS = ("itm", "global_contrastive", "mmm_image", "mmm_text")  # others are for text or images alone
 
 CASES = {
     "wav2vec2": Case(
@@ -171,7 +190,15 @@ CASES = {
         detr,
         detr_items,
         {f"loss_dict/{name}": lambda out, name=name: out.loss_dict[name] for name in _DETR_PARTS},
-        {"loss_dict/loss_ce": 1.0, "loss_dict/loss_bbox": 5.0, "loss_dict/loss_giou": 2.0},
+        _DETR_BUDGET,
+        {"remove_unused_columns": False},
+        detr_batch,
+    ),
+    "deformable_detr": Case(
+        deformable_detr,
+        detr_items,
+        {f"loss_dict/{name}": lambda out, name=name: out.loss_dict[name] for name in _DEFORMABLE_PARTS},
+        {**_DETR_BUDGET, **{f"{key}_0": weight for key, weight in _DETR_BUDGET.items()}},
         {"remove_unused_columns": False},
         detr_batch,
     ),

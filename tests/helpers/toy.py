@@ -1,4 +1,4 @@
-"""A model whose reports can be worked out by hand, and the trainer around it."""
+"""A model whose reports can be computed by hand, and settings to train it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 
 class Toy(nn.Module):
-    """Its loss is the mean of its input; it reports that for task `a`, and what `extra` adds.
+    """Its loss is the mean of its input. It reports what `extra` reports: by default that loss, for task ``a``.
 
     The weight stays 1 as long as the learning rate is 0, so every reported value follows from the data.
     """
@@ -32,18 +32,18 @@ class Toy(nn.Module):
 
 
 class Silent(Toy):
-    """The same without any report."""
+    """The same model without reports."""
 
     supports_report_metrics = False
 
 
 def numbers(*values: float) -> list[dict[str, torch.Tensor]]:
-    """A dataset with one number an item."""
+    """Make a dataset with one number per item."""
     return [{"x": torch.tensor([float(value)])} for value in values]
 
 
 def arguments(output_dir: Any, **changes: Any) -> TrainingArguments:
-    """Training arguments for a run of a moment: in order, one item a batch, no learning, nothing saved or sent."""
+    """Make arguments for a very short training: one item per batch, no learning, nothing saved or sent."""
     settings: dict[str, Any] = {
         "output_dir": str(output_dir),
         "per_device_train_batch_size": 1,
@@ -61,12 +61,12 @@ def arguments(output_dir: Any, **changes: Any) -> TrainingArguments:
 
 
 class InOrder:
-    """Mixed into a Trainer: the training data come in the order of the dataset."""
+    """A mixin for a Trainer: it trains on the data in the order of the dataset."""
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[attr-defined]
 
 
 def rows(trainer: Any, key: str) -> list[tuple[int, float]]:
-    """Step and value of a name in the trainer's log history."""
+    """Return the steps and values of one name in the trainer's log history."""
     return [(row["step"], row[key]) for row in trainer.state.log_history if key in row]

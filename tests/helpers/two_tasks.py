@@ -1,4 +1,4 @@
-"""A training of a moment with two tasks, and every value of it worked out by hand."""
+"""A very short training with two tasks, and all its values, computed by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Trainer(InOrder, HfMultiTaskTrainer):
 
 
 def train_two_tasks(output_dir: Path, report_to: str, sink_args: SinkArguments | None = None) -> None:
-    """Train four steps, log and evaluate every second one."""
+    """Train for four steps, and log and evaluate after every second step."""
     args = arguments(output_dir, report_to=report_to, eval_strategy="steps", eval_steps=2, run_name="two-tasks")
     data = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(10, 20)}
     _Trainer(TwoTasks(), args, sink_args=sink_args, **data).train()

@@ -1,4 +1,4 @@
-"""Reads a W&B run file (`*.wandb`), which W&B's own package no longer can since 0.31.
+"""Reads a W&B run file (`*.wandb`). W&B's own package cannot do that any more since 0.31.
 
 The file is a LevelDB log: a header of 7 bytes (``:W&B``, a magic number, a version), then blocks of 32 KiB; each chunk
 in a block has a header of 7 bytes (CRC, length, kind: 1 whole, 2 first, 3 middle, 4 last part of a record), and a
@@ -21,12 +21,12 @@ _BLOCK, _HEADER = 32768, 7
 
 @dataclass
 class WandbRun:
-    """What a run file holds."""
+    """The contents of a run file."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
-    #: Metric, or pattern of metrics, that was defined → the metric on its x axis.
+    #: Defined metric, or pattern of metrics → the metric on its x axis.
     axes: dict[str, str] = field(default_factory=dict)
     name: str = ""
     run_id: str = ""
@@ -34,7 +34,7 @@ class WandbRun:
 
 
 def read_runs(directory: Path, seconds: float = 10.0) -> list[WandbRun]:
-    """All runs below a directory; waits until each has its exit record, which W&B may write after `finish`."""
+    """Read all runs below a directory. Waits until each has its exit record, which W&B may write after `finish`."""
     end = time.monotonic() + seconds
     while True:
         runs = [_read(path) for path in sorted(directory.rglob("run-*.wandb"))]
@@ -54,7 +54,7 @@ def _read(path: Path) -> WandbRun:
             run.history.append(_items(record.history.item))
         elif kind == "summary":
             run.summary.update(_items(record.summary.update))
-        elif kind == "metric":
+        elif kind == "metric" and not record.metric.expanded_from_glob:  # only W&B 0.22 writes these
             run.axes[record.metric.name or record.metric.glob_name] = record.metric.step_metric
         elif kind == "config":
             run.config.update(_items(record.config.update))
@@ -78,11 +78,11 @@ def _records(data: bytes) -> Iterator[bytes]:
             position += left
             continue
         crc, length, kind = struct.unpack_from("<IHB", data, position)
-        if kind == 0:  # padding up to the next block
+        if kind == 0:  # padding until the next block
             position += left
             continue
         body = data[position + _HEADER : position + _HEADER + length]
-        if len(body) < length:  # still being written
+        if len(body) < length:  # W&B is still writing it
             return
         assert zlib.crc32(body, zlib.crc32(bytes([kind]))) & 0xFFFFFFFF == crc, "broken record"
         position += _HEADER + length

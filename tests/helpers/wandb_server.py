@@ -1,8 +1,8 @@
-"""A W&B server of a few answers, for W&B's real client: it takes runs and rows, and lets a run be resumed.
+"""A small W&B server for W&B's real client: it stores runs and rows, and a client can resume a run.
 
-The client asks over GraphQL (is there such a run? make one), then streams each of the run's files as lines with an
-offset. What else it sends (its own telemetry, output, system metrics) is accepted and forgotten. The server can be down
-for a while, and answer with errors.
+The client first asks by GraphQL whether a run exists, and creates it. Then it streams each file of the run as lines,
+with an offset. The server accepts and ignores everything else (telemetry, output, system metrics). A test can take the
+server down for a while, or let it answer with errors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENTITY = {"id": "1", "name": "entity"}
 
 @dataclass
 class ServedRun:
-    """What the server has of one run."""
+    """One run on the server."""
 
     name: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -33,46 +33,46 @@ class ServedRun:
     exit_code: int | None = None
 
     def points(self, name: str) -> list[tuple[int, float]]:
-        """Global step and value of a column."""
+        """Return the global steps and values of a column."""
         return [(row["train/global_step"], row[name]) for row in self.history if name in row]
 
 
 class WandbServer:
-    """Runs by id, and the address for ``WANDB_BASE_URL``."""
+    """The server, with its runs by id and its address for ``WANDB_BASE_URL``."""
 
     def __init__(self) -> None:
         self.runs: dict[str, ServedRun] = {}
-        #: Requests that were answered with an error since `fail` was called.
+        #: Number of requests answered with an error since the last call of `fail`.
         self.failed = 0
-        self._lock = threading.Lock()  # requests come in threads of their own, and count down the same errors
+        self._lock = threading.Lock()  # each request has its own thread, and all count down the same errors
         self._error: tuple[int, str, int | None] = (0, "", 0)
         self._server = LocalServer(_handler(self))
         self.url = self._server.url
 
     def start(self) -> None:
-        """Answer, from now on; the runs are those from before."""
+        """Answer from now on, with the same runs as before."""
         self._server.open()
 
     def stop(self) -> None:
-        """Refuse connections, and cut those that are there."""
+        """Refuse connections, and cut the open ones."""
         self._server.close()
 
     def end(self) -> None:
-        """Stop, and give the port back."""
+        """Stop, and release the port."""
         self._server.end()
 
     def fail(self, status: int, path: str = "", times: int | None = None) -> None:
-        """Answer requests with an error whose path has `path` in it (``graphql``, ``file_stream``): the next so many
+        """Answer requests whose path contains ``path`` (``graphql``, ``file_stream``) with an error: the next ``times``
         of them, or all until `heal`."""
         with self._lock:
             self._error, self.failed = (status, path, times), 0
 
     def heal(self) -> None:
-        """No more errors."""
+        """Answer without errors again."""
         self.fail(0, times=0)
 
     def error_for(self, path: str) -> int:
-        """The error that a request gets, or 0."""
+        """Return the error status for a request, or 0."""
         with self._lock:
             status, part, left = self._error
             if part not in path or left == 0:
@@ -82,7 +82,7 @@ class WandbServer:
             return status
 
     def settings(self, run_id: str | None = None) -> dict[str, str]:
-        """Environment of a process that writes here and sends every second; into one run if its id is given."""
+        """Return variables for a process that writes here and sends every second, into one run if you pass its id."""
         one_run = {} if run_id is None else {"WANDB_RUN_ID": run_id, "WANDB_RESUME": "allow"}
         return {
             "WANDB_MODE": "online",
@@ -93,7 +93,7 @@ class WandbServer:
         }
 
     def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
-        """To a GraphQL request."""
+        """Return the answer to a GraphQL request."""
         name, project = str(variables.get("name")), {"id": "1", "name": "project", "entity": _ENTITY}
         if operation == "Viewer":
             return {
@@ -113,7 +113,7 @@ class WandbServer:
         return {"serverInfo": {"features": []}}
 
     def stream(self, run_id: str, body: dict[str, Any]) -> None:
-        """Take lines of a run's files."""
+        """Store lines of a run's files."""
         run = self.runs.setdefault(run_id, ServedRun())
         files = body.get("files") or {}
         if history := files.get("wandb-history.jsonl"):
@@ -145,7 +145,7 @@ class WandbServer:
 
 @contextmanager
 def wandb_server() -> Iterator[WandbServer]:
-    """A server on a free port of this machine."""
+    """Provide a server on a free port of this machine."""
     server = WandbServer()
     try:
         server.start()
@@ -181,7 +181,7 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             self._send({})
 
         def log_message(self, *args: Any) -> None:
-            """Quietly."""
+            """Print nothing."""
 
         def _body(self) -> bytes:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

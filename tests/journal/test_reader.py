@@ -28,7 +28,7 @@ def test_what_was_read_is_not_read_again(tmp_path) -> None:
     reader = JournalReader(path)
     assert steps(reader) == [1, 2]
     first, *others = path.read_bytes().splitlines(keepends=True)
-    # The same length and first line, but no records: reading these again would show.
+    # Same length and first line, but the other lines are no records: reading them again would fail the test.
     path.write_bytes(first + b"".join(b"x" * (len(line) - 1) + b"\n" for line in others))
     write(tmp_path, (RunInfo(id="1"), losses(3), None))
     assert steps(reader) == [3]
@@ -58,7 +58,7 @@ def test_no_journal_says_what_there_is(tmp_path) -> None:
     (tmp_path / "demo-1").mkdir()
     path = write(tmp_path / "demo-1", (RunInfo(id="1"), losses(1), None))
     assert find_journal(tmp_path / "demo-1") == find_journal(path) == path
-    with pytest.raises(NoJournalError, match=r"There are some in .*demo-1\."):
+    with pytest.raises(NoJournalError, match=r"There are journals in .*demo-1\."):
         find_journal(tmp_path)
     with pytest.raises(NoJournalError, match="Name a journal"):
         find_journal(tmp_path / "nowhere")

@@ -11,7 +11,7 @@ from mtask_sinks.journal.writer import Journal
 
 
 def appended(path: Path, snapshots: list[Snapshot]) -> JournalStream:
-    """The stream of a journal to which these were appended."""
+    """Append snapshots to a journal, and return its stream."""
     journal = Journal(path)
     journal.begin(RunInfo(id="1"))
     for each in snapshots:
@@ -20,7 +20,7 @@ def appended(path: Path, snapshots: list[Snapshot]) -> JournalStream:
 
 
 def read_all(stream: JournalStream) -> tuple[list[Item], int]:
-    """All items, as a reader gets them part by part, and the position at which it ends."""
+    """Read the stream part by part. Returns all items and the last position."""
     items: list[Item] = []
     position = 0
     while found := stream.read(position):
@@ -71,7 +71,7 @@ def test_lines_of_an_earlier_process_are_in_the_stream_and_its_run_records(tmp_p
     path = write(tmp_path, (RunInfo(id="1"), losses(1, 2), "finished"), (RunInfo(id="2", step=2), losses(3), None))
     lengths = [len(line) for line in path.read_bytes().splitlines(keepends=True)]
     ends = [sum(lengths[: n + 1]) for n in range(len(lengths))]
-    path.write_bytes(path.read_bytes() + b'{"record": "end"')  # torn
+    path.write_bytes(path.read_bytes() + b'{"record": "end"')  # an incomplete line
     stream = JournalStream(path)
     assert stream.end_position == ends[-1]
     assert [end for end, _ in stream.run_records] == [ends[0], ends[3], ends[4]]

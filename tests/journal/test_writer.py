@@ -139,7 +139,7 @@ def test_what_waits_for_the_disk_is_bounded_and_readers_skip_what_is_lost(tmp_pa
     path = tmp_path / "out" / "metrics.jsonl"
     journal = written(path, snapshot(1, x=1.0), snapshot(2, x=2.0))
     path.unlink()
-    path.mkdir()  # in the way
+    path.mkdir()  # so that the file cannot be written
     for step in range(3, 13):
         journal.append(snapshot(step, x=float(step)))
     assert "lines get lost" in caplog.text
@@ -210,4 +210,4 @@ while True:
     steps = [each.step for each in read_journal(tmp_path)[0].snapshots]
     assert len(said) > 10
     assert steps == list(range(len(steps)))
-    assert len(steps) in (len(said) + 1, len(said) + 2)  # "0" was read apart; one may be written and not yet said
+    assert len(steps) in (len(said) + 1, len(said) + 2)  # plus "0", read above; one more may be written but not printed

@@ -1,7 +1,7 @@
-"""Files written before the package had rooms: journal, cursor and checkpoint are read, and go on.
+"""A journal, a cursor and a checkpoint of an earlier version can be read and continued.
 
-They are of a training on the numbers 1 to 12, a log event every 3 steps and an evaluation on 10 and 20 every 6. It
-was stopped in step 9, with a checkpoint at step 8, and resumed from there.
+They come from a training on the numbers 1 to 12, with a log event every 3 steps and an evaluation on 10 and 20 every 6.
+It was stopped in step 9 and resumed from a checkpoint at step 8.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def test_the_resumed_training_is_one_training(directory: Path) -> None:
 
 def test_a_replay_goes_on_where_the_cursor_is(directory: Path) -> None:
     sink = MemorySink()
-    counts = replay(directory, [sink])["memory"]  # two snapshots were delivered before
+    counts = replay(directory, [sink])["memory"]  # two snapshots were already delivered
     assert [(s.step, s.phase, bool(s.metrics)) for s in sink.snapshots] == [
         (6, "eval", True), (9, "train", True), (12, "train", True), (12, "eval", True), (12, "train", False),
     ]  # fmt: skip

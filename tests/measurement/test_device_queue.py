@@ -1,4 +1,4 @@
-"""Values that stay on their device until the log event, on tensors that look as if they were on an accelerator."""
+"""Values that stay on their device until the log event, with CPU tensors that seem to be on an accelerator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _take_the_way() -> Iterator[None]:
 
 
 class Calls(TorchDispatchMode):
-    """Notes which operators run."""
+    """Records the operators that run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def test_host_values_are_no_reason_to_wait_for_the_device(monkeypatch) -> None:
     monkeypatch.setattr(DeviceQueue, "read", lambda queue: reads.append(len(queue)) or real(queue))
     registry = MetricRegistry()
     names = [f"k{number}" for number in range(50)]
-    for number in range(1000):  # by turns on the device and on the host
+    for number in range(1000):  # alternating between device and host
         registry.report_metrics("t", **dict.fromkeys(names, 1.0 if number % 2 else accelerated(1.0)))
         registry.report_metrics("t", host=1.0)
     assert reads == []

@@ -1,4 +1,4 @@
-"""The checks that `tests/gpu` makes on a GPU, on CPU tensors that take the way of an accelerator's."""
+"""Runs the checks of `tests/gpu` on CPU tensors that take the code path of an accelerator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpointed segment reports counts once, in every mode and for every kind of recompute."""
+"""Reports in a checkpointed segment count once, in every mode and for every kind of recompute."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Block(nn.Module):
 
 
 def counts(run, steps: int = 3) -> dict[str, float]:
-    """Sum of the ones reported in some steps of forward and backward."""
+    """Run some steps of forward and backward, and return the sums of ``n``."""
     registry = MetricRegistry(reducers={"*/n": "sum"})
     with registry.activate():
         for _ in range(steps):

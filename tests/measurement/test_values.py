@@ -1,4 +1,4 @@
-"""Each kind of value against the numbers in it, worked out by NumPy or by hand."""
+"""Compares each kind of value with the numbers in it, computed by NumPy or by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALL_INTS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
 
 
 def reduced(*values: object, reducer: str = "mean") -> float | None:
-    """What a window with these reports comes to."""
+    """Report these values, and return the reduced value."""
     registry = MetricRegistry(reducers={"x": reducer})
     for value in values:
         registry.report_metrics(x=value)

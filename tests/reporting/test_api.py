@@ -9,7 +9,7 @@ def test_without_anybody_at_work_the_function_does_nothing() -> None:
     registry = MetricRegistry()
     with registry.activate():
         pass
-    report_metrics("a b", x=object())  # refused, if anybody looked at it
+    report_metrics("a b", x=object())  # an active registry would refuse this
     assert dict(registry.snapshot(step=1).metrics) == {}
 
 

@@ -1,4 +1,4 @@
-"""Capture: which fields are taken, under which keys, with which weight, and from which model."""
+"""Capture: which fields it reads, under which keys, with which weight, and from which model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mtask_sinks.reporting.capture import Capture
 
 
 class Returns(nn.Module):
-    """Returns what it is told to."""
+    """Returns the output that a test sets."""
 
     def __init__(self, output: Any = None) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ def test_what_is_no_pattern_is_refused_at_once(patterns: Any) -> None:
 
 
 def mean_of(sizes: list[int], call: Any, main_input_name: str | None = None) -> float:
-    """The reduced value over batches of these sizes; the value of each is its own size squared."""
+    """Reduce over batches of these sizes. The value of each batch is its size squared."""
     registry = MetricRegistry()
     model = Returns()
     model.main_input_name = main_input_name
@@ -243,7 +243,7 @@ def test_replicas_of_data_parallel_each_count_with_their_part() -> None:
 
 
 class Generator(Returns):
-    """Generates in a way of its own, as models outside transformers do."""
+    """Has its own ``generate``, as models outside transformers have."""
 
     def generate(self, steps: int, **arguments: Any) -> None:
         for _ in range(steps):
@@ -256,7 +256,7 @@ def test_a_generation_is_known_by_the_call_of_generate_whatever_its_arguments(ar
     with Capture("aux").watching(model, registry):
         model.generate(3, **arguments)
         model.output = {"aux": 1.0}
-        model(**arguments)  # no generation, whatever it is given
+        model(**arguments)  # a call of the model is no generation, whatever the arguments
     snapshot = registry.snapshot(step=1)
     assert (snapshot.metrics["aux"], snapshot.counts["aux"]) == (1.0, 1)
 
@@ -292,7 +292,7 @@ def test_the_graph_of_a_compiled_model_stays_whole(in_place: bool) -> None:
     torch._dynamo.reset()
     model, registry, batches = Parts(), MetricRegistry(), torch.randn(3, 2, 4)
     expected = [model(batch) for batch in batches]
-    settings = {"backend": "aot_eager", "fullgraph": True}  # a break of the graph is an error
+    settings = {"backend": "aot_eager", "fullgraph": True}  # so that a graph break is an error
     compiled = model if in_place else torch.compile(model, **settings)
     if in_place:
         model.compile(**settings)
@@ -307,7 +307,7 @@ def test_the_graph_of_a_compiled_model_stays_whole(in_place: bool) -> None:
     }, rel=1e-6)  # fmt: skip
 
 
-# What is said
+# Messages
 
 
 def test_a_capture_that_finds_nothing_says_so_once_and_lists_the_fields(caplog) -> None:

@@ -17,7 +17,7 @@ RUN = RunInfo(id="r", output_dir="out")
 
 
 class Healthy(BaseHTTPRequestHandler):
-    """Answers every path alike."""
+    """Answers every path in the same way."""
 
     status, body = 200, b'{"experiments": []}'
 
@@ -117,8 +117,8 @@ def test_wandb_online_needs_a_server_and_a_key(monkeypatch, tmp_path) -> None:
         server.close()
         away = ask("wandb")
     assert without.is_ready is False
-    assert "no API key: wandb login" in without.detail
-    assert by_netrc == by_variable == Answer(True, f"{server.url} answers, an API key is there")
+    assert "no API key. Run: wandb login" in without.detail
+    assert by_netrc == by_variable == Answer(True, f"{server.url} answers, and there is an API key")
     assert away.is_ready is False
     assert "refused" in away.detail
 
@@ -148,7 +148,7 @@ def test_plugins_answer_for_themselves(monkeypatch) -> None:
     monkeypatch.setattr(health, "make_sink", lambda name: sinks[name]())
     begun = time.monotonic()
     assert check_sinks(sinks, RUN, 0.3) == {
-        "slow": Answer(False, "no answer within 0.3 s"),
+        "slow": Answer(False, "did not answer within 0.3 s"),
         "away": Answer(False, "ConnectionError: no route"),
     }
     assert time.monotonic() - begun < 30

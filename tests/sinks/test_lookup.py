@@ -1,4 +1,4 @@
-"""Sinks by name: ours, and those of the package in tests/plugin, which tox installs."""
+"""Finds sinks by name: our own, and those of the package in tests/plugin, which tox installs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MLflow sink on a real store: SQLite, read back with MLflow's own client."""
+"""The MLflow sink with a real store (SQLite), read by MLflow's own client."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_a_metric_that_mlflow_refuses_does_not_take_the_others_with_it(monkeypat
     monkeypatch.setattr("mtask_sinks.sinks.mlflow._log_name", lambda name: name)
     sink = MLflowSink()
     sink.open(RunInfo(id="1"))
-    with pytest.raises(Rejected, match=r"1 of 3 metrics refused: .*a//b"):
+    with pytest.raises(Rejected, match=r"MLflow refused 1 of 3 metrics: .*a//b"):
         sink.write(Snapshot(step=1, metrics={"a/x": 1.0}, logs={"a//b": 2.0, "loss": 3.0}))
     (run,) = runs()
     assert run.data.metrics == {"a/train/x": 1.0, "loss": 3.0}

@@ -1,4 +1,4 @@
-"""Stores in a file; tests/sinks/test_health.py has those behind a server, through the sink."""
+"""Stores in a file. For stores behind a server see tests/sinks/test_health.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_store_that_is_there_answers(mlflow_store: str) -> None:
 
 def test_a_store_that_is_not_there_is_not_created(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/new.db"
-    assert check_store(uri, 10.0) == f"{uri} is not there yet and can be made"
+    assert check_store(uri, 10.0) == f"{uri} does not exist yet and can be created"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from mtask_sinks.sinks.timeouts import NETWORK_LIMITS, fail_fast, limit_network
 @pytest.fixture(autouse=True)
 def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NETWORK_LIMITS:
-        monkeypatch.setenv(name, "")  # so that what is set here is undone
+        monkeypatch.setenv(name, "")  # so that monkeypatch restores it later
         monkeypatch.delenv(name)
 
 

@@ -1,4 +1,4 @@
-"""The W&B sink on the real client, offline; the run files are read record by record."""
+"""The W&B sink with the real client, offline. The tests read the run files record by record."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_run_of_its_own_does_not_take_the_place_of_the_users(wandb_dir: Path) 
 
 @pytest.fixture
 def server(wandb_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """A server that the client writes to, all into the run ``r``."""
+    """Provide a server for the client, which writes everything into the run ``r``."""
     with wandb_server() as served:
         for name, value in served.settings("r").items():
             monkeypatch.setenv(name, value)

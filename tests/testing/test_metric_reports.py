@@ -1,4 +1,4 @@
-"""Small models whose reports are computed again by hand, at several world sizes."""
+"""Compares the reports of small models with values computed by hand, at several world sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtask_sinks.testing import MetricRanks, MetricReports
 
 
 class Bert(BertForPreTraining):
-    """Reports both tasks; next-sentence only for batches that have labels for it."""
+    """Reports both tasks, but next-sentence only for batches with labels for it."""
 
     supports_report_metrics = True
 
@@ -41,13 +41,13 @@ def bert() -> Bert:
 
 @pytest.fixture(scope="module")
 def batches() -> list[dict[str, torch.Tensor]]:
-    """Seven batches of one to three rows; the fifth alone has labels for the second task."""
+    """Make seven batches of one to three rows. Only the fifth has labels for the second task."""
     dice = torch.Generator().manual_seed(0)
     made = []
     for number in range(7):
         ids = torch.randint(0, 20, (1 + number % 3, 6), generator=dice)
         labels = torch.where(torch.rand(ids.shape, generator=dice) < 0.4, ids, -100)
-        labels[0, 0] = ids[0, 0]  # at least one
+        labels[0, 0] = ids[0, 0]  # at least one label
         made.append({"input_ids": ids, "labels": labels})
     made[4]["next_sentence_label"] = torch.tensor([1, 0])
     return made
@@ -55,7 +55,7 @@ def batches() -> list[dict[str, torch.Tensor]]:
 
 @torch.no_grad()
 def flat(bert, batches):
-    """Sums over all tokens and all pairs, without a word of the library."""
+    """Compute the metrics as sums over all tokens and pairs, without this library."""
     total = tokens = 0.0
     pairs = []
     for batch in batches:
@@ -89,9 +89,9 @@ def test_any_number_of_ranks_gives_the_flat_result(bert, batches, size) -> None:
     assert dict(snapshot.metrics) == pytest.approx(flat(bert, batches), rel=1e-5)
     assert dict(snapshot.counts) == {"mlm/loss": 7, "mlm/n_tokens": 7, "mlm/perplexity": 7, "nsp/loss": 1}
     assert (snapshot.step, len(outputs)) == (5, 7)
-    # The fifth batch is dealt to the first rank at every size.
+    # With every size, the first rank gets the fifth batch.
     assert [[call.task for call in reports.calls].count("nsp") for reports in ranks.reports] == [1] + [0] * (size - 1)
-    assert dict(ranks.snapshot().metrics) == {}  # a window of its own
+    assert dict(ranks.snapshot().metrics) == {}  # this window is empty
 
 
 def test_one_rank_without_ranks_gives_the_same(bert, batches) -> None:
@@ -109,7 +109,7 @@ def test_losses_of_an_unmodified_model_are_captured_on_every_rank() -> None:
             return {"loss": x.sum(), "loss_dict": {"ce": x.mean(), "box": x.max()}}
 
     ranks = MetricRanks(2, capture={"loss_dict": "detr"})
-    # Each forward counts with the size of its batch.
+    # Each forward counts by the size of its batch.
     ranks.feed(
         Detector(), [{"x": torch.tensor([1.0, 2.0, 6.0])}, {"x": torch.tensor([7.0])}, {"x": torch.tensor([5.0])}]
     )
@@ -127,7 +127,7 @@ def test_steps_of_ones_own_run_in_order_in_this_thread() -> None:
     assert ranks.run(step) == [0, -1, -2]
     assert ranks.run(step) == [0, -1, -2]
     assert seen == [0, 1, 2, 0, 1, 2]
-    # `last` is of the last micro-batch, and there of the lowest rank: its fourth report.
+    # `last` comes from the last micro-batch and there from the lowest rank: the fourth report.
     assert ranks.snapshot().metrics["a/x"] == 4.0
 
 
@@ -207,8 +207,8 @@ def test_an_error_in_a_step_says_on_which_rank_and_nothing_hangs() -> None:
     with pytest.raises(ZeroDivisionError, match="here") as raised:
         ranks.run(step)
     assert raised.value.__notes__ == ["on rank 2 of 4"]
-    report_metrics("a", x=100.0)  # nobody is at work any more
-    assert ranks.snapshot().metrics["a/x"] == 1.0  # what ranks 0, 1 and 2 had reported
+    report_metrics("a", x=100.0)  # no registry is active any more
+    assert ranks.snapshot().metrics["a/x"] == 1.0  # the reports of ranks 0, 1 and 2
 
 
 def test_the_errors_are_those_of_a_training() -> None:
@@ -240,7 +240,7 @@ def test_ranks_that_come_to_different_results_are_told() -> None:
     results = iter([1.0, 2.0])
     ranks = MetricRanks(2, derived={"a/odd": lambda metrics: next(results)})
     ranks.run(lambda rank: report_metrics("a", x=1.0))
-    with pytest.raises(RanksDifferError, match=r"rank 0 comes to .* rank 1 to .*Does a reducer or a derived metric"):
+    with pytest.raises(RanksDifferError, match=r"rank 0 gets .* rank 1 gets .*Does a reducer or a derived metric"):
         ranks.snapshot()
 
 

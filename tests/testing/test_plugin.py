@@ -1,4 +1,4 @@
-"""The plug-in in runs of pytest of its own, as somebody who has the package installed sees it."""
+"""Runs pytest with the plug-in, as a user who has installed the package sees it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# What the runs inside import: pytester forgets modules that are new, and their classes would then be there twice.
+# The inner runs import these. pytester removes new modules afterwards, and their classes would then exist twice.
 import mtask_sinks.sinks.memory
 import mtask_sinks.testing.metric_ranks
 import mtask_sinks.trainer.mixin  # noqa: F401
@@ -109,7 +109,7 @@ class TestRulesThatAreNone:
 
 
 def is_installed() -> bool:
-    """Whether pytest finds the plug-in by itself: not in a source tree that was installed before it had one."""
+    """Tell whether pytest finds the plug-in: not if the package was installed before it had one."""
     return any(each.value == "mtask_sinks.testing.plugin" for each in entry_points(group="pytest11"))
 
 
@@ -123,7 +123,7 @@ def test_the_fixtures_work_in_somebodys_tests(pytester, arguments) -> None:
     pytester.makepyfile(model=MODEL, test_model=TESTS)
     done = pytester.runpytest_inprocess(*arguments)
     done.assert_outcomes(passed=6, failed=1, errors=1)
-    done.stdout.fnmatch_lines(["*TypeError: the fixture metric_rules gives*'mean'*Let it return a dict*"])
+    done.stdout.fnmatch_lines(["*TypeError: the fixture metric_rules returns*'mean'*It must return a dict*"])
     done.stdout.fnmatch_lines(["*ZeroDivisionError*", "*on rank 1 of 2*"])
 
 
@@ -147,7 +147,7 @@ def test_the_plugin_costs_a_run_of_pytest_no_import_of_torch(tmp_path) -> None:
         "    heavy = ('torch', 'transformers', 'numpy', 'accelerate', 'rich')\n"
         "    assert [name for name in heavy if name in sys.modules] == []\n"
     )
-    # Other packages' plug-ins, which may import anything, stay out.
+    # Without other packages' plug-ins, which may import anything.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "mtask_sinks.testing.plugin", "-p", "no:cacheprovider"]
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)

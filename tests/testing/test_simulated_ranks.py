@@ -69,5 +69,5 @@ def test_a_job_works_on_after_an_error() -> None:
 
 @pytest.mark.parametrize("size", [0, -1, "2", 1.5])
 def test_a_job_without_a_number_of_ranks_is_refused(size) -> None:
-    with pytest.raises(ValueError, match=f"a job of {size!r} ranks: pass a whole number, 1 or more"):
+    with pytest.raises(ValueError, match=f"size={size!r} is no number of ranks: pass a whole number, 1 or more"):
         Job(size)

@@ -120,7 +120,7 @@ def test_arguments_with_plain_types_pickle_as_what_they_stand_for() -> None:
 def test_defaults_with_plain_types_are_those_of_the_class() -> None:
     plain = with_plain_types(TrainingArguments)(output_dir="out").to_dict()
     theirs = TrainingArguments(output_dir="out").to_dict()
-    assert {name for name in theirs if plain[name] != theirs[name]} <= {"logging_dir"}  # which holds the time
+    assert {name for name in theirs if plain[name] != theirs[name]} <= {"logging_dir"}  # its default contains the time
 
 
 def test_rules_become_reducers() -> None:
@@ -192,7 +192,7 @@ def test_what_is_given_twice_is_refused(name: str, settings: dict[str, Any], tmp
 
 
 class Parts(Silent):
-    """Returns its loss in two parts."""
+    """Returns its loss, and two parts of it."""
 
     def forward(self, x):
         loss = (self.weight * x).mean()

@@ -9,5 +9,5 @@ from mtask_sinks.trainer.backend_runs import find_backend_run
 
 
 def test_mlflow_that_a_sinks_thread_is_importing_has_no_run_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))  # what it looks like at first
+    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))  # an empty module, as at the start of an import
     assert find_backend_run("mlflow", [], None).run_id() is None

@@ -1,4 +1,4 @@
-"""`report_to` end to end: each backend holds one run with the Trainer's own logs and ours, nothing twice."""
+"""`report_to` end to end: each backend holds one run with the Trainer's own values and ours, each once."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ def test_a_sink_that_fails_disturbs_neither_the_training_nor_the_other_sinks(tmp
     assert trainer.state.global_step == 4
     counts = trainer.sink_counts["bad"]
     assert (counts.given, counts.delivered, counts.pending, counts.error) == (3, 0, 3, "OSError: disk full")
-    assert "of 3 snapshots 0 were delivered, 3 were not within 1 s" in caplog.text
+    assert "received 0 of 3 snapshots; 3 did not arrive within 1 s" in caplog.text
     assert f"mtask-sinks replay {tmp_path / 'out' / 'metrics.jsonl'} --to bad" in caplog.text
 
 
@@ -364,7 +364,7 @@ def test_what_the_trainer_logs_is_written_by_the_sinks_and_by_nobody_else(tmp_pa
     assert [logs for logs in logged if logs] == []
     (directory,), (run,) = run_dirs(tmp_path), ml_runs()
     for name in ("loss", "learning_rate", "train_loss", "epoch"):
-        # A row and the summary share a step; of the same value in the same millisecond MLflow keeps one point.
+        # A row and the summary may have the same step. MLflow keeps equal values of the same millisecond only once.
         ours, theirs = read_scalars(directory)[f"train/{name}"], ml_points(run.info.run_id, name)
         assert [*dict.fromkeys(ours)] == [*dict.fromkeys(theirs)]
     assert ml_points(run.info.run_id, "loss") == [(2, 1.5), (4, 3.5)]

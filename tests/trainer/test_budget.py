@@ -1,4 +1,4 @@
-"""`loss_budget=` with a real Trainer: parts against the loss that it logs."""
+"""`loss_budget=` with a real Trainer: compares the parts with the loss that it logs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_evaluation_is_compared_too(tmp_path, said) -> None:
 
 
 class TakesTurns(Toy):
-    """One task a batch: which one says the sign."""
+    """Reports one task per batch; the sign of the data chooses the task."""
 
     def extra(self, x, loss):
         self.report_metrics("a" if x.item() > 0 else "b", loss=loss)
@@ -135,3 +135,59 @@ def test_only_the_first_rank_speaks(tmp_path, said) -> None:
 def test_a_budget_that_cannot_be_used_is_refused_when_the_trainer_is_made(tmp_path) -> None:
     with pytest.raises(ValueError, match="no part is given"):
         Trainer(Toy(), arguments(tmp_path), train_dataset=numbers(1), loss_budget={})
+
+
+# The loss of a training is a mean over optimizer steps, whatever the size of their batches.
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 4])
+@pytest.mark.parametrize("logging_steps", [1, 3, 4])
+@pytest.mark.parametrize("name", ["detr", "deformable_detr"])
+def test_a_short_last_batch_is_compared_on_equal_terms(tmp_path, said, accumulation, logging_steps, name) -> None:
+    """13 rows in batches of 4: the last batch of an epoch has one row."""
+    case = CASES[name]
+    trainer = Trainer(
+        case.make(),
+        arguments(
+            tmp_path,
+            prediction_loss_only=True,
+            learning_rate=1e-3,
+            num_train_epochs=3,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=accumulation,
+            **{**case.arguments, "logging_steps": logging_steps},
+        ),
+        data_collator=case.collate,
+        train_dataset=case.items(13),
+        eval_dataset=case.items(5),
+        capture="loss_dict",
+        loss_budget=LossBudget(case.budget, tolerance=1e-5),
+    )
+    trainer.train()
+    trainer.evaluate()
+    trainer.evaluate()
+    assert said() == []
+    names = {name for row in trainer.state.log_history for name in row}
+    assert not any(name.endswith("per_micro_batch") for name in names)
+    # The metrics themselves are means over samples, as they were.
+    assert any(name == "loss_dict/loss_ce" for name in names)
+
+
+def test_a_captured_metric_stays_a_mean_over_samples(tmp_path) -> None:
+    class Outputs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            loss = (self.weight * x).mean()
+            return {"loss": loss, "parts": {"ce": loss}}
+
+    def train(budget):
+        args = arguments(tmp_path, per_device_train_batch_size=2, logging_steps=2)
+        trainer = Trainer(Outputs(), args, train_dataset=numbers(1, 1, 10), capture="parts", loss_budget=budget)
+        trainer.train()
+        return trainer.state.log_history[0]
+
+    assert train(None)["parts/ce"] == train({"parts/ce": 1.0})["parts/ce"] == 4.0  # (1 + 1 + 10) / 3
+    assert train(None)["loss"] == 5.5  # (1 + 10) / 2

@@ -1,4 +1,4 @@
-"""`capture=` on real models: values against the outputs themselves, averaged by hand."""
+"""`capture=` on real models: compares the values with averages of the outputs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mtask_sinks.sinks import MemorySink
 
 
 class Trainer(InOrder, HfMultiTaskTrainer):
-    """Keeps what the model returned in training, by a way that has nothing to do with capture."""
+    """Stores the model's outputs in training, independently of capture."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,7 +44,7 @@ def make(name: str, tmp_path: Path, samples: int = 7, model: Any = None, args: A
 
 
 def by_hand(name: str, model: torch.nn.Module, count: int, batch: int = 2) -> dict[str, float]:
-    """Mean over the samples of each part: a plain loop over batches."""
+    """Compute the mean of each part over all samples, in a plain loop over batches."""
     case, items = CASES[name], CASES[name].items(count)
     batches = [items[start : start + batch] for start in range(0, count, batch)]
     model.eval()
@@ -66,7 +66,7 @@ def test_training_logs_the_parts_of_an_unmodified_model(name: str, tmp_path) -> 
     trainer = make(name, tmp_path, capture="*loss*")
     trainer.train()
     first, second, _summary = trainer.state.log_history
-    # Seven samples in batches of two, two batches a step: the last batch has one.
+    # Seven samples in batches of two, two batches per step. The last batch has one sample.
     for row, window, sizes in ((first, trainer.outputs[:2], [2, 2]), (second, trainer.outputs[2:], [2, 1])):
         expected = weighted_means(name, window, sizes)
         assert set(row) == TRAINER_LOGS | set(expected)
@@ -133,7 +133,7 @@ def test_gradient_checkpointing_counts_each_forward_once(tmp_path, use_reentrant
 
 
 def test_a_model_on_torch_compile_logs_the_same(tmp_path, monkeypatch) -> None:
-    # The arguments say it to accelerate in the environment, where later tests would find it.
+    # TrainingArguments sets this variable for accelerate. Later tests would see it, so let monkeypatch restore it.
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
 
     class Parts(Silent):

@@ -1,4 +1,4 @@
-"""What a training with compiled code and gradient checkpointing logs: what it logs without them."""
+"""A training with compiled code and gradient checkpointing logs the same as one without them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Trainer(InOrder, HfMultiTaskTrainer):
 
 
 class Reporting(nn.Module):
-    """A part of a checkpointed layer, with a report of its output for each reducer."""
+    """Wraps a part of a checkpointed layer, and reports its output for each reducer."""
 
     supports_report_metrics = True
 

@@ -1,4 +1,4 @@
-"""However a training ends, what can be delivered is, and its run says how it ended."""
+"""However a training ends, everything that can be delivered is delivered, and the run shows how it ended."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait(tmp_path, caplog) -> Non
         released = threading.Event()
 
         def write(self, snapshot):
-            while "waiting up to" not in caplog.text and not self.released.is_set():
+            while "waits up to" not in caplog.text and not self.released.is_set():
                 time.sleep(0.01)
             if not self.released.is_set():
                 os.kill(os.getpid(), signal.SIGINT)
@@ -76,7 +76,7 @@ def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait(tmp_path, caplog) -> Non
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     sink.released.set()
-    assert "To deliver what is left" in caplog.text
+    assert "To deliver them, run: " in caplog.text
     assert len(read_journal(tmp_path)[0].snapshots) == 5
 
 
@@ -103,14 +103,14 @@ def test_sigterm_ends_a_process_whose_main_thread_is_stuck(tmp_path) -> None:
         finally:
             os._exit(1)
     assert os.read(said[0], 5) == b"ready"
-    time.sleep(0.5)  # it says so before it is
+    time.sleep(0.5)  # it prints before it is stuck
     os.kill(child, signal.SIGTERM)
     assert os.read(said[0], 5) == b"ended"
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
 
 
 def _get_stuck(pipe: int) -> None:
-    """In one call, outside the interpreter, that goes on after a signal: no handler written in Python can run."""
+    """Block in one C call that continues after a signal, so that no handler written in Python can run."""
     library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
     with raising_on_sigterm(lambda: os.write(pipe, b"ended")):
         library.pthread_mutex_lock(mutex)

@@ -1,4 +1,4 @@
-"""Evaluation and prediction: separate windows, names by data set, values in the returned metrics."""
+"""Evaluation and prediction: separate windows, names with the data set, values in the returned metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session hears of every event before all other callbacks, or after them."""
+"""The session gets every event before all other callbacks, or after them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_trainer_has_the_callbacks_of_a_plain_one_between_two_of_ours(tmp_path
 
 
 class Notes(TrainerCallback):
-    """Notes whether the model can report, and the registry's time, at events of a training."""
+    """Records, at events of a training, whether the model can report, and the registry's time."""
 
     def __init__(self, trainer, seen):
         self.trainer, self.seen = trainer, seen
@@ -62,8 +62,8 @@ def test_ours_are_first_and_last_however_a_callback_is_added(tmp_path, way) -> N
     else:
         trainer.add_callback(Adds())
     trainer.train()
-    begin = [("begin", way == "during", 0)]  # by then the model was bound
-    # A tick comes after everybody's step end; the end is known to all.
+    begin = [("begin", way == "during", 0)]  # when this callback is added during training, the model can already report
+    # A tick comes after the step end of all callbacks. At the training's end, all know of it.
     assert seen == [*begin, ("step", 0), ("step", 1), ("end", True)]
     callbacks = trainer.callback_handler.callbacks
     assert (type(callbacks[0]), type(callbacks[-1])) == (BeforeOthers, AfterOthers)
@@ -126,14 +126,14 @@ def test_what_a_callback_reports_as_the_training_begins_counts(tmp_path, is_give
     )
     if not is_given:
         trainer.add_callback(ReportsAtTheBeginning())
-    for _ in range(2):  # once a training, not more in the second
+    for _ in range(2):  # once per training, also in the second one
         trainer.train()
         row = trainer.state.log_history[0]
         assert (row["data/size"], row["data/first"]) == (7.0, 0.5)
 
 
 class CountingHandler(CallbackHandler):
-    """Somebody's own."""
+    """A callback handler of a user."""
 
     events = 0
 
@@ -156,7 +156,7 @@ def test_a_handler_of_somebodys_own_stays_one(tmp_path) -> None:
     trainer.train()
     assert isinstance(trainer.callback_handler, CountingHandler)
     assert trainer.callback_handler.events == 3
-    assert trainer.state.log_history[0]["a/loss"] in (4 / 3, 5 / 3)  # of 1, 2 and one of them again
+    assert trainer.state.log_history[0]["a/loss"] in (4 / 3, 5 / 3)  # the mean of 1, 2 and one of them again
 
 
 def test_restoring_the_callbacks_of_a_checkpoint_misses_none(tmp_path, caplog) -> None:

@@ -1,4 +1,4 @@
-"""Models and trainers come and go in one process; nothing of one shows in another."""
+"""Models and trainers come and go in one process. None affects another."""
 
 from __future__ import annotations
 

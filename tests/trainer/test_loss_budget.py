@@ -1,4 +1,4 @@
-"""LossBudget: what it says of parts and a whole, and when it keeps silent."""
+"""LossBudget: its messages about parts and their sum, and when it says nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.loss_budget import LossBudget
 
 WEIGHTS = {"mlm/loss": 1.0, "nsp/loss": 0.5}
-PARTS = {"mlm/loss": 4.0, "nsp/loss": 0.6}  # 4.3 in all
+PARTS = {"mlm/loss": 4.0, "nsp/loss": 0.6}  # weighted sum: 4.3
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_parts_may_cancel_out() -> None:
 
 
 def said(caplog: Any, *events: tuple[float, dict[str, float]], counts: Any = None, batches: int = 2) -> list[str]:
-    """What is logged over log events of a training, each with its loss and parts."""
+    """Return the messages for these log events, each with its loss and parts."""
     budget = LossBudget(WEIGHTS)
     with caplog.at_level(logging.WARNING, "mtask_sinks.trainer.loss_budget"):
         for step, (loss, parts) in enumerate(events):

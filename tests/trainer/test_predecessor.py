@@ -1,6 +1,6 @@
-"""The README example of hf-mtask-trainer 0.0.5, with its import changed and its typo mended.
+"""The README example of hf-mtask-trainer 0.0.5, with the import changed and one typo fixed.
 
-The typo: ``hasattr(self, report_metrics)`` without quotes, a NameError.
+The typo is ``hasattr(self, report_metrics)`` without quotes, which raises NameError.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TestModel(nn.Module):
         test_float = random.random()
         if hasattr(self, "report_metrics"):
             self.report_metrics(tensor=test_tensor, np=test_np, integer=test_int, fp_num=test_float)
-            # Not in the original: what an independent computation needs.
+            # Not in the original: stores the values for an independent computation.
             numbers = (test_tensor.detach().double().numpy(), float(test_np), test_int, test_float)
             self.reported.append(dict(zip(NAMES, numbers)))
 
@@ -65,7 +65,7 @@ def trained(tmp_path_factory) -> HfMultiTaskTrainer:
 
 
 def test_it_trains_to_the_end(trained) -> None:
-    # 125 batches an epoch make 32 optimizer steps, the last of one batch.
+    # 125 batches per epoch make 32 optimizer steps, the last with one batch.
     assert trained.state.global_step == 320
 
 
@@ -82,7 +82,7 @@ def test_the_values_equal_an_independent_computation(trained) -> None:
     steps = [epoch[start : start + 4] for epoch in micro_batches for start in range(0, 125, 4)]
     for index, row in enumerate(trained.state.log_history[:-1]):
         window = [report for step in steps[10 * index : 10 * index + 10] for report in step]
-        # Of a tensor every element counts, of whatever batch it comes from.
+        # Every element of a tensor counts, whatever its batch.
         elements = np.concatenate([report["tensor"].ravel() for report in window])
         assert row["tensor"] == pytest.approx(elements.mean(), rel=1e-6)
         for name in NAMES[1:]:

@@ -70,7 +70,7 @@ def test_a_missing_package_says_which_extra(tmp_path, monkeypatch) -> None:
 def test_a_tracker_that_transformers_can_serve_without_us_is_left_to_it(monkeypatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(lookup, "find_spec", lambda name: None if name == "tensorboard" else found(name))
-    assert sinks_for(["tensorboard"]) == []  # tensorboardX is there, say
+    assert sinks_for(["tensorboard"]) == []  # for example with tensorboardX
 
 
 def test_a_name_in_the_wrong_place_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""A training that was killed and resumed logs what one that was never stopped logs."""
+"""A training that was killed and resumed logs the same as one that was never stopped."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def trainer_of(path, model=None, registry=None, **changes):
 
 
 def ours(trainer):
-    """Step and metrics of each row that has metrics of ours."""
+    """Return step and task metrics of each row with task metrics."""
     rows = [(row["step"], {k: v for k, v in row.items() if "/" in k}) for row in trainer.state.log_history]
     return [(step, row) for step, row in rows if row]
 
@@ -117,7 +117,7 @@ def test_a_reducer_that_changed_meanwhile_costs_the_open_window_of_its_key_alone
     resumed = trainer_of(tmp_path, registry=registry)
     resumed.train(resume_from_checkpoint=True)
     row = ours(resumed)[0][1]
-    assert row["a/sum"] == np.median([10, 11, 12, 13, 100, 121, 144, 169])  # only what came after the checkpoint
+    assert row["a/sum"] == np.median([10, 11, 12, 13, 100, 121, 144, 169])  # only the values after the checkpoint
     assert row["a/count"] == 28
     assert "a/sum" in caplog.text
 

@@ -1,7 +1,7 @@
-"""A training is killed and resumed into the same runs: each backend holds what one that never stopped writes.
+"""A training is killed and resumed into the same runs. Each backend holds the same as after a training without a stop.
 
-The training logs at every second step and saves at step 8. It is killed (SIGKILL) in step 13, when the backends have
-all rows up to step 12, so those of 10 and 12 are logged again.
+The training logs every second step and saves at step 8. It is killed (SIGKILL) in step 13, when the backends have all
+rows up to step 12. So the rows of steps 10 and 12 are logged again.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tensorboard.data.server_ingester import NoDataServerError
 
 TESTS = Path(__file__).parents[1]
 
-#: Whose runs the sinks write to: those of the Trainer's callbacks, or their own.
+#: The runs that the sinks write to: those of the Trainer's callbacks, or their own.
 MODES = ("attached", "owned")
 
-#: Seconds to wait for anything; on an idle machine all of it takes 20.
+#: Seconds to wait for anything. On an idle machine everything together takes 20.
 LIMIT = 300.0
 
-# No learning: all values follow from the data, the numbers 1 to 16 in order, 10 and 20 to evaluate on, 7 to predict.
+# The model does not learn, so all values follow from the data: 1 to 16; 10 and 20 to evaluate on; 7 to predict.
 MEANS = [(step, (step - 1 + step) / 2) for step in range(2, 17, 2)]
 EVALUATED = (4, 8, 12, 16)
 OURS: Series = {
@@ -49,7 +49,7 @@ OURS: Series = {
 
 @dataclass
 class Backends:
-    """Where a training wrote."""
+    """The places that a training wrote to."""
 
     board: Path
     mlflow: MlflowClient
@@ -57,7 +57,7 @@ class Backends:
     wandb: ServedRun
 
     def tensorboard_series(self) -> Series:
-        """All tags; those of a sub-run have its name in front, as in the other layout."""
+        """Return all series. The tags of a sub-run begin with its name, as in the other layout."""
         found: Series = {}
         for directory in run_dirs(self.board):
             prefix = "" if directory == self.board else f"{directory.name}/"
@@ -90,7 +90,7 @@ def all_resumed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             for mode in MODES:
                 stopped = root / mode / "stopped"
                 wait_for(stopped.exists, process)
-                # W&B's client sends in its own time.
+                # W&B's client sends later.
                 wait_for(lambda mode=mode: server.runs[mode].points("a/train/loss") == MEANS[:6], process)
                 os.kill(int(stopped.read_text()), signal.SIGKILL)
             assert process.wait(LIMIT) == 0

@@ -1,4 +1,4 @@
-"""Trainer classes that override methods, below the mixin and above it: what they do is done, and ours as well."""
+"""Trainer classes that override methods, below and above the mixin: both their code and ours takes effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mtask_sinks.sinks import MemorySink
 
 
 class Overrides:
-    """What users override; each override leaves a trace and calls the next class."""
+    """Overrides the methods that users override. Each leaves a trace and calls the next class."""
 
     seen: dict[str, int]
 
@@ -102,7 +102,7 @@ def test_what_is_reported_in_and_under_the_overrides_is_logged(cls, tmp_path) ->
 
 
 class Averages(InOrder, Trainer):
-    """Gathers averages of its own and adds them in `log`, as TRL's trainers do."""
+    """Computes its own averages and adds them in `log`, as TRL's trainers do."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -159,7 +159,7 @@ def test_a_loop_of_the_users_own_inside_evaluate_counts_for_no_training(tmp_path
 
 
 class Wraps(torch.nn.Module):
-    """A loss around the model, as those of sentence-transformers."""
+    """A loss module around the model, as in sentence-transformers."""
 
     supports_report_metrics = True
 
@@ -174,7 +174,7 @@ class Wraps(torch.nn.Module):
 
 
 class HoldsLosses(InOrder, HfMultiTaskTrainer):
-    """Computes the loss in modules that it holds itself, beside a reference model of the model's own class."""
+    """Holds its own loss modules, and a reference model of the same class as the model."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What a training logs, against values worked out from the data."""
+"""Compares the logs of a training with values computed from the data."""
 
 from __future__ import annotations
 

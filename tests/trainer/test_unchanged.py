@@ -1,4 +1,4 @@
-"""A trainer of ours trains as the Trainer does: same rows, console, metrics, checkpoints, weights and random numbers.
+"""Our trainer trains as the Trainer does: same rows, console, metrics, checkpoints, weights and random numbers.
 
 With a silent model everything is the same; with one that reports, everything but what it reports.
 """
@@ -30,7 +30,7 @@ def console(text: str) -> str:
 
 
 class Learning(Silent):
-    """Has something to learn, and something random in it."""
+    """A model that learns, and uses random numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Learning(Silent):
 
 
 class Reporting(Learning):
-    """Reports from the forward, by attribute and by function."""
+    """The same model with reports in its forward, by method and by function."""
 
     supports_report_metrics = True
 
@@ -59,7 +59,7 @@ class Reporting(Learning):
 
 
 class Classifying(Learning):
-    """Two classes. The Trainer takes the labels away for label smoothing, and the loss is its own."""
+    """A model for two classes. With label smoothing, the Trainer removes the labels and computes the loss itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class ReportingClassifying(Classifying):
 
 
 class Stream(torch.utils.data.IterableDataset):
-    """Numbers without a length."""
+    """A dataset of numbers without a length."""
 
     def __iter__(self):
         return iter(labelled(*range(10)))
@@ -201,7 +201,7 @@ def test_a_silent_model_is_trained_exactly_as_by_the_trainer(name: str, tmp_path
     ours = run(HfMultiTaskTrainer, model_for(name, False), tmp_path / "ours", capsys, **SETTINGS[name])
     for what, expected in theirs.items():
         assert ours[what] == expected, what
-    if name == "early stopping":  # it did stop early
+    if name == "early stopping":  # check that it did stop early
         assert ours["train"][0] < 30
 
 
@@ -210,7 +210,7 @@ def without_tasks(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def own_rows(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Trainer's own logs; a row of nothing but reports is none of its own."""
+    """Return the Trainer's own values. Leaves out rows that hold only reports."""
     rows = [without_tasks(row) for row in history]
     return [row for row in rows if set(row) - {"epoch", "step"}]
 
@@ -229,5 +229,5 @@ def test_a_model_that_reports_is_trained_as_one_that_does_not(name: str, tmp_pat
     assert own_rows([ours["predict"][1]]) == [theirs["predict"][1]]
     for state, expected in zip(ours["states"], theirs["states"], strict=True):
         assert own_rows(state.pop("log_history")) == expected.pop("log_history")
-        state["stateful_callbacks"].pop("MultiTaskMetrics", None)  # the open window, where a row did not just end it
+        state["stateful_callbacks"].pop("MultiTaskMetrics", None)  # the open window; missing if a row has just ended it
         assert state == expected

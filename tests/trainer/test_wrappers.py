@@ -1,4 +1,4 @@
-"""Around a model in training: replicas in threads, PEFT, autocast, an exception, windows of a thousand reports."""
+"""Reports of a model under replicas in threads, PEFT, autocast and exceptions, and in windows of a thousand reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Trainer(InOrder, HfMultiTaskTrainer):
 
 
 def test_replicas_of_data_parallel_report_from_their_threads() -> None:
-    """`nn.DataParallel` needs two GPUs; this does what it does: shallow replicas, a thread for each."""
+    """`nn.DataParallel` needs two GPUs. This test does the same: shallow replicas, with one thread each."""
 
     class Replicated(Toy):
         def extra(self, x, loss):
@@ -34,7 +34,7 @@ def test_replicas_of_data_parallel_report_from_their_threads() -> None:
     with registry.activate(), bound(model, registry):
         replicas = [model._replicate_for_data_parallel() for _ in range(4)]
         for replica in replicas:
-            replica.weight = model.weight  # what `replicate` copies to each device
+            replica.weight = model.weight  # `replicate` copies this to each device
         start = threading.Barrier(len(replicas))
 
         def run(replica: nn.Module, value: float) -> None:
@@ -68,7 +68,7 @@ def test_values_computed_under_autocast_are_averaged_in_full_precision(dtype: to
             out = model(torch.tensor([[value]], dtype=torch.float32))
             registry.report_metrics(out=out, mean=out.mean(), pair=weighted(out.mean(), 3))
         assert out.dtype == dtype
-    # Each value has few enough digits for both types; their sum in 8 or 11 bits would not.
+    # Each value is exact in both types. Their sum, in 8 or 11 bits, would not be.
     assert dict(registry.snapshot(step=1).metrics) == dict.fromkeys(["out", "mean", "pair"], values.mean())
 
 
@@ -138,7 +138,7 @@ def test_a_model_wrapped_by_peft_reports(tmp_path: Path, gradient_checkpointing:
         supports_report_metrics = True
 
         def forward(self, input_ids=None, labels=None, **inputs):
-            inputs.pop("num_items_in_batch", None)  # transformers 4 passes it on to whatever takes more than it names
+            inputs.pop("num_items_in_batch", None)  # transformers 4 passes it to every forward with **kwargs
             out = super().forward(input_ids=input_ids, labels=labels, **inputs)
             if hasattr(self, "report_metrics"):
                 self.report_metrics("mlm", loss=out.loss, n=1)
@@ -156,7 +156,7 @@ def test_a_model_wrapped_by_peft_reports(tmp_path: Path, gradient_checkpointing:
         tmp_path,
         learning_rate=1e-2,
         gradient_checkpointing=gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},  # the embeddings under an adapter take no gradient
+        gradient_checkpointing_kwargs={"use_reentrant": False},  # with an adapter, the embeddings have no gradient
     )
     registry = MetricRegistry(reducers={"*/n": "sum"})
     trainer = Trainer(model, args, train_dataset=data, metrics=registry)
@@ -186,18 +186,18 @@ def test_the_memory_of_a_window_does_not_grow_with_what_is_reported() -> None:
 
     def report(times: int) -> None:
         for _ in range(times):
-            big = storage * 2  # 4 MiB, and a graph
+            big = storage * 2  # 4 MiB and a graph
             registry.report_metrics(view=big[0], loss=big.mean(), row=big[:8])
 
     report(50)
     gc.collect()
     before = resident()
-    report(1000)  # 4 GB, if each were kept
+    report(1000)  # would be 4 GB if all were kept
     gc.collect()
     assert resident() - before < 100e6
     assert registry.snapshot(step=1).counts["loss"] == 1050
 
 
 def resident() -> float:
-    """Memory of this process, in bytes."""
+    """Return the memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * float(os.sysconf("SC_PAGE_SIZE"))

@@ -1,4 +1,4 @@
-"""Builds the report: one entry per training, and a table of the metrics of all."""
+"""Builds the report: one entry per training, and one table of all metrics."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class RunReport:
 
     Attributes:
         label: a name that no other training of the report has.
-        journal: the file.
-        number, id: of the training.
+        journal: path of the journal.
+        number, id: number and id of the training.
         status, host: as `status_of` returns them.
-        step, max_steps, epoch: how far it came; ``None`` if unknown.
+        step, max_steps, epoch: how far it got; ``None`` if unknown.
         begun, last: when it began, and the time of its last snapshot, in seconds since 1970 (UTC).
         seconds: its duration up to the last snapshot, without the time between stop and resume.
         resumed_at: steps at which it was resumed.
-        best: best checkpoint, or ``None``.
+        best: best checkpoint, or ``None`` if there is none.
         no_best: why there is no best checkpoint.
         nonfinite, missing: metrics that are not finite, and metrics that are missing, in some windows.
-        sinks: delivery of the whole journal, which may hold other trainings.
+        sinks: delivery of the whole journal, which may hold other trainings too.
         settings: the parameters that people look for first.
         params: all parameters.
-        versions: of the packages that it ran with.
+        versions: versions of the packages that it ran with.
     """
 
     label: str
@@ -75,7 +75,7 @@ class Report:
 
 
 def make_report(runs: Sequence[LabelledTraining]) -> Report:
-    """Report on trainings from their journals, checkpoints and the sinks' cursors.
+    """Make a report on trainings from their journals, checkpoints and the sinks' cursors.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo, Snapshot
@@ -89,7 +89,7 @@ def make_report(runs: Sequence[LabelledTraining]) -> Report:
     >>> journal.close()
     >>> report = make_report(open_runs([directory]))
     >>> report.runs[0].label, report.runs[0].status, report.metrics[0].outcomes[0].best, report.runs[0].no_best
-    ('bert', 'finished', 2.5, 'no checkpoint lies beside the journal')
+    ('bert', 'finished', 2.5, 'there is no checkpoint beside the journal')
     """
     return Report(tuple(map(_report, runs)), metric_rows([run.training for run in runs]))
 
@@ -98,7 +98,7 @@ def _report(run: LabelledTraining) -> RunReport:
     training = run.training
     status, host = status_of(training)
     latest = Watch(run.journal).progress()
-    best: BestCheckpoint | str = "the checkpoints beside the journal are of a later training"
+    best: BestCheckpoint | str = "the checkpoints beside the journal belong to a later training"
     if training.number == latest.number:
         best = best_checkpoint(run.journal.parent, training.params)
     return RunReport(
@@ -127,7 +127,7 @@ def _report(run: LabelledTraining) -> RunReport:
 
 
 def _seconds(training: Training) -> float | None:
-    """The time from each beginning to the last snapshot before the next one; steps computed twice count once."""
+    """Sum the time from each beginning to the last snapshot before the next one. Steps computed twice count once."""
     if not training.begins or not training.times:
         return None
     begun = [begin.time for begin in training.begins]

@@ -14,11 +14,11 @@ class BestCheckpoint:
     """The checkpoint that the Trainer recorded as the best.
 
     Attributes:
-        name: of its directory, ``checkpoint-<step>``.
+        name: name of its directory, ``checkpoint-<step>``.
         is_there: whether that directory is still beside the journal.
         metric: name of the metric that decided; empty if the parameters do not name it.
-        value: of that metric.
-        step: of the evaluation that gave the value; ``None`` if the Trainer did not record it.
+        value: value of that metric.
+        step: step of the evaluation that gave the value; ``None`` if the Trainer did not record it.
     """
 
     name: str
@@ -29,7 +29,7 @@ class BestCheckpoint:
 
 
 def best_checkpoint(directory: Path, params: Mapping[str, Any]) -> BestCheckpoint | str:
-    """The best checkpoint, or the reason why there is none.
+    """Return the best checkpoint, or the reason why there is none.
 
     Args:
         directory: output directory of the training.
@@ -37,12 +37,15 @@ def best_checkpoint(directory: Path, params: Mapping[str, Any]) -> BestCheckpoin
     """
     states = [state for path in _state_files(directory) if (state := _read(path)) is not None]
     if not states:
-        return "no checkpoint lies beside the journal"
+        return "there is no checkpoint beside the journal"
     # Each state includes the earlier ones.
     state = max(states, key=lambda state: _whole(state.get("global_step")) or 0)
     best, value = state.get("best_model_checkpoint"), state.get("best_metric")
     if not isinstance(best, str) or not isinstance(value, int | float):
-        return "none was taken for the best: that needs metric_for_best_model, and an evaluation before a checkpoint"
+        return (
+            "the Trainer recorded no best checkpoint: that needs metric_for_best_model, and an evaluation before a "
+            "checkpoint"
+        )
     name = best.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return BestCheckpoint(
         name=name,
@@ -58,7 +61,7 @@ def _state_files(directory: Path) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The state; ``None`` if the file holds none, for example while it is being written."""
+    """Read a state; return ``None`` if the file holds none, for example because it is not complete yet."""
     try:
         state = json.loads(path.read_bytes())
     except (OSError, ValueError):

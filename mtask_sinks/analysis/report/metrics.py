@@ -16,10 +16,10 @@ class MetricRow:
     """One metric in one phase, in several trainings.
 
     Attributes:
-        task, name, phase: of the metric; an ungrouped metric has an empty task.
+        task, name, phase: task, name and phase of the metric; an ungrouped metric has an empty task.
         better: whether the smallest (``min``) or the largest value (``max``) is best; ``None`` for a count.
-        outcomes: final and best value in each training, in their order; ``None`` if the training does not have it.
-        winners: indices of the trainings with the best value; empty for a count, and if only one training has the
+        outcomes: final and best value in each training; ``None`` if the training does not have the metric.
+        winners: indices of the trainings with the best value; empty for a count, or if only one training has the
             metric.
     """
 
@@ -32,7 +32,7 @@ class MetricRow:
 
 
 def metric_rows(trainings: Sequence[Training]) -> tuple[MetricRow, ...]:
-    """One row per metric and phase, by task; the training comes before evaluations.
+    """Return one row per metric and phase, by task; training comes before evaluations.
 
     >>> from mtask_sinks import Snapshot
     >>> a, b = Training(1), Training(2)

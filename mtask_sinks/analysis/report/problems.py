@@ -15,10 +15,10 @@ class NonFiniteMetric:
     """A metric with NaN or infinite values, reported or reduced.
 
     Attributes:
-        task, name, phase: of the metric.
+        task, name, phase: task, name and phase of the metric.
         windows: how many windows have such a value.
         reported: how many such values were reported; 0 if only the reduced value was not finite.
-        first_step, last_step: of these windows.
+        first_step, last_step: steps of the first and the last of these windows.
         is_last: whether the last window of the metric is one of them.
     """
 
@@ -37,10 +37,10 @@ class MissingMetric:
     """A metric without a value in some windows of its phase.
 
     Attributes:
-        task, name, phase: of the metric.
+        task, name, phase: task, name and phase of the metric.
         windows: how many windows lack it.
         of: how many windows of the phase have any metric.
-        first_step, last_step: of the windows that lack it.
+        first_step, last_step: steps of the first and the last window that lacks it.
     """
 
     task: str
@@ -53,7 +53,7 @@ class MissingMetric:
 
 
 def nonfinite_metrics(training: Training) -> tuple[NonFiniteMetric, ...]:
-    """Every metric that was not finite in some window, in the order of the first such window.
+    """Return every metric that was not finite in some window, in the order of the first such window.
 
     >>> from mtask_sinks import Snapshot
     >>> training = Training(1)
@@ -85,7 +85,7 @@ def nonfinite_metrics(training: Training) -> tuple[NonFiniteMetric, ...]:
 
 
 def missing_metrics(training: Training) -> tuple[MissingMetric, ...]:
-    """Every metric that some windows lack, by task. Windows without any metric do not count.
+    """Return every metric that some windows lack, by task. Windows without any metric do not count.
 
     >>> from mtask_sinks import Snapshot
     >>> training = Training(1)
@@ -101,7 +101,7 @@ def missing_metrics(training: Training) -> tuple[MissingMetric, ...]:
     rows = []
     for series in sorted_by_task(training.series.values()):
         lacking = _lacking(training, series, windows[series.phase])
-        if lacking and series.key not in counted:  # a count of skipped values exists only where some were
+        if lacking and series.key not in counted:  # a count of skipped values exists only in windows that skipped some
             of = len(windows[series.phase])
             rows.append(
                 MissingMetric(series.task, series.name, series.phase, len(lacking), of, min(lacking), max(lacking))
@@ -110,5 +110,5 @@ def missing_metrics(training: Training) -> tuple[MissingMetric, ...]:
 
 
 def _lacking(training: Training, series: Series, windows: set[int]) -> list[int]:
-    """Steps of the windows that lack the metric."""
+    """Return the steps of the windows that lack the metric."""
     return [training.steps[at] for at in windows.difference(series.at)]

@@ -1,4 +1,4 @@
-"""Picks the parameters that people look for first, out of the hundreds that a training has."""
+"""Picks the parameters that people look for first from the hundreds that a training has."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _NAMES = (
     *("bf16", "fp16", "gradient_checkpointing", "torch_compile"),
     *("logging_steps", "eval_strategy", "eval_steps", "save_steps", "metric_for_best_model", "seed"),
 )
-# Values of a parameter that is not set, or off.
+# A parameter with one of these values is not set, or off.
 _SILENT: tuple[Any, ...] = (None, "", False)
 
 
 def chosen_settings(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of model, optimisation, precision and schedule that are set.
+    """Return the parameters of model, optimisation, precision and schedule that are set.
 
     >>> chosen_settings({"seed": 1, "learning_rate": 3e-4, "bf16": False, "max_steps": -1, "hub_strategy": "end"})
     {'learning_rate': 0.0003, 'seed': 1}

@@ -11,7 +11,7 @@ from mtask_sinks.charts.style import ChartStyles
 
 
 def payload(chart: Chart) -> dict[str, Any]:
-    """All data to draw. A NaN or infinite value becomes ``None``, which leaves a gap.
+    """Return all data to draw. A NaN or infinite value becomes ``None``, which leaves a gap.
 
     >>> from mtask_sinks.charts.curves import Panel
     >>> curve = Curve("bert", "mlm", "loss", "train", (10, 20), (2.5, math.inf), None, (None, None), (8, 8))

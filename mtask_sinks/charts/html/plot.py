@@ -7,7 +7,7 @@ from mtask_sinks.charts.html.rendering import render
 
 
 def plot_page(chart: Chart, title: str) -> str:
-    """A page with the curves: hover to see values, drag to zoom, tick boxes to choose.
+    """Return a page with the curves: hover to see values, drag to zoom, tick boxes to choose.
 
     Raises:
         ImportError: a package is not installed; the message names the extra.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
-#: Each page holds this line, so that a command knows the pages that it may overwrite.
+#: Each page contains this line, so that a command knows which files it may overwrite.
 GENERATOR = '<meta name="generator" content="mtask-sinks">'
 
 
@@ -23,9 +23,9 @@ def render(template: str, chart: Chart | None, **values: Any) -> str:
     """Render a page.
 
     Args:
-        template: name of the template's file.
+        template: file name of the template.
         chart: the curves that the page shows; ``None`` if it shows none.
-        values: for the template, which escapes all of them.
+        values: further values for the template, which escapes all of them.
 
     Raises:
         ImportError: jinja2 or plotly is not installed.
@@ -54,7 +54,7 @@ def is_page(path: Path) -> bool:
 
 
 def _script_json(value: Any) -> str:
-    """JSON that cannot end the script element that holds it, whatever the names of runs are."""
+    """Return JSON that cannot end its script element, whatever the runs are called."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -13,9 +13,9 @@ from mtask_sinks.charts.html.rendering import render
 
 
 def write_report(report: Report, chart: Chart | None, path: str | os.PathLike[str]) -> None:
-    """Write the page to an ``.html`` file, which appears when it is complete.
+    """Write the page to an ``.html`` file, which appears once it is complete.
 
-    Raises the errors of `write_chart`.
+    It raises the same errors as `write_chart`.
     """
     path = Path(path)
     check_ending(path, [".html"])
@@ -24,11 +24,11 @@ def write_report(report: Report, chart: Chart | None, path: str | os.PathLike[st
 
 
 def report_page(report: Report, chart: Chart | None) -> str:
-    """A page with the tables of a report, and the curves.
+    """Return a page with the tables of a report, and the curves.
 
     Args:
-        report: from `make_report`.
-        chart: of the same trainings; ``None`` if they have no metrics yet.
+        report: the result of `make_report`.
+        chart: chart of the same trainings; ``None`` if they have no metrics yet.
 
     Raises:
         ImportError: a package is not installed; the message names the extra.

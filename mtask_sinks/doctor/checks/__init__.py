@@ -1,6 +1,6 @@
-"""The checks, one function each; the first line of its docstring is its title, also in docs/doctor.md.
+"""The checks, one function per check. The first line of its docstring is its title, here and in docs/doctor.md.
 
-In: a `Script` or a `RecordedTraining` training. Out: `Observation` objects: where, what is wrong, and how to remedy it.
+In: a `Script` or a `RecordedTraining`. Out: `Observation` objects, which say where, what is wrong, and how to fix it.
 
 May import: `doctor.script`, `doctor.recorded`, `doctor.finding`, `sinks`, `keys`.
 """

@@ -18,7 +18,8 @@ def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
             yield Observation(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name} is {sink.state}{_error(sink)}; {sink.pending} snapshots wait in the journal.",
-                f"Nothing is lost: it goes on when the backend is back. mtask-sinks sinks --check {sink.name} asks it.",
+                "No metrics are lost: delivery continues when the backend answers again. To ask it now: "
+                f"mtask-sinks sinks --check {sink.name}.",
             )
 
 
@@ -40,7 +41,7 @@ def rejected(recorded: RecordedTraining) -> Iterator[Observation]:
             yield Observation(
                 recorded.at(recorded.training.step),
                 f"the backend of sink {sink.name} rejected {sink.rejected} snapshots{_error(sink)}.",
-                "When you have mended the reason: " + _replay(recorded, sink.name, " --all"),
+                "Fix the cause, then deliver again: " + _replay(recorded, sink.name, " --all"),
             )
 
 
@@ -50,7 +51,7 @@ def no_delivery(recorded: RecordedTraining) -> Iterator[Observation]:
         yield Observation(
             str(recorded.path),
             "no sink delivered anything: the metrics are in the journal only.",
-            _replay(recorded, "tensorboard", "") + " delivers all of it; so does --to mlflow or wandb.",
+            f"To deliver all of them: {_replay(recorded, 'tensorboard', '')} (or mlflow, or wandb).",
         )
 
 

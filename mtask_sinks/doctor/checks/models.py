@@ -44,11 +44,11 @@ def nothing_reports(script: Script) -> Iterator[Observation]:
     if not uses_multi_task_trainer(script) or script.report_calls or has_flag(script) or mentions or is_captured:
         return
     if any(not _is_known(package) for package in script.foreign) or script.unread:
-        return  # an imported module may report
+        return  # an imported module may report metrics
     yield Observation(
         script.main.where(script.main.tree.body[0]).rpartition(":")[0],
-        "it looks as if nothing is reported: no module sets supports_report_metrics = True, nothing calls "
-        "report_metrics, and there is no capture=.",
+        "the script seems to report nothing: no module sets supports_report_metrics = True, nothing calls "
+        "report_metrics, and no capture= is passed.",
         "Call report_metrics('mlm', loss=...) where the losses are computed, or pass capture='*loss*' to capture named "
         "losses from the outputs of the model.",
     )
@@ -62,8 +62,8 @@ def no_flag(script: Script) -> Iterator[Observation]:
             continue
         yield Observation(
             report.source.where(report.node),
-            f"{cls.node.name} calls self.report_metrics, but neither it nor its base classes set {FLAG} = True: it "
-            "never gets that method.",
+            f"{cls.node.name} calls self.report_metrics, but neither it nor its base classes set {FLAG} = True: the "
+            "trainer never gives it that method.",
             f"Set {FLAG} = True in the class, or call the function: from mtask_sinks import report_metrics.",
         )
 
@@ -81,10 +81,10 @@ def no_guard(script: Script) -> Iterator[Observation]:
         seen.add(id(cls.node))
         yield Observation(
             report.source.where(report.node),
-            f"{cls.node.name} calls self.report_metrics, which exists only while a trainer works: a forward in plain "
+            f"{cls.node.name} calls self.report_metrics, which exists only while a trainer runs: a forward in plain "
             "inference raises AttributeError.",
-            "Check first: if hasattr(self, 'report_metrics'): ..., or call the function report_metrics, which then "
-            "does nothing.",
+            "Check first: if hasattr(self, 'report_metrics'): ... Or call the function report_metrics, which does "
+            "nothing in plain inference.",
         )
 
 
@@ -112,7 +112,7 @@ def _is_flagged(classes: list[Class]) -> bool:
 
 
 def _derives_from_unknown(script: Script, cls: Class) -> bool:
-    """Whether it has a base class that is neither in the script nor in a package without flags."""
+    """Whether a base class is unknown: neither in the script nor in a package whose modules have no flag."""
     return any(name is None or not _is_known(name) for name in script.ancestors(cls)[1])
 
 
@@ -145,7 +145,7 @@ def _defines_method(node: ast.ClassDef) -> bool:
 
 
 def _is_guarded(cls: Class) -> bool:
-    """Whether it mentions the method by name, as hasattr does, or handles AttributeError."""
+    """Whether the class mentions the method by name, as in hasattr, or handles AttributeError."""
     return _defines_method(cls.node) or any(
         (isinstance(node, ast.Constant) and node.value == "report_metrics")
         or (isinstance(node, ast.Name) and node.id == "AttributeError")

@@ -26,8 +26,8 @@ def not_imported(script: Script) -> Iterator[Observation]:
         if name.id not in source.names and name.id not in source.bound:
             yield Observation(
                 source.where(call),
-                "report_metrics(...) is called, but not imported or defined: a NameError.",
-                "Add: from mtask_sinks import report_metrics. In a flagged module it is self.report_metrics(...).",
+                "the script calls report_metrics(...), but does not import or define it: the call raises NameError.",
+                "Add: from mtask_sinks import report_metrics. In a flagged module, call self.report_metrics(...).",
             )
 
 
@@ -40,8 +40,8 @@ def positional_values(script: Script) -> Iterator[Observation]:
         if len(args) > 1 or is_number:
             yield Observation(
                 source.where(report.node),
-                "report_metrics gets a value by position: only the name of the task may be positional, anything else "
-                "is an error.",
+                "report_metrics gets a value by position: only the name of the task may be positional, everything else "
+                "raises an error.",
                 "Pass values by keyword: report_metrics('mlm', loss=loss).",
             )
 
@@ -79,9 +79,9 @@ def key_per_step(script: Script) -> Iterator[Observation]:
         if grows:
             yield Observation(
                 report.source.where(node),
-                f"the key is computed from {grows[0]!r}, which looks like a counter: each value of it makes a new "
-                "metric, and metrics beyond max_keys are dropped.",
-                "Take it out of the name: the step belongs to the snapshot, not to the key.",
+                f"the key is computed from {grows[0]!r}, which looks like a counter: each of its values makes a new "
+                "metric, and the registry drops metrics beyond max_keys.",
+                "Remove it from the name: every snapshot has its step already.",
             )
 
 
@@ -92,9 +92,9 @@ def computed_key(script: Script) -> Iterator[Observation]:
         if names and not any(_GROWS.search(name) for name in names):
             yield Observation(
                 report.source.where(node),
-                f"the key is computed from {names[0]!r}: fine for layers or data sets, but beyond max_keys (1000) "
-                "distinct keys, new ones are dropped.",
-                "Nothing to do if there are few. Otherwise pass MetricRegistry(max_keys=...).",
+                f"the key is computed from {names[0]!r}: that is fine for layers or data sets, but the registry drops "
+                "new keys once it has max_keys (1000) of them.",
+                "You need not do anything if there are few. Otherwise pass MetricRegistry(max_keys=...).",
             )
 
 
@@ -104,13 +104,13 @@ def needless_conversion(script: Script) -> Iterator[Observation]:
         for call in _calls_in_values(report):
             method = call.func
             if isinstance(method, ast.Attribute) and method.attr in _NEEDLESS and not call.args:
-                waits = "" if method.attr == "detach" else ", and on an accelerator the call makes the host wait"
-                what = f".{method.attr}() is not needed: only the numbers of a tensor are kept{waits}."
+                waits = "" if method.attr == "detach" else "; on an accelerator, the call makes the host wait"
+                what = f".{method.attr}() is not needed: a report keeps only the numbers of a tensor{waits}."
                 yield Observation(report.source.where(call), what, "Report the tensor itself.")
 
 
 def _calls_in_values(report: ReportCall) -> Iterator[ast.Call]:
-    """Calls that compute a value, also inside ``weighted(...)``."""
+    """Yield the calls that compute a value, including those inside ``weighted(...)``."""
     values = [keyword.value for keyword in report.node.keywords]
     for value in values:  # the list grows in the loop
         if isinstance(value, ast.Call):
@@ -120,7 +120,7 @@ def _calls_in_values(report: ReportCall) -> Iterator[ast.Call]:
 
 
 def _names(report: ReportCall) -> Iterator[tuple[str, ast.expr]]:
-    """Names of metrics that the script spells out."""
+    """Yield the names of metrics that the script spells out."""
     for keyword in report.node.keywords:
         if keyword.arg is not None:
             yield keyword.arg, keyword.value
@@ -131,7 +131,7 @@ def _names(report: ReportCall) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _computed(script: Script) -> Iterator[tuple[ReportCall, ast.JoinedStr]]:
-    """F-strings that are the name of a task, or a key of a dict or a dict comprehension of metrics."""
+    """Yield f-strings that are the name of a task, or a key in a dict or a dict comprehension of metrics."""
     for report in script.report_calls:
         spread = [keyword.value for keyword in report.node.keywords if keyword.arg is None]
         keys = [key for value in spread if isinstance(value, ast.Dict) for key in value.keys]
@@ -142,7 +142,7 @@ def _computed(script: Script) -> Iterator[tuple[ReportCall, ast.JoinedStr]]:
 
 
 def _inside(node: ast.JoinedStr) -> Iterator[str]:
-    """Names and attributes inside the braces of an f-string."""
+    """Yield the names and attributes inside the braces of an f-string."""
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute):
             yield part.attr

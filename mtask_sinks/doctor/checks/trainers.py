@@ -18,7 +18,7 @@ _PREDECESSOR = "hf_mtask_trainer"
 
 
 def plain_trainer(script: Script) -> Iterator[Observation]:
-    """A model reports metrics, but a Trainer without task metrics trains it."""
+    """A model reports metrics, but the script trains it with a Trainer that ignores them."""
     own = [report for report in script.report_calls if report.kind != "object"]
     if not (own or has_flag(script)) or uses_multi_task_trainer(script):
         return
@@ -32,7 +32,7 @@ def plain_trainer(script: Script) -> Iterator[Observation]:
                 if trainer == "Trainer"
                 else f"Put the mixin in front of it: class MultiTask{trainer}(MultiTaskTrainerMixin, {trainer}): pass."
             )
-            what = f"metrics are reported, but {trainer} trains, which ignores reports: it looks as if none is logged."
+            what = f"the script reports metrics, but seems to train with {trainer}, which ignores them."
             yield Observation(source.where(call), what, remedy)
 
 
@@ -61,7 +61,7 @@ def predecessor(script: Script) -> Iterator[Observation]:
                 names = "HfMultiTaskTrainer"
             else:
                 continue
-            what = "the script imports hf_mtask_trainer, which does not run with transformers from 5.2 on."
+            what = "the script imports hf_mtask_trainer, which does not run with transformers 5.2 or later."
             yield Observation(source.where(node), what, f"Change the import: from mtask_sinks import {names}.")
 
 
@@ -72,9 +72,9 @@ def unknown_sink(script: Script) -> Iterator[Observation]:
     for source, node, name in named:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            what = f"report_to: there is no {name!r} here: no sink, no installed plug-in, no tracker of transformers."
+            what = f"report_to names {name!r}, which is no sink, no installed plug-in and no tracker of transformers."
             hint = f"Did you mean {close[0]!r}? " if close else ""
-            yield Observation(source.where(node), what, f"{hint}mtask-sinks sinks lists what there is.")
+            yield Observation(source.where(node), what, f"{hint}mtask-sinks sinks lists every name.")
 
 
 def missing_sink(script: Script) -> Iterator[Observation]:
@@ -83,7 +83,8 @@ def missing_sink(script: Script) -> Iterator[Observation]:
     missing = {each.name: each for each in list_sinks() if not each.is_installed} if named else {}
     for source, node, name in named:
         if name in missing:
-            yield Observation(source.where(node), f"report_to: {name!r} is not installed here.", missing[name].get)
+            what = f"report_to names {name!r}, whose package is not installed here."
+            yield Observation(source.where(node), what, missing[name].get)
 
 
 def no_sink(script: Script) -> Iterator[Observation]:
@@ -97,9 +98,9 @@ def no_sink(script: Script) -> Iterator[Observation]:
         if _literals(value) is not None:
             yield Observation(
                 source.where(value),
-                "report_to names no sink, and there is no sinks=: metrics go only to the console, log_history and "
+                "report_to names no sink, and no sinks= is passed: metrics go only to the console, log_history and "
                 "<output_dir>/metrics.jsonl.",
-                "Name one, report_to='tensorboard'; or deliver later: mtask-sinks replay DIR --to tensorboard.",
+                "Name one: report_to='tensorboard'. Or deliver later: mtask-sinks replay DIR --to tensorboard.",
             )
 
 
@@ -109,23 +110,23 @@ def never_logs(script: Script) -> Iterator[Observation]:
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         strategy = given.get("logging_strategy")
         if strategy is not None and (_literals(strategy) == [] or _ends(source, strategy, "IntervalStrategy.NO")):
-            what = "logging_strategy is 'no': the metrics of the training are logged once, when it ends."
+            what = "logging_strategy is 'no': metrics are logged only once, at the end."
             yield Observation(
                 source.where(strategy), what, "Leave it out, or choose 'steps' with logging_steps, or 'epoch'."
             )
         every, end = (_number(given.get(name)) for name in ("logging_steps", "max_steps"))
         if strategy is None and every is not None and end is not None and every > end > 0:
-            what = f"logging_steps={every} is more than max_steps={end}: the metrics are logged once, when it ends."
+            what = f"logging_steps={every} is more than max_steps={end}: metrics are logged only once, at the end."
             yield Observation(source.where(given["logging_steps"]), what, f"Choose logging_steps of {end} or less.")
 
 
 def sinks_named(script: Script) -> list[str]:
-    """The names that the script gives to ``report_to``."""
+    """Return the names that the script passes to ``report_to``."""
     return list(dict.fromkeys(name for _, _, name in _reported_to(script)))
 
 
 def _trainer(script: Script, name: str | None) -> str | None:
-    """The Trainer class that a name stands for, directly or through a class of the script; ``None`` for others."""
+    """Return the Trainer class that a name refers to, directly or through a class of the script; else ``None``."""
     if name in script.classes:
         cls: Class = script.classes[name]
         found = (_trainer(script, base) for base in script.ancestors(cls)[1])
@@ -139,7 +140,7 @@ def _is_predecessor(module: str | None) -> bool:
 
 
 def _values(script: Script, name: str) -> Iterator[tuple[Source, ast.expr]]:
-    """Values that are passed under a name, as a keyword or in a dict of settings."""
+    """Yield the values that the script passes under a name, as a keyword or in a dict of settings."""
     for source, node in script.expressions:
         if isinstance(node, ast.Call):
             yield from ((source, keyword.value) for keyword in node.keywords if keyword.arg == name)
@@ -150,7 +151,7 @@ def _values(script: Script, name: str) -> Iterator[tuple[Source, ast.expr]]:
 
 
 def _reported_to(script: Script) -> Iterator[tuple[Source, ast.expr, str]]:
-    """The names that the script gives to ``report_to``, with their places."""
+    """Yield the names that the script passes to ``report_to``, with their places."""
     for source, value in _values(script, "report_to"):
         for name in _literals(value) or []:
             if name != "all":
@@ -158,7 +159,7 @@ def _reported_to(script: Script) -> Iterator[tuple[Source, ast.expr, str]]:
 
 
 def _literals(value: ast.expr) -> list[str] | None:
-    """The names in a string or a list of strings, without ``none`` and ``no``; ``None`` for another expression."""
+    """Return the names in a string or a list of strings, except ``none`` and ``no``; ``None`` for other expressions."""
     parts = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
     texts = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
     if len(texts) < len(parts):

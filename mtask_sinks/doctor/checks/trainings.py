@@ -10,9 +10,9 @@ from itertools import pairwise
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.recorded import RecordedTraining
 
-# A task that was in every log event counts as gone after so many log events without it.
+# A task that was in every log event counts as vanished after this many log events without it.
 _GONE_AFTER = 3
-# A registry keeps at most so many distinct keys by default.
+# By default, a registry keeps at most this many distinct keys.
 _MAX_KEYS = 1000
 
 
@@ -22,9 +22,9 @@ def nothing_reported(recorded: RecordedTraining) -> Iterator[Observation]:
     if steps and not recorded.training.series:
         yield Observation(
             recorded.at(max(steps)),
-            f"{len(steps)} log events, and none has a reported metric.",
-            "Does the reporting module set supports_report_metrics = True, and is it the module that is trained? "
-            "mtask-sinks doctor SCRIPT.py examines the script.",
+            f"the training has {len(steps)} log events, and none of them has a reported metric.",
+            "Does the reporting module set supports_report_metrics = True, and does the script train that module? To "
+            "examine the script: mtask-sinks doctor SCRIPT.py.",
         )
 
 
@@ -36,7 +36,7 @@ def silent_training(recorded: RecordedTraining) -> Iterator[Observation]:
         yield Observation(
             recorded.at(windows[-1]),
             f"{len(windows)} log events of the training have no reported metric; the evaluations have some.",
-            "Perhaps a condition around the reports, such as not self.training, holds in evaluations only.",
+            "Perhaps a condition around the reports, such as not self.training, is true in evaluations only.",
         )
 
 
@@ -51,9 +51,10 @@ def task_in_one_phase(recorded: RecordedTraining) -> Iterator[Observation]:
         if present and ("train" not in present or present == ["train"]):
             yield Observation(
                 recorded.at(recorded.steps_of(present[0], task)[-1]),
-                f"{task!r} was reported in {', '.join(present)} only; there were log events of {', '.join(phases)}.",
-                "Nothing to do if you intend that; else look for a condition around its report, or labels that are not "
-                "in every data set.",
+                f"{task!r} was reported in {', '.join(present)} only; the training has log events of "
+                f"{', '.join(phases)}.",
+                "You need not do anything if you intend that. Otherwise look for a condition around its report, or for "
+                "labels that some data sets lack.",
             )
 
 
@@ -87,7 +88,7 @@ def gaps(recorded: RecordedTraining) -> Iterator[Observation]:
                 yield Observation(
                     recorded.at(first),
                     f"{task!r} is absent from {missing} of {events} log events of {phase}, first at step {first}.",
-                    "Nothing to do if several batches in a row lack that task; more steps per log event "
+                    "You need not do anything if several batches in a row lack that task. More steps per log event "
                     "(logging_steps) close the gaps.",
                 )
 
@@ -100,9 +101,9 @@ def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
         since = len(values) - next((i for i, v in enumerate(reversed(values)) if math.isfinite(v)), len(values))
         yield Observation(
             recorded.at(at[since]),
-            f"{key!r} ({phase}) is {values[-1]} since step {at[since]}, in {len(values) - since} log events.",
+            f"{key!r} ({phase}) has been {values[-1]} since step {at[since]}, in {len(values) - since} log events.",
             "A loss over no items (an empty mask) is NaN: report None there. Otherwise lower the learning rate or clip "
-            "gradients. MetricRegistry(nonfinite='skip') leaves such values out, 'raise' stops the training.",
+            "gradients. MetricRegistry(nonfinite='skip') leaves such values out; 'raise' stops the training.",
         )
 
 
@@ -138,19 +139,20 @@ def renamed(recorded: RecordedTraining) -> Iterator[Observation]:
             name = key.removesuffix(".reported")
             yield Observation(
                 recorded.at(at[0]),
-                f"the Trainer logs {name!r} ({phase}) too (compute_metrics?); the reported metric is {key!r}.",
+                f"the Trainer logs {name!r} ({phase}) too (compute_metrics?), so the reported one is named {key!r}.",
                 "Give one of them another name.",
             )
 
 
 def too_many_keys(recorded: RecordedTraining) -> Iterator[Observation]:
-    """There are as many keys as a registry keeps by default: it dropped further ones."""
+    """There are as many keys as a registry keeps by default, so it may have dropped others."""
     keys = {key for _, key in recorded.training.series}
     if len(keys) >= _MAX_KEYS:
         yield Observation(
             recorded.at(recorded.training.step),
-            f"{len(keys)} distinct keys: it looks as if max_keys was reached and further keys were dropped.",
-            "Is a number part of a name (an f-string)? Otherwise pass MetricRegistry(max_keys=...).",
+            f"the training has {len(keys)} distinct keys: the registry seems to have reached max_keys and dropped "
+            "further keys.",
+            "Is a number part of a name (an f-string)? Then remove it. Otherwise pass MetricRegistry(max_keys=...).",
         )
 
 
@@ -161,7 +163,7 @@ def failed(recorded: RecordedTraining) -> Iterator[Observation]:
         yield Observation(
             recorded.at(recorded.training.step),
             f"the training {how[recorded.status]} after step {recorded.training.step}.",
-            "trainer.train(resume_from_checkpoint=True) goes on from the last checkpoint, in the same journal.",
+            "trainer.train(resume_from_checkpoint=True) continues from the last checkpoint, in the same journal.",
         )
 
 
@@ -170,9 +172,9 @@ def elsewhere(recorded: RecordedTraining) -> Iterator[Observation]:
     if recorded.host is not None:
         yield Observation(
             recorded.at(recorded.training.step),
-            f"the training began on {recorded.host}, and the journal does not say that it ended: it runs, or was "
-            "killed.",
-            f"Look on {recorded.host}: mtask-sinks doctor {recorded.path.parent}.",
+            f"the training began on {recorded.host}, and the journal does not say that it ended: it still runs, "
+            "or it was killed.",
+            f"Run this on {recorded.host}: mtask-sinks doctor {recorded.path.parent}.",
         )
 
 
@@ -184,22 +186,24 @@ def torn_lines(recorded: RecordedTraining) -> Iterator[Observation]:
         yield Observation(
             f"{recorded.path}:{first}",
             f"{lines} no complete record, from line {first} on: their contents are lost.",
-            "Nothing to do: readers skip such lines, and a training that goes on cuts off an incomplete end.",
+            "You need not do anything: readers skip such lines, and the next training in this journal cuts off an "
+            "incomplete end.",
         )
 
 
 def several_trainings(recorded: RecordedTraining) -> Iterator[Observation]:
     """The journal holds several trainings, and only one was examined."""
     if recorded.others:
-        others = ", ".join(recorded.others)
+        others, n = ", ".join(recorded.others), len(recorded.others)
         yield Observation(
             str(recorded.path),
-            f"the journal holds {len(recorded.others)} more: {others}. These findings are about {recorded.name}.",
+            f"the journal holds {n} more training{'s' if n > 1 else ''}: {others}. These findings are about "
+            f"{recorded.name}.",
             f"Choose one: mtask-sinks doctor {shlex.quote(f'{recorded.path.parent}:{recorded.other_numbers[0]}')}.",
         )
 
 
 def _values(recorded: RecordedTraining) -> Iterator[tuple[list[int], str, str, list[float]]]:
-    """Steps, key, phase and values of each metric in each phase."""
+    """Yield steps, key, phase and values of each metric in each phase."""
     for (phase, key), series in recorded.training.series.items():
         yield [recorded.training.steps[at] for at in series.at], key, phase, list(series.values)

@@ -1,7 +1,8 @@
-"""TensorBoard: scalars in event files, grouped per task.
+"""Writes scalars to TensorBoard's event files, grouped per task.
 
-`sink` turns snapshots into events; each of its sub-runs (`subrun`) appends them to an event file of its own
-(`event_file`). `custom_scalars` are the charts of TensorBoard's tab of that name.
+`sink` turns snapshots into events (`scalar_events`, `text_values`). Each of its sub-runs (`subrun`) appends them to its
+own event file (`event_file`). `restart` makes TensorBoard purge points after a resume. `custom_scalars` defines the
+charts of TensorBoard's tab Custom Scalars.
 """
 
 from mtask_sinks.sinks.tensorboard.sink import TensorBoardSink as TensorBoardSink

@@ -1,4 +1,4 @@
-"""Custom scalars: which charts TensorBoard's tab Custom Scalars shows for the metrics that were reported."""
+"""Defines the charts that TensorBoard's tab Custom Scalars shows for the reported metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 from mtask_sinks.keys import backend_name, split_key
 from mtask_sinks.sinks.tensorboard.text_values import string_value
 
-#: Largest number of charts by phase, and by task. Each new chart writes the layout again, and nobody reads hundreds.
+#: Largest number of charts by phase, and of charts by task. Each new chart writes the layout again, and nobody reads
+#: hundreds of charts.
 MAX_CHARTS = 128
 
 _TAG = "custom_scalars__config__"
@@ -19,7 +20,7 @@ _TAG = "custom_scalars__config__"
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """The charts of a run; `with_metrics` adds those of further metrics.
+    """The charts of a run. `with_metrics` adds charts for further metrics.
 
     >>> charts = Charts().with_metrics(["mlm/loss", "nsp/loss", "mlm/acc", "lr_scale"], "train")
     >>> charts.by_phase, charts.by_task
@@ -30,7 +31,7 @@ class Charts:
     Attributes:
         by_phase: phase and name of each metric: one chart with the curves of all tasks.
         by_task: task and name of each metric: one chart with the curves of all phases.
-        seen: metrics by phase that need no further chart.
+        seen: phase → metrics that need no further chart.
     """
 
     by_phase: tuple[tuple[str, str], ...] = ()
@@ -38,7 +39,7 @@ class Charts:
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
 
     def with_metrics(self, keys: Collection[str], phase: str) -> Charts:
-        """These charts and those of further metrics; equal to these if there is no new chart.
+        """Return these charts with those of further metrics. The result equals these if there is no new chart.
 
         Ungrouped metrics have no charts.
         """
@@ -55,7 +56,7 @@ class Charts:
         return Charts(tuple(by_phase)[:MAX_CHARTS], tuple(by_task)[:MAX_CHARTS], seen)
 
     def summary(self, is_overlay: bool) -> Any:
-        """The layout as a value of an event; TensorBoard shows the last one of a run."""
+        """Return the layout as a value of an event. TensorBoard shows the last layout of a run."""
         return string_value(_TAG, self._layout(is_overlay).SerializeToString(), plugin="custom_scalars")
 
     def _layout(self, is_overlay: bool) -> Any:
@@ -63,7 +64,7 @@ class Charts:
 
         phases = sorted(dict.fromkeys(phase for phase, _ in self.by_phase), key=lambda phase: phase != "train")
         categories = [self._phase_category(phase, is_overlay) for phase in phases]
-        if not is_overlay:  # in overlay the tags do not contain the task
+        if not is_overlay:  # in the overlay layout, tags do not contain the task
             categories += [self._task_category(task) for task in dict.fromkeys(task for task, _ in self.by_task)]
         return Layout(category=categories)
 
@@ -84,7 +85,7 @@ class Charts:
 
 @lru_cache(maxsize=4096)
 def _tag_parts(key: str, phase: str) -> tuple[str, str, str] | None:
-    """Task, phase and name as they are in the tag; ``None`` if the tag was so long that the name was cut off."""
+    """Return task, phase and name as in the tag; ``None`` if the tag was too long and its name was cut off."""
     parts = backend_name(key, phase).split("/", 2)
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None
 
@@ -96,12 +97,13 @@ def _chart(title: str, pattern: str) -> Any:
 
 
 def _all_tasks_pattern(phase: str, name: str, is_overlay: bool) -> str:
-    """Matches the tags of one metric in one phase, of all tasks."""
+    """Return a pattern for the tags of one metric in one phase, of all tasks."""
     flat = rf"[^/]+/{re.escape(phase)}/{re.escape(name)}$"
-    # In overlay a task with a sub-run has no task in its tags and '.' for '/' in its names; further tasks stay flat.
+    # In the overlay layout, the tags of a task with a sub-run do not contain the task, and its names have '.' in place
+    # of '/'. Tasks without a sub-run keep the flat tags.
     return rf"{flat}|{re.escape(phase)}/{re.escape(name.replace('/', '.'))}$" if is_overlay else flat
 
 
 def _all_phases_pattern(task: str, name: str) -> str:
-    """Matches the tags of one metric of one task, in all phases."""
+    """Return a pattern for the tags of one metric of one task, in all phases."""
     return rf"{re.escape(task)}/[^/]+/{re.escape(name)}$"

@@ -1,4 +1,4 @@
-"""Event files: TensorBoard's own format, written so that a full disk or a removed directory spoils nothing."""
+"""Writes event files in TensorBoard's own format, so that a full disk or a removed directory does not damage them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 _PREFIX = "events.out.tfevents."
 
-# Of the files of this process, as TensorBoard's own writer numbers its.
+# Numbers the files of this process. TensorBoard's own writer does the same.
 _numbers = itertools.count()
 
 
 class EventFile:
     """Appends events to a new file in a directory.
 
-    Each event is one write, so it is there for every reader at once and survives the end of the process. If the disk
-    takes only part of one, that is cut off again: a torn event would hide all that follow. TensorBoard's own writer
-    hands events to a thread, which dies of its first error.
+    Each event is one write, so readers see it immediately, and it survives the end of the process. If the disk accepts
+    only a part of an event, this class removes that part again, because a torn event would hide all later ones.
+    TensorBoard's own writer gives events to a thread, which ends at its first error.
 
     Args:
-        directory: made if need be.
-        suffix: of the file's name.
+        directory: the directory; it is created if it does not exist.
+        suffix: ending of the file's name.
 
-    TensorBoard reads the files of a directory in the order of their names, which begin with the second of their making;
-    a new one always comes last. Every call may raise `OSError`.
+    TensorBoard reads the files of a directory in the order of their names. A name begins with the second in which its
+    file was created, and a new file always comes last. Every call may raise `OSError`.
     """
 
     def __init__(self, directory: Path, suffix: str) -> None:
@@ -56,20 +56,22 @@ class EventFile:
             raise
 
     def add(self, event: Event) -> None:
-        """Append one event, or nothing."""
+        """Append one event completely, or nothing."""
         self._file.append(_record(event.SerializeToString()))
 
     def is_there(self) -> bool:
-        """Whether the file is where it was made."""
+        """Return whether the file is still at its path."""
         return self._file.is_at_path()
 
     def close(self) -> None:
-        """Nothing can be added any more."""
+        """Close the file. Do not call `add` after this."""
         self._file.close()
 
 
 def _record(data: bytes) -> bytes:
-    """A record as TensorFlow defines it: length, its checksum, data, their checksum, in little endian.
+    """Return a record as TensorFlow defines it: length, checksum of the length, data, checksum of the data.
+
+    Numbers are little endian. Source:
 
     https://www.tensorflow.org/tutorials/load_data/tfrecord, "TFRecords format details".
     """
@@ -89,7 +91,7 @@ def _crc32c() -> Callable[[bytes], int]:
         import google_crc32c
 
         checksum = google_crc32c.value
-    except ImportError:  # TensorBoard's own is Python: 100 ns a byte, or 0.8 ms for 200 scalars
+    except ImportError:  # TensorBoard's own function is Python: 100 ns per byte, or 0.8 ms for 200 scalars
         from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c
 
         checksum = crc32c
@@ -97,7 +99,7 @@ def _crc32c() -> Callable[[bytes], int]:
 
 
 def read_events(directory: Path, suffix: str) -> Iterator[Any]:
-    """All whole events in the files of a directory whose names end so, in TensorBoard's order."""
+    """Yield all complete events in those files of a directory whose names end in ``suffix``, in TensorBoard's order."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
     for path in sorted(directory.glob(f"{_PREFIX}*{suffix}")):
@@ -105,6 +107,6 @@ def read_events(directory: Path, suffix: str) -> Iterator[Any]:
 
 
 def _made(path: Path) -> int:
-    """The second of its making in the name of an event file, else 0."""
+    """Return the second of creation from the name of an event file; 0 for other files."""
     first = path.name.removeprefix(_PREFIX).partition(".")[0]
     return int(first) if path.name.startswith(_PREFIX) and first.isdigit() else 0

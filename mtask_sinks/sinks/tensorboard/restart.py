@@ -1,4 +1,4 @@
-"""Restarts: make TensorBoard purge the points beyond a checkpoint, since a resumed training reports them again."""
+"""Makes TensorBoard purge the points beyond a checkpoint, because a resumed training reports them again."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from mtask_sinks.sinks.tensorboard.subrun import RUN_SUFFIX
 
 
 def restart_events(step: int) -> list[Any]:
-    """Events that make TensorBoard purge all points beyond ``step`` in the files of a run that it has read so far.
+    """Return events that make TensorBoard purge all points beyond ``step`` in the files of a run that it has read.
 
-    TensorBoard reads the files of a run in the order of their names, which begin with the second they were created in.
+    TensorBoard reads the files of a run in the order of their names. A name begins with the second of its creation.
     """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     start = Event(step=step + 1, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
-    # Twice: with --load_fast=false the first one of a run counts as its beginning and purges nothing.
+    # Two events: with --load_fast=false, TensorBoard takes the first such event as the beginning of the run and
+    # purges nothing.
     return [start, start]
 
 
 def write_restart(directory: Path, step: int) -> None:
-    """Make TensorBoard purge all points beyond ``step`` that a directory holds so far.
+    """Make TensorBoard purge all points beyond ``step`` that a directory holds now.
 
     Raises:
         OSError: the directory cannot be written.

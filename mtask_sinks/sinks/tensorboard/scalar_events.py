@@ -1,4 +1,4 @@
-"""Scalar events: protobuf messages that are cached per set of tags and filled anew for each snapshot."""
+"""Makes the protobuf messages that hold scalars. It caches one message per set of tags and fills it per snapshot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Training and each evaluation have one set of tags each; a window in which some task is absent has another one.
+# Training and each evaluation have one set of tags each. A window in which a task is absent has another set.
 _MAX_CACHED = 64
 
 
@@ -18,9 +18,9 @@ class ScalarEvents:
     >>> [(value.tag, value.simple_value) for value in event.summary.value]
     [('mlm/train/loss', 2.5), ('nsp/train/loss', 0.5)]
 
-    Log events have the same tags again and again, so one message per set of tags is cached: filling it with 200 values
-    and serializing it takes 14 us, making a new one 135 us (protobuf 7, upb). An event is valid until the next one is
-    made. Use from one thread only.
+    Log events have the same tags again and again, so this class caches one message per set of tags. Filling it with 200
+    values and serializing it takes 14 us; a new message takes 135 us (protobuf 7, upb). An event is valid until the
+    next call of `make`. Use one instance from one thread only.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class ScalarEvents:
         return extended
 
     def _event_for(self, tags: tuple[str, ...]) -> tuple[Any, Sequence[Any]]:
-        """The cached event of these tags, and its values in their order."""
+        """Return the cached event of these tags, and its values in the same order."""
         cached = self._cache.get(tags)
         if cached is None:
             from tensorboard.compat.proto.event_pb2 import Event

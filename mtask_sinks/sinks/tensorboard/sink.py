@@ -1,4 +1,4 @@
-"""The TensorBoard sink."""
+"""Writes metrics to TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 Layout = Literal["flat", "overlay"]
 
-#: Largest number of tasks with a sub-run, in the overlay layout. Each costs one file, and one write per snapshot.
+#: Largest number of tasks with a sub-run in the overlay layout. Each sub-run costs one file and one write per snapshot.
 MAX_SUBRUNS = 32
 
 
@@ -31,24 +31,25 @@ class TensorBoardSink(Sink):
 
     >>> sink = TensorBoardSink("runs/bert")         # tags: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
 
-    Writes one event with all values of a snapshot: 0.3 us per value, where a loop of ``add_scalar`` costs 30-70 us. The
-    sink has its own file, in the directory of the Trainer's callback if there is one: TensorBoard shows both as one
-    run. If training goes on from a checkpoint into the directory it wrote to before, all points of that run beyond the
-    checkpoint are purged (in an attached run when training begins, so that points which others write after that stay).
-    If the directory is removed, it is created again with all points of the training.
+    The sink writes one event with all values of a snapshot. This costs 0.3 us per value; a loop of ``add_scalar`` costs
+    30-70 us per value. The sink has its own file. If the Trainer has a TensorBoard callback, the file is in the
+    callback's directory, so TensorBoard shows both as one run. If training resumes into the directory to which it wrote
+    before, the sink makes TensorBoard purge all points of that run beyond the checkpoint. (In an attached run this
+    happens when training begins, so points that others write after that stay.) If somebody removes the directory, the
+    sink creates it again with all points of the training.
 
     Args:
-        log_dir: where to write; by default the directory of the Trainer's own TensorBoard callback, else
+        log_dir: directory to write to; by default the directory of the Trainer's own TensorBoard callback, else
             ``TENSORBOARD_LOGGING_DIR``, else ``<output_dir>/runs/<name of the run>``.
         layout: ``"flat"`` writes ``mlm/train/loss``, one section per task. ``"overlay"`` writes ``train/loss`` to one
             sub-run per task, so that one chart shows all tasks, each in its own color (TensorBoard colors by run, not
-            by tag), and the list of runs becomes a filter of tasks. The first 32 tasks get a sub-run, further ones
+            by tag), and the list of runs becomes a filter of tasks. The first 32 tasks get a sub-run; further tasks
             stay flat.
         custom_scalars: write a layout for TensorBoard's tab Custom Scalars: one chart per metric with the curves of
-            all tasks, and one chart per metric of each task with the curves of training and evaluations. A run has
-            only one such layout: pass ``False`` to keep your own.
+            all tasks, and one chart per metric of each task with the curves of training and evaluations. A run can have
+            only one such layout. Pass ``False`` to keep your own.
 
-    Values are stored as float32, as TensorBoard's scalars are.
+    The sink stores values as float32, because TensorBoard's scalars are float32.
     """
 
     name = "tensorboard"
@@ -62,13 +63,13 @@ class TensorBoardSink(Sink):
     ) -> None:
         require_backend(self.name)
         if layout not in ("flat", "overlay"):
-            raise ValueError(f"layout={layout!r}: allowed are 'flat' and 'overlay'.")
+            raise ValueError(f"layout={layout!r} is not allowed. Use 'flat' or 'overlay'.")
         self._given_dir = None if log_dir is None else Path(log_dir)
         self._layout = layout
         self._charts = Charts() if custom_scalars else None
         self._events = ScalarEvents()
         self._run = RunInfo()
-        #: Task → its sub-run; the run itself under the empty string. Empty before the first `open`.
+        #: Task → its sub-run. The empty string stands for the run itself. Empty before the first `open`.
         self._subruns: dict[str, SubRun] = {}
 
     def open(self, run: RunInfo) -> None:
@@ -83,7 +84,7 @@ class TensorBoardSink(Sink):
             try:
                 self._resume_subruns()
             except OSError:
-                self._run = before  # the next try begins again
+                self._run = before  # so that the next try starts from the beginning
                 raise
 
     def write(self, snapshot: Snapshot) -> None:
@@ -114,7 +115,7 @@ class TensorBoardSink(Sink):
         return f"{check_writable(self._choose_dir(run))} can be written"
 
     def _begin(self, directories: Mapping[str, Path]) -> None:
-        """Write to these directories as if nothing had been written before: to new files, with a new chart layout."""
+        """Start with new files and a new chart layout in these directories, as if the sink had written nothing yet."""
         for subrun in self._subruns.values():
             subrun.close_file()
         self._subruns = {
@@ -126,14 +127,14 @@ class TensorBoardSink(Sink):
         return {name: subrun.directory for name, subrun in self._subruns.items()}
 
     def _check_files(self) -> None:
-        """Begin again if a file was removed, since most likely all were, and ask for everything they held."""
+        """If somebody removed a file, start again and ask for the whole run, because most likely all files are lost."""
         if not any(subrun.is_removed() for subrun in self._subruns.values()):
             return
         self._begin(self._directories())
-        raise Forgotten(f"event files in {self._subruns[''].directory} were removed")
+        raise Forgotten(f"somebody removed event files from {self._subruns[''].directory}")
 
     def _is_stored(self, subrun: SubRun, snapshot: Snapshot) -> bool:
-        """Whether an earlier process, or a write that was not recorded as delivered, has written this very snapshot."""
+        """Return whether an earlier process, or an earlier write without a saved cursor, has written this snapshot."""
         return self.name in self._run.continued and subrun.has_stored(snapshot)
 
     def _choose_dir(self, run: RunInfo) -> Path:
@@ -146,7 +147,7 @@ class TensorBoardSink(Sink):
         return Path(run.output_dir or ".", "runs", run.name or run.id)
 
     def _scalars(self, snapshot: Snapshot) -> dict[str, dict[str, float]]:
-        """Values by tag, for each sub-run."""
+        """Return for each sub-run its values by tag."""
         by_subrun = {"": snapshot.metrics} if self._layout == "flat" else self._by_subrun(snapshot.metrics)
         scalars = {
             name: {backend_name(key, snapshot.phase): value for key, value in metrics.items()}
@@ -158,7 +159,7 @@ class TensorBoardSink(Sink):
         return scalars
 
     def _by_subrun(self, metrics: Mapping[str, float]) -> Mapping[str, Mapping[str, float]]:
-        """Metrics of each sub-run, without the task in the key; metrics of tasks without a sub-run keep it."""
+        """Return the metrics of each sub-run without the task in the key. Tasks without a sub-run keep the full key."""
         by_subrun: dict[str, dict[str, float]] = {"": {}}
         for key, value in metrics.items():
             task, name = split_key(key)
@@ -170,26 +171,26 @@ class TensorBoardSink(Sink):
         return by_subrun
 
     def _gets_subrun(self, task: str) -> bool:
-        """Whether the task has a sub-run; gives it one if there are not too many."""
+        """Return whether the task has a sub-run. Create one if the limit allows it."""
         if task not in self._subruns and len(self._subruns) <= MAX_SUBRUNS:
             self._subruns[task] = SubRun(self._subruns[""].directory / task, SUBRUN_SUFFIX)
         return task in self._subruns
 
     def _first_events(self, name: str) -> Iterator[Any]:
-        """Events with which the first file of a sub-run begins."""
-        # In a run that is continued, the points beyond the step are this run's own.
+        """Yield the events at the beginning of a sub-run's first file."""
+        # In a continued run, the points beyond the step belong to this run, so they must stay.
         if self._run.step and self.name not in self._run.continued and not self._is_attached(name):
             yield from restart_events(self._run.step)
         if not name and self._run.params and self._run.existing(self.name) is None:
             yield ScalarEvents().make({}, self._run.step, time.time(), [params_value(self._run.params)])
 
     def _is_attached(self, name: str) -> bool:
-        """Whether somebody else writes to this sub-run too; the points beyond the checkpoint are purged elsewhere."""
+        """Return whether somebody else writes to this sub-run too. `write_restart` purges its points."""
         attached = self._run.attached.get(self.name)
         return not name and attached is not None and self._subruns[""].directory.resolve() == Path(attached).resolve()
 
     def _resume_subruns(self) -> None:
-        """Purge all existing sub-runs, also of tasks that do not report again, and let each task keep its sub-run."""
+        """Purge all existing sub-runs, also of tasks that do not report again. Each task keeps its sub-run."""
         for path in sorted(self._subruns[""].directory.glob(f"*/*{SUBRUN_SUFFIX}")):
             task = path.parent.name
             if self._gets_subrun(task):
@@ -197,5 +198,5 @@ class TensorBoardSink(Sink):
 
 
 def _texts(snapshot: Snapshot) -> list[Any]:
-    """The texts among the Trainer's logs, as values of an event."""
+    """Return the texts among the Trainer's logs, as values of an event."""
     return [text_value(trainer_log_name(log), value) for log, value in snapshot.logs.items() if isinstance(value, str)]

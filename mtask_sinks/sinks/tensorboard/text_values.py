@@ -1,4 +1,4 @@
-"""Text as values of an event: TensorBoard stores it as tensors of strings, each for one of its tabs."""
+"""Makes event values that hold text. TensorBoard stores text as tensors of strings, each for one of its tabs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def string_value(tag: str, text: bytes, *, plugin: str, shape: Sequence[int] = ()) -> Any:
-    """A string as a ``Summary.Value``.
+    """Return a string as a ``Summary.Value``.
 
     >>> string_value("note/text_summary", b"hello", plugin="text", shape=[1]).tensor.string_val
     [b'hello']
@@ -16,7 +16,7 @@ def string_value(tag: str, text: bytes, *, plugin: str, shape: Sequence[int] = (
     Args:
         tag: name of the value.
         text: the string.
-        plugin: the plug-in of TensorBoard that shows it.
+        plugin: the plug-in of TensorBoard that shows the value.
         shape: the tensor's shape, as that plug-in expects it.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -30,7 +30,7 @@ def string_value(tag: str, text: bytes, *, plugin: str, shape: Sequence[int] = (
 
 
 def text_value(tag: str, text: str) -> Any:
-    """A text for TensorBoard's tab Text.
+    """Return a text as a value for TensorBoard's tab Text.
 
     >>> text_value("train/note", "hello").tag
     'train/note/text_summary'
@@ -39,7 +39,7 @@ def text_value(tag: str, text: str) -> Any:
 
 
 def params_value(params: Mapping[str, Any]) -> Any:
-    """Parameters of a run as JSON for TensorBoard's tab Text.
+    """Return the parameters of a run as JSON, as a value for TensorBoard's tab Text.
 
     >>> params_value({"learning_rate": 0.1}).tensor.string_val[0].decode().splitlines()
     ['\\t{', '\\t  "learning_rate": 0.1', '\\t}']

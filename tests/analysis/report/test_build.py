@@ -58,7 +58,7 @@ def test_a_resumed_training_took_the_time_of_both_processes(tmp_path) -> None:
         begin["time"] = at
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     (run,) = report_of(tmp_path)
-    # 4 s to the checkpoint, what was lost after it not counted, and 8 s after the resume.
+    # 4 s until the checkpoint and 8 s after the resume. The lost steps in between do not count.
     assert (run.begun, run.last, run.seconds, run.resumed_at) == (1000.0, 5008.0, 12.0, (4,))
 
 
@@ -68,7 +68,7 @@ def test_checkpoints_are_of_the_last_training(tmp_path) -> None:
     )
     first, last = report_of(f"{tmp_path}:x", tmp_path)
     assert (first.best, "later training" in first.no_best) == (None, True)
-    assert (last.best, last.no_best) == (None, "no checkpoint lies beside the journal")
+    assert (last.best, last.no_best) == (None, "there is no checkpoint beside the journal")
     assert [run.status for run in (first, last)] == ["finished", "failed"]
 
 

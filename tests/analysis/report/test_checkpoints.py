@@ -33,4 +33,4 @@ def test_none_was_taken_for_the_best(tmp_path, state) -> None:
 def test_a_state_that_cannot_be_read_is_none(tmp_path, text) -> None:
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-1" / "trainer_state.json").write_text(text)
-    assert best_checkpoint(tmp_path, {}) == "no checkpoint lies beside the journal"
+    assert best_checkpoint(tmp_path, {}) == "there is no checkpoint beside the journal"

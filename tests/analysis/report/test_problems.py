@@ -40,7 +40,7 @@ def test_skipped_values_count_where_a_registry_skipped_them() -> None:
         snapshots.append(registry.snapshot(step=step))
     made = training(*snapshots)
     assert nonfinite_metrics(made) == (NonFiniteMetric("a", "loss", "train", 2, 3, 2, 3, is_last=False),)
-    # The window with nothing but NaN has no loss; that there is seldom a count of skipped ones is no lack.
+    # The window with only NaN has no loss. The count of skipped values is not missing where nothing was skipped.
     assert missing_metrics(made) == (MissingMetric("a", "loss", "train", 1, 4, 3, 3),)
 
 
@@ -51,7 +51,7 @@ def test_windows_without_a_metric_are_counted_in_its_phase() -> None:
         Snapshot(2, "eval", {"b/loss": 1.0}),
         Snapshot(3, metrics={"b/loss": 1.0}),
         Snapshot(4, metrics={"a/loss": 1.0}),
-        Snapshot(4, metrics={}),  # what the Trainer logs at the end
+        Snapshot(4, metrics={}),  # the Trainer logs this at the end
     )
     assert missing_metrics(made) == (
         MissingMetric("a", "loss", "train", 1, 4, 3, 3),

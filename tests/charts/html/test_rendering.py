@@ -9,7 +9,7 @@ from mtask_sinks import RunInfo
 from mtask_sinks.charts import Chart, make_chart, open_runs, write_chart
 from mtask_sinks.charts.html.rendering import is_page
 
-# What HTML would read as a tag.
+# HTML would read this as a tag.
 ODD = "_x $a$ <b>"
 
 

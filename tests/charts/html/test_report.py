@@ -14,7 +14,7 @@ from mtask_sinks.errors import OutputFileError
 
 
 def table(page: str, heading: str) -> list[list[str]]:
-    """Cells of the table under a heading, without tags."""
+    """Return the cells of the table below a heading, without tags."""
     section = re.search(rf"<h2>{heading}</h2>(.*?)</section>", page, re.DOTALL)[1]
     body = re.search(r"<tbody>(.*?)</tbody>", section, re.DOTALL)[1]
     rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
@@ -53,5 +53,5 @@ def test_the_file_is_a_page_and_no_other_format(tmp_path) -> None:
     report = make_report(open_runs([tmp_path]))
     write_report(report, None, tmp_path / "r.html")
     assert "<h1>Report: r</h1>" in (tmp_path / "r.html").read_text()
-    with pytest.raises(OutputFileError, match=r"r\.pdf: the ending says the format, \.html"):
+    with pytest.raises(OutputFileError, match=r"r\.pdf: the ending '\.pdf' is not a known format\. Use \.html"):
         write_report(report, None, tmp_path / "r.pdf")

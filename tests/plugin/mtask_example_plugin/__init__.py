@@ -1,4 +1,4 @@
-"""A sink and a reducer as another package would offer them."""
+"""A sink and a reducer, as another package would offer them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mtask_sinks import Reducer, RunInfo, Sink, Snapshot
 
 
 class LinesSink(Sink):
-    """One JSON line a snapshot, in ``<output_dir>/lines.jsonl``."""
+    """Writes one JSON line per snapshot to ``<output_dir>/lines.jsonl``."""
 
     name = "example_lines"
 
@@ -36,17 +36,17 @@ class LinesSink(Sink):
 
 
 def make_sink() -> Sink:
-    """A factory is an entry point too."""
+    """A function that returns a sink, as an entry point may be."""
     return LinesSink()
 
 
 def not_a_sink() -> Any:
-    """What a mistaken plug-in gives."""
+    """A mistake: an entry point that returns no sink."""
     return "a string"
 
 
 class GeometricMean(Reducer):
-    """``exp`` of the weighted mean of logarithms."""
+    """Computes ``exp`` of the weighted mean of logarithms."""
 
     merge = ("sum", "sum")
 

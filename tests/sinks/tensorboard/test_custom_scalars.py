@@ -1,4 +1,4 @@
-"""The layout of TensorBoard's tab Custom Scalars, as TensorBoard itself reads it."""
+"""The layout of TensorBoard's tab Custom Scalars, read by TensorBoard itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUN = RunInfo(id="1")
 
 
 def layouts(directory: Path) -> list[Layout]:
-    """All layouts of a run, oldest first."""
+    """Return all layouts of a run, oldest first."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0})
@@ -32,7 +32,7 @@ def charts(layout: Layout) -> dict[str, list[str]]:
 
 
 def matching(layout: Layout, category: str, chart: str, tags: list[str]) -> list[str]:
-    """Tags that a chart shows, as TensorBoard matches them."""
+    """Return the tags that a chart shows, matched as TensorBoard does."""
     (of,) = (of for of in layout.category if of.title == category)
     (one,) = (one for one in of.chart if one.title == chart)
     (pattern,) = one.multiline.tag

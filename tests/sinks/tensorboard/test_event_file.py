@@ -1,4 +1,4 @@
-"""Records of event files against those of TensorBoard's own writer."""
+"""Compares records of event files with those of TensorBoard's own writer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TestARecord:
         file.close()
         assert [event.step for event in EventFileLoader(str(file.path)).Load()] == [0, 7]
         whole = bytearray(file.path.read_bytes())
-        whole[-6] ^= 1  # in the data of the last event
+        whole[-6] ^= 1  # inside the data of the last event
         file.path.write_bytes(whole)
         assert [event.step for event in EventFileLoader(str(file.path)).Load()] == [0]
 

@@ -1,4 +1,4 @@
-"""Events from messages that are kept, against messages made anew."""
+"""Compares events from reused messages with events from new messages."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from mtask_sinks.sinks.tensorboard.text_values import params_value, string_value
 
 
 def read_back(directory: Path, value: Any) -> dict[str, bytes]:
-    """Strings by tag, as TensorBoard reads an event with this value."""
+    """Return the strings by tag that TensorBoard reads from an event with this value."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     file = EventFile(directory, ".test")

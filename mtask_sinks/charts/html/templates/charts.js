@@ -1,16 +1,16 @@
 "use strict";
-// Draws the panels of a page from the data in it. Whatever changes the picture changes `state` and draws again.
+// Draws the panels of a page from the data in the page. To change the picture, change `state` and draw again.
 (() => {
   const data = JSON.parse(document.getElementById("chart-data").textContent);
   const panels = [...document.querySelectorAll(".panel")];
-  // The visible steps are cut into so many parts; in each part a curve keeps its ends and its extremes.
+  // Cut the visible steps into this many parts; in each part, a curve keeps its ends and its extremes.
   const BUCKETS = 700;
-  // A curve of at most so many points has a dot at each.
+  // A curve of at most this many points has a dot at each.
   const DOTTED = 30;
-  // All panels share the range of steps; a range of values belongs to the panel that was zoomed.
+  // All panels share one range of steps; each zoomed panel has its own range of values.
   const state = { hidden: { run: new Set(), task: new Set(), phase: new Set() }, log: data.log, range: null, heights: {} };
 
-  // Plotly reads tags and entities in texts, and names may contain them.
+  // Plotly interprets tags and entities in texts, and names may contain them.
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const readable = (value) =>
@@ -18,12 +18,12 @@
       ? value.toExponential(4)
       : value.toLocaleString("en", { maximumSignificantDigits: 6 });
 
-  // Indices of the points to draw: all, or in each part the first, the last, the lowest, the highest and the first gap.
+  // Return the indices of the points to draw: all, or in each part the first, the last, the lowest, the highest and the first gap.
   function places(curve, shown) {
     let seen = [...shown.keys()];
     if (state.range) {
       const [low, high] = state.range;
-      // One more on each side, so that the line crosses the edge of the panel at the right height.
+      // Keep one more on each side, so that the line crosses the edge of the panel at the right height.
       seen = seen.filter((i) => curve.steps[Math.min(i + 1, shown.length - 1)] >= low && curve.steps[Math.max(i - 1, 0)] <= high);
     }
     if (seen.length <= 4 * BUCKETS) return seen;
@@ -113,7 +113,7 @@
 
   const drawAll = () => panels.forEach((_, at) => draw(at));
 
-  // The new range of an axis: null for the whole axis, undefined if it does not change.
+  // Return the new range of an axis: null for the whole axis, undefined if it does not change.
   function zoomedTo(change, axis) {
     if (change[`${axis}.autorange`]) return null;
     return change[`${axis}.range`] ?? (`${axis}.range[0]` in change ? [change[`${axis}.range[0]`], change[`${axis}.range[1]`]] : undefined);
@@ -138,7 +138,7 @@
     return svg;
   }
 
-  // One box per name, with a sample line if its colour or dashes stand for the name.
+  // Add one box per name, with a sample line if colour or dashes show the name.
   function addBoxes(of, names) {
     const every = data.panels.flatMap((panel) => panel.curves);
     for (const name of names) {
@@ -163,7 +163,7 @@
   const log = document.getElementById("log");
   log.checked = state.log;
   log.addEventListener("change", () => { state.log = log.checked; state.heights = {}; drawAll(); });
-  // Otherwise a reload keeps the boxes of a form, but not what they hide.
+  // Without this, a reload keeps boxes unticked, but shows their curves.
   document.getElementById("controls").setAttribute("autocomplete", "off");
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   for (const [event, isPaper] of [["beforeprint", true], ["afterprint", false]]) {

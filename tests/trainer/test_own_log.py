@@ -1,0 +1,153 @@
+"""A `log` of the user's own, and callbacks that raise while a row is logged."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
+from transformers import Trainer, TrainerCallback
+
+from mtask_sinks import HfMultiTaskTrainer, MultiTaskTrainerMixin
+from mtask_sinks.sinks import MemorySink
+
+TRAIN = [(2, {"a/loss": 1.5}), (4, {"a/loss": 3.5})]
+EVAL = [(2, {"a/loss": 15.0}), (4, {"a/loss": 15.0})]
+
+
+class Copied:
+    """The body of `Trainer.log`, copied, as forks of hf-mtask-trainer have it."""
+
+    def log(self, logs, start_time=None):
+        if self.state.epoch is not None:
+            logs["epoch"] = self.state.epoch
+        output = {**logs, "step": self.state.global_step}
+        self.state.log_history.append(output)
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+
+class CopiedToOtherDict(Copied):
+    """The same, handing the callbacks a copy."""
+
+    def log(self, logs, start_time=None):
+        super().log({**logs, "mine": 1.0})
+
+
+class WithoutHistory:
+    """Tells the callbacks only."""
+
+    def log(self, logs, *args):
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+
+class Silenced:
+    """Tells nobody but the history."""
+
+    def log(self, logs, *args):
+        self.state.log_history.append({**logs, "step": self.state.global_step})
+
+
+class Hears(TrainerCallback):
+    def __init__(self) -> None:
+        self.logs: list[dict[str, float]] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.logs.append(dict(logs))
+
+
+def trained(own, tmp_path, *callbacks, model=None, **changes):
+    cls = type("Mine", (InOrder, own, HfMultiTaskTrainer), {})
+    sink = MemorySink()
+    args = arguments(tmp_path, eval_strategy="steps", eval_steps=2, label_names=["x"], **changes)
+    data = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(10, 20)}
+    trainer = cls(Toy() if model is None else model, args, callbacks=[*callbacks], sinks=[sink], **data)
+    trainer.train()
+    return trainer, sink
+
+
+def points(sink: MemorySink, phase: str) -> list[tuple[int, dict[str, float]]]:
+    return [(each.step, dict(each.metrics)) for each in sink.snapshots if each.phase == phase and each.metrics]
+
+
+@pytest.mark.parametrize("own", [Copied, CopiedToOtherDict, WithoutHistory])
+def test_a_copied_log_loses_nothing(tmp_path, own, caplog) -> None:
+    hears = Hears()
+    trainer, sink = trained(own, tmp_path, hears)
+    assert points(sink, "train") == TRAIN
+    assert points(sink, "eval") == EVAL
+    assert [logs["a/loss"] for logs in hears.logs if "a/loss" in logs] == [1.5, 3.5]
+    assert [logs["eval_a/loss"] for logs in hears.logs if "eval_a/loss" in logs] == [15.0, 15.0]
+    if own is not WithoutHistory:
+        assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+        assert rows(trainer, "eval_a/loss") == [(2, 15.0), (4, 15.0)]
+        first = next(each for each in sink.snapshots if each.metrics)
+        assert first.logs["loss"] == 1.5  # the Trainer's own values go along
+    assert trainer.sink_counts["memory"].delivered == len(sink.snapshots)
+    assert not caplog.records
+
+
+def test_a_log_that_tells_nobody_is_said_at_the_first_event_that_it_misses(tmp_path, caplog) -> None:
+    _, sink = trained(Silenced, tmp_path)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1
+    assert messages[0].startswith("step 2 has no row")
+    assert "super().log(logs)" in messages[0]
+    assert points(sink, "train") == [(4, {"a/loss": 2.5})]  # at the end, in a row that we log ourselves
+
+
+@pytest.mark.parametrize("model", [Silent(), Toy()])
+def test_a_plain_trainer_with_a_log_of_its_own_hears_nothing(tmp_path, caplog, model) -> None:
+    """With `MultiTaskTrainerMixin` below, whose log is called first, every log is right."""
+
+    class Theirs(Silenced, Trainer):
+        pass
+
+    class Mine(InOrder, MultiTaskTrainerMixin, Theirs):
+        pass
+
+    trainer = Mine(model, arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
+    trainer.train()
+    reported = isinstance(model, Toy) and not isinstance(model, Silent)
+    assert rows(trainer, "a/loss") == ([(2, 1.5), (4, 3.5)] if reported else [])
+
+
+class Raises(TrainerCallback):
+    """A tracker that is away at one event."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_log(self, args, state, control, **kwargs):
+        if state.global_step == self.at:
+            raise ConnectionError("the tracker is away")
+
+
+@pytest.mark.parametrize("own", [type("Nothing", (), {}), Copied])
+def test_a_callback_that_raises_does_not_lose_the_window(tmp_path, own) -> None:
+    sink = MemorySink()
+    cls = type("Mine", (InOrder, own, HfMultiTaskTrainer), {})
+    trainer = cls(Toy(), arguments(tmp_path), callbacks=[Raises(4)], sinks=[sink], train_dataset=numbers(1, 2, 3, 4))
+    with pytest.raises(ConnectionError, match="the tracker is away"):
+        trainer.train()
+    assert points(sink, "train") == TRAIN
+    last = sink.snapshots[-1]
+    row = trainer.state.log_history[-1]
+    assert row["a/loss"] == 3.5
+    assert {"loss": last.logs["loss"], "epoch": last.logs["epoch"]} == {"loss": row["loss"], "epoch": row["epoch"]}
+
+
+def test_a_row_that_a_callback_logs_while_a_row_is_logged(tmp_path) -> None:
+    class Adds(TrainerCallback):
+        is_logging = False
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if "a/loss" in logs and not self.is_logging:
+                self.is_logging = True
+                control.should_log = False
+                trainer.log({"extra": logs["a/loss"] * 2})
+                self.is_logging = False
+
+    cls = type("Mine", (InOrder, HfMultiTaskTrainer), {})
+    sink = MemorySink()
+    trainer = cls(Toy(), arguments(tmp_path), callbacks=[Adds()], sinks=[sink], train_dataset=numbers(1, 2, 3, 4))
+    trainer.train()
+    assert points(sink, "train") == TRAIN
+    assert rows(trainer, "extra") == [(2, 3.0), (4, 7.0)]

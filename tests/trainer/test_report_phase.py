@@ -1,0 +1,210 @@
+"""Phases that the user names: in callbacks, in evaluations of their own, inside a step."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from helpers.toy import InOrder, Toy, arguments, numbers, rows
+from transformers import TrainerCallback
+
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+from mtask_sinks.sinks import MemorySink
+
+OWN = [(2, 1.5), (4, 3.5)]
+
+
+class Ordered(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+class Probe(TrainerCallback):
+    """Runs the model on numbers of its own after every step."""
+
+    def __init__(self, *values, name="probe") -> None:
+        self.values, self.name = values, name
+        self.seen: list[dict[str, float]] = []
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        model.eval()
+        with torch.no_grad(), self.trainer.report_phase(self.name) as metrics:
+            for value in self.values:
+                model(torch.tensor([[float(value)]]))
+        self.seen.append(metrics)
+
+
+def trained(tmp_path, *callbacks, cls=Ordered, **changes):
+    args = arguments(tmp_path, **changes)
+    sink = MemorySink()
+    data = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(10, 20)}
+    trainer = cls(Toy(), args, callbacks=[*callbacks], sinks=[sink], **data)
+    for callback in callbacks:
+        callback.trainer = trainer
+    trainer.train()
+    return trainer, sink.snapshots
+
+
+def test_a_phase_in_a_callback_is_logged_like_an_evaluation(tmp_path) -> None:
+    probe = Probe(100, 300)
+    trainer, snapshots = trained(tmp_path, probe)
+    assert rows(trainer, "a/loss") == OWN
+    assert rows(trainer, "probe_a/loss") == [(step, 200.0) for step in (1, 2, 3, 4)]
+    assert probe.seen == [{"probe_a/loss": 200.0}] * 4
+    found = [(each.step, dict(each.metrics), dict(each.counts)) for each in snapshots if each.phase == "probe"]
+    assert found == [(step, {"a/loss": 200.0}, {"a/loss": 2}) for step in (1, 2, 3, 4)]
+    assert not trainer.metric_registry.dropped
+
+
+def test_the_value_of_a_phase_chooses_nothing_but_is_there_for_the_callbacks(tmp_path) -> None:
+    class Hears(TrainerCallback):
+        def __init__(self) -> None:
+            self.logs: list[dict[str, float]] = []
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            self.logs.append(dict(logs))
+
+    hears = Hears()
+    trained(tmp_path, Probe(7), hears)
+    assert [logs["probe_a/loss"] for logs in hears.logs if "probe_a/loss" in logs] == [7.0] * 4
+
+
+class OwnEvaluate(Ordered):
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        self.model.eval()
+        with torch.no_grad(), self.report_phase(metric_key_prefix) as metrics:
+            for batch in self.get_eval_dataloader(eval_dataset):
+                self.model(**batch)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_an_evaluation_of_the_users_own_in_a_phase_is_an_evaluation(tmp_path, is_training) -> None:
+    settings = {"eval_strategy": "steps", "eval_steps": 2} if is_training else {}
+    if is_training:
+        trainer, snapshots = trained(tmp_path, cls=OwnEvaluate, **settings)
+        assert rows(trainer, "a/loss") == OWN
+        assert rows(trainer, "eval_a/loss") == [(2, 15.0), (4, 15.0)]
+        assert [each.step for each in snapshots if each.phase == "eval"] == [2, 4]
+    else:
+        trainer = OwnEvaluate(Toy(), arguments(tmp_path), eval_dataset=numbers(10, 20))
+        assert trainer.evaluate() == {"eval_a/loss": 15.0}
+        assert not hasattr(trainer.model, "report_metrics")
+
+
+def test_the_best_checkpoint_can_be_chosen_by_a_phase(tmp_path) -> None:
+    trainer, _ = trained(
+        tmp_path,
+        cls=OwnEvaluate,
+        eval_strategy="steps",
+        eval_steps=2,
+        save_strategy="steps",
+        save_steps=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_a/loss",
+        greater_is_better=False,
+    )
+    assert trainer.state.best_metric == 15.0
+
+
+class Rollout(Ordered):
+    """Generates inside of the step, as trainers of reinforcement learning do."""
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        with torch.no_grad(), self.report_phase("rollout"):
+            model(inputs["x"] * 100)
+        return super().training_step(model, inputs, *args, **kwargs)
+
+
+def test_a_phase_inside_a_step_is_reduced_with_the_training(tmp_path) -> None:
+    trainer, snapshots = trained(tmp_path, cls=Rollout)
+    assert rows(trainer, "a/loss") == OWN
+    assert rows(trainer, "rollout_a/loss") == [(2, 150.0), (4, 350.0)]
+    assert [(each.step, each.phase) for each in snapshots if each.metrics] == [
+        (2, "train"),
+        (2, "rollout"),
+        (4, "train"),
+        (4, "rollout"),
+    ]
+
+
+def test_a_phase_inside_a_step_is_in_the_checkpoint(tmp_path) -> None:
+    settings = {"save_strategy": "steps", "save_steps": 3, "logging_steps": 4, "max_steps": 4}
+    whole, _ = trained(tmp_path / "whole", cls=Rollout, **settings)
+    first = Rollout(Toy(), arguments(tmp_path / "two", **settings), train_dataset=numbers(1, 2, 3, 4))
+    first.train()
+    second = Rollout(Toy(), arguments(tmp_path / "two", **settings), train_dataset=numbers(1, 2, 3, 4))
+    second.train(resume_from_checkpoint=str(tmp_path / "two" / "checkpoint-3"))
+    assert rows(second, "rollout_a/loss") == rows(whole, "rollout_a/loss") == [(4, 250.0)]
+
+
+def test_the_rest_of_a_phase_is_logged_at_the_end(tmp_path) -> None:
+    trainer, _ = trained(tmp_path, cls=Rollout, logging_steps=3)
+    assert rows(trainer, "rollout_a/loss") == [(3, 200.0), (4, 400.0)]
+
+
+def test_a_phase_in_a_thread_is_reduced_with_the_training(tmp_path) -> None:
+    class InThread(Probe):
+        def on_step_end(self, *args, **kwargs):
+            parent = super().on_step_end
+            thread = threading.Thread(target=lambda: parent(*args, **kwargs))
+            thread.start()
+            thread.join()
+
+    trainer, _ = trained(tmp_path, InThread(100, 300))
+    assert rows(trainer, "a/loss") == OWN
+    # The second step ends before its log event, the fourth too.
+    assert rows(trainer, "probe_a/loss") == [(2, 200.0), (4, 200.0)]
+
+
+def test_a_phase_inside_an_evaluation_step_is_a_row_of_its_own(tmp_path) -> None:
+    class Inside(Ordered):
+        def prediction_step(self, model, inputs, *args, **kwargs):
+            with self.report_phase("inner"):
+                report_metrics("n", x=inputs["x"].sum())
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+    trainer = Inside(Toy(), arguments(tmp_path, label_names=["x"]), eval_dataset=numbers(10, 20))
+    metrics = trainer.evaluate()
+    assert metrics["eval_a/loss"] == 15.0
+    assert "eval_n/x" not in metrics
+    assert rows(trainer, "inner_n/x") == [(0, 15.0)]
+
+
+def test_a_phase_without_a_report_says_so_once(tmp_path, caplog) -> None:
+    trainer, _ = trained(tmp_path, Probe())
+    messages = [record.getMessage() for record in caplog.records if "report_phase" in record.getMessage()]
+    assert messages == ["report_phase('probe'): nothing was reported inside the block."]
+    assert not rows(trainer, "probe_a/loss")
+
+
+def test_a_block_that_raises_logs_nothing_and_the_next_one_begins_anew(tmp_path) -> None:
+    class Breaks(Probe):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            try:
+                with self.trainer.report_phase("probe"):
+                    model(torch.tensor([[1e6]]))
+                    raise ValueError("no")
+            except ValueError:
+                super().on_step_end(args, state, control, model=model, **kwargs)
+
+    trainer, _ = trained(tmp_path, Breaks(5))
+    assert rows(trainer, "probe_a/loss") == [(step, 5.0) for step in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "eval_books", "rollout", "a b/c", "train_evaluation"])
+def test_any_name_is_a_phase_of_its_own(tmp_path, name) -> None:
+    trainer, snapshots = trained(tmp_path, Probe(7, name=name))
+    assert rows(trainer, "a/loss") == OWN
+    assert [value for _, value in rows(trainer, f"{name}_a/loss")] == [7.0] * 4
+    assert len({each.phase for each in snapshots if each.metrics}) == 2
+
+
+def test_reducers_hold_in_every_phase(tmp_path) -> None:
+    registry = MetricRegistry({"a/loss": "max"})
+    trainer = Ordered(Toy(), arguments(tmp_path), metrics=registry, train_dataset=numbers(1, 2))
+    with trainer.report_phase("probe") as metrics:
+        for value in (3.0, 9.0, 6.0):
+            trainer.model(torch.tensor([[value]]))
+    assert metrics == {"probe_a/loss": 9.0}

@@ -1,0 +1,223 @@
+"""Metrics that a user meant to report and that reach nobody: said once, never for plain use."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+
+import pytest
+import torch
+from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
+from transformers import TrainerCallback
+
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+from mtask_sinks.reporting import api
+from mtask_sinks.reporting.forked import WHY_LOST
+
+
+class Ordered(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+def trained(tmp_path, model, *, cls=Ordered, callbacks=(), train=(1, 2, 3, 4), **extra):
+    changes = extra.pop("changes", {})
+    args = arguments(tmp_path, **changes)
+    data = {"train_dataset": numbers(*train), "eval_dataset": numbers(10, 20)}
+    trainer = cls(model, args, callbacks=[*callbacks], **data, **extra)
+    trainer.train()
+    return trainer
+
+
+def said(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.startswith("mtask_sinks")]
+
+
+# No report at all.
+
+
+class Forgot(Silent):
+    """The flag is missing, and the guard hides it."""
+
+    supports_report_metrics = False
+
+    def forward(self, x):
+        if hasattr(self, "report_metrics"):
+            self.report_metrics("a", loss=x.mean())
+        return ((self.weight * x).mean(),)
+
+
+class OnlyInEvaluation(Toy):
+    def extra(self, x, loss):
+        if not self.training:
+            super().extra(x, loss)
+
+
+class InComputeLoss(Ordered):
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if inputs.get("labels") is not None:
+            report_metrics("a", loss=1.0)
+        return model(**inputs)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments_of", "names"),
+    [
+        ({"model": Forgot()}, "Forgot names report_metrics"),
+        ({"model": OnlyInEvaluation()}, "OnlyInEvaluation names report_metrics"),
+        ({"model": Silent(), "cls": InComputeLoss}, "Silent names report_metrics"),
+        ({"model": torch.nn.Sequential(), "metrics": MetricRegistry()}, "metrics="),
+        ({"model": torch.nn.Sequential(), "loss_budget": {"a/loss": 1.0}}, "loss_budget="),
+    ],
+)
+def test_the_first_log_event_without_a_metric_says_why(tmp_path, arguments_of, names, caplog) -> None:
+    model = arguments_of.pop("model")
+    if isinstance(model, torch.nn.Sequential):
+        model = Plain()
+    trained(tmp_path, model, **arguments_of)
+    messages = [message for message in said(caplog) if "no metric was reported" in message]
+    assert len(messages) == 1
+    assert names in messages[0]
+    assert "up to step 2" in messages[0]
+    assert "supports_report_metrics = True" in messages[0]
+
+
+class Plain(torch.nn.Module):
+    """A model that knows nothing of metrics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return ((self.weight * x).mean(),)
+
+
+def test_plain_use_says_nothing(tmp_path, caplog) -> None:
+    trained(tmp_path, Plain(), changes={"eval_strategy": "steps", "eval_steps": 2, "label_names": ["x"]})
+    assert not said(caplog)
+
+
+def test_a_training_that_reports_says_nothing(tmp_path, caplog) -> None:
+    trained(tmp_path, Toy(), metrics=MetricRegistry())
+    assert not said(caplog)
+
+
+# Evaluations.
+
+
+class LossReports(Ordered):
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        loss = model(**inputs)[0]
+        report_metrics("a", loss=loss)
+        return (loss, (loss, inputs["x"])) if return_outputs else loss
+
+
+def test_an_evaluation_without_labels_says_that_compute_loss_is_not_called(tmp_path, caplog) -> None:
+    changes = {"eval_strategy": "steps", "eval_steps": 2}
+    trainer = trained(tmp_path, Plain(), cls=LossReports, changes=changes)
+    assert not rows(trainer, "eval_a/loss")
+    messages = said(caplog)
+    assert len(messages) == 1
+    assert "evaluation 'eval'" in messages[0]
+    assert "label_names" in messages[0]
+    caplog.clear()
+    trainer = trained(tmp_path, Plain(), cls=LossReports, changes={**changes, "label_names": ["x"]})
+    assert rows(trainer, "eval_a/loss") == [(2, 15.0), (4, 15.0)]
+    assert not said(caplog)
+
+
+def test_a_prediction_without_labels_says_nothing(tmp_path, caplog) -> None:
+    trainer = trained(tmp_path, Plain(), cls=LossReports)
+    trainer.predict(numbers(1))
+    assert not said(caplog)
+
+
+# Reports around the training.
+
+
+class At(TrainerCallback):
+    def __init__(self, event: str, call) -> None:
+        setattr(self, event, lambda *args, **kwargs: call())
+
+
+def test_what_is_reported_at_the_end_counts(tmp_path) -> None:
+    trainer = trained(tmp_path, Toy(), callbacks=[At("on_train_end", lambda: report_metrics("end", n=5.0))])
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert rows(trainer, "end/n") == [(4, 5.0)]
+
+
+def test_what_is_reported_after_the_training_is_said_once(tmp_path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(api, "_warn_once", type(api._warn_once)(logging.getLogger("mtask_sinks.reporting.api")))
+    trained(tmp_path, Toy())
+    report_metrics("after", n=1.0)
+    report_metrics("after", n=1.0)
+    messages = said(caplog)
+    assert len(messages) == 1
+    assert "report_metrics('after', …)" in messages[0]
+    assert "test_silence.py" in messages[0]
+
+
+class CallsTheFunction(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        report_metrics("begin", n=1.0)
+
+    def forward(self, x):
+        report_metrics("a", loss=x.mean())
+
+
+def test_what_a_constructor_reports_is_said_and_what_a_forward_reports_without_a_trainer_is_not(
+    caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr(api, "_warn_once", type(api._warn_once)(logging.getLogger("mtask_sinks.reporting.api")))
+    model = CallsTheFunction()
+    assert len(said(caplog)) == 1
+    caplog.clear()
+    monkeypatch.setattr(api, "_warn_once", type(api._warn_once)(logging.getLogger("mtask_sinks.reporting.api")))
+    model(torch.ones(1))
+    assert not said(caplog)
+
+
+def test_what_the_registry_holds_before_the_training_is_said(tmp_path, caplog) -> None:
+    trainer = Ordered(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2))
+    trainer.metric_registry.report_metrics("early", n=1.0)
+    trainer.train()
+    assert ["before the training began" in message for message in said(caplog)] == [True]
+    assert rows(trainer, "a/loss") == [(2, 1.5)]
+    assert not rows(trainer, "early/n")
+
+
+# Other processes.
+
+
+class Collator:
+    def __init__(self, report) -> None:
+        self.report = report
+
+    def __call__(self, items):
+        self.report("collator", n=float(len(items)))
+        return {"x": torch.stack([item["x"] for item in items])}
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no process is forked here")
+@pytest.mark.parametrize("way", ["function", "registry"])
+def test_reports_of_data_loader_workers_are_said_once(tmp_path, way, capfd) -> None:
+    registry = MetricRegistry()
+    report = report_metrics if way == "function" else registry.report_metrics
+    handler = logging.StreamHandler()  # the workers' messages go to the standard error that they share with us
+    logging.getLogger("mtask_sinks").addHandler(handler)
+    try:
+        changes = {"dataloader_num_workers": 2, "num_train_epochs": 3}
+        trainer = trained(
+            tmp_path, Toy(), metrics=registry, data_collator=Collator(report), changes=changes, train=(1, 2, 3, 4)
+        )
+    finally:
+        logging.getLogger("mtask_sinks").removeHandler(handler)
+    assert not rows(trainer, "collator/n")
+    assert [value for _, value in rows(trainer, "a/loss")] == [1.5, 3.5] * 3
+    assert capfd.readouterr().err.count(WHY_LOST) <= 1 + (way == "registry")
+
+
+def test_a_collator_without_workers_counts(tmp_path) -> None:
+    trainer = trained(tmp_path, Toy(), data_collator=Collator(report_metrics))
+    assert [value for _, value in rows(trainer, "collator/n")] == [1.0, 1.0]
