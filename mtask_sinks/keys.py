@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Collection
 from functools import lru_cache
 
 from mtask_sinks.errors import MetricKeyError
 
-#: Length of the longest key, in characters. MLflow refuses longer metric names; the other backends accept them.
+#: Length of the longest key, in bytes of UTF-8: a character outside of ASCII has two to four. MLflow refuses metric
+#: names of more than 250 characters, and its file store makes a file name of each segment.
 MAX_KEY_LENGTH = 250
 
 # The phase of an evaluation whose prefix is ``train``; and prefixes and phases that are built of these words.
 _EVALUATION = "_evaluation"
 _IS_TRAIN = re.compile(r"train(_evaluation)*")
-_SEGMENT = re.compile(r"[A-Za-z0-9_.\-]+")
+# Letters and digits of any script; MLflow's own rule, which TensorBoard, W&B and trackio do not narrow.
+_SEGMENT = re.compile(r"[\w.\-]+")
+_INVALID = re.compile(r"[^\w.\-]")
 # Names that the Trainer itself logs, without the prefix of the phase.
 _TRAINER_LOGS = frozenset(
     [
@@ -25,7 +29,7 @@ _TRAINER_LOGS = frozenset(
         *("train_tokens_per_second", "model_preparation_time", "jit_compilation_time"),
     ]
 )
-_ALLOWED = "segments of letters, digits, '_', '.', '-', separated by '/'"
+_ALLOWED = "allowed are segments of letters and digits (of any script), '_', '.', '-', separated by '/'"
 
 
 def join_key(task: str | None, name: str) -> str:
@@ -55,8 +59,8 @@ def check_key(key: str) -> str:
     >>> check_key("mlm loss")
     Traceback (most recent call last):
     ...
-    mtask_sinks.errors.MetricKeyError: 'mlm loss' is no valid key: segments of letters, digits, '_', '.', '-', \
-separated by '/'. Try 'mlm/loss'.
+    mtask_sinks.errors.MetricKeyError: 'mlm loss' is no valid key: allowed are segments of letters and digits (of any \
+script), '_', '.', '-', separated by '/'. Try 'mlm_loss'.
 
     TensorBoard, W&B, MLflow and trackio store a valid key unchanged. MLflow refuses most other characters, ``..`` and
     empty segments, and one such name makes it refuse the whole row.
@@ -65,9 +69,9 @@ separated by '/'. Try 'mlm/loss'.
         raise MetricKeyError(f"{key!r} is no valid key: it is of type {type(key).__name__}, but keys are strings.")
     if _is_valid(key):
         return key
-    if len(key) > MAX_KEY_LENGTH and _is_valid(key[:MAX_KEY_LENGTH].strip("/.")):
+    if _size(key) > MAX_KEY_LENGTH and _is_valid(_cut(key, MAX_KEY_LENGTH).strip("/.")):
         raise MetricKeyError(
-            f"{key[:40]!r}… is no valid key: it has {len(key)} characters, {MAX_KEY_LENGTH} are allowed. Shorten it."
+            f"{key[:40]!r}… is no valid key: it has {_size(key)} bytes, {MAX_KEY_LENGTH} are allowed. Shorten it."
         )
     suggestion = _suggest(key)
     hint = f" Try {suggestion!r}." if suggestion else ""
@@ -139,9 +143,9 @@ def backend_name(key: str, phase: str) -> str:
     task, name = split_key(key)
     phase = _as_segment(phase)
     full = f"{task}/{phase}/{name}" if task else f"{phase}/{name}"
-    if len(full) <= MAX_KEY_LENGTH:
+    if _size(full) <= MAX_KEY_LENGTH:
         return full
-    return f"{full[: MAX_KEY_LENGTH - 9].rstrip('/.')}-{digest(full)}"
+    return f"{_cut(full, MAX_KEY_LENGTH - 9).rstrip('/.')}-{digest(full)}"
 
 
 def trainer_log_name(name: str) -> str:
@@ -157,24 +161,38 @@ def trainer_log_name(name: str) -> str:
 
 
 def _is_valid(key: str) -> bool:
-    return 0 < len(key) <= MAX_KEY_LENGTH and all(
+    return 0 < _size(key) <= MAX_KEY_LENGTH and all(
         _SEGMENT.fullmatch(segment) and segment not in (".", "..") for segment in key.split("/")
     )
 
 
 def _suggest(key: str) -> str | None:
-    """Return a similar valid key: blanks, colons and backslashes become '/', other characters '_'."""
-    parts = re.split(r"[\s:/\\]+", key)
-    parts = [re.sub(r"[^A-Za-z0-9_.\-]+", "_", part).strip("_") for part in parts]
+    """Return a similar valid key. Two keys that differ in letters of any kind have different suggestions."""
+    parts = re.split(r"\s*[:/\\]+\s*", unicodedata.normalize("NFC", key))
+    parts = [_INVALID.sub(_replacement, part.strip()).strip("_") for part in parts]
     candidate = "/".join(part for part in parts if part not in ("", ".", ".."))
     return candidate if _is_valid(candidate) else None
 
 
+def _replacement(match: re.Match[str]) -> str:
+    character = match.group()
+    return "_" if character.isascii() else f"u{ord(character):x}"
+
+
 def _as_segment(phase: str) -> str:
-    if _SEGMENT.fullmatch(phase) and phase not in (".", "..") and len(phase) <= MAX_KEY_LENGTH // 2:
+    if _SEGMENT.fullmatch(phase) and phase not in (".", "..") and _size(phase) <= MAX_KEY_LENGTH // 2:
         return phase
-    cleaned = re.sub(r"[^A-Za-z0-9_.\-]+", "_", phase)[: MAX_KEY_LENGTH // 2]
-    return f"{cleaned}-{digest(phase)}"
+    return f"{_cut(_INVALID.sub('_', phase), MAX_KEY_LENGTH // 2)}-{digest(phase)}"
+
+
+def _size(text: str) -> int:
+    """Return the length in bytes."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _cut(text: str, size: int) -> str:
+    """Return the beginning of a text, of so many bytes at most."""
+    return text.encode("utf-8", "surrogatepass")[:size].decode("utf-8", "ignore")
 
 
 def digest(text: str) -> str:

@@ -35,7 +35,7 @@ from mtask_sinks.measurement.device_queue import DeviceEntry, Part
 from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.recompute import is_recompute
-from mtask_sinks.measurement.values import read
+from mtask_sinks.measurement.values import NAME, read
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
 from mtask_sinks.reporting.api import activated, refuse_positional
@@ -395,9 +395,10 @@ class MetricRegistry:
         if not isinstance(error, MetricValueError):
             raise error
         check_key(key)
+        reason = str(error).replace(NAME, name)
         if not any(window.was_used(key) for window in list(self._phases.windows.values())):
-            raise MetricValueError(f"{key}: {error}") from None
-        self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), error)
+            raise MetricValueError(f"{key}: {reason}") from None
+        self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), reason)
 
     def _leave_out(self, task: str | None, names: Iterable[str], reason: str) -> None:
         topic = f"left out: {reason}"

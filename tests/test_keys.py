@@ -5,9 +5,12 @@ import pytest
 from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.keys import backend_name, check_key, join_key, log_name, split_key, trainer_log_name
 
+# Valid in TensorBoard, W&B and MLflow: see tests/sinks/test_scripts.py, which writes them to the real ones.
+SCRIPTS = ["ner/f1.猫", "ü/é", "имя/потеря", "ner/٣", "x²", "ａ/ｂ", "İ/ı", "猫" * 83]
+
 
 @pytest.mark.parametrize(
-    "key", ["loss", "mlm/loss", "a/b/c", "top-1.acc", "x_1/y.2-z", "A" * 250, "a" * 100 + "/" + "b" * 149]
+    "key", ["loss", "mlm/loss", "a/b/c", "top-1.acc", "x_1/y.2-z", "A" * 250, "a" * 100 + "/" + "b" * 149, *SCRIPTS]
 )
 def test_valid_keys_pass_unchanged(key: str) -> None:
     assert check_key(key) == key
@@ -29,7 +32,12 @@ def test_valid_keys_pass_unchanged(key: str) -> None:
         "a:b",
         "a(b)",
         "a=b",
-        "é",
+        "e\u0301",
+        "नमस्ते",
+        "ner/f1.😀",
+        "a\u200db",
+        "\ud800",
+        "猫" * 84,
         "a\n",
         "a\x00b",
         "a%",
@@ -44,16 +52,39 @@ def test_invalid_keys_are_refused_by_name(key: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "suggestion"),
-    [("mlm loss", "mlm/loss"), ("acc(top1)", "acc_top1"), ("a//b/", "a/b"), ("../x", "x"), ("f1: macro", "f1/macro")],
+    [
+        ("mlm loss", "mlm_loss"),
+        ("my task/loss", "my_task/loss"),
+        ("acc(top1)", "acc_top1"),
+        ("a//b/", "a/b"),
+        ("../x", "x"),
+        ("f1: macro", "f1/macro"),
+        ("ner\\f1", "ner/f1"),
+        ("ner/f1.😀", "ner/f1.u1f600"),
+        ("e\u0301", "é"),
+    ],
 )
 def test_the_error_suggests_a_valid_key(key: str, suggestion: str) -> None:
     with pytest.raises(MetricKeyError, match=f"Try '{suggestion}'"):
         check_key(key)
 
 
-def test_a_long_key_is_told_its_length() -> None:
-    with pytest.raises(MetricKeyError, match="300 characters, 250 are allowed"):
-        check_key("a" * 300)
+def test_suggestions_for_different_keys_differ() -> None:
+    keys = ["ner/f1.😀", "ner/f1.😂", "ner/f1.", "ner/नम", "ner/न\u094d", "ner/f1.❌"]
+    suggestions = []
+    for key in keys:
+        try:
+            suggestions.append(check_key(key))
+        except MetricKeyError as error:
+            suggestions.append(str(error).partition("Try '")[2].removesuffix("'."))
+    assert len({*suggestions}) == len(keys)
+    assert all(check_key(suggestion) == suggestion for suggestion in suggestions)
+
+
+@pytest.mark.parametrize(("key", "size"), [("a" * 300, 300), ("猫" * 100, 300)])
+def test_a_long_key_is_told_its_length(key: str, size: int) -> None:
+    with pytest.raises(MetricKeyError, match=f"{size} bytes, 250 are allowed"):
+        check_key(key)
 
 
 def test_a_key_that_is_no_string_is_refused() -> None:
@@ -83,9 +114,19 @@ def test_names_in_backends_begin_with_the_task() -> None:
 
 def test_backend_names_stay_valid_and_apart_whatever_the_phase_is_called() -> None:
     names = {
-        backend_name("mlm/loss", phase) for phase in ("eval_a b", "eval_a_b", "eval_a/b", "eval_ä", "eval_" + "x" * 300)
+        backend_name("mlm/loss", phase)
+        for phase in (
+            "eval_a b",
+            "eval_a_b",
+            "eval_a/b",
+            "eval_ä",
+            "eval_" + "x" * 300,
+            "eval_" + "猫" * 100,
+            "😀",
+            "😂",
+        )
     }
-    assert len(names) == 5
+    assert len(names) == 8
     assert all(check_key(name) == name for name in names)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.errors import DerivedMetricError
-from mtask_sinks.keys import check_key, split_key
+from mtask_sinks.keys import check_key, is_trainer_log, split_key
 
 DerivedFunction = Callable[[Mapping[str, float]], Any]
 
@@ -85,6 +85,13 @@ class Derived:
     def _refuse(
         self, key: str, missing: str, metrics: Mapping[str, float], known: Collection[str], is_complete: bool
     ) -> None:
+        if is_trainer_log(missing):
+            message = (
+                "derived metric %r refers to %r, which the Trainer logs itself; a derived metric sees only what is "
+                "reported. Report the value by another name, report_metrics('all', loss=loss), and use m['all/loss']."
+            )
+            self._warn_once(f"derived: {key}", message, key, missing)
+            return
         everything = sorted({*known, *self._functions})
         close = difflib.get_close_matches(missing, everything, n=1)
         message = (

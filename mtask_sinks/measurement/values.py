@@ -15,6 +15,9 @@ from mtask_sinks.measurement.pairs import read_pair
 from mtask_sinks.measurement.tensors import local_part, read_tensor
 from mtask_sinks.measurement.weighted import is_weighted
 
+#: Stands in the text of a `MetricValueError` for the name of the metric, which only the caller of `read` knows.
+NAME = "NAME"
+
 ACCEPTED = (
     "a number, a NumPy scalar or array, a torch tensor of any shape, weighted(value, weight), "
     "or None where the metric was not computed"
@@ -78,9 +81,11 @@ def _number(value: Any) -> float:
 def _refusal(value: Any) -> str:
     kind = type(value).__name__
     if isinstance(value, (list, tuple)):
-        return f"a {kind} cannot be reported: pass np.array(…) to report its elements, or one keyword a value."
+        return f"a {kind} cannot be reported: pass np.array(…) to report its elements, or give each value its own name."
     if isinstance(value, dict):
-        return "a dict cannot be reported: pass it as keywords, report_metrics(task, **values)."
+        first = str(next(iter(value), "part"))[:40]
+        example = f'**{{"{NAME}.{first}": …}}'
+        return f"a dict cannot be reported: give each of its values its own name, report_metrics(task, {example})."
     if callable(getattr(value, "compute", None)):
         return f"a {kind} cannot be reported: pass its value, {kind}(…).compute()."
     text = repr(value)

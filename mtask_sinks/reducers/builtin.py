@@ -158,10 +158,10 @@ class Std(Reducer):
     >>> Std().reduce([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0])
     2.0
 
-    State: ``[origin, sum of w, sum of w*(x-origin), sum of w*(x-origin)^2]``. Each update moves the origin to the mean of
-    what has been reported so far (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing
-    Sample Variances", 1979). Sums about the mean keep the digits that a sum of squares loses: the textbook formula gives
-    0 for ``[1e9, 1e9 + 1]``.
+    State: ``[origin, sum of w, sum of w*(x-origin), sum of w*(x-origin)^2]``. Each update moves the origin to the mean
+    of what has been reported so far (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing
+    Sample Variances", 1979). Sums about the mean keep the digits that a sum of squares loses: the textbook formula
+    gives 0 for ``[1e9, 1e9 + 1]``.
 
     Limits: over ranks the origin is the largest of theirs, so the error is up to ``2e-16 * d**2 / std`` if the means of
     two ranks differ by ``d``. Squares of deviations beyond 1e±154 leave the range of float64, as they do in NumPy: the

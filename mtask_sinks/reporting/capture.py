@@ -41,7 +41,6 @@ class Twins(NamedTuple):
     share: Callable[[], float]
 
 
-
 class Capture:
     """Reports numbers from a model's outputs, chosen by name.
 

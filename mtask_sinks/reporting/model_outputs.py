@@ -24,7 +24,7 @@ def numbers_in(output: Any, above: str = "", depth: int = 1) -> Iterator[tuple[s
     Numbers are Python's and tensors of shape ``()`` and ``(1,)``. Characters that no key may have become ``_``.
     """
     for name, value in fields_of(output).items():
-        path = above + re.sub(r"[^A-Za-z0-9_.\-/]+", "_", str(name))
+        path = above + re.sub(r"[^\w.\-/]+", "_", str(name))
         if isinstance(value, Tensor):
             if value.dim() == 0 or value.shape == (1,):
                 yield path, value

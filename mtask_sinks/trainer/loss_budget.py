@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import Trainer, TrainerCallback
 
@@ -18,6 +18,8 @@ from mtask_sinks.reporting.capture import TWIN, Capture, Twins
 from mtask_sinks.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
+
+_V = TypeVar("_V")
 
 # transformers 4 rounds the logged loss to four decimals.
 _ROUNDING = 5e-5
@@ -89,11 +91,12 @@ class LossBudget(TrainerCallback):
         if not self._twins:
             return snapshot
         hidden = {key + TWIN for key in self._twins}
-        metrics, counts, nonfinite = (
-            {key: value for key, value in part.items() if key not in hidden}
-            for part in (snapshot.metrics, snapshot.counts, snapshot.nonfinite)
+        return replace(
+            snapshot,
+            metrics=_without(snapshot.metrics, hidden),
+            counts=_without(snapshot.counts, hidden),
+            nonfinite=_without(snapshot.nonfinite, hidden),
         )
-        return replace(snapshot, metrics=metrics, counts=counts, nonfinite=nonfinite)
 
     def check(self, snapshot: Snapshot, logs: Mapping[str, Any]) -> None:
         """Look at a log event: the reduced values, and the row that has the Trainer's loss."""
@@ -157,3 +160,7 @@ class LossBudget(TrainerCallback):
         """Whether every part was reported equally often, in every batch: once, or once a layer or a replica."""
         first, *others = (snapshot.counts.get(key, 0) for key in self.weights)
         return batches > 0 and first > 0 and first % batches == 0 and all(count == first for count in others)
+
+
+def _without(values: Mapping[str, _V], hidden: Collection[str]) -> dict[str, _V]:
+    return {key: value for key, value in values.items() if key not in hidden}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from transformers import Trainer, TrainingArguments
 
@@ -21,6 +21,7 @@ from mtask_sinks.trainer.events import add_event_callbacks
 from mtask_sinks.trainer.log_rows import LogRowsMixin
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.padding import is_padding
+from mtask_sinks.trainer.predecessor import NO_ADDITIONAL_STATE, warn_of_replaced_bases
 from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
 from mtask_sinks.trainer.session import Session
 from mtask_sinks.trainer.steps import StepsMixin
@@ -104,11 +105,16 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
             self.add_callback(loss_budget)
             loss_budget.use_twins(captured, registry, self)
         add_event_callbacks(self, self._session)
+        warn_of_replaced_bases(type(self), MultiTaskTrainerMixin)
 
     @property
     def metric_registry(self) -> MetricRegistry:
         """Where the reports of this trainer are gathered."""
         return self._session.registry
+
+    @property
+    def additional_state(self) -> NoReturn:
+        raise AttributeError(NO_ADDITIONAL_STATE)
 
     @property
     def sink_counts(self) -> dict[str, SinkCounts]:

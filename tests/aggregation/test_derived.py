@@ -101,3 +101,16 @@ def test_a_derived_key_cannot_be_reported_or_registered() -> None:
 def test_what_is_no_function_is_refused() -> None:
     with pytest.raises(TypeError, match="mlm/ppl.*function"):
         MetricRegistry(derived={"mlm/ppl": "exp"})  # type: ignore[dict-item]
+
+
+def test_the_loss_of_the_trainer_is_told_apart_from_a_slip_of_the_pen(caplog) -> None:
+    registry = MetricRegistry(
+        derived={"all/ppl": lambda m: math.exp(m["loss"]), "all/twice": lambda m: 2 * m["all/loss"]}
+    )
+    for step in (1, 2):
+        registry.report_metrics("all", loss=1.5)
+        registry.report_metrics(scale=1.0)  # so that ungrouped metrics are there
+        assert dict(registry.snapshot(step).metrics) == {"all/loss": 1.5, "scale": 1.0, "all/twice": 3.0}
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "'loss', which the Trainer logs itself" in message
+    assert "report_metrics('all', loss=loss), and use m['all/loss']" in message  # which works: all/twice

@@ -110,12 +110,12 @@ CASES = {
     "invalid-key": (
         [
             (reporting('"mlm loss", x=x'), "'mlm loss' is no valid key"),
-            (reporting('"mlm loss", x=x'), "Call it 'mlm/loss'"),
+            (reporting('"mlm loss", x=x'), "Call it 'mlm_loss'"),
             (reporting('"", x=x'), "'' is no valid key"),
             (reporting("**{'top 1': x}"), "'top 1' is no valid key"),
-            (reporting('"a", größe=x'), "'größe' is no valid key"),
+            (reporting("**{'größe (m)': x}"), "Call it 'größe_m'"),
         ],
-        [reporting('"mlm/top-1.acc", x=x'), reporting("**{name: x, 'top-1': x}")],
+        [reporting('"mlm/top-1.acc", x=x'), reporting('"a", größe=x'), reporting("**{name: x, 'top-1': x}")],
     ),
     "key-per-step": (
         [

@@ -107,7 +107,7 @@ def test_a_long_window_is_read_before_it_fills_the_memory(monkeypatch) -> None:
     registry = MetricRegistry()
     for _ in range(100):
         registry.report_metrics(x=accelerated(torch.ones(64)))
-        assert registry._window.devices._numbers < 1000 + 64
+        assert registry._phases.current.devices._numbers < 1000 + 64
     assert registry.snapshot(step=1).counts["x"] == 100
 
 

@@ -142,7 +142,7 @@ def test_a_weight_of_the_wrong_shape_is_refused_with_both_shapes() -> None:
         ("0.5", "number"),
         ([1.0, 2.0], "np.array"),
         ((1.0,), "np.array"),
-        ({"loss": 1.0}, "keywords"),
+        ({"loss": 1.0}, r"\*\*{\"x\.loss\": …}"),
         (object(), "number"),
         (np.array(["a"]), "dtype"),
         (np.array([object()]), "dtype"),

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
-import pytest
+import logging
+import threading
 
-from mtask_sinks import MetricRegistry, report_metrics
+import pytest
+import torch
+from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
+
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.reporting import api
 
 
 def test_without_anybody_at_work_the_function_does_nothing() -> None:
@@ -32,3 +39,71 @@ def test_an_exception_ends_the_activity() -> None:
         raise RuntimeError
     report_metrics(x=1.0)
     assert dict(registry.snapshot(step=1).metrics) == {}
+
+
+# Two trainers in two threads.
+
+
+class Ordered(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+class ByFunction(Silent):
+    def forward(self, x):
+        loss = (self.weight * x).mean()
+        report_metrics("a", loss=loss)
+        return (loss,)
+
+
+def train_in_threads(tmp_path, model: type[torch.nn.Module]) -> list[Ordered]:
+    """Two trainers whose steps take turns: the second one begins first and ends last."""
+    barrier = threading.Barrier(2, timeout=60)
+
+    class InTurn(Ordered):
+        def training_step(self, *args, **kwargs):
+            barrier.wait()
+            return super().training_step(*args, **kwargs)
+
+    def make(name: str, *values: float) -> InTurn:
+        return InTurn(model(), arguments(tmp_path / name), train_dataset=numbers(*values))
+
+    trainers = [make("a", 1, 2), make("b", 10, 20)]
+    threads = [threading.Thread(target=trainer.train) for trainer in trainers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return trainers
+
+
+def said_of_threads(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "two threads" in record.getMessage()]
+
+
+def test_two_trainers_in_two_threads_are_right_with_the_method(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(api, "_warn_once", WarnOnce(logging.getLogger("mtask_sinks.reporting.api")))
+    first, second = train_in_threads(tmp_path, Toy)
+    assert rows(first, "a/loss") == [(2, 1.5)]
+    assert rows(second, "a/loss") == [(2, 15.0)]
+
+
+def test_two_trainers_in_two_threads_with_the_function_are_said_once_with_the_right_form(
+    tmp_path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(api, "_warn_once", WarnOnce(logging.getLogger("mtask_sinks.reporting.api")))
+    train_in_threads(tmp_path, ByFunction)
+    train_in_threads(tmp_path / "again", ByFunction)
+    (message,) = said_of_threads(caplog)
+    assert "self.report_metrics" in message
+
+
+def test_activities_that_end_in_another_order_than_they_began(caplog) -> None:
+    first, second = MetricRegistry(), MetricRegistry()
+    of_first, of_second = first.activate(), second.activate()
+    of_first.__enter__()
+    of_second.__enter__()
+    of_first.__exit__(None, None, None)
+    report_metrics(x=3.0)
+    of_second.__exit__(None, None, None)
+    assert second.snapshot(step=1).metrics["x"] == 3.0
+    assert not said_of_threads(caplog)  # both are of one thread

@@ -216,7 +216,7 @@ def test_the_errors_are_those_of_a_training() -> None:
     with reports.on():
         with pytest.raises(MetricKeyError, match="'loss' is a name that the Trainer logs itself"):
             report_metrics(loss=1.0)
-        with pytest.raises(MetricKeyError, match="Try 'mlm/loss/x'"):
+        with pytest.raises(MetricKeyError, match="Try 'mlm_loss/x'"):
             report_metrics("mlm loss", x=1.0)
         with pytest.raises(MetricValueError, match="a/x"):
             report_metrics("a", x="text")

@@ -6,15 +6,20 @@ The typo is ``hasattr(self, report_metrics)`` without quotes, which raises NameE
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.toy import Toy, arguments, numbers, rows
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import HfArgumentParser, TrainingArguments
 
-from mtask_sinks import HfMultiTaskTrainer
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+from mtask_sinks.errors import MetricKeyError
 
 COMMAND = [
     *("--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "4", "--logging_steps", "10"),
@@ -98,3 +103,115 @@ def test_after_the_training_the_guard_of_the_example_says_no(trained) -> None:
     before = len(trained.model.reported)
     trained.model(torch.zeros(2, 10))
     assert len(trained.model.reported) == before
+
+
+# Code that went deeper into hf-mtask-trainer: each form says how it is written now.
+
+
+class CopiedLog(HfMultiTaskTrainer):
+    """The log of hf-mtask-trainer 0.0.5 in its main parts, as forks of it have it."""
+
+    def log(self, logs, start_time=None):
+        if self.state.epoch is not None:
+            logs["epoch"] = self.state.epoch
+        if hasattr(self, "additional_state"):
+            additional_logs = self.additional_state.pop_metrics(gather_func=self._nested_gather)
+        else:
+            additional_logs = {}
+        epoch = logs.pop("epoch", None)
+        logs.update(additional_logs)
+        logs["epoch"] = epoch
+        output = {**logs, "step": self.state.global_step}
+        self.state.log_history.append(output)
+        self.control = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+
+def test_a_copied_log_goes_on_working(tmp_path) -> None:
+    trainer = CopiedLog(Toy(), arguments(tmp_path), train_dataset=numbers(1, 3))
+    trainer.train()
+    assert rows(trainer, "a/loss") == [(2, 2.0)]
+
+
+def test_additional_state_says_what_replaces_it(tmp_path) -> None:
+    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path), train_dataset=numbers(1))
+    with pytest.raises(AttributeError, match=r"(?s)hf-mtask-trainer.*report_metrics\(task, \*\*values\)"):
+        trainer.additional_state.add_metrics("a", loss=1.0)
+    assert not hasattr(trainer, "additional_state")
+
+
+REPLACED = """
+import trl
+from mtask_sinks import HfMultiTaskTrainer
+trl.SFTTrainer.__bases__ = (HfMultiTaskTrainer,)
+import sys, torch
+sys.path.insert(0, {tests!r})
+from helpers.toy import Toy, arguments, numbers
+from mtask_sinks.trainer.predecessor import warn_of_replaced_bases
+from mtask_sinks import MultiTaskTrainerMixin
+for _ in range(2):
+    warn_of_replaced_bases(trl.SFTTrainer, MultiTaskTrainerMixin)
+
+class Right(MultiTaskTrainerMixin, trl.GRPOTrainer):
+    pass
+
+warn_of_replaced_bases(Right, MultiTaskTrainerMixin)
+warn_of_replaced_bases(HfMultiTaskTrainer, MultiTaskTrainerMixin)
+"""
+
+
+def test_replaced_bases_say_which_class_to_write() -> None:
+    pytest.importorskip("trl")
+    script = REPLACED.format(tests=str(Path(__file__).parents[1]))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("__bases__ were replaced") == 1
+    assert "class MultiTaskSFTTrainer(MultiTaskTrainerMixin, SFTTrainer): pass" in done.stderr
+    assert "SFTTrainer is a subclass of HfMultiTaskTrainer" in done.stderr
+
+
+class Unguarded(Toy):
+    def forward(self, x):
+        loss = (self.weight * x).mean()
+        self.report_metrics("a", loss=loss)
+        return (loss,)
+
+
+def test_an_unguarded_call_of_a_model_without_the_flag_says_what_is_missing(tmp_path) -> None:
+    class Forgot(Unguarded):
+        supports_report_metrics = False
+
+    trainer = HfMultiTaskTrainer(
+        Forgot(), arguments(tmp_path, label_names=["x"]), train_dataset=numbers(1), eval_dataset=numbers(1)
+    )
+    for call in (trainer.train, trainer.evaluate):
+        with pytest.raises(AttributeError, match="report_metrics") as caught:
+            call()
+        (note,) = caught.value.__notes__
+        assert "supports_report_metrics = True. Set it in" in note
+        assert "Forgot" in note
+        assert "`if hasattr(self, 'report_metrics'):`" in note
+
+
+def test_another_attribute_error_stays_as_it_is(tmp_path) -> None:
+    class Breaks(Toy):
+        def extra(self, x, loss):
+            self.nothing_of_this_name()
+
+    trainer = HfMultiTaskTrainer(Breaks(), arguments(tmp_path), train_dataset=numbers(1))
+    with pytest.raises(AttributeError, match="nothing_of_this_name") as caught:
+        trainer.train()
+    assert not getattr(caught.value, "__notes__", [])
+
+
+@pytest.mark.parametrize("values", [(1.0,), (1.0, 2.0), ({"loss": 1.0},)])
+def test_values_by_position_say_that_they_need_names(tmp_path, values) -> None:
+    class Positional(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("a", *values)
+
+    trainer = HfMultiTaskTrainer(Positional(), arguments(tmp_path), train_dataset=numbers(1))
+    for call in (trainer.train, lambda: MetricRegistry().report_metrics("a", *values)):
+        with pytest.raises(MetricKeyError, match=r"by keyword: report_metrics\('a', loss=loss\)"):
+            call()
+    with MetricRegistry().activate(), pytest.raises(MetricKeyError, match="by keyword"):
+        report_metrics("a", *values)
