@@ -39,7 +39,7 @@ def two(tmp_path_factory):
     return run(
         tmp_path_factory.mktemp("two"),
         launcher,
-        ["registry", "conflict", "fsdp", "trainer", "padding", "resume", "death"],
+        ["registry", "conflict", "fsdp", "trainer", "padding", "resume", "phases", "death"],
     )
 
 
@@ -238,6 +238,22 @@ def test_a_training_resumed_on_several_ranks_logs_as_if_it_had_never_been_stoppe
         assert first["a/loss"] == window.mean()
         assert (first["a/first"], first["a/last"], first["a/p"]) == (0.0, 10.0, 5.5)
         assert first["a/std"] == pytest.approx(window.std())
+
+
+def test_phases_of_the_users_own_are_reduced_over_the_ranks(two) -> None:
+    """In step s rank r has the row 2 * s + r, from step 0 on."""
+    for theirs in results((two, 2), "phases"):
+        rows = theirs["rows"]
+
+        def series(name, rows=rows):
+            return [(row["step"], row[name]) for row in rows if name in row]
+
+        assert series("a/loss") == [(2, np.mean([0, 1, 2, 3])), (4, np.mean([4, 5, 6, 7])), (6, np.mean([8, 9, 10, 11]))]
+        # Rank 0 probes with 100 s, rank 1 with 100 s + 1 and 100 s + 2.
+        assert series("probe_a/loss") == [(step, 100.0 * step + 1.0) for step in range(1, 7)]
+        # Rank 1 alone, from the third step on.
+        assert series("rollout_a/loss") == [(4, np.mean([5000, 7000])), (6, np.mean([9000, 11000]))]
+        assert theirs["after"] == {"after_a/loss": 0.5}
 
 
 def test_a_rank_that_dies_gives_the_process_groups_own_error(two) -> None:

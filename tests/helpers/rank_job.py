@@ -303,6 +303,39 @@ def resume(out: Path) -> object:
     }
 
 
+def phases(out: Path) -> object:
+    """Forwards outside of the steps, a phase in a callback, and a phase inside a step that one rank alone enters."""
+    from transformers import TrainerCallback
+
+    from helpers.toy import InOrder, Toy, arguments, numbers
+    from mtask_sinks import HfMultiTaskTrainer
+
+    rank = dist.get_rank()
+
+    class Around(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            with torch.no_grad():
+                model(torch.full((1, 1), 1e6))  # in train mode, outside of a step: counts for nothing
+                with trainer.report_phase("probe"):
+                    for number in range(1 + rank):
+                        model(torch.full((1, 1), 100.0 * state.global_step + rank + number))
+
+    class Ordered(InOrder, HfMultiTaskTrainer):
+        def training_step(self, model, inputs, *args, **kwargs):
+            if rank == 1 and self.state.global_step >= 2:
+                with torch.no_grad(), self.report_phase("rollout"):
+                    model(inputs["x"] * 1000)
+            return super().training_step(model, inputs, *args, **kwargs)
+
+    trainer = Ordered(
+        Toy(), arguments(out / "phases", ddp_backend="gloo"), train_dataset=numbers(*range(12)), callbacks=[Around()]
+    )
+    trainer.train()
+    with trainer.report_phase("after") as after:
+        trainer.model(torch.full((1, 1), float(rank)))
+    return {"rows": trainer.state.log_history, "after": after}
+
+
 def death(out: Path) -> object:
     """The last rank dies before the snapshot. The others get the error of the process group."""
     metrics = MetricRegistry()
