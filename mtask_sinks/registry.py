@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -26,6 +27,7 @@ from mtask_sinks.aggregation.sum_accumulator import SumAccumulator
 from mtask_sinks.aggregation.summarize import Summarizer, nonfinite_policies
 from mtask_sinks.aggregation.window import Window
 from mtask_sinks.compiled.handles import new_handle
+from mtask_sinks.directions import Direction, Directions
 from mtask_sinks.distributed.collectives import Ranks
 from mtask_sinks.distributed.key_agreement import KeyAgreement
 from mtask_sinks.distributed.merge import RankMerger
@@ -82,6 +84,10 @@ class MetricRegistry:
             (tensor or pipeline parallel), a group with one rank of each. Reduction happens in `snapshot`, which every
             rank of the group must call, whatever it reported: one collective, two where a reducer needs a maximum or
             minimum, a gather more while one needs all values, an exchange of names whenever some rank has a new key.
+        directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
+            ``None`` (neither): ``{"*/bias": "min"}``. Without a rule the name decides, if it is known (loss, rmse,
+            accuracy, …). ``mtask-sinks diff``, ``report`` and ``watch`` use it, and so does the check of
+            ``metric_for_best_model``.
 
     Raises:
         MetricKeyError, ReducerError, TypeError, ValueError: a rule cannot be used.
@@ -96,10 +102,13 @@ class MetricRegistry:
         max_keys: int = 1000,
         spread: str | Sequence[str] = (),
         process_group: ProcessGroup | Ranks | None = None,
+        directions: Mapping[str, Direction | None] | None = None,
     ) -> None:
         self._warn_once = WarnOnce(logger)
         by_key = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
         self._policies = nonfinite_policies(nonfinite)
+        Directions(directions or {})  # raises on a wrong rule
+        self._directions = dict(directions or {})
         functions = Derived(derived or {}, self._warn_once)
         self._key_table = KeyTable(by_key, functions, max_keys)
         self._summarizer = Summarizer(self._policies, functions, self._warn_once)
@@ -336,6 +345,11 @@ class MetricRegistry:
         """The phases for which some rank called `reduce_with_training`, as of the last snapshot; equal on all ranks."""
         agreement = self._merger.agreement
         return agreement.own_phases if self._merger.ranks() is None else agreement.phases
+
+    @property
+    def directions(self) -> Mapping[str, Direction | None]:
+        """The rules that tell which value of a metric is best, as they were given."""
+        return MappingProxyType(self._directions)
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
         """Refuse keys that would take the name of something else in the logs. Replaces what was reserved before."""

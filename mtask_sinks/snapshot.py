@@ -123,9 +123,11 @@ class RunInfo(_Frozen):
         continued: backend → its run, if the sink continues that run: the Trainer's callback opened it, or the sink
             wrote to it in an earlier process. The sink ends the run, unless it is in ``attached`` too.
         logged: backends to which somebody else writes the Trainer's own logs.
+        directions: exact key or pattern of metrics → which value is best: ``min`` (the smallest), ``max`` (the largest)
+            or ``None`` (neither); the rules of the registry. `mtask_sinks.directions` says how they apply.
     """
 
-    _mappings: ClassVar = ("params", "attached", "continued")
+    _mappings: ClassVar = ("params", "attached", "continued", "directions")
 
     id: str = ""
     output_dir: str | None = None
@@ -135,6 +137,7 @@ class RunInfo(_Frozen):
     attached: Mapping[str, str] = field(default_factory=dict)
     continued: Mapping[str, str] = field(default_factory=dict)
     logged: frozenset[str] = frozenset()
+    directions: Mapping[str, str | None] = field(default_factory=dict)
 
     def existing(self, name: str) -> str | None:
         """Return the identifier of a backend's run if the run already exists, whoever owns it."""

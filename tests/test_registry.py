@@ -310,6 +310,27 @@ def test_an_unknown_policy_is_refused() -> None:
         MetricRegistry(nonfinite="ignore")  # type: ignore[arg-type]
 
 
+# Directions
+
+
+def test_a_registry_has_the_directions_that_it_was_given() -> None:
+    rules = {"*/bias": "min", "a/x": "max", "a/acc": None}
+    registry = MetricRegistry(directions=rules)
+    assert registry.directions == {"*/bias": "min", "a/x": "max", "a/acc": None}
+    rules["late"] = "max"
+    assert "late" not in registry.directions
+    with pytest.raises(TypeError):
+        registry.directions["late"] = "max"  # type: ignore[index]
+    assert MetricRegistry().directions == {}
+
+
+def test_an_unknown_direction_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'\*/bias': 'smaller'.*allowed are 'min' .*, 'max' .* and None"):
+        MetricRegistry(directions={"a/x": "max", "*/bias": "smaller"})  # type: ignore[dict-item]
+    with pytest.raises(MetricKeyError):
+        MetricRegistry(directions={"a bias": "min"})
+
+
 # Values of the wrong type
 
 

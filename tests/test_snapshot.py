@@ -27,8 +27,13 @@ def test_a_snapshot_travels_whole(travel) -> None:
 
 
 def test_run_info_travels_whole() -> None:
-    run = RunInfo(id="1", output_dir="out", params={"lr": 0.1}, attached={"mlflow": "abc"})
+    run = RunInfo(
+        id="1", output_dir="out", params={"lr": 0.1}, attached={"mlflow": "abc"}, directions={"*/bias": "min"}
+    )
     assert pickle.loads(pickle.dumps(run)) == run
+    with pytest.raises(TypeError):
+        run.directions["a/x"] = "max"  # type: ignore[index]
+    assert RunInfo().directions == {}
 
 
 def test_by_task_groups_by_the_first_segment() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -90,10 +91,26 @@ def test_both_backends_hold_what_a_plain_loop_computes(example, tmp_path) -> Non
     assert written == {**wanted, "learning_rate": rate}
 
 
+def _free_port() -> int:
+    """Return a free port: accelerate before 1.8 does not choose one for port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def test_two_processes_of_accelerate_launch_log_the_same_numbers(example, tmp_path) -> None:
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
-        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+        *(
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "--main_process_port",
+            str(_free_port()),
+        ),
         *(example.__file__, "--output_dir", str(tmp_path), "--report_to", "tensorboard"),
     ]
     path = os.pathsep.join(sys.path)

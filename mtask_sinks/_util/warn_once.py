@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parents[1])
+# What torch.compile puts between functions.
+_COMPILER = str(Path("torch", "_dynamo", ""))
 
 
 class WarnOnce:
@@ -51,6 +53,11 @@ class WarnOnce:
 def call_site() -> str:
     """Return ``file:line`` of the nearest caller outside this package: the line of user code that made a report."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and _is_between(frame.f_code.co_filename):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _is_between(filename: str) -> bool:
+    """Return whether a frame with this file lies between us and the code of a user."""
+    return filename.startswith(_PACKAGE) or _COMPILER in filename

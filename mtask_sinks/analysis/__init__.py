@@ -1,7 +1,8 @@
 """Reads journals as trainings: a resumed training is one training, and each of its points counts once.
 
 In: journals. Out: trainings with their curves (`runs`, `selection`), the progress of one (`progress`), two compared
-(`compare`, `direction`), every value as a row (`export`), and a report on several (`report/`).
+(`compare`), every value as a row (`export`), and a report on several (`report/`).
 
-May import: `journal`, `delivery`, `keys`, `snapshot`, `errors`, `_util`. It knows neither trainer nor registry.
+May import: `journal`, `delivery`, `directions`, `keys`, `snapshot`, `errors`, `_util`. It knows neither trainer nor
+registry.
 """

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mtask_sinks.analysis.direction import Better, better_of
 from mtask_sinks.analysis.runs import Series, Training, choose, read_trainings, sorted_by_task
+from mtask_sinks.directions import Direction, Directions, is_count
 from mtask_sinks.journal.reader import find_journal
 
 Verdict = Literal["better", "worse", "same"]
@@ -22,14 +22,15 @@ class Outcome:
     Attributes:
         final: last value.
         final_step: step of the last value.
-        best: smallest or largest value; for a count, the largest; NaN only if every value is NaN.
-        best_step: the first step with the best value.
+        best: smallest or largest value; for a count, the largest; NaN only if every value is NaN; ``None`` if it is not
+            known which value is best.
+        best_step: the first step with the best value; ``None`` if there is no best value.
     """
 
     final: float
     final_step: int
-    best: float
-    best_step: int
+    best: float | None
+    best_step: int | None
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,15 @@ class Difference:
 
     Attributes:
         task, name, phase: task, name and phase of the metric.
-        better: whether the smallest (``min``) or the largest value (``max``) is best; ``None`` for a count.
+        better: whether the smallest (``min``) or the largest value (``max``) is best; ``None`` for a count, or if
+            neither is better, or if that is not known.
         a, b: its values in the first and in the second training; ``None`` if the training does not have it.
     """
 
     task: str
     name: str
     phase: str
-    better: Better | None
+    better: Direction | None
     a: Outcome | None
     b: Outcome | None
 
@@ -56,12 +58,14 @@ class Difference:
 
     @property
     def best_change(self) -> float | None:
-        """Best value of the second training minus that of the first."""
-        return None if self.a is None or self.b is None else self.b.best - self.a.best
+        """Best value of the second training minus that of the first; ``None`` if one of them is missing."""
+        if self.a is None or self.b is None or self.a.best is None or self.b.best is None:
+            return None
+        return self.b.best - self.a.best
 
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the second training's best value is better; ``None`` for a count, or if a value is missing or NaN."""
+        """Whether the second training's best value is better; ``None`` if `better` is, or a value is missing or NaN."""
         change = self.best_change
         if change is None or math.isnan(change) or self.better is None:
             return None
@@ -81,24 +85,37 @@ def compare(a: Training, b: Training) -> list[Difference]:
     >>> (row,) = compare(a, b)
     >>> row.better, row.a.final, row.b.final, row.a.best, row.b.best, row.best_change, row.verdict
     ('min', 2.5, 1.75, 2.0, 1.5, -0.5, 'better')
+
+    The rules of the trainings tell which value is best, else the metric's name. If both trainings have a rule for a
+    metric, that of ``b`` applies.
     """
+    directions = Directions(b.directions, a.directions)
     places = dict.fromkeys([*a.series, *b.series])
     found = []
     for series in sorted_by_task(a.series.get(place) or b.series[place] for place in places):
         place = (series.phase, series.key)
-        better = better_of(series.name)
-        outcomes = [outcome(each, each.series[place]) if place in each.series else None for each in (a, b)]
+        better = directions.for_key(series.key)
+        outcomes = [outcome(each, each.series[place], better) if place in each.series else None for each in (a, b)]
         found.append(Difference(series.task, series.name, series.phase, better, *outcomes))
     return found
 
 
-def outcome(training: Training, series: Series) -> Outcome:
-    """Return the final and the best value of a metric."""
-    numbers = [i for i, value in enumerate(series.values) if not math.isnan(value)] or [0]
-    pick = min if better_of(series.name) == "min" else max
-    best = pick(numbers, key=lambda i: series.values[i])
+def outcome(training: Training, series: Series, better: Direction | None) -> Outcome:
+    """Return the final and the best value of a metric.
+
+    Args:
+        training: the training.
+        series: the values of the metric in the training.
+        better: which value is best. Without it, only a count has a best value: the largest.
+    """
     steps = training.steps
-    return Outcome(series.values[-1], steps[series.at[-1]], series.values[best], steps[series.at[best]])
+    final, final_step = series.values[-1], steps[series.at[-1]]
+    if better is None and not is_count(series.name):
+        return Outcome(final, final_step, None, None)
+    numbers = [i for i, value in enumerate(series.values) if not math.isnan(value)] or [0]
+    pick = min if better == "min" else max
+    best = pick(numbers, key=lambda i: series.values[i])
+    return Outcome(final, final_step, series.values[best], steps[series.at[best]])
 
 
 def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from mtask_sinks.analysis.runs import Series, Training, Trainings, sorted_by_task
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
+from mtask_sinks.directions import Direction, Directions
 from mtask_sinks.journal.reader import JournalReader
 from mtask_sinks.journal.records import Item
 
@@ -25,6 +26,8 @@ class MetricProgress:
         change: last value minus the one before; ``None`` if there is only one.
         count: how many reports are behind the last value.
         values: all values.
+        better: whether a smaller (``min``) or a larger value (``max``) is better; ``None`` for a count, or if neither
+            is better, or if that is not known.
     """
 
     task: str
@@ -35,6 +38,7 @@ class MetricProgress:
     change: float | None
     count: int
     values: tuple[float, ...]
+    better: Direction | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Watch:
         if training is None:
             return TrainingProgress(str(self._tail.path))
         shown = [series for series in training.series.values() if fnmatchcase(series.key, self._only)]
+        directions = Directions(training.directions)
         status, host = status_of(training)
         rate, end = training.steps_per_second, training.max_steps
         left = (end - training.step) / rate if status == "running" and rate and end is not None else None
@@ -138,7 +143,7 @@ class Watch:
             seconds_left=None if left is None else max(left, 0.0),
             time=training.times[-1] if training.times else None,
             resumed_at=training.resumed_at,
-            rows=tuple(_row(training, each) for each in sorted_by_task(shown)),
+            rows=tuple(_row(training, each, directions) for each in sorted_by_task(shown)),
             sinks=tuple(sink_statuses(self._tail, status == "running")),
         )
 
@@ -158,7 +163,7 @@ def status_of(training: Training) -> tuple[str, str | None]:
     return ("running" if begin.is_at_work() else "killed"), None
 
 
-def _row(training: Training, series: Series) -> MetricProgress:
+def _row(training: Training, series: Series, directions: Directions) -> MetricProgress:
     values = series.values
     return MetricProgress(
         task=series.task,
@@ -169,4 +174,5 @@ def _row(training: Training, series: Series) -> MetricProgress:
         change=values[-1] - values[-2] if len(values) > 1 else None,
         count=series.counts[-1],
         values=tuple(values),
+        better=directions.for_key(series.key),
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mtask_sinks.directions import Direction, recorded_rules
 from mtask_sinks.errors import NoTrainingError
 from mtask_sinks.journal.reader import JournalReader, find_journal
 from mtask_sinks.journal.records import Begin, End, Item
@@ -104,6 +105,11 @@ class Training:
     def params(self) -> Mapping[str, Any]:
         """The configuration in its last record."""
         return self.begins[-1].run.params if self.begins else {}
+
+    @property
+    def directions(self) -> Mapping[str, Direction | None]:
+        """The rules in its last record that tell which value of a metric is best."""
+        return recorded_rules(self.begins[-1].run.directions) if self.begins else {}
 
     @property
     def resumed_at(self) -> tuple[int, ...]:

@@ -26,9 +26,10 @@ def diff(
 ) -> None:
     """Compare two trainings: the final and the best value of each task's metrics, and the change.
 
-    The name of a metric decides which value is best: the smallest for losses, perplexities and errors (loss, rmse, …),
-    the largest for all others. The column "best" shows which. NaN is never best. A count (n_tokens) is neither good nor
-    bad. "better" and "worse" are about the best value of the second run.
+    The column "best" shows which value is best: the smallest (min) for losses, perplexities and errors (loss, rmse, …),
+    the largest (max) for accuracy, f1 and other names that are known to rise. It shows "-" if neither is known, as for
+    counts; MetricRegistry(directions={"*/bias": "min"}) sets it. NaN is never best. "better" and "worse" are about the
+    best value of the second run.
 
     Example: mtask-sinks diff out/demo-1 out/demo-2 --only 'mlm/*'
     """
@@ -107,4 +108,6 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
 def _best(outcome: Outcome | None) -> str:
     from mtask_sinks.cli.formatting import number
 
-    return "-" if outcome is None else f"{number(outcome.best)} @{outcome.best_step:,}"
+    if outcome is None or outcome.best is None:
+        return "-"
+    return f"{number(outcome.best)} @{outcome.best_step:,}"

@@ -35,8 +35,9 @@ def watch(
     can read the directory. On a terminal it follows the training until Ctrl-C, and goes on when the training is resumed
     or a new one begins. In a pipe it prints once.
 
-    "change" is the last value minus the one before. "curve" shows the whole training. "reports" is the number of
-    reports behind the last value.
+    "change" is the last value minus the one before: green if the metric got better, yellow if it got worse, without
+    colour if its name and the rules of the training do not tell. "curve" shows the whole training. "reports" is the
+    number of reports behind the last value.
 
     The command exits with 1 if the training that it showed last failed or was killed.
 

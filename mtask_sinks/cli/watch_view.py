@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mtask_sinks._util.formatting import duration
-from mtask_sinks.analysis.direction import better_of
 from mtask_sinks.analysis.progress import MetricProgress, TrainingProgress
 from mtask_sinks.cli.formatting import TableColumn, make_table, number
 from mtask_sinks.cli.sparkline import sparkline
@@ -119,10 +118,9 @@ def _blank_repeated(cells: list[list[str]], places: Sequence[int]) -> None:
 
 
 def _change_style(row: MetricProgress) -> str:
-    better = better_of(row.name)
-    if better is None or row.change is None or not math.isfinite(row.change) or not row.change:
+    if row.better is None or row.change is None or not math.isfinite(row.change) or not row.change:
         return ""
-    return "green" if (row.change < 0) == (better == "min") else "yellow"
+    return "green" if (row.change < 0) == (row.better == "min") else "yellow"
 
 
 def _sinks(progress: TrainingProgress, console: Console) -> RenderableType:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtask_sinks.analysis.compare import split_run
-from mtask_sinks.doctor.checks.trainers import sinks_named
 from mtask_sinks.doctor.finding import Finding, Observation, examine
 from mtask_sinks.doctor.listing import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SCRIPT_CHECKS, SYNTAX
 from mtask_sinks.doctor.recorded import read_recorded_training
 from mtask_sinks.doctor.script import Script
+from mtask_sinks.doctor.settings import sinks_named
 from mtask_sinks.errors import NoJournalError, NothingThereError, NoTrainingError
 from mtask_sinks.journal.writer import FILE_NAME
 from mtask_sinks.sinks.health import check_sinks

@@ -117,8 +117,8 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
 
 
 def _is_window(snapshot: Snapshot) -> bool:
-    """Whether it has metrics or a loss. The summary at the end of a training and a user's own logs have neither."""
-    return bool(snapshot.metrics) or any(
+    """Whether it is of an evaluation, or has metrics or a loss. A training's summary and a user's own logs do not."""
+    return bool(snapshot.metrics or snapshot.phase != "train") or any(
         name == "loss" or (name.endswith("_loss") and name != "train_loss") for name in snapshot.logs
     )
 

@@ -1,4 +1,4 @@
-"""Reads a training script and the modules beside it: classes, names, calls of ``report_metrics``."""
+"""What the names, classes and functions of a script refer to."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from mtask_sinks import __all__ as public_names
-from mtask_sinks.doctor.source import IN_FILE, Source, read_source
+from mtask_sinks.doctor.files import ScriptFiles
+from mtask_sinks.doctor.source import IN_FILE, Source
 
-# Read at most this many files for one script.
-_MAX_FILES = 50
 _NAMES = (ast.Name, ast.Attribute)
 
 
@@ -25,35 +24,32 @@ class Class:
 
 
 @dataclass(frozen=True)
-class ReportCall:
-    """A call of ``report_metrics``.
+class Function:
+    """A function, method or lambda of the script, with the class around it."""
 
-    Attributes:
-        source, node: where it is.
-        kind: ``self``: the method of a module; ``function``: the function of this library; ``object``: a method of
-            anything else, such as a registry.
-        cls: the class around the call; ``None`` if there is none.
-    """
+    source: Source
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+    cls: Class | None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call in the script, with the class around it."""
 
     source: Source
     node: ast.Call
-    kind: str
     cls: Class | None
-
-    @property
-    def is_grouped(self) -> bool:
-        """Whether the call names a task, or may name one."""
-        return bool(self.node.args)
 
 
 class Script:
-    """A script, and the modules that it imports from its own directory, directly or indirectly.
+    """A script, and the modules that it imports from its own directory.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "train.py")
     >>> _ = path.write_text("import mtask_sinks as ms\\nms.report_metrics('mlm', loss=loss)")
-    >>> [(report.kind, report.node.lineno) for report in Script(path).report_calls]
-    [('function', 2)]
+    >>> script = Script(path)
+    >>> [script.resolve(call.source, call.node.func) for call in script.calls]
+    ['mtask_sinks.report_metrics']
 
     Args:
         path: path of the script.
@@ -64,49 +60,17 @@ class Script:
     """
 
     def __init__(self, path: Path) -> None:
-        path = path.absolute()
-        self._dir = path.parent
-        self._dirs = [self._dir]
-        while (self._dirs[-1] / "__init__.py").is_file():  # imports in a package start at the directory above it
-            self._dirs.append(self._dirs[-1].parent)
-        self.main = read_source(path, self._find)
-        self.sources = [self.main]
-        # Modules beside the script that cannot be read.
-        self.unread: list[Path] = []
-        for source in self.sources:  # the list grows in the loop
-            for imported in source.imported:
-                self._add(imported)
-
-    def _add(self, path: Path) -> None:
-        known = [source.path for source in self.sources]
-        if path in known or path in self.unread or len(known) >= _MAX_FILES:
-            return
-        try:
-            self.sources.append(read_source(path, self._find))
-        except (OSError, SyntaxError, ValueError):
-            self.unread.append(path)
-
-    def _find(self, importer: Path, module: str, level: int) -> Path | None:
-        if level > len(importer.parents):
-            return None
-        if f"{module}.".startswith("mtask_sinks.") and not f"{module}.".startswith("mtask_sinks.demo."):
-            return None  # the names of this library are known; of its files, only the demo is read
-        starts = [importer.parents[level - 1]] if level else self._dirs
-        for start in starts:
-            file = start.joinpath(*module.split(".")) if module else start
-            for candidate in (file.with_name(f"{file.name}.py"), file / "__init__.py"):
-                if candidate.is_file() and candidate.is_relative_to(self._dir):
-                    return candidate
-        return None
+        files = ScriptFiles(path)
+        self.sources = files.sources
+        #: Modules beside the script that cannot be read.
+        self.unread = files.unread
+        self.main = self.sources[0]
+        self._by_path = {str(source.path): source for source in self.sources}
 
     @property
     def foreign(self) -> frozenset[str]:
         """Imported packages that the doctor does not read."""
         return frozenset().union(*(source.foreign for source in self.sources))
-
-    @cached_property
-    def _by_path(self) -> dict[str, Source]:
-        return {str(source.path): source for source in self.sources}
 
     @cached_property
     def classes(self) -> dict[str, Class]:
@@ -119,9 +83,52 @@ class Script:
         }
 
     @cached_property
-    def report_calls(self) -> list[ReportCall]:
-        """Every call of ``report_metrics``."""
-        return [report for source in self.sources for report in self._calls_in(source, source.tree, None)]
+    def functions(self) -> dict[str, Function]:
+        """``file::name`` → function. Methods are not among them."""
+        methods = {part for cls in self.classes.values() for part in cls.node.body}
+        return {
+            f"{source.path}{IN_FILE}{node.name}": Function(source, node, None)
+            for source in self.sources
+            for node in ast.walk(source.tree)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node not in methods
+        }
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        """Every call."""
+        return [call for source in self.sources for call in _calls_in(source)]
+
+    @cached_property
+    def expressions(self) -> list[tuple[Source, ast.expr]]:
+        """Every expression."""
+        return [
+            (source, node) for source in self.sources for node in ast.walk(source.tree) if isinstance(node, ast.expr)
+        ]
+
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """What the names that the script uses refer to."""
+        named = (self.resolve(source, node) for source, node in self.expressions if isinstance(node, _NAMES))
+        return frozenset(name for name in named if name is not None)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Every name, attribute, keyword and text."""
+        found: set[str | None] = set()
+        for _, node in self.expressions:
+            if isinstance(node, ast.Name):
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                found.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+            elif isinstance(node, ast.Call):
+                found.update(keyword.arg for keyword in node.keywords)
+        return frozenset(word for word in found if word is not None)
+
+    def uses(self, *names: str) -> bool:
+        """Whether the script uses one of these dotted names. An import alone does not count."""
+        return not self.used.isdisjoint(names)
 
     def resolve(self, source: Source, node: ast.expr) -> str | None:
         """Return what an expression refers to: ``package.name``, or ``file::name``; ``None`` if unknown.
@@ -139,65 +146,33 @@ class Script:
             name = holder.names[inner]
         return _public(name)
 
-    def uses(self, *names: str) -> bool:
-        """Whether the script uses one of these dotted names. An import alone does not count."""
-        return not self.used.isdisjoint(names)
+    def class_of(self, source: Source, node: ast.expr) -> Class | None:
+        """Return the class of ``Model()``, or of ``model`` after ``model = Model()``; ``None`` if unknown."""
+        if isinstance(node, ast.Name):
+            values = _values_of(source, node.id)
+            node = values[0] if len(values) == 1 else node
+        return self.classes.get(self.resolve(source, node.func) or "") if isinstance(node, ast.Call) else None
 
-    @cached_property
-    def expressions(self) -> list[tuple[Source, ast.expr]]:
-        """Every expression."""
-        return [
-            (source, node) for source in self.sources for node in ast.walk(source.tree) if isinstance(node, ast.expr)
-        ]
 
-    @cached_property
-    def calls(self) -> list[tuple[Source, ast.Call]]:
-        """Every call."""
-        return [(source, node) for source, node in self.expressions if isinstance(node, ast.Call)]
+def _calls_in(source: Source) -> Iterator[Call]:
+    waiting: list[tuple[ast.AST, Class | None]] = [(source.tree, None)]
+    while waiting:  # a loop: nested expressions may exceed Python's recursion limit
+        node, cls = waiting.pop()
+        if isinstance(node, ast.Call):
+            yield Call(source, node, cls)
+        inside = Class(source, node) if isinstance(node, ast.ClassDef) else cls
+        waiting += [(child, inside) for child in reversed([*ast.iter_child_nodes(node)])]
 
-    @cached_property
-    def used(self) -> frozenset[str]:
-        """What the names that the script uses refer to."""
-        named = (self.resolve(source, node) for source, node in self.expressions if isinstance(node, _NAMES))
-        return frozenset(name for name in named if name is not None)
 
-    def bases(self, cls: Class) -> list[str | None]:
-        """Return the base classes of a class, in order."""
-        return [self.resolve(cls.source, base) for base in cls.node.bases]
-
-    def ancestors(self, cls: Class) -> tuple[list[Class], list[str | None]]:
-        """Return a class with its bases in the script, and the names of bases that are defined elsewhere."""
-        own, elsewhere = [cls], []
-        for each in own:  # the list grows in the loop
-            for base in self.bases(each):
-                if base not in self.classes:
-                    elsewhere.append(base)
-                elif self.classes[base] not in own:
-                    own.append(self.classes[base])
-        return own, elsewhere
-
-    def relatives(self, cls: Class) -> list[Class]:
-        """Return a class, its bases in the script, and the classes that derive from it."""
-        return [
-            *self.ancestors(cls)[0],
-            *(other for other in self.classes.values() if other is not cls and cls in self.ancestors(other)[0]),
-        ]
-
-    def _calls_in(self, source: Source, node: ast.AST, cls: Class | None) -> Iterator[ReportCall]:
-        waiting = [(node, cls)]  # a loop: nested expressions may exceed Python's recursion limit
-        while waiting:
-            node, cls = waiting.pop()
-            if isinstance(node, ast.Call) and (kind := self._kind(source, node.func)) is not None:
-                yield ReportCall(source, node, kind, cls)
-            inside = Class(source, node) if isinstance(node, ast.ClassDef) else cls
-            waiting += [(child, inside) for child in reversed([*ast.iter_child_nodes(node)])]
-
-    def _kind(self, source: Source, called: ast.expr) -> str | None:
-        if self.resolve(source, called) == "mtask_sinks.report_metrics":
-            return "function"
-        if isinstance(called, ast.Attribute) and called.attr == "report_metrics":
-            return "self" if isinstance(called.value, ast.Name) and called.value.id == "self" else "object"
-        return None
+def _values_of(source: Source, name: str) -> list[ast.expr]:
+    """Return the values that a file assigns to a name."""
+    return [
+        node.value
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id == name
+    ]
 
 
 def _public(name: str | None) -> str | None:

@@ -19,7 +19,7 @@ from mtask_sinks.snapshot import RunInfo, Snapshot, thawed
 
 _NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _SNAPSHOT = ("step", "phase", "metrics", "epoch", "time", "counts", "nonfinite", "logs")
-_RUN = ("id", "output_dir", "name", "params", "step", "attached", "continued", "logged")
+_RUN = ("id", "output_dir", "name", "params", "step", "attached", "continued", "logged", "directions")
 # Distinguishes this process from an earlier one with the same number, for example in a restarted container.
 _TOKEN = uuid.uuid4().hex
 _SECRET_NAME = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)

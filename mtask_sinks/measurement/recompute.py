@@ -31,7 +31,7 @@ def is_recompute() -> bool:
     `is_grad_enabled` cannot tell (both passes of the non-reentrant mode run with grad), and counting and halving
     cannot either (the recompute stops early).
     """
-    if not is_in_backward():
+    if _graph_task_id() == -1:
         return False
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, NoReturn, Protocol
 
+import torch
 from torch.compiler import is_compiling
 from torch.utils.data import get_worker_info
 
@@ -32,7 +33,7 @@ class Reporter(Protocol):
 # must see it.
 _active: Reporter | None = None
 
-# Each reporter that is active now, with the thread that activated it; the last one counts.
+# Each reporter that is active now, with the thread that activated it.
 _all_active: list[tuple[Reporter, int]] = []
 
 
@@ -61,15 +62,8 @@ def report_metrics(task: str | None = None, /, *values: Any, **metrics: Any) -> 
 
 @contextmanager
 def activated(reporter: Reporter) -> Iterator[None]:
-    """Let the function `report_metrics` report to ``reporter``; the innermost one counts."""
+    """Let the function `report_metrics` report to ``reporter``; the innermost one of this thread counts."""
     entry = (reporter, get_ident())
-    if any(thread != get_ident() and other is not reporter for other, thread in _all_active):
-        message = (
-            "Two trainers are at work in two threads of this process. The function report_metrics cannot know which of "
-            "them is meant. It reports to the one that began last, so their values mix. Call self.report_metrics in "
-            "the models, which belongs to one trainer, or run each trainer in a process of its own."
-        )
-        _warn_once("threads", message)
     _all_active.append(entry)
     _choose()
     try:
@@ -94,9 +88,30 @@ def refuse_positional(task: object, values: Sequence[object]) -> NoReturn:
     )
 
 
+class _OfThread:
+    """Takes reports while several trainers are at work in several threads: a report goes to that of its thread."""
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        thread = get_ident()
+        mine = [reporter for reporter, theirs in _all_active if theirs == thread]
+        if not mine:
+            message = (
+                "report_metrics(%r, …) at %s: several trainers are at work in several threads, and this thread belongs "
+                "to none of them, so the report goes to the trainer that began last. Call self.report_metrics in the "
+                "model instead, which belongs to one trainer."
+            )
+            _warn_once("threads", message, task, call_site())
+        (mine or [_all_active[-1][0]])[-1].record(task, metrics)
+
+
+_of_thread = _OfThread()
+
+
 def _choose() -> None:
     global _active
-    _active = _all_active[-1][0] if _all_active else None
+    is_split = len({thread for _, thread in _all_active}) > 1 and len({id(reporter) for reporter, _ in _all_active}) > 1
+    _active = _of_thread if is_split else _all_active[-1][0] if _all_active else None
 
 
 def _warn_if_lost(task: object) -> None:

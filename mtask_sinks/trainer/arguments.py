@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, List, Literal, Optional  # noqa: UP035  # the spelling that all parsers understand
 
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS
+from mtask_sinks.directions import Direction
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.sinks import Sink
 
@@ -137,10 +138,32 @@ class SinkArguments:
     wandb_project: Optional[str] = field(  # noqa: UP045
         default=None, metadata={"help": "W&B: name of the project. Default: WANDB_PROJECT, else huggingface."}
     )
+    metric_directions: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={
+            "help": "Which value of a metric is best, for mtask-sinks diff, report and watch: KEY=min (the smallest), "
+            "KEY=max (the largest) or KEY=neither; also PATTERN=min, such as '*/bias=min'. Default: by the name, if it "
+            "is known."
+        },
+    )
 
     def reducers(self) -> dict[str, str]:
         """The rules of ``metric_reducers``, for `MetricRegistry`."""
         return _rules("metric_reducers", self.metric_reducers, "KEY=REDUCER, such as '*/n_tokens=sum'")
+
+    def directions(self) -> dict[str, Direction | None]:
+        """The rules of ``metric_directions``, for `MetricRegistry`.
+
+        >>> SinkArguments(metric_directions=["*/bias=min", "mlm/accuracy=neither"]).directions()
+        {'*/bias': 'min', 'mlm/accuracy': None}
+        """
+        form = "KEY=min, KEY=max or KEY=neither, such as '*/bias=min'"
+        rules = _rules("metric_directions", self.metric_directions, form)
+        directions: dict[str, Direction | None] = {"min": "min", "max": "max", "neither": None}
+        for key, direction in rules.items():
+            if direction not in directions:
+                raise ValueError(f"metric_directions: '{key}={direction}' is no rule; write {form}.")
+        return {key: directions[direction] for key, direction in rules.items()}
 
     def make_registry(self) -> MetricRegistry:
         """The registry that these settings describe."""
@@ -149,6 +172,7 @@ class SinkArguments:
             nonfinite=self._nonfinite(),
             max_keys=self.metric_max_keys,
             spread=self.metric_spread or (),
+            directions=self.directions(),
         )
 
     def sets_metrics(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainingArguments
 
@@ -113,8 +113,14 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
         return self._session.registry
 
     @property
-    def additional_state(self) -> NoReturn:
-        raise AttributeError(NO_ADDITIONAL_STATE)
+    def additional_state(self) -> Any:
+        if "additional_state" not in self.__dict__:
+            raise AttributeError(NO_ADDITIONAL_STATE)
+        return self.__dict__["additional_state"]
+
+    @additional_state.setter
+    def additional_state(self, value: Any) -> None:  # of a class that has one of its own
+        self.__dict__["additional_state"] = value
 
     @property
     def sink_counts(self) -> dict[str, SinkCounts]:
@@ -124,6 +130,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
     @boundary
     def train(self, *args: Any, **kwargs: Any) -> Any:
         with self._session.training(self.is_world_process_zero()), self._counting_steps(), explaining_errors():
+            self._session.warn_if_direction_is_wrong(self)
             output = super().train(*args, **kwargs)
             self._log_rest()  # what callbacks reported in on_train_end
             return output
@@ -179,10 +186,16 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
     def report_phase(self, name: str) -> Iterator[dict[str, float]]:
         """Give what is reported inside the ``with`` block a phase of its own, logged like an evaluation.
 
-        >>> class Probe(TrainerCallback):
-        ...     def on_step_end(self, args, state, control, model=None, **kwargs):
-        ...         with torch.no_grad(), self.trainer.report_phase("probe"):
-        ...             model(self.batch)                     # logged as probe_mlm/loss, shown as mlm/probe/loss
+        >>> import tempfile, torch
+        >>> from mtask_sinks import report_metrics
+        >>> args = TrainingArguments(tempfile.mkdtemp(), report_to="none", disable_tqdm=True, use_cpu=True)
+        >>> trainer = HfMultiTaskTrainer(torch.nn.Linear(1, 1), args)
+        >>> with trainer.report_phase("probe") as metrics:   # also in a callback, or in an `evaluate` of your own
+        ...     report_metrics("mlm", loss=2.0)              # logged as probe_mlm/loss, in backends mlm/probe/loss
+        {'epoch': 0}
+          probe  mlm  loss 2
+        >>> metrics
+        {'probe_mlm/loss': 2.0}
 
         Outside of the training's steps (in a callback, in an ``evaluate`` of your own) the values are reduced at the
         end of the block and logged as a row of their own. Inside of a step (a rollout), and in another thread, they are

@@ -11,9 +11,9 @@ _warn_once = WarnOnce(logger)
 
 #: What replaces ``trainer.additional_state``.
 NO_ADDITIONAL_STATE = (
-    "there is no additional_state: it belongs to hf-mtask-trainer. Instead of additional_state.add_metrics(model_name, "
-    "values) call report_metrics(task, **values), a function of mtask_sinks, or self.report_metrics in the model. A "
-    "log() that calls additional_state.pop_metrics is not needed: the metrics are added to every row."
+    "there is no additional_state: it belongs to hf-mtask-trainer. Instead of additional_state.add_metrics(**values) "
+    "call report_metrics(task, **values), a function of mtask_sinks, or self.report_metrics in the model. A log() that "
+    "calls additional_state.pop_metrics is not needed: the metrics are added to every row."
 )
 
 # Packages whose Trainer classes know nothing of ours.

@@ -23,6 +23,7 @@ from mtask_sinks.sinks.timeouts import limit_network
 from mtask_sinks.snapshot import RunInfo, Snapshot
 from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backend_runs import BackendRun, backend_of, backends_logged_by, find_backend_run
+from mtask_sinks.trainer.best_metric import wrong_direction
 from mtask_sinks.trainer.guarded_callbacks import guard
 from mtask_sinks.trainer.log_names import LogNames
 from mtask_sinks.trainer.loss_budget import LossBudget
@@ -99,7 +100,7 @@ class Session:
         self._bound = ExitStack()
         self._capture = capture or Capture(())
         self._depth = 0
-        self._run = RunInfo(id=_new_id())
+        self._run = RunInfo(id=_new_id(), directions=registry.directions)
         self._opened: RunInfo | None = None
         self._opened_facts: RunFacts | None = None
         #: When the training began that is not opened yet; it is with its first snapshot, much later.
@@ -126,7 +127,7 @@ class Session:
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
         if self._trainings:
-            self._run = RunInfo(id=_new_id())
+            self._run = RunInfo(id=_new_id(), directions=self.registry.directions)
         self._trainings += 1
         self.is_training, self._is_new, self._has_ended = True, True, False
         self._begun_at = time.time()
@@ -227,6 +228,11 @@ class Session:
             reason = why_reports_are_expected(trainer, self._given)
             if reason is not None:
                 self._warn_once("silent", NOTHING_REPORTED, trainer.state.global_step, reason)
+
+    def warn_if_direction_is_wrong(self, trainer: Trainer) -> None:
+        """Warn if the training is about to keep its worst checkpoint as the best one."""
+        if (warning := wrong_direction(trainer, self.registry.directions)) is not None:
+            self._warn_once("direction", warning)
 
     @contextmanager
     def evaluation(self, model: nn.Module | None, around: Sequence[nn.Module], prefix: str) -> Iterator[None]:

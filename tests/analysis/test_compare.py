@@ -8,16 +8,17 @@ from helpers.journals import losses, write
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.compare import Difference, Outcome, compare, open_run, split_run
 from mtask_sinks.analysis.runs import Training
+from mtask_sinks.journal.records import Begin
 
 
-def training(*rows: tuple[int, float | None], key: str = "a/loss", phase: str = "train") -> Training:
-    made = Training(1)
+def training(*rows: tuple[int, float | None], key: str = "a/loss", phase: str = "train", rules=None) -> Training:
+    made = Training(1, [Begin(RunInfo(id="1", directions=rules or {}))])
     for step, value in rows:
         made.add(Snapshot(step, phase, {} if value is None else {key: value}))
     return made
 
 
-def test_of_a_loss_the_smallest_is_best_of_everything_else_the_largest() -> None:
+def test_of_a_loss_the_smallest_is_best_of_an_accuracy_the_largest() -> None:
     rows_a, rows_b = ((1, 3.0), (2, 1.0), (3, 2.0)), ((1, 4.0), (2, 0.5), (4, 0.5))
     (loss,) = compare(training(*rows_a), training(*rows_b))
     assert loss == Difference("a", "loss", "train", "min", Outcome(2.0, 3, 1.0, 2), Outcome(0.5, 4, 0.5, 2))
@@ -82,3 +83,41 @@ def test_of_a_count_nobody_says_which_is_better() -> None:
     b.add(Snapshot(step=1, metrics={"mlm/n_tokens": 7.0}))
     (row,) = compare(a, b)
     assert (row.better, row.best_change, row.verdict) == (None, 2.0, None)
+    assert (row.a, row.b) == (Outcome(5.0, 1, 5.0, 1), Outcome(7.0, 1, 7.0, 1))
+
+
+BIAS_A, BIAS_B = ((1, 0.5), (2, -0.25), (3, 0.125)), ((1, 0.25), (2, 0.5), (3, 0.375))
+
+
+def test_a_metric_of_which_nothing_is_known_has_no_best_value() -> None:
+    (row,) = compare(training(*BIAS_A, key="a/bias"), training(*BIAS_B, key="a/bias"))
+    assert row == Difference("a", "bias", "train", None, Outcome(0.125, 3, None, None), Outcome(0.375, 3, None, None))
+    assert (row.final_change, row.best_change, row.verdict) == (0.25, None, None)
+
+
+@pytest.mark.parametrize(
+    ("rules_a", "rules_b", "better", "best", "verdict"),
+    [
+        ({"*/bias": "min"}, {"*/bias": "min"}, "min", [(-0.25, 2), (0.25, 1)], "worse"),
+        ({}, {"a/bias": "max"}, "max", [(0.5, 1), (0.5, 2)], "same"),
+        ({"a/bias": "min"}, {}, "min", [(-0.25, 2), (0.25, 1)], "worse"),
+        # The rules of the second training come first, and a pattern there beats an exact key of the first one.
+        ({"a/bias": "min"}, {"a/*": "max"}, "max", [(0.5, 1), (0.5, 2)], "same"),
+        ({"a/bias": "max"}, {"a/*": "min"}, "min", [(-0.25, 2), (0.25, 1)], "worse"),
+        ({"a/bias": "max"}, {"a/bias": None}, None, [(None, None), (None, None)], None),
+    ],
+)
+def test_the_rules_of_the_trainings_say_which_is_best_those_of_the_second_first(
+    rules_a, rules_b, better, best, verdict
+) -> None:
+    a, b = training(*BIAS_A, key="a/bias", rules=rules_a), training(*BIAS_B, key="a/bias", rules=rules_b)
+    (row,) = compare(a, b)
+    assert (row.better, row.verdict) == (better, verdict)
+    assert [(each.best, each.best_step) for each in (row.a, row.b)] == best
+
+
+def test_a_rule_beats_the_name() -> None:
+    rules = {"a/loss": "max", "a/n_seen": "max", "a/acc": None}
+    for key, better, best in (("a/loss", "max", 3.0), ("a/n_seen", "max", 3.0), ("a/acc", None, None)):
+        (row,) = compare(training((1, 3.0), (2, 2.0), key=key), training((1, 1.0), key=key, rules=rules))
+        assert (row.better, row.a.best, row.verdict) == (better, best, better and "worse")

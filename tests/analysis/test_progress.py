@@ -20,10 +20,10 @@ def test_rows_are_sorted_by_task_then_metric_then_phase_and_hold_their_last_chan
     write(tmp_path, (RunInfo(id="1"), snapshots, "finished"))
     progress = Watch(tmp_path).progress()
     assert progress.rows == (
-        MetricProgress("a", "loss", "train", 4, 3.5, -1.5, 8, (5.0, 3.5)),
-        MetricProgress("a", "loss", "eval", 2, 6.0, None, 1, (6.0,)),
-        MetricProgress("a", "acc", "train", 4, 0.5, None, 8, (0.5,)),
-        MetricProgress("b", "loss", "train", 2, 7.0, None, 3, (7.0,)),
+        MetricProgress("a", "loss", "train", 4, 3.5, -1.5, 8, (5.0, 3.5), "min"),
+        MetricProgress("a", "loss", "eval", 2, 6.0, None, 1, (6.0,), "min"),
+        MetricProgress("a", "acc", "train", 4, 0.5, None, 8, (0.5,), "max"),
+        MetricProgress("b", "loss", "train", 2, 7.0, None, 3, (7.0,), "min"),
     )
     assert [(row.task, row.name) for row in Watch(tmp_path, "b/*").progress().rows] == [("b", "loss")]
 
@@ -76,3 +76,18 @@ def test_time_left_is_what_is_missing_at_the_rate_so_far(tmp_path) -> None:
 def test_a_finished_training_has_no_time_left(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", params={"max_steps": 64}), losses(2, 4), "finished"))
     assert Watch(tmp_path).progress().seconds_left is None
+
+
+def test_the_direction_of_a_metric_comes_from_the_rules_of_the_training_then_from_its_name(tmp_path) -> None:
+    rows = [Snapshot(2, metrics={"a/bias": 3.0, "a/drift": 1.0, "a/loss": 2.0, "a/acc": 0.5, "a/n_seen": 4.0})]
+    rules = {"*/bias": "min", "a/acc": None}
+    write(tmp_path, (RunInfo(id="1", directions=rules), rows, "killed"))
+    watch = Watch(tmp_path)
+    assert {row.name: row.better for row in watch.progress().rows} == {
+        "bias": "min", "drift": None, "loss": "min", "acc": None, "n_seen": None,
+    }  # fmt: skip
+    # Those of the resumed process hold; then a training without rules.
+    write(tmp_path, (RunInfo(id="2", step=2, directions={"*/drift": "max"}), [], "finished"))
+    assert [row.better for row in watch.progress().rows] == [None, "max", "min", "max", None]
+    write(tmp_path, (RunInfo(id="3"), rows, None))
+    assert [row.better for row in watch.progress().rows] == [None, None, "min", "max", None]

@@ -25,6 +25,14 @@ def test_a_point_has_everything(tmp_path) -> None:
     ]
 
 
+def test_directions_are_those_of_the_last_record_without_any_that_are_not_known(tmp_path) -> None:
+    first, resumed = {"a/x": "max"}, {"*/bias": "min", "a/y": None, "a/z": "near 1"}
+    write(tmp_path, (RunInfo(id="1", directions=first), losses(2, 4), "killed"))
+    assert read_trainings(tmp_path)[0].directions == {"a/x": "max"}
+    write(tmp_path, (RunInfo(id="2", step=4, directions=resumed), losses(6), None))
+    assert read_trainings(tmp_path)[0].directions == {"*/bias": "min", "a/y": None}
+
+
 def test_points_that_were_computed_again_count_once_with_the_later_value(tmp_path) -> None:
     write(
         tmp_path,

@@ -32,7 +32,7 @@ def test_columns_say_final_best_and_change(two) -> None:
     assert [row.split() for row in rows] == [
         ["a", "loss", "train", "40", "20", "-20", "min", "20", "@2", "10", "@2", "-10", "better"],
         ["a", "acc", "eval", "0.5", "0.4", "-0.1", "max", "0.5", "@4", "0.4", "@4", "-0.1", "worse"],
-        ["-", "lr", "train", "-", "1", "-", "max", "-", "1", "@4", "-"],
+        ["-", "lr", "train", "-", "1", "-", "-", "-", "-", "-"],
     ]
 
 
@@ -42,6 +42,23 @@ def test_json_has_the_numbers(two) -> None:
     (row,) = found["metrics"]
     assert row["a"] == {"final": 40.0, "final_step": 4, "best": 20.0, "best_step": 2}
     assert (row["better"], row["final_change"], row["best_change"], row["verdict"]) == ("min", -20.0, -10.0, "better")
+
+
+def test_a_rule_of_the_training_says_which_is_better_and_without_one_nothing_does(tmp_path) -> None:
+    first = [Snapshot(2, metrics={"a/bias": 0.5, "a/n": 2.0}), Snapshot(4, metrics={"a/bias": 0.75, "a/n": 1.0})]
+    second = [Snapshot(2, metrics={"a/bias": 0.25, "a/n": 3.0})]
+    rules = {"*/bias": "min"}
+    with_rules = RunInfo(id="2", name="two", directions=rules)
+    write(tmp_path, (RunInfo(id="1", name="one"), first, "finished"), (with_rules, second, "finished"))
+    write(tmp_path, (RunInfo(id="3", name="three"), second, "finished"))
+    count = ["a", "n", "train", "1", "3", "+2", "-", "2", "@2", "3", "@2", "+1"]
+    names = ["a", "bias", "train", "0.75", "0.25", "-0.5"]
+    for other, cells in (("two", ["min", "0.5", "@2", "0.25", "@2", "-0.25", "better"]), ("three", ["-"] * 4)):
+        done = diff(f"{tmp_path}:one", f"{tmp_path}:{other}")
+        assert [row.split() for row in done.output.splitlines()[4:]] == [[*names, *cells], count]
+    found = json.loads(diff(f"{tmp_path}:one", f"{tmp_path}:three", "--only", "a/bias", "--json").output)["metrics"][0]
+    assert found["a"] == {"final": 0.75, "final_step": 4, "best": None, "best_step": None}
+    assert (found["better"], found["final_change"], found["best_change"], found["verdict"]) == (None, -0.5, None, None)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,9 @@ def test_json_has_the_numbers(two) -> None:
     loss, x = found["metrics"]
     assert loss["outcomes"][0] == {"final": 40.0, "final_step": 4, "best": 20.0, "best_step": 2}
     assert (x["outcomes"][0], x["outcomes"][1]["final"]) == (None, "NaN")
+    assert (loss["better"], loss["winners"]) == ("min", [0, 1])
+    assert (x["better"], x["winners"]) == (None, [])
+    assert x["outcomes"][1] == {"final": "NaN", "final_step": 6, "best": None, "best_step": None}
     assert not Path("report.html").exists()
 
 

@@ -52,7 +52,7 @@ def test_json_says_the_same(tmp_path) -> None:
     view = json.loads(done.output)
     assert (done.exit_code, view["status"], view["step"], view["name"]) == (1, "failed", 4, "bert")
     where = {"task": "a", "name": "loss", "phase": "train", "step": 4}
-    assert view["rows"] == [{**where, "last": 40.0, "change": 20.0, "count": 4, "points": 2}]
+    assert view["rows"] == [{**where, "last": 40.0, "change": 20.0, "count": 4, "better": "min", "points": 2}]
     assert view["sinks"] == []
 
 

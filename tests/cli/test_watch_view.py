@@ -57,11 +57,19 @@ def test_a_terminal_names_a_task_and_a_metric_once(tmp_path) -> None:
 
 
 def test_a_change_for_the_better_is_green_and_one_for_the_worse_is_yellow() -> None:
-    def colours(name: str, change: float | None) -> set[str]:
-        row = MetricProgress("a", name, "train", 2, 1.0, change, 1, (1.0,))
+    def colours(better: str | None, change: float | None) -> set[str]:
+        row = MetricProgress("a", "x", "train", 2, 1.0, change, 1, (1.0,), better)
         text = "".join(shown(TrainingProgress("j", 1, "r", rows=(row,)), force_terminal=True))
         return {colour for code, colour in {"\x1b[32m": "green", "\x1b[33m": "yellow"}.items() if code in text}
 
-    assert colours("loss", -0.5) == colours("acc", 0.5) == {"green"}
-    assert colours("loss", 0.5) == colours("acc", -0.5) == {"yellow"}
-    assert colours("n_tokens", 0.5) == colours("loss", None) == colours("loss", 0.0) == set()
+    assert colours("min", -0.5) == colours("max", 0.5) == {"green"}
+    assert colours("min", 0.5) == colours("max", -0.5) == {"yellow"}
+    assert colours(None, 0.5) == colours(None, -0.5) == colours("min", None) == colours("min", 0.0) == set()
+
+
+def test_a_rule_of_the_training_colours_a_change(tmp_path) -> None:
+    rows = [Snapshot(1, metrics={"a/bias": 2.0}), Snapshot(2, metrics={"a/bias": 1.0})]
+    for number, (rules, is_green) in enumerate((({}, False), ({"*/bias": "min"}, True), ({"*/bias": "max"}, False))):
+        write(tmp_path, (RunInfo(id=str(number), directions=rules), rows, "finished"))
+        text = "".join(shown(Watch(tmp_path).progress(), force_terminal=True))
+        assert ("\x1b[32m" in text, "\x1b[33m" in text) == (is_green, rules == {"*/bias": "max"})

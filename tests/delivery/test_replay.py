@@ -177,11 +177,11 @@ def test_the_command_says_what_became_of_it_and_exits_with_it(tmp_path) -> None:
     path = written(tmp_path, (RunInfo(id="1", name="r"), rows(1, 2, 3), "finished"))
     done = CliRunner().invoke(app, ["replay", str(path), "--to", "mlflow,tensorboard"])
     assert done.exit_code == 0, done.output
-    assert done.output.splitlines() == [
+    assert done.stdout.splitlines() == [  # MLflow 3.1 writes of its tables on the other stream
         "mlflow: 3 delivered, 0 rejected, 0 left", "tensorboard: 3 delivered, 0 rejected, 0 left"
     ]  # fmt: skip
     again = CliRunner().invoke(app, ["replay", str(tmp_path), "--to", "mlflow"])
-    assert again.output == "mlflow: 0 delivered, 0 rejected, 0 left\n"
+    assert again.stdout == "mlflow: 0 delivered, 0 rejected, 0 left\n"
     shutil.rmtree(tmp_path / "runs")
     (tmp_path / "runs").write_text("in the way")
     left = CliRunner().invoke(app, ["replay", str(tmp_path), "--to", "tensorboard", "--all", "--patience", "1"])

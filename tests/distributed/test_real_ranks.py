@@ -248,7 +248,11 @@ def test_phases_of_the_users_own_are_reduced_over_the_ranks(two) -> None:
         def series(name, rows=rows):
             return [(row["step"], row[name]) for row in rows if name in row]
 
-        assert series("a/loss") == [(2, np.mean([0, 1, 2, 3])), (4, np.mean([4, 5, 6, 7])), (6, np.mean([8, 9, 10, 11]))]
+        assert series("a/loss") == [
+            (2, np.mean([0, 1, 2, 3])),
+            (4, np.mean([4, 5, 6, 7])),
+            (6, np.mean([8, 9, 10, 11])),
+        ]
         # Rank 0 probes with 100 s, rank 1 with 100 s + 1 and 100 s + 2.
         assert series("probe_a/loss") == [(step, 100.0 * step + 1.0) for step in range(1, 7)]
         # Rank 1 alone, from the third step on.

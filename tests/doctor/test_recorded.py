@@ -14,8 +14,10 @@ from mtask_sinks.errors import NoJournalError, NoTrainingError
 def test_windows_are_log_events_with_or_without_a_metric(tmp_path) -> None:
     summary = Snapshot(6, logs={"train_runtime": 1.0, "train_loss": 1.0})
     own = Snapshot(6, logs={"note": 1.0})
-    write(tmp_path, (RUN, [*train(2), *train(4, a_loss=1.0), *evaluated(4), own, summary], "finished"))
-    assert read_recorded_training(tmp_path).windows == {"train": [2, 4], "eval": [4]}
+    without_labels = Snapshot(6, "eval", logs={"eval_runtime": 1.0})
+    snapshots = [*train(2), *train(4, a_loss=1.0), *evaluated(4), own, without_labels, summary]
+    write(tmp_path, (RUN, snapshots, "finished"))
+    assert read_recorded_training(tmp_path).windows == {"train": [2, 4], "eval": [4, 6]}
 
 
 def test_windows_that_a_resume_has_undone_do_not_count(tmp_path) -> None:

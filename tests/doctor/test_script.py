@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mtask_sinks.doctor.classes import method, reached, resolution_order
 from mtask_sinks.doctor.examination import examine_path
-from mtask_sinks.doctor.script import Script
+from mtask_sinks.doctor.report_calls import report_calls
+from mtask_sinks.doctor.script import Class, Script
 
 
 def script(directory, text: str, **modules: str) -> Script:
@@ -84,5 +86,56 @@ def test_calls_are_told_apart_by_what_they_are_called_on(tmp_path) -> None:
         "class Model:\n    def f(self):\n        self.report_metrics('a', x=1)\n        report(x=1)\n"
         "registry.report_metrics('a', x=1)\nother(x=1)\n",
     )
-    calls = {(call.kind, call.cls and call.cls.node.name, call.is_grouped) for call in found.report_calls}
+    calls = {(call.kind, call.cls and call.cls.node.name, call.is_grouped) for call in report_calls(found)}
     assert calls == {("self", "Model", True), ("function", "Model", False), ("object", None, True)}
+
+
+ORDER = """
+from elsewhere import Other
+from transformers import Trainer
+class Base(Trainer): pass
+class Left(Base): pass
+class Right(Base, Other): pass
+class Both(Left, unknown(), Right): pass
+class Round(Circle): pass
+class Circle(Round): pass
+"""
+
+
+def test_bases_come_in_the_order_in_which_python_looks_for_a_method(tmp_path) -> None:
+    found = script(tmp_path, ORDER)
+    by_name = {cls.node.name: cls for cls in found.classes.values()}
+    order = resolution_order(found, by_name["Both"])
+    assert [each.node.name if isinstance(each, Class) else each for each in order] == [
+        *("Both", "Left", None, "Right", "Base", "transformers.Trainer", "elsewhere.Other")
+    ]
+    assert {by_name["Round"], by_name["Circle"]} == set(resolution_order(found, by_name["Round"]))
+
+
+REACHES = """
+from model import helps
+class Mine:
+    def begin(self):
+        self.run(callback=self.end)
+    def run(self, callback):
+        helps(1)
+    def end(self):
+        self.begin()
+    def other(self):
+        pass
+"""
+
+
+def test_a_method_reaches_what_it_calls_and_what_it_passes_on(tmp_path) -> None:
+    found = script(tmp_path, REACHES, model="def helps(x):\n    deeper(x)\ndef deeper(x):\n    pass\n")
+    (cls,) = found.classes.values()
+    begin = method(cls, "begin")
+    assert [function.node.name for function in reached(found, begin)] == ["begin", "run", "end", "helps", "deeper"]
+
+
+def test_the_class_of_a_value_is_known_if_it_is_made_in_the_script(tmp_path) -> None:
+    text = "class Model: pass\na = Model()\nb = Model()\nb = load()\nc = load()\nuse(Model(), a, b, c, d)"
+    found = script(tmp_path, text)
+    arguments = next(call.node.args for call in found.calls if call.node.args)
+    classes = [found.class_of(found.main, each) for each in arguments]
+    assert [each and each.node.name for each in classes] == ["Model", "Model", None, None, None]

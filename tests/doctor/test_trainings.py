@@ -1,4 +1,4 @@
-"""For each check of a training, the smallest journal with the mistake, and a journal that almost has it."""
+"""How a training ended, and its journal: the smallest journal with each mistake, and one that almost has it."""
 
 from __future__ import annotations
 
@@ -23,134 +23,6 @@ def test_a_training_without_fault_has_no_finding(tmp_path) -> None:
     summary = Snapshot(10, logs={"train_runtime": 1.0, "train_loss": 1.0})
     journal(tmp_path, [*chain(*both), summary])
     assert examine_path(str(tmp_path)).findings == []
-
-
-def test_nothing_was_reported(tmp_path) -> None:
-    journal(tmp_path, train(2, 4))
-    where, text = only(tmp_path, "nothing-reported")
-    assert where == "bert, step 4"
-    assert "2 log events" in text
-
-
-def test_one_report_is_something(tmp_path) -> None:
-    journal(tmp_path, [*train(2), *train(4, a_loss=1.0)])
-    assert of(tmp_path, "nothing-reported") == []
-
-
-def test_the_training_is_silent_and_the_evaluations_are_not(tmp_path) -> None:
-    journal(tmp_path, [*train(2, 4), *evaluated(4, a_loss=1.0)])
-    where, text = only(tmp_path, "silent-training")
-    assert (where, text.startswith("2 log events of the training")) == ("bert, step 4", True)
-
-
-def test_evaluations_before_the_first_log_event_are_no_silent_training(tmp_path) -> None:
-    journal(tmp_path, evaluated(0, 4, a_loss=1.0))
-    assert of(tmp_path, "silent-training") == []
-
-
-def test_a_task_in_one_phase_only(tmp_path) -> None:
-    journal(tmp_path, [*train(2, a_loss=1.0, b_loss=1.0), *evaluated(2, a_loss=1.0, acc=0.5)])
-    found = of(tmp_path, "task-in-one-phase")
-    assert [text.partition(";")[0] for _, text in found] == [
-        "'b' was reported in train only",
-        "'acc' was reported in eval only",
-    ]
-
-
-def test_without_evaluations_no_task_is_in_one_phase_only(tmp_path) -> None:
-    journal(tmp_path, [*train(2, a_loss=1.0), *evaluated(2)])
-    assert of(tmp_path, "task-in-one-phase") == []
-
-
-def test_a_task_vanished(tmp_path) -> None:
-    journal(tmp_path, [*train(2, 4, a_loss=1.0, b_loss=1.0), *train(6, 8, 10, a_loss=1.0)])
-    where, text = only(tmp_path, "task-vanished")
-    assert where == "bert, step 6"
-    assert text.startswith("'b' was last reported at step 4, and not in the 3 log events of train since.")
-
-
-def test_the_only_task_vanished_while_the_loss_went_on(tmp_path) -> None:
-    journal(tmp_path, [*train(2, 4, a_loss=1.0), *train(6, 8, 10)])
-    assert only(tmp_path, "task-vanished")[0] == "bert, step 6"
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        pytest.param((2, 4, 6), id="two log events without it are few"),
-        pytest.param((2, 6), id="it was absent before"),
-        pytest.param((2, 10), id="it is there at the end"),
-    ],
-)
-def test_a_task_that_may_come_back_has_not_vanished(tmp_path, steps) -> None:
-    rows = [train(step, a_loss=1.0, **({"b_loss": 1.0} if step in steps else {})) for step in (2, 4, 6, 8, 10)]
-    journal(tmp_path, [*chain(*rows)])
-    assert of(tmp_path, "task-vanished") == []
-
-
-def test_gaps(tmp_path) -> None:
-    rows = [train(step, a_loss=1.0, **({"b_loss": 1.0} if step in (4, 10) else {})) for step in (2, 4, 6, 8, 10, 12)]
-    journal(tmp_path, [*chain(*rows)])
-    where, text = only(tmp_path, "gaps")
-    assert where == "bert, step 6"
-    assert "'b' is absent from 2 of 4 log events of train, first at step 6" in text
-
-
-def test_what_begins_late_has_no_gap(tmp_path) -> None:
-    journal(tmp_path, [*train(2, a_loss=1.0), *train(4, 6, a_loss=1.0, b_loss=1.0), *train(8, a_loss=1.0)])
-    assert of(tmp_path, "gaps") == []
-
-
-def test_a_value_that_is_not_finite_at_the_end(tmp_path) -> None:
-    rows = [train(step, a_loss=value) for step, value in ((2, math.nan), (4, 1.0), (6, math.inf), (8, math.nan))]
-    journal(tmp_path, [*chain(*rows)])
-    where, text = only(tmp_path, "nonfinite")
-    assert where == "bert, step 6"
-    assert "'a/loss' (train) has been nan since step 6, in 2 log events" in text
-    assert of(tmp_path, "nonfinite-before") == []
-
-
-def test_a_value_that_was_never_finite(tmp_path) -> None:
-    journal(tmp_path, train(2, 4, a_loss=math.nan))
-    assert "since step 2, in 2 log events" in only(tmp_path, "nonfinite")[1]
-
-
-def test_a_value_that_was_not_finite_before(tmp_path) -> None:
-    rows = [train(step, a_loss=value) for step, value in ((2, math.nan), (4, 1.0), (6, math.inf), (8, 1e30))]
-    journal(tmp_path, [*chain(*rows)])
-    where, text = only(tmp_path, "nonfinite-before")
-    assert where == "bert, step 2"
-    assert "in 2 of 4 log events, from step 2 to 6" in text
-    assert of(tmp_path, "nonfinite") == []
-
-
-def test_values_that_were_left_out(tmp_path) -> None:
-    rows = [train(step, a_loss=1.0, a_loss__nonfinite=n) for step, n in ((2, 0.0), (4, 2.0), (6, 1.0))]
-    journal(tmp_path, [*chain(*rows)])
-    where, text = only(tmp_path, "nonfinite-skipped")
-    assert where == "bert, step 4"
-    assert text.startswith("3 values of 'a/loss' (train) were NaN or infinite and left out, from step 4 on")
-
-
-def test_a_count_of_none_left_out_is_no_finding(tmp_path) -> None:
-    journal(tmp_path, train(2, a_loss=1.0, a_loss__nonfinite=0.0))
-    assert of(tmp_path, "nonfinite-skipped") == []
-
-
-def test_a_name_that_was_taken(tmp_path) -> None:
-    journal(tmp_path, [*train(2, a_acc=0.5), *evaluated(2, a_acc__reported=0.5)])
-    assert "the Trainer logs 'a/acc' (eval) too" in only(tmp_path, "renamed")[1]
-
-
-def test_a_name_that_only_looks_taken(tmp_path) -> None:
-    journal(tmp_path, train(2, a_n_reported=0.5))
-    assert of(tmp_path, "renamed") == []
-
-
-@pytest.mark.parametrize(("keys", "found"), [(1000, 1), (999, 0)])
-def test_too_many_keys(tmp_path, keys, found) -> None:
-    journal(tmp_path, [Snapshot(2, metrics={f"a/{number}": 1.0 for number in range(keys)})])
-    assert len(of(tmp_path, "too-many-keys")) == found
 
 
 @pytest.mark.parametrize(("status", "says"), [("failed", "raised"), ("killed", "was killed")])
@@ -235,19 +107,6 @@ def test_what_is_not_there_is_no_finding(tmp_path) -> None:
             examine_path(given)
 
 
-def test_every_check_is_tested_here() -> None:
-    texts = [(Path(__file__).parent / name).read_text() for name in ("test_trainings.py", "test_deliveries.py")]
+def test_every_check_is_tested() -> None:
+    texts = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
     assert [check.name for check in JOURNAL_CHECKS if f'"{check.name}"' not in "".join(texts)] == []
-
-
-def test_counts_of_what_was_skipped_are_no_tasks_that_vanish(tmp_path) -> None:
-    snapshots = [
-        Snapshot(
-            step,
-            metrics={"aux": 1.0} | ({"aux.nonfinite": 2.0} if step < 3 else {}),
-            nonfinite={"aux": 2} if step < 3 else {},
-        )
-        for step in range(1, 12)
-    ]
-    journal(tmp_path, snapshots)
-    assert of(tmp_path, "task-vanished") == []

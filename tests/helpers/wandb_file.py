@@ -54,7 +54,7 @@ def _read(path: Path) -> WandbRun:
             run.history.append(_items(record.history.item))
         elif kind == "summary":
             run.summary.update(_items(record.summary.update))
-        elif kind == "metric" and not record.metric.expanded_from_glob:  # only W&B 0.22 writes these
+        elif kind == "metric" and not record.metric.expanded_from_glob:  # only old versions of W&B write these
             run.axes[record.metric.name or record.metric.glob_name] = record.metric.step_metric
         elif kind == "config":
             run.config.update(_items(record.config.update))

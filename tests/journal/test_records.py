@@ -17,7 +17,7 @@ from mtask_sinks.journal.records import Begin, End, decode, encode, is_run_recor
 
 RUN = RunInfo(
     id="r", output_dir="out", name="bert", params={"lr": 0.1}, step=5, attached={"wandb": "w"},
-    continued={"mlflow": "m"}, logged=frozenset({"wandb"}),
+    continued={"mlflow": "m"}, logged=frozenset({"wandb"}), directions={"*/bias": "min", "a/x": "max", "a/acc": None},
 )  # fmt: skip
 ITEMS = [
     Begin(RUN, 12.5, {"torch": "2"}, ("host", 1, "t")),

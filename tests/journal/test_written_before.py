@@ -61,6 +61,14 @@ def test_the_journal_is_read(directory: Path) -> None:
     assert snapshot.coverage == snapshot.counts
 
 
+def test_no_directions_are_recorded_and_names_tell_them(directory: Path) -> None:
+    assert all("directions" not in json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines())
+    (training,) = read_trainings(directory)
+    assert training.directions == {}
+    better = {(row.task, row.name): row.better for row in Watch(directory).progress().rows}
+    assert (better["odd", "loss"], better["a", "mean"], better["a", "count"]) == ("min", None, None)
+
+
 def test_the_resumed_training_is_one_training(directory: Path) -> None:
     (training,) = read_trainings(directory)
     points = [(point.step, point.value, point.count) for point in training.points() if point.name == "mean"]

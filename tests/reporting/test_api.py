@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
+from helpers.toy import InOrder, Silent, arguments, numbers, rows
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
 from mtask_sinks._util.warn_once import WarnOnce
@@ -76,28 +76,42 @@ def train_in_threads(tmp_path, model: type[torch.nn.Module]) -> list[Ordered]:
     return trainers
 
 
-def said_of_threads(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if "two threads" in record.getMessage()]
-
-
-def test_two_trainers_in_two_threads_are_right_with_the_method(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(api, "_warn_once", WarnOnce(logging.getLogger("mtask_sinks.reporting.api")))
-    first, second = train_in_threads(tmp_path, Toy)
+def test_two_trainers_in_two_threads_are_right_with_the_function_too(tmp_path, caplog) -> None:
+    first, second = train_in_threads(tmp_path, ByFunction)
     assert rows(first, "a/loss") == [(2, 1.5)]
     assert rows(second, "a/loss") == [(2, 15.0)]
+    assert not caplog.records
 
 
-def test_two_trainers_in_two_threads_with_the_function_are_said_once_with_the_right_form(
-    tmp_path, monkeypatch, caplog
-) -> None:
+def test_a_thread_that_belongs_to_no_trainer_is_said_once_with_the_right_form(monkeypatch, caplog) -> None:
     monkeypatch.setattr(api, "_warn_once", WarnOnce(logging.getLogger("mtask_sinks.reporting.api")))
-    train_in_threads(tmp_path, ByFunction)
-    train_in_threads(tmp_path / "again", ByFunction)
-    (message,) = said_of_threads(caplog)
+    begun, reported = threading.Barrier(3, timeout=30), threading.Event()
+    registries = [MetricRegistry(), MetricRegistry()]
+
+    def work(registry: MetricRegistry, value: float) -> None:
+        with registry.activate():
+            begun.wait()
+            report_metrics(x=value)
+            reported.wait(30)
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(registries, (1.0, 3.0), strict=True)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    for _ in range(2):
+        report_metrics(y=5.0)
+    reported.set()
+    for thread in threads:
+        thread.join()
+    found = [dict(registry.snapshot(step=1).metrics) for registry in registries]
+    assert [metrics["x"] for metrics in found] == [1.0, 3.0]
+    assert sum("y" in metrics for metrics in found) == 1  # the one that began last
+    (message,) = [record.getMessage() for record in caplog.records]
     assert "self.report_metrics" in message
+    assert "test_api.py" in message
 
 
-def test_activities_that_end_in_another_order_than_they_began(caplog) -> None:
+def test_activities_that_end_in_another_order_than_they_began() -> None:
     first, second = MetricRegistry(), MetricRegistry()
     of_first, of_second = first.activate(), second.activate()
     of_first.__enter__()
@@ -106,4 +120,3 @@ def test_activities_that_end_in_another_order_than_they_began(caplog) -> None:
     report_metrics(x=3.0)
     of_second.__exit__(None, None, None)
     assert second.snapshot(step=1).metrics["x"] == 3.0
-    assert not said_of_threads(caplog)  # both are of one thread

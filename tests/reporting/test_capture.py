@@ -108,8 +108,8 @@ def test_a_part_that_is_all_of_the_loss_in_some_batches_counts_in_these_too() ->
 
 
 def test_characters_that_no_key_may_have_are_replaced() -> None:
-    assert captured("*", {"loss dict": {"box l1": 1.0, "ä": 2.0, 7: 3.0, "mlm/loss": 4.0}}) == {
-        "loss_dict/box_l1": 1.0, "loss_dict/_": 2.0, "loss_dict/7": 3.0, "loss_dict/mlm/loss": 4.0,
+    assert captured("*", {"loss dict": {"box l1": 1.0, "ä": 2.0, "😀": 5.0, 7: 3.0, "mlm/loss": 4.0}}) == {
+        "loss_dict/box_l1": 1.0, "loss_dict/ä": 2.0, "loss_dict/_": 5.0, "loss_dict/7": 3.0, "loss_dict/mlm/loss": 4.0,
     }  # fmt: skip
 
 

@@ -45,6 +45,7 @@ EVERYTHING = {
     "mlflow_tracking_uri": "sqlite:///m.db",
     "mlflow_experiment": "tasks",
     "wandb_project": "tasks",
+    "metric_directions": ["*/bias=min", "mlm/accuracy=neither"],
 }
 
 
@@ -158,6 +159,19 @@ def test_policies_for_nan_by_key_beat_the_one_for_all() -> None:
 def test_spread_is_of_the_registry() -> None:
     registry = SinkArguments(metric_spread=["*/loss"]).make_registry()
     assert [registry._merger._wants_spread(key) for key in ("a/loss", "a/x")] == [True, False]
+
+
+def test_directions_are_of_the_registry() -> None:
+    registry = SinkArguments(metric_directions=["*/bias=min", "a/x=max", "a/acc=neither"]).make_registry()
+    assert registry.directions == {"*/bias": "min", "a/x": "max", "a/acc": None}
+    assert SinkArguments(metric_directions=["*/bias=min"]).sets_metrics()
+    assert SinkArguments().make_registry().directions == {}
+
+
+@pytest.mark.parametrize("rule", ["bias", "bias=", "=min", "bias=up", "bias=None"])
+def test_what_is_no_direction_is_refused(rule: str) -> None:
+    with pytest.raises(ValueError, match="metric_directions: .*KEY=min, KEY=max or KEY=neither"):
+        SinkArguments(metric_directions=[rule]).make_registry()
 
 
 def test_what_is_set_of_the_backends_is_set_in_the_environment(monkeypatch) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtask_sinks.analysis.compare import Outcome, outcome
-from mtask_sinks.analysis.direction import Better, better_of
 from mtask_sinks.analysis.runs import Series, Training, sorted_by_task
+from mtask_sinks.directions import Direction, Directions
 
 
 @dataclass(frozen=True)
@@ -17,16 +17,17 @@ class MetricRow:
 
     Attributes:
         task, name, phase: task, name and phase of the metric; an ungrouped metric has an empty task.
-        better: whether the smallest (``min``) or the largest value (``max``) is best; ``None`` for a count.
+        better: whether the smallest (``min``) or the largest value (``max``) is best; ``None`` for a count, or if
+            neither is better, or if that is not known.
         outcomes: final and best value in each training; ``None`` if the training does not have the metric.
-        winners: indices of the trainings with the best value; empty for a count, or if only one training has the
-            metric.
+        winners: indices of the trainings with the best value; empty if `better` is ``None``, or if only one training
+            has the metric.
     """
 
     task: str
     name: str
     phase: str
-    better: Better | None
+    better: Direction | None
     outcomes: tuple[Outcome | None, ...]
     winners: tuple[int, ...]
 
@@ -42,21 +43,27 @@ def metric_rows(trainings: Sequence[Training]) -> tuple[MetricRow, ...]:
     >>> (row,) = metric_rows([a, b])
     >>> [each.best for each in row.outcomes], row.winners
     ([2.5, 1.5], (1,))
+
+    The rules of the trainings tell which value is best, else the metric's name. If several trainings have a rule for a
+    metric, that of the last one applies.
     """
+    directions = Directions(*(training.directions for training in reversed(trainings)))
     every: dict[tuple[str, str], Series] = {}
     for training in trainings:
         every = {**training.series, **every}
     rows = []
     for series in sorted_by_task(every[place] for place in dict.fromkeys(p for each in trainings for p in each.series)):
         place = (series.phase, series.key)
-        outcomes = tuple(outcome(each, each.series[place]) if place in each.series else None for each in trainings)
-        better = better_of(series.name)
+        better = directions.for_key(series.key)
+        outcomes = tuple(
+            outcome(each, each.series[place], better) if place in each.series else None for each in trainings
+        )
         rows.append(MetricRow(series.task, series.name, series.phase, better, outcomes, _winners(outcomes, better)))
     return tuple(rows)
 
 
-def _winners(outcomes: Sequence[Outcome | None], better: Better | None) -> tuple[int, ...]:
-    bests = [math.nan if each is None else each.best for each in outcomes]
+def _winners(outcomes: Sequence[Outcome | None], better: Direction | None) -> tuple[int, ...]:
+    bests = [math.nan if each is None or each.best is None else each.best for each in outcomes]
     numbers = [best for best in bests if not math.isnan(best)]
     if better is None or sum(each is not None for each in outcomes) < 2 or not numbers:
         return ()

@@ -35,10 +35,28 @@ def test_tables_have_the_numbers_of_the_report(tmp_path) -> None:
     assert [row[:3] for row in table(page, "Runs")] == [["r1", "finished", "4"], ["r2", "failed", "6"]]
     assert table(page, "Final and best values") == [
         ["a", "loss", "train", "min", "40", "20", "2", "20", "20", "2"],
-        ["b", "x", "train", "max", "-", "-", "-", "nan", "nan", "6"],
+        ["b", "x", "train", "-", "-", "-", "-", "nan", "-", "-"],
     ]
     assert table(page, "Values that are not finite") == [["r2", "b", "x", "train", "1", "-", "6", "the last"]]
     assert table(page, "Missing values")[0] == ["r2", "a", "loss", "train", "1 of 2", "50.0%", "6", "6"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "cells", "bold"),
+    [
+        ({}, ["-", "1", "-", "-", "3", "-", "-"], []),
+        ({"*/bias": "min"}, ["min", "1", "1", "4", "3", "2", "2"], ["1"]),
+        ({"*/bias": "max"}, ["max", "1", "2", "2", "3", "3", "4"], ["3"]),
+    ],
+)
+def test_the_best_run_is_bold_only_if_a_rule_or_the_name_says_which_that_is(tmp_path, rules, cells, bold) -> None:
+    for name, values in (("r1", (2.0, 1.0)), ("r2", (2.0, 3.0))):
+        rows = [Snapshot(step, metrics={"b/bias": value}) for step, value in zip((2, 4), values)]
+        write(tmp_path, (RunInfo(id=name, name=name, directions=rules), rows, "finished"))
+    page = report_page(make_report(open_runs([f"{tmp_path}:r1", f"{tmp_path}:r2"])), None)
+    assert table(page, "Final and best values") == [["b", "bias", "train", *cells]]
+    section = re.search(r"<h2>Final and best values</h2>(.*?)</section>", page, re.DOTALL)[1]
+    assert re.findall(r"<strong>(.*?)</strong>", section) == bold
 
 
 def test_a_report_without_metrics_needs_no_chart(tmp_path) -> None:

@@ -1,0 +1,148 @@
+"""Tells which value of a metric is best: the smallest or the largest, by rules of the user or by the metric's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from mtask_sinks.keys import split_key
+from mtask_sinks.patterns import Rules
+
+Direction = Literal["min", "max"]
+
+_ALLOWED = "'min' (smaller is better), 'max' (larger is better) and None (neither)"
+_NO_RULE: Any = object()
+
+_FALLING = re.compile(r"loss|perplexity|error")
+_FALLING_WORDS = frozenset({"err", "mae", "mse", "rmse", "mape", "nll", "ppl", "wer", "cer", "ter", "kl", "bpc", "bpb"})
+# Names of counts, which are neither good nor bad.
+_COUNT_WORDS = frozenset({"n", "num", "count", "counts", "number", "tokens", "samples", "items", "nonfinite"})
+# Words, and pairs of words, that end the name of a metric of which the largest value is best.
+_RISING_WORDS = frozenset(
+    [
+        *("acc", "accuracy", "accuracies", "precision", "recall", "sensitivity", "specificity", "f0", "f1", "f2"),
+        *("fbeta", "fscore", "fmeasure", "auc", "auroc", "auprc", "ap", "map", "mrr", "ndcg", "hits", "hitrate"),
+        *("bleu", "sacrebleu", "rouge", "rougel", "rougelsum", "meteor", "chrf", "em", "exactmatch", "passat"),
+        *("iou", "miou", "jaccard", "dice", "psnr", "ssim", "msssim", "r2", "rsquared", "kappa", "mcc"),
+        *("matthewscorrelation", "pearson", "pearsonr", "spearman", "spearmanr", "kendalltau"),
+        *("reward", "rewards", "winrate", "passrate", "successrate"),
+    ]
+)
+# Words that may follow them: `acc_top5`, `f1_macro`, `recall_at_10`, `accuracy.rank_min`.
+_QUALIFIERS = frozenset(
+    [
+        *("", "at", "k", "top", "macro", "micro", "weighted", "score", "avg", "average", "mean", "median", "p"),
+        *("min", "max", "rank", "first", "last", "best", "all", "overall", "ema", "reported"),
+    ]
+)
+
+
+class Directions:
+    """Tells the direction of every key: by the user's rules first, then by the metric's name.
+
+    >>> directions = Directions({"*/bias": "min", "mlm/accuracy": None})
+    >>> [directions.for_key(key) for key in ("price/bias", "mlm/accuracy", "nsp/accuracy", "nsp/drift")]
+    ['min', None, 'max', None]
+
+    Args:
+        *rules: exact key or pattern → ``"min"``, ``"max"`` or ``None`` (neither), as in `Rules`. Of several mappings,
+            the first one that has a rule for a key decides.
+
+    Raises:
+        TypeError, ValueError: the rules are not a mapping, or a direction is not allowed.
+        MetricKeyError: an exact key is not valid.
+    """
+
+    def __init__(self, *rules: Mapping[str, Direction | None]) -> None:
+        for mapping in rules:
+            if not isinstance(mapping, Mapping):
+                raise TypeError(f"directions={mapping!r}: pass key or pattern → direction, {{'*/bias': 'min'}}.")
+            for key, direction in mapping.items():
+                if not _is_direction(direction):
+                    raise ValueError(f"directions={{{key!r}: {direction!r}}}: allowed are {_ALLOWED}.")
+        self._rules: list[Rules[Direction | None]] = [Rules(mapping, _NO_RULE) for mapping in rules]
+
+    def for_key(self, key: str) -> Direction | None:
+        """Return the direction of a key; ``None`` if neither is better, or if nobody knows."""
+        for rules in self._rules:
+            direction = rules.for_key(key)
+            if direction is not _NO_RULE:
+                return direction
+        return known_direction(split_key(key)[1])
+
+
+def recorded_rules(recorded: Mapping[str, Any]) -> dict[str, Direction | None]:
+    """Return the rules that a journal recorded, without any that this version does not understand.
+
+    >>> recorded_rules({"*/bias": "min", "*/drift": None, "*/slope": "near 1"})
+    {'*/bias': 'min', '*/drift': None}
+    """
+    return {key: direction for key, direction in recorded.items() if _is_direction(direction) and _is_rule(key)}
+
+
+def known_direction(name: str) -> Direction | None:
+    """Return whether small or large values of a metric are better, if its name tells that.
+
+    >>> [known_direction(name) for name in ("loss", "box_loss", "rmse", "error_rate", "accuracy", "f1_macro", "map50")]
+    ['min', 'min', 'min', 'min', 'max', 'max', 'max']
+    >>> [known_direction(name) for name in ("n_tokens", "loss.nonfinite", "bias", "accuracy_gap", "reward_std")]
+    [None, None, None, None, None]
+
+    ``"min"`` for losses, errors and perplexities. ``"max"`` only if the name ends in a word such as accuracy, f1, bleu
+    or reward; after it may come a number or a word such as ``macro`` or ``score``. ``None`` for counts, for names that
+    begin with ``neg_`` (scikit-learn's ``neg_mean_squared_error`` rises, a loss of the negative samples falls), and for
+    every other name.
+
+    Args:
+        name: name of the metric in its task.
+    """
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    if is_count(name) or words[0] == "neg":
+        return None
+    if _is_falling(name):
+        return "min"
+    return "max" if _is_rising(words) else None
+
+
+def is_count(name: str) -> bool:
+    """Return whether a metric is a count, by its name.
+
+    >>> is_count("n_tokens"), is_count("loss.nonfinite"), is_count("tokens_per_second"), is_count("loss")
+    (True, True, False, False)
+    """
+    words = _letters(name)
+    return words[-1] in _COUNT_WORDS or (words[0] in ("n", "num") and not _is_falling(name))
+
+
+def _is_falling(name: str) -> bool:
+    return _FALLING.search(name.lower()) is not None or not _FALLING_WORDS.isdisjoint(_letters(name))
+
+
+def _is_rising(words: list[str]) -> bool:
+    """Whether the last word is one of those that rise, apart from numbers and qualifiers after it."""
+    for end in range(len(words), 0, -1):
+        last = words[end - 1]
+        stem = last.rstrip("0123456789")
+        if last in _RISING_WORDS or stem in _RISING_WORDS or "".join(words[max(end - 2, 0) : end]) in _RISING_WORDS:
+            return True
+        if stem not in _QUALIFIERS:
+            return False
+    return False
+
+
+def _letters(name: str) -> list[str]:
+    """Split a name into its words, without digits."""
+    return re.split(r"[^a-z]+", name.lower())
+
+
+def _is_direction(direction: object) -> bool:
+    return direction is None or direction in get_args(Direction)
+
+
+def _is_rule(key: str) -> bool:
+    try:
+        Rules({key: None}, None)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,100 @@
+"""Checks of the training arguments."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Iterator
+
+from mtask_sinks.directions import known_direction
+from mtask_sinks.doctor.finding import Observation
+from mtask_sinks.doctor.script import Script
+from mtask_sinks.doctor.settings import all_settings, names_in, number_in, reported_to, values_of
+from mtask_sinks.doctor.source import IN_FILE, Source
+from mtask_sinks.doctor.trainer_classes import uses_multi_task_trainer
+from mtask_sinks.keys import split_key
+from mtask_sinks.sinks.listing import list_sinks
+
+
+def unknown_sink(script: Script) -> Iterator[Observation]:
+    """``report_to`` names a sink that does not exist."""
+    named = list(reported_to(script))
+    known = [each.name for each in list_sinks()] if named else []
+    for source, node, name in named:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            what = f"report_to names {name!r}, which is no sink, no installed plug-in and no tracker of transformers."
+            hint = f"Did you mean {close[0]!r}? " if close else ""
+            yield Observation(source.where(node), what, f"{hint}mtask-sinks sinks lists every name.")
+
+
+def missing_sink(script: Script) -> Iterator[Observation]:
+    """``report_to`` names a sink whose package is not installed here."""
+    named = list(reported_to(script))
+    missing = {each.name: each for each in list_sinks() if not each.is_installed} if named else {}
+    for source, node, name in named:
+        if name in missing:
+            what = f"report_to names {name!r}, whose package is not installed here."
+            yield Observation(source.where(node), what, missing[name].get)
+
+
+def no_sink(script: Script) -> Iterator[Observation]:
+    """``report_to`` names no sink and no sink is passed: metrics go only to the console and the journal."""
+    if not uses_multi_task_trainer(script):
+        return
+    has_sinks = any(keyword.arg == "sinks" for call in script.calls for keyword in call.node.keywords)
+    if has_sinks or any(True for _ in reported_to(script)):
+        return
+    for source, value in values_of(script, "report_to"):
+        if names_in(value) is not None:
+            yield Observation(
+                source.where(value),
+                "report_to names no sink, and no sinks= is passed: metrics go only to the console, log_history and "
+                "<output_dir>/metrics.jsonl.",
+                "Name one: report_to='tensorboard'. Or deliver later: mtask-sinks replay DIR --to tensorboard.",
+            )
+
+
+def never_logs(script: Script) -> Iterator[Observation]:
+    """The training arguments allow no log event before the training ends."""
+    for settings in all_settings(script):
+        source, given = settings.source, settings.values
+        strategy = given.get("logging_strategy")
+        if strategy is not None and (names_in(strategy) == [] or _ends(source, strategy, "IntervalStrategy.NO")):
+            what = "logging_strategy is 'no': metrics are logged only once, at the end."
+            yield Observation(
+                source.where(strategy), what, "Leave it out, or choose 'steps' with logging_steps, or 'epoch'."
+            )
+        every, end = (number_in(given.get(name)) for name in ("logging_steps", "max_steps"))
+        if strategy is None and every is not None and end is not None and every > end > 0:
+            what = f"logging_steps={every} is more than max_steps={end}: metrics are logged only once, at the end."
+            yield Observation(source.where(given["logging_steps"]), what, f"Choose logging_steps of {end} or less.")
+
+
+def keeps_worst(script: Script) -> Iterator[Observation]:
+    """`metric_for_best_model` names a metric that is better when it is small, but the largest value is kept."""
+    if "greater_is_better" in script.words:
+        return
+    for settings in all_settings(script):
+        value = settings.values.get("metric_for_best_model")
+        name = value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+        if value is None or settings.has_more or name.endswith("loss") or not _falls(name):
+            continue
+        yield Observation(
+            settings.source.where(value),
+            f"small values of {name!r} are better, but the Trainer keeps the checkpoint with the largest one: it does "
+            "so for every name that does not end in 'loss'.",
+            "Add greater_is_better=False.",
+        )
+
+
+def _falls(name: str) -> bool:
+    """Whether small values of a metric are better, as its name tells: ``eval_books_price/rmse``."""
+    task, last = split_key(name)
+    words = re.split(r"[^a-z0-9]+", (last if task else name.removeprefix("eval_")).lower())
+    return "neg" not in words and known_direction("_".join(words)) == "min"
+
+
+def _ends(source: Source, node: ast.expr, end: str) -> bool:
+    return (source.dotted(node) or "").replace(IN_FILE, ".").endswith(end)

@@ -1,0 +1,81 @@
+"""Checks of the metrics of a training: their values and their names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from mtask_sinks.doctor.finding import Observation
+from mtask_sinks.doctor.recorded import RecordedTraining
+
+# By default, a registry keeps at most this many distinct keys.
+_MAX_KEYS = 1000
+
+
+def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
+    """A metric is NaN or infinite at the end."""
+    for at, key, phase, values in _values(recorded):
+        if math.isfinite(values[-1]):
+            continue
+        since = len(values) - next((i for i, v in enumerate(reversed(values)) if math.isfinite(v)), len(values))
+        yield Observation(
+            recorded.at(at[since]),
+            f"{key!r} ({phase}) has been {values[-1]} since step {at[since]}, in {len(values) - since} log events.",
+            "A loss over no items (an empty mask) is NaN: report None there. Otherwise lower the learning rate or clip "
+            "gradients. MetricRegistry(nonfinite='skip') leaves such values out; 'raise' stops the training.",
+        )
+
+
+def nonfinite_before(recorded: RecordedTraining) -> Iterator[Observation]:
+    """A metric was NaN or infinite, but is finite again."""
+    for at, key, phase, values in _values(recorded):
+        bad = [step for step, value in zip(at, values, strict=True) if not math.isfinite(value)]
+        if bad and math.isfinite(values[-1]):
+            yield Observation(
+                recorded.at(bad[0]),
+                f"{key!r} ({phase}) was not finite in {len(bad)} of {len(values)} log events, from step {bad[0]} to "
+                f"{bad[-1]}.",
+                "One such value makes a whole window NaN: MetricRegistry(nonfinite='skip') leaves such values out and "
+                "counts them.",
+            )
+
+
+def nonfinite_skipped(recorded: RecordedTraining) -> Iterator[Observation]:
+    """NaN or infinite values were reported and left out."""
+    for at, key, phase, values in _values(recorded):
+        name = key.removesuffix(".nonfinite")
+        total = sum(values)
+        if name != key and total:
+            first = next(step for step, value in zip(at, values, strict=True) if value)
+            what = f"{total:.0f} values of {name!r} ({phase}) were NaN or infinite and left out, from step {first} on."
+            yield Observation(recorded.at(first), what, "Report None where a loss is computed over no items.")
+
+
+def renamed(recorded: RecordedTraining) -> Iterator[Observation]:
+    """A metric has a name that the Trainer logs too, so it is logged as ``….reported``."""
+    for at, key, phase, _ in _values(recorded):
+        if key.endswith(".reported"):
+            name = key.removesuffix(".reported")
+            yield Observation(
+                recorded.at(at[0]),
+                f"the Trainer logs {name!r} ({phase}) too (compute_metrics?), so the reported one is named {key!r}.",
+                "Give one of them another name.",
+            )
+
+
+def too_many_keys(recorded: RecordedTraining) -> Iterator[Observation]:
+    """There are as many keys as a registry keeps by default, so it may have dropped others."""
+    keys = {key for _, key in recorded.training.series}
+    if len(keys) >= _MAX_KEYS:
+        yield Observation(
+            recorded.at(recorded.training.step),
+            f"the training has {len(keys)} distinct keys: the registry seems to have reached max_keys and dropped "
+            "further keys.",
+            "Is a number part of a name (an f-string)? Then remove it. Otherwise pass MetricRegistry(max_keys=...).",
+        )
+
+
+def _values(recorded: RecordedTraining) -> Iterator[tuple[list[int], str, str, list[float]]]:
+    """Yield steps, key, phase and values of each metric in each phase."""
+    for (phase, key), series in recorded.training.series.items():
+        yield [recorded.training.steps[at] for at in series.at], key, phase, list(series.values)

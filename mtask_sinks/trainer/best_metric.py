@@ -1,0 +1,73 @@
+"""Warns if the Trainer would choose the worst checkpoint as the best one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from transformers import EarlyStoppingCallback
+
+from mtask_sinks.directions import Direction, Directions, known_direction
+from mtask_sinks.keys import split_key
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+_WRONG_DIRECTION = (
+    "metric_for_best_model={metric!r}: the {best} value of {key!r} is best, by {source}, but "
+    "greater_is_better={greater}{default} chooses the {chosen}, so the worst checkpoint counts as the best. Set "
+    "TrainingArguments(greater_is_better={wanted})."
+)
+_DEFAULT = " (transformers' default for every name that does not end in 'loss')"
+_BY_NAME = " If the name misleads, set MetricRegistry(directions={{{key!r}: {direction!r}}})."
+
+
+def wrong_direction(trainer: Trainer, rules: Mapping[str, Direction | None]) -> str | None:
+    """Return a warning if ``greater_is_better`` contradicts the direction of ``metric_for_best_model``, else ``None``.
+
+    transformers sets ``greater_is_better=True`` for every name that does not end in ``loss``, so for ``eval_a/rmse`` it
+    keeps the worst checkpoint. It matters if the training evaluates, and either saves checkpoints or stops early:
+    transformers then compares every evaluation with the best one so far, in both major versions, with and without
+    ``load_best_model_at_end``.
+
+    Args:
+        trainer: the trainer, whose training is about to begin.
+        rules: the rules of its registry that tell directions.
+    """
+    args, metric = trainer.args, trainer.args.metric_for_best_model
+    if metric is None or args.eval_strategy == "no" or not trainer.is_world_process_zero():
+        return None
+    if args.save_strategy == "no" and not any(
+        isinstance(callback, EarlyStoppingCallback) for callback in trainer.callback_handler.callbacks
+    ):
+        return None
+    key = _key_of(metric, trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else ())
+    direction = Directions(rules).for_key(key)
+    greater = bool(args.greater_is_better)
+    if direction is None or (direction == "max") == greater:
+        return None
+    is_by_name = direction == known_direction(split_key(key)[1])
+    best, chosen = ("largest", "smallest") if direction == "max" else ("smallest", "largest")
+    message = _WRONG_DIRECTION.format(
+        metric=metric,
+        best=best,
+        key=key,
+        source="its name" if is_by_name else "the rules of the registry",
+        greater=greater,
+        default=_DEFAULT if greater and not metric.endswith("loss") else "",
+        chosen=chosen,
+        wanted=not greater,
+    )
+    opposite = "max" if direction == "min" else "min"
+    return message + (_BY_NAME.format(key=key, direction=opposite) if is_by_name else "")
+
+
+def _key_of(metric: str, datasets: Iterable[str]) -> str:
+    """Return the key of a metric, given its name in the log with or without ``eval_`` and the name of a dataset.
+
+    >>> _key_of("eval_books_price/rmse", ["books", "news"]), _key_of("price/rmse", ())
+    ('price/rmse', 'price/rmse')
+    """
+    name = metric.removeprefix("eval_")
+    found = [dataset for dataset in datasets if name.startswith(f"{dataset}_")]
+    return name.removeprefix(f"{max(found, key=len)}_") if found else name
