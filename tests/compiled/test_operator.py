@@ -495,7 +495,7 @@ class TestOnADevice:
         for _ in range(4):
             operator.report_op(packed, [2], registry.handle, "t\nblock\tblock\none\tscalar")
             packed += 1  # as a compiled graph does when it reuses its buffers
-        assert registry._window.devices._numbers == 12
+        assert registry._phases.current.devices._numbers == 12
         metrics = registry.snapshot(step=1).metrics
         assert dict(metrics) == {"t/block": 1.5 + 1.5, "t/one": 3 + 1.5}
 

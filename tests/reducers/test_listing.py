@@ -25,7 +25,7 @@ def test_plugins_and_registered_ones_say_where_they_are_from(monkeypatch) -> Non
     by_name = {each.name: each for each in list_reducers()}
     assert by_name["spread"] == ReducerListing("spread", "registered", None, "Largest minus smallest.")
     assert by_name["example_gmean"] == ReducerListing(
-        "example_gmean", "plug-in", "mtask-example-plugin", "exp of the weighted mean of logarithms."
+        "example_gmean", "plug-in", "mtask-example-plugin", "Computes exp of the weighted mean of logarithms."
     )
 
 

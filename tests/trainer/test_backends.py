@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ OURS = {
 
 @pytest.fixture
 def messages() -> Iterator[list[str]]:
-    """What the library logs, taken at its own logger: MLflow 3.1 replaces the handlers of the root when it opens a store."""
+    """What the library logs, from its own logger: MLflow 3.1 replaces the root logger's handlers."""
     texts: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: texts.append(record.getMessage())  # type: ignore[method-assign]

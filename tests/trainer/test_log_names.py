@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers.faulty import wait_for
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
 from transformers import Trainer
 
@@ -60,6 +61,7 @@ def test_two_evaluations_whose_names_meet_are_told_apart(tmp_path, caplog) -> No
         metrics = trainer.evaluate()
         assert metrics["eval_a_b_c/loss"] == 10.0
         assert metrics["eval_a_b_c/loss.eval_a_b"] == 100.0
+    wait_for(lambda: len(sink.snapshots) == 4, "the sink to have all four evaluations")
     found = {each.phase: dict(each.metrics) for each in sink.snapshots}
     assert found == {"eval_a": {"b_c/loss": 10.0}, "eval_a_b": {"c/loss.eval_a_b": 100.0}}
     assert len(messages(caplog)) == 1
