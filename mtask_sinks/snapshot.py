@@ -64,6 +64,8 @@ class Snapshot(_Frozen):
         counts: for each key, the number of reports in its value.
         nonfinite: for each key that had NaN or infinite reports, the number of these reports.
         logs: what the Trainer itself logged at this event (``loss``, ``learning_rate``, …), under the Trainer's names.
+        is_partial: whether the window was cut short by the end of the training: it has the reports since the last log
+            event. Its sums and counts are smaller than those of other windows.
     """
 
     _mappings: ClassVar = ("metrics", "counts", "nonfinite", "logs")
@@ -76,6 +78,7 @@ class Snapshot(_Frozen):
     counts: Mapping[str, int] = field(default_factory=dict)
     nonfinite: Mapping[str, int] = field(default_factory=dict)
     logs: Mapping[str, Any] = field(default_factory=dict)
+    is_partial: bool = False
 
     @property
     def coverage(self) -> Mapping[str, int]:

@@ -117,6 +117,8 @@ def _encode_snapshot(item: Snapshot) -> bytes:
         "nonfinite": thawed(item.nonfinite),
         "logs": as_plain(item.logs),
     }
+    if item.is_partial:
+        record["partial"] = True
     try:
         if is_finite:  # orjson writes null for NaN and infinity
             return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
@@ -136,7 +138,8 @@ def decode(line: bytes) -> Item | None:
         if record["record"] == "snapshot":
             if "coverage" in record:  # the older name of `counts`
                 record["counts"] = record["coverage"]
-            return Snapshot(**{name: _numbers(record[name]) for name in _SNAPSHOT})
+            fields = {name: _numbers(record[name]) for name in _SNAPSHOT}
+            return Snapshot(**fields, is_partial=record.get("partial") is True)
         if record["record"] == "run":
             run = {name: record[name] for name in _RUN if name in record}
             run["logged"] = frozenset(run.get("logged", ()))

@@ -22,6 +22,8 @@ RUN = RunInfo(
 ITEMS = [
     Begin(RUN, 12.5, {"torch": "2"}, ("host", 1, "t")),
     Snapshot(7, "eval", {"a/x": 1 / 3}, None, 1.5, {"a/x": 2}, {"a/x": 1}, {"eval_loss": math.inf, "note": "text"}),
+    Snapshot(8, metrics={"a/x": 1.0}, is_partial=True),
+    Snapshot(9, metrics={"a/x": math.nan}, is_partial=True),
     End("r", "failed", 13.5),
 ]
 
