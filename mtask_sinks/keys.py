@@ -14,9 +14,11 @@ from mtask_sinks.errors import MetricKeyError
 #: names of more than 250 characters, and its file store makes a file name of each segment.
 MAX_KEY_LENGTH = 250
 
-# The phase of an evaluation whose prefix is ``train``; and prefixes and phases that are built of these words.
+#: Phases of the library's own: a training's windows, all of them together, those of one epoch together.
+OVERALL, EPOCH = "overall", "epoch"
+# What such a word gets when it is the prefix of an evaluation; and prefixes and phases that are built of these words.
 _EVALUATION = "_evaluation"
-_IS_TRAIN = re.compile(r"train(_evaluation)*")
+_IS_OWN = re.compile(r"(train|overall|epoch)(_evaluation)*")
 # Letters and digits of any script; MLflow's own rule, which TensorBoard, W&B and trackio do not narrow.
 _SEGMENT = re.compile(r"[\w.\-]+")
 _INVALID = re.compile(r"[^\w.\-]")
@@ -104,19 +106,19 @@ def log_prefix(phase: str) -> str:
     """
     if phase == "train":
         return ""
-    return f"{phase.removesuffix(_EVALUATION) if _IS_TRAIN.fullmatch(phase) else phase}_"
+    return f"{phase.removesuffix(_EVALUATION) if _IS_OWN.fullmatch(phase) else phase}_"
 
 
 def phase_of_prefix(prefix: str) -> str:
     """Return the phase of an evaluation whose ``metric_key_prefix`` is given.
 
     An evaluation on the training data has the prefix ``train``. It is no part of the training's window, so its phase
-    has another name.
+    has another name. The same holds for ``overall`` and ``epoch``.
 
     >>> phase_of_prefix("eval"), phase_of_prefix("train"), log_name("mlm/loss", phase_of_prefix("train"))
     ('eval', 'train_evaluation', 'train_mlm/loss')
     """
-    return prefix + _EVALUATION if _IS_TRAIN.fullmatch(prefix) else prefix
+    return prefix + _EVALUATION if _IS_OWN.fullmatch(prefix) else prefix
 
 
 def log_names(keys: Collection[str], phase: str) -> Collection[str]:

@@ -2,65 +2,64 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from mtask_sinks._util.built_anew import BuiltAnew
+from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.references import ProcessLocal
 from mtask_sinks._util.renamed import keep_old_names
-from mtask_sinks._util.warn_once import WarnOnce, call_site
-from mtask_sinks.aggregation.accumulator import Accumulator, NonFinite
-from mtask_sinks.aggregation.buffers import Buffer, Overflow
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.aggregation.accumulator import NonFinite
+from mtask_sinks.aggregation.buffers import Overflow
 from mtask_sinks.aggregation.derived import Derived, DerivedFunction
 from mtask_sinks.aggregation.key_table import KeyTable
 from mtask_sinks.aggregation.phases import Phases
-from mtask_sinks.aggregation.reducer_accumulator import ReducerAccumulator
-from mtask_sinks.aggregation.state import ReducerState, Spread, State, has_sum_state
-from mtask_sinks.aggregation.sum_accumulator import SumAccumulator
+from mtask_sinks.aggregation.spans import Span, Spans
+from mtask_sinks.aggregation.state import Spread, State
 from mtask_sinks.aggregation.summarize import Summarizer, nonfinite_policies
 from mtask_sinks.aggregation.window import Window
+from mtask_sinks.aggregation.window_times import SECONDS, STEPS, WindowTimes
 from mtask_sinks.compiled.handles import new_handle
 from mtask_sinks.directions import Direction, Directions
 from mtask_sinks.distributed.collectives import Ranks
 from mtask_sinks.distributed.key_agreement import KeyAgreement
 from mtask_sinks.distributed.merge import RankMerger
-from mtask_sinks.errors import MetricKeyError, MetricValueError
-from mtask_sinks.keys import check_key, join_key
-from mtask_sinks.measurement.device_queue import DeviceEntry, Part
-from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
+from mtask_sinks.errors import MetricKeyError
+from mtask_sinks.intake import Intake
+from mtask_sinks.keys import EPOCH, OVERALL, log_prefix
+from mtask_sinks.measurement.device_queue import Part
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.recompute import is_recompute
-from mtask_sinks.measurement.values import NAME, read
 from mtask_sinks.patterns import Rules
-from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
+from mtask_sinks.reducers import Mean, Reducer, ReducerSpec, Total, as_reducer
+from mtask_sinks.reducers.lookup import without_own_names
 from mtask_sinks.reporting.api import activated, refuse_positional
-from mtask_sinks.reporting.forked import is_said_by_other_process, lost_in_children
+from mtask_sinks.reporting.forked import lost_in_children
 from mtask_sinks.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # A name that a method had before; subclasses that use it go on working.
 _NEW_NAMES = {"take": "record"}
 
-# Tasks that were probably meant as phases.
-_PHASES = ("train", "eval", "test")
-_TASK_IS_PHASE = (
-    "%s: the task is called %r, which is also a phase. The library adds the phase by itself (in backends the key is "
-    "<task>/<phase>/<name>), so %r is needed in no key; name the task by what it computes."
+_GROUP_IS_LOST = (
+    "a MetricRegistry was unpickled without its process_group, which exists only in the process that made it: the copy "
+    "reduces over all ranks of the job. To reduce over a group, build the registry in this process: "
+    "MetricRegistry(process_group=...)."
 )
 
 
-class MetricRegistry:
+class MetricRegistry(BuiltAnew):
     """Gathers reported values, with a reduction policy per key.
 
     >>> registry = MetricRegistry(reducers={"*/n_tokens": "sum"})
@@ -73,7 +72,11 @@ class MetricRegistry:
         reducers: exact key or pattern → reducer: a name (``mean sum last first min max count std median p95 …``), a
             `Reducer`, or a function of the window's values. An exact key beats a pattern, the first pattern that
             matches wins, otherwise `mean`.
-        derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``.
+        derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It may
+            also ask for what else the row has, by the Trainer's name without the prefix of an evaluation
+            (``m["loss"]``, ``m["learning_rate"]``), for the time since the last row of the phase in seconds,
+            ``m["window.seconds"]`` (the mean over the ranks, without evaluations in between), and for the optimizer
+            steps since then, ``m["window.steps"]`` (in evaluations: batches of this process).
         nonfinite: what NaN and Inf do: ``"propagate"`` (default: they show), ``"skip"`` (left out; their number is
             reported as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event); one for all keys, or by
             exact key and pattern.
@@ -88,6 +91,12 @@ class MetricRegistry:
             ``None`` (neither): ``{"*/bias": "min"}``. Without a rule the name decides, if it is known (loss, rmse,
             accuracy, …). ``mtask-sinks diff``, ``report`` and ``watch`` use it, and so does the check of
             ``metric_for_best_model``.
+        per_epoch: exact keys and patterns of those whose value over each epoch is wanted too, ``["*/loss"]``. A trainer
+            logs them at the end of the epoch in a row of their own, as ``epoch_<key>``.
+
+    A copy (``copy``, ``deepcopy``, pickle, cloudpickle) has the same rules and registered keys, and empty windows; a
+    class derived from this one keeps its own attributes. As anywhere, plain pickle needs functions that have a name in
+    a module, not lambdas. A process group exists in its process only: a pickle leaves it behind, with a warning.
 
     Raises:
         MetricKeyError, ReducerError, TypeError, ValueError: a rule cannot be used.
@@ -103,28 +112,58 @@ class MetricRegistry:
         spread: str | Sequence[str] = (),
         process_group: ProcessGroup | Ranks | None = None,
         directions: Mapping[str, Direction | None] | None = None,
+        per_epoch: str | Sequence[str] = (),
     ) -> None:
+        # The arguments, from which copies are built; before there is another local name.
+        given = {name: dict(each) if isinstance(each, Mapping) else each for name, each in locals().items()}
+        self._given = {name: each for name, each in given.items() if name not in ("self", "process_group")}
+        self._process_group = ProcessLocal(process_group)
         self._warn_once = WarnOnce(logger)
         by_key = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
         self._policies = nonfinite_policies(nonfinite)
         Directions(directions or {})  # raises on a wrong rule
         self._directions = dict(directions or {})
         functions = Derived(derived or {}, self._warn_once)
+        max_keys += bool(functions)  # the time of a window is a key where derived metrics may ask for it
         self._key_table = KeyTable(by_key, functions, max_keys)
+        if functions:
+            self._key_table.register(SECONDS, Mean())
         self._summarizer = Summarizer(self._policies, functions, self._warn_once)
         spreads = Rules(dict.fromkeys([spread] if isinstance(spread, str) else spread, True), False)
-        rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread}
+        self._is_per_epoch = Rules(dict.fromkeys([per_epoch] if isinstance(per_epoch, str) else per_epoch, True), False)
+        rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
         agreement = KeyAgreement(rules, by_key.for_key, max_keys)
         self._merger = RankMerger(process_group, agreement, spreads.for_key)
-        self._overflow = Overflow(max_keys, self._warn_once)
-        # Threads may report new keys and fill buffers at the same time. No code of a user runs under the first lock.
-        # A report never waits for the second one: a reducer, or a handler of the log, may report in any thread.
-        self._admitting = threading.RLock()
-        self._reducing = threading.RLock()
         self._clock = MicroBatchClock()
         self._phases = Phases()
+        overflow = Overflow(max_keys, self._warn_once)
+        self._intake = Intake(
+            self._phases, self._key_table, self._policies, self._clock, overflow, self._merger.ranks, self._warn_once
+        )
+        self._times = WindowTimes()
+        self._spans = Spans(with_epochs=bool(per_epoch))
         #: The number by which compiled code finds this registry.
         self.handle = new_handle(self)
+
+    def _settings(self) -> dict[str, Any]:
+        reducers = {key: without_own_names(spec) for key, spec in (self._given["reducers"] or {}).items()}
+        return {**self._given, "reducers": reducers}
+
+    def __getstate__(self) -> Any:
+        table = self._key_table
+        return super().__getstate__(), table.registered, table.is_reserved, self._process_group
+
+    def __setstate__(self, state: Any) -> None:
+        settings, registered, is_reserved, group = state
+        super().__setstate__(settings)
+        for key, reducer in registered.items():
+            if key not in self._key_table.reducers:  # an exact key of the rules is there already
+                self._key_table.register(key, reducer)
+        self.reserve(is_reserved)
+        self._process_group = group
+        self._merger.group = group.value
+        if group.is_lost:
+            logger.warning(_GROUP_IS_LOST)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -172,43 +211,11 @@ class MetricRegistry:
 
             report(self, task, metrics)
         elif not is_recompute():
-            self.store(task, metrics)
+            self._intake.store(task, metrics)
 
     def store(self, task: str | None, metrics: Mapping[str, Any]) -> None:
         """As `record`, without asking whether the report counts. Compiled code reports here."""
-        if type(metrics) is not dict:
-            metrics = dict(metrics)  # a mapping of somebody's own may change while another thread runs
-        phases = self._phases
-        window = phases.window_of_this_thread() if phases.elsewhere else phases.current
-        if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
-            self._leave_out(task, metrics, reason)
-            return
-        try:
-            buffers = window.buffers[task]
-        except (KeyError, TypeError):  # a new task, or something that cannot be one
-            _check_task(task)
-            buffers = {}
-        on_device: dict[str, OnDevice] = {}
-        for name, value in metrics.items():
-            if type(value) is not float:
-                try:
-                    value = read(value)
-                except Exception as error:
-                    self._refuse(task, name, value, error)
-                    continue
-                if type(value) is OnDevice:
-                    on_device[name] = value
-                    continue
-                if type(value) is Block:
-                    window.expect(value)
-            buffer = buffers[name] if name in buffers else self._admit(window, task, name)
-            if value is not None:  # not computed; its key is known all the same
-                buffer.append(value)
-        if on_device:
-            self._append(window, task, on_device, partial(window.devices.add, on_device.values()))
-        window.until_update -= len(metrics)
-        if window.until_update <= 0:
-            self._update(window)
+        self._intake.store(task, metrics)
 
     def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
         """As `store`, for values that compiled code has packed into one vector on an accelerator; does not wait for it.
@@ -218,11 +225,7 @@ class MetricRegistry:
             parts: name → which part of the vector is its value, in order.
             packed: the vector; it may be overwritten afterwards.
         """
-        window = self._phases.window_of_this_thread()
-        if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
-            self._leave_out(task, parts, reason)
-            return
-        self._append(window, task, parts, partial(window.devices.add_packed, list(parts.values()), packed))
+        self._intake.store_packed(task, parts, packed)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -237,7 +240,8 @@ class MetricRegistry:
         >>> registry.snapshot(step=1, phase="eval").metrics["acc"], registry.snapshot(step=1).metrics["acc"]
         (0.0, 1.0)
         """
-        with self._phases.entered(self._phases.window(name)):
+        is_timed = self._phases.is_training_thread
+        with self._phases.entered(self._phases.window(name)), self._times.inside(name) if is_timed else nullcontext():
             yield
 
     @contextmanager
@@ -278,14 +282,57 @@ class MetricRegistry:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
         """
-        ranks = self._merger.ranks()
-        with self._reducing:
-            self._set_rank(ranks)
-            states = self._phases.window(phase).drain()
-        states, spreads = self._merge_ranks(phase, states, ranks)
-        reducers = self._key_table.reducers if ranks is None else self._merger.agreed
-        metrics, counts, nonfinite = self._summarizer.summarize(states, spreads, reducers, step=step, phase=phase)
-        return Snapshot(step, phase, metrics, epoch, time.time(), counts, nonfinite, logs or {})
+        window, spreads = self._drain(step, phase)
+        if phase == "train":
+            window = self._spans.end_window(window, self._agreed)
+            totals = {key: state for key, state in self._spans.training.states.items() if self._is_total(key)}
+            window = Span({**window.states, **totals}, window.seconds, window.steps)
+        return self._summarize(window, step, phase, epoch, logs, spreads)
+
+    def overall(self, step: int, *, epoch: float | None = None, logs: Mapping[str, Any] | None = None) -> Snapshot:
+        """The values over the whole training, up to its last log event; its phase is ``overall``. Nothing ends by it.
+
+        >>> registry = MetricRegistry()
+        >>> for loss in (3.0, 2.0, 1.0):
+        ...     registry.report_metrics("mlm", loss=loss)
+        ...     _ = registry.snapshot(step=1)
+        >>> registry.overall(step=3).metrics["mlm/loss"]
+        2.0
+
+        Every report counts once: the mean is that of all reports, not that of the log events. Of reducers that need all
+        values at once (medians, functions), a training keeps 8,192 values per key, and beyond that a uniform sample of
+        them; a warning says so. A checkpoint has what is needed to go on.
+
+        Args: as for `snapshot`. No rank needs another one for it.
+        """
+        return self._summarize(self._spans.training, step, OVERALL, epoch, logs)
+
+    def end_epoch(self, step: int, *, epoch: float | None = None) -> Snapshot:
+        """The values of the keys in ``per_epoch`` over an epoch that ends here; its phase is ``epoch``.
+
+        >>> registry = MetricRegistry(per_epoch="*/loss")
+        >>> registry.report_metrics("mlm", loss=3.0)
+        >>> first = registry.snapshot(step=1)
+        >>> registry.report_metrics("mlm", loss=1.0)
+        >>> registry.end_epoch(step=2).metrics["mlm/loss"]
+        2.0
+        >>> registry.report_metrics("mlm", loss=7.0)
+        >>> registry.snapshot(step=3).metrics["mlm/loss"]              # the window of the training went on
+        4.0
+
+        Every rank must call it, as for `snapshot`.
+
+        Args: as for `snapshot`.
+        """
+        window, _ = self._drain(step, "train")
+        found = self._summarize(self._spans.end_epoch(window, self._agreed), step, EPOCH, epoch, {})
+        metrics = {key: value for key, value in found.metrics.items() if self._is_per_epoch.for_key(key)}
+        return Snapshot(step, EPOCH, metrics, epoch, found.time, _only(found.counts, metrics), found.nonfinite)
+
+    @property
+    def has_values_per_epoch(self) -> bool:
+        """Whether ``per_epoch`` names some keys."""
+        return bool(self._is_per_epoch.exact or self._is_per_epoch.patterns)
 
     def tick(self) -> None:
         """Say that a micro-batch is over, as a trainer does. Only `first` and `last` over several ranks need it."""
@@ -305,27 +352,36 @@ class MetricRegistry:
         Every rank must call it, as for `snapshot`. The result is valid JSON, and empty if nothing was reported.
         """
         ranks = self._merger.ranks()
-        with self._reducing:
-            self._set_rank(ranks)
-            states = self._phases.window(phase).peek()
+        states = self._intake.peek(phase)
         states, _ = self._merge_ranks(phase, states, ranks)
         reducers = self._key_table.reducers
-        found = {key: ReducerState.from_state(reducers[key], state) for key, state in states.items()}
-        keys = {key: state.to_json() for key, state in found.items() if state.reports or state.nonfinite}
-        return {"time": self._clock.now, "keys": keys} if keys else {}
+        states.pop(SECONDS, None)
+        found = {"keys": Span(states).to_json(reducers).get("keys", {})}
+        if phase == "train":
+            found["spans"] = self._spans.to_json(reducers)
+        return {"time": self._clock.now, "window": self._times.to_json(phase), **found} if any(found.values()) else {}
 
-    def load_state_dict(self, state: Mapping[str, Any], phase: str = "train") -> None:
-        """Go on with a window that `state_dict` saved, in place of the open one. Every rank calls this."""
+    def load_state_dict(self, state: Mapping[str, Any], phase: str = "train", *, step: int = 0) -> None:
+        """Go on with a window that `state_dict` saved, in place of the open one. Every rank calls this.
+
+        Args:
+            state: of the phase; an empty one begins anew, also the values over the whole training.
+            phase: as for `snapshot`.
+            step: optimizer steps taken so far, where the state does not have them.
+        """
         self.discard(phase)
         if "time" in state:  # what is reported from now on is later than anything in the state
             self._clock.now = max(self._clock.now, state["time"] + 1)
+        if phase == "train":
+            self._times.load(state.get("window", {"seconds": 0.0, "began": step}), phase)
+            self._load_spans(state.get("spans", {}))
         ranks = self._merger.ranks()
         if ranks is not None and ranks.rank:
             return  # what all ranks had is now the first one's
         window = self._phases.window(phase)
         for key, saved in state.get("keys", {}).items():
             try:
-                self._admit(window, None, key)
+                self._intake.admit(window, None, key)
                 window.accumulators[key].restore(saved)
             except (KeyError, ValueError) as error:
                 message = "%s: what the checkpoint holds of its open window is left out: %s"
@@ -333,12 +389,20 @@ class MetricRegistry:
 
     def discard(self, phase: str = "train") -> bool:
         """Forget what was reported in the window of a phase; returns whether there was something."""
-        with self._reducing:
-            return any(state is not None for state in self._phases.window(phase).drain().values())
+        states = self._intake.drain(phase)
+        self._times.end(phase, self._clock.now)
+        if phase == "train":
+            self._spans.discard_window()
+        return any(state is not None for state in states.values())
 
     def reduce_with_training(self, phase: str) -> None:
         """Ask that a phase is reduced at each log event of the training; see `phases_of_training`."""
         self._merger.agreement.add_phase(phase)
+
+    @property
+    def is_training_phase(self) -> bool:
+        """Whether a report of this thread would go to the window of the training."""
+        return self._phases.window_of_this_thread() is self._phases.window("train")
 
     @property
     def phases_of_training(self) -> Sequence[str]:
@@ -360,79 +424,58 @@ class MetricRegistry:
         """How often something was dropped or left out, by what and why."""
         return dict(self._warn_once.counts)
 
-    def _append(
-        self, window: Window, task: str | None, names: Iterable[str], make_entries: Callable[[], list[DeviceEntry]]
-    ) -> None:
-        """Append entries on a device to their buffers; refuse them all if they cannot be made."""
-        try:
-            entries = make_entries()
-        except Unreadable as error:
-            for name in names:
-                self._refuse(task, name, None, error)
-            return
-        for name, entry in zip(names, entries, strict=True):
-            self._admit(window, task, name).append(entry)
-        if window.devices.is_full:
-            self._update(window)
+    @property
+    def _agreed(self) -> Mapping[str, Reducer]:
+        """The reducers of all keys that the ranks know."""
+        return self._key_table.reducers if self._merger.ranks() is None else self._merger.agreed
 
-    def _admit(self, window: Window, task: str | None, name: str) -> Buffer:
-        """The buffer for a task and name; checks the key if it is new."""
-        buffers = window.buffers.get(task, {})
-        if name in buffers:
-            return buffers[name]
-        key = join_key(task, name)
-        with self._admitting:
-            accumulator = window.accumulators.get(key)
-            if accumulator is None:
-                reducer = self._key_table.admit(key)
-                if reducer is None:
-                    return self._overflow
-                accumulator = self._new_accumulator(key, reducer)
-            buffer = window.add(task, name, accumulator)
-        if task in _PHASES:
-            self._warn_once(f"task: {task}", _TASK_IS_PHASE, key, task, task)
-        return buffer
+    def _drain(self, step: int, phase: str) -> tuple[Span, dict[str, Spread]]:
+        """What all ranks reported in the open window of a phase, which begins anew."""
+        ranks = self._merger.ranks()
+        states = self._intake.drain(phase)
+        seconds, steps = self._times.end(phase, step if phase == "train" else self._clock.now)
+        if SECONDS in self._key_table.reducers:
+            states[SECONDS] = (seconds, 1.0, 1.0, 0.0)  # the ranks' mean comes along with the values
+        states, spreads = self._merge_ranks(phase, states, ranks)
+        of_ranks = states.pop(SECONDS, None)
+        if isinstance(of_ranks, tuple):
+            seconds = of_ranks[0] / of_ranks[1]
+        return Span(states, seconds, steps), spreads
 
-    def _new_accumulator(self, key: str, reducer: Reducer) -> Accumulator:
-        policy = self._policies.for_key(key)
-        if has_sum_state(reducer):
-            return SumAccumulator(key, reducer, policy, self._warn_once)
-        return ReducerAccumulator(key, reducer, policy, self._clock, self._warn_once)
+    def _summarize(
+        self,
+        span: Span,
+        step: int,
+        phase: str,
+        epoch: float | None,
+        logs: Mapping[str, Any] | None,
+        spreads: Mapping[str, Spread] = MappingProxyType({}),
+    ) -> Snapshot:
+        prefix = log_prefix("train_evaluation" if phase == OVERALL else phase)
+        row = {name.removeprefix(prefix): value for name, value in (logs or {}).items() if name.startswith(prefix)}
+        if span.seconds:
+            row |= {SECONDS: span.seconds, STEPS: span.steps}
+        metrics, counts, nonfinite = self._summarizer.summarize(
+            span.states,
+            spreads,
+            self._key_table.reducers,
+            self._agreed,
+            step=step,
+            phase=phase,
+            row=row,
+            has_logs=logs is not None,
+        )
+        return Snapshot(step, phase, metrics, epoch, time.time(), counts, nonfinite, logs or {})
 
-    def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
-        """Drop a value that cannot be read, with a warning; raise if its type is wrong and it is its key's first."""
-        key = join_key(task, name)
-        if isinstance(error, Unreadable):
-            message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
-            self._warn_once(f"unreadable: {key}", message, key, error)
-            return
-        if not isinstance(error, MetricValueError):
-            raise error
-        check_key(key)
-        reason = str(error).replace(NAME, name)
-        if not any(window.was_used(key) for window in list(self._phases.windows.values())):
-            raise MetricValueError(f"{key}: {reason}") from None
-        self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), reason)
+    def _load_spans(self, saved: Mapping[str, Any]) -> None:
+        for span in saved.values():
+            for key in span["keys"]:
+                with suppress(MetricKeyError):  # said when the window is loaded
+                    self._key_table.admit(key)
+        self._spans.load(saved, self._key_table.reducers)
 
-    def _leave_out(self, task: str | None, names: Iterable[str], reason: str) -> None:
-        topic = f"left out: {reason}"
-        if is_said_by_other_process():
-            self._warn_once.mute(topic)
-        _check_task(task)
-        keys = ", ".join(join_key(task, name) for name in names)
-        self._warn_once(topic, "%s: left out (reported at %s): %s", keys, call_site(), reason)
-
-    def _update(self, window: Window) -> None:
-        if not self._reducing.acquire(blocking=False):
-            return  # another thread is at it, or waits for this one; what was reported stays where it is
-        try:
-            self._set_rank(self._merger.ranks())
-            window.update_if_due()
-        finally:
-            self._reducing.release()
-
-    def _set_rank(self, ranks: Ranks | None) -> None:
-        self._clock.set_rank(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
+    def _is_total(self, key: str) -> bool:
+        return type(self._key_table.reducers.get(key)) is Total
 
     def _merge_ranks(
         self, phase: str, states: dict[str, State | None], ranks: Ranks | None
@@ -443,21 +486,12 @@ class MetricRegistry:
         agreed = self._merger.agreed
         if states.keys() <= agreed.keys() <= self._key_table.reducers.keys():
             return merged
-        with self._admitting:
-            self._key_table.agree(agreed)
-            for key in states.keys() - agreed.keys():  # the ranks together have more than max_keys
-                self._key_table.forget(key)
-                for window in list(self._phases.windows.values()):
-                    window.forget(key, self._overflow)
+        self._intake.agree(agreed, states.keys() - agreed.keys())
         return merged
 
 
 keep_old_names(MetricRegistry, _NEW_NAMES)
 
 
-def _check_task(task: Any) -> None:
-    if task is not None and not isinstance(task, str):
-        raise MetricKeyError(
-            f"report_metrics got {type(task).__name__} as the name of the task. Pass a string, or nothing, and the "
-            "values by keyword: report_metrics('mlm', loss=loss)."
-        )
+def _only(counts: Mapping[str, int], keys: Container[str]) -> dict[str, int]:
+    return {key: count for key, count in counts.items() if key in keys}

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from mtask_sinks import read_journal
+
 pytestmark = pytest.mark.skipif(find_spec("trl") is None, reason="needs trl")
 
 #: Method → eval_strategy. With "no", TRL still has metrics to log at the end of the training.
@@ -84,13 +86,15 @@ def runs(request, example, tmp_path_factory) -> dict[str, Any]:
         evaluated = trainer.evaluate()
         found[name] = {
             "history": trainer.state.log_history, "evaluated": evaluated, "recorder": recorder,
+            "snapshots": [each for run in read_journal(output_dir) for each in run.snapshots] if cls is None else [],
             "last": recorder.eval[in_training:], "weights": trainer.model.state_dict(),
         }  # fmt: skip
     return found
 
 
 def is_ours(runs: dict[str, Any], name: str) -> bool:
-    return name.removeprefix("eval_").startswith(tuple(f"{task}/" for task in TASKS[runs["method"]]))
+    tasks = tuple(f"{task}/" for task in TASKS[runs["method"]])
+    return name.removeprefix("eval_").removeprefix("overall_").startswith(tasks)
 
 
 def of_tasks(runs: dict[str, Any], row: dict[str, Any]) -> dict[str, float]:
@@ -108,9 +112,13 @@ def computed(runs: dict[str, Any], batches: list[dict[str, np.ndarray]], prefix:
 def test_every_window_of_the_training_is_what_numpy_makes_of_the_raw_outputs(runs) -> None:
     batches = runs["ours"]["recorder"].train
     rows = [row for row in runs["ours"]["history"] if "eval_loss" not in row and "train_runtime" not in row]
-    assert [row["step"] for row in rows] == [2, 4, 6, 7]
-    for row, window in zip(rows, (batches[0:4], batches[4:8], batches[8:12], batches[12:14]), strict=True):
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    for row, window in zip(rows, (batches[0:4], batches[4:8], batches[8:12]), strict=True):
         assert of_tasks(runs, row) == computed(runs, window)
+    (partial,) = [each for each in runs["ours"]["snapshots"] if each.is_partial]
+    assert dict(partial.metrics) == computed(runs, batches[12:14])
+    (summary,) = [row for row in runs["ours"]["history"] if "train_runtime" in row]
+    assert of_tasks(runs, summary) == computed(runs, batches[0:14], "overall_")
 
 
 def test_what_evaluate_returns_is_what_numpy_makes_of_the_raw_outputs(runs) -> None:
@@ -125,11 +133,7 @@ def test_trls_own_metrics_are_there_and_stand_where_they_stand_without_the_mixin
         return {name: None if CLOCK.search(name) else value for name, value in row.items() if not is_ours(runs, name)}
 
     history = [theirs(row) for row in runs["ours"]["history"]]
-    # The last, partial window has its own row. The metrics that TRL has left are in the summary.
-    assert [row for row in history if not set(row) - {"epoch", "step"}] == [{"epoch": history[-1]["epoch"], "step": 7}]
-    assert [row for row in history if set(row) - {"epoch", "step"}] == [
-        theirs(row) for row in runs["theirs"]["history"]
-    ]
+    assert history == [theirs(row) for row in runs["theirs"]["history"]]
     assert OF_TRL[runs["method"]] <= set(history[0])
     assert {f"eval_{name}" for name in OF_TRL[runs["method"]]} <= set(history[-1])
     assert theirs(runs["ours"]["evaluated"]) == theirs(runs["theirs"]["evaluated"])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.aggregation.window_times import SECONDS, STEPS
 from mtask_sinks.errors import DerivedMetricError
 from mtask_sinks.keys import check_key, is_trainer_log, split_key
 
@@ -22,8 +24,9 @@ class Derived:
     >>> derived.compute({"mlm/loss": 0.0}, {"mlm/loss": 4}, known={"mlm/loss"})
     ({'mlm/perplexity': 1.0}, {'mlm/perplexity': 4})
 
-    A derived metric may use those named before it. One whose input is absent from this window is absent itself;
-    its count is the smallest of its inputs'. ``OverflowError`` gives infinity (the perplexity of an untrained
+    A derived metric may use those named before it, and what else is known of the row (the Trainer's own values, the
+    window's time). One whose input is absent from this window is absent itself; its count is the smallest of those of
+    the metrics that it uses. ``OverflowError`` gives infinity (the perplexity of an untrained
     model), division by zero NaN; a function that fails otherwise is named once in the log and absent. Training goes on.
     """
 
@@ -37,9 +40,14 @@ class Derived:
                 )
         self._functions = dict(functions)
         self._warn_once = warn_once
+        #: Names of the rows so far that are no metrics.
+        self._row_names: set[str] = set()
 
     def __contains__(self, key: object) -> bool:
         return key in self._functions
+
+    def __bool__(self) -> bool:
+        return bool(self._functions)
 
     def compute(
         self,
@@ -47,6 +55,8 @@ class Derived:
         counts: Mapping[str, int],
         known: Collection[str],
         is_complete: bool = True,
+        row: Mapping[str, Any] = MappingProxyType({}),
+        has_logs: bool = False,
     ) -> tuple[dict[str, float], dict[str, int]]:
         """Values and counts of the derived metrics of one window, by key.
 
@@ -55,22 +65,26 @@ class Derived:
             counts: how many reports each of them was computed from.
             known: every key that was ever reported or registered.
             is_complete: whether the window is one in which every key of a task is expected (that of the training).
+            row: what else is known of the row, by name.
+            has_logs: whether the row is that of a Trainer, so that a value of it which is absent is no mistake.
 
         Raises:
             DerivedMetricError: a function asks for a key that is not known, of a task that did report in this window.
         """
         values: dict[str, float] = {}
         value_counts: dict[str, int] = {}
+        others = {name: value for name, value in row.items() if isinstance(value, (int, float))}
+        self._row_names |= others.keys()
         for key, function in self._functions.items():
-            inputs = _Inputs({**metrics, **values})
+            inputs = _Inputs({**metrics, **values}, others)
             try:
                 values[key] = float(function(inputs))
             except KeyError as error:
                 missing = error.args[0] if error.args else None
                 if missing not in inputs.absent:
                     self._warn_of_failure(key)
-                elif missing not in known and missing not in self._functions:
-                    self._refuse(key, str(missing), metrics, known, is_complete)
+                elif missing not in known and missing not in self._functions and missing not in self._row_names:
+                    self._refuse(key, str(missing), metrics, known, is_complete, has_logs)
                 continue
             except OverflowError:
                 values[key] = math.inf
@@ -83,14 +97,22 @@ class Derived:
         return values, value_counts
 
     def _refuse(
-        self, key: str, missing: str, metrics: Mapping[str, float], known: Collection[str], is_complete: bool
+        self,
+        key: str,
+        missing: str,
+        metrics: Mapping[str, float],
+        known: Collection[str],
+        is_complete: bool,
+        has_logs: bool,
     ) -> None:
+        if missing in (SECONDS, STEPS) or (has_logs and is_trainer_log(missing)):
+            return  # such a value is not in every row
         if is_trainer_log(missing):
             message = (
-                "derived metric %r refers to %r, which the Trainer logs itself; a derived metric sees only what is "
-                "reported. Report the value by another name, report_metrics('all', loss=loss), and use m['all/loss']."
+                "derived metric %r refers to %r, which the Trainer logs itself: without a Trainer, pass it, "
+                "registry.snapshot(step, logs={%r: ...})."
             )
-            self._warn_once(f"derived: {key}", message, key, missing)
+            self._warn_once(f"derived: {key}", message, key, missing, missing)
             return
         everything = sorted({*known, *self._functions})
         close = difflib.get_close_matches(missing, everything, n=1)
@@ -111,19 +133,25 @@ class Derived:
 
 
 class _Inputs(Mapping[str, float]):
-    """The reduced values as a derived metric sees them; remembers what it asked for."""
+    """The reduced values as a derived metric sees them; remembers what it asked for.
 
-    def __init__(self, values: Mapping[str, float]) -> None:
+    The other values of the row can be asked for by name; they are not among those that an iteration gives.
+    """
+
+    def __init__(self, values: Mapping[str, float], others: Mapping[str, float]) -> None:
         self._values = values
+        self._others = others
         self.used: set[str] = set()
         self.absent: set[str] = set()
 
     def __getitem__(self, key: str) -> float:
-        if key not in self._values:
+        if key in self._values:
+            self.used.add(key)
+            return self._values[key]
+        if key not in self._others:
             self.absent.add(key)
             raise KeyError(key)
-        self.used.add(key)
-        return self._values[key]
+        return self._others[key]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

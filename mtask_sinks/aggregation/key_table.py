@@ -23,22 +23,28 @@ class KeyTable:
         derived: keys that are computed, and so cannot be reported.
         max_keys: how many keys there may be because they were reported.
 
+    Attributes:
+        reducers: of all keys.
+        registered: of those that `register` added.
+        is_reserved: whether a key is the name of something else.
+
     Raises:
         MetricKeyError: an exact key of the rules cannot be reported.
     """
 
     def __init__(self, rules: Rules[Reducer], derived: Container[str], max_keys: int) -> None:
         self.reducers: dict[str, Reducer] = {}
+        self.registered: dict[str, Reducer] = {}
         self._rules = rules
         self._derived = derived
         self._max_keys = max_keys
-        self._is_reserved: Callable[[str], bool] = lambda key: False
+        self.is_reserved: Callable[[str], bool] = _nothing_is_reserved
         for key, reducer in rules.exact.items():
             self.register(key, reducer)
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
         """Refuse keys that are names of something else. Replaces what was reserved before."""
-        self._is_reserved = is_reserved
+        self.is_reserved = is_reserved
 
     def register(self, key: str, reducer: Reducer) -> None:
         """Give a key its reducer, ahead of its first report.
@@ -54,6 +60,7 @@ class KeyTable:
                 f"{key!r} is reduced by {present!r}; it cannot be reduced by {reducer!r} too. Register a key once, "
                 "before its first report, or report the second quantity under another name."
             )
+        self.registered[key] = reducer
 
     def admit(self, key: str) -> Reducer | None:
         """The reducer of a key that is reported; ``None`` if there are too many.
@@ -80,8 +87,12 @@ class KeyTable:
         check_key(key)
         if key in self._derived:
             raise MetricKeyError(f"{key!r} is a derived metric: it is computed, not reported. Choose another name.")
-        if self._is_reserved(key):
+        if self.is_reserved(key):
             raise MetricKeyError(
                 f"{key!r} is a name that the Trainer logs itself. Report it in a task, report_metrics('my_task', "
                 f"{key}=...), or choose another name."
             )
+
+
+def _nothing_is_reserved(key: str) -> bool:
+    return False

@@ -29,6 +29,11 @@ class Phases:
         self._entered: dict[int, list[Window]] = {}
         self._lock = RLock()
 
+    @property
+    def is_training_thread(self) -> bool:
+        """Whether this thread runs the training."""
+        return get_ident() == self._runs_training
+
     def window(self, phase: str) -> Window:
         """The window of a phase, a new one if there is none yet."""
         found = self.windows.get(phase)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtask_sinks.reducers import Mean, Reducer, Sample, Sum
+from mtask_sinks.reducers import Mean, Reducer, Sample, Sum, Total
 
 #: The state of a mean or a sum: the sum of w*x, the sum of w, the number of reports, the number of values that were NaN
 #: or infinite. All four add up over the ranks. A plain tuple, because a log event makes one per key, and an object with
@@ -122,4 +122,4 @@ def has_sum_state(reducer: Reducer) -> bool:
     >>> has_sum_state(Mean()), has_sum_state(Sum()), has_sum_state(Std())
     (True, True, False)
     """
-    return type(reducer) in (Mean, Sum)
+    return type(reducer) in (Mean, Sum, Total)

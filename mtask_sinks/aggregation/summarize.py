@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from mtask_sinks.aggregation.accumulator import NONFINITE_POLICIES, NonFinite
 from mtask_sinks.aggregation.derived import Derived
 from mtask_sinks.aggregation.state import ReducerState, Spread, State
 from mtask_sinks.errors import NonFiniteError
+from mtask_sinks.keys import EPOCH, OVERALL
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer, Sample
 
@@ -44,18 +46,24 @@ class Summarizer:
         states: Mapping[str, State | None],
         spreads: Mapping[str, Spread],
         reducers: Mapping[str, Reducer],
+        known: Collection[str],
         *,
         step: int,
         phase: str,
+        row: Mapping[str, Any] = MappingProxyType({}),
+        has_logs: bool = False,
     ) -> Summary:
         """The values of a window.
 
         Args:
             states: of the window, by key.
             spreads: by key, for the keys whose spread over the ranks is wanted.
-            reducers: of every key that was ever reported or registered.
+            reducers: of every key that has a state.
+            known: every key that was ever reported or registered, the same ones on all ranks.
             step: optimizer steps taken so far.
             phase: of the window.
+            row: what else is known of the row, by name, for derived metrics.
+            has_logs: whether the row is that of a Trainer, so that a value of it which is absent is no mistake.
 
         Raises:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
@@ -74,7 +82,7 @@ class Summarizer:
                     continue
                 else:
                     reports, nonfinite_count = state.reports, state.nonfinite
-                    value = self._compute(key, state)
+                    value = self._compute(key, state, phase)
                 if nonfinite_count:
                     nonfinite[key] = int(nonfinite_count)
                 if value is not None:
@@ -82,7 +90,7 @@ class Summarizer:
                     counts[key] = int(reports)
         self._apply_policies(nonfinite, metrics, counts, step, phase)
         if metrics:
-            values, value_counts = self._derived.compute(metrics, counts, reducers, is_complete=phase == "train")
+            values, value_counts = self._derived.compute(metrics, counts, known, phase == "train", row, has_logs)
             metrics.update(values)
             counts.update(value_counts)
         for key, spread in spreads.items():
@@ -90,14 +98,19 @@ class Summarizer:
                 metrics |= {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
         return Summary(metrics, counts, nonfinite)
 
-    def _compute(self, key: str, state: ReducerState) -> float | None:
+    def _compute(self, key: str, state: ReducerState, phase: str) -> float | None:
         sample = state.slots
         if isinstance(sample, Sample) and sample.is_partial:
-            message = (
-                "%s: more than %d values in one window; %r works on a uniform sample of that many from here on. "
-                "Log more often, or give the reducer a larger max_values."
-            )
-            self._warn_once(f"sampled: {key}", message, key, sample.bound, state.reducer)
+            if phase in (OVERALL, EPOCH):
+                message = "%s: the value over a whole %s is that of a uniform sample of %d values."
+                what = "training" if phase == OVERALL else "epoch"
+                self._warn_once(f"sampled: {key} ({phase})", message, key, what, sample.bound)
+            else:
+                message = (
+                    "%s: more than %d values in one window; %r works on a uniform sample of that many from here on. "
+                    "Log more often, or give the reducer a larger max_values."
+                )
+                self._warn_once(f"sampled: {key}", message, key, sample.bound, state.reducer)
         try:
             return state.compute()
         except Exception:
@@ -108,13 +121,15 @@ class Summarizer:
     def _apply_policies(
         self, nonfinite: dict[str, int], metrics: dict[str, float], counts: dict[str, int], step: int, phase: str
     ) -> None:
+        is_new = phase not in (OVERALL, EPOCH)  # whose values come from windows that were judged, or will be
         refused = {key: count for key, count in nonfinite.items() if self._policies.for_key(key) == "raise"}
-        if refused:
+        if refused and is_new:
             found = ", ".join(f"{key} ({count})" for key, count in refused.items())
             raise NonFiniteError(f"NaN or Inf was reported up to step {step} ({phase}): {found}.")
         for key, count in nonfinite.items():
-            message = "%s: NaN or Inf was reported, first seen up to step %d (%s)."
-            self._warn_once(f"nonfinite: {key}", message, key, step, phase, count=count)
+            if is_new:
+                message = "%s: NaN or Inf was reported, first seen up to step %d (%s)."
+                self._warn_once(f"nonfinite: {key}", message, key, step, phase, count=count)
             if self._policies.for_key(key) == "skip":
                 metrics[f"{key}.nonfinite"] = float(count)
                 counts[f"{key}.nonfinite"] = count

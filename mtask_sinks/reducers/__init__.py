@@ -8,7 +8,7 @@ May import: `errors`, `_util`.
 
 from mtask_sinks.errors import ReducerError
 from mtask_sinks.reducers.base import Floats, Reducer, TimedReducer
-from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum
+from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum, Total
 from mtask_sinks.reducers.lookup import ReducerSpec, as_reducer, known_reducers, register_reducer
 from mtask_sinks.reducers.sampled import FunctionReducer, Quantile, Sample, ValuesReducer, share_size
 
@@ -29,6 +29,7 @@ __all__ = [
     "Std",
     "Sum",
     "TimedReducer",
+    "Total",
     "ValuesReducer",
     "as_reducer",
     "known_reducers",

@@ -47,6 +47,23 @@ class Sum(Reducer):
         return float(state[0])
 
 
+class Total(Sum):
+    """Weighted sum over the training so far, across log events: tokens or samples seen.
+
+    >>> from mtask_sinks import MetricRegistry
+    >>> registry = MetricRegistry({"mlm/n_tokens": "total"})
+    >>> registry.report_metrics("mlm", n_tokens=100)
+    >>> registry.snapshot(step=1).metrics["mlm/n_tokens"]
+    100.0
+    >>> registry.report_metrics("mlm", n_tokens=50)
+    >>> registry.snapshot(step=2).metrics["mlm/n_tokens"]
+    150.0
+
+    The total is part of a checkpoint, so a resumed training goes on from it. It is in every log event after the first
+    report. In an evaluation the value is the sum over the evaluation, as that of `Sum`.
+    """
+
+
 class Count(Reducer):
     """How many values were reported; each element of a tensor is one.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from mtask_sinks.reducers.base import Reducer
-from mtask_sinks.reducers.lookup import find_reducer, is_builtin, known_reducers, offering_package
+from mtask_sinks.reducers.lookup import find_reducer, is_builtin, is_registered, known_reducers, offering_package
 from mtask_sinks.reducers.sampled import FunctionReducer, Quantile
 
 Kind = Literal["built-in", "pattern", "plug-in", "registered"]
@@ -31,21 +32,27 @@ class ReducerListing:
     loads: bool = True
 
 
-def list_reducers() -> list[ReducerListing]:
+def list_reducers(load: Collection[str] = ()) -> list[ReducerListing]:
     """Built-in reducers, percentiles, then reducers that packages offer or that were registered.
 
     >>> [listing.about for listing in list_reducers() if listing.name in ("mean", "median")]
     ['Weighted arithmetic mean, exact over micro-batches, steps and ranks.', 'The 50th percentile: see p<N>.']
+
+    Args:
+        load: names of plug-ins to describe. That runs the code of their packages, so no other plug-in is loaded.
     """
     names = known_reducers()
+    loaded = {name for name in names if is_registered(name)}.union(load)
     about = f"Percentile, N from 0 to 100: p95, p99.9. {_first_line(Quantile)}"
     percentiles = ReducerListing("p<N>", "pattern", None, about)
     builtin = [_list_named(name, "built-in", None) for name in names if is_builtin(name)]
-    return [*builtin, percentiles, *(_list_other(name) for name in names if not is_builtin(name))]
+    return [*builtin, percentiles, *(_list_other(name, name in loaded) for name in names if not is_builtin(name))]
 
 
-def _list_other(name: str) -> ReducerListing:
+def _list_other(name: str, load: bool) -> ReducerListing:
     package = offering_package(name)
+    if package is not None and not load:
+        return ReducerListing(name, "plug-in", package, f"To load and describe it: mtask-sinks reducers {name}")
     return _list_named(name, "registered" if package is None else "plug-in", package)
 
 

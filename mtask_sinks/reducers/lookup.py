@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from mtask_sinks.errors import ReducerError
 from mtask_sinks.reducers.base import Floats, Reducer
-from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum
+from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum, Total
 from mtask_sinks.reducers.sampled import FunctionReducer, Quantile
 
 #: What names a reducer wherever one is asked for.
@@ -22,6 +22,7 @@ ENTRY_POINTS = "mtask_sinks.reducers"
 _BUILTIN: dict[str, Reducer] = {
     "mean": Mean(),
     "sum": Sum(),
+    "total": Total(),
     "last": Last(),
     "first": First(),
     "min": Min(),
@@ -109,6 +110,22 @@ def find_reducer(name: str) -> Reducer:
         f"{name!r} is no reducer. There are: {', '.join(known_reducers())}, and percentiles such as p95.{hint} "
         "Name your own with register_reducer."
     )
+
+
+def without_own_names(spec: ReducerSpec) -> ReducerSpec:
+    """The same reducer for another process, which may not know the names that were registered in this one.
+
+    >>> without_own_names("sum"), without_own_names(register_reducer("spread_of_all", Max))
+    ('sum', <class 'mtask_sinks.reducers.builtin.Max'>)
+    >>> without_own_names("spread_of_all")
+    Max()
+    """
+    return _registered.get(spec, spec) if isinstance(spec, str) else spec
+
+
+def is_registered(name: str) -> bool:
+    """Whether a reducer of that name was registered or loaded in this process."""
+    return name in _registered
 
 
 def known_reducers() -> list[str]:

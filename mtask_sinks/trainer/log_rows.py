@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
-from mtask_sinks.console import Console, attach_console
+from mtask_sinks.console import Console, attach_console, print_partial
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.session import Session
@@ -28,14 +29,19 @@ class LogRowsMixin(_Base):
     _loss_budget: LossBudget | None
     #: The snapshot of the row that is being logged.
     _logging: Snapshot | None = None
+    #: Whether it was delivered in the turn of a callback.
+    _is_delivered = False
+    #: The values over the whole training that the last summary got, by their names there.
+    _overall: Mapping[str, float] = MappingProxyType({})
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        self._session.serve(self)
         snapshot = self._session.find_evaluation(logs)
         is_training = snapshot is None and self.control.should_log
         if is_training:
             snapshot = self._reduce_training(logs)
-        elif snapshot is None and "train_runtime" in logs:
-            self._log_rest()  # the row that follows is the summary of the training
+        elif snapshot is None and _is_summary(logs):
+            snapshot = self._reduce_overall(logs)
         self._log_with(snapshot or self._no_metrics(), super().log, logs, *args, **kwargs)
         if is_training:
             self._log_phases_of_training()
@@ -48,18 +54,23 @@ class LogRowsMixin(_Base):
         if self._logging is not None:
             self._logging = self._session.log_names.restore(self._logging, logs)
             row.update(logs)
+            if self._session.is_turn_first:
+                self._deliver_in_turn(logs)
             return
         # A log of the user's own, which does not call the one above.
         snapshot = self._session.find_evaluation(logs)
         if snapshot is None and is_training:
             snapshot = self._reduce_training(logs)
             row.update(logs)
+        elif snapshot is None and _is_summary(logs):
+            snapshot = self._reduce_overall(logs)
+            row.update(logs)
         self._show_in_console(snapshot or self._no_metrics())
         self._deliver(snapshot or self._no_metrics(), row or logs)
         if is_training:
             self._log_phases_of_training()
 
-    def _row_with(self, logs: dict[str, float]) -> dict[str, float]:
+    def _row_with(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """The row in the history that has just been made of these logs; an empty one if there is none."""
         row = self.state.log_history[-1] if self.state.log_history else {}
         return row if logs.items() <= row.items() else {}
@@ -69,14 +80,29 @@ class LogRowsMixin(_Base):
         self._session.warn_if_silent(self)
         return snapshot
 
-    def _log_rest(self) -> None:
-        """Log a row of its own for what was reported after the last log event."""
-        row: dict[str, float] = {}
-        rest = self._reduce_training(row)
-        if rest.metrics:
-            # Not super: what a Trainer class adds in its own log belongs to the summary.
-            self._log_with(rest, partial(Trainer.log, self), row)
-        self._log_phases_of_training()
+    def _reduce_overall(self, logs: dict[str, float]) -> Snapshot:
+        """Add the values over the whole training to its summary, after what was reported since the last row."""
+        self._deliver_rest()
+        before = set(logs)
+        snapshot = self._session.reduce_overall(self.state, logs)
+        self._overall = {name: value for name, value in logs.items() if name not in before}
+        return snapshot
+
+    def _deliver_rest(self) -> None:
+        """Deliver what was reported after the last row of the training. A plain Trainer has no row for it either."""
+        for rest in self._session.reduce_rest(self.state):
+            print_partial(self._console, self.callback_handler.callbacks, self.state, rest)
+            self._deliver(rest, {})
+        self._session.warn_if_silent(self)
+
+    def _log_epoch(self) -> None:
+        """Log a row of its own for the values over an epoch, if they are wanted."""
+        snapshot = self._session.reduce_epoch(self.state)
+        if snapshot is not None:
+            should_log = self.control.should_log  # the Trainer takes any row for the one that it is about to log
+            row: dict[str, float] = {}
+            self._log_with(self._session.log_names.add(snapshot, row), partial(Trainer.log, self), row)
+            self.control.should_log = should_log
 
     def _log_phases_of_training(self) -> None:
         for row in self._session.reduce_phases_of_training(self.state):
@@ -88,14 +114,27 @@ class LogRowsMixin(_Base):
     ) -> None:
         rows = len(self.state.log_history)
         self._show_in_console(snapshot)
-        outside, self._logging = self._logging, snapshot  # a callback may log a row while another one is logged
+        # A callback may log a row while another one is logged.
+        outside, self._logging, self._is_delivered = (self._logging, self._is_delivered), snapshot, False
         try:
             log(logs, *args, **kwargs)
         finally:  # also if a callback raises: the window must not be lost
-            logged, self._logging = self._logging, outside
-            # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
-            row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
-            self._deliver(logged or snapshot, row)
+            logged, is_delivered = self._logging, self._is_delivered
+            self._logging, self._is_delivered = outside
+            if not is_delivered:
+                # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
+                row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
+                self._deliver(logged or snapshot, row)
+
+    def _deliver_in_turn(self, logs: Mapping[str, Any]) -> None:
+        """Deliver what is being logged now, or what ``predict()`` returns, which logs no row."""
+        if self._logging is None:
+            predicted = self._session.find_evaluation(logs)
+            if predicted is not None:
+                self._session.deliver(predicted, logs, self.args, self.state, self.model)
+        elif not self._is_delivered:
+            self._is_delivered = True
+            self._deliver(self._logging, self._row_with(logs) or logs)
 
     def _show_in_console(self, snapshot: Snapshot) -> None:
         attach_console(self._console, self.callback_handler.callbacks)
@@ -109,3 +148,8 @@ class LogRowsMixin(_Base):
     def _no_metrics(self) -> Snapshot:
         """A snapshot for a row that has no metric of ours."""
         return Snapshot(self.state.global_step, epoch=self.state.epoch, time=time.time())
+
+
+def _is_summary(logs: Mapping[str, Any]) -> bool:
+    """Whether a row is the one with which a training ends."""
+    return "train_runtime" in logs

@@ -113,4 +113,6 @@ def test_the_loss_of_the_trainer_is_told_apart_from_a_slip_of_the_pen(caplog) ->
         assert dict(registry.snapshot(step).metrics) == {"all/loss": 1.5, "scale": 1.0, "all/twice": 3.0}
     (message,) = [record.getMessage() for record in caplog.records]
     assert "'loss', which the Trainer logs itself" in message
-    assert "report_metrics('all', loss=loss), and use m['all/loss']" in message  # which works: all/twice
+    assert "registry.snapshot(step, logs={'loss': ...})" in message
+    registry.report_metrics("all", loss=1.5)
+    assert registry.snapshot(3, logs={"loss": math.log(2.0)}).metrics["all/ppl"] == pytest.approx(2.0)

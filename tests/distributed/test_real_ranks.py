@@ -16,6 +16,8 @@ from helpers.rank_job import FIRST_ENTRIES, REDUCERS, reports
 from mtask_sinks import report_metrics, weighted
 from mtask_sinks.testing import MetricRanks
 
+pytestmark = pytest.mark.long
+
 JOB = Path(__file__).parents[1] / "helpers" / "rank_job.py"
 
 
@@ -51,7 +53,7 @@ def four(tmp_path_factory):
     return run(tmp_path_factory.mktemp("four"), launcher, ["trainer", "registry", "replicas", "conflict"])
 
 
-@pytest.fixture(params=[2, 4])
+@pytest.fixture(params=[2, 4], ids=["two", "four"])
 def job(request):
     return request.getfixturevalue({2: "two", 4: "four"}[request.param]), request.param
 
@@ -238,6 +240,15 @@ def test_a_training_resumed_on_several_ranks_logs_as_if_it_had_never_been_stoppe
         assert first["a/loss"] == window.mean()
         assert (first["a/first"], first["a/last"], first["a/p"]) == (0.0, 10.0, 5.5)
         assert first["a/std"] == pytest.approx(window.std())
+        # Over the whole training: eight steps of two rows, the fifth of them after the checkpoint.
+        every = np.arange(16.0)
+        epoch, overall = theirs["resumed"][1:]
+        assert epoch == {"epoch_a/p": 7.5}
+        assert overall == {
+            "overall_a/loss": every.mean(), "overall_a/first": 0.0, "overall_a/last": 14.0, "overall_a/p": 7.5,
+            "overall_a/std": pytest.approx(every.std()), "overall_a/n": 16.0,
+        }  # fmt: skip
+        assert first["a/n"] == 12.0
 
 
 def test_phases_of_the_users_own_are_reduced_over_the_ranks(two) -> None:
@@ -257,7 +268,10 @@ def test_phases_of_the_users_own_are_reduced_over_the_ranks(two) -> None:
         assert series("probe_a/loss") == [(step, 100.0 * step + 1.0) for step in range(1, 7)]
         # Rank 1 alone, from the third step on.
         assert series("rollout_a/loss") == [(4, np.mean([5000, 7000])), (6, np.mean([9000, 11000]))]
-        assert theirs["after"] == {"after_a/loss": 0.5}
+        assert theirs["after"]["after_a/loss"] == 0.5
+        assert series("a/seconds")[0][1] > 0
+    one, other = results((two, 2), "phases")
+    assert [row.get("a/seconds") for row in one["rows"]] == [row.get("a/seconds") for row in other["rows"]]
 
 
 def test_a_rank_that_dies_gives_the_process_groups_own_error(two) -> None:

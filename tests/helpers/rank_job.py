@@ -5,6 +5,7 @@ torchrun --nproc-per-node 2 tests/helpers/rank_job.py OUTPUT_DIR scenario...
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -270,7 +271,7 @@ def resume(out: Path) -> object:
 
     class Reporting(Toy):
         def extra(self, x, loss):
-            self.report_metrics("a", loss=loss, last=loss, first=loss, std=x, p=x)
+            self.report_metrics("a", loss=loss, last=loss, first=loss, std=x, p=x, n=x.numel())
 
     class Ordered(InOrder, HfMultiTaskTrainer):
         pass
@@ -281,13 +282,13 @@ def resume(out: Path) -> object:
                 raise InterruptedError
 
     def trained(name, stop=False, resume=False):
-        rules = {"*/last": "last", "*/first": "first", "*/std": "std", "*/p": "median"}
+        rules = {"*/last": "last", "*/first": "first", "*/std": "std", "*/p": "median", "*/n": "total"}
         changes = {"logging_steps": 6, "save_strategy": "steps", "save_steps": 4, "ddp_backend": "gloo"}
         trainer = Ordered(
             Reporting(),
             arguments(out / name, **changes),
             train_dataset=numbers(*range(8 * dist.get_world_size())),
-            metrics=MetricRegistry(rules),
+            metrics=MetricRegistry(rules, per_epoch="a/p"),
             callbacks=[Stop()] if stop else [],
         )
         try:
@@ -328,7 +329,11 @@ def phases(out: Path) -> object:
             return super().training_step(model, inputs, *args, **kwargs)
 
     trainer = Ordered(
-        Toy(), arguments(out / "phases", ddp_backend="gloo"), train_dataset=numbers(*range(12)), callbacks=[Around()]
+        Toy(),
+        arguments(out / "phases", ddp_backend="gloo"),
+        train_dataset=numbers(*range(12)),
+        callbacks=[Around()],
+        metrics=MetricRegistry(derived={"a/seconds": lambda m: m["window.seconds"]}),
     )
     trainer.train()
     with trainer.report_phase("after") as after:
@@ -356,6 +361,7 @@ def main() -> None:
     if not dist.is_initialized():
         dist.init_process_group("gloo")
     for name in names:
+        gc.freeze()  # accelerate collects garbage when a training begins: not among all that was imported
         result = globals()[name](out)
         (out / f"{name}-{dist.get_rank()}.json").write_text(json.dumps(result))
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
+from mtask_sinks import read_journal
+
 
 class Toy(nn.Module):
     """Its loss is the mean of its input. It reports what `extra` reports: by default that loss, for task ``a``.
@@ -70,3 +72,9 @@ class InOrder:
 def rows(trainer: Any, key: str) -> list[tuple[int, float]]:
     """Return the steps and values of one name in the trainer's log history."""
     return [(row["step"], row[key]) for row in trainer.state.log_history if key in row]
+
+
+def points(trainer: Any, key: str, phase: str = "train") -> list[tuple[int, float]]:
+    """Return the steps and values of one metric in the trainer's journal: also the last window, which has no row."""
+    snapshots = [item for run in read_journal(trainer.args.output_dir) for item in run.snapshots]
+    return [(each.step, each.metrics[key]) for each in snapshots if each.phase == phase and key in each.metrics]

@@ -341,8 +341,8 @@ def test_sinks_get_the_trainers_own_logs_apart_from_the_metrics(tmp_path) -> Non
     steps = [(s.step, s.phase, dict(s.metrics), sorted(s.logs)) for s in sink.snapshots]
     timing = ["runtime", "samples_per_second", "steps_per_second"]
     assert steps[0] == (2, "train", {"a/loss": 1.5}, ["epoch", "grad_norm", "learning_rate", "loss"])
-    assert steps[1] == (3, "train", {"a/loss": 3.0}, ["epoch"])
-    assert steps[2][:3] == (3, "train", {})
+    assert steps[1] == (3, "train", {"a/loss": 3.0}, [])
+    assert steps[2][:3] == (3, "overall", {"a/loss": 2.0})
     assert "train_runtime" in steps[2][3]
     assert steps[3][:3] == (3, "eval", {"a/loss": 9.0})
     assert {f"eval_{name}" for name in timing} <= set(steps[3][3]) and "eval_a/loss" not in steps[3][3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from helpers.event_files import read_scalars, run_dirs
-from helpers.toy import InOrder, Toy, arguments, numbers, rows
+from helpers.toy import InOrder, Toy, arguments, numbers, points, rows
 from transformers import TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer
@@ -35,10 +35,11 @@ def test_such_a_prefix_is_an_evaluation_like_any_other(tmp_path, prefix) -> None
     callback.trainer = trainer
     trainer.train()
     # The window of steps 1 to 4 goes through the evaluation after step 3.
-    assert rows(trainer, "a/loss") == [(4, (1 + 2 + 3 + 1) / 4), (6, (2 + 3) / 2)]
+    assert points(trainer, "a/loss") == [(4, (1 + 2 + 3 + 1) / 4), (6, (2 + 3) / 2)]
     assert rows(trainer, f"{prefix}_a/loss") == [(3, 15.0), (6, 15.0)]
     assert [metrics[f"{prefix}_a/loss"] for metrics in callback.returned] == [15.0, 15.0]
     phases = {each.phase: each.metrics["a/loss"] for each in sink.snapshots if each.metrics}
+    assert phases.pop("overall") == (1 + 2 + 3) / 3
     assert len(phases) == 2
     assert phases.pop("train") == 2.5
     assert [*phases.values()] == [15.0]

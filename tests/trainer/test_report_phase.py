@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import torch
-from helpers.toy import InOrder, Toy, arguments, numbers, rows
+from helpers.toy import InOrder, Toy, arguments, numbers, points, rows
 from transformers import TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
@@ -126,6 +126,7 @@ def test_a_phase_inside_a_step_is_reduced_with_the_training(tmp_path) -> None:
         (2, "rollout"),
         (4, "train"),
         (4, "rollout"),
+        (4, "overall"),
     ]
 
 
@@ -139,9 +140,11 @@ def test_a_phase_inside_a_step_is_in_the_checkpoint(tmp_path) -> None:
     assert rows(second, "rollout_a/loss") == rows(whole, "rollout_a/loss") == [(4, 250.0)]
 
 
-def test_the_rest_of_a_phase_is_logged_at_the_end(tmp_path) -> None:
-    trainer, _ = trained(tmp_path, cls=Rollout, logging_steps=3)
-    assert rows(trainer, "rollout_a/loss") == [(3, 200.0), (4, 400.0)]
+def test_the_rest_of_a_phase_is_delivered_at_the_end(tmp_path) -> None:
+    trainer, snapshots = trained(tmp_path, cls=Rollout, logging_steps=3)
+    assert rows(trainer, "rollout_a/loss") == [(3, 200.0)]
+    assert points(trainer, "a/loss", "rollout") == [(3, 200.0), (4, 400.0)]
+    assert [each.is_partial for each in snapshots if each.phase == "rollout"] == [False, True]
 
 
 def test_a_phase_in_a_thread_is_reduced_with_the_training(tmp_path) -> None:
@@ -198,7 +201,7 @@ def test_any_name_is_a_phase_of_its_own(tmp_path, name) -> None:
     trainer, snapshots = trained(tmp_path, Probe(7, name=name))
     assert rows(trainer, "a/loss") == OWN
     assert [value for _, value in rows(trainer, f"{name}_a/loss")] == [7.0] * 4
-    assert len({each.phase for each in snapshots if each.metrics}) == 2
+    assert len({each.phase for each in snapshots if each.metrics} - {"overall"}) == 2
 
 
 def test_reducers_hold_in_every_phase(tmp_path) -> None:

@@ -92,12 +92,17 @@ def test_the_open_window_of_the_checkpoint_holds_what_was_reported_since_the_las
     assert "early/n" not in keys
 
 
-def test_a_checkpoint_at_a_row_holds_no_window_and_a_silent_models_none_ever(tmp_path) -> None:
+def test_a_checkpoint_at_a_row_holds_an_empty_window_and_a_silent_models_none_ever(tmp_path) -> None:
     trainer_of(tmp_path / "row", logging_steps=5).train()
     trainer_of(tmp_path / "silent", model=Silent()).train()
-    for checkpoint in ("row/checkpoint-10", "silent/checkpoint-10"):
-        state = json.loads((tmp_path / checkpoint / "trainer_state.json").read_text())
-        assert "MultiTaskMetrics" not in state["stateful_callbacks"]
+    row, silent = (
+        json.loads((tmp_path / name / "checkpoint-10" / "trainer_state.json").read_text())["stateful_callbacks"]
+        for name in ("row", "silent")
+    )
+    window = row["MultiTaskMetrics"]["attributes"]["window"]
+    assert window["keys"] == {}
+    assert window["spans"]["training"]["keys"]["a/mean"]["reports"] == 20  # two per step, over the whole training
+    assert "MultiTaskMetrics" not in silent
 
 
 def test_a_second_training_of_the_same_trainer_begins_with_an_empty_window(tmp_path) -> None:

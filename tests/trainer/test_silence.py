@@ -7,7 +7,7 @@ import multiprocessing
 
 import pytest
 import torch
-from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
+from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
 from transformers import TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
@@ -143,7 +143,7 @@ class At(TrainerCallback):
 def test_what_is_reported_at_the_end_counts(tmp_path) -> None:
     trainer = trained(tmp_path, Toy(), callbacks=[At("on_train_end", lambda: report_metrics("end", n=5.0))])
     assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
-    assert rows(trainer, "end/n") == [(4, 5.0)]
+    assert points(trainer, "end/n") == [(4, 5.0)]
 
 
 def test_what_is_reported_after_the_training_is_said_once(tmp_path, caplog, monkeypatch) -> None:
@@ -220,4 +220,4 @@ def test_reports_of_data_loader_workers_are_said_once(tmp_path, way, capfd) -> N
 
 def test_a_collator_without_workers_counts(tmp_path) -> None:
     trainer = trained(tmp_path, Toy(), data_collator=Collator(report_metrics))
-    assert [value for _, value in rows(trainer, "collator/n")] == [1.0, 1.0]
+    assert [value for _, value in points(trainer, "collator/n")] == [1.0, 1.0]

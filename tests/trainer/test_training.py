@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.toy import InOrder, Toy, arguments, numbers, rows
+from helpers.toy import InOrder, Toy, arguments, numbers, points, rows
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments, report_metrics, weighted
 
@@ -49,22 +49,13 @@ def test_means_are_over_all_items_however_they_are_batched(tmp_path, batch: int,
     if steps % 2:
         windows.append((steps, values[(steps - 1) * step_items :]))
     for key in ("a/each", "a/weighted"):
-        assert rows(trainer, key) == [(step, pytest.approx(window.mean(), rel=1e-6)) for step, window in windows]
-    assert rows(trainer, "a/n") == [(step, len(window)) for step, window in windows]
+        assert points(trainer, key) == [(step, pytest.approx(window.mean(), rel=1e-6)) for step, window in windows]
+    assert points(trainer, "a/n") == [(step, len(window)) for step, window in windows]
 
 
-def test_the_last_partial_window_gets_a_row_of_its_own_before_the_summary(tmp_path) -> None:
-    trainer = trained(Toy(), numbers(1, 2, 3), tmp_path)
-    assert rows(trainer, "a/loss") == [(2, 1.5), (3, 3.0)]
-    last, summary = trainer.state.log_history[-2:]
-    assert set(last) == {"a/loss", "epoch", "step"}
-    assert "train_runtime" in summary
-    assert "a/loss" not in summary
-
-
-def test_a_window_cut_by_max_steps_is_logged(tmp_path) -> None:
+def test_a_window_cut_by_max_steps_is_delivered(tmp_path) -> None:
     trainer = trained(Toy(), numbers(*range(10)), tmp_path, max_steps=5, logging_steps=3)
-    assert rows(trainer, "a/loss") == [(3, 1.0), (5, 3.5)]
+    assert points(trainer, "a/loss") == [(3, 1.0), (5, 3.5)]
 
 
 def test_the_first_step_and_epochs_are_log_events_too(tmp_path) -> None:
@@ -74,8 +65,10 @@ def test_the_first_step_and_epochs_are_log_events_too(tmp_path) -> None:
     assert rows(epochs, "a/loss") == [(3, 2.0), (6, 2.0)]
 
 
-def test_without_log_events_one_row_at_the_end_has_it_all(tmp_path) -> None:
-    assert rows(trained(Toy(), numbers(1, 2, 6), tmp_path, logging_strategy="no"), "a/loss") == [(3, 3.0)]
+def test_without_log_events_the_last_window_has_it_all(tmp_path) -> None:
+    trainer = trained(Toy(), numbers(1, 2, 6), tmp_path, logging_strategy="no")
+    assert points(trainer, "a/loss") == [(3, 3.0)]
+    assert rows(trainer, "overall_a/loss") == [(3, 3.0)]
 
 
 def test_a_task_whose_batches_are_rare_is_absent_from_the_other_rows(tmp_path) -> None:
@@ -168,7 +161,7 @@ def test_the_console_and_the_state_file_hold_the_same(tmp_path, capsys) -> None:
     args = arguments(tmp_path, save_strategy="steps", save_steps=4)
     trainer = Trainer(Toy(), args, train_dataset=numbers(1, 2, 3, 4), sink_args=SinkArguments(console="dict"))
     trainer.train()
-    printed = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines() if "a/loss" in line]
+    printed = [ast.literal_eval(line) for line in capsys.readouterr().out.splitlines() if "'a/loss'" in line]
     assert [float(row["a/loss"]) for row in printed] == [1.5, 3.5]
     state = json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())
     assert state["log_history"] == trainer.state.log_history[:2]

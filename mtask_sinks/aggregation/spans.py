@@ -1,0 +1,185 @@
+"""Values over more than one window: an epoch, a whole training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mtask_sinks.aggregation.state import ReducerState, State, has_sum_state
+from mtask_sinks.reducers import Floats, Reducer, Sample, TimedReducer
+
+# How many values a span keeps for a key whose reducer needs values: a checkpoint holds them.
+_MAX_VALUES = 8192
+
+
+class Span:
+    """The states of successive windows, joined.
+
+    >>> from mtask_sinks.reducers import Mean
+    >>> span = Span()
+    >>> span.add(Span({"mlm/loss": (8.0, 2.0, 2.0, 0.0)}, seconds=1.0, steps=2), {"mlm/loss": Mean()})
+    >>> span.add(Span({"mlm/loss": (1.0, 1.0, 1.0, 0.0)}, seconds=0.5, steps=1), {"mlm/loss": Mean()})
+    >>> span.states, span.seconds, span.steps
+    ({'mlm/loss': (9.0, 3.0, 3.0, 0.0)}, 1.5, 3)
+
+    The result equals that of one long window, apart from rounding. Of reducers that need all values (quantiles,
+    functions) a span keeps 8,192 values per key, and beyond that a uniform sample of them.
+
+    Args:
+        states: of the first window, by key; those that are ``None`` do not count.
+        seconds: the time that the window took.
+        steps: the optimizer steps in the window.
+    """
+
+    def __init__(self, states: Mapping[str, State | None] | None = None, seconds: float = 0.0, steps: int = 0) -> None:
+        self.states = {key: state for key, state in (states or {}).items() if state is not None}
+        self.seconds = seconds
+        self.steps = steps
+
+    def add(self, later: Span, reducers: Mapping[str, Reducer]) -> None:
+        """Join the next span, which stays as it is."""
+        own = self.states
+        for key, state in later.states.items():
+            before = own.get(key)
+            if before is None:
+                own[key] = state if isinstance(state, tuple) else _smallest(state.copy())
+            elif isinstance(before, tuple) and isinstance(state, tuple):
+                total, weight, reports, nonfinite = state
+                own[key] = (before[0] + total, before[1] + weight, before[2] + reports, before[3] + nonfinite)
+            else:
+                own[key] = _joined(before, state, reducers[key])
+        self.seconds += later.seconds
+        self.steps += later.steps
+
+    def to_json(self, reducers: Mapping[str, Reducer]) -> dict[str, Any]:
+        """The span as plain data, as checkpoints hold it; empty if nothing was added."""
+        found = {key: ReducerState.from_state(reducers[key], state) for key, state in self.states.items()}
+        keys = {key: state.to_json() for key, state in found.items() if state.reports or state.nonfinite}
+        if not keys:
+            return {}
+        return {"keys": keys, "seconds": self.seconds, "steps": self.steps}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Span:
+        """The span that `to_json` made; without the keys that have no reducer, or another one by now."""
+        span = cls()
+        span.seconds, span.steps = saved.get("seconds", 0.0), saved.get("steps", 0)
+        for key, state in saved.get("keys", {}).items():
+            try:
+                found = _smallest(ReducerState.from_json(reducers[key], state))
+            except (KeyError, ValueError):  # the registry says so when it loads the window
+                continue
+            span.states[key] = found.to_sums() if has_sum_state(reducers[key]) else found
+        return span
+
+
+class Spans:
+    """What the windows of a training add up to: since its beginning, since the last epoch, since the last log event.
+
+    The last one is the window of the training, also where an epoch ends in the middle of it.
+
+    Args:
+        with_epochs: whether values over an epoch are wanted.
+    """
+
+    def __init__(self, with_epochs: bool) -> None:
+        self._with_epochs = with_epochs
+        self.training = Span()
+        self._epoch = Span()
+        #: What was reported between the last log event and the end of an epoch after it.
+        self._carried = Span()
+
+    def end_window(self, last: Span, reducers: Mapping[str, Reducer]) -> Span:
+        """Take what was reported up to a log event; returns the whole window."""
+        window = last
+        if self._carried.states or self._carried.seconds:
+            window, self._carried = self._carried, Span()
+            window.add(last, reducers)
+        self.training.add(window, reducers)
+        if self._with_epochs:
+            self._epoch.add(last, reducers)
+        return window
+
+    def end_epoch(self, last: Span, reducers: Mapping[str, Reducer]) -> Span:
+        """Take what was reported up to the end of an epoch; returns the whole epoch. The window goes on."""
+        self._carried.add(last, reducers)
+        self._epoch.add(last, reducers)
+        epoch, self._epoch = self._epoch, Span()
+        return epoch
+
+    def to_json(self, reducers: Mapping[str, Reducer]) -> dict[str, Any]:
+        """All of it as plain data, without what is empty."""
+        spans = {"training": self.training, "epoch": self._epoch, "carried": self._carried}
+        return {name: saved for name, span in spans.items() if (saved := span.to_json(reducers))}
+
+    def load(self, saved: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> None:
+        """Go on with what `to_json` made."""
+        self.training = Span.from_json(saved.get("training", {}), reducers)
+        self._epoch = Span.from_json(saved.get("epoch", {}), reducers)
+        self._carried = Span.from_json(saved.get("carried", {}), reducers)
+
+    def discard_window(self) -> None:
+        """Forget the open window."""
+        self._carried = Span()
+
+
+def _smallest(state: ReducerState) -> ReducerState:
+    """The same state with a sample that is small enough for a checkpoint."""
+    sample = state.slots
+    if isinstance(sample, Sample) and sample.bound > _MAX_VALUES:
+        state.slots = _sampled([sample], _MAX_VALUES)
+    return state
+
+
+def _joined(earlier: State, later: State, reducer: Reducer) -> State:
+    """The state for the values of both. The first one belongs to a span and may be changed."""
+    first, second = ReducerState.from_state(reducer, earlier), ReducerState.from_state(reducer, later).copy()
+    slots = second.slots
+    if isinstance(first.slots, Sample):
+        slots = _sampled([first.slots, slots], min(first.slots.bound, _MAX_VALUES))
+    elif not second.reports or second.has_failed:
+        slots = first.slots
+    elif first.reports and not first.has_failed:
+        with np.errstate(all="ignore"):
+            slots = _joined_slots(first.slots, slots, reducer)
+    return ReducerState(
+        reducer,
+        slots,
+        first.reports + second.reports,
+        first.nonfinite + second.nonfinite,
+        first.has_failed or second.has_failed,
+    )
+
+
+def _joined_slots(earlier: Floats, later: Floats, reducer: Reducer) -> Floats:
+    """Join states as the ranks do (`distributed.merge`): minima and maxima first, then sums that were aligned."""
+    ops = reducer.merge
+    merged = np.array([_EXTREME[op](a, b) for op, a, b in zip(ops, earlier, later, strict=True)])
+    if isinstance(reducer, TimedReducer) and ops[0] != "sum" and earlier[0] == later[0]:
+        # Both were reported in one micro-batch. `last` has the maximum of the times, `first` the minimum.
+        return later if ops[0] == "max" else earlier
+    for slots in (earlier, later):
+        reducer.align(slots, merged)
+    return np.where([op == "sum" for op in ops], earlier + later, merged)
+
+
+# By operation, the merged slot; a sum is not known before the states are aligned.
+_EXTREME: dict[str, Callable[[float, float], Any]] = {
+    "max": np.maximum,
+    "min": np.minimum,
+    "sum": lambda earlier, later: np.nan,
+}
+
+
+def _sampled(samples: list[Sample], bound: int) -> Sample:
+    """One sample of so many values out of several samples, which follow each other."""
+    total = sum(each.seen for each in samples)
+    joined = Sample(bound)
+    if not any(each.is_partial for each in samples):
+        for each in samples:
+            joined.add(each.values)
+        return joined
+    shares = [Sample.from_kept(each.values, each.seen, bound).share(total) for each in samples]
+    return Sample.from_kept(np.concatenate(shares), total, bound)

@@ -1,0 +1,70 @@
+"""How long a window took, and over how many steps it went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+#: What derived metrics call the time of a window in seconds, and its number of steps.
+SECONDS, STEPS = "window.seconds", "window.steps"
+
+
+class WindowTimes:
+    """Measures the windows of all phases.
+
+    >>> times = WindowTimes()
+    >>> with times.inside("eval"):
+    ...     time.sleep(0.01)
+    >>> seconds, steps = times.end("eval", 5)
+    >>> seconds >= 0.01, steps
+    (True, 5)
+
+    Time counts for one phase only: while an evaluation runs, the window of the training stands still. The steps of a
+    training's window are optimizer steps, those of other windows are micro-batches of this process.
+    """
+
+    def __init__(self) -> None:
+        self._phase = "train"
+        self._since = time.perf_counter()
+        self._spent: dict[str, float] = {}
+        #: Phase → the step, or the number of micro-batches, at which its window began.
+        self._began: dict[str, int] = {}
+
+    @contextmanager
+    def inside(self, phase: str) -> Iterator[None]:
+        """Count the time of a ``with`` block for a phase."""
+        before = self._phase
+        self._switch(phase)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def end(self, phase: str, now: int) -> tuple[float, int]:
+        """End the window of a phase, and begin the next one; returns its seconds and steps.
+
+        Args:
+            phase: of the window.
+            now: the optimizer steps taken so far; for other phases than ``train`` the micro-batches so far.
+        """
+        self._switch(self._phase)
+        steps = now - self._began.get(phase, 0)
+        self._began[phase] = now
+        return self._spent.pop(phase, 0.0), steps
+
+    def to_json(self, phase: str) -> dict[str, Any]:
+        """The open window of a phase as plain data."""
+        self._switch(self._phase)
+        return {"seconds": self._spent.get(phase, 0.0), "began": self._began.get(phase, 0)}
+
+    def load(self, saved: Mapping[str, Any], phase: str) -> None:
+        """Go on with a window that `to_json` saved."""
+        self._spent[phase] = saved["seconds"]
+        self._began[phase] = saved["began"]
+
+    def _switch(self, phase: str) -> None:
+        now = time.perf_counter()
+        self._spent[self._phase] = self._spent.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now

@@ -1,0 +1,222 @@
+"""Takes what is reported into the windows: the way of every value, eager or compiled, from any thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from mtask_sinks._util.warn_once import WarnOnce, call_site
+from mtask_sinks.aggregation.accumulator import Accumulator, NonFinite
+from mtask_sinks.aggregation.buffers import Buffer, Overflow
+from mtask_sinks.aggregation.key_table import KeyTable
+from mtask_sinks.aggregation.phases import Phases
+from mtask_sinks.aggregation.reducer_accumulator import ReducerAccumulator
+from mtask_sinks.aggregation.state import State, has_sum_state
+from mtask_sinks.aggregation.sum_accumulator import SumAccumulator
+from mtask_sinks.aggregation.window import Window
+from mtask_sinks.distributed.collectives import Ranks
+from mtask_sinks.errors import MetricKeyError, MetricValueError
+from mtask_sinks.keys import check_key, join_key
+from mtask_sinks.measurement.device_queue import DeviceEntry, Part
+from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
+from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
+from mtask_sinks.measurement.values import NAME, read
+from mtask_sinks.patterns import Rules
+from mtask_sinks.reducers import Reducer
+from mtask_sinks.reporting.forked import is_said_by_other_process
+
+# Tasks that were probably meant as phases.
+_PHASES = ("train", "eval", "test")
+_TASK_IS_PHASE = (
+    "%s: the task is called %r, which is also a phase. The library adds the phase by itself (in backends the key is "
+    "<task>/<phase>/<name>), so %r is needed in no key; name the task by what it computes."
+)
+
+
+class Intake:
+    """Puts reported values into the buffers of their keys, and says what it cannot take.
+
+    Args:
+        phases: the windows, and which of them a thread reports to.
+        key_table: which keys there may be, and how each is reduced.
+        policies: what NaN and Inf do, by key.
+        clock: tells in which micro-batch a value is reported.
+        overflow: the buffer of keys for which there is no room.
+        find_ranks: gives the ranks, if there are others than this one.
+        warn_once: where what is dropped is counted.
+    """
+
+    def __init__(
+        self,
+        phases: Phases,
+        key_table: KeyTable,
+        policies: Rules[NonFinite],
+        clock: MicroBatchClock,
+        overflow: Overflow,
+        find_ranks: Callable[[], Ranks | None],
+        warn_once: WarnOnce,
+    ) -> None:
+        self._phases = phases
+        self._key_table = key_table
+        self._policies = policies
+        self._clock = clock
+        self._overflow = overflow
+        self._find_ranks = find_ranks
+        self._warn_once = warn_once
+        # Threads may report new keys and fill buffers at the same time. No code of a user runs under the first lock.
+        # A report never waits for the second one: a reducer, or a handler of the log, may report in any thread.
+        self._admitting = threading.RLock()
+        self._reducing = threading.RLock()
+
+    def store(self, task: str | None, metrics: Mapping[str, Any]) -> None:
+        """Take the values of one report, by name."""
+        if type(metrics) is not dict:
+            metrics = dict(metrics)  # a mapping of somebody's own may change while another thread runs
+        phases = self._phases
+        window = phases.window_of_this_thread() if phases.elsewhere else phases.current
+        if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
+            self._leave_out(task, metrics, reason)
+            return
+        try:
+            buffers = window.buffers[task]
+        except (KeyError, TypeError):  # a new task, or something that cannot be one
+            _check_task(task)
+            buffers = {}
+        on_device: dict[str, OnDevice] = {}
+        for name, value in metrics.items():
+            if type(value) is not float:
+                try:
+                    value = read(value)
+                except Exception as error:
+                    self._refuse(task, name, value, error)
+                    continue
+                if type(value) is OnDevice:
+                    on_device[name] = value
+                    continue
+                if type(value) is Block:
+                    window.expect(value)
+            buffer = buffers[name] if name in buffers else self.admit(window, task, name)
+            if value is not None:  # not computed; its key is known all the same
+                buffer.append(value)
+        if on_device:
+            self._append(window, task, on_device, partial(window.devices.add, on_device.values()))
+        window.until_update -= len(metrics)
+        if window.until_update <= 0:
+            self._update(window)
+
+    def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
+        """Take values that are parts of one vector on an accelerator, without waiting for it."""
+        window = self._phases.window_of_this_thread()
+        if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
+            self._leave_out(task, parts, reason)
+            return
+        self._append(window, task, parts, partial(window.devices.add_packed, list(parts.values()), packed))
+
+    def drain(self, phase: str) -> dict[str, State | None]:
+        """The state of every key in the window of a phase; a new window begins."""
+        with self._reducing:
+            self._set_rank()
+            return self._phases.window(phase).drain()
+
+    def peek(self, phase: str) -> dict[str, State | None]:
+        """As `drain`, but the window goes on."""
+        with self._reducing:
+            self._set_rank()
+            return self._phases.window(phase).peek()
+
+    def agree(self, agreed: Mapping[str, Reducer], too_many: Iterable[str]) -> None:
+        """Be told of all keys that the ranks have agreed on, and of those for which there is no room on all of them."""
+        with self._admitting:
+            self._key_table.agree(agreed)
+            for key in too_many:
+                self._key_table.forget(key)
+                for window in list(self._phases.windows.values()):
+                    window.forget(key, self._overflow)
+
+    def _append(
+        self, window: Window, task: str | None, names: Iterable[str], make_entries: Callable[[], list[DeviceEntry]]
+    ) -> None:
+        """Append entries on a device to their buffers; refuse them all if they cannot be made."""
+        try:
+            entries = make_entries()
+        except Unreadable as error:
+            for name in names:
+                self._refuse(task, name, None, error)
+            return
+        for name, entry in zip(names, entries, strict=True):
+            self.admit(window, task, name).append(entry)
+        if window.devices.is_full:
+            self._update(window)
+
+    def admit(self, window: Window, task: str | None, name: str) -> Buffer:
+        """The buffer for a task and name; checks the key if it is new."""
+        buffers = window.buffers.get(task, {})
+        if name in buffers:
+            return buffers[name]
+        key = join_key(task, name)
+        with self._admitting:
+            accumulator = window.accumulators.get(key)
+            if accumulator is None:
+                reducer = self._key_table.admit(key)
+                if reducer is None:
+                    return self._overflow
+                accumulator = self._new_accumulator(key, reducer)
+            buffer = window.add(task, name, accumulator)
+        if task in _PHASES:
+            self._warn_once(f"task: {task}", _TASK_IS_PHASE, key, task, task)
+        return buffer
+
+    def _new_accumulator(self, key: str, reducer: Reducer) -> Accumulator:
+        policy = self._policies.for_key(key)
+        if has_sum_state(reducer):
+            return SumAccumulator(key, reducer, policy, self._warn_once)
+        return ReducerAccumulator(key, reducer, policy, self._clock, self._warn_once)
+
+    def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
+        """Drop a value that cannot be read, with a warning; raise if its type is wrong and it is its key's first."""
+        key = join_key(task, name)
+        if isinstance(error, Unreadable):
+            message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
+            self._warn_once(f"unreadable: {key}", message, key, error)
+            return
+        if not isinstance(error, MetricValueError):
+            raise error
+        check_key(key)
+        reason = str(error).replace(NAME, name)
+        if not any(window.was_used(key) for window in list(self._phases.windows.values())):
+            raise MetricValueError(f"{key}: {reason}") from None
+        self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), reason)
+
+    def _leave_out(self, task: str | None, names: Iterable[str], reason: str) -> None:
+        topic = f"left out: {reason}"
+        if is_said_by_other_process():
+            self._warn_once.mute(topic)
+        _check_task(task)
+        keys = ", ".join(join_key(task, name) for name in names)
+        self._warn_once(topic, "%s: left out (reported at %s): %s", keys, call_site(), reason)
+
+    def _update(self, window: Window) -> None:
+        if not self._reducing.acquire(blocking=False):
+            return  # another thread is at it, or waits for this one; what was reported stays where it is
+        try:
+            self._set_rank()
+            window.update_if_due()
+        finally:
+            self._reducing.release()
+
+    def _set_rank(self) -> None:
+        """Let the clock tell this rank's times from those of others; the process group may be a new one."""
+        ranks = self._find_ranks()
+        self._clock.set_rank(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
+
+
+def _check_task(task: Any) -> None:
+    if task is not None and not isinstance(task, str):
+        raise MetricKeyError(
+            f"report_metrics got {type(task).__name__} as the name of the task. Pass a string, or nothing, and the "
+            "values by keyword: report_metrics('mlm', loss=loss)."
+        )

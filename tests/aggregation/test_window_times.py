@@ -1,0 +1,98 @@
+"""What derived metrics know about the row and its time."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from mtask_sinks import MetricRegistry, Snapshot
+from mtask_sinks.aggregation import window_times
+
+RATES = {
+    "a/steps": lambda m: m["window.steps"],
+    "a/rate": lambda m: m["a/n"] / m["window.seconds"],
+    "a/part": lambda m: m["a/loss"] / m["loss"],
+    "a/lr": lambda m: m["learning_rate"],
+    "a/mine": lambda m: m["mine"],
+    "all/n": lambda m: sum(value for name, value in m.items() if name.endswith("/n")),
+}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(window_times.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def reported(registry: MetricRegistry, step: int, *, phase: str = "train", **logs: float) -> Snapshot:
+    with registry.phase(phase):
+        registry.report_metrics("a", n=60, loss=1.0)
+        registry.tick()
+        return registry.snapshot(step, phase, logs=logs)
+
+
+def test_rows_and_times_are_inputs_of_derived_metrics(clock) -> None:
+    registry = MetricRegistry({"*/n": "sum"}, RATES)
+    clock[0] += 5.0
+    found = reported(registry, 10, loss=4.0, learning_rate=0.5, mine=7.0, note="text")
+    assert dict(found.metrics) == {
+        "a/n": 60.0, "a/loss": 1.0, "a/steps": 10.0, "a/rate": 12.0, "a/part": 0.25, "a/lr": 0.5, "a/mine": 7.0,
+        "all/n": 60.0,
+    }  # fmt: skip
+    assert found.counts["a/part"] == 1  # that of the metric, not of the row
+    # A row without these values has no such metric, and that is no mistake.
+    clock[0] += 3.0
+    found = reported(registry, 14)
+    assert dict(found.metrics) == {
+        "a/n": 60.0, "a/loss": 1.0, "a/steps": 4.0, "a/rate": 20.0, "all/n": 60.0
+    }  # fmt: skip
+
+
+def test_the_time_of_an_evaluation_counts_for_it_alone(clock) -> None:
+    registry = MetricRegistry({"*/n": "sum"}, RATES)
+    clock[0] += 5.0
+    with registry.phase("eval_books"):
+        registry.discard("eval_books")
+        clock[0] += 20.0
+        registry.report_metrics("a", n=60, loss=1.0)
+        registry.tick()
+        registry.tick()
+        found = registry.snapshot(10, "eval_books", logs={"eval_books_loss": 8.0, "loss": 5.0, "epoch": 1.0})
+        clock[0] += 1.0
+    assert found.metrics["a/rate"] == 3.0
+    assert found.metrics["a/steps"] == 2  # batches
+    assert found.metrics["a/part"] == 0.125
+    clock[0] += 1.0
+    assert reported(registry, 10).metrics["a/rate"] == 10.0  # of 6 seconds
+
+
+def test_times_go_on_after_a_resume(clock) -> None:
+    registry = MetricRegistry({"*/n": "sum"}, RATES)
+    clock[0] += 5.0
+    reported(registry, 10)
+    clock[0] += 2.0
+    registry.report_metrics("a", n=60, loss=1.0)
+    saved = json.loads(json.dumps(registry.state_dict()))
+    clock[0] += 1000.0
+    other = MetricRegistry({"*/n": "sum"}, RATES)
+    other.load_state_dict(saved)
+    clock[0] += 4.0
+    found = reported(other, 16)
+    assert (found.metrics["a/rate"], found.metrics["a/steps"]) == (20.0, 6)
+    overall = other.overall(16, logs={"train_loss": 2.0, "train_runtime": 11.0})
+    assert (overall.metrics["a/n"], overall.metrics["a/rate"], overall.metrics["a/steps"]) == (180.0, 180 / 11, 16)
+    assert overall.metrics["a/part"] == 0.5
+
+
+def test_without_any_time_there_is_no_rate(clock) -> None:
+    assert "a/rate" not in reported(MetricRegistry({"*/n": "sum"}, RATES), 1).metrics
+
+
+def test_a_training_of_some_steps_before_begins_at_them() -> None:
+    registry = MetricRegistry(derived=RATES)
+    registry.load_state_dict({}, step=50)
+    time.sleep(0.001)
+    assert reported(registry, 60).metrics["a/steps"] == 10
