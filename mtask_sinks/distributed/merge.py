@@ -44,7 +44,7 @@ class RankMerger:
     def __init__(
         self, group: ProcessGroup | Ranks | None, agreement: KeyAgreement, wants_spread: Callable[[str], bool]
     ) -> None:
-        self._group = group
+        self.group = group
         self.agreement = agreement
         self._wants_spread = wants_spread
         #: Key → reducer, in one order on all ranks. Of these, keys that only need sums; and those that need more.
@@ -55,7 +55,7 @@ class RankMerger:
 
     def ranks(self) -> Ranks | None:
         """The ranks, if there are others than this one."""
-        return find_ranks(self._group)
+        return find_ranks(self.group)
 
     @property
     def agreed(self) -> Mapping[str, Reducer]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
@@ -16,16 +15,16 @@ if TYPE_CHECKING:
 
 def add_event_callbacks(trainer: MultiTaskTrainerMixin, session: Session) -> None:
     """Let a session hear of the events of its trainer, before all other callbacks and after them."""
-    BeforeOthers(trainer, session).take_places()
+    session.serve(trainer)
+    BeforeOthers(session).take_places()
 
 
 class BeforeOthers(TrainerCallback):
     """The first callback of a trainer. It keeps its place, and that of `AfterOthers`, when callbacks are added."""
 
-    def __init__(self, trainer: MultiTaskTrainerMixin, session: Session) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._trainer = weakref.ref(trainer)  # which holds its callbacks: no cycle, it is freed as ever
-        self._after = AfterOthers(trainer, session)
+        self._after = AfterOthers(session)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_places()
@@ -44,13 +43,13 @@ class BeforeOthers(TrainerCallback):
         self.take_places()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        trainer = self._trainer()
+        trainer = self._session.trainer()
         if trainer is not None and logs is not None:
             trainer._on_log(logs)
 
     def take_places(self) -> None:
         """Be the first callback, and let `AfterOthers` be the last. Works also while the Trainer goes through them."""
-        trainer = self._trainer()
+        trainer = self._session.trainer()
         callbacks: list[TrainerCallback] = [] if trainer is None else trainer.callback_handler.callbacks
         if callbacks[:1] != [self]:
             callbacks[:] = [self, *(each for each in callbacks if each is not self)]
@@ -61,12 +60,11 @@ class BeforeOthers(TrainerCallback):
 class AfterOthers(TrainerCallback):
     """The last callback of a trainer."""
 
-    def __init__(self, trainer: MultiTaskTrainerMixin, session: Session) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._trainer = weakref.ref(trainer)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self._session.after_train_begin(model, modules_around(self._trainer()), state)
+        self._session.after_train_begin(model, modules_around(self._session.trainer()), state)
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.registry.tick()
@@ -75,13 +73,15 @@ class AfterOthers(TrainerCallback):
         self._session.on_step_end(state.global_step, control.should_log)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer = self._session.trainer()
+        if trainer is not None:
+            trainer._log_epoch()
         self._session.on_epoch_end(state.global_step, control.should_log)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.registry.tick()
 
-    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, model: Any = None, **kwargs: Any) -> None:
-        # predict() logs nothing; the sinks get what it returned all the same.
-        snapshot = self._session.find_evaluation(metrics)
-        if snapshot is not None:
-            self._session.deliver(snapshot, metrics, args, state, model)
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
+        trainer = self._session.trainer()
+        if trainer is not None:
+            trainer._deliver_in_turn(metrics)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 
+from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.keys import check_key, log_name
-from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.capture import TWIN, Capture, Twins
 from mtask_sinks.snapshot import Snapshot
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from mtask_sinks.trainer.session import Session
+
+logger = get_logger(__name__)
 
 _V = TypeVar("_V")
 
@@ -72,18 +74,13 @@ class LossBudget(TrainerCallback):
         #: Key → the value to compare with the training's loss, where it is not the value of the metric.
         self._twins: dict[str, float] = {}
 
-    def use_twins(self, capture: Capture, registry: MetricRegistry, trainer: Trainer) -> None:
+    def use_twins(self, capture: Capture, session: Session) -> None:
         """Let the parts that are captured be captured a second time, as means over micro-batches."""
         if not capture.is_on:
             return
         for key in self.weights:
-            registry.register(key + TWIN, "mean")
-        find_trainer = weakref.ref(trainer)  # which holds this callback
-
-        def share() -> float:
-            return 1.0 / max(getattr(find_trainer(), "current_gradient_accumulation_steps", 1), 1)
-
-        capture.twins = Twins(frozenset(self.weights), share)
+            session.registry.register(key + TWIN, "mean")
+        capture.twins = Twins(frozenset(self.weights), _Share(session))
 
     def without_twins(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot without the values that were captured for the comparison alone; `check` uses them."""
@@ -160,6 +157,18 @@ class LossBudget(TrainerCallback):
         """Whether every part was reported equally often, in every batch: once, or once a layer or a replica."""
         first, *others = (snapshot.counts.get(key, 0) for key in self.weights)
         return batches > 0 and first > 0 and first % batches == 0 and all(count == first for count in others)
+
+
+class _Share:
+    """What part of an optimizer step the running micro-batch is."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = WeakReference(session)  # which holds this
+
+    def __call__(self) -> float:
+        session = self._session()
+        trainer = None if session is None else session.trainer()
+        return 1.0 / max(getattr(trainer, "current_gradient_accumulation_steps", 1), 1)
 
 
 def _without(values: Mapping[str, _V], hidden: Collection[str]) -> dict[str, _V]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainingArguments
 
+from mtask_sinks.alerts.alert import Alert
 from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.keys import phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
@@ -15,14 +16,18 @@ from mtask_sinks.reporting.binding import modules_around
 from mtask_sinks.reporting.capture import Capture, CaptureSpec
 from mtask_sinks.reporting.missing import explaining_errors
 from mtask_sinks.sinks.base import Sink
+from mtask_sinks.task_health.settings import TaskHealth
 from mtask_sinks.trainer.admission import boundary
 from mtask_sinks.trainer.arguments import SinkArguments
 from mtask_sinks.trainer.events import add_event_callbacks
+from mtask_sinks.trainer.hub import keep_journal_from_hub
 from mtask_sinks.trainer.log_rows import LogRowsMixin
 from mtask_sinks.trainer.loss_budget import LossBudget
+from mtask_sinks.trainer.oversight import Oversight, check_actions, check_given
 from mtask_sinks.trainer.padding import is_padding
 from mtask_sinks.trainer.predecessor import NO_ADDITIONAL_STATE, warn_of_replaced_bases
 from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
+from mtask_sinks.trainer.search import SearchMixin
 from mtask_sinks.trainer.session import Session
 from mtask_sinks.trainer.steps import StepsMixin
 
@@ -32,7 +37,7 @@ else:
     _Base = object
 
 
-class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
+class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
     """Adds per-task metrics to a Trainer class.
 
     >>> from transformers import Seq2SeqTrainer
@@ -53,6 +58,8 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
             the delivery, of the console; ``capture`` and ``loss_budget`` too.
         capture: names of losses to take from the model's outputs, ``"*loss*"``; see `Capture`.
         loss_budget: key → weight of all parts of the loss; warns if they do not add up to it; see `LossBudget`.
+        task_health: measures whether tasks help or hurt each other; see `TaskHealth`.
+        alerts: rules on reduced values, and what to do when one begins to hold; see `Alert`.
 
     Raises:
         UnknownSinkError: ``report_to`` has a name that nothing answers to.
@@ -67,17 +74,22 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
         sink_args: SinkArguments | None = None,
         capture: CaptureSpec | None = None,
         loss_budget: Mapping[str, float] | LossBudget | None = None,
+        task_health: TaskHealth | None = None,
+        alerts: Sequence[Alert] | None = None,
         **kwargs: Any,
     ) -> None:
         settings = SinkArguments() if sink_args is None else sink_args
         _refuse_both("capture", capture, settings.capture)
         _refuse_both("loss_budget", loss_budget, settings.loss_budget)
+        check_given(task_health, alerts, settings)
         captured = Capture(capture or settings.captured() or ())
         if loss_budget is None:
             loss_budget = settings.budget()
         if loss_budget is not None and not isinstance(loss_budget, LossBudget):
             loss_budget = LossBudget(loss_budget)
-        given = {"metrics": metrics, "capture": capture or settings.capture, "loss_budget": loss_budget}
+        given: dict[str, object] = {"metrics": metrics, "capture": capture or settings.capture}
+        given |= {"loss_budget": loss_budget, "task_health": task_health or settings.task_health_every}
+        given |= {"alerts": alerts or settings.alerts or None}
         console = settings.make_console()
         settings.set_environment()
         training_args = _training_args(args, kwargs)
@@ -88,6 +100,11 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
         if training_args is None:
             chosen = _choose_sinks(self.args, sinks, sink_args)
         registry = _choose_registry(metrics, sink_args)
+        alerts = settings.make_alerts() if alerts is None else alerts
+        check_actions(alerts, chosen)
+        oversight = Oversight(task_health or settings.make_task_health(), alerts, registry)
+        chosen = [*chosen, *oversight.webhook_sinks()]
+        self._health, self._oversight = oversight.meter, oversight
         self._session = Session(
             registry,
             chosen,
@@ -98,12 +115,14 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
             settings.network_limits,
             [name for name, value in given.items() if value is not None],
             loss_budget,
+            oversight,
+            settings.journal_publish,
         )
         self._console = console
         self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
-            loss_budget.use_twins(captured, registry, self)
+            loss_budget.use_twins(captured, self._session)
         add_event_callbacks(self, self._session)
         warn_of_replaced_bases(type(self), MultiTaskTrainerMixin)
 
@@ -129,11 +148,23 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
 
     @boundary
     def train(self, *args: Any, **kwargs: Any) -> Any:
+        self._session.serve(self)
         with self._session.training(self.is_world_process_zero()), self._counting_steps(), explaining_errors():
             self._session.warn_if_direction_is_wrong(self)
+            self._oversight.begin(self)
             output = super().train(*args, **kwargs)
-            self._log_rest()  # what callbacks reported in on_train_end
+            self._deliver_rest()  # what callbacks reported in on_train_end
+            if isinstance(metrics := getattr(output, "metrics", None), dict):
+                metrics.update(self._overall, **self._oversight.summary())
             return output
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        with self._session.arriving():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        with self._session.arriving():
+            return super().predict(*args, **kwargs)
 
     @boundary
     def evaluation_loop(
@@ -210,19 +241,28 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
             A dict that has the reduced values, by their names in the log, after the block; empty inside of a step.
         """
         session, metrics = self._session, dict[str, float]()
+        session.serve(self)
         if session.admission.is_in_step or (session.is_training and session.admission.is_in_other_thread):
             with session.phase_of_training(phase_of_prefix(name)):
                 yield metrics
             return
-        with session.own_phase(phase_of_prefix(name), self.model, modules_around(self)), explaining_errors():
-            yield metrics
-            session.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
-        if metrics:
-            should_log = self.control.should_log  # the Trainer takes any row for the one that it is about to log
-            self.log(dict(metrics))
-            self.control.should_log = should_log
+        with session.arriving():
+            with session.own_phase(phase_of_prefix(name), self.model, modules_around(self)), explaining_errors():
+                yield metrics
+                session.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
+            if metrics:
+                should_log = self.control.should_log  # the Trainer takes any row for the one that it is about to log
+                self.log(dict(metrics))
+                self.control.should_log = should_log
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        if self.is_world_process_zero():
+            keep_journal_from_hub(self.args.output_dir)
+        return super().push_to_hub(*args, **kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        if self.args.push_to_hub and self.is_world_process_zero():
+            keep_journal_from_hub(self.args.output_dir)
         self._session.save_window(self.state)
         super()._save_checkpoint(*args, **kwargs)
 
@@ -232,6 +272,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, _Base):
 
     @contextmanager
     def _evaluation(self, prefix: str) -> Iterator[None]:
+        self._session.serve(self)
         is_alone = not self._session.is_training
         evaluation = self._session.evaluation(self.model, modules_around(self), prefix)
         with evaluation, self._counting_steps(), explaining_errors():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS, Delivery
 from mtask_sinks.keys import is_trainer_log, log_names, log_prefix, phase_of_prefix
@@ -27,14 +29,16 @@ from mtask_sinks.trainer.best_metric import wrong_direction
 from mtask_sinks.trainer.guarded_callbacks import guard
 from mtask_sinks.trainer.log_names import LogNames
 from mtask_sinks.trainer.loss_budget import LossBudget
+from mtask_sinks.trainer.oversight import Oversight
 from mtask_sinks.trainer.run_info import RunFacts, collect_params
 from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising_on_sigterm
 from mtask_sinks.trainer.silence import NOTHING_REPORTED, why_reports_are_expected
+from mtask_sinks.trainer.tracker_log import TrackerLog
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # The name under which the open window travels in checkpoints, among the states of callbacks.
 _ENTRY = "MultiTaskMetrics"
@@ -71,6 +75,8 @@ class Session:
         limits_network: whether clients of backends get shorter timeouts than their own.
         given: the arguments about metrics that the trainer was given, which tell that it is to report some.
         loss_budget: looks at every window.
+        oversight: task health and alerts.
+        publish: URL of a directory to which the journal is copied; ``None`` for no copy.
     """
 
     def __init__(
@@ -84,23 +90,45 @@ class Session:
         limits_network: bool = True,
         given: Sequence[str] = (),
         loss_budget: LossBudget | None = None,
+        oversight: Oversight | None = None,
+        publish: str | None = None,
     ) -> None:
         self.registry = registry
         registry.reserve(is_trainer_log)
-        self.delivery = Delivery(sinks, drain_seconds)
+        self._directions = dict(registry.directions)
+        self.delivery = Delivery(sinks, drain_seconds, publish)
         self._limits_network = limits_network
         self._warn_once = WarnOnce(logger)
         self._backend_runs: dict[str, BackendRun] = {
             sink.name: find_backend_run(sink.name, callbacks, output_dir) for sink in sinks
         }
+        self._numbering = [name for name, run in self._backend_runs.items() if run.numbers_rows]
         self._logged = backends_logged_by(callbacks)
+        #: Trackers of transformers that have no sink.
+        self._trackers: dict[str, TrackerLog] = {}
         for callback in callbacks:
             if (backend := backend_of(callback)) is not None:
-                guard(callback, self._backend_runs.get(backend), self._warn_once)
-        self._bound = ExitStack()
+                run = self._backend_runs.get(backend) or self._trackers.setdefault(backend, TrackerLog(backend))
+                guard(callback, run, self._warn_once, self._take_turn)
+        #: The trainer that is at work: the one that made this session, or a shallow copy of it, which shares it.
+        self.trainer: WeakReference[Any] = WeakReference(None)
         self._capture = capture or Capture(())
+        self._given = given
+        self._loss_budget = loss_budget
+        self._oversight = oversight or Oversight(None, (), registry)
+        #: Whether the trials of a search run at the same time, in other processes. Then each has a journal of its own.
+        self.has_parallel_trials = False
+        #: The attributes that a copy keeps. It makes all others anew.
+        self._kept_by_copies = (*vars(self),)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Be a session that has seen no training yet."""
+        self._bound = ExitStack()
         self._depth = 0
-        self._run = RunInfo(id=_new_id(), directions=registry.directions)
+        #: How many blocks of `arriving` are open.
+        self._arriving = 0
+        self._run = self._new_run()
         self._opened: RunInfo | None = None
         self._opened_facts: RunFacts | None = None
         #: When the training began that is not opened yet; it is with its first snapshot, much later.
@@ -118,16 +146,30 @@ class Session:
         #: Whether some row of the training had a metric; and whether it was asked why none had one.
         self._has_reported = False
         self._is_silence_explained = False
-        self._given = given
-        self._loss_budget = loss_budget
         #: The step whose row is still to come.
         self._awaited_row: int | None = None
+
+    def _new_run(self) -> RunInfo:
+        weights = {} if self._loss_budget is None else self._loss_budget.weights
+        return RunInfo(id=_new_id(), directions=self._directions, loss_weights=weights)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: vars(self)[name] for name in (*self._kept_by_copies, "_kept_by_copies")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin_anew()
+
+    def serve(self, trainer: Trainer) -> None:
+        """Be told which trainer works from now on."""
+        if self.trainer() is not trainer:
+            self.trainer = WeakReference(trainer)  # which holds this session: no cycle, it is freed as ever
 
     @contextmanager
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
         if self._trainings:
-            self._run = RunInfo(id=_new_id(), directions=self.registry.directions)
+            self._run = self._new_run()
         self._trainings += 1
         self.is_training, self._is_new, self._has_ended = True, True, False
         self._begun_at = time.time()
@@ -153,10 +195,11 @@ class Session:
             self._warn_once("before training", _BEFORE_TRAINING)
         self._is_new = False
         attributes = saved.get("attributes", {})
-        self.registry.load_state_dict(attributes.get("window", {}))
+        self.registry.load_state_dict(attributes.get("window", {}), step=state.global_step)
         for phase, window in attributes.get("phases", {}).items():
             self.registry.reduce_with_training(phase)
             self.registry.load_state_dict(window, phase)
+        self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
         self._run = replace(self._run, step=state.global_step)
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
@@ -179,6 +222,7 @@ class Session:
         window = self.registry.state_dict()
         phases = {phase: self.registry.state_dict(phase) for phase in self.registry.phases_of_training}
         attributes = {"window": window, **({"phases": phases} if any(phases.values()) else {})}
+        attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
         if any(attributes.values()):
             _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
         else:
@@ -253,6 +297,20 @@ class Session:
                 self.registry.leave_out(None, phase)
 
     @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Wrap a call that may log an evaluation: outside of a training it ends when the sinks have all values.
+
+        So the user's next line may finish the run of a backend. It nests; only the outermost block waits.
+        """
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+        if not (self._arriving or self.is_training):
+            self.delivery.flush()
+
+    @contextmanager
     def own_phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
         """Wrap code of the user's own that runs outside of the steps: its reports count for a phase."""
         with self._phase(phase, model, around):
@@ -280,9 +338,29 @@ class Session:
     def reduce_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
         """Reduce the window of the training and add it to the logs."""
         self._evaluated.clear()
-        snapshot = self.log_names.add(self._snapshot("train", state), logs)
+        snapshot = self.log_names.add(self._snapshot("train", state, logs), logs)
         self._has_reported = self._has_reported or bool(snapshot.metrics)
         return snapshot
+
+    def reduce_rest(self, state: TrainerState) -> Iterator[Snapshot]:
+        """Reduce what was reported in the training since its last log event."""
+        phases = ["train", *self.registry.phases_of_training]
+        for snapshot in (self.log_names.add(self._snapshot(phase, state, {}), {}) for phase in phases):
+            if snapshot.metrics:
+                self._has_reported = True
+                yield replace(snapshot, is_partial=True)
+
+    def reduce_overall(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
+        """Reduce the whole training, and add that to the logs of its summary."""
+        overall = self.registry.overall(state.global_step, epoch=state.epoch, logs=logs)
+        return self.log_names.add(self._without_twins(overall), logs)
+
+    def reduce_epoch(self, state: TrainerState) -> Snapshot | None:
+        """Reduce the epoch that ends, if values per epoch are wanted and there are some."""
+        if not self.registry.has_values_per_epoch:
+            return None
+        snapshot = self.registry.end_epoch(state.global_step, epoch=state.epoch)
+        return snapshot if snapshot.metrics else None
 
     def reduce_phases_of_training(self, state: TrainerState) -> Iterator[dict[str, Any]]:
         """Reduce the phases that were used inside of steps; gives the row of each that has metrics."""
@@ -309,9 +387,13 @@ class Session:
     ) -> None:
         """Give the sinks a snapshot, with the Trainer's own part of ``logs``; only the first rank does."""
         self._evaluated.pop(snapshot.phase, None)
+        self._oversight.look(snapshot, self.trainer(), self.is_training)
         if not state.is_world_process_zero:
+            self._oversight.write_notes(None)
             return
         facts = RunFacts.collect(self._run, args, state, self._backend_runs)
+        if self.has_parallel_trials and state.trial_name:
+            facts = facts._replace(output_dir=str(Path(args.output_dir or "", state.trial_name)))
         if self._opened is None or facts != self._opened_facts:
             opened = self._opened
             params = opened.params if opened is not None and opened.id == self._run.id else collect_params(args, model)
@@ -321,17 +403,35 @@ class Session:
         hidden = {*log_names(snapshot.metrics, snapshot.phase), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(snapshot.with_logs(own))
+        self._oversight.write_notes(self.delivery.note)
+        for name in self._numbering:
+            if name in facts.attached:
+                self.delivery.wait_for(name)
+
+    @property
+    def is_turn_first(self) -> bool:
+        """Whether rows are to be delivered before all callbacks: a backend numbers them, and has no callback."""
+        return any(self._backend_runs[name].callback is None for name in self._numbering)
+
+    def _take_turn(self, logs: Mapping[str, Any]) -> None:
+        """Deliver the row that is being logged, in the turn of a callback."""
+        trainer = self.trainer()
+        if trainer is not None:
+            trainer._deliver_in_turn(logs)
 
     def _reduce(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> Snapshot:
         """Reduce the window of an evaluation, which waits from now on to be logged."""
-        snapshot = self._snapshot(phase, state)
+        snapshot = self._snapshot(phase, state, metrics or {})
         if metrics is not None:
             snapshot = self.log_names.add(snapshot, metrics)
         self._evaluated[phase] = snapshot
         return snapshot
 
-    def _snapshot(self, phase: str, state: TrainerState) -> Snapshot:
-        snapshot = self.registry.snapshot(state.global_step, phase, epoch=state.epoch)
+    def _snapshot(self, phase: str, state: TrainerState, logs: Mapping[str, Any]) -> Snapshot:
+        snapshot = self._without_twins(self.registry.snapshot(state.global_step, phase, epoch=state.epoch, logs=logs))
+        return self._oversight.completed(snapshot)
+
+    def _without_twins(self, snapshot: Snapshot) -> Snapshot:
         return snapshot if self._loss_budget is None else self._loss_budget.without_twins(snapshot)
 
     @contextmanager
@@ -372,18 +472,28 @@ class Session:
             limit_network()
         for run in self._backend_runs.values():
             run.begin(self.is_training)
+        for log in self._trackers.values():
+            log.begin()
 
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
 
     def _end(self, status: Status, seconds: float | None = None) -> None:
+        self._oversight.write_notes(self.delivery.note)
         try:
             self.delivery.close(status, seconds)
         finally:
             self._end_backend_runs(status)
+            self._say_what_trackers_lack()
+            self._oversight.say_why_it_stopped()
             self.delivery.exit_status = "finished"
             self._opened = None
             self.is_training = False
+
+    def _say_what_trackers_lack(self) -> None:
+        for log in self._trackers.values():
+            if (missing := log.missing()) is not None:
+                logger.warning("%s Nothing delivers them later; the journal has the values.", missing)
 
     def _end_backend_runs(self, status: Status) -> None:
         counts = self.delivery.counts
