@@ -1,0 +1,153 @@
+"""Alert: what to watch, and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtask_sinks.alerts.episodes import AlertEvent
+
+#: What an action may be: ``warn``, ``stop``, ``wandb``, the address of a webhook, a function, or several of them.
+Action = str | Callable[["AlertEvent"], object]
+
+#: The rules, each with an example.
+RULES = {
+    "nonfinite": "nonfinite=True",
+    "above": "above=10.0",
+    "below": "below=0.5",
+    "no_improvement": "no_improvement=2000",
+    "diverged": "diverged=2.0",
+    "silent_for": "silent_for=200",
+    "spread": "spread=0.5",
+    "conflict": "conflict=-0.1",
+}
+_STEPS = ("no_improvement", "silent_for", "for_steps")
+_ACTIONS = "'warn', 'stop', 'wandb', the address of a webhook ('https://…'), a function, or a list of these"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A rule on the reduced values of a training and its evaluations, and what to do when it begins to hold.
+
+    >>> Alert("*/loss", nonfinite=True, action="stop").rule
+    'nonfinite'
+    >>> Alert("nsp/accuracy", below=0.5, for_steps=500).matches("nsp/accuracy", "eval")
+    True
+
+    Pass alerts as ``HfMultiTaskTrainer(..., alerts=[Alert(...), ...])``. Each metric and phase that matches is watched
+    by itself. When the rule begins to hold, there is one alert: a warning in the log, a note in the journal, and the
+    action. When it no longer holds, there is a line, and the next time is a new alert. All ranks have the same values,
+    so they decide the same.
+
+    Args:
+        pattern: key or pattern of keys: ``"mlm/loss"``, ``"*/loss"``.
+        nonfinite: the value is NaN or infinite.
+        above, below: the value is above or below this number.
+        no_improvement: the metric has not improved for so many steps. `mtask_sinks.analysis.trends` says what an
+            improvement is.
+        diverged: the metric is worse than its best by this factor, above 1; the mean of the last values counts. A loss
+            has diverged if it is above 2.0 times its best, an accuracy if it is below its best divided by 2.0.
+        silent_for: no metric of the task that matches had a value for so many steps.
+        spread: the largest and the smallest value among the ranks differ by more than this multiple of the value. The
+            registry must keep them: ``MetricRegistry(spread="*/loss")``.
+        conflict: the mean of a cosine of task health over its last 10 measurements or more is below this number, 0 or
+            less. With ``pattern="health/grad_cosine.*"``.
+        for_steps: how many steps the rule must have held before there is an alert.
+        phase: phase or pattern of phases: ``"train"``, ``"eval*"``. By default all.
+        action: ``"warn"``; ``"stop"`` ends the training at this step, as `EarlyStoppingCallback` does; ``"wandb"``
+            sends an alert of W&B; the address of a webhook gets the event as JSON; a function gets the `AlertEvent`, on
+            the first rank. Or several of these. There is a warning in any case.
+
+    Raises:
+        TypeError, ValueError: not exactly one rule is given, or an argument cannot be used.
+    """
+
+    pattern: str
+    nonfinite: bool = field(default=False, kw_only=True)
+    above: float | None = field(default=None, kw_only=True)
+    below: float | None = field(default=None, kw_only=True)
+    no_improvement: int | None = field(default=None, kw_only=True)
+    diverged: float | None = field(default=None, kw_only=True)
+    silent_for: int | None = field(default=None, kw_only=True)
+    spread: float | None = field(default=None, kw_only=True)
+    conflict: float | None = field(default=None, kw_only=True)
+    for_steps: int = field(default=0, kw_only=True)
+    phase: str | None = field(default=None, kw_only=True)
+    # An address may hold a secret, so it is not shown.
+    action: Action | Sequence[Action] = field(default="warn", kw_only=True, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str) or not self.pattern:
+            raise TypeError(f"Alert({self.pattern!r}): the first argument is a key or a pattern, such as '*/loss'.")
+        given = self._given
+        if len(given) != 1:
+            listed = ", ".join(RULES.values())
+            found = f"{' and '.join(given)} are given" if given else "no rule is given"
+            raise ValueError(f"Alert({self.pattern!r}): {found}. Pass exactly one rule: {listed}.")
+        for name in (*RULES, "for_steps"):
+            if name != "nonfinite" and (value := getattr(self, name)) is not None:
+                self._check_number(name, value)
+        for action in self.actions:
+            if not callable(action) and action not in ("warn", "stop", "wandb") and not is_address(action):
+                shown = action if isinstance(action, str) and "/" not in action else type(action).__name__
+                raise ValueError(f"Alert({self.pattern!r}, action={shown!r}): pass {_ACTIONS}.")
+
+    def _check_number(self, name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise TypeError(
+                f"Alert({self.pattern!r}, {name}={value!r}): pass a number, {RULES.get(name, 'for_steps=100')}."
+            )
+        least = {"diverged": 1.0, "spread": 0.0}.get(name)
+        if name in _STEPS and (value != int(value) or value < (0 if name == "for_steps" else 1)):
+            raise ValueError(f"Alert({self.pattern!r}, {name}={value!r}): pass a number of steps, such as 200.")
+        if (least is not None and value <= least) or (name == "conflict" and not -1 <= value <= 0):
+            allowed = "a number from -1 to 0" if name == "conflict" else f"a number above {least:g}"
+            raise ValueError(f"Alert({self.pattern!r}, {name}={value!r}): pass {allowed}, {RULES[name]}.")
+
+    @property
+    def _given(self) -> list[str]:
+        every = ((name, getattr(self, name)) for name in RULES)
+        return [name for name, value in every if value is not None and value is not False]
+
+    @property
+    def rule(self) -> str:
+        """The name of its rule."""
+        return self._given[0]
+
+    @property
+    def threshold(self) -> float:
+        """The number of its rule; 0 if it has none."""
+        return float(getattr(self, self.rule))
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """Its actions, each once."""
+        given = [self.action] if isinstance(self.action, str) or callable(self.action) else list(self.action)
+        return tuple(dict.fromkeys(given))
+
+    @property
+    def stops(self) -> bool:
+        """Whether it ends the training."""
+        return "stop" in self.actions
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of its webhooks."""
+        return tuple(action for action in self.actions if isinstance(action, str) and is_address(action))
+
+    def matches(self, key: str, phase: str) -> bool:
+        """Return whether it watches a metric."""
+        return fnmatchcase(key, self.pattern) and self.watches_phase(phase)
+
+    def watches_phase(self, phase: str) -> bool:
+        """Return whether it watches a phase."""
+        return self.phase is None or fnmatchcase(phase, self.phase)
+
+
+def is_address(action: object) -> bool:
+    """Return whether an action is the address of a webhook."""
+    return isinstance(action, str) and action.startswith(("http://", "https://"))

@@ -1,0 +1,244 @@
+"""Follows the snapshots of a training and finds out when the rule of an alert begins to hold, and when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtask_sinks._util.formatting import number
+from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.alerts.alert import Alert, is_address
+from mtask_sinks.alerts.rules import Judgement, MetricState, judge
+from mtask_sinks.directions import Directions
+from mtask_sinks.keys import EPOCH, OVERALL, digest, log_name, split_key
+from mtask_sinks.patterns import is_pattern
+from mtask_sinks.snapshot import Snapshot
+
+logger = get_logger(__name__)
+
+# Rules that need to know which value of a metric is better.
+_DIRECTED = ("no_improvement", "diverged")
+_NO_DIRECTION = (
+    "Alert(%r, %s=...): whether a small or a large %s is better is not known, so the alert does not watch it. Set "
+    "MetricRegistry(directions={%r: 'min'}), or 'max'."
+)
+
+_NO_SPREAD = (
+    "Alert(%r, spread=...): the values of %s on single ranks are not kept, so the alert does not watch them. Set "
+    "MetricRegistry(spread=%r)."
+)
+
+
+@dataclass(frozen=True)
+class AlertEvent:
+    """An alert that begins or is over.
+
+    Attributes:
+        alert: the alert.
+        key: the metric; for a silent task ``<task>/*``.
+        phase: the phase of the metric.
+        step: optimizer steps taken so far.
+        since: step since which the rule holds.
+        value: the value of the metric; ``None`` for a silent task.
+        text: the message.
+        is_over: whether the rule no longer holds.
+    """
+
+    alert: Alert
+    key: str
+    phase: str
+    step: int
+    since: int
+    value: float | None
+    text: str
+    is_over: bool = False
+
+    def data(self) -> dict[str, Any]:
+        """Return the event as plain data, without addresses."""
+        names = [action_name(action) for action in self.alert.actions]
+        return {
+            "rule": self.alert.rule,
+            "threshold": self.alert.threshold,
+            "pattern": self.alert.pattern,
+            "key": self.key,
+            "phase": self.phase,
+            "since": self.since,
+            "value": self.value,
+            "is_over": self.is_over,
+            "actions": [] if self.is_over else names,
+        }
+
+
+@dataclass
+class _Episode:
+    """Since which step a rule holds, and whether there was an alert."""
+
+    since: int
+    has_fired: bool = False
+
+
+class Episodes:
+    """Finds the events of alerts, snapshot by snapshot.
+
+    >>> episodes = Episodes([Alert("*/accuracy", below=0.5)], Directions())
+    >>> for step, accuracy in ((10, 0.6), (20, 0.4), (30, 0.3), (40, 0.7)):
+    ...     for event in episodes.look(Snapshot(step=step, metrics={"nsp/accuracy": accuracy})):
+    ...         print(step, event.text)
+    20 nsp/accuracy is 0.4, below 0.5
+    40 nsp/accuracy is 0.7: no longer below 0.5 (since step 20)
+
+    Args:
+        alerts: the alerts.
+        directions: tell which value of a metric is better.
+    """
+
+    def __init__(self, alerts: Sequence[Alert], directions: Directions) -> None:
+        self.alerts = list(alerts)
+        self._directions = directions
+        self._warn_once = WarnOnce(logger)
+        self._metrics: dict[tuple[str, str], MetricState] = {}
+        self._episodes: dict[tuple[int, str, str], _Episode] = {}
+        self._begun_at, self._ranks = 0, 1
+
+    def begin(self, step: int, ranks: int = 1) -> None:
+        """Say at which step the training begins (silence counts from there), and on how many ranks."""
+        self._begun_at, self._ranks = step, ranks
+
+    def look(self, snapshot: Snapshot) -> list[AlertEvent]:
+        """Look at the next snapshot, and return what begins or is over."""
+        if snapshot.phase in (OVERALL, EPOCH):  # the values of its windows were looked at
+            return []
+        for key, value in snapshot.metrics.items():
+            place = (snapshot.phase, key)
+            if place not in self._metrics:
+                self._metrics[place] = MetricState.new(self._directions.for_key(key))
+            self._metrics[place].add(snapshot.step, value, snapshot.counts.get(key, 0))
+        events = []
+        for at, alert in enumerate(self.alerts):
+            if alert.watches_phase(snapshot.phase):
+                looks = self._silences(at, snapshot) if alert.rule == "silent_for" else self._looks(alert, snapshot)
+                for key, now, judgement, since in looks:
+                    event = self._follow(at, key, now, judgement, since, snapshot)
+                    if event is not None:
+                        events.append(event)
+        return events
+
+    def _looks(self, alert: Alert, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
+        for key, value in snapshot.metrics.items():
+            if not alert.matches(key, snapshot.phase):
+                continue
+            state = self._metrics[snapshot.phase, key]
+            if alert.rule in _DIRECTED and state.course is None:
+                if not is_pattern(alert.pattern):
+                    self._warn_once(f"{alert.pattern} {key}", _NO_DIRECTION, alert.pattern, alert.rule, key, key)
+                continue
+            judgement = judge(alert, key, state, snapshot)
+            if judgement is not None:
+                yield key, value, judgement, snapshot.step
+            elif alert.rule == "spread" and self._ranks > 1 and not key.endswith((".rank_min", ".rank_max")):
+                self._warn_once(f"spread {key}", _NO_SPREAD, alert.pattern, key, alert.pattern)
+
+    def _silences(self, place: int, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
+        """Judge whether tasks are silent: those that matched before, or the pattern if nothing ever did."""
+        alert, last = self.alerts[place], dict[str, int]()
+        for (phase, key), state in self._metrics.items():
+            if phase == snapshot.phase and alert.matches(key, phase):
+                task = split_key(key)[0]
+                name = f"{task}/*" if task else key
+                last[name] = max(last.get(name, 0), state.last_step)
+        # Only a training can be silent from its beginning: an evaluation begins with its first report.
+        if not last and snapshot.phase == "train":
+            last[alert.pattern] = self._begun_at
+        elif last and (place, snapshot.phase, alert.pattern) in self._episodes:
+            last.setdefault(alert.pattern, snapshot.step)  # something matches now
+        for name, step in last.items():
+            steps = snapshot.step - step
+            yield name, None, Judgement(steps >= alert.threshold, f"has no value for {steps:,} steps"), step
+
+    def _follow(
+        self, at: int, key: str, value: float | None, judgement: Judgement, since: int, snapshot: Snapshot
+    ) -> AlertEvent | None:
+        """Follow the episode of one alert and one metric; return the event, if there is one now."""
+        alert, place = self.alerts[at], (at, snapshot.phase, key)
+        name = log_name(key, snapshot.phase)
+        episode = self._episodes.get(place)
+        if judgement.holds:
+            if episode is None:
+                episode = self._episodes[place] = _Episode(since)
+            if episode.has_fired or snapshot.step - episode.since < alert.for_steps:
+                return None
+            episode.has_fired = True
+            text = f"{name} {judgement.text}{_how_long(alert, episode, snapshot)}"
+            return AlertEvent(alert, key, snapshot.phase, snapshot.step, episode.since, value, text)
+        if episode is None:
+            return None
+        del self._episodes[place]
+        if not episode.has_fired:
+            return None
+        text = f"{name} {_over(alert, value)} (since step {episode.since:,})"
+        return AlertEvent(alert, key, snapshot.phase, snapshot.step, episode.since, value, text, is_over=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain data, for a checkpoint."""
+        return {
+            "begun_at": self._begun_at,
+            "metrics": [
+                [*place, state.state_dict()] for place, state in self._metrics.items() if self._is_watched(*place)
+            ],
+            "episodes": [
+                [_identity(self.alerts[at]), phase, key, episode.since, episode.has_fired]
+                for (at, phase, key), episode in self._episodes.items()
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of `state_dict`. What it holds of alerts that are not there any more is left out."""
+        self._metrics, self._episodes = {}, {}
+        self._begun_at = state.get("begun_at", self._begun_at)
+        for phase, key, saved in state.get("metrics", ()):
+            metric = self._metrics[phase, key] = MetricState.new(self._directions.for_key(key))
+            metric.load_state_dict(saved)
+        places = {_identity(alert): at for at, alert in enumerate(self.alerts)}
+        for identity, phase, key, since, has_fired in state.get("episodes", ()):
+            if identity in places:
+                self._episodes[places[identity], phase, key] = _Episode(since, has_fired)
+
+    def _is_watched(self, phase: str, key: str) -> bool:
+        return any(alert.matches(key, phase) for alert in self.alerts)
+
+
+def action_name(action: str | Callable[..., object]) -> str:
+    """Return the name of an action, without an address.
+
+    >>> action_name("stop"), action_name("https://hooks.example.com/a/secret"), action_name(print)
+    ('stop', 'webhook:353a1b9b', 'print')
+    """
+    if isinstance(action, str):
+        return f"webhook:{digest(action)}" if is_address(action) else action
+    return getattr(action, "__qualname__", type(action).__name__)
+
+
+def _identity(alert: Alert) -> str:
+    return f"{alert.pattern} {alert.rule}={alert.threshold:g} {alert.for_steps} {alert.phase or '*'}"
+
+
+def _how_long(alert: Alert, episode: _Episode, snapshot: Snapshot) -> str:
+    steps = snapshot.step - episode.since
+    return f", for {steps:,} steps" if alert.for_steps and steps else ""
+
+
+def _over(alert: Alert, value: float | None) -> str:
+    shown = "" if value is None else f"is {number(value)}: "
+    threshold = number(alert.threshold)
+    return {
+        "nonfinite": f"{shown}finite again",
+        "above": f"{shown}no longer above {threshold}",
+        "below": f"{shown}no longer below {threshold}",
+        "no_improvement": f"{shown}improves again",
+        "diverged": f"{shown}no longer worse than its best by a factor of {threshold}",
+        "silent_for": "has values again",
+        "spread": f"{shown}the ranks are close again",
+        "conflict": f"{shown}no longer below {threshold} in the mean",
+    }[alert.rule]

@@ -1,0 +1,127 @@
+"""Decides whether the rule of an alert holds for a metric now, and says so in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtask_sinks._util.formatting import number
+from mtask_sinks.alerts.alert import Alert
+from mtask_sinks.analysis.trends import Course
+from mtask_sinks.directions import Direction
+from mtask_sinks.snapshot import Snapshot
+
+#: A conflict is judged by the mean of at least so many measurements: one is mostly noise.
+MIN_MEASUREMENTS = 10
+
+
+@dataclass
+class MetricState:
+    """What rules remember of one metric in one phase.
+
+    Attributes:
+        course: level and best level; ``None`` if nobody knows which value is better.
+        recent: the last values with the number of reports behind each, as far as a conflict needs them.
+        last_step: step of the last value.
+    """
+
+    course: Course | None
+    recent: list[tuple[float, int]] = field(default_factory=list)
+    last_step: int = 0
+
+    @classmethod
+    def new(cls, better: Direction | None) -> MetricState:
+        """Return the state before the first value."""
+        return cls(None if better is None else Course(better))
+
+    def add(self, step: int, value: float, count: int) -> None:
+        """Add the value of a window."""
+        self.last_step = step
+        if self.course is not None:
+            self.course.add(step, value)
+        if math.isfinite(value):
+            self.recent.append((value, max(count, 1)))
+            while sum(count for _, count in self.recent[1:]) >= MIN_MEASUREMENTS:
+                del self.recent[0]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean of the last measurements; ``None`` while there are too few."""
+        counts = sum(count for _, count in self.recent)
+        if counts < MIN_MEASUREMENTS:
+            return None
+        return math.fsum(value * count for value, count in self.recent) / counts
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain data."""
+        course = None if self.course is None else self.course.state_dict()
+        return {"course": course, "recent": [list(each) for each in self.recent], "last_step": self.last_step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of `state_dict`."""
+        self.recent = [(value, count) for value, count in state["recent"]]
+        self.last_step = state["last_step"]
+        if self.course is not None and state["course"] is not None:
+            self.course.load_state_dict(state["course"])
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Whether a rule holds for a metric, and the facts in words.
+
+    Attributes:
+        holds: whether it does.
+        text: what the metric is, such as ``is 0.41, below 0.5``.
+    """
+
+    holds: bool
+    text: str
+
+
+def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Judgement | None:
+    """Return whether the rule of an alert holds for a metric that has a value now; ``None`` if that is unknown.
+
+    Args:
+        alert: any alert except one on silence.
+        key: the metric.
+        state: what is remembered of it, with this value.
+        snapshot: the window.
+    """
+    value, threshold, course = snapshot.metrics[key], alert.threshold, state.course
+    shown = f"is {number(value)}"
+    if alert.rule == "nonfinite":
+        count = snapshot.nonfinite.get(key, 0)
+        is_finite = math.isfinite(value) and not count
+        return Judgement(
+            not is_finite,
+            f"{shown}, not finite" if not math.isfinite(value) else f"had {count} values that are not finite",
+        )
+    if alert.rule == "above":
+        return Judgement(value > threshold, f"{shown}, above {number(threshold)}")
+    if alert.rule == "below":
+        return Judgement(value < threshold, f"{shown}, below {number(threshold)}")
+    if alert.rule == "spread":
+        low, high = (snapshot.metrics.get(f"{key}.rank_{end}") for end in ("min", "max"))
+        if low is None or high is None:
+            return None
+        text = f"{shown}, but from {number(low)} to {number(high)} on the ranks"
+        return Judgement(high - low > threshold * abs(value), text)
+    if alert.rule == "conflict":
+        mean = state.mean
+        if mean is None:
+            return None
+        count = sum(count for _, count in state.recent)
+        return Judgement(
+            mean < threshold, f"is {number(mean)} in the mean of {count} measurements, below {number(threshold)}"
+        )
+    if course is None or course.best is None or course.best_step is None:
+        return None
+    best = f"{number(course.best)} at step {course.best_step:,}"
+    if alert.rule == "diverged":
+        text = f"is {number(course.level)}, worse than its best ({best}) by a factor of {number(threshold)}"
+        return Judgement(course.has_diverged(threshold), text)
+    without = snapshot.step - course.best_step
+    text = f"{shown} and has not improved for {without:,} steps (best: {best})"
+    return Judgement(without >= threshold, text)

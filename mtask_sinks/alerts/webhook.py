@@ -1,0 +1,89 @@
+"""Sends alerts to webhooks, in the delivery's thread for this sink, again and again until an address accepts them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+from mtask_sinks.alerts.episodes import action_name
+from mtask_sinks.errors import Rejected
+from mtask_sinks.note import Note
+from mtask_sinks.sinks.base import Sink
+from mtask_sinks.snapshot import RunInfo, Snapshot
+
+# Seconds until a call counts as failed.
+_TIMEOUT = 10.0
+
+
+class WebhookSink(Sink):
+    """Posts alerts as JSON to the addresses that they name; it takes no metrics.
+
+    >>> sink = WebhookSink(["https://hooks.example.com/services/T0/B0/secret"])
+    >>> sink.addresses
+    ['webhook:e5f51b1b']
+
+    The body has ``text``, the message that Slack, Discord's Slack endpoint and Mattermost show, and the details:
+    ``training``, ``step``, ``time``, ``key``, ``phase``, ``rule``, ``threshold``, ``value``, ``since``. An address that
+    does not answer, or answers 429 or 5xx, gets the alert again later. Any other error status is final. No message, no
+    file and no journal shows an address, because whoever knows it can post.
+
+    Args:
+        urls: the addresses.
+    """
+
+    name = "webhook"
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = {action_name(url): url for url in urls}
+        self._run = RunInfo()
+
+    @property
+    def addresses(self) -> list[str]:
+        """The masked addresses."""
+        return list(self._urls)
+
+    def open(self, run: RunInfo) -> None:
+        self._run = run
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Do nothing: a webhook gets alerts only."""
+
+    def note(self, note: Note) -> None:
+        for name in note.data.get("actions", ()) if note.kind == "alert" else ():
+            if name in self._urls:
+                self._post(name, self._body(note))
+
+    def _body(self, note: Note) -> bytes:
+        details = {name: value for name, value in note.data.items() if name not in ("actions", "is_over")}
+        body: dict[str, Any] = {
+            "text": f"{self._run.name or 'training'}: alert at step {note.step:,}: {note.text}",
+            "training": self._run.name,
+            "step": note.step,
+            "time": note.time,
+            **details,
+        }
+        value = body.get("value")
+        if isinstance(value, float) and value - value != 0:  # NaN and infinity are no JSON
+            body["value"] = str(value)
+        return json.dumps(body, allow_nan=False).encode()
+
+    def _post(self, name: str, body: bytes) -> None:
+        headers = {"Content-Type": "application/json", "User-Agent": "mtask-sinks"}
+        request = urllib.request.Request(self._urls[name], body, headers, method="POST")  # noqa: S310  # http or https
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT):  # noqa: S310
+                return
+        except urllib.error.HTTPError as error:
+            status = error.code
+        except (ValueError, http.client.InvalidURL):  # their messages show the address
+            raise Rejected(f"the address of {name} cannot be used") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise ConnectionError(f"{name} does not answer ({type(reason).__name__})") from None
+        if status == 429 or status >= 500:
+            raise ConnectionError(f"{name} answers {status}")
+        raise Rejected(f"{name} answers {status}")

@@ -1,0 +1,74 @@
+"""Reads the alerts of a training from its journal: which there were, and which still hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mtask_sinks.analysis.runs import Training
+
+
+@dataclass(frozen=True)
+class AlertRow:
+    """One alert.
+
+    Attributes:
+        key, phase: metric and phase; for a silent task ``<task>/*``.
+        rule: name of the rule.
+        text: the message.
+        since: step since which the rule held.
+        step: step of the alert.
+        until: step at which it was over; ``None`` if it still holds.
+        is_stop: whether it ended the training.
+    """
+
+    key: str
+    phase: str
+    rule: str
+    text: str
+    since: int
+    step: int
+    until: int | None
+    is_stop: bool
+
+
+def alert_rows(training: Training) -> tuple[AlertRow, ...]:
+    """Return the alerts of a training, in order.
+
+    >>> from mtask_sinks.note import Note
+    >>> data = {"rule": "above", "pattern": "*/loss", "key": "mlm/loss", "phase": "train", "since": 20}
+    >>> training = Training(1)
+    >>> training.notes += [Note("alert", 20, "mlm/loss is 3, above 2", {**data, "is_over": False}),
+    ...                    Note("alert", 40, "mlm/loss is 1: no longer above 2", {**data, "is_over": True})]
+    >>> [(row.text, row.step, row.until) for row in alert_rows(training)]
+    [('mlm/loss is 3, above 2', 20, 40)]
+    """
+    rows: list[AlertRow] = []
+    open_rows: dict[tuple[object, ...], int] = {}
+    for note in training.notes:
+        if note.kind != "alert":
+            continue
+        data = note.data
+        place = tuple(data.get(name) for name in ("rule", "pattern", "threshold", "key", "phase"))
+        if data.get("is_over"):
+            at = open_rows.pop(place, None)
+            if at is not None:
+                rows[at] = _ended(rows[at], note.step)
+            continue
+        open_rows[place] = len(rows)
+        rows.append(
+            AlertRow(
+                key=str(data.get("key", "")),
+                phase=str(data.get("phase", "")),
+                rule=str(data.get("rule", "")),
+                text=note.text,
+                since=int(data.get("since", note.step)),
+                step=note.step,
+                until=None,
+                is_stop="stop" in data.get("actions", ()),
+            )
+        )
+    return tuple(rows)
+
+
+def _ended(row: AlertRow, step: int) -> AlertRow:
+    return AlertRow(row.key, row.phase, row.rule, row.text, row.since, row.step, step, row.is_stop)

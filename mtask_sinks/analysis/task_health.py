@@ -1,0 +1,197 @@
+"""Reads what a training measured of the gradients of its tasks: cosines of pairs, and the part of each task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mtask_sinks.analysis.runs import Series, Training
+from mtask_sinks.keys import split_key
+
+#: The task under which metrics about all tasks stand, and what the names of cosines begin with.
+HEALTH, COSINE = "health", "grad_cosine."
+# The measurements of each task.
+_OF_A_TASK = frozenset(["grad_norm", "effective_weight", "loss_share", "grad_share"])
+#: A mean is over the last windows that have at least so many measurements together: one is mostly noise.
+RECENT_MEASUREMENTS = 30
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The mean of some measurements.
+
+    Attributes:
+        mean: the mean.
+        measurements: how many there are.
+        first_step: step of the first window.
+    """
+
+    mean: float
+    measurements: int
+    first_step: int
+
+
+def cosine_text(cosine: float) -> str:
+    """Return a cosine with its sign and two decimals.
+
+    >>> cosine_text(-0.931), cosine_text(0.25), cosine_text(-0.001)
+    ('-0.93', '+0.25', '0.00')
+    """
+    text = f"{cosine:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text
+
+
+@dataclass(frozen=True)
+class PairCosine:
+    """The cosine between the gradients of two tasks; with more than 8 tasks, ``b`` is ``total``.
+
+    Attributes:
+        a, b: the tasks.
+        recent: over the last measurements.
+        whole: over the whole training.
+    """
+
+    a: str
+    b: str
+    recent: Measured
+    whole: Measured
+
+
+@dataclass(frozen=True)
+class TaskPart:
+    """What one task adds to the training, over the last measurements; ``None`` where it was not measured.
+
+    Attributes:
+        task: the task.
+        grad_norm: norm of the gradient of its loss.
+        effective_weight: weight of its loss in the loss of the training.
+        loss_share, grad_share: its part of the weighted losses, and of the weighted norms of gradients.
+        is_estimated: whether weight and shares are estimated.
+        progress: its last loss relative to that of the first window.
+    """
+
+    task: str
+    grad_norm: Measured | None
+    effective_weight: Measured | None
+    loss_share: Measured | None
+    grad_share: Measured | None
+    is_estimated: bool
+    progress: float | None
+
+
+@dataclass(frozen=True)
+class GradientSummary:
+    """What a training measured of the gradients of its tasks.
+
+    Attributes:
+        tasks: the tasks, in order of first appearance, each with its part.
+        pairs: the cosines.
+        conflict: mean share of pairs with a cosine below 0; ``None`` if there is no pair.
+        shared: the parameters that were chosen; ``None`` if the journal does not say.
+        off: why measuring ended; ``None`` if it did not.
+    """
+
+    tasks: tuple[TaskPart, ...]
+    pairs: tuple[PairCosine, ...]
+    conflict: Measured | None
+    shared: str | None
+    off: str | None
+
+    def pair(self, a: str, b: str) -> PairCosine | None:
+        """Return the cosine between two tasks, in any order."""
+        return next((each for each in self.pairs if {each.a, each.b} == {a, b}), None)
+
+
+def gradient_summary(training: Training) -> GradientSummary | None:
+    """Return what a training measured; ``None`` if it measured nothing and did not try.
+
+    >>> from mtask_sinks import Snapshot
+    >>> training = Training(1)
+    >>> for step, cosine in ((10, -0.2), (20, 0.1)):
+    ...     metrics = {"mlm/grad_norm": 2.0, "nsp/grad_norm": 1.0, "health/grad_cosine.mlm.nsp": cosine}
+    ...     training.add(Snapshot(step=step, metrics=metrics, counts=dict.fromkeys(metrics, 5)))
+    >>> (pair,) = gradient_summary(training).pairs
+    >>> pair.a, pair.b, pair.recent.mean, pair.recent.measurements
+    ('mlm', 'nsp', -0.05, 10)
+    """
+    found = {key: series for (phase, key), series in training.series.items() if phase == "train"}
+    notes = [note.data for note in training.notes if note.kind == "task_health"]
+    tasks = [split_key(key)[0] for key in found if split_key(key)[1] == "grad_norm" and split_key(key)[0]]
+    if not tasks and not notes:
+        return None
+    pairs = [
+        PairCosine(*names, measured(training, series), measured(training, series, None))
+        for key, series in found.items()
+        if key.startswith(f"{HEALTH}/{COSINE}") and (names := pair_of(key, tasks)) is not None
+    ]
+    conflict = found.get(f"{HEALTH}/conflict")
+    return GradientSummary(
+        tasks=tuple(_part(training, task, found) for task in tasks),
+        pairs=tuple(pairs),
+        conflict=None if conflict is None else measured(training, conflict),
+        shared=next((str(data["shared"]) for data in reversed(notes) if "shared" in data), None),
+        off=next((str(data["off"]) for data in notes if "off" in data), None),
+    )
+
+
+def measured(training: Training, series: Series, last: int | None = RECENT_MEASUREMENTS) -> Measured:
+    """Return the mean of the finite values of a metric, each counted as often as it was measured.
+
+    Args:
+        training: the training.
+        series: the metric.
+        last: only the last windows, that have at least so many measurements together; ``None`` for all.
+    """
+    total, count, first = 0.0, 0, series.at[-1]
+    for at, value, n in zip(reversed(series.at), reversed(series.values), reversed(series.counts), strict=True):
+        if math.isfinite(value):
+            total, count, first = total + value * max(n, 1), count + max(n, 1), at
+        if last is not None and count >= last:
+            break
+    return Measured(total / count if count else math.nan, count, training.steps[first])
+
+
+def is_measured_rarely(key: str) -> bool:
+    """Return whether a metric comes from measurements, which not every window has.
+
+    >>> [is_measured_rarely(key) for key in ("mlm/grad_norm", "mlm/loss_share.estimated", "mlm/loss")]
+    [True, True, False]
+    """
+    task, name = split_key(key)
+    if task == HEALTH:
+        return name == "conflict" or name.startswith(COSINE)
+    return bool(task) and name.removesuffix(".estimated") in _OF_A_TASK
+
+
+def pair_of(key: str, tasks: Iterable[str]) -> tuple[str, str] | None:
+    """Return the two tasks of a cosine; ``None`` if they are not known. A name may contain dots.
+
+    >>> pair_of("health/grad_cosine.mlm.v1.nsp", ["mlm.v1", "nsp"])
+    ('mlm.v1', 'nsp')
+    """
+    name, known = split_key(key)[1].removeprefix(COSINE), {*tasks, "total"}
+    for at, character in enumerate(name):
+        if character == "." and name[:at] in known and name[at + 1 :] in known:
+            return name[:at], name[at + 1 :]
+    return None
+
+
+def _part(training: Training, task: str, found: dict[str, Series]) -> TaskPart:
+    is_estimated = any(f"{task}/{name}.estimated" in found for name in ("loss_share", "grad_share"))
+    ending = ".estimated" if is_estimated else ""
+
+    def mean(name: str) -> Measured | None:
+        series = found.get(f"{task}/{name}")
+        return None if series is None else measured(training, series)
+
+    progress: Sequence[float] = found[f"{task}/progress"].values if f"{task}/progress" in found else ()
+    return TaskPart(
+        task=task,
+        grad_norm=mean("grad_norm"),
+        effective_weight=mean(f"effective_weight{ending}"),
+        loss_share=mean(f"loss_share{ending}"),
+        grad_share=mean(f"grad_share{ending}"),
+        is_estimated=is_estimated,
+        progress=progress[-1] if progress else None,
+    )

@@ -1,0 +1,108 @@
+"""Decides once, from the first micro-batches, with respect to which parameters a training is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from mtask_sinks.task_health.errors import NotMeasurable
+from mtask_sinks.task_health.graph import Reach
+from mtask_sinks.task_health.reported_losses import ReportedLoss
+from mtask_sinks.task_health.selection import Selection, select_shared
+from mtask_sinks.task_health.settings import task_of
+
+#: Measurements that wait for a second task before the parameters are chosen.
+WAIT_FOR_TASKS = 10
+
+
+class Choice:
+    """The parameters of one training: chosen as soon as two tasks were seen.
+
+    Args:
+        named: the parameters that the user named; ``None`` to choose them.
+
+    Attributes:
+        made: the chosen parameters; ``None`` before.
+        tasks: the tasks that were seen before the choice.
+    """
+
+    def __init__(self, named: Selection | None) -> None:
+        self.made: Selection | None = None
+        self._named = named
+        #: Task → parameter (by its id) → distance of the task's losses.
+        self._distances: dict[str, dict[int, int]] = {}
+        self._tries = 0
+
+    @property
+    def tasks(self) -> list[str]:
+        return sorted(self._distances)
+
+    def count_without_losses(self) -> bool:
+        """Count a micro-batch without any loss; return whether it is time to give up."""
+        self._tries += not self._distances
+        return self._tries >= WAIT_FOR_TASKS and not self._distances
+
+    def make(self, distances: Mapping[str, dict[int, int]], model: nn.Module) -> Selection | None:
+        """Return the parameters; ``None`` as long as only one task was seen, in up to ten micro-batches.
+
+        Args:
+            distances: for each task of this micro-batch, what its losses reach.
+            model: the model.
+
+        Raises:
+            NotMeasurable: the tasks have no parameter in common.
+        """
+        if self.made is None:
+            self._distances |= distances
+            self._tries += 1
+            if len(self._distances) > 1 or self._tries >= WAIT_FOR_TASKS:
+                self.made = self._shared(model)
+        return self.made
+
+    def _shared(self, model: nn.Module) -> Selection:
+        reaches, tasks = list(self._distances.values()), ", ".join(self.tasks)
+        if self._named is None:
+            selection = select_shared(reaches, model)
+            if selection is None:
+                raise NotMeasurable(
+                    f"the tasks {tasks} have no trained parameter in common. Name some: "
+                    "TaskHealth(shared='encoder.layer.1')"
+                )
+            return selection
+        least = min(2, len(reaches))
+        shared = {
+            name: parameter
+            for name, parameter in self._named.parameters.items()
+            if sum(id(parameter) in reach for reach in reaches) >= least
+        }
+        if not shared:
+            raise NotMeasurable(f"no two of the tasks {tasks} depend on {self._named.name}")
+        return Selection(self._named.name, shared)
+
+
+def distances_by_task(losses: Sequence[ReportedLoss], reaches: Mapping[str, Reach]) -> dict[str, dict[int, int]]:
+    """Return task → leaf tensor (by its id) → distance of the nearest loss of the task.
+
+    Args:
+        losses: the losses.
+        reaches: key of a loss → what it reaches.
+    """
+    found: dict[str, dict[int, int]] = {}
+    for loss in losses:
+        mine = found.setdefault(task_of(loss.key), {})
+        for leaf, distance in reaches[loss.key].distances.items():
+            mine[leaf] = min(distance, mine.get(leaf, distance))
+    return found
+
+
+def data_of(selection: Selection, tasks: Sequence[str], every: int) -> dict[str, Any]:
+    """Return the choice as plain data, for the journal."""
+    return {
+        "shared": selection.name,
+        "parameters": list(selection.parameters),
+        "elements": selection.size,
+        "tasks": list(tasks),
+        "every": every,
+    }

@@ -1,0 +1,7 @@
+"""The end of measuring, with its reason."""
+
+from __future__ import annotations
+
+
+class NotMeasurable(Exception):
+    """Measuring is not safe, or its result would be wrong. The message tells why and what to do."""

@@ -1,0 +1,79 @@
+"""Computes weights and gradients of the losses of one micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtask_sinks.task_health.findings import Group
+from mtask_sinks.task_health.gradients import Products, gradient_of, products_of, weights_of
+from mtask_sinks.task_health.reported_losses import ReportedLoss
+from mtask_sinks.task_health.settings import task_of
+
+
+class Measured(NamedTuple):
+    """What autograd gave.
+
+    Attributes:
+        groups: losses of one task and one weight together, because one backward pass does for all of them.
+        products: inner products of their gradients; the last row is the gradient of the total, if there is one.
+        has_total: whether there is one.
+        without_weight: keys of the losses of which the total is not made.
+    """
+
+    groups: list[Group]
+    products: Products
+    has_total: bool
+    without_weight: list[str]
+
+
+def measure(
+    losses: Sequence[ReportedLoss], total: Tensor, parameters: Sequence[Tensor], needs_total: bool, loss_scale: float
+) -> Measured:
+    """Differentiate the total by the losses, and the losses by the parameters.
+
+    Args:
+        losses: the losses, with their graphs.
+        total: what the training is about to differentiate.
+        parameters: the shared parameters.
+        needs_total: whether the gradient of the total is wanted in any case. It is also computed if a weight is
+            unknown.
+        loss_scale: by what to multiply before the backward pass, so that gradients in float16 do not vanish.
+    """
+    weights = weights_of(losses, total)
+    pairs = list(zip(losses, weights, strict=True))
+    scales = [_element_scales(loss.tensor, weight) / loss.factor for loss, weight in pairs]
+    members: dict[tuple[str, float | None], list[int]] = {}
+    for at, (loss, weight) in enumerate(pairs):
+        number = None if weight is None else float(weight.cpu().double().sum()) * loss.factor
+        members.setdefault((task_of(loss.key), number), []).append(at)
+    groups, gradients = [], []
+    for (task, number), places in members.items():
+        values = [(losses[at].tensor.detach().cpu().double() * scales[at].cpu().double()).sum() for at in places]
+        groups.append(Group(task, float(torch.stack(values).sum()), number))
+        amplified = [scales[at] * loss_scale for at in places]
+        gradients.append(gradient_of([losses[at].tensor for at in places], amplified, parameters))
+    without_weight = [loss.key for loss, weight in pairs if weight is None]
+    has_total = needs_total or bool(without_weight)
+    if has_total:
+        gradients.append(gradient_of([total], [torch.full_like(total, loss_scale)], parameters))
+    products = products_of(gradients)
+    return Measured(groups, Products(products.gram / loss_scale**2, products.overlaps), has_total, without_weight)
+
+
+def loss_scale_of(accelerator: Any) -> float:
+    """Return by what an accelerator multiplies the loss before the backward pass."""
+    scaler = getattr(accelerator, "scaler", None)
+    return float(scaler.get_scale()) if scaler is not None and scaler.is_enabled() else 1.0
+
+
+def _element_scales(loss: Tensor, weight: Tensor | None) -> Tensor:
+    """Return what each element of a loss counts in its value: all the same, or by their weights in the total."""
+    if weight is not None and loss.numel() > 1:
+        total = weight.sum()
+        if bool(total != 0):
+            return (weight / total).detach()
+    return torch.full_like(loss, 1 / max(loss.numel(), 1)).detach()

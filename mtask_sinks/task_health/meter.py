@@ -1,0 +1,218 @@
+"""Runs the measurements: keeps the losses of a micro-batch, measures at the call of ``backward``, and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from mtask_sinks.keys import join_key
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.task_health.choice import WAIT_FOR_TASKS, Choice, data_of, distances_by_task
+from mtask_sinks.task_health.errors import NotMeasurable
+from mtask_sinks.task_health.findings import NAMES, metrics_of
+from mtask_sinks.task_health.graph import Reach, reach_of
+from mtask_sinks.task_health.measure import loss_scale_of, measure
+from mtask_sinks.task_health.refusals import (
+    check_graph,
+    check_nesting,
+    check_wrapper,
+    checked_losses,
+    why_settings_refuse,
+)
+from mtask_sinks.task_health.remarks import Remarks
+from mtask_sinks.task_health.reported_losses import ReportedLoss, ReportedLosses
+from mtask_sinks.task_health.saved_tensors import SavedTensors
+from mtask_sinks.task_health.selection import Selection, select_named
+from mtask_sinks.task_health.settings import TaskHealth, task_of
+
+_TOTAL = "the loss of the training"
+
+
+class HealthMeter:
+    """Measures a training at the steps that are due.
+
+    Args:
+        settings: what to measure.
+        registry: where the metrics are reported.
+        note: takes what the journal is to record: kind, text and data.
+    """
+
+    def __init__(
+        self, settings: TaskHealth, registry: MetricRegistry, note: Callable[[str, str, Mapping[str, Any]], None]
+    ) -> None:
+        self.settings = settings
+        self._registry = registry
+        self._note = note
+        self._remarks = Remarks()
+        self._reset(None)
+
+    def _reset(self, named: Selection | None) -> None:
+        self._is_off = False
+        self._choice = Choice(named)
+        self._last_step: int | None = None
+        self._has_run_backward = False
+        self._has_checked_total = False
+        #: Names of autograd functions that change nothing when they run twice.
+        self._harmless: set[str] = set()
+
+    def begin(self, trainer: Any) -> None:
+        """Prepare for a training: refuse its settings, or find the parameters that the user named.
+
+        Raises:
+            ValueError: the model has no such parameters, or they are frozen.
+        """
+        reason, shared = why_settings_refuse(trainer), self.settings.shared
+        self._reset(None if shared is None or reason is not None else select_named(shared, trainer.model))
+        if reason is not None:
+            self._turn_off(reason)
+
+    def is_due(self, step: int) -> bool:
+        """Return whether the next micro-batch is the first one of an optimizer step to measure."""
+        return not (step % self.settings.every or step == self._last_step or self._is_off)
+
+    def run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run the training step of one micro-batch, and measure when it calls ``accelerator.backward``."""
+        self._last_step = trainer.state.global_step + 1
+        losses = ReportedLosses(self.settings.is_loss)
+        with losses.kept_from(self._registry), self._measuring(trainer, losses) as calls:
+            result = training_step(*args, **kwargs)
+        if not calls:
+            self._turn_off("training_step did not call accelerator.backward(loss), where the gradients are measured")
+        self._has_run_backward = True
+        return result
+
+    @contextmanager
+    def _measuring(self, trainer: Any, losses: ReportedLosses) -> Iterator[list[str]]:
+        """Measure at the first call of ``accelerator.backward`` inside the ``with`` block.
+
+        The method is replaced on the instance: another accelerator, as each trial of a search has one, stays as it is.
+        """
+        attributes, backward = vars(trainer.accelerator), trainer.accelerator.backward
+        outside, calls = attributes.get("backward"), list[str]()
+
+        def measure_first(loss: Any, *args: Any, **kwargs: Any) -> Any:
+            if not calls:
+                self._measure(trainer, losses, loss)
+            calls.append("backward")
+            return backward(loss, *args, **kwargs)
+
+        attributes["backward"] = measure_first
+        try:
+            yield calls
+        finally:
+            if outside is None:
+                del attributes["backward"]
+            else:
+                attributes["backward"] = outside
+
+    def _measure(self, trainer: Any, losses: ReportedLosses, total: Any) -> None:
+        """Measure and report. Whatever goes wrong ends the measuring, and the training goes on."""
+        losses.is_muted = True
+        try:
+            found = self._find(trainer, losses, total)
+        except NotMeasurable as error:
+            self._turn_off(str(error))
+            return
+        except Exception as error:
+            hint = (
+                " (compiled layers give away what they saved: leave them uncompiled)" if "donat" in str(error) else ""
+            )
+            text = str(error).partition("\n")[0].rstrip(". ")
+            self._turn_off(f"the gradients could not be computed: {type(error).__name__}: {text}{hint}")
+            return
+        finally:
+            losses.is_muted = False
+            losses.found.clear()
+        for task, metrics in found.items():
+            if metrics:
+                self._registry.record(task, metrics)
+
+    def _find(self, trainer: Any, reported: ReportedLosses, total: Any) -> Mapping[str, dict[str, float]]:
+        """Return task → name → value; nothing if this micro-batch cannot be measured."""
+        losses = self._losses_of(reported)
+        if not losses or not isinstance(total, Tensor) or not total.requires_grad:
+            return {}
+        check_wrapper(trainer.model_wrapped)
+        losses = checked_losses(losses, total)
+        tensors: dict[str, list[Tensor]] = {}
+        for loss in losses:
+            tensors.setdefault(loss.key, []).append(loss.tensor)
+        reaches = {key: reach_of(each) for key, each in tensors.items()}
+        whole = reach_of([total])
+        check_graph({**reaches, _TOTAL: whole}, trainer.model)
+        check_nesting(losses, reaches)
+        if not self._has_run_backward and _is_compiled(whole):
+            return {}  # a compiled layer would choose its kernels for a graph that is kept, and go on with them
+        selection = self._choose(trainer, losses, reaches)
+        if selection is None:
+            return {}
+        saved = SavedTensors(each for each in whole.functions if type(each).__name__ not in self._harmless)
+        try:
+            found = self._compute(trainer, losses, total, selection)
+        finally:
+            changed = saved.restore_changed()
+            if changed is not None:
+                raise NotMeasurable(
+                    f"{changed} changes the tensors that it saved, so a second backward pass would change the "
+                    "gradients of the training. What it changed was undone. Use a loss without such a fused kernel"
+                )
+        self._harmless |= saved.names
+        return found
+
+    def _losses_of(self, reported: ReportedLosses) -> list[ReportedLoss]:
+        """Return the losses with a graph."""
+        self._remarks.on_losses(reported)
+        kept = {loss.key for loss in reported.found}
+        taken = {join_key(task_of(key), name) for key in kept for name in NAMES} & reported.keys
+        if taken:
+            raise NotMeasurable(f"the model itself reports {min(taken)!r}. Give that metric another name")
+        if not kept and reported.without_graph:
+            raise NotMeasurable("none of the losses that were reported has a graph")
+        if not kept and self._choice.count_without_losses():
+            patterns = self.settings.losses
+            raise NotMeasurable(f"in {WAIT_FOR_TASKS} micro-batches nothing was reported that matches {patterns!r}")
+        return reported.found
+
+    def _choose(self, trainer: Any, losses: list[ReportedLoss], reaches: Mapping[str, Reach]) -> Selection | None:
+        """Return the parameters; ``None`` as long as they cannot be chosen."""
+        is_new, distances = self._choice.made is None, distances_by_task(losses, reaches)
+        selection = self._choice.make(distances, trainer.model)
+        if selection is None:
+            return None
+        self._remarks.on_reach(distances, selection)
+        if is_new and trainer.is_world_process_zero():
+            tasks, every = self._choice.tasks, self.settings.every
+            text = self._remarks.on_choice(selection, tasks, every)
+            self._note("task_health", text, data_of(selection, tasks, every))
+        return selection
+
+    def _compute(
+        self, trainer: Any, losses: list[ReportedLoss], total: Tensor, selection: Selection
+    ) -> Mapping[str, dict[str, float]]:
+        parameters, scale = list(selection.parameters.values()), loss_scale_of(trainer.accelerator)
+        measured = measure(losses, total, parameters, not self._has_checked_total, scale)
+        if measured.has_total and not self._has_checked_total:
+            args = trainer.args
+            is_rounded = args.bf16 or args.fp16 or any(each.dtype.itemsize < 4 for each in parameters)
+            self._has_checked_total = self._remarks.on_total(measured, is_rounded)
+        micro_batches = getattr(trainer, "current_gradient_accumulation_steps", None)
+        found = metrics_of(
+            measured.groups,
+            measured.products,
+            micro_batches or trainer.args.gradient_accumulation_steps,
+            measured.has_total,
+        )
+        self._remarks.on_result(measured, found)
+        return found
+
+    def _turn_off(self, reason: str) -> None:
+        self._is_off = True
+        self._choice = Choice(None)  # lets go of the parameters
+        self._note("task_health", self._remarks.on_end(reason), {"off": reason})
+
+
+def _is_compiled(reach: Reach) -> bool:
+    return any(type(node).__name__.startswith("CompiledFunction") for node in reach.functions)

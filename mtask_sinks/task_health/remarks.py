@@ -1,0 +1,91 @@
+"""Says once what a user should know about the measurements: what was chosen, what is left out, what is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.task_health.findings import MAX_PAIRED, unexplained
+from mtask_sinks.task_health.measure import Measured
+from mtask_sinks.task_health.reported_losses import ReportedLosses
+from mtask_sinks.task_health.selection import Selection
+from mtask_sinks.task_health.settings import task_of
+
+logger = get_logger(__name__)
+
+# Above this part of the total's gradient, a message says that the reported losses do not explain it: in float32, and
+# where some of the training computes with fewer digits.
+_UNEXPLAINED, _UNEXPLAINED_ROUNDED = 1e-3, 3e-2
+
+_OFF = "task health is off, the training goes on: %s."
+_CHOSEN = "task health: every %d steps, gradients of the tasks %s with respect to %s (%d tensors, %s elements)."
+_NO_GRAPH = "task health leaves out %s: %s. Report the tensor that the training is made of."
+_DEEP_PATH = "task health counts %s as a loss of the task %s. If it is none, name the losses: TaskHealth(losses=[...])."
+_UNREACHED = "task health: the task %s does not depend on %s, so it has no gradient there."
+_MANY_TASKS = "task health: with more than %d tasks, each cosine is that of a task and the total."
+_NO_WEIGHT = (
+    "task health: the loss of the training is not made of the tensors reported as %s (they are copies, or means where "
+    "sums are trained), so weights and shares are not known. Report the tensors that are added up."
+)
+_INCOMPLETE = (
+    "task health: the losses of %s do not explain %.0f %% of the gradient of the training's loss. Is a part of it not "
+    "reported, or not matched by losses=? Shares are shares of the matched losses."
+)
+
+
+class Remarks:
+    """Logs each remark once."""
+
+    def __init__(self) -> None:
+        self._warn_once = WarnOnce(logger)
+
+    def on_end(self, reason: str) -> str:
+        """Say why measuring ends; return the message."""
+        self._warn_once(f"off: {reason}", _OFF, reason)
+        return _OFF % reason
+
+    def on_choice(self, selection: Selection, tasks: Iterable[str], every: int) -> str:
+        """Say what is measured; return the message."""
+        values = (every, ", ".join(tasks), selection.name, len(selection.parameters), f"{selection.size:,}")
+        self._warn_once("chosen", _CHOSEN, *values)
+        return _CHOSEN % values
+
+    def on_losses(self, reported: ReportedLosses) -> None:
+        """Say which losses have no graph, and which keys may be no losses."""
+        kept = {loss.key for loss in reported.found}
+        for key, reason in reported.without_graph.items():
+            if key not in kept:
+                self._warn_once(f"graph: {key}", _NO_GRAPH, key, reason)
+        for key in sorted(kept):
+            if key.count("/") > 1:
+                self._warn_once(f"path: {key}", _DEEP_PATH, key, task_of(key))
+
+    def on_reach(self, distances: Mapping[str, Mapping[int, int]], selection: Selection) -> None:
+        """Say which tasks do not depend on the chosen parameters."""
+        for task, reach in distances.items():
+            if not any(id(parameter) in reach for parameter in selection.parameters.values()):
+                self._warn_once(f"unreached: {task}", _UNREACHED, task, selection.name)
+
+    def on_result(self, measured: Measured, found: Mapping[str, Mapping[str, float]]) -> None:
+        """Say what the result lacks."""
+        if len({group.task for group in measured.groups}) > MAX_PAIRED:
+            self._warn_once("many", _MANY_TASKS, MAX_PAIRED)
+        names = {name for metrics in found.values() for name in metrics}
+        if measured.without_weight and not any(name.startswith("effective_weight") for name in names):
+            self._warn_once("weights", _NO_WEIGHT, ", ".join(measured.without_weight))
+
+    def on_total(self, measured: Measured, is_rounded: bool) -> bool:
+        """Say whether the losses do not explain the total's gradient; return whether that is known now.
+
+        Args:
+            measured: with the gradient of the total.
+            is_rounded: whether some of the training computes with fewer digits than float32 has.
+        """
+        residual = unexplained(measured.groups, measured.products)
+        if residual is None:
+            return False
+        if residual >= (_UNEXPLAINED_ROUNDED if is_rounded else _UNEXPLAINED):
+            tasks = ", ".join(sorted({group.task for group in measured.groups}))
+            self._warn_once("incomplete", _INCOMPLETE, tasks, 100 * min(residual, 1.0))
+        return True

@@ -1,0 +1,168 @@
+"""What watches over a training: task health, and alerts. Both look at every snapshot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.alerts.alert import Alert
+from mtask_sinks.alerts.episodes import AlertEvent, Episodes, action_name
+from mtask_sinks.alerts.webhook import WebhookSink
+from mtask_sinks.directions import Directions
+from mtask_sinks.note import Note
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.sinks.base import Sink
+from mtask_sinks.snapshot import Snapshot
+from mtask_sinks.task_health.meter import HealthMeter
+from mtask_sinks.task_health.progress import TaskProgress
+from mtask_sinks.task_health.settings import TaskHealth
+
+if TYPE_CHECKING:
+    from mtask_sinks.trainer.arguments import SinkArguments
+
+logger = get_logger(__name__)
+
+
+class Oversight:
+    """Task health and alerts of one trainer. Without both, it does nothing.
+
+    Every rank looks at the same reduced values and decides the same, so all ranks stop together. Only the first rank
+    logs and acts.
+
+    Args:
+        health: what to measure; ``None`` for nothing.
+        alerts: the alerts.
+        registry: of the trainer.
+
+    Attributes:
+        meter: measures gradients; ``None`` if there is nothing to measure.
+        stopped_by: the message of the alert that ended the training; ``None`` if none did.
+    """
+
+    def __init__(self, health: TaskHealth | None, alerts: Sequence[Alert], registry: MetricRegistry) -> None:
+        self.meter = None if health is None else HealthMeter(health, registry, self._add_note)
+        self.stopped_by: str | None = None
+        self._progress = None if health is None else TaskProgress(health.is_loss)
+        self._episodes = Episodes(alerts, Directions(registry.directions))
+        self._warn_once = WarnOnce(logger)
+        self._step = 0
+        self._is_first_rank, self._ranks = True, 1
+        self._notes: list[Note] = []
+
+    def webhook_sinks(self) -> list[Sink]:
+        """Return the sink that sends alerts to their addresses, if there are any."""
+        addresses = dict.fromkeys(address for alert in self._episodes.alerts for address in alert.addresses)
+        return [WebhookSink(list(addresses))] if addresses else []
+
+    def begin(self, trainer: Any) -> None:
+        """Prepare for a training.
+
+        Raises:
+            ValueError: a setting of task health does not fit the model.
+        """
+        self.stopped_by, self._is_first_rank = None, trainer.is_world_process_zero()
+        self._ranks = trainer.args.world_size
+        if self.meter is not None:
+            self.meter.begin(trainer)
+
+    def completed(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot with the metrics that follow from its values and those before."""
+        self._step = snapshot.step
+        return snapshot if self._progress is None else self._progress.added(snapshot)
+
+    def look(self, snapshot: Snapshot, trainer: Any, is_training: bool) -> None:
+        """Look for alerts in a snapshot that is about to be delivered, and act."""
+        if not self._episodes.alerts:
+            return
+        for event in self._episodes.look(snapshot):
+            is_stop = event.alert.stops and is_training and not event.is_over
+            if is_stop and trainer is not None:
+                trainer.control.should_training_stop = True
+                self.stopped_by = self.stopped_by or event.text
+            if trainer is None or trainer.is_world_process_zero():
+                self._tell(event, is_stop)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what ``train()`` adds to its metrics: ``stopped_by`` if an alert ended the training."""
+        return {} if self.stopped_by is None else {"stopped_by": self.stopped_by}
+
+    def say_why_it_stopped(self) -> None:
+        """Log as the last line of the training which alert ended it."""
+        if self.stopped_by is not None and self._is_first_rank:
+            logger.warning("the training stopped at step %d because of an alert: %s.", self._step, self.stopped_by)
+
+    def write_notes(self, write: Callable[[Note], None] | None) -> None:
+        """Hand over the notes since the last call; without a function, drop them."""
+        notes, self._notes = self._notes, []
+        if write is not None:
+            for note in notes:
+                write(note)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain data, for a checkpoint; empty if there is none."""
+        progress = {} if self._progress is None else {"progress": self._progress.state_dict()}
+        return progress | ({"alerts": self._episodes.state_dict()} if self._episodes.alerts else {})
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Go on at a step from the state of `state_dict`; from none in a training from the beginning."""
+        self._step = step
+        self._episodes.begin(step, self._ranks)
+        self._episodes.load_state_dict(state.get("alerts", {}))
+        if self._progress is not None:
+            self._progress.load_state_dict(state.get("progress", {}))
+
+    def _tell(self, event: AlertEvent, is_stop: bool) -> None:
+        end = " The training stops." if is_stop else ""
+        logger.warning("%s at step %d: %s.%s", "alert over" if event.is_over else "alert", event.step, event.text, end)
+        self._add_note("alert", event.text, event.data(), event.step)
+        for action in () if event.is_over else event.alert.actions:
+            if callable(action):
+                try:
+                    action(event)
+                except Exception as error:
+                    message = "the action %s of an alert failed: %s: %s"
+                    self._warn_once(action_name(action), message, action_name(action), type(error).__name__, error)
+
+    def _add_note(self, kind: str, text: str, data: Mapping[str, Any], step: int | None = None) -> None:
+        self._notes.append(Note(kind, self._step if step is None else step, text, data, time.time()))
+
+
+def check_given(health: object, alerts: object, settings: SinkArguments) -> None:
+    """Refuse what is no `TaskHealth` or no list of alerts, and what the settings set too.
+
+    Raises:
+        TypeError: the type is wrong.
+        ValueError: both are given. The message shows no alert, because an alert may have an address.
+    """
+    if health is not None and not isinstance(health, TaskHealth):
+        raise TypeError(f"task_health={health!r}: pass task_health=TaskHealth(every=100).")
+    if alerts is not None and (isinstance(alerts, str | Alert) or not isinstance(alerts, Sequence)):
+        raise TypeError(f"alerts={type(alerts).__name__}: pass a list, alerts=[Alert('*/loss', nonfinite=True), …].")
+    for name, given, configured in (
+        ("alerts", alerts, settings.alerts),
+        ("task_health", health, settings.task_health_every),
+    ):
+        if given is not None and configured is not None:
+            raise ValueError(f"{name}= is given, and sink_args sets {name} too: pass one of them.")
+
+
+def check_actions(alerts: Sequence[Alert], sinks: Sequence[Sink]) -> None:
+    """Refuse what is no alert, and alerts that no sink would send.
+
+    Raises:
+        TypeError: one of them is no `Alert`.
+        ValueError: the action ``wandb`` without a sink for W&B.
+    """
+    for alert in alerts:
+        if not isinstance(alert, Alert):
+            kind = type(alert).__name__
+            raise TypeError(
+                f"alerts= holds a {kind}: pass alerts, [Alert('*/loss', nonfinite=True, action='stop'), …]."
+            )
+        if "wandb" in alert.actions and not any(sink.name == "wandb" for sink in sinks):
+            raise ValueError(
+                f"Alert({alert.pattern!r}, action='wandb') needs W&B: pass TrainingArguments(report_to=['wandb'])."
+            )

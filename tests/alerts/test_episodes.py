@@ -1,0 +1,165 @@
+"""When alerts begin and end, on values whose events a person can read off."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from mtask_sinks import Alert, Snapshot
+from mtask_sinks.alerts.episodes import Episodes
+from mtask_sinks.directions import Directions
+
+
+def events(alerts, rows, phase="train", **directions):
+    """Return (step, key, is_over) of every event; a row is a dict of metrics, at the steps 10, 20, …."""
+    episodes = Episodes(alerts if isinstance(alerts, list) else [alerts], Directions(directions))
+    return [(e.step, e.key, e.is_over) for each in snapshots(rows, phase) for e in episodes.look(each)]
+
+
+def snapshots(rows, phase="train", counts=1):
+    return [Snapshot(10 * at, phase, row, counts=dict.fromkeys(row, counts)) for at, row in enumerate(rows, 1)]
+
+
+def series(*values, key="a/loss"):
+    return [{key: value} for value in values]
+
+
+def test_one_alert_per_episode_and_a_line_when_it_is_over():
+    rows = series(1.0, math.nan, math.inf, 1.0, 1.0, math.nan)
+    assert events(Alert("*/loss", nonfinite=True), rows) == [
+        (20, "a/loss", False),
+        (40, "a/loss", True),
+        (60, "a/loss", False),
+    ]
+
+
+def test_skipped_values_that_are_not_finite_count():
+    episodes = Episodes([Alert("*/loss", nonfinite=True)], Directions())
+    (event,) = episodes.look(Snapshot(10, metrics={"a/loss": 1.0}, nonfinite={"a/loss": 2}))
+    assert event.text == "a/loss had 2 values that are not finite"
+
+
+def test_each_metric_and_each_phase_is_watched_by_itself():
+    alert = Alert("*/loss", above=2.0)
+    rows = [{"a/loss": 3.0, "b/loss": 1.0}, {"a/loss": 3.0, "b/loss": 3.0}]
+    assert events(alert, rows) == [(10, "a/loss", False), (20, "b/loss", False)]
+    episodes = Episodes([alert], Directions())
+    texts = [e.text for phase in ("train", "eval_books") for e in episodes.look(Snapshot(5, phase, {"a/loss": 3.0}))]
+    assert texts == ["a/loss is 3, above 2", "eval_books_a/loss is 3, above 2"]
+    assert not episodes.look(Snapshot(5, "overall", {"b/loss": 3.0}))
+
+
+@pytest.mark.parametrize(("for_steps", "first"), [(0, 20), (10, 30), (25, 50)])
+def test_a_rule_may_have_to_hold_for_some_steps(for_steps, first):
+    rows = series(1.0, 3.0, 3.0, 3.0, 3.0)
+    assert events(Alert("a/loss", above=2.0, for_steps=for_steps), rows) == [(first, "a/loss", False)]
+
+
+def test_a_short_breach_is_forgotten():
+    rows = series(3.0, 1.0, 3.0, 3.0)
+    assert events(Alert("a/loss", above=2.0, for_steps=10), rows) == [(40, "a/loss", False)]
+    assert events(Alert("a/loss", above=2.0, for_steps=20), rows) == []
+
+
+def test_no_improvement_is_that_of_the_report():
+    rows = series(4.0, 3.0, 3.0, 3.1, 2.9999, 1.0)
+    alert = Alert("a/loss", no_improvement=20)
+    assert events(alert, rows) == [(40, "a/loss", False), (60, "a/loss", True)]  # 2.9999 is no improvement
+    rows = series(0.5, 0.6, 0.6, 0.6, key="a/accuracy")
+    assert events(Alert("a/accuracy", no_improvement=20), rows) == [(40, "a/accuracy", False)]
+
+
+def test_a_direction_that_nobody_knows_is_said(caplog):
+    rows = series(4.0, 3.0, 3.0, 3.1, key="a/drift")
+    assert events(Alert("a/drift", no_improvement=10), rows) == []
+    assert "whether a small or a large a/drift is better is not known" in caplog.text
+    assert "directions={'a/drift': 'min'}" in caplog.text
+    assert events(Alert("a/*", no_improvement=20), rows, **{"a/drift": "min"}) == [(40, "a/drift", False)]
+
+
+def test_divergence():
+    rows = series(2.0, 1.0, 1.5, 2.5, 2.5)
+    assert events(Alert("a/loss", diverged=2.0), rows) == [(40, "a/loss", False)]
+
+
+def test_a_task_is_silent_if_all_its_metrics_are():
+    rows = [{"mlm/loss": 1.0, "mlm/n": 1.0, "nsp/loss": 1.0}, {"nsp/loss": 1.0}, {"mlm/n": 1.0}]
+    rows += [{"nsp/loss": 1.0}, {"nsp/loss": 1.0}, {"mlm/loss": 1.0}]
+    assert events(Alert("mlm/*", silent_for=20), rows) == [(50, "mlm/*", False), (60, "mlm/*", True)]
+    assert events(Alert("*/loss", silent_for=20), rows) == [(30, "mlm/*", False), (60, "mlm/*", True)]
+
+
+def test_a_task_that_never_reports_is_silent_from_the_beginning():
+    rows = [{"nsp/loss": 1.0}] * 3 + [{"mlm/loss": 1.0}]
+    assert events(Alert("mlm/*", silent_for=20), rows) == [(20, "mlm/*", False), (40, "mlm/*", True)]
+    assert events(Alert("mlm/l*", silent_for=20), rows) == [(20, "mlm/l*", False), (40, "mlm/l*", True)]
+    assert events(Alert("mlm/*", silent_for=20), rows, phase="eval") == []
+
+
+def test_ranks_apart():
+    rows = [
+        {"a/loss": 1.0, "a/loss.rank_min": 0.9, "a/loss.rank_max": 1.3},
+        {"a/loss": 1.0, "a/loss.rank_min": 0.7, "a/loss.rank_max": 1.3},
+        {"a/loss": 1.0},
+        {"a/loss": 1.0, "a/loss.rank_min": 0.9, "a/loss.rank_max": 1.0},
+    ]
+    assert events(Alert("*/loss", spread=0.5), rows) == [(20, "a/loss", False), (40, "a/loss", True)]
+
+
+def test_a_spread_that_is_not_kept_is_said(caplog):
+    episodes = Episodes([Alert("*/loss", spread=0.5)], Directions())
+    episodes.look(Snapshot(1, metrics={"a/loss": 1.0}))
+    assert not caplog.text
+    episodes.begin(0, ranks=2)
+    episodes.look(Snapshot(1, metrics={"a/loss": 1.0, "b/loss": 1.0, "b/loss.rank_min": 1.0, "b/loss.rank_max": 1.0}))
+    assert "the values of a/loss on single ranks are not kept" in caplog.text
+    assert "b/loss" not in caplog.text
+
+
+def test_conflict_is_judged_by_ten_measurements_or_more():
+    key = "health/grad_cosine.a.b"
+    episodes = Episodes([Alert("health/grad_cosine.*", conflict=-0.1)], Directions())
+    rows = series(-0.9, -0.5, -0.4, 0.9, 0.9, key=key)  # four measurements per window
+    found = [(e.step, e.text) for each in snapshots(rows, counts=4) for e in episodes.look(each)]
+    assert found == [
+        (30, f"{key} is -0.6 in the mean of 12 measurements, below -0.1"),
+        (40, f"{key} is 0.9: no longer below -0.1 in the mean (since step 30)"),
+    ]
+
+
+def test_a_resumed_training_does_not_fire_again():
+    alerts = [
+        Alert("*/loss", above=2.0),
+        Alert("*/loss", no_improvement=20),
+        Alert("b/*", silent_for=20),
+        Alert("a/loss", above=2.5, for_steps=35),
+    ]
+    rows = [{"a/loss": 3.0}] * 5 + [{"a/loss": 1.0}]
+    whole = Episodes(alerts, Directions())
+    expected = [[(e.alert.rule, e.is_over) for e in whole.look(each)] for each in snapshots(rows)]
+    for cut in range(1, 6):
+        before = Episodes(alerts, Directions())
+        found = [[(e.alert.rule, e.is_over) for e in before.look(each)] for each in snapshots(rows)[:cut]]
+        after = Episodes(alerts, Directions())
+        after.begin(10 * cut)
+        after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+        found += [[(e.alert.rule, e.is_over) for e in after.look(each)] for each in snapshots(rows)[cut:]]
+        assert found == expected
+    assert expected == [
+        [("above", False)],
+        [("silent_for", False)],
+        [("no_improvement", False)],
+        [],
+        [("above", False)],
+        [("above", True), ("no_improvement", True), ("above", True)],
+    ]
+
+
+def test_the_state_of_other_alerts_is_left_out():
+    before = Episodes([Alert("a/loss", above=2.0)], Directions())
+    before.look(Snapshot(10, metrics={"a/loss": 3.0}))
+    after = Episodes([Alert("a/loss", above=2.5)], Directions())
+    after.load_state_dict(before.state_dict())
+    assert [e.text for e in after.look(Snapshot(20, metrics={"a/loss": 3.0}))] == ["a/loss is 3, above 2.5"]

@@ -1,0 +1,97 @@
+"""Webhooks: a real server on loopback, which fails at first; nothing shows the address."""
+
+from __future__ import annotations
+
+import json
+import math
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from helpers.local_server import LocalServer
+from helpers.many_tasks import ManyTasks, make_trainer
+
+from mtask_sinks import Alert
+from mtask_sinks.alerts.webhook import WebhookSink
+from mtask_sinks.errors import Rejected
+from mtask_sinks.note import Note
+
+
+@pytest.fixture
+def hook():
+    """Serve a webhook that answers with the given statuses, then with 200; it keeps the bodies."""
+    statuses, bodies = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = statuses.pop(0) if statuses else 200
+            if status == 200:
+                bodies.append(json.loads(body))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = LocalServer(Handler)
+    server.open()
+    server.statuses, server.bodies = statuses, bodies
+    yield server
+    server.close()
+
+
+def note(url, value=3.0):
+    data = {"key": "a/loss", "rule": "above", "value": value, "actions": WebhookSink([url]).addresses, "is_over": False}
+    return Note("alert", 40, "a/loss is 3, above 2", data, 5.0)
+
+
+def test_a_training_posts_its_alerts_and_tries_again(hook, tmp_path, caplog):
+    hook.statuses += [503, 429]
+    url = f"{hook.url}/services/secret-token"
+    alerts = [Alert("a/loss", above=-1.0, action=url), Alert("b/loss", above=-1.0)]
+    trainer = make_trainer(ManyTasks(), tmp_path, None, steps=2, trainer_kwargs={"alerts": alerts}, run_name="bert")
+    trainer.train()
+    (body,) = hook.bodies
+    value = trainer.state.log_history[0]["a/loss"]
+    assert body["text"].startswith("bert: alert at step 1: a/loss is ")
+    assert {
+        name: body[name] for name in ("training", "step", "key", "phase", "rule", "threshold", "value", "since")
+    } == {
+        "training": "bert",
+        "step": 1,
+        "key": "a/loss",
+        "phase": "train",
+        "rule": "above",
+        "threshold": -1.0,
+        "value": value,
+        "since": 1,
+    }
+    written = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert "secret-token" not in written + caplog.text
+    assert "webhook:" in written
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(503, ConnectionError), (429, ConnectionError), (404, Rejected), (400, Rejected)]
+)
+def test_errors_do_not_show_the_address(hook, status, error):
+    hook.statuses.append(status)
+    url = f"{hook.url}/secret-token"
+    with pytest.raises(error, match=rf"webhook:\w+ answers {status}") as caught:
+        WebhookSink([url]).note(note(url))
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_server_that_is_away(hook):
+    hook.close()
+    url = f"{hook.url}/secret-token"
+    with pytest.raises(ConnectionError, match=r"webhook:\w+ does not answer \(ConnectionRefusedError\)"):
+        WebhookSink([url]).note(note(url))
+    with pytest.raises(Rejected, match="cannot be used"):
+        WebhookSink(["http://host:port/x"]).note(note("http://host:port/x"))
+
+
+def test_values_that_are_not_finite_are_text(hook):
+    WebhookSink([hook.url]).note(note(hook.url, math.nan))
+    assert hook.bodies[0]["value"] == "nan"

@@ -1,0 +1,55 @@
+"""Alerts as a journal has them: begun, over, and those that a resume discards."""
+
+from __future__ import annotations
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.alerts import alert_rows
+from mtask_sinks.analysis.runs import Trainings
+from mtask_sinks.journal.decode import decode
+from mtask_sinks.journal.records import Begin, End, encode
+from mtask_sinks.note import Note
+
+
+def note(step, key="a/loss", is_over=False, actions=(), **data):
+    given = {"rule": "above", "pattern": "*/loss", "threshold": 2.0, "key": key, "phase": "train", "since": step}
+    return Note("alert", step, f"{key} at {step}", {**given, "is_over": is_over, "actions": list(actions), **data}, 1.0)
+
+
+def rows(*items):
+    """Write and read the items, as a journal does, and return the alerts of the last training."""
+    return alert_rows(Trainings(decode(encode(item)) for item in items).all[-1])
+
+
+def test_an_alert_ends_with_the_event_of_the_same_metric_and_rule():
+    found = rows(
+        Begin(RunInfo(id="1")),
+        note(10),
+        note(20, "b/loss", actions=["stop"]),
+        note(30, is_over=True),
+        note(40),
+        note(50, phase="eval", is_over=True),
+        End("1", "finished"),
+    )
+    assert [(row.key, row.step, row.until, row.is_stop) for row in found] == [
+        ("a/loss", 10, 30, False),
+        ("b/loss", 20, None, True),
+        ("a/loss", 40, None, False),
+    ]
+
+
+def test_a_resume_discards_the_alerts_after_its_step():
+    found = rows(
+        Begin(RunInfo(id="1")),
+        Snapshot(10, metrics={"a/loss": 1.0}),
+        note(10),
+        Snapshot(30, metrics={"a/loss": 1.0}),
+        note(30, is_over=True),
+        Begin(RunInfo(id="2", step=20)),
+        Snapshot(40, metrics={"a/loss": 1.0}),
+        note(40, is_over=True),
+    )
+    assert [(row.step, row.until) for row in found] == [(10, 40)]
+
+
+def test_notes_of_other_kinds_are_none():
+    assert rows(Begin(RunInfo(id="1")), Note("task_health", 5, "…", {"shared": "x"})) == ()

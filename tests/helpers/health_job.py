@@ -1,0 +1,105 @@
+"""One rank of a real job with DDP that measures task health; writes what it found to a file per rank.
+
+torchrun --nproc-per-node 2 tests/helpers/health_job.py OUTPUT_DIR
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+import torch.distributed as dist
+
+from helpers.many_tasks import ManyTasks, Tokens, TokenTrainer, batch, by_hand, cosine, items, make_trainer, rows_of
+from mtask_sinks import Alert, TaskHealth, report_metrics
+
+
+class OnOneRank(ManyTasks):
+    """The second rank has no task ``b`` in the second step, and reports an alarming value in the third one."""
+
+    batches = 0
+
+    def losses(self, x: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.batches += 1
+        found = super().losses(x, targets)
+        if dist.get_rank() == 1 and self.batches == 2:
+            found["b"] = (found["b"] * torch.zeros(0)).mean()
+        return found
+
+    def total(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
+        return sum(self.weights[task] * loss.nan_to_num() for task, loss in losses.items())  # type: ignore[return-value]
+
+    def report(self, losses: dict[str, torch.Tensor]) -> None:
+        for task, loss in losses.items():
+            self.report_metrics(task, loss=None if loss.isnan() else loss)
+        if dist.get_rank() == 1:
+            report_metrics("alarm", level=float(self.batches))
+
+
+def trained(out: Path, model: ManyTasks, health: TaskHealth | None, steps: int, **settings: Any) -> Any:
+    trainer = make_trainer(
+        model,
+        out / "training",
+        health,
+        steps=steps,
+        per_device_train_batch_size=2,
+        dataloader_drop_last=True,
+        **settings,
+    )
+    trainer.train()
+    digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
+    for tensor in trainer.model.state_dict().values():
+        digest.update(tensor.detach().numpy().tobytes())
+    return trainer, digest.hexdigest()
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank, result = dist.get_rank(), dict[str, Any]()
+    hashes = {}
+    for name, health in (("without", None), ("last", TaskHealth(every=1)), ("all", TaskHealth(shared="*", every=2))):
+        _, hashes[name] = trained(out, ManyTasks(dropout=0.1), health, 10, learning_rate=1e-2)
+    result["hashes"] = hashes
+    trainer, _ = trained(out, OnOneRank(), TaskHealth(every=1), 2, learning_rate=0.0)
+    result["rows"] = list(rows_of(trainer))
+    model, inputs = ManyTasks(), batch(items(512), 2 * rank, 2)  # this rank's part of the first batch
+    gradients = by_hand(model, inputs, lambda name: "blocks.1." in name, lambda m: m.losses(**inputs))
+    result["hand"] = {"a": float(gradients["a"].norm()), "cosine": cosine(gradients["a"], gradients["b"])}
+    if hasattr(trainer.args, "ddp_static_graph"):
+        static, hashes["static"] = trained(
+            out, ManyTasks(dropout=0.1), TaskHealth(every=1), 10, learning_rate=1e-2, ddp_static_graph=True
+        )
+        result["static"] = [name for row in rows_of(static) for name in row if "health/" in name]
+    tokens, _ = trained(
+        out,
+        Tokens("means"),
+        TaskHealth(every=1),
+        1,
+        learning_rate=0.0,
+        gradient_accumulation_steps=2,
+        trainer_class=TokenTrainer,
+    )
+    result["tokens"] = list(rows_of(tokens))
+    result["stopped"] = stopped(out)
+    (out / f"result-{rank}.json").write_text(json.dumps(result))
+
+
+def stopped(out: Path) -> dict[str, Any]:
+    alerts = [Alert("alarm/level", above=2.5, action="stop")]
+    trainer = make_trainer(
+        OnOneRank(), out / "stopped", None, steps=20, trainer_kwargs={"alerts": alerts}, per_device_train_batch_size=2
+    )
+    output = trainer.train()
+    return {"step": trainer.state.global_step, "metrics": output.metrics.get("stopped_by")}
+
+
+if __name__ == "__main__":
+    main()

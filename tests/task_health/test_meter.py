@@ -1,0 +1,432 @@
+"""Real trainings, compared with gradients that are computed one task at a time."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from helpers.many_tasks import (
+    ManyTasks,
+    OrderedTrainer,
+    Tokens,
+    TokenTrainer,
+    batch,
+    by_hand,
+    cosine,
+    items,
+    make_trainer,
+    rows_of,
+)
+from torch import nn
+
+from mtask_sinks import TaskHealth, read_journal, report_metrics, weighted
+from mtask_sinks.task_health.reported_losses import ReportedLoss
+
+DATA = items(512)
+
+
+def in_last_block(name):
+    return "blocks.1." in name
+
+
+def first_rows(model, tmp_path, caplog, health=None, steps=2, **kwargs):
+    """Train with a learning rate of 0, so that every measurement sees the same weights; return the rows."""
+    trainer = make_trainer(model, tmp_path, health or TaskHealth(every=1), steps=steps, learning_rate=0.0, **kwargs)
+    trainer.train()
+    assert "task health is off" not in caplog.text
+    return list(rows_of(trainer))
+
+
+def check(row, gradients, rel=1e-5):
+    """Compare norms and cosines with gradients by hand; `rel` is also the absolute error of a cosine."""
+    tasks = sorted(gradients)
+    for task in tasks:
+        assert row[f"{task}/grad_norm"] == pytest.approx(float(gradients[task].norm()), rel=rel)
+    pairs = [(a, b) for a in tasks for b in tasks if a < b]
+    cosines = [cosine(gradients[a], gradients[b]) for a, b in pairs]
+    assert [row[f"health/grad_cosine.{a}.{b}"] for a, b in pairs] == pytest.approx(cosines, abs=rel)
+    assert row["health/conflict"] == np.mean([each < 0 for each in cosines])
+
+
+def shares(values):
+    return {task: value / sum(values.values()) for task, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("weights", "accumulation"),
+    [({"a": 1.0, "b": 0.5}, 1), ({"a": 1.0, "b": 0.5}, 3), ({task: 1.0 + at for at, task in enumerate("abcde")}, 2)],
+    ids=["two", "accumulated", "five"],
+)
+def test_norms_cosines_weights_and_shares(weights, accumulation, tmp_path, caplog):
+    model = ManyTasks(weights)
+    rows = first_rows(copy.deepcopy(model), tmp_path, caplog, gradient_accumulation_steps=accumulation)
+    for step, row in enumerate(rows):
+        inputs = batch(DATA, 4 * accumulation * step)  # the first micro-batch of the step
+        gradients = by_hand(model, inputs, in_last_block, lambda m, inputs=inputs: m.losses(**inputs))
+        check(row, gradients)
+        losses = {task: weights[task] * loss.item() for task, loss in model.losses(**inputs).items()}
+        norms = {task: weights[task] * float(each.norm()) for task, each in gradients.items()}
+        for task, weight in weights.items():
+            assert row[f"{task}/effective_weight"] == pytest.approx(weight)
+            assert row[f"{task}/loss_share"] == pytest.approx(shares(losses)[task], rel=1e-5)
+            assert row[f"{task}/grad_share"] == pytest.approx(shares(norms)[task], rel=1e-5)
+
+
+class LogVariances(ManyTasks):
+    def __init__(self):
+        super().__init__()
+        self.log_variances = nn.ParameterDict({"a": torch.tensor(0.7), "b": torch.tensor(-0.4)})
+
+    def total(self, losses):
+        return sum(
+            torch.exp(-self.log_variances[task]) * loss + self.log_variances[task] for task, loss in losses.items()
+        )
+
+
+def test_learned_weights(tmp_path, caplog):
+    (row,) = first_rows(LogVariances(), tmp_path, caplog, steps=1)
+    assert row["a/effective_weight"] == pytest.approx(math.exp(-0.7), rel=1e-6)
+    assert row["b/effective_weight"] == pytest.approx(math.exp(0.4), rel=1e-6)
+    assert "do not explain" not in caplog.text
+
+
+def test_non_reentrant_checkpointing(tmp_path, caplog):
+    model = ManyTasks(use_reentrant=False)
+    (row,) = first_rows(copy.deepcopy(model), tmp_path, caplog, steps=1)
+    inputs = batch(DATA, 0)
+    check(row, by_hand(model, inputs, in_last_block, lambda m: m.losses(**inputs)))
+
+
+def test_autocast_in_bfloat16(tmp_path, caplog):
+    model = ManyTasks()
+    (row,) = first_rows(copy.deepcopy(model), tmp_path, caplog, steps=1, bf16=True)
+    inputs = batch(DATA, 0)
+
+    def losses(m):
+        with torch.autocast("cpu", torch.bfloat16):
+            return m.losses(**inputs)
+
+    check(row, by_hand(model, inputs, in_last_block, losses), rel=3e-3)
+
+
+def test_an_adapter_of_peft_is_found_by_the_name_without_its_prefix(tmp_path, caplog):
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(target_modules=["dense"], r=2, init_lora_weights=False)
+    model = peft.get_peft_model(ManyTasks(), config)
+    rows = first_rows(copy.deepcopy(model), tmp_path, caplog, TaskHealth(shared="blocks.1", every=1), steps=1)
+    inputs = batch(DATA, 0)
+    check(rows[0], by_hand(model, inputs, in_last_block, lambda m: m.base_model.model.losses(**inputs)))
+
+
+class Tied(ManyTasks):
+    """The head of task ``a`` has the weight of the embedding."""
+
+    def losses(self, x, targets):
+        hidden = self.trunk(x)
+        a = (hidden @ self.embedding.weight - x) ** 2
+        return {"a": a.mean(), "b": ((self.heads["b"](hidden).squeeze(-1) - targets[:, 1]) ** 2).mean()}
+
+
+def test_tied_weights_are_not_taken_for_the_last_block(tmp_path, caplog):
+    model, inputs = Tied(), batch(DATA, 0)
+    (row,) = first_rows(copy.deepcopy(model), tmp_path, caplog, steps=1)
+    assert "with respect to blocks.1 (4 tensors, 54 elements)" in caplog.text
+    check(row, by_hand(model, inputs, in_last_block, lambda m: m.losses(**inputs)))
+    (row,) = first_rows(copy.deepcopy(model), tmp_path, caplog, TaskHealth(shared="*", every=1), steps=1)
+    shared = by_hand(model, inputs, lambda name: not name.startswith("heads"), lambda m: m.losses(**inputs))
+    check(row, shared)
+
+
+class Absent(ManyTasks):
+    """Every second batch has no task ``b``: its mask is empty, so its loss is NaN."""
+
+    batches = 0
+
+    def losses(self, x, targets):
+        found = super().losses(x, targets)
+        self.batches += 1
+        if self.batches % 2 == 0:
+            found["b"] = (found["b"] * torch.zeros(0)).mean()
+        return found
+
+    def total(self, losses):
+        return sum(self.weights[task] * loss.nan_to_num() for task, loss in losses.items())
+
+
+def test_an_absent_task_has_no_cosine_and_no_norm(tmp_path, caplog):
+    rows = first_rows(Absent(), tmp_path, caplog, steps=2)
+    assert {"a/grad_norm", "b/grad_norm", "health/grad_cosine.a.b"} <= rows[0].keys()
+    assert "a/grad_norm" in rows[1]
+    assert not {"b/grad_norm", "health/grad_cosine.a.b", "health/conflict"} & rows[1].keys()
+
+
+class Alternating(ManyTasks):
+    """One task per batch, as in a training that mixes datasets."""
+
+    batches = 0
+
+    def losses(self, x, targets):
+        self.batches += 1
+        task = "ab"[self.batches % 2]
+        return {task: super().losses(x, targets)[task]}
+
+
+def test_one_task_per_batch_gives_norms_from_the_second_task_on(tmp_path, caplog):
+    rows = first_rows(Alternating(), tmp_path, caplog, steps=3)
+    assert [sorted(name for name in row if name.endswith("grad_norm") and "/" in name) for row in rows] == [
+        [],
+        ["a/grad_norm"],
+        ["b/grad_norm"],
+    ]
+
+
+class OwnMeans(ManyTasks):
+    """Reports means, and trains sums divided by a number of items."""
+
+    def losses(self, x, targets):
+        hidden = self.trunk(x)
+        return {
+            task: (head(hidden).squeeze(-1) - targets[:, at]) ** 2 for at, (task, head) in enumerate(self.heads.items())
+        }
+
+    def total(self, losses):
+        return sum(self.weights[task] * loss.sum() / 8 for task, loss in losses.items())
+
+    def report(self, losses):
+        for task, loss in losses.items():
+            self.report_metrics(task, loss=loss.mean())
+
+
+def test_weights_of_tensors_that_are_not_trained_on_are_estimated_and_named_so(tmp_path, caplog):
+    (row,) = first_rows(OwnMeans(), tmp_path, caplog, steps=1)
+    # A sum of four divided by 8 is half a mean.
+    assert row["a/effective_weight.estimated"] == pytest.approx(0.5, rel=1e-3)
+    assert row["b/effective_weight.estimated"] == pytest.approx(0.25, rel=1e-3)
+    assert row["a/grad_share.estimated"] + row["b/grad_share.estimated"] == pytest.approx(1.0)
+    assert "a/effective_weight" not in row and "a/loss_share" not in row
+
+
+class HiddenPart(OwnMeans):
+    def total(self, losses):
+        return super().total(losses) + 0.1 * self.blocks[1].dense.weight.square().sum()
+
+
+def test_without_an_explanation_of_the_total_there_is_no_weight(tmp_path, caplog):
+    (row,) = first_rows(HiddenPart(), tmp_path, caplog, steps=1)
+    assert not [name for name in row if "weight" in name or "share" in name]
+    assert "a/grad_norm" in row
+    assert "is not made of the tensors reported as a/loss, b/loss" in caplog.text
+
+
+class VectorLosses(OwnMeans):
+    """Reports the losses of the samples, which it adds up itself."""
+
+    def report(self, losses):
+        for task, loss in losses.items():
+            report_metrics(task, loss=weighted(loss, 1.0))
+
+
+def test_losses_per_sample(tmp_path, caplog):
+    model, inputs = VectorLosses(), batch(DATA, 0)
+    (row,) = first_rows(copy.deepcopy(model), tmp_path, caplog, steps=1)
+    gradients = by_hand(
+        model, inputs, in_last_block, lambda m: {task: loss.mean() for task, loss in m.losses(**inputs).items()}
+    )
+    check(row, gradients)
+    assert row["a/effective_weight"] == pytest.approx(0.5)
+
+
+def test_weights_with_num_items_in_batch(tmp_path, caplog):
+    """Three micro-batches of four items make a step, so a mean of four counts a third of three, that is 1."""
+    settings = {"gradient_accumulation_steps": 3, "trainer_class": TokenTrainer, "steps": 1}
+    (row,) = first_rows(Tokens("means"), tmp_path, caplog, **settings)
+    assert row["a/effective_weight.estimated"] == pytest.approx(1.0, rel=1e-3)
+    assert row["b/effective_weight.estimated"] == pytest.approx(0.5, rel=1e-3)
+    (row,) = first_rows(Tokens("parts"), tmp_path, caplog, **settings)
+    # What is reported is a third of the loss of the step, and has the weight in it.
+    assert (row["a/effective_weight"], row["b/effective_weight"]) == (pytest.approx(3.0), pytest.approx(3.0))
+
+
+def test_a_loss_that_the_trainer_scales_in_place_is_followed(tmp_path, caplog):
+    """With one task in a batch, ``loss *= number of processes`` changes the tensor that was reported."""
+    model = Tokens("parts", alternates=True)
+    rows = first_rows(copy.deepcopy(model), tmp_path, caplog, trainer_class=TokenTrainer, steps=3)
+    inputs = batch(DATA, 8)  # the third batch is of task b
+    single = by_hand(model, inputs, in_last_block, lambda m: ManyTasks.losses(m, **inputs))
+    assert rows[2]["b/grad_norm"] == pytest.approx(0.5 * float(single["b"].norm()), rel=1e-5)
+    assert rows[2]["b/effective_weight"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("change", "factor"), [("mul_", 4.0), ("div_", 0.25), ("add_", None)])
+def test_what_is_known_of_a_tensor_that_was_changed_in_place(change, factor):
+    loss = torch.ones(3, requires_grad=True).sum()
+    reported = ReportedLoss("a/loss", loss, loss._version, loss.grad_fn)
+    assert reported.followed() is reported
+    getattr(loss, change)(4)
+    followed = reported.followed()
+    assert (followed and followed.factor) == factor
+    loss.mul_(2)
+    assert reported.followed() is None
+
+
+class Unreported(ManyTasks):
+    def report(self, losses):
+        for task, loss in list(losses.items())[:2]:
+            self.report_metrics(task, loss=loss)
+
+
+def test_a_part_that_is_not_reported_is_said_once(tmp_path, caplog):
+    rows = first_rows(Unreported({"a": 1.0, "b": 1.0, "c": 1.0}), tmp_path, caplog, steps=2)
+    assert len(rows) == 2
+    assert caplog.text.count("do not explain") == 1
+
+
+class SeveralLosses(ManyTasks):
+    """Task ``a`` has two losses with different weights; the tensors are heads of their own."""
+
+    def report(self, losses):
+        self.report_metrics("a", loss=losses["a"], aux_loss=losses["b"])
+        self.report_metrics("c", loss=losses["c"])
+
+
+def test_losses_of_one_task_add_up(tmp_path, caplog):
+    model, inputs = SeveralLosses({"a": 1.0, "b": 0.25, "c": 1.0}), batch(DATA, 0)
+    (row,) = first_rows(copy.deepcopy(model), tmp_path, caplog, TaskHealth("*loss", every=1), steps=1)
+    single = by_hand(model, inputs, in_last_block, lambda m: m.losses(**inputs))
+    check(row, {"a": single["a"] + single["b"], "c": single["c"]})
+    weighted_a = (single["a"] + 0.25 * single["b"]).norm()
+    assert row["a/grad_share"] == pytest.approx(float(weighted_a / (weighted_a + single["c"].norm())), rel=1e-5)
+
+
+def test_more_than_eight_tasks_are_compared_with_the_total(tmp_path, caplog):
+    weights = {f"t{at}": 1.0 + at for at in range(9)}
+    model = ManyTasks(weights)
+    data = items(512, tasks=9)
+    trainer = make_trainer(copy.deepcopy(model), tmp_path, TaskHealth(every=1), steps=1, learning_rate=0.0)
+    trainer.train_dataset = data
+    trainer.train()
+    (row,) = rows_of(trainer)
+    inputs = batch(data, 0)
+    single = by_hand(model, inputs, in_last_block, lambda m: m.losses(**inputs))
+    total = sum(weights[task] * each for task, each in single.items())
+    cosines = {f"health/grad_cosine.{task}.total": cosine(each, total) for task, each in single.items()}
+    assert {name: value for name, value in row.items() if "cosine" in name} == pytest.approx(cosines, abs=1e-5)
+    assert row["health/conflict"] == sum(each < 0 for each in cosines.values()) / 9
+    assert "with more than 8 tasks" in caplog.text
+
+
+def test_measurements_are_those_of_the_steps_that_are_due_and_are_averaged(tmp_path, caplog):
+    trainer = make_trainer(ManyTasks(), tmp_path, TaskHealth(every=2), steps=8, learning_rate=0.0, logging_steps=4)
+    trainer.train()
+    model, found = ManyTasks(), []
+    for step in (2, 4, 6, 8):
+        inputs = batch(DATA, 4 * (step - 1))
+        gradients = by_hand(model, inputs, in_last_block, lambda m, inputs=inputs: m.losses(**inputs))
+        found.append(cosine(gradients["a"], gradients["b"]))
+    rows = list(rows_of(trainer))
+    assert [row["health/grad_cosine.a.b"] for row in rows] == pytest.approx(
+        [np.mean(found[:2]), np.mean(found[2:])], abs=1e-5
+    )
+    snapshots = read_journal(tmp_path)[0].snapshots
+    assert [each.counts.get("health/grad_cosine.a.b") for each in snapshots if each.phase == "train"] == [2, 2]
+    trainer = make_trainer(ManyTasks(), tmp_path, TaskHealth(every=2), steps=2)
+    trainer.train()
+    assert ["a/grad_norm" in row for row in rows_of(trainer)] == [False, True]
+
+
+def test_the_choice_is_said_once_and_is_in_the_journal(tmp_path, caplog):
+    make_trainer(ManyTasks(), tmp_path, TaskHealth(every=1), steps=3).train()
+    assert caplog.text.count("task health: every 1 steps") == 1
+    (note,) = read_journal(tmp_path)[0].notes
+    assert note.kind == "task_health"
+    assert note.data["shared"] == "blocks.1"
+    assert note.data["tasks"] == ["a", "b"]
+    assert note.data["parameters"] == [
+        f"blocks.1.{name}" for name in ("dense.weight", "dense.bias", "norm.weight", "norm.bias")
+    ]
+
+
+class Hooked(ManyTasks):
+    """Its hooks report while gradients are computed, and its checkpointed blocks report in their forward."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.blocks[1].register_forward_hook(lambda *_: report_metrics("hook", forward=1.0))
+        self.blocks[1].dense.weight.register_hook(lambda _: report_metrics("hook", backward=1.0))
+
+
+@pytest.mark.parametrize("use_reentrant", [None, False])
+def test_reports_made_while_measuring_do_not_count(use_reentrant, tmp_path, caplog):
+    first_rows(Hooked(use_reentrant=use_reentrant), tmp_path, caplog, steps=2, gradient_accumulation_steps=2)
+    snapshots = [each for each in read_journal(tmp_path)[0].snapshots if each.phase == "train"]
+    assert [(each.counts["hook/forward"], each.counts["hook/backward"]) for each in snapshots] == [(2, 2), (2, 2)]
+
+
+class CountedTrainer(OrderedTrainer):
+    """Counts the operators of torch per training step, and the methods that are replaced during it."""
+
+    def training_step(self, *args, **kwargs):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            result = super().training_step(*args, **kwargs)
+        self.calls = [*getattr(self, "calls", []), sum(event.count for event in profile.key_averages())]
+        return result
+
+
+def test_other_steps_call_nothing_of_torch_more(tmp_path, caplog):
+    found = {}
+    for every in (None, 3):
+        health = None if every is None else TaskHealth(every=every)
+        trainer = make_trainer(ManyTasks(), tmp_path, health, steps=4, trainer_class=CountedTrainer, logging_steps=100)
+        trainer.train()
+        found[every] = trainer.calls
+        assert "backward" not in vars(trainer.accelerator)
+        assert "record" not in vars(trainer.metric_registry)
+    assert [found[3][at] == found[None][at] for at in (1, 3)] == [True, True]
+    assert found[3][2] > found[None][2]
+
+
+def state_hash(trainer):
+    """Hash weights, optimizer and the states of all random generators."""
+    digest = hashlib.sha256()
+    for tensor in trainer.model.state_dict().values():
+        digest.update(tensor.detach().numpy().tobytes())
+    for state in trainer.optimizer.state_dict()["state"].values():
+        for value in state.values():
+            digest.update(torch.as_tensor(value).numpy().tobytes())
+    digest.update(torch.get_rng_state().numpy().tobytes())
+    digest.update(str(np.random.get_state()).encode())
+    digest.update(str(random.getstate()).encode())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ({}, {}),
+        ({"use_reentrant": False}, {"gradient_accumulation_steps": 3}),
+        ({"use_reentrant": False}, {"bf16": True, "gradient_accumulation_steps": 2}),
+    ],
+    ids=["plain", "recomputed", "bfloat16"],
+)
+def test_the_training_is_bit_for_bit_the_same(model, settings, tmp_path, caplog):
+    found = set()
+    for health in (None, TaskHealth(every=1), TaskHealth(shared="*", every=3)):
+        trainer = make_trainer(
+            ManyTasks(dropout=0.1, **model),
+            tmp_path,
+            health,
+            steps=50,
+            learning_rate=1e-2,
+            logging_steps=50,
+            **settings,
+        )
+        trainer.train()
+        found.add(state_hash(trainer))
+    assert len(found) == 1
+    assert "task health is off" not in caplog.text

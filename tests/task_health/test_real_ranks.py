@@ -1,0 +1,71 @@
+"""Two real ranks of DDP: the training is bit for bit the same, and the metrics are the means over the ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+JOB = Path(__file__).parents[1] / "helpers" / "health_job.py"
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    out = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*launcher, str(JOB), str(out)], env=environment, capture_output=True, text=True, timeout=240, cwd=out
+    )
+    assert (out / "result-1.json").exists(), done.stderr[-4000:]
+    return [json.loads((out / f"result-{rank}.json").read_text()) for rank in range(2)], done.stderr
+
+
+def test_measuring_changes_no_bit_on_any_rank(ranks):
+    results, _ = ranks
+    for result in results:
+        assert result["hashes"]["without"] == result["hashes"]["last"] == result["hashes"]["all"]
+
+
+def test_metrics_are_means_over_the_ranks(ranks):
+    results, _ = ranks
+    first, second = results[0]["rows"][:2]
+    assert first["a/grad_norm"] == pytest.approx(np.mean([each["hand"]["a"] for each in results]), rel=1e-5)
+    assert first["health/grad_cosine.a.b"] == pytest.approx(
+        np.mean([each["hand"]["cosine"] for each in results]), abs=1e-5
+    )
+    # In the second step only the first rank has task b. Both ranks log its values.
+    assert "health/grad_cosine.a.b" in second and "b/grad_norm" in second
+    assert results[0]["rows"] == results[1]["rows"]
+
+
+def test_weights_are_right_when_tokens_are_counted_over_all_devices(ranks):
+    """A rank's mean over 2 of the 8 items of a step, times 2 ranks, times 2 micro-batches, counts 1."""
+    (row,) = ranks[0][0]["tokens"]
+    assert row["a/effective_weight.estimated"] == pytest.approx(1.0, rel=1e-3)
+    assert row["b/effective_weight.estimated"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_static_graph_is_refused_and_trains_as_without(ranks):
+    results, stderr = ranks
+    if "static" not in results[0]:
+        pytest.skip("this transformers has no ddp_static_graph")
+    for result in results:
+        assert result["static"] == []
+        assert result["hashes"]["static"] == result["hashes"]["without"]
+    assert "ddp_static_graph=True" in stderr
+
+
+def test_all_ranks_stop_at_the_same_step(ranks):
+    results, stderr = ranks
+    assert [result["stopped"] for result in results] == [{"step": 3, "metrics": "alarm/level is 3, above 2.5"}] * 2
+    assert stderr.count("the training stopped at step 3 because of an alert") == 1

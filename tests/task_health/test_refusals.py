@@ -1,0 +1,289 @@
+"""Each case in which measuring would be wrong: it is refused with a message, and the training is as without it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers.many_tasks import ManyTasks, OrderedTrainer, make_trainer, rows_of
+from torch import nn
+
+from mtask_sinks import TaskHealth, report_metrics
+from mtask_sinks.task_health.errors import NotMeasurable
+from mtask_sinks.task_health.graph import reach_of
+from mtask_sinks.task_health.refusals import check_graph, check_wrapper, why_settings_refuse
+
+
+def settings(**changes):
+    """Stand for a trainer, as far as the settings go."""
+    args = {
+        "optim": "adamw_torch",
+        "ddp_static_graph": None,
+        "gradient_checkpointing": False,
+        "gradient_checkpointing_kwargs": None,
+        "torch_compile": False,
+        "use_liger_kernel": False,
+        "fsdp": [],
+        "activation_offloading": False,
+    }
+    accelerator = changes.pop("accelerator", SimpleNamespace(distributed_type="NO", state=None))
+    return SimpleNamespace(args=SimpleNamespace(**{**args, **changes}), accelerator=accelerator, model=nn.Linear(1, 1))
+
+
+def deepspeed(stage):
+    return SimpleNamespace(
+        distributed_type="DEEPSPEED", state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ddp_static_graph": True}, "ddp_static_graph=True"),
+        (
+            {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}},
+            "use_reentrant=True",
+        ),
+        (
+            {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": True}},
+            "use_reentrant=True",
+        ),
+        ({"torch_compile": True}, "torch_compile=True"),
+        ({"use_liger_kernel": True}, "use_liger_kernel=True"),
+        ({"fsdp": ["full_shard"]}, "fsdp"),
+        ({"accelerator": deepspeed(3)}, "ZeRO stage 3"),
+        ({"optim": "lomo"}, "optim='lomo'"),
+        ({"optim": "adalomo"}, "optim='adalomo'"),
+        ({"activation_offloading": True}, "activation_offloading=True"),
+    ],
+)
+def test_settings_that_are_refused(changes, words):
+    assert words in why_settings_refuse(settings(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"accelerator": deepspeed(2)},
+        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}},
+    ],
+)
+def test_settings_that_are_not(changes):
+    assert why_settings_refuse(settings(**changes)) is None
+
+
+class Compiled(ManyTasks):
+    """Stands for a model that `torch.compile` wraps."""
+
+
+Compiled.__name__ = "OptimizedModule"
+
+
+class ReentrantBlocks(ManyTasks):
+    def __init__(self):
+        super().__init__(use_reentrant=True)
+
+
+class LigerLikeFunction(torch.autograd.Function):
+    """Computes the gradient in the forward, and scales it in place in the backward, as Liger's losses do."""
+
+    @staticmethod
+    def forward(ctx, x, target):
+        ctx.save_for_backward(2 * (x - target) / len(x))
+        return ((x - target) ** 2).mean()
+
+    @staticmethod
+    def backward(ctx, incoming):
+        (gradient,) = ctx.saved_tensors
+        gradient.data.mul_(incoming)
+        return gradient.clone(), None
+
+
+class CountedFunction(LigerLikeFunction):
+    """As above, with a change that autograd notices."""
+
+    @staticmethod
+    def backward(ctx, incoming):
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(2 * incoming).clone(), None
+
+
+class FusedLoss(ManyTasks):
+    function = LigerLikeFunction
+
+    def losses(self, x, targets):
+        hidden = self.trunk(x)
+        return {
+            task: self.function.apply(head(hidden).squeeze(-1), targets[:, at])
+            for at, (task, head) in enumerate(self.heads.items())
+        }
+
+
+class UnknownFusedLoss(FusedLoss):
+    class OwnFunction(LigerLikeFunction):
+        pass
+
+    function = OwnFunction
+
+
+class NoticedFusedLoss(FusedLoss):
+    function = CountedFunction
+
+
+class CachedLoss(ManyTasks):
+    """Computes its gradients in a hook on a leaf, as sentence-transformers' cached losses do."""
+
+    def forward(self, x, targets):
+        losses = {}
+        for task, loss in self.losses(x, targets).items():
+            leaf = loss.detach().requires_grad_()
+            leaf.register_hook(lambda incoming, loss=loss: loss.backward(incoming, retain_graph=True))
+            losses[task] = leaf
+        self.report(losses)
+        return (self.total(losses),)
+
+
+class AddedInPlace(ManyTasks):
+    def total(self, losses):
+        total = losses["a"]
+        total += 0.5 * losses["b"]
+        return total
+
+
+class Nested(ManyTasks):
+    def report(self, losses):
+        super().report(losses)
+        self.report_metrics("all", loss=losses["a"] + losses["b"])
+
+
+class SameTwice(ManyTasks):
+    def report(self, losses):
+        super().report(losses)
+        self.report_metrics("again", loss=losses["a"])
+
+
+class Detached(ManyTasks):
+    def report(self, losses):
+        for task, loss in losses.items():
+            self.report_metrics(task, loss=loss.detach())
+
+
+class Numbers(ManyTasks):
+    def report(self, losses):
+        for task, loss in losses.items():
+            self.report_metrics(task, loss=loss.item())
+
+
+class OwnName(ManyTasks):
+    def report(self, losses):
+        super().report(losses)
+        report_metrics("a", grad_norm=1.0)
+
+
+class OwnBackward(OrderedTrainer):
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        loss.backward()
+        return loss.detach()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (Compiled, "torch_compile=True"),
+        (ReentrantBlocks, "use_reentrant=True"),
+        (FusedLoss, "LigerLikeFunctionBackward"),
+        (UnknownFusedLoss, "OwnFunctionBackward changes the tensors that it saved"),
+        (NoticedFusedLoss, "CountedFunctionBackward changes the tensors that it saved"),
+        (CachedLoss, "this loss has no graph of its own"),
+        (AddedInPlace, "'a/loss' was changed in place"),
+        (Nested, "'a/loss' is a part of 'all/loss'"),
+        (SameTwice, "are the same tensor"),
+        (Detached, "it was detached"),
+        (Numbers, "a float was reported, not the tensor"),
+        (OwnName, "'a/grad_norm'"),
+    ],
+)
+def test_models_that_are_refused_train_as_without_it(model, words, tmp_path, caplog):
+    weights = []
+    for health in (None, TaskHealth(every=1)):
+        trainer = make_trainer(model(), tmp_path, health, steps=3, learning_rate=0.1, gradient_accumulation_steps=2)
+        trainer.train()
+        weights.append(trainer.model.state_dict())
+        assert trainer.state.global_step == 3
+        assert not any("health/" in name for row in rows_of(trainer) for name in row)
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert words in caplog.text
+    assert caplog.text.count("task health is off, the training goes on") == 1
+
+
+def test_a_trainer_that_calls_backward_by_itself(tmp_path, caplog):
+    trainer = make_trainer(ManyTasks(), tmp_path, TaskHealth(every=1), steps=2, trainer_class=OwnBackward)
+    trainer.train()
+    assert "did not call accelerator.backward" in caplog.text
+
+
+def test_ddp_with_a_static_graph_is_seen_at_the_wrapper():
+    wrapper = object.__new__(nn.parallel.DistributedDataParallel)
+    wrapper.__dict__["static_graph"] = True
+    with pytest.raises(NotMeasurable, match="static_graph"):
+        check_wrapper(wrapper)
+
+
+class FlatParameter(nn.Parameter):
+    """Stands for that of FSDP, which is found by its name."""
+
+
+def flat(parameter):
+    return FlatParameter(parameter.detach())
+
+
+def zero_3(parameter):
+    parameter.ds_id = 1
+    return parameter
+
+
+def sharded(parameter):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import distribute_tensor
+
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        return nn.Parameter(distribute_tensor(parameter.detach(), init_device_mesh("cpu", (1,))))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("change", [flat, zero_3, sharded])
+def test_parameters_that_are_parts(change):
+    model = nn.Linear(2, 1, bias=False)
+    model.weight = change(model.weight)
+    loss = model.weight.sum()
+    if change is sharded:
+        loss = loss.to_local()
+    with pytest.raises(NotMeasurable, match=r"holds only a part|only a part of each"):
+        check_graph({"a/loss": reach_of([loss])}, model)
+
+
+class CompiledBlocks(ManyTasks):
+    """Only its blocks are compiled, as large models are."""
+
+    def __init__(self):
+        super().__init__()
+        for block in self.blocks:
+            block.compile(backend="aot_eager")
+
+
+def test_compiled_layers_that_give_away_what_they_saved(tmp_path, caplog, fresh_compiler):
+    weights = []
+    for model, health in ((ManyTasks, None), (CompiledBlocks, TaskHealth(every=1))):
+        trainer = make_trainer(model(), tmp_path, health, steps=4, learning_rate=0.1)
+        trainer.train()
+        weights.append({name.replace("_orig_mod.", ""): each for name, each in trainer.model.state_dict().items()})
+    assert "task health is off, the training goes on: the gradients could not be computed" in caplog.text
+    assert "leave them uncompiled" in caplog.text
+    # The first step ran before any measurement, and those after it are those of the training alone.
+    for name, expected in weights[0].items():
+        torch.testing.assert_close(weights[1][name], expected)

@@ -1,0 +1,124 @@
+"""Alerts in real trainings: they stop it, travel in checkpoints, and reach functions, W&B and the journal."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.many_tasks import ManyTasks, items, make_trainer
+from helpers.toy import arguments
+from helpers.wandb_file import read_runs
+
+from mtask_sinks import Alert, HfMultiTaskTrainer, SinkArguments, TaskHealth, read_journal
+
+
+class Rising(ManyTasks):
+    """Reports a value that rises by one per forward."""
+
+    batches = 0
+
+    def report(self, losses):
+        super().report(losses)
+        self.batches += 1
+        self.report_metrics("x", level=float(self.batches))
+
+
+def train(tmp_path, alerts, steps=10, health=None, resume=None, **changes):
+    trainer = make_trainer(Rising(), tmp_path, health, steps=steps, trainer_kwargs={"alerts": alerts}, **changes)
+    return trainer, trainer.train(resume_from_checkpoint=resume)
+
+
+def test_an_alert_stops_the_training_and_says_why_everywhere(tmp_path, caplog):
+    trainer, output = train(tmp_path, [Alert("x/level", above=2.5, action="stop")])
+    assert trainer.state.global_step == 3
+    assert output.metrics["stopped_by"] == "x/level is 3, above 2.5"
+    last = caplog.messages[-1]
+    assert last == "the training stopped at step 3 because of an alert: x/level is 3, above 2.5."
+    (note,) = read_journal(tmp_path)[0].notes
+    assert (note.kind, note.step, note.text) == ("alert", 3, "x/level is 3, above 2.5")
+    assert note.data["actions"] == ["stop"]
+    assert read_journal(tmp_path)[0].status == "finished"
+
+
+def test_an_alert_in_an_evaluation_stops_the_training_too(tmp_path):
+    trainer = make_trainer(
+        Rising(),
+        tmp_path,
+        None,
+        steps=10,
+        trainer_kwargs={"alerts": [Alert("x/level", above=2.5, phase="eval", action="stop")], "eval_dataset": items(1)},
+        eval_strategy="steps",
+        eval_steps=2,
+    )
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert trainer.evaluate()["eval_x/level"] > 2.5  # outside of a training there is nothing to stop
+
+
+def test_a_function_gets_the_event_and_its_errors_do_not_reach_the_training(tmp_path, caplog):
+    events = []
+
+    def fail(event):
+        events.append(event)
+        raise RuntimeError("no")
+
+    trainer, _ = train(tmp_path, [Alert("x/level", above=1.5, action=[events.append, fail])], steps=3)
+    assert [(event.key, event.step, event.value) for event in events] == [("x/level", 2, 2.0)] * 2
+    assert "failed: RuntimeError: no" in caplog.text
+    assert trainer.state.global_step == 3
+
+
+def test_a_resumed_training_does_not_fire_again_and_keeps_its_progress(tmp_path, caplog):
+    alerts, health = [Alert("x/level", above=1.5)], TaskHealth(every=100)
+    settings = {"save_strategy": "steps", "save_steps": 3}
+    train(tmp_path, alerts, 3, health, **settings)
+    first = read_journal(tmp_path)[0].snapshots[0].metrics["a/loss"]
+    trainer = make_trainer(Rising(), tmp_path, health, steps=6, trainer_kwargs={"alerts": alerts}, **settings)
+    trainer.model.batches = 3
+    trainer.train(resume_from_checkpoint=True)
+    assert caplog.text.count("alert at step") == 1
+    row = next(row for row in trainer.state.log_history if row["step"] == 5)
+    assert row["a/progress"] == pytest.approx(row["a/loss"] / first)
+
+
+def test_w_and_b_gets_an_alert(tmp_path, wandb_dir):
+    alerts = [Alert("x/level", above=1.5, action="wandb"), Alert("x/level", above=2.5)]
+    train(tmp_path, alerts, steps=3, report_to="wandb")
+    import wandb
+
+    wandb.finish()
+    (run,) = read_runs(wandb_dir)
+    assert run.alerts == [("x/level (above)", "x/level is 2, above 1.5", "WARN")]
+
+
+def test_what_cannot_work_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="action='wandb'.* needs W&B"):
+        train(tmp_path, [Alert("x/level", above=1.5, action="wandb")])
+    with pytest.raises(TypeError, match="holds a str: pass alerts"):
+        train(tmp_path, ["x/level above=1"])
+    with pytest.raises(TypeError, match="alerts=Alert: pass a list"):
+        train(tmp_path, Alert("x/level", above=1))
+    with pytest.raises(TypeError, match="task_health=True: pass task_health=TaskHealth"):
+        make_trainer(Rising(), tmp_path, True)
+    secret = SinkArguments(alerts=["x/level above=1 action=https://hooks.example.com/secret"], task_health_every=5)
+    for given in ({"alerts": [Alert("x/level", above=1)]}, {"task_health": TaskHealth()}):
+        with pytest.raises(ValueError, match="and sink_args sets .* too: pass one of them") as caught:
+            HfMultiTaskTrainer(Rising(), arguments(tmp_path), sink_args=secret, **given)
+        assert "secret" not in str(caught.value)
+
+
+def test_settings_from_the_command_line_reach_the_trainer(tmp_path):
+    settings = SinkArguments(alerts=["x/level above=2.5 action=stop"], task_health_every=1)
+    trainer = make_trainer(Rising(), tmp_path, None, steps=10, trainer_kwargs={"sink_args": settings})
+    assert trainer.train().metrics["stopped_by"] == "x/level is 3, above 2.5"
+    assert "health/grad_cosine.a.b" in trainer.state.log_history[0]
+
+
+def test_parameters_that_are_not_there_are_refused_before_the_first_step(tmp_path):
+    trainer = make_trainer(Rising(), tmp_path, TaskHealth(shared="block.1"))
+    with pytest.raises(ValueError, match=r"no such parameter.*Similar names: .*blocks\.1"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    for parameter in trainer.model.blocks[1].parameters():
+        parameter.requires_grad = False
+    trainer = make_trainer(trainer.model, tmp_path, TaskHealth(shared="blocks.1"))
+    with pytest.raises(ValueError, match="all of these parameters are frozen"):
+        trainer.train()
