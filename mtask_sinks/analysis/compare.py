@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mtask_sinks.analysis.runs import Series, Training, choose, read_trainings, sorted_by_task
+from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.find import find_journals
+from mtask_sinks.analysis.runs import Series, Training, choose, sorted_by_task
 from mtask_sinks.directions import Direction, Directions, is_count
 from mtask_sinks.journal.reader import find_journal
 
@@ -25,12 +27,15 @@ class Outcome:
         best: smallest or largest value; for a count, the largest; NaN only if every value is NaN; ``None`` if it is not
             known which value is best.
         best_step: the first step with the best value; ``None`` if there is no best value.
+        partial: whether all values are of windows that the end of the training cut short. If there are others, only
+            those count.
     """
 
     final: float
     final_step: int
     best: float | None
     best_step: int | None
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,27 +113,30 @@ def outcome(training: Training, series: Series, better: Direction | None) -> Out
         series: the values of the metric in the training.
         better: which value is best. Without it, only a count has a best value: the largest.
     """
-    steps = training.steps
-    final, final_step = series.values[-1], steps[series.at[-1]]
+    steps, series = training.steps, training.curve(series)
+    final, final_step, partial = series.values[-1], steps[series.at[-1]], series.at[-1] in training.partial
     if better is None and not is_count(series.name):
-        return Outcome(final, final_step, None, None)
+        return Outcome(final, final_step, None, None, partial)
     numbers = [i for i, value in enumerate(series.values) if not math.isnan(value)] or [0]
     pick = min if better == "min" else max
     best = pick(numbers, key=lambda i: series.values[i])
-    return Outcome(final, final_step, series.values[best], steps[series.at[best]])
+    return Outcome(final, final_step, series.values[best], steps[series.at[best]], partial)
 
 
 def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
     """Open the training that ``DIR``, ``DIR:N`` or ``DIR:name`` names; return its journal and the training.
 
-    ``DIR`` alone means the last training. A path that exists counts as a path even if it contains a colon.
+    ``DIR`` alone means the last training. For a directory without a journal, it means that of the journal below it that
+    was written last. A path that exists counts as a path even if it contains a colon.
 
     Raises:
         NoJournalError: there is no such journal.
         NoTrainingError: the journal has no such training, or several of that name.
     """
     path, which = split_run(run)
-    return find_journal(path), choose(read_trainings(path), which, path)
+    journal = find_journals(path)[-1].path if which is None else find_journal(path)
+    training = choose(read_trainings(journal if which is None else path), which, path)
+    return training.journal or journal, training
 
 
 def split_run(run: str | os.PathLike[str]) -> tuple[str, str | None]:

@@ -5,17 +5,29 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from mtask_sinks._util.atomic_file import check_ending, whole_file
-from mtask_sinks.analysis.runs import choose, labels, read_trainings
+from mtask_sinks._util.escaping import printable, printable_json
+from mtask_sinks.analysis.counted import CountedJournal, read_counted
+from mtask_sinks.analysis.find import FoundJournal, find_journals
+from mtask_sinks.analysis.runs import Training, choose, labels
 from mtask_sinks.errors import ExportError
 from mtask_sinks.journal.records import as_plain
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# Spreadsheets take a cell for a formula if it begins with one of these; some, with the wide forms of East Asia.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+# Rows of a Parquet file that are in memory at a time.
+_ROWS_PER_GROUP = 100_000
 
 
 class Measurement(NamedTuple):
@@ -27,6 +39,7 @@ class Measurement(NamedTuple):
         task, name: task and name of the metric; an ungrouped metric has an empty task.
         value: the reduced value.
         count: how many reports the value is made of.
+        partial: whether the end of the training cut the window short, so that sums and counts are smaller.
     """
 
     run: str
@@ -38,6 +51,7 @@ class Measurement(NamedTuple):
     name: str
     value: float
     count: int  # type: ignore[assignment]  # hides tuple.count
+    partial: bool = False
 
 
 def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFrame:
@@ -62,7 +76,8 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
     The columns are those of `Measurement`; an unknown epoch is NaN.
 
     Args:
-        path: the journal, or the output directory of a training.
+        path: the journal, or the output directory of a training, or a directory above such directories. The runs of a
+            directory without a journal are named by their paths below it.
         run: number or name of one of its trainings; by default all. A resumed training is one training.
 
     Raises:
@@ -73,9 +88,12 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
     try:
         import pandas as pd
     except ImportError:
-        raise ImportError("to_frame needs pandas, which is not installed: pip install 'mtask-sinks[export]'.") from None
+        raise ImportError(
+            "to_frame needs the package pandas, which is not installed. Run: pip install 'mtask-sinks[export]'"
+        ) from None
     columns = _columns(measurements(path, run))
     types = {"step": "int64", "epoch": "float64", "time": "float64", "value": "float64", "count": "int64"}
+    types["partial"] = "bool"
     return pd.DataFrame(columns).astype(types)
 
 
@@ -88,10 +106,34 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
     Raises:
         NoJournalError, NoTrainingError: as in `to_frame`, and at once, before the first row.
     """
-    trainings = read_trainings(path)
-    called = labels(trainings)
-    chosen = trainings if run is None else [choose(trainings, run, os.fspath(path))]
-    return (Measurement(called[training.number], *point) for training in chosen for point in training.points())
+    if run is not None:
+        found = read_counted(path)
+        chosen = choose([training for training, _ in found], run, os.fspath(path))
+        return _rows(_labels(found), [each for each in found if each[0] is chosen])
+    journals = find_journals(path)
+    if len(journals) == 1 and not journals[0].name:
+        found = read_counted(path)
+        return _rows(_labels(found), found)
+    return (row for journal in journals for row in _rows_below(journal))
+
+
+def _rows_below(journal: FoundJournal) -> Iterator[Measurement]:
+    """Yield the rows of a journal below a directory; its trainings are named by its path."""
+    found = read_counted(journal.path)
+    several = len(found) > 1
+    names = {each.number: f"{journal.name}:{each.number}" if several else journal.name for each, _ in found}
+    return _rows(names, found)
+
+
+def _labels(found: Sequence[tuple[Training, CountedJournal]]) -> dict[int, str]:
+    return labels([training for training, _ in found])
+
+
+def _rows(names: Mapping[int, str], trainings: Sequence[tuple[Training, CountedJournal]]) -> Iterator[Measurement]:
+    for training, journal in trainings:
+        for point in journal.points(training):
+            yield Measurement(names[training.number], *point)
+        journal.left_out.warn(journal.path)
 
 
 def write_file(rows: Iterator[Measurement], path: Path) -> int:
@@ -109,14 +151,29 @@ def write_file(rows: Iterator[Measurement], path: Path) -> int:
 
 
 def write_csv(rows: Iterator[Measurement], file: TextIO) -> int:
-    """Write rows as CSV with a heading; return their number. NaN is ``nan``, an unknown epoch is empty."""
+    """Write rows as CSV with a heading; return their number. NaN is ``nan``, an unknown epoch is empty.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front, and control characters become
+    escapes. Numbers stay as they are.
+    """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(Measurement._fields)
     count = 0
     for row in rows:
-        writer.writerow(row)
+        writer.writerow(map(_cell, row))
         count += 1
     return count
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as a spreadsheet or a terminal shows it, and does not run it. Source: OWASP, "CSV Injection".
+
+    >>> _cell("=1+1"), _cell("-a"), _cell("mlm"), _cell(-1.5)
+    ("'=1+1", "'-a", 'mlm', -1.5)
+    """
+    if not isinstance(value, str):
+        return value
+    return ("'" if value.lstrip(" ").startswith(_FORMULAS) else "") + printable(value)
 
 
 def _write_csv(rows: Iterator[Measurement], path: Path) -> int:
@@ -129,7 +186,7 @@ def _write_jsonl(rows: Iterator[Measurement], path: Path) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(as_plain(row._asdict()), allow_nan=False, ensure_ascii=False) + "\n")
+            file.write(printable_json(json.dumps(as_plain(row._asdict()), allow_nan=False, ensure_ascii=False)) + "\n")
             count += 1
     return count
 
@@ -139,16 +196,21 @@ def _write_parquet(rows: Iterator[Measurement], path: Path) -> int:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise ExportError("Parquet needs pyarrow, which is not installed: pip install 'mtask-sinks[export]'.") from None
+        raise ExportError(
+            "Parquet needs the package pyarrow, which is not installed. Run: pip install 'mtask-sinks[export]'"
+        ) from None
     kinds = {"run": pa.string(), "phase": pa.string(), "task": pa.string(), "name": pa.string()}
-    kinds |= {"step": pa.int64(), "count": pa.int64()}
+    kinds |= {"step": pa.int64(), "count": pa.int64(), "partial": pa.bool_()}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in Measurement._fields])
-    table = pa.table(_columns(rows), schema=schema)
-    parquet.write_table(table, path)
-    return int(table.num_rows)
+    count = 0
+    with parquet.ParquetWriter(path, schema) as writer:
+        while part := list(islice(rows, _ROWS_PER_GROUP)):
+            writer.write_table(pa.table(_columns(part), schema=schema))
+            count += len(part)
+    return count
 
 
-def _columns(rows: Iterator[Measurement]) -> dict[str, Sequence[Any]]:
+def _columns(rows: Iterable[Measurement]) -> dict[str, Sequence[Any]]:
     columns: dict[str, list[Any]] = {name: [] for name in Measurement._fields}
     lists = list(columns.values())
     for row in rows:

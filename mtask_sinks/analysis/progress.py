@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from mtask_sinks.analysis.alerts import AlertRow, alert_rows
 from mtask_sinks.analysis.runs import Series, Training, Trainings, sorted_by_task
+from mtask_sinks.analysis.task_health import GradientSummary, gradient_summary
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
 from mtask_sinks.directions import Direction, Directions
 from mtask_sinks.journal.reader import JournalReader
 from mtask_sinks.journal.records import Item
+
+# Of more values than this, show the means of this number of parts.
+_MANY, _PARTS = 1_000, 500
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,11 @@ class MetricProgress:
         last: last value.
         change: last value minus the one before; ``None`` if there is only one.
         count: how many reports are behind the last value.
-        values: all values.
+        values: all values; of more than 1,000 the means of 500 equal parts of the steps.
         better: whether a smaller (``min``) or a larger value (``max``) is better; ``None`` for a count, or if neither
             is better, or if that is not known.
+        partial: whether all values are of windows that the end of the training cut short. If there are others, only
+            those count.
     """
 
     task: str
@@ -39,6 +46,7 @@ class MetricProgress:
     count: int
     values: tuple[float, ...]
     better: Direction | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,9 @@ class TrainingProgress:
         resumed_at: steps at which it was resumed.
         rows: metrics by task, in order of first appearance; the phases of one metric are together.
         sinks: how far each sink has delivered.
+        alerts: rules that began to hold, and when they were over.
+        health: what it measured of the gradients of its tasks; ``None`` if nothing.
+        left_out: how many lines of the journal cannot be read.
     """
 
     journal: str
@@ -74,6 +85,9 @@ class TrainingProgress:
     resumed_at: tuple[int, ...] = ()
     rows: tuple[MetricProgress, ...] = ()
     sinks: tuple[SinkStatus, ...] = ()
+    alerts: tuple[AlertRow, ...] = ()
+    health: GradientSummary | None = None
+    left_out: int = 0
 
 
 class Watch:
@@ -99,7 +113,7 @@ class Watch:
     """
 
     def __init__(self, path: str | os.PathLike[str], only: str = "*") -> None:
-        self._tail = JournalReader(path)
+        self._tail = JournalReader(path, sampling=True)
         self._only = only
         self._times_begun = 0
         self._trainings = Trainings()
@@ -115,7 +129,7 @@ class Watch:
             if self._tail.times_begun != self._times_begun:
                 self._times_begun, self._trainings = self._tail.times_begun, Trainings()
             self._trainings.add(item)
-            yield self._trainings.all[-1], item
+            yield self._trainings.current, item
 
     def progress(self) -> TrainingProgress:
         """Read what is new, and return the progress of the last training."""
@@ -145,6 +159,9 @@ class Watch:
             resumed_at=training.resumed_at,
             rows=tuple(_row(training, each, directions) for each in sorted_by_task(shown)),
             sinks=tuple(sink_statuses(self._tail, status == "running")),
+            alerts=alert_rows(training),
+            health=gradient_summary(training),
+            left_out=self._tail.left_out.count,
         )
 
 
@@ -164,6 +181,7 @@ def status_of(training: Training) -> tuple[str, str | None]:
 
 
 def _row(training: Training, series: Series, directions: Directions) -> MetricProgress:
+    series = training.curve(series)
     values = series.values
     return MetricProgress(
         task=series.task,
@@ -173,6 +191,21 @@ def _row(training: Training, series: Series, directions: Directions) -> MetricPr
         last=values[-1],
         change=values[-1] - values[-2] if len(values) > 1 else None,
         count=series.counts[-1],
-        values=tuple(values),
+        values=_evenly([training.steps[at] for at in series.at], values),
         better=directions.for_key(series.key),
+        partial=series.at[-1] in training.partial,
     )
+
+
+def _evenly(steps: Sequence[int], values: Sequence[float]) -> tuple[float, ...]:
+    """Return the values; if there are many, the means of equal parts of the steps.
+
+    Of a long training only some snapshots are in memory, and not equally many of each part.
+    """
+    if len(values) <= _MANY:
+        return tuple(values)
+    parts: dict[int, list[float]] = {}
+    width = max(steps[-1] - steps[0], 1) / _PARTS
+    for step, value in zip(steps, values, strict=True):
+        parts.setdefault(int((step - steps[0]) / width), []).append(value)
+    return tuple(sum(part) / len(part) for part in parts.values())

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import os
+import math
 from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from mtask_sinks.analysis.thinning import snapshots_to_keep
 from mtask_sinks.directions import Direction, recorded_rules
 from mtask_sinks.errors import NoTrainingError
-from mtask_sinks.journal.reader import JournalReader, find_journal
 from mtask_sinks.journal.records import Begin, End, Item
-from mtask_sinks.journal.run_start import RunStart, run_start
+from mtask_sinks.journal.run_start import RunStart, RunStarts, is_superseded, status_after
 from mtask_sinks.keys import split_key
+from mtask_sinks.note import Note
 from mtask_sinks.snapshot import Snapshot
 
+#: A training with more values than this keeps half as many in memory.
+MAX_VALUES = 150_000
+# Snapshots of further kinds count as one kind per phase.
+_MAX_KINDS = 1_000
 # Compute the rate of steps over this many log events.
 _RATE_POINTS = 20
 
@@ -32,6 +38,7 @@ class Point(NamedTuple):
     name: str
     value: float
     count: int  # type: ignore[assignment]  # hides tuple.count
+    partial: bool = False
 
 
 @dataclass
@@ -61,21 +68,33 @@ class Series:
         """Name of the metric in its task."""
         return split_key(self.key)[1]
 
+    def taking(self, places: Sequence[int]) -> Series:
+        """Return the series with only the values at these places."""
+        at, counts = (array("q", [part[i] for i in places]) for part in (self.at, self.counts))
+        return Series(self.phase, self.key, at, array("d", [self.values[i] for i in places]), counts)
+
 
 @dataclass
 class Training:
     """One training, from its beginning to its end, however often it was resumed.
 
-    The values are in arrays, 24 bytes per value: a training may have a million.
+    The values are in arrays, 24 bytes per value. A training with more than `MAX_VALUES` values keeps only some of them,
+    see `snapshots_to_keep`: its last and its extreme values are still exact, as are the numbers of windows.
 
     Attributes:
         number: its place in the journal, from 1 on.
         begins: the record of its beginning, and one for each time it was resumed.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the journal does not say that it ended.
-        phases, steps, epochs, times: one entry per snapshot; an unknown epoch is NaN.
+        phases, steps, epochs, times: one entry per snapshot in memory; an unknown epoch is NaN.
+        windows: for each snapshot, for how many windows it stands: 1, or more if snapshots after it, with the same
+            metrics, are not in memory.
+        kinds: for each snapshot, the number of its kind: its phase, its metrics, and which of these are not finite.
         series: (phase, key) → values, in the order of first appearance.
+        notes: alerts, and what task health chose. A resume discards those after its step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
             have no entry.
+        partial: indices of the snapshots whose window was cut short by the end of the training.
+        journal: the file that holds it; ``None`` if it was not read from one.
     """
 
     number: int
@@ -85,9 +104,20 @@ class Training:
     steps: array[int] = field(default_factory=lambda: array("q"))
     epochs: array[float] = field(default_factory=lambda: array("d"))
     times: array[float] = field(default_factory=lambda: array("d"))
+    windows: array[int] = field(default_factory=lambda: array("q"))
+    kinds: array[int] = field(default_factory=lambda: array("q"))
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
-    nonfinite: dict[int, Mapping[str, int]] = field(default_factory=dict)
+    nonfinite: dict[int, dict[str, int]] = field(default_factory=dict)
+    partial: set[int] = field(default_factory=set)
+    notes: list[Note] = field(default_factory=list)
+    journal: Path | None = None
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_POINTS))
+    #: Windows in one part of a phase, of which only the extremes are in memory.
+    windows_per_part: int = 1
+    _kinds: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    _values: int = 0
+    #: Number of values that the last thinning left. With many kinds of snapshots that may be many.
+    _values_after: int = 0
     # Phases with a snapshot at the step of the resume: the resumed process may write that snapshot again.
     _repeatable: set[str] = field(default_factory=set)
 
@@ -150,14 +180,22 @@ class Training:
     def begin(self, begin: Begin, start: RunStart) -> None:
         """Begin or continue the training. A resume discards the snapshots after its step."""
         self.begins.append(begin)
-        self.status = None
         if start is RunStart.CONTINUED:
             return
+        self.status = None
+        self.notes = [note for note in self.notes if not begin.run.step or note.step <= begin.run.step]
         if self.steps and begin.run.step:
-            self._keep([i for i, step in enumerate(self.steps) if step <= begin.run.step])
+            every = enumerate(zip(self.steps, self.phases, strict=True))
+            at = begin.run.step
+            self._keep([i for i, (step, of) in every if not is_superseded(step, of, i in self.partial, at)])
             self._repeatable = {p for p, step in zip(self.phases, self.steps, strict=True) if step == begin.run.step}
         self._recent.clear()
         self._recent.append((begin.run.step, begin.time))
+
+    def end(self, end: End) -> None:
+        """Note how a run ended, if that is the last run of the training."""
+        if not self.begins or self.begins[-1].run.id == end.id:
+            self.status = status_after(self.status, end.status)
 
     def add(self, snapshot: Snapshot) -> None:
         """Add a snapshot."""
@@ -172,8 +210,12 @@ class Training:
         self.steps.append(step)
         self.epochs.append(float("nan") if snapshot.epoch is None else snapshot.epoch)
         self.times.append(snapshot.time)
+        self.windows.append(1)
+        self.kinds.append(self._kind_of(snapshot))
         if snapshot.nonfinite:
-            self.nonfinite[at] = snapshot.nonfinite
+            self.nonfinite[at] = dict(snapshot.nonfinite)
+        if snapshot.is_partial:
+            self.partial.add(at)
         for key, value in snapshot.metrics.items():
             series = self.series.get((phase, key))
             if series is None:
@@ -183,6 +225,35 @@ class Training:
             series.counts.append(snapshot.counts.get(key, 0))
         if phase == "train" and (not self._recent or step > self._recent[-1][0]):
             self._recent.append((step, snapshot.time))
+        self._values += len(snapshot.metrics)
+        if self._values > max(MAX_VALUES, 2 * self._values_after):
+            self.thin(MAX_VALUES // 2)
+
+    @property
+    def is_thinned(self) -> bool:
+        """Whether only some of its snapshots are in memory."""
+        return self.windows_per_part > 1
+
+    def number_of_values(self, series: Series) -> int:
+        """Return how many values a metric has, with those that are not in memory."""
+        return sum(self.windows[at] for at in series.at) if self.is_thinned else len(series.at)
+
+    def curve(self, series: Series) -> Series:
+        """Return the values of a metric that make its curve: all, or without those of windows that were cut short.
+
+        >>> training = Training(1)
+        >>> for step, n, is_partial in ((10, 2_837.0, False), (20, 2_801.0, False), (24, 1_090.0, True)):
+        ...     training.add(Snapshot(step=step, metrics={"mlm/n_tokens": n}, is_partial=is_partial))
+        >>> training.curve(training.series["train", "mlm/n_tokens"]).values
+        array('d', [2837.0, 2801.0])
+
+        A sum over a shorter window is smaller, which would look like a fall. If all windows were cut short, the curve
+        has all values.
+        """
+        kept = [i for i, at in enumerate(series.at) if at not in self.partial] if self.partial else []
+        if not kept or len(kept) == len(series.at):
+            return series
+        return series.taking(kept)
 
     def points(self) -> Iterator[Point]:
         """Yield every value, in the order of the snapshots."""
@@ -199,7 +270,35 @@ class Training:
                 name=series.name,
                 value=series.values[i],
                 count=series.counts[i],
+                partial=at in self.partial,
             )
+
+    def _kind_of(self, snapshot: Snapshot) -> int:
+        odd: tuple[str, ...] = ()
+        if not math.isfinite(sum(snapshot.metrics.values())):
+            odd = tuple(key for key, value in snapshot.metrics.items() if not math.isfinite(value))
+        kind = (snapshot.phase, bool(snapshot.metrics), *snapshot.metrics, None, *odd, None, *snapshot.nonfinite)
+        if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
+            kind = (snapshot.phase, bool(snapshot.metrics))
+        return self._kinds.setdefault(kind, len(self._kinds))
+
+    def thin(self, most_values: int) -> None:
+        """Forget snapshots, so that at most about so many values stay in memory; see `snapshots_to_keep`."""
+        if sum(len(series.at) for series in self.series.values()) <= most_values:
+            return
+        kept = snapshots_to_keep(self, most_values)
+        is_kept = set(kept)
+        latest: dict[int, int] = {}
+        for at, kind in enumerate(self.kinds):
+            if at in is_kept:
+                latest[kind] = at
+            else:  # the first of each kind is kept
+                self.windows[latest[kind]] += self.windows[at]
+                for key, count in self.nonfinite.get(at, {}).items():
+                    reported = self.nonfinite.setdefault(latest[kind], {})
+                    reported[key] = reported.get(key, 0) + count
+        self._keep(kept)
+        self._values = self._values_after = sum(len(series.at) for series in self.series.values())
 
     def _keep(self, kept: Sequence[int]) -> None:
         """Forget all snapshots except these."""
@@ -210,15 +309,17 @@ class Training:
         self.steps = array("q", (self.steps[at] for at in kept))
         self.epochs = array("d", (self.epochs[at] for at in kept))
         self.times = array("d", (self.times[at] for at in kept))
+        self.windows = array("q", (self.windows[at] for at in kept))
+        self.kinds = array("q", (self.kinds[at] for at in kept))
         self.nonfinite = {new_at[at]: counts for at, counts in self.nonfinite.items() if at in new_at}
+        self.partial = {new_at[at] for at in self.partial if at in new_at}
         for place, series in list(self.series.items()):
-            left = [i for i, at in enumerate(series.at) if at in new_at]
-            if not left:
+            left = series.taking([i for i, at in enumerate(series.at) if at in new_at])
+            if not left.at:
                 del self.series[place]
                 continue
-            series.at = array("q", (new_at[series.at[i]] for i in left))
-            series.values = array("d", (series.values[i] for i in left))
-            series.counts = array("q", (series.counts[i] for i in left))
+            left.at = array("q", (new_at[at] for at in left.at))
+            self.series[place] = left
 
 
 class Trainings:
@@ -237,41 +338,39 @@ class Trainings:
 
     def __init__(self, items: Iterable[Item] = ()) -> None:
         self.all: list[Training] = []
+        #: The training to which the last item belongs. An evaluation may belong to an earlier one than the last.
+        self.current = Training(1)
+        self._starts = RunStarts()
+        #: Run's id → its training.
+        self._by_run: dict[str, Training] = {}
         for item in items:
             self.add(item)
 
     def add(self, item: Item) -> None:
         """Add the next item of the journal."""
-        last = self.all[-1] if self.all else None
         if isinstance(item, Begin):
-            start = run_start(item.run, last.begins[-1].run if last is not None and last.begins else None)
-            training = self._new() if last is None or start is RunStart.NEW else last
-            training.begin(item, start)
+            start, before = self._starts.add(item.run)
+            self.current = self._new() if before is None else self._by_run[before]
+            self._by_run[item.run.id] = self.current
+            self.current.begin(item, start)
             return
-        training = last or self._new()
+        if not self.all:
+            self._new()
         if isinstance(item, End):
-            training.status = item.status
+            self._by_run.get(item.id, self.current).end(item)
+        elif isinstance(item, Note):
+            self.current.notes.append(item)
         else:
-            training.add(item)
+            self.current.add(item)
+
+    def add_without_record(self) -> None:
+        """Begin a training of which the journal has no record."""
+        self._new()
 
     def _new(self) -> Training:
-        self.all.append(Training(len(self.all) + 1))
-        return self.all[-1]
-
-
-def read_trainings(path: str | os.PathLike[str]) -> list[Training]:
-    """Read the trainings of a journal.
-
-    A training that was resumed twice is one training, and each of its points counts once. For one run per start, with
-    every snapshot that was written, use `mtask_sinks.read_journal`.
-
-    Args:
-        path: the journal, or the output directory that holds it.
-
-    Raises:
-        NoJournalError: there is no journal.
-    """
-    return Trainings(JournalReader(find_journal(path)).read()).all
+        self.current = Training(len(self.all) + 1)
+        self.all.append(self.current)
+        return self.current
 
 
 def sorted_by_task(every: Iterable[Series]) -> list[Series]:

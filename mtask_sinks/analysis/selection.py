@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtask_sinks.analysis.compare import open_run
+from mtask_sinks.analysis import runs
+from mtask_sinks.analysis.compare import open_run, split_run
+from mtask_sinks.analysis.find import find_journals
 from mtask_sinks.analysis.runs import Training
 
 
@@ -30,22 +32,50 @@ class LabelledTraining:
 def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]:
     """Open the trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` name, each once, in the given order.
 
+    A directory without a journal stands for all output directories below it, the one that was written last at the end.
+    Their labels are their paths below it.
+
     Raises:
         NoJournalError, NoTrainingError: as in `open_run`.
     """
-    opened = {(path.resolve(), training.number): (path, training) for path, training in map(open_run, given)}
+    opened: dict[tuple[Path, int], tuple[Path, Training, str]] = {}
+    for run, name in (each for item in given for each in with_names(item)):
+        path, training = open_run(run)
+        opened.setdefault((path.resolve(), training.number), (path, training, name))
     chosen = list(opened.values())
-    every = [list(_labels(path, training)) for path, training in chosen]
+    for _, training, *_ in chosen:
+        training.thin(runs.MAX_VALUES // len(chosen))
+    every = [list(_labels(*each)) for each in chosen]
     # Pick the shortest label that no other training has; the last candidate is always unique.
     taken = [Counter(labels) for labels in zip(*every, strict=True)]
     picked = [next(name for name, count in zip(labels, taken, strict=True) if count[name] == 1) for labels in every]
-    return [LabelledTraining(label, path, training) for label, (path, training) in zip(picked, chosen, strict=True)]
+    return [LabelledTraining(label, path, training) for label, (path, training, _) in zip(picked, chosen, strict=True)]
 
 
-def _labels(path: Path, training: Training) -> Iterator[str]:
+def with_names(run: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Return the runs for which a run stands, each with its path below it; a run that stands for itself has no name.
+
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo
+    >>> from mtask_sinks.journal.writer import Journal
+    >>> out = tempfile.mkdtemp()
+    >>> journal = Journal(f"{out}/lr/1/metrics.jsonl", eager=True); journal.begin(RunInfo(id="1")); journal.close()
+    >>> [(run.removeprefix(out), name) for run, name in with_names(out)], with_names(f"{out}/lr/1")[0][1]
+    ([('/lr/1', 'lr/1')], '')
+
+    Raises:
+        NoJournalError: there is no journal.
+    """
+    path, which = split_run(run)
+    if which is not None:
+        return [(os.fspath(run), "")]
+    return [(found.run if found.name else path, found.name) for found in find_journals(path)]
+
+
+def _labels(path: Path, training: Training, given: str) -> Iterator[str]:
     """Yield candidates, from the shortest to one that is always unique."""
     folder = path.absolute().parent
-    name = training.name or folder.name
+    name = given or training.name or folder.name
     yield name
     yield f"{name} ({folder.name})"
     yield f"{name} ({folder.name}:{training.number})"

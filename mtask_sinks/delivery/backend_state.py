@@ -1,20 +1,29 @@
-"""Decides from a sink's calls whether its backend is up, down or hung."""
+"""Decides from a sink's calls whether its backend is starting, up, down, hung or closed."""
 
 from __future__ import annotations
 
 import time
 
+#: The states in which a backend does not take snapshots now. ``behind`` is what other processes see of them.
+TROUBLES = frozenset({"down", "hung", "stopped", "behind"})
+
 
 class BackendState:
-    """The state of a backend: up, down after calls failed too often, or hung while a call does not return.
+    """The state of a backend.
 
     >>> backend = BackendState(hung_after=60.0)
-    >>> backend.begin_call(); backend.end_call(); backend.state
-    'up'
+    >>> backend.state, backend.answer(), backend.state
+    ('starting', None, 'up')
     >>> backend.go_down(); backend.state
     'down'
     >>> backend.recover() is None, backend.state, backend.recover() is None
     (False, 'up', True)
+    >>> backend.close(); backend.state
+    'closed'
+
+    ``starting`` until the backend has accepted or rejected a first snapshot, then ``up``; ``down`` after calls have
+    failed too often; ``hung`` while a call does not return; ``closed`` after the end of a run; ``stopped`` if the
+    worker's thread has ended because of an error.
 
     The training's thread calls `notice_hang`; the worker's thread calls all other methods.
 
@@ -24,6 +33,9 @@ class BackendState:
 
     def __init__(self, hung_after: float) -> None:
         self._hung_after = hung_after
+        self._has_answered = False
+        self._is_closed = False
+        self._is_stopped = False
         self._down_since: float | None = None
         #: Start of the current call; ``None`` if there is no call now.
         self._called_at: float | None = None
@@ -31,8 +43,41 @@ class BackendState:
 
     @property
     def state(self) -> str:
-        """``up``, ``down`` or ``hung``."""
-        return "hung" if self._is_hung() else "up" if self._down_since is None else "down"
+        """``starting``, ``up``, ``down``, ``hung``, ``closed`` or ``stopped``."""
+        if self._is_stopped:
+            return "stopped"
+        if self._is_hung():
+            return "hung"
+        if self._down_since is not None:
+            return "down"
+        if self._is_closed:
+            return "closed"
+        return "up" if self._has_answered else "starting"
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether the backend does not take snapshots now, as far as this process knows."""
+        return self.state in TROUBLES
+
+    def start(self) -> None:
+        """Note that the worker's thread starts."""
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Note that the worker's thread has ended because of an error."""
+        self._is_stopped = True
+
+    def open(self) -> None:
+        """Note that a run is open."""
+        self._is_closed = False
+
+    def answer(self) -> None:
+        """Note that the backend has accepted or rejected a snapshot."""
+        self._has_answered = True
+
+    def close(self) -> None:
+        """Note that the run is closed."""
+        self._is_closed = True
 
     def begin_call(self) -> None:
         """Note that a call of the sink begins."""

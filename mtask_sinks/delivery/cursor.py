@@ -6,6 +6,13 @@ import json
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+from mtask_sinks._util.escaping import shell_word
+from mtask_sinks._util.links import create_file, refuse_foreign_links
+from mtask_sinks._util.log import get_logger
+
+logger = get_logger(__name__)
 
 #: The cursors of ``metrics.jsonl`` are in the directory ``metrics.delivery``.
 DIRECTORY_SUFFIX = ".delivery"
@@ -60,8 +67,11 @@ class Cursor:
         Raises:
             OSError: the disk does not accept the file.
         """
+        refuse_foreign_links(path, path.parent.parent)
         path.parent.mkdir(exist_ok=True)
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
+        new.unlink(missing_ok=True)  # of a process that was killed
+        create_file(new)
         new.write_text(json.dumps(asdict(self), indent=1) + "\n")
         new.replace(path)
 
@@ -72,12 +82,76 @@ def cursor_path(journal: Path, sink: str) -> Path:
 
 
 def load_cursor(path: Path, fingerprint: str) -> Cursor | None:
-    """Return the cursor in a file; ``None`` if there is no cursor, or if it belongs to another journal."""
+    """Return the cursor in a file; ``None`` if there is no cursor, or if it belongs to another journal.
+
+    A file that holds no cursor counts as no cursor, with one warning: another program or a damaged disk has changed it.
+    """
     try:
-        record = json.loads(path.read_text())
-        if "failed" in record:  # the older name of `rejected`
-            record["rejected"] = record["failed"]
-        cursor = Cursor(**{f.name: record[f.name] for f in fields(Cursor)})
-    except (OSError, ValueError, KeyError, TypeError):
+        data = path.read_bytes()
+    except OSError:
+        return None
+    try:
+        cursor = _decode(json.loads(data))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        message = (
+            "%s holds no progress of a sink (%s: %s), so the sink counts as new. To deliver everything again: "
+            "mtask-sinks replay %s --to %s --all"
+        )
+        if str(path) not in _warned:
+            _warned.add(str(path))
+            logger.warning(message, path, type(error).__name__, error, shell_word(str(path.parent.parent)), path.stem)
         return None
     return cursor if cursor.fingerprint == fingerprint else None
+
+
+# Cursors without a cursor in it: several readers of one process look at the same file, again and again.
+_warned: set[str] = set()
+
+
+def _decode(record: Any) -> Cursor:
+    """Return the cursor in a parsed file.
+
+    Raises:
+        ValueError, KeyError, TypeError: the file holds no cursor, or one with values of wrong types.
+    """
+    if not isinstance(record, dict):
+        raise TypeError(f"a cursor is an object, not {type(record).__name__}")
+    if "failed" in record:  # the older name of `rejected`
+        record["rejected"] = record["failed"]
+    for name, kind in _TYPES.items():
+        if type(record[name]) not in kind:
+            raise TypeError(f"{name} is of type {type(record[name]).__name__}")
+        if int in kind and not 0 <= record[name] < 1 << 63:
+            raise ValueError(f"{name} is out of range")
+    for target in record["targets"].values():
+        if type(target) is not str:
+            raise TypeError("a target is no text")
+    for reason in record["reasons"]:
+        if not isinstance(reason, dict) or [type(reason.get(name)) for name in ("step", "phase", "error")] != [
+            int,
+            str,
+            str,
+        ]:
+            raise TypeError("a reason is none")
+    for reason in record["reasons"]:
+        reason |= {"phase": _printable(reason["phase"]), "error": _printable(reason["error"])}
+    record |= {"state": _printable(record["state"]), "error": record["error"] and _printable(record["error"])}
+    return Cursor(**{f.name: record[f.name] for f in fields(Cursor)})
+
+
+def _printable(text: str) -> str:
+    """Return a text without halves of surrogate pairs, which cannot be printed. The text of an error may have some."""
+    return text.encode(errors="replace").decode()
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "fingerprint": (str,),
+    "offset": (int,),
+    "targets": (dict,),
+    "delivered": (int,),
+    "rejected": (int,),
+    "reasons": (list,),
+    "pending": (int,),
+    "state": (str,),
+    "error": (str, type(None)),
+}

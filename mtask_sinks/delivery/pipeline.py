@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
-import shlex
+import re
 import time
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.counts import SinkCounts
+from mtask_sinks.delivery.ending import Ending, wait_for_endings
+from mtask_sinks.delivery.patience import Patience
+from mtask_sinks.delivery.publisher import Publisher, check_publishing
 from mtask_sinks.delivery.worker import Worker
 from mtask_sinks.journal.writer import FILE_NAME, Journal
+from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: How many seconds a training waits for its sinks when it ends.
 DRAIN_SECONDS = 30.0
 
-# Seconds of this wait after which a message names the sinks that are behind.
-_QUIET_SECONDS = 2.0
+#: How many seconds a log event waits for a sink whose rows must keep their order among the rows of others.
+TURN_SECONDS = 1.0
+
+#: How many seconds an evaluation outside of a training waits for its sinks when it ends.
+FLUSH_SECONDS = 5.0
 
 
 class Delivery:
@@ -47,29 +56,43 @@ class Delivery:
 
     Args:
         sinks: the sinks. Each needs its own name.
-        drain_seconds: the longest time that `close` waits.
+        drain_seconds: the longest time that `close` waits, and `flush` if it is less than 5 s.
+        publish: URL of a directory to which the journal is copied, see `Publisher`; ``None`` for no copy.
 
     Attributes:
-        sinks: as given.
+        sinks, drain_seconds: as given.
         exit_status: the status of the run if the interpreter exits before `close`.
 
     Raises:
-        ValueError: two sinks have the same name.
+        ValueError: two sinks have the same name, or ``publish`` is no URL.
+        ImportError: ``publish`` needs a package that is not installed.
     """
 
-    def __init__(self, sinks: Sequence[Sink], drain_seconds: float = DRAIN_SECONDS) -> None:
+    def __init__(self, sinks: Sequence[Sink], drain_seconds: float = DRAIN_SECONDS, publish: str | None = None) -> None:
+        if publish is not None:
+            check_publishing(publish)
         names = [sink.name for sink in sinks]
         if len({*names}) < len(names):
             raise ValueError(f"two sinks have the same name: {', '.join(names)}. Give each sink class its own name.")
         self.sinks = list(sinks)
-        self._drain_seconds = drain_seconds
+        self.drain_seconds = drain_seconds
+        self._publish = publish
+        self._publisher: Publisher | None = None
         self._journal: Journal | None = None
         self._workers: list[Worker] = []
         self._run: RunInfo | None = None
+        #: Run's id → number of its snapshots so far.
+        self._written: Counter[str] = Counter()
         #: Run's id → status at its end. A run may continue after its end.
         self._ended: dict[str, Status] = {}
         self._process = os.getpid()
         self.exit_status: Status = "finished"
+
+    def __getstate__(self) -> Any:
+        return self.sinks, self.drain_seconds, self._publish
+
+    def __setstate__(self, state: Any) -> None:  # a copy has delivered nothing
+        Delivery.__init__(self, *state)
 
     @property
     def counts(self) -> dict[str, SinkCounts]:
@@ -91,6 +114,8 @@ class Delivery:
         journal.begin(run, begun_at)
         for worker in self._workers:
             worker.start()
+        if self._publisher is not None:
+            self._publisher.start()
         self._run = run
         _close_at_exit(self)
 
@@ -98,9 +123,59 @@ class Delivery:
         """Write a snapshot to the journal, from which every sink gets it."""
         if self._journal is None or self._is_forked():
             return
+        if self._run is not None:
+            self._written[self._run.id] += 1
+            snapshot = snapshot.numbered(self._written[self._run.id])
         for worker in self._workers:
             worker.expect_snapshot()
         self._journal.append(snapshot)
+
+    def wait_for(self, name: str) -> None:
+        """Wait until a sink has written all snapshots so far, for up to 1 s.
+
+        As with `flush`, this does not wait for a sink that is down, nor again for one that was late before.
+        """
+        journal = self._journal
+        if journal is None or self._is_forked():
+            return
+        workers = [worker for worker in self._workers if worker.sink.name == name and not worker.is_in_trouble]
+        if self._turns.wait(workers, Worker.has_reached, journal.stream.end_position, TURN_SECONDS):
+            message = (
+                "sink %s did not take a row within %g s. The training goes on, and the row waits in the journal. Log "
+                "events do not wait for this sink until it has caught up."
+            )
+            logger.warning(message, name, TURN_SECONDS)
+
+    def note(self, note: Note) -> None:
+        """Write a note to the journal, from which every sink gets it that has a place for it."""
+        if self._journal is not None and not self._is_forked():
+            self._journal.note(note)
+
+    def flush(self) -> None:
+        """Wait until every sink has written all snapshots so far and flushed them, for up to 5 s.
+
+        This does not wait for a sink that is down, nor again for a sink that was late before and has not caught up.
+        """
+        journal, seconds = self._journal, min(FLUSH_SECONDS, self.drain_seconds)
+        if journal is None or self._is_forked():
+            return
+        journal.close()  # until the next snapshot another trainer may write to the file
+        if not seconds:
+            return
+        workers = [worker for worker in self._workers if not worker.is_in_trouble]
+        try:
+            for worker in workers:
+                worker.hurry()
+            late = self._patience.wait(workers, Worker.is_done, journal.stream.end_position, seconds)
+        finally:
+            for worker in workers:
+                worker.stop_hurrying()
+        for worker in late:
+            message = (
+                "sink %s: %d snapshots have not arrived within %g s; the program goes on. They wait in the journal. If "
+                "you finish the run of the backend now, it lacks them."
+            )
+            logger.warning(message, worker.sink.name, worker.counts.pending, seconds)
 
     def close(self, status: Status, seconds: float | None = None) -> None:
         """Wait until every sink has finished and closed. Log a warning for each sink that did not get all snapshots.
@@ -109,20 +184,38 @@ class Delivery:
             status: how the run ended.
             seconds: the longest time to wait, if less than ``drain_seconds``.
         """
+        seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
+        deadline = time.monotonic() + seconds
+        ending = self.end(status)
+        if ending is not None:
+            wait_for_endings([ending], seconds)
+            self.wait_for_copy(deadline - time.monotonic())
+
+    def end(self, status: Status | None = None) -> Ending | None:
+        """End the run in the journal, and let the sinks finish, without waiting.
+
+        Args:
+            status: how the run ended; by default as before, or `exit_status` if it never ended.
+
+        Returns:
+            The end, for `wait_for_endings`; ``None`` if no run is open.
+        """
         run, journal = self._run, self._journal
         if run is None or journal is None or self._is_forked():
-            return
+            return None
         self._run = None
         _open_deliveries.discard(self)
-        self._ended[run.id] = status
-        journal.end(run.id, status)
+        self._ended[run.id] = status or self._ended.get(run.id, self.exit_status)
+        journal.end(run.id, self._ended[run.id])
         journal.close()
-        self._drain(journal, self._drain_seconds if seconds is None else min(seconds, self._drain_seconds))
+        if self._publisher is not None:
+            self._publisher.finish()
+        return Ending(self._workers, journal)
 
-    def at_exit(self) -> None:
-        """Close at the exit of the interpreter, if nobody has called `close`."""
-        if self._run is not None:
-            self.close(self._ended.get(self._run.id, self.exit_status))
+    def wait_for_copy(self, seconds: float) -> None:
+        """Wait after `end` until the journal is copied, if it is to be."""
+        if self._publisher is not None:
+            self._publisher.wait(seconds)
 
     def confirm(self) -> None:
         """Save the cursors after the backends' exit handlers: some backends send their last data only there."""
@@ -133,71 +226,47 @@ class Delivery:
     def _journal_for(self, run: RunInfo) -> Journal:
         # Absolute, because the process writes the last lines at its end, when its working directory may have changed.
         path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME).absolute()
-        if self._journal is None or self._journal.path != path or self._is_forked():
+        if self._journal is None or self._journal.wanted != path or self._is_forked():
+            if self._journal is not None and not self._is_forked():
+                self._journal.close()
             self._process = os.getpid()
             self._run = None
-            self._journal = Journal(path, eager=bool(self.sinks))
+            self._journal = Journal(path, eager=bool(self.sinks), own_file=True)
+            self._publisher = None if self._publish is None else Publisher(self._journal.stream, self._publish)
+            _warn_of_scheme(run.output_dir, path)
             self._workers = [Worker(sink, self._journal.stream) for sink in self.sinks]
+            self._patience = Patience(self._journal.stream.reader_advanced)
+            self._turns = Patience(self._journal.stream.reader_advanced)
             end_killed(self._journal)
         return self._journal
-
-    def _drain(self, journal: Journal, seconds: float) -> None:
-        position, deadline = journal.stream.end_position, time.monotonic() + seconds
-        for worker in self._workers:
-            worker.finish()
-        try:
-            if not self._wait(journal, position, min(_QUIET_SECONDS, seconds)) and seconds > _QUIET_SECONDS:
-                waiting = ", ".join(worker.sink.name for worker in self._workers if not worker.is_done(position))
-                message = (
-                    "the training has ended and waits up to %g s for sinks that are behind: %s. Ctrl-C ends the wait; "
-                    "you can deliver the missing snapshots later."
-                )
-                logger.warning(message, seconds, waiting)
-                self._wait(journal, position, deadline - time.monotonic())
-        finally:
-            for worker in self._workers:
-                worker.stop_hurrying()
-                self._say_what_is_left(worker, journal, position, seconds)
-
-    def _wait(self, journal: Journal, position: int, seconds: float) -> bool:
-        advanced = journal.stream.reader_advanced
-        with advanced:
-            return advanced.wait_for(
-                lambda: all(worker.is_done(position) for worker in self._workers), max(seconds, 0.0)
-            )
-
-    def _say_what_is_left(self, worker: Worker, journal: Journal, position: int, seconds: float) -> None:
-        counts, name = worker.counts, worker.sink.name
-        if counts.rejected:
-            message = (
-                "sink %s: %d of %d snapshots were rejected, because its backend will never accept them. Last error: %s"
-            )
-            logger.warning(message, name, counts.rejected, counts.given, counts.error)
-        if worker.is_done(position):
-            if counts.pending:
-                message = "sink %s: %d snapshots are lost, because the journal could not be written or was removed."
-                logger.warning(message, name, counts.pending)
-            return
-        message = "sink %s (%s%s) received %d of %d snapshots; %d did not arrive within %g s.%s"
-        error = f", {counts.error}" if counts.error else ""
-        later = "" if journal.path is None else f" To deliver them, run: {_command(worker.sink, journal.path)}"
-        numbers = (counts.delivered, counts.given, counts.pending, seconds)
-        logger.warning(message, name, counts.state, error, *numbers, later)
 
     def _is_forked(self) -> bool:
         return self._process != os.getpid()
 
 
-def end_killed(journal: Journal) -> None:
-    """Record that the journal's last run was killed, if it has no end and its process no longer exists."""
+def _warn_of_scheme(output_dir: str | None, path: Path | None) -> None:
+    """Warn if an output directory looks like a place in an object store: the Trainer writes to a local directory."""
+    if output_dir is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", output_dir):
+        message = (
+            "output_dir=%s is not a place in an object store: the Trainer and the journal write to the local directory "
+            "%s. Choose a local directory, and let SinkArguments(journal_publish=%s) copy the journal."
+        )
+        address = output_dir if "://" in output_dir else output_dir.replace(":/", "://", 1)
+        logger.warning(message, output_dir, path.parent if path is not None else "", repr(address))
+
+
+def end_killed(journal: Journal, *, take_for_ended: bool = False) -> None:
+    """Record that the journal's last run was killed, if it has no end and its process no longer exists.
+
+    If the run ended before and only an evaluation after it was killed, its status stays.
+
+    Args:
+        journal: the journal.
+        take_for_ended: whether the run's process counts as ended in any case.
+    """
     last = journal.stream.open_run_at(journal.stream.end_position)
-    if last is not None and not last.is_at_work():
-        journal.end(last.run.id, "killed")
-
-
-def _command(sink: Sink, path: Path) -> str:
-    variables = [f"{name}={shlex.quote(value)}" for name, value in sink.environment().items()]
-    return " ".join([*variables, "mtask-sinks", "replay", shlex.quote(str(path)), "--to", sink.name])
+    if last is not None and (take_for_ended or not last.is_at_work()):
+        journal.end(last.run.id, journal.stream.status_of(last.run.id) or "killed")
 
 
 # Keeps deliveries alive until they are closed: a trainer that only evaluates may be deleted long before the exit.
@@ -218,8 +287,14 @@ def _close_at_exit(delivery: Delivery) -> None:
 
 
 def _close_all() -> None:
-    for delivery in list(_open_deliveries):
-        delivery.at_exit()
+    """Close all deliveries at the exit of the interpreter. They wait at the same time, as long as the slowest may."""
+    ended = {delivery: ending for delivery in list(_open_deliveries) if (ending := delivery.end()) is not None}
+    if ended:
+        seconds = max(delivery.drain_seconds for delivery in ended)
+        deadline = time.monotonic() + seconds
+        wait_for_endings([*ended.values()], seconds)
+        for delivery in ended:
+            delivery.wait_for_copy(deadline - time.monotonic())
 
 
 def _confirm_all() -> None:

@@ -20,7 +20,7 @@ class Progress:
     >>> progress.count_given()
     >>> progress.count_delivered("run 1"); progress.advance(100)
     >>> progress.counts
-    SinkCounts(given=2, delivered=1, rejected=0, state='up', error=None)
+    SinkCounts(given=2, delivered=1, rejected=0, state='starting', error=None)
     >>> progress.is_done(100), progress.mark_saved(), progress.is_done(100)
     (False, None, True)
 
@@ -58,13 +58,15 @@ class Progress:
         self._delivered = 0
         self._delivered_per_run: Counter[str] = Counter()
         self._rejected = 0
+        #: The error of the call that fails now, and of the last snapshot that was rejected.
         self._error: str | None = None
+        self._rejection: str | None = None
 
     @property
     def counts(self) -> SinkCounts:
         """The current numbers of snapshots."""
         given = self._given - self._recomputed
-        return SinkCounts(given, self._delivered, self._rejected, self.backend.state, self._error)
+        return SinkCounts(given, self._delivered, self._rejected, self.backend.state, self._error or self._rejection)
 
     @property
     def seconds_since_save(self) -> float:
@@ -90,7 +92,7 @@ class Progress:
             delivered=counts.delivered,
             pending=counts.pending,
             state=counts.state,
-            error=None if counts.state == "up" else counts.error,
+            error=counts.error if counts.is_in_trouble else None,
         )
 
     def count_given(self) -> None:
@@ -109,13 +111,17 @@ class Progress:
     def reject(self, snapshot: Snapshot, error: str) -> bool:
         """Count a snapshot that the backend will never accept, and return whether it is the first."""
         self._rejected += 1
-        self._error = error
+        self._rejection = error
         self._cursor.reject(snapshot.step, snapshot.phase, error)
         return self._rejected == 1
 
     def note_error(self, error: str) -> None:
         """Note the error of a call that failed. The call may succeed later."""
         self._error = error
+
+    def clear_error(self) -> None:
+        """Note that calls succeed again."""
+        self._error = None
 
     def advance(self, position: int) -> None:
         """Move to a position: all items before it are delivered or rejected. The cursor is not saved yet."""

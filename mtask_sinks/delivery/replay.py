@@ -6,22 +6,36 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from mtask_sinks.delivery.counts import SinkCounts
+from mtask_sinks._util.log import get_logger
+from mtask_sinks.delivery.counts import SinkCounts, added
 from mtask_sinks.delivery.cursor import cursor_path, load_cursor
+from mtask_sinks.delivery.own_record import OWN_RUNS, OwnRecord
 from mtask_sinks.delivery.pipeline import end_killed
+from mtask_sinks.delivery.trust import check_trust
 from mtask_sinks.delivery.worker import ReplayScope, Worker
 from mtask_sinks.errors import StillAtWorkError
+from mtask_sinks.journal.claim import journal_files
+from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal, journal_path
 from mtask_sinks.sinks.base import Sink
+
+logger = get_logger(__name__)
 
 # Seconds between two checks of how far the workers are.
 _LOOK_SECONDS = 0.5
 
 
 def replay(
-    path: str | os.PathLike[str], sinks: Sequence[Sink], *, what: ReplayScope = "left", patience: float = 60.0
+    path: str | os.PathLike[str],
+    sinks: Sequence[Sink],
+    *,
+    what: ReplayScope = "left",
+    patience: float = 60.0,
+    trust: bool = False,
+    force: bool = False,
 ) -> dict[str, SinkCounts]:
     """Deliver to each sink the snapshots of a journal that the sink lacks.
 
@@ -39,13 +53,18 @@ def replay(
     0
 
     Args:
-        path: the journal, or the output directory of a training.
+        path: the journal, or the output directory of a training, for all its journals.
         sinks: the sinks. A sink with a cursor beside the journal continues from there, in the backend runs to which it
             wrote before. Any other sink gets the whole journal, in new backend runs. A resumed training becomes one
             backend run; if the training computed a step twice, only the later value counts.
         what: ``left`` is described above. ``all`` delivers the whole journal to all sinks, into the same backend runs
             as before; a repetition changes nothing. ``new`` delivers the whole journal into new backend runs.
         patience: seconds without any progress after which the replay gives up.
+        trust: whether the journal may choose where the replay writes. Without it, the replay writes to new backend
+            runs, to the directory of the journal, and to backend runs to which processes of this user have delivered
+            this journal.
+        force: whether to take the process of the last run for ended, although a process with its number still runs on
+            this machine. If it is the training after all, its sinks deliver too.
 
     If a run has no end because its process was killed, the replay ends it as killed, in the backends and in the
     journal.
@@ -56,32 +75,56 @@ def replay(
     Raises:
         FileNotFoundError: there is no journal.
         StillAtWorkError: the process of the last run still runs on this machine.
+        UntrustedJournalError: the journal names another place to write to.
     """
-    file = journal_path(path)
-    if not file.is_file():
+    files = journal_files(journal_path(path)) if Path(path).is_dir() else [Path(path)]
+    if not files or not files[0].is_file():
+        file = journal_path(path)
         raise FileNotFoundError(f"there is no journal {file}. Name the file, or the output directory of a training.")
+    each = [_replay_file(file, sinks, what, patience, trust, force) for file in files]
+    return {name: added([counts[name] for counts in each]) for name in each[0]}
+
+
+def _replay_file(
+    file: Path, sinks: Sequence[Sink], what: ReplayScope, patience: float, trust: bool, force: bool
+) -> dict[str, SinkCounts]:
     journal = Journal(file, eager=True)
     stream = journal.stream
     last = stream.open_run_at(stream.end_position)
-    if last is not None and last.is_at_work():
+    if last is not None and last.is_at_work() and not force:
         raise StillAtWorkError(
             f"the training that writes {file} is still running (process {last.process[1]}) and delivers the journal "
-            "itself. Wait until it ends."
+            "itself. Wait until it ends. If you know that this process is another program, run the same command with "
+            "--force (in Python: force=True)."
         )
-    end_killed(journal)
+    if last is not None and last.is_at_work():
+        message = (
+            "process %d runs, and %s says that it is the training. The replay takes the training for killed. If it is "
+            "not, its sinks deliver the same snapshots, and W&B may show them twice."
+        )
+        logger.warning(message, last.process[1], file)
+    if not trust:
+        check_trust(file, stream, sinks, use_targets=what != "new")
+    begins = [record.run.id for _, record in stream.run_records if isinstance(record, Begin)]
+    trust_ids = trust or all(OwnRecord().holds(stream.fingerprint, OWN_RUNS, run_id) for run_id in begins)
+    end_killed(journal, take_for_ended=force)
     known = {sink.name for sink in sinks if load_cursor(cursor_path(file, sink.name), stream.fingerprint)}
-    workers = [Worker(sink, stream, what=what if sink.name in known or what != "left" else "all") for sink in sinks]
+    workers = [
+        Worker(sink, stream, what=what if sink.name in known or what != "left" else "all", trust_ids=trust_ids)
+        for sink in sinks
+    ]
     for worker in workers:
         worker.finish()
     _wait(stream, workers, patience)
     journal.close()
+    stream.left_out.warn(file)
     return {worker.sink.name: _counts(worker) for worker in workers}
 
 
 def _counts(worker: Worker) -> SinkCounts:
-    """Return the worker's counts. The state is not ``up`` if items are left, even if only the end of a run is left."""
+    """Return the worker's counts. The state is ``down`` if items are left, even if only the end of a run is left."""
     counts = worker.counts
-    return replace(counts, state="down") if worker.is_alive() and counts.state == "up" else counts
+    return replace(counts, state="down") if worker.is_alive() and not counts.is_in_trouble else counts
 
 
 def _wait(stream: JournalStream, workers: Sequence[Worker], patience: float) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from mtask_sinks.journal.records import Begin, End
+from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.snapshot import RunInfo
 
@@ -19,16 +20,26 @@ class RunTargets:
         sink: name of the sink.
         targets: run's id → identifier of the backend run to which the sink wrote. The worker adds the runs it opens.
         use_journal: whether to use the backend runs that the journal names, too.
+        trust_ids: whether a backend may find a run by the id in the journal, whoever wrote the journal.
 
     Attributes:
         targets: as given.
         live: run's id → run, for the runs of this process.
     """
 
-    def __init__(self, stream: JournalStream, sink: str, targets: dict[str, str], *, use_journal: bool = True) -> None:
+    def __init__(
+        self,
+        stream: JournalStream,
+        sink: str,
+        targets: dict[str, str],
+        *,
+        use_journal: bool = True,
+        trust_ids: bool = True,
+    ) -> None:
         self._stream = stream
         self._sink = sink
         self._use_journal = use_journal
+        self._trust_ids = trust_ids
         self.targets = targets
         self.live: dict[str, RunInfo] = {}
 
@@ -52,10 +63,20 @@ class RunTargets:
         last_step = min(self._resumed_at(runs[at + 1 :], target), default=None)
         if target is None:
             return replace(run, attached={}, continued={}), last_step
-        is_at_work = begin.is_at_work() and not self._has_ended(run.id)
+        is_at_work = begin.is_at_work() and self.status_of(run.id) is None
         if is_at_work or any(live.existing(name) == target for live in self.live.values()):
             return replace(run, attached={name: target}, continued={name: target}), last_step
         return replace(run, attached={}, continued={name: target}), last_step
+
+    def named_for_backend(self, run: RunInfo) -> RunInfo:
+        """Return the run with the id by which its backend may look for it.
+
+        MLflow finds a run by the id of the training. So a journal from somebody else gets other ids: else it could take
+        the id of a training of this user, and its values would go there.
+        """
+        if self._trust_ids or run.id in self.live:
+            return run
+        return replace(run, id=hashlib.sha256(f"{self._stream.fingerprint} {run.id}".encode()).hexdigest()[:32])
 
     def start_of(self, run_id: str) -> int:
         """Return the position before a run's first line."""
@@ -87,5 +108,6 @@ class RunTargets:
             if known == target if known is not None else run.id not in self.live:
                 yield run.step
 
-    def _has_ended(self, run_id: str) -> bool:
-        return any(isinstance(record, End) and record.id == run_id for _, record in self._stream.run_records)
+    def status_of(self, run_id: str) -> str | None:
+        """Return how a run ended; ``None`` if it has not ended."""
+        return self._stream.status_of(run_id)

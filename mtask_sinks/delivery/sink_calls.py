@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.masking import mask
+from mtask_sinks.delivery.http_errors import http_status, is_refusal
 from mtask_sinks.delivery.progress import Progress
 from mtask_sinks.delivery.run_targets import RunTargets
 from mtask_sinks.errors import Rejected
 from mtask_sinks.journal.records import Begin, End, Item
+from mtask_sinks.journal.run_start import is_superseded
+from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Errors in the snapshot or in the sink's code: another try would not help.
 _NOT_RETRIED = (
@@ -44,6 +49,8 @@ class SinkCalls:
         #: The last step of this run that counts, because the training was resumed from it. ``None`` if all steps count.
         self._last_step: int | None = None
         self._is_open = False
+        #: The backend runs that this process has opened.
+        self.opened: set[str] = set()
 
     def start_within(self, begin: Begin) -> None:
         """Note that the delivery starts in the middle of this run."""
@@ -62,7 +69,9 @@ class SinkCalls:
                 self._begin_run(item)
             elif isinstance(item, End):
                 self._end_run(item)
-            elif self._last_step is not None and item.step > self._last_step:
+            elif isinstance(item, Note):
+                self._tell(item)
+            elif self._last_step is not None and is_superseded(item.step, item.phase, item.is_partial, self._last_step):
                 self._progress.count_recomputed()
             else:
                 self._write(item)
@@ -80,11 +89,13 @@ class SinkCalls:
         return self._run
 
     def _begin_run(self, begin: Begin) -> None:
-        self._close("finished")
+        if self._run is not None:
+            self._close(self._targets.status_of(self._run.id) or "finished")
         run, self._last_step = self._targets.run_for_sink(begin)
         self._run = run
         if run.id in self._targets.live:
-            self._open(run)
+            with suppress(Rejected):  # each snapshot of the run meets it again, and is rejected with its reason
+                self._open(run)
 
     def _end_run(self, end: End) -> None:
         run = self._run
@@ -101,14 +112,31 @@ class SinkCalls:
                 raise Rejected("the journal does not say which run this snapshot belongs to")
             self._open(self._run)
             self._sink.write(snapshot)
+            self._progress.backend.answer()
             self._progress.count_delivered(self._run.id)
-        except _NOT_RETRIED as error:
-            if isinstance(error, OSError) or (self._run is not None and not self._is_open):
-                raise  # this is an outage: an OSError that also has one of these types, or a sink that did not open
+        except Exception as error:
+            did_not_open = self._run is not None and not self._is_open and not isinstance(error, Rejected)
+            if did_not_open or not _is_final(error):
+                raise
             self._reject(snapshot, error)
+
+    def _tell(self, note: Note) -> None:
+        """Give the sink a note of this process. A replay must not send old alerts again."""
+        run = self._run
+        if run is None or run.id not in self._targets.live or type(self._sink).note is Sink.note:
+            return
+        try:
+            self._open(run)
+            self._sink.note(note)
+        except Exception as error:
+            if not self._is_open or not _is_final(error):
+                raise
+            logger.warning("sink %s rejected a note (step %d): %s", self._sink.name, note.step, error_text(error))
 
     def _reject(self, snapshot: Snapshot, error: Exception) -> None:
         text = error_text(error)
+        if self._is_open:
+            self._progress.backend.answer()
         if self._progress.reject(snapshot, text):
             message = "sink %s rejected a snapshot (step %d, %s): %s. Further rejections are counted, but not logged."
             logger.warning(message, self._sink.name, snapshot.step, snapshot.phase, text, exc_info=error)
@@ -116,9 +144,12 @@ class SinkCalls:
     def _open(self, run: RunInfo) -> None:
         if self._is_open:
             return
-        self._sink.open(run)
+        self._sink.open(self._targets.named_for_backend(run))
         self._is_open = True
+        self._progress.backend.open()
         target = self._sink.target()
+        if target is not None:
+            self.opened.add(target)
         if target is not None and target != self._targets.targets.get(run.id):
             self._targets.targets[run.id] = target
             self._save()  # save this before the backend run holds data, so that another process can find the run
@@ -129,15 +160,27 @@ class SinkCalls:
         try:
             self._sink.flush()
             self._sink.close(status)
-        except _NOT_RETRIED as error:
-            if isinstance(error, OSError):
+        except Exception as error:
+            if not _is_final(error):
                 raise
-            text = error_text(error)
-            self._progress.note_error(text)
-            logger.warning("sink %s could not be closed: %s", self._sink.name, text, exc_info=error)
+            logger.warning("sink %s could not be closed: %s", self._sink.name, error_text(error), exc_info=error)
         self._is_open = False
+        self._progress.backend.close()
+
+
+def _is_final(error: Exception) -> bool:
+    """Return whether another try would not help. Anything else is an outage."""
+    status = http_status(error)
+    if status is not None:
+        return is_refusal(status)
+    # Some exceptions of clients are both, an OSError and a ValueError.
+    return isinstance(error, _NOT_RETRIED) and not isinstance(error, OSError)
 
 
 def error_text(error: BaseException | None) -> str:
-    """Return the type and the message of an error, as warnings and cursors show it."""
-    return f"{type(error).__name__}: {error}"
+    """Return the type and the message of an error, as warnings and cursors show it: without secrets."""
+    try:
+        text = str(error)
+    except Exception:  # the class of the exception is a client's or a plug-in's
+        text = "(it has no text)"
+    return mask(f"{type(error).__name__}: {text}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtask_sinks._util.masking import mask
+from mtask_sinks.delivery.backend_state import TROUBLES
 from mtask_sinks.delivery.cursor import DIRECTORY_SUFFIX, load_cursor
 from mtask_sinks.journal.reader import JournalReader
 
@@ -18,7 +20,7 @@ class SinkStatus:
 
     Attributes:
         name: name of the sink.
-        state: ``up``, ``down`` or ``hung``, as its worker last wrote; ``behind`` if the worker wrote nothing for
+        state: the state of `SinkCounts`, as its worker last wrote it; ``behind`` if the worker wrote nothing for
             seconds although there were new snapshots.
         delivered: number of delivered snapshots; while a training runs, those that its process delivered.
         rejected: number of snapshots that the backend will never accept.
@@ -32,6 +34,11 @@ class SinkStatus:
     rejected: int
     pending: int
     error: str | None
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether the sink does not take snapshots, or did not when a process last wrote about it."""
+        return self.state in TROUBLES
 
 
 def sink_statuses(reader: JournalReader, is_running: bool) -> list[SinkStatus]:
@@ -51,12 +58,13 @@ def sink_statuses(reader: JournalReader, is_running: bool) -> list[SinkStatus]:
         behind = reader.snapshots_after(cursor.offset)
         if not is_running:
             delivered, pending = reader.snapshots_after(0) - behind - cursor.rejected, behind
-        elif state != "up" or _is_late(path, reader.path):
+        elif state in TROUBLES or _is_late(path, reader.path):
             # A worker with problems writes seldom, so its numbers are old and its offset counts. For a worker without
             # problems the numbers are better: for W&B, the offset stays at the beginning of the run until the client
             # has sent everything.
-            state, pending = "behind" if state == "up" and behind else state, max(behind, pending)
+            state, pending = state if state in TROUBLES or not behind else "behind", max(behind, pending)
         error = cursor.error or (str(cursor.reasons[0]["error"]) if cursor.reasons else None)
+        error = None if error is None else mask(error)  # an older version may have written the file
         found.append(SinkStatus(path.stem, state, delivered, cursor.rejected, pending, error))
     return found
 

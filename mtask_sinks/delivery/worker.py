@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.backend_state import BackendState
 from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.delivery.cursor import Cursor, cursor_path, load_cursor
+from mtask_sinks.delivery.http_errors import retry_after
+from mtask_sinks.delivery.own_record import OWN_RUNS, OwnRecord
 from mtask_sinks.delivery.progress import Progress
 from mtask_sinks.delivery.run_targets import RunTargets
 from mtask_sinks.delivery.sink_calls import SinkCalls, error_text
@@ -23,14 +25,14 @@ from mtask_sinks.snapshot import RunInfo
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Seconds after which a sink's call that has not returned counts as hung.
 CALL_SECONDS = 60.0
 
 # Seconds between tries: 0.25, 0.5, 1, …, 60, plus a random time of up to 0.25 s.
 _FIRST_WAIT, _LONGEST_WAIT, _JITTER = 0.25, 60.0, 0.25
-# The longest time between tries while `close` or a replay waits for the sinks.
+# The longest time between tries while somebody waits for the sinks.
 _URGENT_WAIT = 0.5
 # Number of failures in a row after which the backend counts as down.
 _FAILURES_UNTIL_DOWN = 3
@@ -52,25 +54,35 @@ class Worker:
         what: ``left`` delivers the items after the sink's cursor; without a cursor, only items that are added from now
             on (a replay uses ``all`` then). ``all`` delivers the whole journal into the backend runs to which the sink
             wrote before. ``new`` delivers the whole journal into new backend runs.
+        trust_ids: as for `RunTargets`.
     """
 
-    def __init__(self, sink: Sink, stream: JournalStream, *, what: ReplayScope = "left") -> None:
+    def __init__(
+        self, sink: Sink, stream: JournalStream, *, what: ReplayScope = "left", trust_ids: bool = True
+    ) -> None:
         self.sink = sink
         self._stream = stream
-        self._path = None if stream.path is None else cursor_path(stream.path, sink.name)
         cursor, position = _find_start(stream, self._path, what)
         given = stream.snapshots_after(position)
         self._progress = Progress(cursor, position, given, BackendState(CALL_SECONDS), stream.reader_advanced)
-        self._targets = RunTargets(stream, sink.name, cursor.targets, use_journal=what != "new")
+        self._targets = RunTargets(stream, sink.name, cursor.targets, use_journal=what != "new", trust_ids=trust_ids)
+        self._own = OwnRecord()
         self._calls = SinkCalls(sink, self._targets, self._progress, self._save)
+        #: How many seconds the server wants no call after the last one failed.
+        self._delay = 0.0
         #: Whether `_calls` knows in which run the delivery starts.
         self._has_started = False
-        #: Set while `close` or a replay waits for this worker.
+        #: Set while somebody waits for this worker: `close`, the end of an evaluation, a replay.
         self._urgent = threading.Event()
         # Both change under the lock of `lines_added`. So nobody can add a line or start the thread between the moment
         # when the thread finds nothing to do and the moment when it ends.
         self._thread: threading.Thread | None = None
         self._may_end = False
+
+    @property
+    def _path(self) -> Path | None:
+        """Where the cursor is; ``None`` without a file. The journal may move to another file."""
+        return None if self._stream.path is None else cursor_path(self._stream.path, self.sink.name)
 
     @property
     def counts(self) -> SinkCounts:
@@ -85,6 +97,15 @@ class Worker:
     def is_done(self, position: int) -> bool:
         """Return whether all items before a position are delivered or rejected, and the saved cursor contains this."""
         return self._progress.is_done(position)
+
+    def has_reached(self, position: int) -> bool:
+        """Return whether all items before a position are delivered or rejected."""
+        return self._progress.position >= position
+
+    @property
+    def is_in_trouble(self) -> bool:
+        """Return whether the backend does not take snapshots now, as far as the worker knows."""
+        return self._progress.backend.is_in_trouble
 
     def is_alive(self) -> bool:
         """Return whether the thread lives, because there are items to deliver or to wait for."""
@@ -107,13 +128,19 @@ class Worker:
             self._save()  # the cursor tells other processes where undelivered items begin
         self._start_thread(may_end=False)
 
+    def hurry(self) -> None:
+        """Deliver the remaining items with short waits between tries, and then save the cursor immediately."""
+        self._urgent.set()
+        with self._stream.lines_added:
+            self._stream.lines_added.notify_all()
+
     def finish(self) -> None:
         """Deliver the remaining items, with short waits between tries, and then let the thread end."""
         self._urgent.set()
         self._start_thread(may_end=True)
 
     def stop_hurrying(self) -> None:
-        """Use longer waits between tries again, because nobody waits for this worker any more."""
+        """Use longer waits again, between tries and before a save, because nobody waits for this worker any more."""
         self._urgent.clear()
 
     def confirm(self) -> None:
@@ -130,12 +157,27 @@ class Worker:
                 import tenacity  # noqa: F401
 
                 name = f"mtask-sinks-{self.sink.name}"
-                self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self._progress.backend.start()
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
             self._stream.lines_added.notify_all()
 
+    def _run(self) -> None:
+        """Work, and tell it if the thread ends because of an error of this library. The thread runs this."""
+        try:
+            self._work()
+        except BaseException as error:
+            text = error_text(error)
+            self._progress.note_error(text)
+            self._progress.backend.stop()
+            with self._stream.lines_added:
+                self._thread = None
+                self._stream.reader_advanced.notify_all()
+            message = "sink %s has stopped (%s); training goes on. %d snapshots wait in the journal."
+            logger.warning(message, self.sink.name, text, self.counts.pending, exc_info=error)
+
     def _work(self) -> None:
-        """Deliver items until the thread may end. The thread runs this."""
+        """Deliver items until the thread may end."""
         from tenacity import Retrying, retry_if_not_exception_type, wait_exponential, wait_random
 
         retrying = Retrying(
@@ -182,19 +224,22 @@ class Worker:
                 if progress.is_saved:
                     self._stream.lines_added.wait()
                     continue
-                if not self._may_end and self._stream.lines_added.wait(_SAVE_SECONDS):
+                if not (self._may_end or self._urgent.is_set()) and self._stream.lines_added.wait(_SAVE_SECONDS):
                     continue
             self._save()
 
     def _pause(self, seconds: float) -> None:
-        """Wait between two tries."""
+        """Wait between two tries: less if somebody waits for this worker, but as long as the server wants."""
+        time.sleep(self._delay)
         if self._urgent.is_set():
             time.sleep(min(seconds, _URGENT_WAIT))
         else:
             self._urgent.wait(seconds)
 
     def _note_failure(self, state: RetryCallState) -> None:
-        error = error_text(state.outcome.exception() if state.outcome is not None else None)
+        exception = state.outcome.exception() if state.outcome is not None else None
+        error = error_text(exception)
+        self._delay = retry_after(exception)
         self._progress.note_error(error)
         if state.attempt_number == _FAILURES_UNTIL_DOWN:
             self._progress.backend.go_down()
@@ -203,6 +248,7 @@ class Worker:
             self._save()
 
     def _note_success(self) -> None:
+        self._progress.clear_error()
         seconds = self._progress.backend.recover()
         if seconds is not None:
             message = "sink %s is up again after %.1f s; %d snapshots wait for it."
@@ -232,6 +278,15 @@ class Worker:
         offset, fingerprint = self._stream.offset_of(self._progress.safe_position), self._stream.fingerprint
         if fingerprint:  # without a fingerprint there is no journal file, so a cursor would have no meaning
             self._progress.to_cursor(fingerprint, offset).save(path)
+            self._remember(fingerprint)
+
+    def _remember(self, fingerprint: str) -> None:
+        """Record for this user which runs are its own: a replay believes no journal, because anybody may write one."""
+        live, name = self._targets.live, self.sink.name
+        for target in self._calls.opened | {run.existing(name) for run in live.values()} - {None}:
+            self._own.add(fingerprint, name, str(target))
+        for run_id in live:
+            self._own.add(fingerprint, OWN_RUNS, run_id)
 
 
 def _find_start(stream: JournalStream, path: Path | None, what: ReplayScope) -> tuple[Cursor, int]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from mtask_sinks.journal.lines import read_lines
+from mtask_sinks.journal.claim import journal_files
+from mtask_sinks.journal.lines import LeftOut, read_lines
 from mtask_sinks.journal.records import Begin, End
-from mtask_sinks.journal.run_start import RunStart, run_start
+from mtask_sinks.journal.run_start import RunStart, RunStarts, status_after
 from mtask_sinks.journal.writer import journal_path
+from mtask_sinks.note import Note
 from mtask_sinks.snapshot import Snapshot
 
 
@@ -24,6 +28,7 @@ class JournalRun:
         time: when the run began, in seconds since 1970 (UTC).
         versions: versions of this library and of the packages that it used.
         snapshots: the snapshots, oldest first.
+        notes: alerts, and what task health chose, oldest first.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the run has not ended, or if it was killed and no
             later process has recorded that.
     """
@@ -34,6 +39,7 @@ class JournalRun:
     time: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
     snapshots: list[Snapshot] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     status: str | None = None
 
 
@@ -53,30 +59,51 @@ def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
 
     There is one run per start: a training that was resumed twice gives three runs. Each run holds all snapshots that it
     wrote. ``run.step`` is the step from which the run was resumed; it computed later steps of the earlier run again.
-    `mtask_sinks.analysis.runs.read_trainings` gives one training instead, with its resumes, and each point once.
+    `mtask_sinks.analysis.counted.read_trainings` gives one training instead, with its resumes, and each point once.
 
-    The function skips lines without a complete record, which a crash may leave.
+    The function leaves out lines without a complete record, and logs one warning with their number.
 
     Args:
-        path: the file, or the output directory of a training.
+        path: the file, or the output directory of a training. If it has several journals, because processes wrote at
+            the same time, the runs of all are in the order of their starts.
 
     Raises:
         OSError: the file cannot be read.
     """
+    if not Path(path).is_dir():
+        return _read_file(Path(path))
+    files = journal_files(journal_path(path)) or [journal_path(path)]
+    # The order in each file stays, even if the clocks of two machines differ.
+    return list(heapq.merge(*map(_read_file, files), key=lambda run: run.time))
+
+
+def _read_file(path: Path) -> list[JournalRun]:
     runs: list[JournalRun] = []
-    with journal_path(path).open("rb") as file:
+    starts, by_id = RunStarts(), dict[str, JournalRun]()
+    current: JournalRun | None = None
+    left_out = LeftOut()
+    with path.open("rb") as file:
         for line in read_lines(file):
-            item = line.item()
+            item = left_out.item(line)
             if item is None:
+                continue
+            if isinstance(item, End):
+                ended = by_id.get(item.id, current)
+                if ended is not None and ended.id in (item.id, ""):
+                    ended.status = status_after(ended.status, item.status)
                 continue
             if isinstance(item, Begin):
                 run = item.run
-                if run_start(run, runs[-1] if runs else None) is not RunStart.CONTINUED:
-                    runs.append(JournalRun(run.id, run.name, run.step, item.time, item.versions))
-            elif not runs:
-                runs.append(JournalRun(id=""))
-            if isinstance(item, Snapshot):
-                runs[-1].snapshots.append(item)
+                if starts.add(run)[0] is not RunStart.CONTINUED:
+                    by_id[run.id] = JournalRun(run.id, run.name, run.step, item.time, item.versions)
+                    runs.append(by_id[run.id])
+                current = by_id[run.id]
+                continue
+            if current is None:
+                runs.append(current := JournalRun(id=""))
+            if isinstance(item, Note):
+                current.notes.append(item)
             else:
-                runs[-1].status = item.status if isinstance(item, End) else None
+                current.snapshots.append(item)
+    left_out.warn(path)
     return runs

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from mtask_sinks.journal.records import Begin, End, Item, decode, is_run_record
+from mtask_sinks._util.log import get_logger
+from mtask_sinks.journal.decode import Unreadable, decode
+from mtask_sinks.journal.records import Begin, End, Item, is_snapshot
+
+logger = get_logger(__name__)
 
 
 class Line(NamedTuple):
@@ -24,13 +29,13 @@ class Line(NamedTuple):
         """Whether the line has its newline. The last line lacks it while a process writes it, or after a crash."""
         return self.data.endswith(b"\n")
 
-    def item(self) -> Item | None:
-        """Return what the line records, or ``None`` if it holds no complete record."""
-        return decode(self.data)
+    def item(self, *, without_logs: bool = False) -> Item | Unreadable | None:
+        """Return what the line records; ``None`` if it is empty or of a kind that this version does not know."""
+        return decode(self.data, without_logs=without_logs)
 
     def run_record(self) -> Begin | End | None:
         """Return the record if the line begins or ends a run, else ``None``. To save time, this decodes no snapshot."""
-        item = decode(self.data) if is_run_record(self.data) else None
+        item = None if is_snapshot(self.data) else decode(self.data)
         return item if isinstance(item, Begin | End) else None
 
 
@@ -39,7 +44,7 @@ def read_lines(file: BinaryIO, position: int = 0) -> Iterator[Line]:
 
     >>> import io
     >>> [(line.end, line.is_whole, line.item()) for line in read_lines(io.BytesIO(b'{}\n{"record'))]
-    [(3, True, None), (11, False, None)]
+    [(3, True, Unreadable(reason='no record')), (11, False, Unreadable(reason='no JSON'))]
 
     Args:
         file: open for reading, in binary mode.
@@ -48,3 +53,52 @@ def read_lines(file: BinaryIO, position: int = 0) -> Iterator[Line]:
     for data in file:
         position += len(data)
         yield Line(data, position)
+
+
+class LeftOut:
+    r"""Counts the lines that a reader leaves out because they hold no record, or one with a value of a wrong type.
+
+    >>> left_out = LeftOut()
+    >>> left_out.item(Line(b'{"record": "snapshot", "step": "ten"}\n', end=138)), left_out.count
+    (None, 1)
+    >>> left_out.first
+    "at byte 100 (step: 'ten')"
+
+    A last line without its newline does not count: a process may be writing it now. Nor do kinds of records that a
+    newer version may write.
+
+    Attributes:
+        count: number of these lines.
+        first: where the first one begins, and what is wrong with it.
+    """
+
+    def __init__(self) -> None:
+        self.first = ""
+        self._places: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        return len(self._places)
+
+    def item(self, line: Line, *, without_logs: bool = False) -> Item | None:
+        """Return what a line records, or ``None``. A line that is read twice counts once."""
+        item = line.item(without_logs=without_logs)
+        reason = _reason(item)
+        if reason and line.is_whole:
+            start = line.end - len(line.data)
+            self.first = self.first or f"at byte {start} ({reason})"
+            self._places.add(start)
+        return None if isinstance(item, Unreadable) else item
+
+    def warn(self, path: Path) -> None:
+        """Log one warning if there are such lines."""
+        if self.count:
+            message = "the journal %s: %d lines cannot be read and are left out. The first one is %s."
+            logger.warning(message, path, self.count, self.first)
+
+
+def _reason(item: Item | Unreadable | None) -> str:
+    """Return what is wrong with a line; empty if nothing is."""
+    if isinstance(item, Begin) and item.wrong:
+        return f"wrong {', '.join(item.wrong)}"
+    return item.reason if isinstance(item, Unreadable) else ""

@@ -7,12 +7,18 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from mtask_sinks.errors import NoJournalError
-from mtask_sinks.journal.lines import read_lines
-from mtask_sinks.journal.records import Item, fingerprint_of
+from mtask_sinks.journal.claim import journal_files
+from mtask_sinks.journal.lines import LeftOut, Line, read_lines
+from mtask_sinks.journal.records import Item, fingerprint_of, is_snapshot
+from mtask_sinks.journal.sampling import sample
 from mtask_sinks.journal.writer import FILE_NAME, journal_path
 from mtask_sinks.snapshot import Snapshot
+
+# More bytes than this are much.
+_LONG = 16 << 20
 
 
 class JournalReader:
@@ -36,18 +42,23 @@ class JournalReader:
 
     Args:
         path: the file, or the output directory of a training.
+        sampling: if there is much to read, as at the start for a long journal, yield only some of the snapshots, see
+            `sample`.
 
     Attributes:
         path: the file.
         fingerprint: identifies the file; empty if there is none yet.
         times_begun: how often reading started at a beginning: 1 for the first file, 2 after another file took its
             place.
+        left_out: the lines of the file that hold no record.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, sampling: bool = False) -> None:
         self.path = journal_path(path)
+        self._sampling = sampling
         self.fingerprint = ""
         self.times_begun = 0
+        self.left_out = LeftOut()
         self._given = Path(path)
         self._offset = 0
         #: The offset after each snapshot.
@@ -67,15 +78,34 @@ class JournalReader:
         with file:
             self._restart_if_replaced(file.readline(), os.fstat(file.fileno()).st_size)
             file.seek(self._offset)
+            if self._sampling and os.fstat(file.fileno()).st_size - self._offset > _LONG:
+                yield from self._read_sample(file)
+                return
             for line in read_lines(file, self._offset):
                 if not line.is_whole:
                     return
                 self._offset = line.end
-                item = line.item()
+                item = self.left_out.item(line)
                 if isinstance(item, Snapshot):
                     self._ends.append(self._offset)
                 if item is not None:
                     yield item
+
+    def _read_sample(self, file: BinaryIO) -> Iterator[Item]:
+        for line in sample(self._whole_lines(file)):
+            item = self.left_out.item(line)
+            if item is not None:
+                yield item
+
+    def _whole_lines(self, file: BinaryIO) -> Iterator[Line]:
+        """Yield the whole lines, and note where snapshots end, without decoding those that this library wrote."""
+        for line in read_lines(file, self._offset):
+            if not line.is_whole:
+                return
+            self._offset = line.end
+            if is_snapshot(line.data) or isinstance(line.item(), Snapshot):
+                self._ends.append(self._offset)
+            yield line
 
     def snapshots_after(self, offset: int) -> int:
         """Return how many of the snapshots that were read come after an offset of the file."""
@@ -88,18 +118,20 @@ class JournalReader:
         fingerprint = fingerprint_of(first_line)
         if fingerprint != self.fingerprint or size < self._offset:
             self.fingerprint, self._offset, self._ends = fingerprint, 0, array("q")
+            self.left_out = LeftOut()
             self.times_begun += 1
 
 
 def find_journal(path: str | os.PathLike[str]) -> Path:
-    """Return the path of the journal in a directory, or of the file itself.
+    """Return the path of the (first) journal in a directory, or of the file itself.
 
     Raises:
         NoJournalError: there is no journal. The message names journals nearby.
     """
     file = journal_path(path)
-    if file.is_file():
-        return file
+    found = journal_files(file) if Path(path).is_dir() else [file] if file.is_file() else []
+    if found:
+        return found[0]
     if not Path(path).exists():
         raise NoJournalError(f"there is no {path}. Name a journal ({FILE_NAME}) or the output directory of a training.")
     near = sorted(str(found.parent) for found in Path(path).glob(f"*/{FILE_NAME}"))

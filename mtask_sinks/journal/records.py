@@ -1,12 +1,12 @@
-"""Encodes snapshots, run starts and run ends as lines of a journal, and decodes them."""
+"""Encodes snapshots, run starts, run ends and notes as lines of a journal; `decode` decodes them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import numbers
 import os
-import re
 import socket
 import time
 import uuid
@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from mtask_sinks._util.masking import mask_params
+from mtask_sinks._util.process import is_running, process_start
+from mtask_sinks.note import Note
 from mtask_sinks.snapshot import RunInfo, Snapshot, thawed
 
-_NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_SNAPSHOT = ("step", "phase", "metrics", "epoch", "time", "counts", "nonfinite", "logs")
-_RUN = ("id", "output_dir", "name", "params", "step", "attached", "continued", "logged", "directions")
+#: How the journal writes numbers that JSON does not have.
+NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+NOTE_FIELDS = ("kind", "step", "text", "data", "time")
+_RUN = ("id", "output_dir", "name", "params", "step", "attached", "continued", "logged", "directions", "loss_weights")
 # Distinguishes this process from an earlier one with the same number, for example in a restarted container.
 _TOKEN = uuid.uuid4().hex
-_SECRET_NAME = re.compile(r"(^|_)(token|secret|password|passwd|api_?key|credentials?)$", re.IGNORECASE)
-# transformers writes such text in place of a secret.
-_MASKED = re.compile(r"<[A-Z_]+>")
-_SECRET_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 @cache
@@ -52,27 +52,23 @@ class Begin:
         time: when the run began, in seconds since 1970 (UTC).
         versions: versions of this library and of the packages that it uses.
         process: host, number and token of the process that trains.
+        started: tells the process from a later one with the same number; ``None`` if unknown.
+        wrong: names of the fields that had a wrong type in the journal, and got their defaults.
     """
 
     run: RunInfo
     time: float = field(default_factory=time.time)
     versions: Mapping[str, str] = field(default_factory=_versions)
     process: tuple[str, int, str] = field(default_factory=lambda: (socket.gethostname(), os.getpid(), _TOKEN))
+    started: str | None = field(default_factory=lambda: process_start(os.getpid()))
+    wrong: tuple[str, ...] = ()
 
     def is_at_work(self) -> bool:
         """Return whether the process that trains still exists. A process on another machine counts as ended."""
         host, process, token = self.process
         if host != socket.gethostname():
             return False
-        if process == os.getpid():
-            return token == _TOKEN
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # the process exists, but another user owns it
-            return True
-        return True
+        return token == _TOKEN if process == os.getpid() else is_running(process, self.started)
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class End:
     time: float = field(default_factory=time.time)
 
 
-Item = Begin | Snapshot | End
+Item = Begin | Snapshot | End | Note
 
 
 def encode(item: Item) -> bytes:
@@ -93,8 +89,12 @@ def encode(item: Item) -> bytes:
         return _encode_snapshot(item)
     if isinstance(item, Begin):
         run = {name: getattr(item.run, name) for name in _RUN}
-        run |= {"params": _without_secrets(item.run.params), "logged": sorted(item.run.logged)}
+        run |= {"params": mask_params(item.run.params), "logged": sorted(item.run.logged)}
         record = {"record": "run", **run, "time": item.time, "versions": item.versions, "process": item.process}
+        if item.started is not None:
+            record["started"] = item.started
+    elif isinstance(item, Note):
+        record = {"record": "note", **{name: getattr(item, name) for name in NOTE_FIELDS}}
     else:
         record = {"record": "end", "id": item.id, "status": item.status, "time": item.time}
     return _line(as_plain(record))
@@ -119,6 +119,8 @@ def _encode_snapshot(item: Snapshot) -> bytes:
     }
     if item.is_partial:
         record["partial"] = True
+    if item.sequence:
+        record["sequence"] = item.sequence
     try:
         if is_finite:  # orjson writes null for NaN and infinity
             return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
@@ -131,35 +133,17 @@ def _line(record: dict[str, Any]) -> bytes:
     return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 
-def decode(line: bytes) -> Item | None:
-    """Return what a line records, or ``None`` if it holds no complete record of a known kind."""
-    try:
-        record = json.loads(line)
-        if record["record"] == "snapshot":
-            if "coverage" in record:  # the older name of `counts`
-                record["counts"] = record["coverage"]
-            fields = {name: _numbers(record[name]) for name in _SNAPSHOT}
-            return Snapshot(**fields, is_partial=record.get("partial") is True)
-        if record["record"] == "run":
-            run = {name: record[name] for name in _RUN if name in record}
-            run["logged"] = frozenset(run.get("logged", ()))
-            host, process, token = record.get("process", ("", 0, ""))
-            return Begin(RunInfo(**run), record["time"], record["versions"], (host, process, token))
-        if record["record"] == "end":
-            return End(record["id"], record["status"], record["time"])
-    except (ValueError, KeyError, TypeError):
-        pass
-    return None
-
-
 def fingerprint_of(first_line: bytes) -> str:
     """Return a hash of a journal's first line. Another journal with the same path has another fingerprint."""
     return hashlib.sha256(first_line).hexdigest()[:16]
 
 
-def is_run_record(line: bytes) -> bool:
-    """Return whether a line begins or ends a run, without decoding the line."""
-    return line.startswith((b'{"record": "run"', b'{"record": "end"'))
+def is_snapshot(line: bytes) -> bool:
+    """Return whether a line holds a snapshot, as this library writes it, without decoding the line.
+
+    Other programs write the same record differently, so a line for which this is false may hold a snapshot too.
+    """
+    return line.startswith((b'{"record":"snapshot"', b'{"record": "snapshot"'))
 
 
 def as_plain(value: Any) -> Any:
@@ -172,20 +156,8 @@ def as_plain(value: Any) -> Any:
         return {str(name): as_plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [as_plain(item) for item in value]
-    return value if value is None or isinstance(value, (str, int)) else str(value)
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _numbers(item) for name, item in value.items()}
-    return _NONFINITE.get(value, value) if isinstance(value, str) else value
-
-
-def _without_secrets(value: Any, name: str = "") -> Any:
-    """Return parameters without secrets, because everybody who can read the file can read the parameters."""
-    if isinstance(value, Mapping):
-        return {str(name): _without_secrets(item, str(name)) for name, item in value.items()}
-    if isinstance(value, str):
-        is_secret = _SECRET_NAME.search(name) and value and not _MASKED.fullmatch(value)
-        return "***" if is_secret else _SECRET_IN_URL.sub("***@", value)
-    return value
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, numbers.Integral):  # of NumPy
+        return int(value)
+    return as_plain(float(value)) if isinstance(value, numbers.Real) else str(value)

@@ -1,47 +1,71 @@
-"""Decides whether a `Begin` record starts a new training, resumes one, or continues the run before it."""
+"""Decides whether a `Begin` record starts a new training, resumes one, or continues a run before it."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
 
+from mtask_sinks.keys import OVERALL
 from mtask_sinks.snapshot import RunInfo
 
 
 class RunStart(Enum):
-    """How a `Begin` record relates to the run before it."""
+    """How a `Begin` record relates to the runs before it."""
 
-    #: A new training, which has nothing to do with the run before.
+    #: A new training, which has nothing to do with the runs before.
     NEW = "new"
     #: A new run in which the training goes on from a checkpoint, usually in a new process.
     RESUMED = "resumed"
-    #: The same run as before: an evaluation after training, or another run of the backend.
+    #: A run that began before: an evaluation after training, or another run of the backend.
     CONTINUED = "continued"
 
 
-class StartedRun(Protocol):
-    """Any object with the id of a run and the step at which the run began."""
+class RunStarts:
+    """Follows the `Begin` records of a journal and finds out how each relates to the runs before it.
 
-    @property
-    def id(self) -> str: ...
+    >>> starts = RunStarts()
+    >>> for run in (RunInfo(id="a"), RunInfo(id="b"), RunInfo(id="a"), RunInfo(id="c", step=20)):
+    ...     print(run.id, *starts.add(run))
+    a RunStart.NEW None
+    b RunStart.NEW None
+    a RunStart.CONTINUED a
+    c RunStart.RESUMED b
 
-    @property
-    def step(self) -> int: ...
-
-
-def run_start(run: RunInfo, before: StartedRun | None) -> RunStart:
-    """Return how a run relates to the run that began before it in the journal.
-
-    >>> before = RunInfo(id="1")
-    >>> run_start(RunInfo(id="2"), before), run_start(RunInfo(id="2", step=20), before), run_start(before, before)
-    (<RunStart.NEW: 'new'>, <RunStart.RESUMED: 'resumed'>, <RunStart.CONTINUED: 'continued'>)
-
-    Args:
-        run: the run that begins.
-        before: the run that began before it; ``None`` if there is none.
+    Several trainers may write to the same journal, one after the other. So a run that is evaluated after its training
+    is recognised by its id, wherever it began. A resume has a new id; it belongs to the training that began last.
     """
-    if before is None:
-        return RunStart.NEW
-    if (run.id, run.step) == (before.id, before.step):
-        return RunStart.CONTINUED
-    return RunStart.RESUMED if run.step > 0 or run.id == before.id else RunStart.NEW
+
+    def __init__(self) -> None:
+        #: Run's id → step at which it began last.
+        self._steps: dict[str, int] = {}
+        self._latest: str | None = None
+
+    def add(self, run: RunInfo) -> tuple[RunStart, str | None]:
+        """Add the next run. Return how it relates to a run before it, and the id of that run."""
+        before = run.id if run.id in self._steps else self._latest if run.step > 0 else None
+        if self._steps.get(run.id) == run.step:
+            return RunStart.CONTINUED, before
+        self._steps[run.id], self._latest = run.step, run.id
+        return (RunStart.NEW if before is None else RunStart.RESUMED), before
+
+
+def status_after(before: str | None, end: str) -> str:
+    """Return the status of a run after an `End` record. A run that failed stays failed: an evaluation may follow.
+
+    >>> status_after(None, "finished"), status_after("failed", "finished"), status_after("killed", "finished")
+    ('finished', 'failed', 'finished')
+    """
+    return before if before == "failed" else end
+
+
+def is_superseded(step: int, phase: str, is_partial: bool, resumed_at: int) -> bool:
+    """Return whether a training reports the values of a snapshot again, because it was resumed at ``resumed_at``.
+
+    >>> is_superseded(20, "train", False, resumed_at=20), is_superseded(30, "train", False, resumed_at=20)
+    (False, True)
+    >>> is_superseded(20, "train", True, resumed_at=20)
+    True
+
+    That holds for all later steps. It also holds at the step itself for a partial window, because the open window is in
+    the checkpoint and its reports are in the next window too, and for values over the whole training.
+    """
+    return step > resumed_at or (step == resumed_at and (is_partial or phase == OVERALL))

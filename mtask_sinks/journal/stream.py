@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from mtask_sinks.journal.entries import EntryQueue, JournalEntry
-from mtask_sinks.journal.lines import read_lines
+from mtask_sinks.journal.lines import LeftOut, read_lines
 from mtask_sinks.journal.offsets import StreamOffsets
 from mtask_sinks.journal.records import Begin, End, Item, fingerprint_of
+from mtask_sinks.journal.run_start import status_after
 from mtask_sinks.snapshot import Snapshot
 
 # Bytes to read from the file at a time.
@@ -51,6 +53,8 @@ class JournalStream:
         self._run_records: list[tuple[int, Begin | End]] = []
         self._end = 0
         self._first_line: bytes | None = None
+        #: The lines of the file that readers have left out so far.
+        self.left_out = LeftOut()
         self._scan_file()
 
     @property
@@ -77,20 +81,35 @@ class JournalStream:
         for end, record in self.run_records:
             if end > position:
                 break
-            begun = record if isinstance(record, Begin) else None
+            if isinstance(record, Begin):
+                begun = record
+            elif begun is not None and begun.run.id == record.id:
+                begun = None
         return begun
+
+    def status_of(self, run_id: str) -> str | None:
+        """Return how a run ended, or ``None`` if it has not ended. An evaluation after the end changes nothing."""
+        status: str | None = None
+        for _, record in self.run_records:
+            if isinstance(record, End) and record.id == run_id:
+                status = status_after(status, record.status)
+        return status
 
     def read(self, position: int) -> list[tuple[int, Item]]:
         """Return some or all items from a position on, each with the position after its line. Empty at the end."""
-        with self._lock:
-            recent = [(entry.end, entry.item) for entry in self._recent if entry.position >= position]
-            is_recent = len(self._recent) > 0 and self._recent.first.position <= position
-            segment = None if is_recent or position >= self._end else self._offsets.segment_at(position)
-            if segment is None or self.path is None:
-                return recent
-            start = max(position, segment.position)
-            offset, end = segment.offset + start - segment.position, segment.end
-        return _read_file(self.path, offset, start, end) or recent
+        while True:
+            with self._lock:
+                recent = [(entry.end, entry.item) for entry in self._recent if entry.position >= position]
+                is_recent = len(self._recent) > 0 and self._recent.first.position <= position
+                segment = None if is_recent or position >= self._end else self._offsets.segment_at(position)
+                if segment is None or self.path is None:
+                    return recent
+                start = max(position, segment.position)
+                offset, end = segment.offset + start - segment.position, segment.end
+            items, reached = self._read_file(self.path, offset, start, end)
+            if items or reached <= position:
+                return items or recent
+            position = reached  # this part of the file holds no item
 
     def snapshots_after(self, position: int) -> int:
         """Return how many snapshots come after a position."""
@@ -138,6 +157,15 @@ class JournalStream:
             self._offsets.clear()
             self._first_line = None
 
+    def move_to(self, path: Path) -> None:
+        """Go on in another file, which may have lines of others already. The lines of the old file are left behind."""
+        with self._lock:
+            self.path = path
+            self.mark_file_gone()
+            with suppress(OSError), path.open("rb") as file:
+                first_line = file.readline()
+                self._first_line = first_line if first_line.endswith(b"\n") else None
+
     def announce(self, stored_position: int, keep: tuple[int, int]) -> None:
         """Wake the readers, and remove lines from memory that are in the file.
 
@@ -168,28 +196,32 @@ class JournalStream:
         if self._end:
             self._offsets.add(0, 0, self._end)
 
+    def _read_file(self, path: Path, offset: int, position: int, end: int) -> tuple[list[tuple[int, Item]], int]:
+        """Return the items in a part of the file, up to one chunk, each with the position after its line.
 
-def _read_file(path: Path, offset: int, position: int, end: int) -> list[tuple[int, Item]]:
-    """Return the items in a part of the file, up to one chunk, each with the position after its line.
+        Args:
+            path: the file.
+            offset: where the part's first line is in the file.
+            position: where that line is in the stream.
+            end: position after the part's last line.
 
-    Args:
-        path: the file.
-        offset: where the part's first line is in the file.
-        position: where that line is in the stream.
-        end: position after the part's last line.
-    """
-    items = []
-    try:
-        with path.open("rb", buffering=_CHUNK) as file:
-            file.seek(offset)
-            for line in read_lines(file, position):
-                if not line.is_whole or line.end > end:
-                    break
-                item = line.item()
-                if item is not None:
-                    items.append((line.end, item))
-                if line.end - position >= _CHUNK:
-                    break
-    except OSError:
-        return []
-    return items
+        Returns:
+            The items, and the position after the last line that was read.
+        """
+        items = []
+        reached = start = position
+        try:
+            with path.open("rb", buffering=_CHUNK) as file:
+                file.seek(offset)
+                for line in read_lines(file, position):
+                    if not line.is_whole or line.end > end:
+                        break
+                    reached = line.end
+                    item = self.left_out.item(line)
+                    if item is not None:
+                        items.append((line.end, item))
+                    if reached - start >= _CHUNK:
+                        break
+        except OSError:
+            return [], start
+        return items, reached

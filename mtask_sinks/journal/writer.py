@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from mtask_sinks._util.append_file import AppendFile
+from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.journal.claim import claim
 from mtask_sinks.journal.entries import EntryQueue
 from mtask_sinks.journal.records import Begin, End, Item, encode
 from mtask_sinks.journal.stream import JournalStream
+from mtask_sinks.note import Note
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: Name of the journal's file in a training's output directory.
 FILE_NAME = "metrics.jsonl"
@@ -47,26 +52,39 @@ class Journal:
     disk accepts lines again. The journal warns about this once; `failures` counts it. Without a path, all lines stay in
     memory, up to the same limit.
 
-    Only one thread of one process may write. The file has no lock.
+    Only one thread may write. With ``own_file``, the journal locks its file, and takes another one if some other
+    journal writes to it now: ``metrics-2.jsonl`` instead of ``metrics.jsonl``; see `claim`.
 
     Args:
         path: the file; ``None`` keeps the journal in memory only.
         eager: create the file with the first line, even before there are metrics.
+        own_file: share the file with no journal that is open now.
 
     Attributes:
-        path: as given.
+        wanted: the path as given.
+        path: the file in use.
         stream: the lines, for readers in this process.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, *, eager: bool = False) -> None:
-        self.path = None if path is None else Path(path)
+    def __init__(self, path: str | os.PathLike[str] | None, *, eager: bool = False, own_file: bool = False) -> None:
+        self.wanted = self.path = None if path is None else Path(path)
+        self._own_file = own_file
+        self._file: AppendFile | None = None
+        if own_file and self.path is not None:
+            with suppress(OSError):  # to be tried again with the first line
+                self.path, self._file = claim(self.path, create=False)
         self.stream = JournalStream(self.path)
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.cut_torn_line()
         self._warn_once = WarnOnce(logger)
         #: Whether lines go to the file. Before the first metric they wait in memory.
         self._is_begun = eager
-        #: The line of the run that began last. If somebody removes the file, the new file begins with this line.
-        self._header: bytes | None = None
-        self._file: AppendFile | None = None
+        #: The run that began last. If somebody removes the file, the new file begins with its line. If another trainer
+        #: has written to the file, its line says again to which run the next lines belong.
+        self._begin: Begin | None = None
+        #: Size of the file when this journal closed it; ``None`` before that.
+        self._size_before: int | None = None
         self._waiting = EntryQueue()
 
     @property
@@ -74,19 +92,23 @@ class Journal:
         """How often the disk did not accept a line."""
         return self._warn_once.counts["disk"]
 
-    def begin(self, run: RunInfo, time: float | None = None) -> None:
+    def begin(self, run: RunInfo, at: float | None = None) -> None:
         """Record that a run begins. The snapshots after this call belong to it.
 
         Args:
             run: the run.
-            time: when the run began, in seconds since 1970 (UTC); by default now.
+            at: when the run began, in seconds since 1970 (UTC); by default now.
         """
-        self._add(Begin(run) if time is None else Begin(run, time))
+        self._add(Begin(run) if at is None else Begin(run, at))
 
     def append(self, snapshot: Snapshot) -> None:
         """Write a snapshot. This never raises an error of the disk."""
         self._is_begun = self._is_begun or bool(snapshot.metrics)
         self._add(snapshot)
+
+    def note(self, note: Note) -> None:
+        """Record a note. Like `append`, this never raises an error of the disk."""
+        self._add(note)
 
     def end(self, run_id: str, status: str) -> None:
         """Record how a run ended."""
@@ -108,7 +130,7 @@ class Journal:
         line = encode(item)
         entry = self.stream.add(item, line)
         if isinstance(item, Begin):
-            self._header = line
+            self._begin = item
         if self.path is None:
             self.stream.announce(entry.end, keep=_MAX_WAITING)
             return
@@ -129,8 +151,9 @@ class Journal:
             file = self._open_file(self.path)
             while self._waiting:
                 entry = self._waiting.first
-                if file.size == 0 and self._header is not None and entry.line is not self._header:
-                    self._write(file, self._header)  # somebody removed the file: the new one must name the run
+                if self._begin is not None and entry.item is not self._begin and self._lacks_run(file):
+                    self._write(file, encode(replace(self._begin, time=time.time()) if file.size else self._begin))
+                self._size_before = None
                 self.stream.mark_stored(entry, self._write(file, entry.line))
                 self._waiting.drop_first()
         except OSError as error:
@@ -144,11 +167,21 @@ class Journal:
             return self._file
         self._close_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = AppendFile(path)
-        self._file.cut_torn_line()
-        if self._file.size == 0:
+        file: AppendFile | None = None
+        if self._own_file:
+            used, file = claim(path, create=True)
+            if used != path:
+                self.path = used
+                self.stream.move_to(used)
+        file = self._file = file or AppendFile(path)
+        file.cut_torn_line()
+        if file.size == 0:
             self.stream.mark_file_gone()
-        return self._file
+        return file
+
+    def _lacks_run(self, file: AppendFile) -> bool:
+        """Return whether the file was removed, or another trainer wrote to it while this journal had closed it."""
+        return file.size == 0 or self._size_before not in (None, file.size)
 
     def _write(self, file: AppendFile, line: bytes) -> int:
         """Append a line and return its offset in the file."""
@@ -161,7 +194,7 @@ class Journal:
     def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._size_before, self._file = self._file.size, None
 
 
 def journal_path(path: str | os.PathLike[str]) -> Path:

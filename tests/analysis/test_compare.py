@@ -38,6 +38,14 @@ def test_nan_is_never_best() -> None:
     assert row.verdict is None
 
 
+def test_a_window_that_the_end_cut_short_is_neither_final_nor_best() -> None:
+    made = training((10, 2837.0), (20, 2801.0), key="a/n_tokens")
+    made.add(Snapshot(24, metrics={"a/n_tokens": 1090.0, "late/n_tokens": 5.0}, is_partial=True))
+    tokens, late = compare(made, made)
+    assert tokens.a == Outcome(2801.0, 20, 2837.0, 10)
+    assert late.a == Outcome(5.0, 24, 5.0, 24, partial=True)
+
+
 def test_a_metric_that_one_lacks_is_there_without_a_change() -> None:
     a, b = training((1, 1.0), key="a/loss"), training((1, 1.0), key="b/loss", phase="eval")
     first, second = compare(a, b)

@@ -52,13 +52,24 @@ def test_rows_are_those_of_the_trainings(journal) -> None:
     assert_rows(measurements(journal.parent, "r:2"), ROWS[2:])
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_window_that_the_end_cut_short_says_so_in_every_format(tmp_path, ending) -> None:
+    cut = Snapshot(24, metrics={"a/n_tokens": 1090.0}, time=24.0, counts={"a/n_tokens": 2}, is_partial=True)
+    write(tmp_path, (RunInfo(id="1", name="r"), [*losses(10), cut], "finished"))
+    write_file(measurements(tmp_path), tmp_path / f"m.{ending}")
+    readers = {"csv": pd.read_csv, "jsonl": lambda path: pd.read_json(path, lines=True), "parquet": pd.read_parquet}
+    frame = readers[ending](tmp_path / f"m.{ending}")
+    assert list(frame["partial"]) == list(to_frame(tmp_path)["partial"]) == [False, True]
+    assert str(frame["partial"].dtype) == str(to_frame(tmp_path)["partial"].dtype) == "bool"
+
+
 def test_csv(journal, tmp_path) -> None:
     assert write_file(measurements(journal), tmp_path / "m.csv") == 4
     with (tmp_path / "m.csv").open(newline="") as file:
         head, *rows = csv.reader(file)
     assert head == list(Measurement._fields)
-    assert rows[0] == ["r:1", "train", "2", "0.2", "1002.0", "a", "loss", "20.0", "4"]
-    assert rows[2] == ["r:2", "eval", "7", "", "7.5", "", "x", "inf", "0"]
+    assert rows[0] == ["r:1", "train", "2", "0.2", "1002.0", "a", "loss", "20.0", "4", "False"]
+    assert rows[2] == ["r:2", "eval", "7", "", "7.5", "", "x", "inf", "0", "False"]
     frame = pd.read_csv(tmp_path / "m.csv")
     assert frame.value.dtype == "float64"
     assert frame.value.tolist()[:3] == [20.0, 80.0, math.inf]
@@ -129,9 +140,10 @@ def test_an_export_that_fails_leaves_what_was_there(journal, tmp_path) -> None:
 def test_missing_packages_are_named_with_the_extra(journal, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"pip install 'mtask-sinks\[export\]'"):
+    get_it = r"the package %s, which is not installed\. Run: pip install 'mtask-sinks\[export\]'$"
+    with pytest.raises(ImportError, match=get_it % "pandas"):
         to_frame(journal)
-    with pytest.raises(ExportError, match=r"pip install 'mtask-sinks\[export\]'"):
+    with pytest.raises(ExportError, match=get_it % "pyarrow"):
         write_file(measurements(journal), tmp_path / "m.parquet")
     assert write_file(measurements(journal), tmp_path / "m.csv") == 4
 
@@ -157,4 +169,21 @@ def test_a_real_training_comes_out_as_it_was_logged(tmp_path) -> None:
         ("toy", "eval", 2, "a", "loss", 6.0, 2),
         ("toy", "train", 4, "a", "loss", 4.0, 2),
         ("toy", "eval", 4, "a", "loss", 6.0, 2),
+        ("toy", "overall", 4, "a", "loss", 2.75, 4),
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "＝1", "=cmd|'/C calc'!A1"]
+)
+def test_no_text_of_a_csv_is_a_formula_and_numbers_stay_numbers(text: str, tmp_path) -> None:
+    row = Measurement(text, text, -1, -0.5, 1.0, text, text, -2.5, 4)
+    write_file(iter([row]), tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        _, cells = csv.reader(file)
+    assert [float(cell) for cell in (cells[2], cells[3], cells[7])] == [-1.0, -0.5, -2.5]
+    for at in (0, 1, 5, 6):
+        assert cells[at][0] == "'"
+        assert cells[at][1:].encode().decode("unicode_escape" if text.isascii() else "utf-8") == text
+    write_file(iter([row]), tmp_path / "t.jsonl")
+    assert json.loads((tmp_path / "t.jsonl").read_text())["run"] == text  # for programs

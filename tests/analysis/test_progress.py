@@ -9,6 +9,7 @@ from helpers.journals import as_of_process, ended_process, losses, write
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.progress import MetricProgress, Watch
+from mtask_sinks.cli.watch_view import summary_line
 
 
 def test_rows_are_sorted_by_task_then_metric_then_phase_and_hold_their_last_change(tmp_path) -> None:
@@ -26,6 +27,29 @@ def test_rows_are_sorted_by_task_then_metric_then_phase_and_hold_their_last_chan
         MetricProgress("b", "loss", "train", 2, 7.0, None, 3, (7.0,), "min"),
     )
     assert [(row.task, row.name) for row in Watch(tmp_path, "b/*").progress().rows] == [("b", "loss")]
+
+
+def test_a_window_that_the_end_cut_short_is_not_the_last_value(tmp_path) -> None:
+    cut = Snapshot(24, metrics={"a/n": 1090.0, "late": 3.0}, counts={"a/n": 2}, is_partial=True)
+    rows = [Snapshot(step, metrics={"a/n": n}, counts={"a/n": 5}) for step, n in ((10, 2837.0), (20, 2801.0))]
+    write(tmp_path, (RunInfo(id="1"), [*rows, cut, Snapshot(24, "overall", {"a/n": 6728.0})], "finished"))
+    progress = Watch(tmp_path).progress()
+    assert progress.step == 24
+    assert progress.rows == (
+        MetricProgress("a", "n", "train", 20, 2801.0, -36.0, 5, (2837.0, 2801.0)),
+        MetricProgress("a", "n", "overall", 24, 6728.0, None, 0, (6728.0,)),
+        MetricProgress("", "late", "train", 24, 3.0, None, 0, (3.0,), partial=True),
+    )
+
+
+def test_lines_that_cannot_be_read_are_counted_and_shown(tmp_path) -> None:
+    path = write(tmp_path, (RunInfo(id="1"), losses(2, 4), "finished"))
+    assert Watch(path).progress().left_out == 0
+    with path.open("ab") as file:
+        file.write(b'{"record": "snapshot", "step": "x"}\n{"record": "of a newer version"}\nno record\n')
+    progress = Watch(path).progress()
+    assert progress.left_out == 2
+    assert summary_line(progress).endswith("2 lines of the journal cannot be read")
 
 
 def test_it_follows_a_resume_and_a_new_training(tmp_path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.analysis.runs import Point, Training, choose, labels, read_trainings
+from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.runs import Point, Training, choose, labels
 from mtask_sinks.errors import NoTrainingError
 
 
@@ -78,6 +79,53 @@ def test_an_evaluation_after_the_end_belongs_to_the_training(tmp_path) -> None:
     (training,) = read_trainings(tmp_path)
     assert values(training, "eval") == [(4, 40.0)]
     assert (values(training), training.resumed_at) == ([(2, 20.0), (4, 40.0)], ())
+
+
+def tokens(step: int, n: float, phase: str = "train", is_partial: bool = False) -> Snapshot:
+    return Snapshot(step, phase, {"a/n_tokens": n}, time=step, counts={"a/n_tokens": 4}, is_partial=is_partial)
+
+
+def test_a_window_that_the_end_cut_short_is_a_point_and_no_part_of_the_curve(tmp_path) -> None:
+    snapshots = [tokens(10, 2837.0), tokens(20, 2801.0), tokens(24, 1090.0, is_partial=True)]
+    write(tmp_path, (RunInfo(id="1"), snapshots, "finished"))
+    (training,) = read_trainings(tmp_path)
+    assert [(point.value, point.partial) for point in training.points()] == [
+        (2837.0, False), (2801.0, False), (1090.0, True),
+    ]  # fmt: skip
+    assert list(training.curve(training.series["train", "a/n_tokens"]).values) == [2837.0, 2801.0]
+
+
+def test_a_metric_that_has_only_values_of_cut_windows_keeps_them(tmp_path) -> None:
+    late = Snapshot(24, metrics={"a/n_tokens": 1090.0, "late/x": 3.0}, is_partial=True)
+    write(tmp_path, (RunInfo(id="1"), [tokens(10, 2837.0), late], "finished"))
+    (training,) = read_trainings(tmp_path)
+    assert list(training.curve(training.series["train", "late/x"]).values) == [3.0]
+
+
+def test_a_resume_replaces_the_cut_window_and_the_values_over_the_whole_training(tmp_path) -> None:
+    # 14 reports: 4, 4 and 2 until step 10; the resumed window has those 2 again, and 4 of its own.
+    first = [tokens(4, 40.0), tokens(8, 40.0), tokens(10, 20.0, is_partial=True), tokens(10, 100.0, "overall")]
+    evaluation = tokens(10, 7.0, "eval")
+    again = [tokens(12, 40.0), tokens(14, 20.0, is_partial=True), tokens(14, 140.0, "overall")]
+    write(
+        tmp_path,
+        (RunInfo(id="1"), [*first, evaluation], "finished"),
+        (RunInfo(id="2", step=10), again, "finished"),
+    )
+    (training,) = read_trainings(tmp_path)
+    assert values(training) == [(4, 40.0), (8, 40.0), (12, 40.0), (14, 20.0)]
+    assert values(training, "overall") == [(14, 140.0)]
+    assert values(training, "eval") == [(10, 7.0)]
+    assert training.partial == {len(training.steps) - 2}
+
+
+def test_a_cut_window_before_the_step_of_the_resume_stays_if_nothing_replaces_it(tmp_path) -> None:
+    cut = tokens(6, 10.0, is_partial=True)
+    write(
+        tmp_path, (RunInfo(id="1"), [tokens(4, 40.0), cut], None), (RunInfo(id="2", step=8), [tokens(12, 40.0)], None)
+    )
+    (training,) = read_trainings(tmp_path)
+    assert values(training) == [(4, 40.0), (6, 10.0), (12, 40.0)]
 
 
 def test_a_resume_without_what_it_resumes_is_a_training(tmp_path) -> None:

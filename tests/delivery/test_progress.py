@@ -21,7 +21,7 @@ def test_every_snapshot_is_delivered_rejected_or_pending() -> None:
     progress.count_delivered("1")
     progress.count_delivered("1")
     assert [progress.reject(Snapshot(step), f"no {step}") for step in (3, 4)] == [True, False]
-    assert (progress.counts, progress.counts.pending) == (SinkCounts(6, 2, 2, "up", "no 4"), 2)
+    assert (progress.counts, progress.counts.pending) == (SinkCounts(6, 2, 2, "starting", "no 4"), 2)
 
 
 def test_a_snapshot_that_was_computed_again_was_not_given() -> None:
@@ -69,18 +69,22 @@ def test_the_cursor_tells_another_process_what_it_needs() -> None:
     progress.count_delivered("1")
     progress.reject(Snapshot(2, "eval"), "F")
     reasons = [*earlier.reasons, {"step": 2, "phase": "eval", "error": "F"}]
-    assert progress.to_cursor("g", 120) == Cursor("g", 120, {"1": "there"}, 1, 2, reasons, 1, "up", None)
+    assert progress.to_cursor("g", 120) == Cursor("g", 120, {"1": "there"}, 1, 2, reasons, 1, "starting", None)
 
 
 def test_the_cursor_has_the_error_of_an_outage_while_it_lasts() -> None:
     progress = progress_of()
     progress.note_error("OSError: no route")
-    assert (progress.to_cursor("f", 0).state, progress.to_cursor("f", 0).error) == ("up", None)
+    assert (progress.to_cursor("f", 0).state, progress.to_cursor("f", 0).error) == ("starting", None)
     progress.backend.go_down()
     assert (progress.to_cursor("f", 0).state, progress.to_cursor("f", 0).error) == ("down", "OSError: no route")
     progress.backend.recover()
     assert progress.to_cursor("f", 0).error is None
+    assert progress.counts.error == "OSError: no route"  # until a call succeeds
+    progress.reject(Snapshot(3), "too long")
     assert progress.counts.error == "OSError: no route"
+    progress.clear_error()
+    assert progress.counts.error == "too long"
 
 
 def test_a_target_that_is_found_later_is_in_the_next_cursor() -> None:

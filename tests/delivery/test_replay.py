@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from helpers.event_files import read_scalars
-from helpers.journals import write
+from helpers.journals import as_of_process, write
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -54,7 +56,7 @@ def test_a_backend_that_was_not_even_configured_gets_everything_once_however_oft
     for what in ("left", "left", "all"):
         sinks = [MLflowSink(), TensorBoardSink()]
         counts = replay(path, sinks, what=what)
-        assert {each.state for each in counts.values()} == {"up"}
+        assert {(each.pending, each.is_in_trouble) for each in counts.values()} == {(0, False)}
     assert of_mlflow() == {"r": ("FINISHED", tens(1, 2, 3))}
     scalars = read_scalars(tmp_path / "runs" / "r")
     assert scalars == {"a/train/x": tens(1, 2, 3), "train/loss": [(1, -1.0), (2, -2.0), (3, -3.0)]}
@@ -85,13 +87,61 @@ def test_a_resumed_training_is_one_run_in_a_new_backend_without_what_was_compute
         assert read_scalars(tmp_path / "runs" / "other")["a/train/x"] == tens(2)
 
 
+def replayed(path: Path) -> list[tuple[int, str]]:
+    sink = MemorySink()
+    counts = replay(path, [sink], what="new")["memory"]
+    assert (counts.state, counts.pending, counts.rejected) == ("closed", 0, 0)
+    return [(snapshot.step, snapshot.phase) for snapshot in sink.snapshots]
+
+
+def test_lines_that_cannot_be_read_do_not_end_a_replay(tmp_path, caplog) -> None:
+    path = written(tmp_path, (RunInfo(id="1"), rows(*range(1, 41)), "finished"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    wrong = b'{"record": "snapshot", "step": "x"}\n' * 9_000  # more than is read at a time
+    path.write_bytes(b"".join([*lines[:20], wrong, b"\x00" * 300_000 + b"\n", *lines[20:]]))
+    assert replayed(path) == [(step, "train") for step in range(1, 41)]
+    assert sum("9001 lines cannot be read" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("writer", ["jq -c", "jq -cS", "with a BOM", "kinds of a newer version"])
+def test_a_journal_that_another_program_wrote_again_is_replayed_as_it_is_read(tmp_path, writer) -> None:
+    runs = (RunInfo(id="1", name="r"), rows(1, 2), None), (RunInfo(id="2", step=2), rows(3), "failed")
+    path = written(tmp_path, *runs)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    if writer.startswith("jq"):
+        text = [json.dumps(record, separators=(",", ":"), sort_keys=writer.endswith("S")) for record in records]
+        path.write_text("".join(f"{line}\n" for line in text))
+    elif writer == "with a BOM":
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    else:
+        newer = b'{"record": "picture", "step": 1, "phase": "train"}\n'
+        path.write_bytes(newer.join(path.read_bytes().splitlines(keepends=True)))
+    assert [run.status for run in read_journal(path)] == [None, "failed"]
+    assert replayed(path) == [(1, "train"), (2, "train"), (3, "train")]
+
+
+def test_a_window_that_a_resume_continued_is_delivered_once(tmp_path) -> None:
+    cut = Snapshot(6, metrics={"a/x": 1.0}, time=106.0, is_partial=True)
+    whole = Snapshot(6, "overall", {"a/x": 2.0}, time=106.0)
+    runs = [
+        (RunInfo(id="1", name="r"), [*rows(2, 4), cut, whole, *rows(6, phase="eval")], "finished"),
+        (RunInfo(id="2", step=6), rows(8, at=200.0), "finished"),
+    ]
+    sink = MemorySink()
+    counts = replay(written(tmp_path, *runs), [sink])["memory"]
+    assert [(snapshot.step, snapshot.phase) for snapshot in sink.snapshots] == [
+        (2, "train"), (4, "train"), (6, "eval"), (8, "train"),
+    ]  # fmt: skip
+    assert (counts.given, counts.delivered) == (4, 4)
+
+
 @pytest.mark.usefixtures("mlflow_store")
 def test_what_is_left_goes_into_the_runs_that_the_training_wrote_to(tmp_path) -> None:
     client = MlflowClient()
     theirs = client.create_run("0", run_name="theirs").info.run_id
     run = RunInfo(id="1", output_dir="elsewhere", name="r", continued={"mlflow": theirs})
     path = written(tmp_path, (run, rows(1, 2), None))
-    replay(path, [MLflowSink()])
+    replay(path, [MLflowSink()], trust=True)  # the journal chose the run, and no delivery of this user
     assert of_mlflow() == {"theirs": ("KILLED", tens(1, 2))}
     replay(path, [MLflowSink()], what="new")
     assert of_mlflow() == {"theirs": ("KILLED", tens(1, 2)), "r": ("KILLED", tens(1, 2))}
@@ -161,6 +211,40 @@ def test_a_training_that_is_at_work_is_left_alone(tmp_path) -> None:
     replay(tmp_path, [MemorySink()])
 
 
+def test_a_number_that_another_process_has_now_does_not_block_a_replay(tmp_path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    path = write(tmp_path, (RunInfo(id="1"), rows(1), None))
+    begin, *others = path.read_text().splitlines(keepends=True)
+    record = json.loads(begin)
+    record["process"][1:] = [other.pid, "token of the training"]
+    path.write_text("".join([json.dumps(record) + "\n", *others]))  # its start is that of this process
+    sink = MemorySink()
+    assert replay(path, [sink])["memory"].delivered == 1
+    assert sink.closed == ["killed"]
+    other.communicate(b"\n", timeout=30)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_number_that_is_none_does_not_block_a_replay(tmp_path, number) -> None:
+    path = write(tmp_path, (RunInfo(id="1"), rows(1), None))
+    as_of_process(path, socket.gethostname(), number)
+    sink = MemorySink()
+    assert replay(path, [sink])["memory"].delivered == 1
+    assert sink.closed == ["killed"]
+
+
+def test_force_takes_a_process_for_ended_whose_start_is_not_known(tmp_path, caplog) -> None:
+    path = write(tmp_path, (RunInfo(id="1"), rows(1), None))
+    as_of_process(path, socket.gethostname(), os.getppid())
+    with pytest.raises(StillAtWorkError, match=r"is still running .* with --force"):
+        replay(path, [MemorySink()])
+    sink = MemorySink()
+    assert replay(path, [sink], force=True)["memory"].delivered == 1
+    assert (sink.closed, [run.status for run in read_journal(path)]) == (["killed"], ["killed"])
+    (message,) = [message for message in caplog.messages if "takes the training for killed" in message]
+    assert message.startswith(f"process {os.getppid()} runs")
+
+
 def test_a_backend_that_does_not_come_back_is_given_up(tmp_path) -> None:
     class Away(MemorySink):
         def open(self, run: RunInfo) -> None:
@@ -192,10 +276,12 @@ def test_the_command_says_what_became_of_it_and_exits_with_it(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere", "--to", "mlflow"], "there is no journal nowhere"),
+        (["nowhere", "--to", "mlflow"], "there is no nowhere. Name a journal"),
         (["metrics.jsonl", "--to", "tensorbord"], "there is no sink 'tensorbord'"),
         (["metrics.jsonl", "--to", "mlflow", "--all", "--new"], "choose one"),
         (["metrics.jsonl"], "Missing option '--to'"),
+        (["metrics.jsonl", "--to", "tensorboard", "--tensorboard_layout", "stacked"], "'stacked' is not allowed. Use"),
+        (["metrics.jsonl", "--to", "mlflow", "--tensorboard-layout", ""], "'' is not allowed. Use flat or overlay"),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_refused(tmp_path, arguments: list[str], said: str) -> None:

@@ -29,7 +29,7 @@ def test_what_will_never_be_accepted_is_rejected_with_the_reason_and_blocks_noth
     delivery.close("finished")
     assert [step for step, _ in sink.series("x")] == [0, 2, 4]
     counts = delivery.counts["memory"]
-    assert (counts.delivered, counts.rejected, counts.pending, counts.state) == (3, 2, 0, "up")
+    assert (counts.delivered, counts.rejected, counts.pending, counts.state) == (3, 2, 0, "closed")
     assert sum("rejected a snapshot (step 1, train)" in record.getMessage() for record in caplog.records) == 1
     assert "sink memory: 2 of 5 snapshots were rejected" in caplog.text
     reasons = json.loads((tmp_path / "metrics.delivery" / "memory.json").read_text())["reasons"]

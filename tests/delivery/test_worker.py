@@ -26,7 +26,7 @@ def test_what_fails_is_tried_again_until_it_succeeds_and_disturbs_nobody(call: s
     assert flaky.closed == ["finished"]
     assert len(good.snapshots) == 5
     counts = delivery.counts["flaky"]
-    assert (counts.given, counts.delivered, counts.rejected, counts.state) == (5, 5, 0, "up")
+    assert (counts.given, counts.delivered, counts.rejected, counts.state) == (5, 5, 0, "closed")
 
 
 def test_an_outage_is_one_line_when_it_begins_and_one_when_it_ends(caplog) -> None:
@@ -116,7 +116,7 @@ def test_a_hanging_call_is_said_once(caplog, monkeypatch) -> None:
     ]
     hanging.released.set()
     delivery.close("finished")
-    assert (hanging.steps, delivery.counts["hanging"].state) == ([0, 1, 2, 3], "up")
+    assert (hanging.steps, delivery.counts["hanging"].state) == ([0, 1, 2, 3], "closed")
 
 
 def test_what_was_left_by_a_slow_sink_still_arrives_in_order_before_the_next_run() -> None:
@@ -129,7 +129,7 @@ def test_what_was_left_by_a_slow_sink_still_arrives_in_order_before_the_next_run
     delivery.open(RunInfo(id="2"))
     delivery.write(Snapshot(step=10))
     slow.released.set()
-    delivery._drain_seconds = 10.0
+    delivery.drain_seconds = 10.0
     delivery.close("finished")
     assert slow.steps == [0, 1, 2, 10]
 
@@ -164,3 +164,32 @@ def test_no_thread_is_left_behind() -> None:
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.01)
     assert threading.active_count() == before
+
+
+def test_a_sink_is_up_from_its_first_snapshot_to_its_end_and_has_no_error_that_is_over() -> None:
+    seen = []
+
+    class Watched(MemorySink):
+        failures = 1
+
+        def open(self, run: RunInfo) -> None:
+            seen.append(delivery.counts["memory"])
+
+        def write(self, snapshot: Snapshot) -> None:
+            seen.append(delivery.counts["memory"])
+            if self.failures:
+                self.failures -= 1
+                raise OSError("not yet")
+            super().write(snapshot)
+
+        def close(self, status) -> None:
+            seen.append(delivery.counts["memory"])
+
+    delivery = Delivery([Watched()])
+    delivery.open(RunInfo(id="1"))
+    delivery.write(Snapshot(step=1))
+    delivery.close("finished")
+    seen.append(delivery.counts["memory"])
+    states = [(counts.state, counts.error) for counts in seen]
+    starting, failed = ("starting", None), ("starting", "OSError: not yet")
+    assert states == [starting, starting, failed, ("up", None), ("closed", None)]

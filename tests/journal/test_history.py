@@ -24,7 +24,7 @@ def test_a_run_that_goes_on_after_its_training_is_one_run(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [train], "finished"), (RunInfo(id="1"), [evaluation], None))
     (run,) = read_journal(tmp_path)
     assert [dict(each.metrics) for each in run.snapshots] == [{"a/x": 1.0}, {"a/y": 2.0}]
-    assert run.status is None  # its second part has not ended
+    assert run.status == "finished"  # an evaluation does not begin it again
 
 
 def test_lines_without_a_record_are_left_out(tmp_path) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.journal.records import Begin, End, decode, encode, is_run_record
+from mtask_sinks._util.process import process_start
+from mtask_sinks.journal.decode import decode
+from mtask_sinks.journal.records import Begin, End, encode, is_snapshot
 
 RUN = RunInfo(
     id="r", output_dir="out", name="bert", params={"lr": 0.1}, step=5, attached={"wandb": "w"},
@@ -21,6 +23,7 @@ RUN = RunInfo(
 )  # fmt: skip
 ITEMS = [
     Begin(RUN, 12.5, {"torch": "2"}, ("host", 1, "t")),
+    Begin(RUN, 12.5, {"torch": "2"}, ("host", 1, "t"), None),
     Snapshot(7, "eval", {"a/x": 1 / 3}, None, 1.5, {"a/x": 2}, {"a/x": 1}, {"eval_loss": math.inf, "note": "text"}),
     Snapshot(8, metrics={"a/x": 1.0}, is_partial=True),
     Snapshot(9, metrics={"a/x": math.nan}, is_partial=True),
@@ -33,14 +36,7 @@ def test_an_item_is_read_as_it_was_written(item) -> None:
     line = encode(item)
     assert decode(line) == item
     assert (line.count(b"\n"), line[-1:]) == (1, b"\n")
-    assert is_run_record(line) == (not isinstance(item, Snapshot))
-
-
-@pytest.mark.parametrize(
-    "line", [b"", b"{", b"[]", b"1", b'{"record": "other"}', b'{"record": "run"}', encode(ITEMS[1])[:-9], b"\xff\n"]
-)
-def test_what_is_no_whole_record_is_none(line: bytes) -> None:
-    assert decode(line) is None
+    assert is_snapshot(line) == isinstance(item, Snapshot)
 
 
 def test_secrets_do_not_get_into_the_journal() -> None:
@@ -72,10 +68,26 @@ def test_a_process_is_at_work_while_it_is_there() -> None:
     assert here.is_at_work()
     assert not Begin(RUN, process=(host, number, "of an earlier process of that number")).is_at_work()
     assert not Begin(RUN, process=("elsewhere", number, token)).is_at_work()
-    assert Begin(RUN, process=(host, other.pid, "")).is_at_work()
+    unknown = Begin(RUN, process=(host, other.pid, ""), started=None)  # as earlier versions wrote it
+    known = replace(unknown, started=process_start(other.pid))
+    reused = replace(unknown, started=process_start(number))
+    assert (unknown.is_at_work(), known.is_at_work(), reused.is_at_work()) == (True, True, False)
     other.communicate(b"\n", timeout=30)
-    assert not Begin(RUN, process=(host, other.pid, "")).is_at_work()
+    assert (unknown.is_at_work(), known.is_at_work()) == (False, False)
+    for none in (0, -1, -number, 2**40):
+        assert not Begin(RUN, process=(host, none, token), started=None).is_at_work()
     assert number == os.getpid()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not show it in this way")
+def test_a_process_whose_parent_has_not_asked_for_its_end_is_not_at_work() -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # it has ended, and its number is still taken
+    begun = Begin(RUN, process=(Begin(RUN).process[0], child, ""), started=None)
+    assert not begun.is_at_work()
+    os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +132,14 @@ def test_logs_of_kinds_that_json_does_not_know_are_texts() -> None:
     assert {**read.logs} == texts
 
 
-@pytest.mark.parametrize("changed", [{"epoch": math.nan}, {"time": math.inf}, {"metrics": {"x": -math.inf}}])
+@pytest.mark.parametrize("changed", [{"epoch": math.nan}, {"epoch": math.inf}, {"metrics": {"x": -math.inf}}])
 def test_what_is_not_finite_comes_back_wherever_it_stands(changed: dict[str, object]) -> None:
     snapshot = replace(Snapshot(7, "eval", {"a/x": 0.5}, 0.5, 1.5, {"a/x": 2}), **changed)  # type: ignore[arg-type]
     assert repr(decode(encode(snapshot))) == repr(snapshot)
     json.loads(encode(snapshot), parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    snapshot = Snapshot(np.int64(7), "eval", {"a/x": np.float32(0.5)}, np.float32(0.5), 1.5, {"a/x": np.int32(2)})
+    read = decode(encode(snapshot))
+    assert read == Snapshot(7, "eval", {"a/x": 0.5}, 0.5, 1.5, {"a/x": 2})

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from mtask_sinks import MetricRegistry, read_journal
+from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.export import measurements
 from mtask_sinks.analysis.progress import Watch
-from mtask_sinks.analysis.runs import read_trainings
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.sinks import MemorySink
 

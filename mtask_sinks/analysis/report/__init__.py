@@ -7,5 +7,6 @@ May import: the rest of `analysis`, `delivery`, `directions`, `keys`.
 """
 
 from mtask_sinks.analysis.report.build import Report, RunReport, make_report
+from mtask_sinks.analysis.report.tasks import TaskCourse, TaskRow
 
-__all__ = ["Report", "RunReport", "make_report"]
+__all__ = ["Report", "RunReport", "TaskCourse", "TaskRow", "make_report"]

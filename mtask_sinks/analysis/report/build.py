@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mtask_sinks.analysis.alerts import AlertRow, alert_rows
+from mtask_sinks.analysis.elapsed import elapsed_seconds
 from mtask_sinks.analysis.progress import Watch, status_of
 from mtask_sinks.analysis.report.checkpoints import BestCheckpoint, best_checkpoint
 from mtask_sinks.analysis.report.metrics import MetricRow, metric_rows
 from mtask_sinks.analysis.report.problems import (
-    MissingMetric,
+    MissingMetrics,
     NonFiniteMetric,
     missing_metrics,
     nonfinite_metrics,
 )
+from mtask_sinks.analysis.report.sentences import best_sentence, comparisons, how_far, task_sentences
 from mtask_sinks.analysis.report.settings import chosen_settings
+from mtask_sinks.analysis.report.tasks import TaskRow, task_rows
 from mtask_sinks.analysis.runs import Training
 from mtask_sinks.analysis.selection import LabelledTraining
+from mtask_sinks.analysis.task_health import GradientSummary, gradient_summary
 from mtask_sinks.delivery.status import SinkStatus
 
 
@@ -37,6 +42,8 @@ class RunReport:
         best: best checkpoint, or ``None`` if there is none.
         no_best: why there is no best checkpoint.
         nonfinite, missing: metrics that are not finite, and metrics that are missing, in some windows.
+        alerts: rules that began to hold, and when they were over.
+        health: what it measured of the gradients of its tasks; ``None`` if nothing.
         sinks: delivery of the whole journal, which may hold other trainings too.
         settings: the parameters that people look for first.
         params: all parameters.
@@ -59,7 +66,9 @@ class RunReport:
     best: BestCheckpoint | None
     no_best: str
     nonfinite: tuple[NonFiniteMetric, ...]
-    missing: tuple[MissingMetric, ...]
+    missing: tuple[MissingMetrics, ...]
+    alerts: tuple[AlertRow, ...]
+    health: GradientSummary | None
     sinks: tuple[SinkStatus, ...]
     settings: Mapping[str, Any]
     params: Mapping[str, Any]
@@ -68,10 +77,21 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The trainings, and the final and best values of their metrics."""
+    """The trainings, and how their metrics go.
+
+    Attributes:
+        runs: one entry per training.
+        metrics: final and best values of every metric in every phase.
+        tasks: how the main metric of each task goes.
+        sentences: for each training, how far it got, its best checkpoint, and a sentence per task.
+        comparisons: sentences on where the other trainings are better and worse than the first one.
+    """
 
     runs: tuple[RunReport, ...]
     metrics: tuple[MetricRow, ...]
+    tasks: tuple[TaskRow, ...]
+    sentences: tuple[tuple[str, ...], ...]
+    comparisons: tuple[str, ...]
 
 
 def make_report(runs: Sequence[LabelledTraining]) -> Report:
@@ -91,7 +111,19 @@ def make_report(runs: Sequence[LabelledTraining]) -> Report:
     >>> report.runs[0].label, report.runs[0].status, report.metrics[0].outcomes[0].best, report.runs[0].no_best
     ('bert', 'finished', 2.5, 'there is no checkpoint beside the journal')
     """
-    return Report(tuple(map(_report, runs)), metric_rows([run.training for run in runs]))
+    trainings = [run.training for run in runs]
+    reports, tasks = tuple(map(_report, runs)), task_rows(trainings)
+    sentences = [
+        (how_far(run), best_sentence(run.best, run.no_best), *task_sentences(tasks, at))
+        for at, run in enumerate(reports)
+    ]
+    return Report(
+        runs=reports,
+        metrics=metric_rows(trainings),
+        tasks=tasks,
+        sentences=tuple(sentences),
+        comparisons=tuple(comparisons([run.label for run in reports], tasks)),
+    )
 
 
 def _report(run: LabelledTraining) -> RunReport:
@@ -119,6 +151,8 @@ def _report(run: LabelledTraining) -> RunReport:
         no_best=best if isinstance(best, str) else "",
         nonfinite=nonfinite_metrics(training),
         missing=missing_metrics(training),
+        alerts=alert_rows(training),
+        health=gradient_summary(training),
         sinks=latest.sinks,
         settings=chosen_settings(training.params),
         params=dict(training.params),
@@ -127,12 +161,7 @@ def _report(run: LabelledTraining) -> RunReport:
 
 
 def _seconds(training: Training) -> float | None:
-    """Sum the time from each beginning to the last snapshot before the next one. Steps computed twice count once."""
+    """Return the time that the training took up to its last snapshot. Steps computed twice count once."""
     if not training.begins or not training.times:
         return None
-    begun = [begin.time for begin in training.begins]
-    spans = zip(begun, [*begun[1:], float("inf")], strict=True)
-    total = 0.0
-    for start, end in spans:
-        total += max((time - start for time in training.times if start <= time < end), default=0.0)
-    return total
+    return max(elapsed_seconds(training))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mtask_sinks.analysis.runs import Series, Training, sorted_by_task
+from mtask_sinks.analysis.runs import Training, sorted_by_task
+from mtask_sinks.analysis.task_health import is_measured_rarely
 from mtask_sinks.keys import split_key
 
 
@@ -33,18 +35,19 @@ class NonFiniteMetric:
 
 
 @dataclass(frozen=True)
-class MissingMetric:
-    """A metric without a value in some windows of its phase.
+class MissingMetrics:
+    """Metrics of a task that have no value in the same windows of a phase.
 
     Attributes:
-        task, name, phase: task, name and phase of the metric.
-        windows: how many windows lack it.
+        task, phase: task and phase of the metrics.
+        names: their names.
+        windows: how many windows lack them.
         of: how many windows of the phase have any metric.
-        first_step, last_step: steps of the first and the last window that lacks it.
+        first_step, last_step: steps of the first and the last window that lacks them.
     """
 
     task: str
-    name: str
+    names: tuple[str, ...]
     phase: str
     windows: int
     of: int
@@ -78,14 +81,23 @@ def nonfinite_metrics(training: Training) -> tuple[NonFiniteMetric, ...]:
         steps = [training.steps[at] for at in windows]
         rows.append(
             NonFiniteMetric(
-                task, name, phase, len(windows), sum(windows.values()), min(steps), max(steps), is_last=last in windows
+                task,
+                name,
+                phase,
+                sum(training.windows[at] for at in windows),
+                sum(windows.values()),
+                min(steps),
+                max(steps),
+                is_last=last in windows,
             )
         )
     return tuple(rows)
 
 
-def missing_metrics(training: Training) -> tuple[MissingMetric, ...]:
-    """Return every metric that some windows lack, by task. Windows without any metric do not count.
+def missing_metrics(training: Training) -> tuple[MissingMetrics, ...]:
+    """Return the metrics that some windows lack, by task; those that lack the same windows together.
+
+    Windows without any metric, and partial ones, do not count.
 
     >>> from mtask_sinks import Snapshot
     >>> training = Training(1)
@@ -96,19 +108,28 @@ def missing_metrics(training: Training) -> tuple[MissingMetric, ...]:
     """
     windows: dict[str, set[int]] = defaultdict(set)
     for series in training.series.values():
-        windows[series.phase].update(series.at)
+        windows[series.phase].update(at for at in series.at if at not in training.partial)
     counted = {f"{key}.nonfinite" for counts in training.nonfinite.values() for key in counts}
-    rows = []
+    lacking: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     for series in sorted_by_task(training.series.values()):
-        lacking = _lacking(training, series, windows[series.phase])
-        if lacking and series.key not in counted:  # a count of skipped values exists only in windows that skipped some
-            of = len(windows[series.phase])
-            rows.append(
-                MissingMetric(series.task, series.name, series.phase, len(lacking), of, min(lacking), max(lacking))
-            )
-    return tuple(rows)
+        places = tuple(sorted(windows[series.phase].difference(series.at)))
+        # A count of skipped values exists only in windows that skipped some, measurements only in windows with one.
+        if places and series.key not in counted and not is_measured_rarely(series.key):
+            lacking.setdefault((series.task, series.phase, places), []).append(series.name)
+    return tuple(
+        MissingMetrics(
+            task,
+            tuple(names),
+            phase,
+            _number(training, places),
+            _number(training, windows[phase]),
+            training.steps[places[0]],
+            training.steps[places[-1]],
+        )
+        for (task, phase, places), names in lacking.items()
+    )
 
 
-def _lacking(training: Training, series: Series, windows: set[int]) -> list[int]:
-    """Return the steps of the windows that lack the metric."""
-    return [training.steps[at] for at in windows.difference(series.at)]
+def _number(training: Training, places: Iterable[int]) -> int:
+    """Return the number of windows for which these snapshots stand."""
+    return sum(training.windows[at] for at in places)

@@ -40,13 +40,14 @@ def test_a_real_training_with_its_best_checkpoint_and_its_sink(tmp_path) -> None
     # The loss of the evaluation is (4 + 8) / 2 each time, so the first one was the best.
     assert run.best == BestCheckpoint("checkpoint-2", is_there=True, metric="eval_a/loss", value=6.0, step=2)
     # Two log events, two evaluations, and the Trainer's summary at the end.
-    assert run.sinks == (SinkStatus("quiet", "up", 5, 0, 0, None),)
+    assert run.sinks == (SinkStatus("quiet", "closed", 5, 0, 0, None),)
     assert (run.settings["metric_for_best_model"], run.settings["per_device_train_batch_size"]) == ("eval_a/loss", 1)
     assert "torch" in run.versions
     assert 0 < run.last - run.begun == run.seconds
     assert [(row.task, row.name, row.phase, row.outcomes) for row in report.metrics] == [
         ("a", "loss", "train", (Outcome(4.0, 4, 1.5, 2),)),
         ("a", "loss", "eval", (Outcome(6.0, 4, 6.0, 2),)),
+        ("a", "loss", "overall", (Outcome(2.75, 4, 2.75, 4),)),
     ]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 from mtask_sinks import MetricRegistry, Snapshot
-from mtask_sinks.analysis.report.problems import MissingMetric, NonFiniteMetric, missing_metrics, nonfinite_metrics
+from mtask_sinks.analysis.report.problems import MissingMetrics, NonFiniteMetric, missing_metrics, nonfinite_metrics
 from mtask_sinks.analysis.runs import Training
 
 
@@ -41,7 +41,7 @@ def test_skipped_values_count_where_a_registry_skipped_them() -> None:
     made = training(*snapshots)
     assert nonfinite_metrics(made) == (NonFiniteMetric("a", "loss", "train", 2, 3, 2, 3, is_last=False),)
     # The window with only NaN has no loss. The count of skipped values is not missing where nothing was skipped.
-    assert missing_metrics(made) == (MissingMetric("a", "loss", "train", 1, 4, 3, 3),)
+    assert missing_metrics(made) == (MissingMetrics("a", ("loss",), "train", 1, 4, 3, 3),)
 
 
 def test_windows_without_a_metric_are_counted_in_its_phase() -> None:
@@ -54,6 +54,19 @@ def test_windows_without_a_metric_are_counted_in_its_phase() -> None:
         Snapshot(4, metrics={}),  # the Trainer logs this at the end
     )
     assert missing_metrics(made) == (
-        MissingMetric("a", "loss", "train", 1, 4, 3, 3),
-        MissingMetric("b", "loss", "train", 2, 4, 1, 4),
+        MissingMetrics("a", ("loss",), "train", 1, 4, 3, 3),
+        MissingMetrics("b", ("loss",), "train", 2, 4, 1, 4),
+    )
+
+
+def test_the_metrics_of_a_task_that_began_late_are_one_entry_per_phase() -> None:
+    late = {f"late/m{n}": 1.0 for n in range(8)}
+    rows = []
+    for step in range(1, 9):
+        every = {"a/loss": 1.0} | (late if step > 6 else {})
+        rows += [Snapshot(step, "train", every), Snapshot(step, "eval", every)]
+    names = tuple(f"m{n}" for n in range(8))
+    assert missing_metrics(training(*rows)) == (
+        MissingMetrics("late", names, "train", 6, 8, 1, 6),
+        MissingMetrics("late", names, "eval", 6, 8, 1, 6),
     )

@@ -1,0 +1,212 @@
+"""Reads a journal twice: first which snapshots count, then one snapshot after the other, in little memory."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mtask_sinks.analysis.runs import Point, Training, Trainings
+from mtask_sinks.journal.claim import journal_files
+from mtask_sinks.journal.lines import LeftOut, Line, read_lines
+from mtask_sinks.journal.reader import find_journal
+from mtask_sinks.journal.records import Begin, End, Item, is_snapshot
+from mtask_sinks.journal.run_start import RunStart, RunStarts, is_superseded
+from mtask_sinks.keys import split_key
+from mtask_sinks.note import Note
+from mtask_sinks.snapshot import Snapshot
+
+# Bytes to read at a time.
+_BUFFER = 1 << 20
+#: Journals with more bytes are parsed by orjson, whose import takes 20 ms.
+FAST_ABOVE = 1 << 22
+
+
+@dataclass
+class Part:
+    """The lines of a journal from one `Begin` to the next.
+
+    Attributes:
+        training: index of the training to which they belong.
+        start, end: where the lines begin and end in the file.
+        resumed_at: the earliest step from which a later run resumed the training; ``None`` if none did.
+        repeated: phase and step of the snapshots that a later run wrote again.
+    """
+
+    training: int
+    start: int
+    end: int
+    resumed_at: int | None = None
+    repeated: set[tuple[str, int]] = field(default_factory=set)
+
+    def counts(self, snapshot: Snapshot) -> bool:
+        """Return whether no later run of the training replaces a snapshot."""
+        step, phase, at = snapshot.step, snapshot.phase, self.resumed_at
+        if at is not None and is_superseded(step, phase, snapshot.is_partial, at):
+            return False
+        return (phase, step) not in self.repeated
+
+
+class CountedJournal:
+    """A journal without the snapshots that a resumed training computed again.
+
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo
+    >>> from mtask_sinks.journal.writer import Journal
+    >>> path = Path(tempfile.mkdtemp(), "metrics.jsonl")
+    >>> for run, steps in ((RunInfo(id="1"), (10, 20, 30)), (RunInfo(id="2", step=20), (30, 40))):
+    ...     journal = Journal(path, eager=True); journal.begin(run)
+    ...     for step in steps:
+    ...         journal.append(Snapshot(step, metrics={"mlm/loss": 1.0}))
+    ...     journal.close()
+    >>> [item.step for item in CountedJournal(path).items() if isinstance(item, Snapshot)]
+    [10, 20, 30, 40]
+
+    Args:
+        path: the file.
+
+    Attributes:
+        path: as given.
+        trainings: its trainings, without their snapshots.
+        left_out: the lines that hold no record, after `items`.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.left_out = LeftOut()
+        self._is_large = path.stat().st_size > FAST_ABOVE
+        self._parts: list[Part] = []
+        self._trainings = Trainings()
+        self._by_run: dict[str, int] = {}
+        self._starts = RunStarts()
+        #: The run whose first snapshots may repeat those at the step of its resume, and the phases that it has written.
+        self._resumed: tuple[Part, set[str]] | None = None
+        with path.open("rb") as file:
+            end = 0
+            for line in read_lines(file):
+                if not line.is_whole:  # a process may be writing it now
+                    break
+                self._scan(line)
+                end = line.end
+            self._end_part(end)
+        self.trainings = self._trainings.all
+
+    def items(self) -> Iterator[Item]:
+        """Yield the items of the journal, without snapshots that do not count and without what the Trainer logged."""
+        yield from self._read(self._parts, self.left_out)
+
+    def index_of(self, training: Training) -> int:
+        """Return the index of one of the trainings."""
+        return next(at for at, each in enumerate(self.trainings) if each is training)
+
+    def points(self, training: Training) -> Iterator[Point]:
+        """Yield every value of one of the trainings, in the order of the snapshots."""
+        at = self.index_of(training)
+        for item in self._read([part for part in self._parts if part.training == at], self.left_out):
+            if isinstance(item, Snapshot):
+                for key, value in item.metrics.items():
+                    task, name = split_key(key)
+                    count = item.counts.get(key, 0)
+                    yield Point(item.phase, item.step, item.epoch, item.time, task, name, value, count, item.is_partial)
+
+    def _read(self, parts: Sequence[Part], left_out: LeftOut) -> Iterator[Item]:
+        with self.path.open("rb", buffering=_BUFFER) as file:
+            for part in parts:
+                file.seek(part.start)
+                for line in read_lines(file, part.start):
+                    if line.end > part.end or not line.is_whole:
+                        break
+                    item = left_out.item(line, without_logs=self._is_large)
+                    if item is not None and (not isinstance(item, Snapshot) or part.counts(item)):
+                        yield item
+
+    def _scan(self, line: Line) -> None:
+        if is_snapshot(line.data) and self._resumed is None and self._parts:
+            return
+        item = line.item()
+        if isinstance(item, Begin):
+            self._begin(item, line.end - len(line.data))
+        elif isinstance(item, End | Note | Snapshot):
+            if not self._parts:  # lines before any beginning are of a training without a record
+                self._parts.append(Part(0, 0, 0))
+                self._trainings.add_without_record()
+            if isinstance(item, End):
+                self._trainings.add(item)
+            if isinstance(item, Snapshot) and self._resumed is not None:
+                self._look_for_repeats(item, *self._resumed)
+
+    def _begin(self, begin: Begin, position: int) -> None:
+        self._trainings.add(begin)
+        start, before = self._starts.add(begin.run)
+        training = len(self._trainings.all) - 1 if before is None else self._by_run[before]
+        self._by_run[begin.run.id] = training
+        if start is RunStart.RESUMED and begin.run.step:
+            for part in self._parts:
+                if part.training == training:
+                    part.resumed_at = min(begin.run.step, part.resumed_at or begin.run.step)
+        self._end_part(position)
+        self._parts.append(Part(training, position, position))
+        if start is not RunStart.CONTINUED:
+            self._resumed = (self._parts[-1], set()) if start is RunStart.RESUMED else None
+
+    def _look_for_repeats(self, snapshot: Snapshot, resumed: Part, written: set[str]) -> None:
+        begun_at = self._trainings.all[resumed.training].begins[-1].run.step
+        if snapshot.step > begun_at:
+            self._resumed = None
+        elif snapshot.metrics and snapshot.phase not in written:
+            written.add(snapshot.phase)
+            for part in self._parts:
+                if part.training == resumed.training and part.start < resumed.start:
+                    part.repeated.add((snapshot.phase, snapshot.step))
+
+    def _end_part(self, position: int) -> None:
+        if self._parts:
+            self._parts[-1].end = position
+
+
+def read_counted(path: str | os.PathLike[str]) -> list[tuple[Training, CountedJournal]]:
+    """Return the trainings of a journal without their snapshots, each with its journal, in the order of their starts.
+
+    Args:
+        path: the journal, or the output directory, for all its journals.
+
+    Raises:
+        NoJournalError: there is no journal.
+    """
+    first = find_journal(path)
+    files = journal_files(first) if Path(path).is_dir() else [first]
+    # The order in each file stays, even if the clocks of two machines differ.
+    every = [[(training, journal) for training in journal.trainings] for journal in map(CountedJournal, files)]
+    found = list(heapq.merge(*every, key=lambda each: each[0].begins[0].time if each[0].begins else 0.0))
+    for number, (training, journal) in enumerate(found, 1):
+        training.number, training.journal = number, journal.path
+    return found
+
+
+def read_trainings(path: str | os.PathLike[str]) -> list[Training]:
+    """Read the trainings of a journal; of a directory with several journals those of all, in the order of their starts.
+
+    A training that was resumed twice is one training, and each of its points counts once. For one run per start, with
+    every snapshot that was written, use `mtask_sinks.read_journal`.
+
+    Args:
+        path: the journal, or the output directory, for all its journals.
+
+    Raises:
+        NoJournalError: there is no journal.
+    """
+    found = read_counted(path)
+    read = {journal: Trainings(journal.items()).all for journal in dict.fromkeys(journal for _, journal in found)}
+    trainings = []
+    for known, journal in found:
+        training = read[journal][journal.index_of(known)]
+        training.number, training.journal = known.number, known.journal
+        trainings.append(training)
+    for journal in read:
+        journal.left_out.warn(journal.path)
+    return trainings

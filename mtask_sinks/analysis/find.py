@@ -1,0 +1,168 @@
+"""Finds the trainings below a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from mtask_sinks.analysis.progress import status_of
+from mtask_sinks.analysis.runs import Training
+from mtask_sinks.journal.claim import journal_files
+from mtask_sinks.journal.decode import decode
+from mtask_sinks.journal.reader import find_journal
+from mtask_sinks.journal.records import Begin
+from mtask_sinks.journal.writer import FILE_NAME, journal_path
+
+# Directories that hold thousands of files and no journal.
+_SKIPPED = (".*", "checkpoint-*", "wandb", "mlruns", "mlartifacts", "__pycache__", "site-packages")
+# Bytes to read at a time.
+_BLOCK = 1 << 20
+_STEM = Path(FILE_NAME).stem
+# How the lines that begin and end a run start; see `mtask_sinks.journal.records.encode`.
+_RUN, _END = b'{"record": "run"', b'{"record": "end"'
+
+
+class FoundJournal(NamedTuple):
+    """A journal, and its name among others.
+
+    Attributes:
+        path: the journal.
+        name: the path of its directory below the directory that was searched; empty for the journal of that directory
+            itself, or if the journal was named. If processes wrote at the same time, a directory has several journals;
+            their names end with those of the files.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    def run(self) -> str:
+        """What names its last training: its directory, or the file if that is not the only journal there."""
+        several = len(journal_files(self.path.with_name(FILE_NAME))) > 1
+        return str(self.path if several else self.path.parent)
+
+
+def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
+    """Return the journal of a directory; if it has none, all journals below it, the last written one at the end.
+
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo
+    >>> from mtask_sinks.journal.writer import Journal
+    >>> out = Path(tempfile.mkdtemp())
+    >>> for name in ("lr-1", "lr-2"):
+    ...     journal = Journal(out / name / "metrics.jsonl", eager=True)
+    ...     journal.begin(RunInfo(id=name)); journal.close()
+    >>> sorted(found.name for found in find_journals(out)), len(find_journals(out / "lr-1"))
+    (['lr-1', 'lr-2'], 1)
+
+    Args:
+        path: a journal, the output directory of a training, or a directory above such directories. Checkpoints, hidden
+            directories and the backends' own directories are not searched.
+
+    Raises:
+        NoJournalError: there is no journal.
+    """
+    if not Path(path).is_dir():
+        return [FoundJournal(find_journal(path), "")]
+    here = journal_files(journal_path(path))
+    if len(here) == 1:
+        return [FoundJournal(here[0], "")]
+    if here:
+        return _last_written_at_the_end((file, file.stem) for file in here)
+    found = journals_below(path)
+    if not found:
+        find_journal(path)  # raises
+    return found
+
+
+def journals_below(path: str | os.PathLike[str]) -> list[FoundJournal]:
+    """Return all journals in and below a directory, the one that was written last at the end; none is no error."""
+    return _last_written_at_the_end((file, _name(file, Path(path))) for file in _walk(Path(path)))
+
+
+def _name(journal: Path, top: Path) -> str:
+    name = (journal.parent if journal.name == FILE_NAME else journal.with_suffix("")).relative_to(top).as_posix()
+    return "" if name == "." else name
+
+
+def _last_written_at_the_end(journals: Iterable[tuple[Path, str]]) -> list[FoundJournal]:
+    found = []
+    for journal, name in journals:
+        try:
+            about = journal.stat()
+        except FileNotFoundError:  # somebody deletes the training now
+            continue
+        if about.st_size:
+            found.append((about.st_mtime_ns, name, journal))
+    return [FoundJournal(journal, name) for _, name, journal in sorted(found)]
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    visited = set()
+    for directory, below, files in os.walk(top, followlinks=True):
+        about = Path(directory).stat()
+        if (about.st_dev, about.st_ino) in visited:  # a link leads back up
+            below.clear()
+            continue
+        visited.add((about.st_dev, about.st_ino))
+        below[:] = [name for name in below if not any(fnmatchcase(name, skipped) for skipped in _SKIPPED)]
+        if any(name.startswith(_STEM) for name in files):
+            yield from journal_files(Path(directory, FILE_NAME))
+
+
+def running_or_newest(journals: Sequence[FoundJournal]) -> FoundJournal:
+    """Return the journal of a training that runs, else the one that was written last.
+
+    A training on another machine counts as running as long as its journal does not say that it ended; one on this
+    machine goes before it.
+
+    Args:
+        journals: at least one, the one that was written last at the end.
+    """
+    places = {"here": 2, "elsewhere": 1, "": 0}
+    _, at = max((places[_where_at_work(journal.path)], at) for at, journal in enumerate(journals))
+    return journals[at]
+
+
+def is_running(journal: Path) -> bool:
+    """Return whether the last training of a journal runs, as far as the journal shows. Reads no snapshot."""
+    return bool(_where_at_work(journal))
+
+
+def _where_at_work(journal: Path) -> str:
+    begin = _open_run(journal)
+    if begin is None:
+        return ""
+    status, host = status_of(Training(1, begins=[begin]))
+    return "" if status != "running" else "elsewhere" if host else "here"
+
+
+def _open_run(journal: Path) -> Begin | None:
+    """Return the record of the last run, if the journal does not say that it ended."""
+    try:
+        with journal.open("rb") as file:
+            begin = _find_last(file, b"\n" + _RUN) + 1
+            if _find_last(file, b"\n" + _END, begin) >= 0:
+                return None
+            file.seek(begin)
+            line = file.readline()
+    except OSError:
+        return None
+    item = decode(line) if line.startswith(_RUN) and line.endswith(b"\n") else None
+    return item if isinstance(item, Begin) else None
+
+
+def _find_last(file: BinaryIO, text: bytes, start: int = 0) -> int:
+    """Return where a text begins last in a file, at or after ``start``; -1 if it is not there. Reads from the end."""
+    end, after = file.seek(0, os.SEEK_END), b""
+    while end > start:
+        begin = max(end - _BLOCK, start)
+        file.seek(begin)
+        block = file.read(end - begin) + after
+        if (at := block.rfind(text)) >= 0:
+            return begin + at
+        end, after = begin, block[: len(text) - 1]
+    return -1

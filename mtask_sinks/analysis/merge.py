@@ -1,0 +1,95 @@
+"""Joins journals, such as those of one training that changed machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mtask_sinks._util.atomic_file import whole_file
+from mtask_sinks.journal.claim import journal_files
+from mtask_sinks.journal.lines import read_lines
+from mtask_sinks.journal.reader import find_journal
+from mtask_sinks.journal.records import Begin
+
+
+class _Part(NamedTuple):
+    """The lines from the beginning of a run to that of the next one."""
+
+    file: Path
+    start: int
+    end: int
+    begin: Begin | None
+
+
+def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
+    """Write the runs of several journals into one; return the number of runs.
+
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo, Snapshot
+    >>> from mtask_sinks.analysis.counted import read_trainings
+    >>> from mtask_sinks.journal.writer import Journal
+    >>> first, second, out = (Path(tempfile.mkdtemp()) for _ in range(3))
+    >>> for directory, run, step in ((first, RunInfo(id="1"), 10), (second, RunInfo(id="2", step=10), 20)):
+    ...     journal = Journal(directory / "metrics.jsonl"); journal.begin(run)
+    ...     journal.append(Snapshot(step, metrics={"mlm/loss": 2.5})); journal.close()
+    >>> merge([second, first], out / "metrics.jsonl")
+    2
+    >>> [(each.resumed_at, list(each.steps)) for each in read_trainings(out)]
+    [((10,), [10, 20])]
+
+    The runs of one journal stay in their order. Journals follow one another by the time of their first run; one that
+    begins with a resume comes after all that begin with a new training. A run that several journals hold, because one
+    was copied from the other, counts once: the longest copy.
+
+    Args:
+        paths: journals, or output directories.
+        output: the file to write.
+
+    Raises:
+        NoJournalError: there is no journal.
+        OutputFileError: the file to write is a journal already.
+        OSError: a file cannot be read or written.
+    """
+    files = dict.fromkeys(file for path in paths for file in _files(path))
+    journals = sorted((_parts(file) for file in files), key=_order)
+    longest: dict[object, _Part] = {}
+    for part in (part for parts in journals for part in parts):
+        name = (part.file, part.start) if part.begin is None else (part.begin.run.id, part.begin.time)
+        if name not in longest or part.end - part.start > longest[name].end - longest[name].start:
+            longest[name] = part
+    with whole_file(output) as new, new.open("wb") as merged:
+        for part in longest.values():
+            with part.file.open("rb") as file:
+                file.seek(part.start)
+                for line in read_lines(file, part.start):
+                    if line.end > part.end:
+                        break
+                    merged.write(line.data if line.is_whole else line.data + b"\n")
+    return len({part.begin.run.id for part in longest.values() if part.begin is not None})
+
+
+def _files(path: str | os.PathLike[str]) -> list[Path]:
+    first = find_journal(path)
+    return journal_files(first) if Path(path).is_dir() else [first]
+
+
+def _order(parts: Sequence[_Part]) -> tuple[bool, float]:
+    begin = parts[0].begin if parts else None
+    return (False, 0.0) if begin is None else (begin.run.step > 0, begin.time)
+
+
+def _parts(path: Path) -> list[_Part]:
+    found: list[_Part] = []
+    start, begin = 0, None
+    with path.open("rb") as file:
+        for line in read_lines(file):
+            record = line.run_record()
+            if isinstance(record, Begin):
+                before = line.end - len(line.data)
+                if before > start:
+                    found.append(_Part(path, start, before, begin))
+                start, begin = before, record
+        end = file.tell()
+    return [*found, *([_Part(path, start, end, begin)] if end > start else [])]

@@ -1,0 +1,123 @@
+"""Says in sentences how trainings went: how far, how good, task by task, and which is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mtask_sinks._util.formatting import duration, number
+from mtask_sinks.analysis.gain import compared_phase, gain
+from mtask_sinks.analysis.report.checkpoints import BestCheckpoint
+from mtask_sinks.analysis.report.tasks import TaskCourse, TaskRow
+
+if TYPE_CHECKING:
+    from mtask_sinks.analysis.report.build import RunReport
+
+_VERBS = {"running": "is running", "finished": "finished", "failed": "failed", "killed": "was killed"}
+
+
+def how_far(run: RunReport) -> str:
+    """Return how far a training is: ``bert finished at step 500 of 500 (2.5 epochs) after 12:04.``"""
+    where = f"at step {run.step:,}"
+    if run.max_steps:
+        where += f" of {run.max_steps:,}"
+    if run.epoch is not None:
+        where += f" ({number(run.epoch)} epochs)"
+    took = "" if run.seconds is None else f" after {duration(run.seconds)}"
+    resumed = _listed([f"step {step:,}" for step in run.resumed_at])
+    return (
+        f"{run.label} {_VERBS.get(run.status, run.status)} {where}{took}{f', resumed at {resumed}' if resumed else ''}."
+    )
+
+
+def best_sentence(best: BestCheckpoint | None, no_best: str) -> str:
+    """Return which checkpoint is the best, or why there is none."""
+    if best is None:
+        return f"It has no best checkpoint: {no_best}."
+    by = f" by {best.metric}" if best.metric else ""
+    at = f" at step {best.step:,}" if best.step is not None else ""
+    there = "" if best.is_there else ", which no longer exists"
+    return f"Its best checkpoint is {best.name}{there},{by} with {number(best.value)}{at}.".replace(",  ", ", ")
+
+
+def task_sentences(rows: Sequence[TaskRow], run: int) -> list[str]:
+    """Return one sentence per task that a training has.
+
+    >>> from mtask_sinks.analysis.report.tasks import TaskCourse
+    >>> train = TaskCourse("train", 4.0, 2.0, 2.0, 90, "improving", None, (4.0, 2.0))
+    >>> eval = TaskCourse("eval", 4.0, 3.5, 3.0, 60, "worse", 60, (4.0, 3.5))
+    >>> task_sentences([TaskRow("mlm", "loss", "min", ((train, eval),))], 0)
+    ['mlm/loss: improving in train (from 4 to 2), worse in eval since step 60 (best 3, now 3.5).']
+
+    Args:
+        rows: from `task_rows`.
+        run: index of the training.
+    """
+    return [
+        f"{f'{row.task}/' if row.task else ''}{row.name}: {', '.join(_courses(row.runs[run]))}."
+        for row in rows
+        if row.runs[run]
+    ]
+
+
+def comparisons(labels: Sequence[str], rows: Sequence[TaskRow]) -> list[str]:
+    """Return for every training but the first one where it is better and worse than the first one.
+
+    A task counts by the best value of its main metric, in the first evaluation that both have, else in training.
+    """
+    return [
+        sentence for run, label in enumerate(labels) if run for sentence in _comparison(label, labels[0], rows, run)
+    ]
+
+
+def _comparison(label: str, first: str, rows: Sequence[TaskRow], run: int) -> Iterator[str]:
+    verdicts: dict[str, list[str]] = {"better": [], "worse": [], "the same": []}
+    for row in rows:
+        phases = [{course.phase: course for course in row.runs[at]} for at in (0, run)]
+        phase = compared_phase(*phases)
+        if phase is None:
+            continue
+        best, other = (courses[phase].best for courses in phases)
+        change = gain(row.better, best, other)
+        if change is not None:
+            task = row.task or row.name
+            values = f" ({phase} {row.name} {number(other)}, was {number(best)})" if change else ""
+            verdicts["the same" if not change else "better" if change > 0 else "worse"].append(task + values)
+    told = [f"{verdict} in {_listed(tasks)}" for verdict, tasks in verdicts.items() if tasks]
+    if told:
+        yield f"Compared with {first}, {label} is {'; '.join(told)}, by best values."
+
+
+def _courses(courses: Sequence[TaskCourse]) -> list[str]:
+    """Return a phrase per phase; phases with the same words share one."""
+    phrases: dict[tuple[str, int | None], list[TaskCourse]] = {}
+    for course in courses:
+        phrases.setdefault((course.word or "too few values to tell", course.since), []).append(course)
+    told = []
+    for (word, since), same in phrases.items():
+        detail = _detail(same[0]) if len(same) == 1 else ""
+        told.append(
+            f"{word} in {_listed([course.phase for course in same])}"
+            + (f" since step {since:,}" if since is not None else "")
+            + (f" ({detail})" if detail else "")
+        )
+    return told
+
+
+def _detail(course: TaskCourse) -> str:
+    if course.word in ("worse", "flat"):
+        return "" if course.best is None else f"best {number(course.best)}, now {number(course.last)}"
+    if course.word == "not finite":
+        return "" if course.best is None or course.best != course.best else f"best {number(course.best)}"
+    if course.word == "silent":
+        return f"last {number(course.last)}"
+    return f"from {number(course.first)} to {number(course.last)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names with commas and an "and".
+
+    >>> _listed(["a"]), _listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1] if names else "") if part)

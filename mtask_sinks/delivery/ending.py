@@ -1,0 +1,102 @@
+"""Waits at the end of trainings until the sinks have everything, and tells what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from mtask_sinks._util.log import get_logger
+from mtask_sinks.delivery.replay_command import how_to_deliver
+from mtask_sinks.delivery.sink_calls import error_text
+from mtask_sinks.delivery.worker import Worker
+from mtask_sinks.journal.writer import Journal
+
+logger = get_logger(__name__)
+
+# Seconds of a wait after which a message names the sinks that are behind.
+_QUIET_SECONDS = 2.0
+
+
+class Ending:
+    """The end of one delivery: its workers deliver what is left, and then end.
+
+    Args:
+        workers: the workers.
+        journal: the journal, with its last line.
+    """
+
+    def __init__(self, workers: Sequence[Worker], journal: Journal) -> None:
+        self._workers = workers
+        self._journal = journal
+        self._position = journal.stream.end_position
+        for worker in workers:
+            worker.finish()
+
+    def missing(self) -> list[Worker]:
+        """Return the workers that have not delivered everything."""
+        return [worker for worker in self._workers if not worker.is_done(self._position)]
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until everything is delivered, and return whether no worker delivers any more."""
+        advanced = self._journal.stream.reader_advanced
+        with advanced:
+            return advanced.wait_for(lambda: not self._delivering(), max(seconds, 0.0))
+
+    def _delivering(self) -> list[Worker]:
+        return [worker for worker in self.missing() if worker.is_alive()]
+
+    def report(self, seconds: float) -> None:
+        """Let nobody hurry any more, and log what has not arrived within the seconds that somebody waited."""
+        missing = self.missing()
+        for worker in self._workers:
+            worker.stop_hurrying()
+            counts, name = worker.counts, worker.sink.name
+            if counts.rejected:
+                message = (
+                    "sink %s: %d of %d snapshots were rejected, because its backend will never accept them. Last "
+                    "error: %s"
+                )
+                logger.warning(message, name, counts.rejected, counts.given, counts.error)
+            if worker in missing:
+                self._report_missing(worker, seconds)
+            elif counts.pending:
+                message = "sink %s: %d snapshots are lost, because the journal could not be written or was removed."
+                logger.warning(message, name, counts.pending)
+
+    def _report_missing(self, worker: Worker, seconds: float) -> None:
+        counts, journal = worker.counts, self._journal
+        message = "sink %s (%s%s) received %d of %d snapshots; %d did not arrive within %g s.%s"
+        error = f", {counts.error}" if counts.error else ""
+        try:
+            later = "" if journal.path is None else f" {how_to_deliver(worker.sink, journal.path, journal.stream)}"
+        except Exception as problem:  # in the code of the sink
+            later = f" The journal is {journal.path}. (The environment() of the sink failed: {error_text(problem)})"
+        numbers = (counts.delivered, counts.given, counts.pending, seconds)
+        logger.warning(message, worker.sink.name, counts.state, error, *numbers, later)
+
+
+def wait_for_endings(endings: Sequence[Ending], seconds: float) -> None:
+    """Wait until all deliveries have ended, for a limited time together, and log what is left.
+
+    Ctrl-C ends the wait, and nothing else: this function then returns.
+    """
+    begun = time.monotonic()
+    waited = seconds
+
+    def wait(until: float) -> bool:
+        return all(ending.wait(begun + until - time.monotonic()) for ending in endings)
+
+    try:
+        if not wait(min(_QUIET_SECONDS, seconds)) and seconds > _QUIET_SECONDS:
+            waiting = dict.fromkeys(worker.sink.name for ending in endings for worker in ending.missing())
+            message = (
+                "the training has ended and waits up to %g s for sinks that are behind: %s. Ctrl-C ends the wait; you "
+                "can deliver the missing snapshots later."
+            )
+            logger.warning(message, seconds, ", ".join(waiting))
+            wait(seconds)
+    except KeyboardInterrupt:
+        waited = round(time.monotonic() - begun, 1)
+    finally:
+        for ending in endings:
+            ending.report(waited)

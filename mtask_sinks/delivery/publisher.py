@@ -1,0 +1,147 @@
+"""Copies the journal to another place, such as an object store, now and then and at the end."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from importlib.util import find_spec
+from itertools import chain, count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtask_sinks._util.log import get_logger
+from mtask_sinks.delivery.sink_calls import error_text
+from mtask_sinks.journal.writer import FILE_NAME
+
+if TYPE_CHECKING:
+    from mtask_sinks.journal.stream import JournalStream
+
+logger = get_logger(__name__)
+
+# Seconds between two copies.
+_EVERY_SECONDS = 180.0
+# Seconds before the first and the last of several tries to copy.
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+
+
+class Publisher:
+    """Copies a journal to a directory that `fsspec` can write, in a thread of its own.
+
+    The copy is complete at any time, as far as the file system can do that: a reader sees the copy before or the copy
+    after. If the directory holds the journal of another training, the copy gets a number: ``metrics-2.jsonl``. So the
+    journals of a training that changed machines are beside each other there, and ``mtask-sinks merge`` joins them.
+
+    Args:
+        stream: the stream of the journal; its file is copied.
+        url: the directory, such as ``s3://bucket/run-1`` or ``file:///mnt/runs/1``.
+
+    Raises:
+        ImportError: fsspec is not installed.
+    """
+
+    def __init__(self, stream: JournalStream, url: str) -> None:
+        check_publishing(url)
+        self._stream = stream
+        self._url = url.rstrip("/")
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_final = False
+        #: Path of the file → its number of bytes in the copy.
+        self._copied: dict[Path, int] = {}
+        #: Path of the file → path of the copy.
+        self._targets: dict[Path, str] = {}
+        self._error = ""
+
+    def start(self) -> None:
+        """Copy now and then from now on."""
+        with self._changed:
+            self._is_final = False
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="mtask-sinks-publish", daemon=True)
+                self._thread.start()
+
+    def finish(self) -> None:
+        """Copy what is there now, and then end."""
+        with self._changed:
+            self._is_final = True
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Wait after `finish` until the copy is complete; log a warning if it is not."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._thread is None, max(seconds, 0.0)):
+                return
+        path = self._stream.path
+        message = "the journal %s was not copied to %s before the training ended (%s). Copy it when you can."
+        logger.warning(message, path, self._url, self._error or "the copy is not complete yet")
+
+    def _work(self) -> None:
+        waits = 0.0
+        while True:
+            with self._changed:
+                if not self._is_final or waits:
+                    self._changed.wait(waits or _EVERY_SECONDS)
+                is_final = self._is_final
+            try:
+                self._copy()
+            except Exception as error:  # of any file system; the journal itself is safe
+                waits = min(2 * waits, _LONGEST_WAIT) if waits else _FIRST_WAIT
+                if not self._error:
+                    message = "the journal cannot be copied to %s (%s). Training goes on, and the copy is tried again."
+                    logger.warning(message, self._url, error_text(error))
+                self._error = error_text(error)
+                continue
+            waits, self._error = 0.0, ""
+            with self._changed:
+                if is_final and self._is_final:
+                    self._thread = None
+                    self._changed.notify_all()
+                    return
+
+    def _copy(self) -> None:
+        import fsspec
+
+        path = self._stream.path
+        if path is None or not path.exists() or path.stat().st_size == self._copied.get(path):
+            return
+        system, directory = fsspec.core.url_to_fs(self._url)
+        if path not in self._targets:
+            system.makedirs(directory, exist_ok=True)
+            self._targets[path] = _target(system, directory, path)
+        with path.open("rb") as file:
+            # The copy appears when the transaction ends.
+            with system.transaction, system.open(self._targets[path], "wb") as copy:
+                shutil.copyfileobj(file, copy, 1 << 20)
+            self._copied[path] = file.tell()
+
+
+def check_publishing(url: str) -> None:
+    """Raise an error if a journal cannot be copied to this URL, as far as that is known without a connection.
+
+    Raises:
+        ImportError: fsspec is not installed.
+        ValueError: the URL has no scheme.
+    """
+    if "://" not in url:
+        raise ValueError(
+            f"journal_publish={url!r} has no scheme: pass a URL, such as s3://bucket/run-1 or file:///mnt/1."
+        )
+    if find_spec("fsspec") is None:
+        raise ImportError(
+            "journal_publish needs the package fsspec, which is not installed. Run: pip install 'mtask-sinks[publish]'"
+        )
+
+
+def _target(system: Any, directory: str, path: Path) -> str:
+    """Return the first name in the directory that nobody has, or that holds a copy of this journal."""
+    with path.open("rb") as file:
+        first_line = file.readline()
+    base = Path(FILE_NAME)
+    for name in chain([path.name], (f"{base.stem}-{number}{base.suffix}" for number in count(2))):
+        target = f"{directory.rstrip('/')}/{name}"
+        if not system.exists(target):
+            return target
+        with system.open(target, "rb") as copy:
+            if copy.read(len(first_line)) == first_line:
+                return target
+    raise AssertionError("there is always another number")

@@ -1,0 +1,113 @@
+"""Gives each process that writes to a journal a file of its own: ``metrics.jsonl``, else ``metrics-2.jsonl``, …"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from mtask_sinks._util.append_file import AppendFile
+from mtask_sinks._util.log import get_logger
+from mtask_sinks.journal.lines import read_lines
+from mtask_sinks.journal.records import Begin, End
+
+logger = get_logger(__name__)
+
+
+def claim(path: Path, *, create: bool) -> tuple[Path, AppendFile | None]:
+    """Open a journal to write to it, or the first journal beside it to which no other process writes now.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "metrics.jsonl")
+    >>> (first, first_file), (second, second_file) = (claim(path, create=True) for _ in range(2))
+    >>> first.name, second.name
+    ('metrics.jsonl', 'metrics-2.jsonl')
+    >>> first_file.close(); second_file.close()
+
+    The file is locked until it is closed. Trainings that follow one another share it. A lock that a killed training has
+    left to a process that it started, such as a worker of a data loader, does not count. On a file system without locks
+    the last run in the file decides: another process writes to it if the run has not ended and its process runs.
+
+    Args:
+        path: the journal that the training should write to.
+        create: whether to create a file that does not exist. If not, no file is opened in that case.
+
+    Returns:
+        The path, and the open file.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    for candidate in _candidates(path):
+        if not create and not candidate.exists():
+            return candidate, None
+        file, writer = _open(candidate)
+        if file is not None:
+            return candidate, file
+        message = (
+            "%s writes to %s now, so this one writes to a journal of its own beside it. The commands read both. If the "
+            "trainings belong together, give each process its own output_dir."
+        )
+        if candidate == path:
+            logger.warning(message, writer, path)
+    raise AssertionError("there is always another number")
+
+
+def journal_files(path: Path) -> list[Path]:
+    """Return the journals of one output directory, in the order of their numbers.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "metrics.jsonl")
+    >>> for name in ("metrics-10.jsonl", "metrics-2.jsonl", "metrics.jsonl", "metrics-old.jsonl"):
+    ...     path.with_name(name).touch()
+    >>> [file.name for file in journal_files(path)]
+    ['metrics.jsonl', 'metrics-2.jsonl', 'metrics-10.jsonl']
+
+    Args:
+        path: the first of them, which need not exist.
+    """
+    numbered = re.compile(re.escape(path.stem) + r"-(\d+)" + re.escape(path.suffix))
+    try:
+        found = [(int(match[1]), file) for file in path.parent.iterdir() if (match := numbered.fullmatch(file.name))]
+    except OSError:
+        found = []
+    return [*([path] if path.is_file() else []), *(file for _, file in sorted(found))]
+
+
+def _candidates(path: Path) -> Iterator[Path]:
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _open(path: Path) -> tuple[AppendFile | None, str]:
+    """Open and lock a file; if another process writes to it, return ``None`` and the name of that process."""
+    file = AppendFile(path)
+    is_locked = file.lock()
+    if is_locked:
+        return file, ""
+    begin = _open_run(path)
+    if is_locked is None:
+        is_taken = begin is not None and begin.is_at_work()
+    else:
+        is_taken = begin is None or begin.process[0] != socket.gethostname() or begin.is_at_work()
+    if not is_taken:
+        return file, ""
+    file.close()
+    return None, "another process" if begin is None else f"process {begin.process[1]} on {begin.process[0]}"
+
+
+def _open_run(path: Path) -> Begin | None:
+    """Return the record of the last run, if it has not ended."""
+    begin: Begin | None = None
+    ended: set[str] = set()
+    with path.open("rb") as file:
+        for line in read_lines(file):
+            record = line.run_record()
+            if isinstance(record, Begin):
+                begin = record
+            elif isinstance(record, End):
+                ended.add(record.id)
+    return None if begin is None or begin.run.id in ended else begin

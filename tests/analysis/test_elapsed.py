@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.elapsed import elapsed_seconds
+from mtask_sinks.analysis.runs import Training, Trainings
+from mtask_sinks.journal.records import Begin
+
+
+def test_the_time_between_a_stop_and_a_resume_does_not_count() -> None:
+    items = [
+        Begin(RunInfo(id="1"), time=100.0),
+        *(Snapshot(step, metrics={"x": 1.0}, time=100.0 + 10 * step) for step in (1, 2, 3)),
+        Begin(RunInfo(id="2", step=2), time=1000.0),  # the third step is computed again
+        *(Snapshot(step, metrics={"x": 1.0}, time=1000.0 + 10 * (step - 2)) for step in (3, 4)),
+        Begin(RunInfo(id="3", step=4), time=5000.0),
+        Snapshot(5, metrics={"x": 1.0}, time=5010.0),
+    ]
+    (training,) = Trainings(items).all
+    assert list(training.steps) == [1, 2, 3, 4, 5]
+    assert elapsed_seconds(training) == [10, 20, 30, 40, 50]
+
+
+@pytest.mark.parametrize("begun", [None, 150.0])
+def test_a_clock_that_went_back_gives_no_time_below_0(begun) -> None:
+    training = Training(1)
+    if begun is not None:
+        training.begins.append(Begin(RunInfo(id="1"), time=begun))
+    for step, time in ((1, 100.0), (2, 160.0)):
+        training.add(Snapshot(step, metrics={"x": 1.0}, time=time))
+    assert elapsed_seconds(training) == ([0.0, 60.0] if begun is None else [0.0, 10.0])
+    assert elapsed_seconds(Training(2)) == []

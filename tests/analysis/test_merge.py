@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.journals import losses, write
+from typer.testing import CliRunner
+
+from mtask_sinks import RunInfo, read_journal
+from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.merge import merge
+from mtask_sinks.cli import app
+from mtask_sinks.errors import NoJournalError, OutputFileError
+
+
+@pytest.fixture
+def nodes(tmp_path) -> list[Path]:
+    """Output directories of two machines: the training was killed on the first, and resumed at step 4 on the second."""
+    first, second = tmp_path / "node-1", tmp_path / "node-2"
+    for directory in (first, second):
+        directory.mkdir()
+    write(first, (RunInfo(id="1", name="r"), losses(2, 4, 6), None))
+    write(second, (RunInfo(id="2", name="r", step=4), losses(6, 8, factor=20.0), "finished"))
+    return [first, second]
+
+
+def points(directory: Path) -> list[list[tuple[int, float]]]:
+    return [[(point.step, point.value) for point in training.points()] for training in read_trainings(directory)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (1, 0, 1)])
+def test_a_training_that_changed_machines_is_one_training(nodes, tmp_path, order) -> None:
+    assert [training.number for training in read_trainings(nodes[1])] == [1]  # alone, it reads as a new training
+    (tmp_path / "joined").mkdir()
+    assert merge([nodes[at] for at in order], tmp_path / "joined" / "metrics.jsonl") == 2
+    (training,) = read_trainings(tmp_path / "joined")
+    assert (training.name, training.status, training.resumed_at) == ("r", "finished", (4,))
+    assert points(tmp_path / "joined") == [[(2, 20.0), (4, 40.0), (6, 120.0), (8, 160.0)]]
+
+
+def test_a_journal_that_was_copied_and_went_on_counts_once(nodes, tmp_path) -> None:
+    shutil.copy(nodes[0] / "metrics.jsonl", tmp_path / "old.jsonl")
+    write(nodes[0], (RunInfo(id="3", step=6), losses(8), "failed"))
+    merge([tmp_path / "old.jsonl", nodes[0]], tmp_path / "joined.jsonl")
+    assert (tmp_path / "joined.jsonl").read_bytes() == (nodes[0] / "metrics.jsonl").read_bytes()
+
+
+def test_a_line_that_was_torn_ends_at_the_end_of_its_journal(nodes, tmp_path) -> None:
+    with (nodes[0] / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"record": "snap')
+    merge(nodes, tmp_path / "joined.jsonl")
+    assert [(run.id, len(run.snapshots)) for run in read_journal(tmp_path / "joined.jsonl")] == [("1", 3), ("2", 2)]
+
+
+def test_two_trainings_stay_two(nodes, tmp_path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other, (RunInfo(id="9", name="other"), losses(2), "failed"))
+    merge([nodes[1], other, nodes[0]], tmp_path / "joined.jsonl")
+    assert sorted(str(each.name) for each in read_trainings(tmp_path / "joined.jsonl")) == ["other", "r"]
+
+
+def test_what_is_in_the_way_stays(nodes, tmp_path) -> None:
+    before = (nodes[0] / "metrics.jsonl").read_bytes()
+    with pytest.raises(OutputFileError, match="is a journal"):
+        merge(nodes, nodes[0] / "metrics.jsonl")
+    assert (nodes[0] / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(NoJournalError):
+        merge([tmp_path / "nowhere"], tmp_path / "joined.jsonl")
+
+
+def test_the_command_says_what_it_joined(nodes, tmp_path) -> None:
+    out = tmp_path / "joined"
+    done = CliRunner().invoke(app, ["merge", *map(str, nodes), "-o", str(out)])
+    assert (done.exit_code, done.output) == (0, f"{out}/metrics.jsonl: 2 runs of 1 training\n")
+    again = CliRunner().invoke(app, ["merge", *map(str, nodes), "-o", str(out)], env={"COLUMNS": "300"})
+    assert again.exit_code == 2 and "must not be overwritten" in again.output

@@ -1,0 +1,128 @@
+"""A long training in little memory says the same as with all its snapshots in memory."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+from helpers.journals import write
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis import runs
+from mtask_sinks.analysis.compare import compare
+from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.report.problems import missing_metrics, nonfinite_metrics
+from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.selection import open_runs
+from mtask_sinks.charts import make_chart
+
+MOST = 600
+
+
+def snapshots(seed: int, steps: range) -> list[Snapshot]:
+    """Noisy curves with spikes, evaluations, values that are not finite, and metrics that some windows lack."""
+    chance = random.Random(seed)
+    made = []
+    for step in steps:
+        loss = 3 * math.exp(-step / 900) + chance.gauss(0, 0.2) + (50 if chance.random() < 0.003 else 0)
+        metrics = {"a/loss": loss, "a/acc": chance.random()}
+        nonfinite = {}
+        if chance.random() < 0.02:
+            metrics["a/loss"], nonfinite = math.nan, {"a/loss": chance.randint(1, 3)}
+        if chance.random() < 0.1:
+            metrics["b/x"] = float(chance.randint(0, 5))
+        if 500 < step < 520:
+            del metrics["a/acc"]
+        made.append(Snapshot(step, "train", metrics, step / 100, 1000.0 + step, dict.fromkeys(metrics, 4), nonfinite))
+        if step % 40 == 0:
+            made.append(Snapshot(step, "eval", {"a/loss": loss + 1}, step / 100, 1000.5 + step))
+    return made
+
+
+def journal(directory: Path) -> Path:
+    """A training that was resumed twice: all values after the steps of the resumes were better in the lost parts."""
+    directory.mkdir()
+    first = [
+        *snapshots(1, range(1, 1500)),
+        *(Snapshot(s, metrics={"a/loss": -9.0, "a/acc": 9.0}) for s in (1500, 1501)),
+    ]
+    end = Snapshot(3000, metrics={"a/loss": 0.5}, is_partial=True)
+    return write(
+        directory,
+        (RunInfo(id="1", name="r"), first, "killed"),
+        (RunInfo(id="2", step=1400), snapshots(2, range(1401, 2200)), "killed"),
+        (RunInfo(id="3", step=2000), [*snapshots(3, range(2000, 3000)), end], "finished"),
+    )
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> tuple[Training, Training]:
+    """The training with all its snapshots, and with some of them."""
+    path = journal(tmp_path_factory.mktemp("long") / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        (whole,) = read_trainings(path)
+        patch.setattr(runs, "MAX_VALUES", MOST)
+        (thinned,) = read_trainings(path)
+    return whole, thinned
+
+
+def test_it_holds_few_values_of_many(both) -> None:
+    whole, thinned = both
+    in_memory = sum(len(series.at) for series in thinned.series.values())
+    assert sum(len(series.at) for series in whole.series.values()) > 6_000
+    assert in_memory < 2 * MOST and thinned.is_thinned and not whole.is_thinned
+    for place, series in whole.series.items():
+        assert thinned.number_of_values(thinned.series[place]) == len(series.at)
+
+
+def test_the_tables_are_those_of_all_values(both) -> None:
+    whole, thinned = both
+    assert repr(compare(thinned, thinned)) == repr(compare(whole, whole))
+    assert missing_metrics(thinned) == missing_metrics(whole)
+    assert nonfinite_metrics(thinned) == nonfinite_metrics(whole)
+    for name in ("step", "epoch", "status", "resumed_at", "max_steps", "steps_per_second"):
+        assert getattr(thinned, name) == getattr(whole, name)
+
+
+def test_each_part_of_a_curve_has_its_extremes(both) -> None:
+    whole, thinned = both
+    for place in (("train", "a/loss"), ("train", "a/acc"), ("eval", "a/loss")):
+        every = list(zip((whole.steps[at] for at in whole.series[place].at), whole.series[place].values, strict=True))
+        kept = dict(
+            zip((thinned.steps[at] for at in thinned.series[place].at), thinned.series[place].values, strict=True)
+        )
+        assert {*map(repr, kept.items())} <= {*map(repr, every)}  # NaN does not equal itself
+        near = thinned.windows_per_part * (1 if place[0] == "train" else 40)  # in steps
+        for start in range(0, 3000, 100):
+            part = [value for step, value in every if start <= step < start + 100 and not math.isnan(value)]
+            around = [v for s, v in kept.items() if start - near <= s < start + 100 + near and not math.isnan(v)]
+            assert min(around) <= min(part, default=math.inf) and max(around) >= max(part, default=-math.inf)
+
+
+def test_several_trainings_on_one_page_share_the_memory(tmp_path, monkeypatch) -> None:
+    paths = [journal(tmp_path / name) for name in "ab"]
+    monkeypatch.setattr(runs, "MAX_VALUES", MOST)
+    opened = open_runs(paths)
+    assert sum(len(series.at) for each in opened for series in each.training.series.values()) < 2 * MOST
+    chart = make_chart(opened)
+    (one,) = read_trainings(paths[0])
+    assert chart.values < chart.all_values == 2 * sum(map(one.number_of_values, one.series.values()))
+
+
+def test_a_training_with_few_values_keeps_all(tmp_path) -> None:
+    made = Training(1)
+    for snapshot in snapshots(1, range(1, 300)):
+        made.add(snapshot)
+    assert not made.is_thinned and len(made.steps) == len(snapshots(1, range(1, 300)))
+
+
+def test_many_kinds_of_snapshots_do_not_make_it_slow(monkeypatch) -> None:
+    monkeypatch.setattr(runs, "MAX_VALUES", 50)
+    made, thinned = Training(1), []
+    thin = Training.thin
+    monkeypatch.setattr(Training, "thin", lambda self, most: thinned.append(1) or thin(self, most))
+    for step in range(2_000):
+        made.add(Snapshot(step, metrics={f"key_{step}": 1.0}))  # nothing can be left out of the first kinds
+    assert len(thinned) < 12

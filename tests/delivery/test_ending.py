@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+from helpers.failing_sinks import Hanging, snapshots
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.delivery import pipeline
+from mtask_sinks.delivery.ending import Ending
+from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.sinks import MemorySink
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+class Interrupts(MemorySink):
+    """Hangs in its first write, and presses Ctrl-C there as soon as somebody waits for it."""
+
+    name = "interrupts"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_awaited = threading.Event()
+        self.released = threading.Event()
+
+    def write(self, snapshot: Snapshot) -> None:
+        if not self.released.is_set():
+            assert self.is_awaited.wait(30)
+            os.kill(os.getpid(), signal.SIGINT)
+            assert self.released.wait(30)
+        super().write(snapshot)
+
+
+def test_ctrl_c_ends_the_wait_and_nothing_else(tmp_path, caplog, monkeypatch) -> None:
+    sink, other = Interrupts(), MemorySink()
+    delivery = Delivery([sink, other], drain_seconds=1000.0)
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(3):
+        delivery.write(snapshot)
+    wait = Ending.wait
+    monkeypatch.setattr(Ending, "wait", lambda ending, seconds: sink.is_awaited.set() or wait(ending, seconds))
+    delivery.close("finished")
+    said = caplog.text
+    sink.released.set()
+    assert len(other.snapshots) == 3
+    assert "sink interrupts (starting) received 0 of 3 snapshots; 3 did not arrive within" in said
+    assert "within 1000 s" not in said
+    assert f"mtask-sinks replay {tmp_path / 'metrics.jsonl'} --to interrupts" in said
+    with pytest.raises(KeyboardInterrupt):  # a second one is as ever
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_all_deliveries_of_a_process_finish_at_the_same_time_at_its_exit() -> None:
+    together = threading.Barrier(3)
+
+    class Meets(MemorySink):
+        def close(self, status) -> None:
+            together.wait(30)
+            super().close(status)
+
+    sinks = [Meets() for _ in range(3)]
+    deliveries = [Delivery([sink], drain_seconds=100.0) for sink in sinks]
+    for delivery in deliveries:
+        delivery.open(RunInfo(id="1"))
+        delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
+    pipeline._close_all()
+    assert [sink.closed for sink in sinks] == [["finished"]] * 3
+    assert not together.broken
+
+
+def test_the_exit_waits_once_for_all_and_tells_what_each_delivery_lacks(caplog) -> None:
+    sinks = [Hanging() for _ in range(3)]
+    deliveries = [Delivery([sink], drain_seconds=seconds) for sink, seconds in zip(sinks, (0.1, 0.3, 0.2), strict=True)]
+    for delivery in deliveries:
+        delivery.open(RunInfo(id="1"))
+        delivery.write(Snapshot(step=1))
+    pipeline._close_all()
+    pipeline._close_all()  # nothing is left to close
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert all("received 0 of 1 snapshots; 1 did not arrive within 0.3 s." in message for message in said)
+    for sink in sinks:
+        sink.released.set()

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.merge import merge
+from mtask_sinks.delivery import publisher
+from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.sinks import MemorySink
+
+
+@pytest.fixture(autouse=True)
+def _empty_memory() -> None:
+    fsspec.filesystem("memory").store.clear()
+
+
+def deliver(directory: Path, url: str, run: RunInfo, *steps: int, seconds: float = 30.0) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    delivery = Delivery([MemorySink()], seconds, url)
+    delivery.open(RunInfo(id=run.id, name=run.name, step=run.step, output_dir=str(directory)))
+    for step in steps:
+        delivery.write(Snapshot(step, metrics={"a/loss": 10.0 * step}))
+    delivery.close("finished")
+    return directory / "metrics.jsonl"
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_the_whole_journal_is_there_at_the_end(tmp_path, scheme) -> None:
+    url = f"file://{tmp_path}/there/run" if scheme == "file" else "memory://there/run"
+    path = deliver(tmp_path / "out", url, RunInfo(id="1"), 2, 4)
+    with fsspec.open(f"{url}/metrics.jsonl", "rb") as copy:
+        assert copy.read() == path.read_bytes()
+    path = deliver(tmp_path / "out", url, RunInfo(id="2", step=4), 6)  # goes on in the same directory
+    with fsspec.open(f"{url}/metrics.jsonl", "rb") as copy:
+        assert copy.read() == path.read_bytes()
+
+
+def test_a_trainer_copies_its_journal(tmp_path) -> None:
+    from helpers.toy import Toy, arguments, numbers
+
+    from mtask_sinks import HfMultiTaskTrainer, SinkArguments
+
+    sink_args = SinkArguments(journal_publish=f"file://{tmp_path}/there")
+    args = arguments(tmp_path / "out", run_name="r")
+    HfMultiTaskTrainer(Toy(), args, train_dataset=numbers(1, 2), sink_args=sink_args).train()
+    assert [training.name for training in read_trainings(tmp_path / "there")] == ["r"]
+
+
+def test_a_training_that_changed_machines_has_its_journals_beside_each_other(tmp_path) -> None:
+    url = f"file://{tmp_path}/there"
+    deliver(tmp_path / "node-1", url, RunInfo(id="1", name="r"), 2, 4)
+    deliver(tmp_path / "node-2", url, RunInfo(id="2", name="r", step=4), 6)
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["metrics-2.jsonl", "metrics.jsonl"]
+    merge([tmp_path / "there"], tmp_path / "joined.jsonl")
+    (training,) = read_trainings(tmp_path / "joined.jsonl")
+    assert ([*training.steps], training.resumed_at) == ([2, 4, 6], (4,))
+
+
+def test_it_is_copied_now_and_then(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(publisher, "_EVERY_SECONDS", 0.02)
+    delivery = Delivery([MemorySink()], 30.0, "memory://often")
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    delivery.write(Snapshot(1, metrics={"a/loss": 1.0}))
+    memory, end = fsspec.filesystem("memory"), time.monotonic() + 30
+    while not (memory.exists("/often/metrics.jsonl") and memory.cat("/often/metrics.jsonl").count(b"\n") == 2):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    delivery.close("finished")
+    assert memory.cat("/often/metrics.jsonl") == (tmp_path / "metrics.jsonl").read_bytes()
+
+
+def test_what_fails_is_tried_again(tmp_path, monkeypatch, caplog) -> None:
+    failures = iter([OSError("no route"), OSError("no route")])
+    copy = publisher.Publisher._copy
+
+    def fail_twice(self: publisher.Publisher) -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+        copy(self)
+
+    monkeypatch.setattr(publisher.Publisher, "_copy", fail_twice)
+    monkeypatch.setattr(publisher, "_FIRST_WAIT", 0.01)
+    path = deliver(tmp_path / "out", "memory://again", RunInfo(id="1"), 2)
+    assert fsspec.filesystem("memory").cat("/again/metrics.jsonl") == path.read_bytes()
+    assert [m for m in caplog.messages if "journal" in m] == [
+        "the journal cannot be copied to memory://again (OSError: no route). Training goes on, and the copy is tried "
+        "again."
+    ]
+
+
+def test_what_was_not_copied_in_time_is_named(tmp_path, monkeypatch, caplog) -> None:
+    (tmp_path / "in-the-way").write_text("")
+    path = deliver(tmp_path / "out", f"file://{tmp_path}/in-the-way/run", RunInfo(id="1"), 2, seconds=0.3)
+    (message,) = [m for m in caplog.messages if "was not copied" in m]
+    assert message.startswith(f"the journal {path} was not copied to file://{tmp_path}/in-the-way/run before")
+    assert "NotADirectoryError" in message or "FileExistsError" in message
+
+
+def test_a_url_without_a_scheme_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"journal_publish='bucket/run' has no scheme: pass a URL, such as s3://"):
+        Delivery([], publish="bucket/run")
+
+
+def test_a_missing_package_is_named_with_the_extra(monkeypatch) -> None:
+    monkeypatch.setattr(publisher, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"fsspec, which is not installed. Run: pip install 'mtask-sinks\[publish\]'"):
+        Delivery([], publish="memory://x")
+
+
+@pytest.mark.parametrize("output_dir", ["s3://bucket/run", "gs:/bucket/run"])
+def test_an_output_directory_in_an_object_store_is_one_warning(tmp_path, monkeypatch, caplog, output_dir) -> None:
+    monkeypatch.chdir(tmp_path)
+    delivery = Delivery([MemorySink()])
+    for step in (1, 2):
+        delivery.open(RunInfo(id="1", step=step, output_dir=output_dir))
+        delivery.write(Snapshot(step, metrics={"a/loss": 1.0}))
+    delivery.close("finished")
+    (message,) = [m for m in caplog.messages if "object store" in m]
+    scheme = output_dir[:2]
+    assert message == (
+        f"output_dir={output_dir} is not a place in an object store: the Trainer and the journal write to the local "
+        f"directory {tmp_path}/{scheme}:/bucket/run. Choose a local directory, and let "
+        f"SinkArguments(journal_publish='{scheme}://bucket/run') copy the journal."
+    )

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from helpers.journals import write
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.progress import Watch
+from mtask_sinks.journal import reader, sampling
+from mtask_sinks.journal.lines import Line, read_lines
+from mtask_sinks.journal.sampling import sample
+
+
+def snapshots() -> Iterator[Snapshot]:
+    """A long training with rare evaluations, and a metric that only some windows of the training have."""
+    for step in range(1, 4_001):
+        metrics = {"a/loss": 10.0 / step, **({"rare/x": float(step)} if step in (700, 1_500) else {})}
+        yield Snapshot(step, "train", metrics, time=1000.0 + step, counts=dict.fromkeys(metrics, 4))
+        if step % 1_900 == 0:
+            yield Snapshot(step, "eval", {"a/loss": 20.0 / step}, time=1000.5 + step)
+
+
+def test_it_yields_few_lines_and_the_first_and_last_of_each_kind(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sampling, "_SPREAD", 50)
+    path = write(tmp_path, (RunInfo(id="1"), list(snapshots()), None), (RunInfo(id="2", step=3_990), [], "finished"))
+    with path.open("rb") as file:
+        picked = list(sample(read_lines(file)))
+    records = [json.loads(line.data) for line in picked]
+    assert len(picked) < 150 and [line.end for line in picked] == sorted(line.end for line in picked)
+    assert [record["record"] for record in records if record["record"] != "snapshot"] == ["run", "run", "end"]
+    of = {phase: [r["step"] for r in records if r.get("phase") == phase] for phase in ("train", "eval")}
+    assert of["eval"] == [1_900, 3_800]
+    assert of["train"][0] == 1 and of["train"][-40:] == list(range(3_961, 4_001)) and {700, 1_500} <= {*of["train"]}
+
+
+def test_a_journal_that_another_program_wrote_again_is_not_sampled() -> None:
+    lines = [Line(json.dumps({"step": at, "record": "snapshot"}).encode() + b"\n", at) for at in range(5_000)]
+    assert list(sample(lines)) == lines
+
+
+def test_a_view_of_a_long_journal_shows_the_same_as_of_all_of_it(tmp_path, monkeypatch) -> None:
+    made = list(snapshots())
+    runs = (RunInfo(id="1", name="r"), made[:3_000], None), (RunInfo(id="2", step=2_500), made[2_501:], "finished")
+    write(tmp_path, *runs)
+    whole = Watch(tmp_path).progress()
+    monkeypatch.setattr(reader, "_LONG", 1)
+    monkeypatch.setattr(sampling, "_SPREAD", 200)
+    watch = Watch(tmp_path)
+    seen = watch.progress()
+    assert watch.training is not None and len(watch.training.steps) < 600
+    for name in ("name", "status", "step", "epoch", "resumed_at", "time", "steps_per_second"):
+        assert getattr(seen, name) == getattr(whole, name)
+    parts = ("task", "name", "phase", "step", "last", "change", "count", "better")
+    rows = [[tuple(getattr(row, part) for part in parts) for row in each.rows] for each in (seen, whole)]
+    assert rows[0] == rows[1]
+    loss = next(row for row in seen.rows if row.phase == "train")
+    assert loss.values[0] == 10.0 and loss.values[-1] == 10.0 / 4_000
+    assert watch._tail.snapshots_after(0) == sum(len(snapshots) for _, snapshots, _ in runs)
+
+
+def test_what_is_added_to_a_long_journal_is_followed(tmp_path, monkeypatch) -> None:
+    write(tmp_path, (RunInfo(id="1"), list(snapshots()), None))
+    monkeypatch.setattr(reader, "_LONG", 10_000)
+    watch = Watch(tmp_path)
+    assert watch.progress().step == 4_000
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(4_001, metrics={"a/loss": 7.0}, time=6000.0)], "failed"))
+    seen = watch.progress()
+    assert (seen.step, seen.status, seen.rows[0].last) == (4_001, "failed", 7.0)
