@@ -7,13 +7,19 @@ May import everything; nothing imports it. Modules import torch and other slow p
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from mtask_sinks import __version__
+from mtask_sinks._util.escaping import printable
+from mtask_sinks._util.masking import mask
 from mtask_sinks.cli.demo import demo
 from mtask_sinks.cli.diff import diff
 from mtask_sinks.cli.doctor import doctor
 from mtask_sinks.cli.export import export
+from mtask_sinks.cli.merge import merge
 from mtask_sinks.cli.plot import plot
 from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
@@ -21,14 +27,38 @@ from mtask_sinks.cli.report import report
 from mtask_sinks.cli.sinks import sinks
 from mtask_sinks.cli.watch import watch
 
+
+class _Commands(TyperGroup):
+    """Masks and escapes the messages of usage errors: they name paths, runs and sinks of any kind."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                vars(error)["message"] = printable(mask(message), keep_newlines=True)
+            raise
+
+
+def _in_paragraphs(text: str) -> str:
+    """Join the lines of each paragraph, because the help keeps the ends of lines, which fit no terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 app = typer.Typer(
     name="mtask-sinks",
+    cls=_Commands,
+    pretty_exceptions_show_locals=False,
     help="Per-task losses and metrics for multi-task training with the Hugging Face Trainer.",
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (demo, watch, diff, plot, report, export, replay, doctor, sinks, reducers):
-    app.command()(command)
+for command in (demo, watch, diff, plot, report, export, replay, merge, doctor, sinks, reducers):
+    app.command(
+        help=_in_paragraphs(command.__doc__ or ""),
+        # Options such as --max_steps are spelled as in transformers; --max-steps is understood too.
+        context_settings={"token_normalize_func": lambda name: name.replace("-", "_")},
+    )(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -16,9 +16,18 @@ if TYPE_CHECKING:
 def diff(
     run_a: Annotated[
         str,
-        typer.Argument(help="Output directory or journal, for its last training. DIR:N or DIR:name chooses another."),
+        typer.Argument(
+            help="Output directory or journal, for its last training. DIR:N or DIR:name chooses another. A directory "
+            "above several: the newest of them."
+        ),
     ],
-    run_b: Annotated[str, typer.Argument(help="The training to compare with the first one.")],
+    run_b: Annotated[
+        str | None,
+        typer.Argument(
+            help="The training to compare with the first one. Without it: the two newest trainings below RUN_A.",
+            show_default=False,
+        ),
+    ] = None,
     only: Annotated[str, typer.Option("--only", help="Pattern of the keys to show, such as 'mlm/*'.")] = "*",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with both runs and all metrics.")
@@ -39,6 +48,8 @@ def diff(
     from mtask_sinks.keys import join_key
 
     runs = []
+    if run_b is None:
+        run_a, run_b = _two_newest(run_a)
     for given, hint in ((run_a, "RUN_A"), (run_b, "RUN_B")):
         try:
             runs.append(open_run(given))
@@ -51,6 +62,20 @@ def diff(
         print_json({**head, "metrics": [_record(row) for row in rows]})
     else:
         _print([(str(path_a), a), (str(path_b), b)], rows)
+
+
+def _two_newest(directory: str) -> tuple[str, str]:
+    from mtask_sinks.analysis.selection import with_names
+    from mtask_sinks.errors import NoJournalError
+
+    try:
+        runs = [run for run, _ in with_names(directory)]
+    except NoJournalError as error:
+        raise typer.BadParameter(str(error), param_hint="RUN_A") from None
+    if len(runs) < 2:
+        message = f"{directory} is one training. Name the training to compare it with: mtask-sinks diff {directory} DIR"
+        raise typer.BadParameter(message, param_hint="RUN_B")
+    return runs[-2], runs[-1]
 
 
 def _about(path: str, training: Training) -> dict[str, Any]:
@@ -73,36 +98,46 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from mtask_sinks.cli.formatting import TableColumn, make_table, number, print_renderable
+    from mtask_sinks._util.escaping import printable
+    from mtask_sinks._util.shown import shown
+    from mtask_sinks.cli.formatting import change, print_renderable
+    from mtask_sinks.cli.table import TableColumn, make_table
 
     console = Console()
     for letter, (path, training) in zip("AB", runs, strict=True):
         about = _about(path, training)
         name = training.name or f"training {training.number}"
         text = f"{letter}  {name}  {about['status']} at step {training.step:,}  {path}"
-        print_renderable(console, Text(text, overflow="fold"))
+        print_renderable(console, Text(printable(text), overflow="fold"))
     print_renderable(console, Text(""))
     columns = [
-        *(TableColumn("task", style="bold"), TableColumn("metric"), TableColumn("phase")),
-        *(TableColumn("final A", "right"), TableColumn("final B", "right"), TableColumn("change", "right")),
-        *(
-            TableColumn("best"),
-            TableColumn("best A", "right"),
-            TableColumn("best B", "right"),
-            TableColumn("change", "right"),
-            TableColumn(""),
-        ),
+        *(TableColumn("task", style="bold", flow="cut"), TableColumn("metric", flow="cut"), TableColumn("phase")),
+        *(TableColumn("final A", "right"), TableColumn("final B", "right")),
+        TableColumn("change", "right", drop=4, title="change of the final value"),
+        TableColumn("best", drop=2, title="which value is best"),
+        *(TableColumn("best A", "right", drop=3), TableColumn("best B", "right", drop=3)),
+        TableColumn("change", "right", drop=1, title="change of the best value"),
+        TableColumn(""),
     ]
     cells = []
-    for row in rows:
-        finals = [number(None if each is None else each.final) for each in (row.a, row.b)]
+    for row in shown(rows):
+        finals = [_final(each) for each in (row.a, row.b)]
         bests = [_best(each) for each in (row.a, row.b)]
-        changes = [number(change, sign=True) for change in (row.final_change, row.best_change)]
+        final_change = change(row.final_change, row.b.final if row.b else 0.0)
+        best_change = change(row.best_change, row.b.best if row.b and row.b.best is not None else 0.0)
         names = [row.task or "-", row.name, row.phase]
-        cells.append([*names, *finals, changes[0], row.better or "-", *bests, changes[1], row.verdict or ""])
+        cells.append([*names, *finals, final_change, row.better or "-", *bests, best_change, row.verdict or ""])
     colours = {"better": "green", "worse": "yellow"}
     styles = [colours.get(row.verdict or "", "dim") for row in rows]
     print_renderable(console, make_table(columns, cells, console, styles={9: styles, 10: styles}))
+
+
+def _final(outcome: Outcome | None) -> str:
+    from mtask_sinks.cli.formatting import number
+
+    if outcome is None:
+        return number(None)
+    return number(outcome.final) + (" (partial)" if outcome.partial else "")
 
 
 def _best(outcome: Outcome | None) -> str:

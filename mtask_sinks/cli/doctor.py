@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from mtask_sinks.doctor.examination import Examination
 
 
 def doctor(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(help="Training scripts, and output directories or journals: DIR, DIR:N.", show_default=False),
+        typer.Argument(
+            help="Training scripts, and output directories or journals: DIR, DIR:N. A directory above several "
+            "stands for all of them.",
+            show_default=False,
+        ),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Also ask the backends of the sinks whether they answer.")
@@ -23,75 +24,66 @@ def doctor(
         float, typer.Option("--timeout", min=0.1, help="Seconds to wait for all backends of one path.")
     ] = 10.0,
     listed: Annotated[bool, typer.Option("--list", help="Only list every kind of finding.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object per path.")] = False,
+    as_format: Annotated[
+        str,
+        typer.Option(
+            "--format", help="text; github: annotations in a workflow of GitHub; json: a list, one object per path."
+        ),
+    ] = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Find what is wrong with a training, and say how to fix it.
 
     For a script, the doctor reads its file and the modules beside it that the script imports. It runs none of them. For
     an output directory, it reads the journal and the progress of each sink.
 
+    In a script, a comment leaves out a finding of its statement: # noqa: reserved-key
+
     The command exits with 1 if it finds errors or warnings, with 0 if it finds none (hints do not count), and with 2 if
     a path does not exist.
 
     Example: mtask-sinks doctor train.py out/demo-1
     """
+    from mtask_sinks.cli.doctor_formats import FORMATS
     from mtask_sinks.doctor.examination import examine_path
     from mtask_sinks.errors import NothingThereError
 
+    as_format = "json" if as_json else as_format
+    if as_format not in FORMATS:
+        message = f"{as_format!r} is no format. The formats are: {', '.join(FORMATS)}."
+        raise typer.BadParameter(message, param_hint="--format")
     if listed:
-        _print_list(as_json)
+        _print_list(as_format == "json")
         return
     if not paths:
         raise typer.BadParameter("name a training script, or the output directory of a training.", param_hint="PATHS")
     try:
-        examinations = [examine_path(path, timeout if check else None) for path in paths]
+        examinations = [examine_path(path, timeout if check else None) for given in paths for path in _each(given)]
     except NothingThereError as error:
         raise typer.BadParameter(str(error), param_hint="PATHS") from None
     except OSError as error:
         raise typer.BadParameter(f"{error.filename} cannot be read: {error.strerror}.", param_hint="PATHS") from None
-    if as_json:
-        from mtask_sinks.cli.formatting import print_json
-
-        print_json([asdict(examination) for examination in examinations])
-    else:
-        _print(examinations)
+    FORMATS[as_format](examinations)
     if any(finding.severity != "hint" for examination in examinations for finding in examination.findings):
         raise typer.Exit(1)
 
 
-def _print(examinations: list[Examination]) -> None:
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.text import Text
+def _each(given: str) -> list[str]:
+    """Return the paths for which a path stands: the output directories below it, or itself."""
+    from mtask_sinks.analysis.selection import with_names
+    from mtask_sinks.errors import NoJournalError
 
-    console = Console(soft_wrap=False)
-    styles = {"error": "bold red", "warning": "yellow", "hint": "cyan"}
-    for examination in examinations:
-        for finding in examination.findings:
-            head = Text.assemble(
-                (finding.severity, styles[finding.severity]), f"  {finding.check}  ", (finding.where, "bold")
-            )
-            console.print(head, highlight=False, soft_wrap=True)
-            for text in (finding.what, f"→ {finding.remedy}"):
-                # Break no line in a pipe, so that people can copy a command, or search for it.
-                wraps = console.is_terminal
-                console.print(Padding(Text(text), (0, 0, 0, 4)) if wraps else Text(f"    {text}"), soft_wrap=not wraps)
-        console.print(Text(_summary(examination)), soft_wrap=True)
-
-
-def _summary(examination: Examination) -> str:
-    severities = [finding.severity for finding in examination.findings]
-    counts = [(severities.count(kind), kind) for kind in ("error", "warning", "hint")]
-    found = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for n, kind in counts if n) or "nothing found"
-    beside = len(examination.read) - 1
-    also = f" and {beside} module{'s' if beside > 1 else ''} beside it" if beside else ""
-    return f"{examination.of}{also}: {found}. Checked: {', '.join(examination.checks)}."
+    try:
+        return [run for run, _ in with_names(given)]
+    except NoJournalError:  # the doctor tells that
+        return [given]
 
 
 def _print_list(as_json: bool) -> None:
     from rich.console import Console
 
-    from mtask_sinks.cli.formatting import TableColumn, make_table, print_json, print_renderable
+    from mtask_sinks.cli.formatting import print_json, print_renderable
+    from mtask_sinks.cli.table import TableColumn, make_table
     from mtask_sinks.doctor.listing import finding_kinds
 
     if as_json:
@@ -99,5 +91,10 @@ def _print_list(as_json: bool) -> None:
         return
     console = Console()
     rows = [[kind.of, kind.check, kind.severity, kind.title] for kind in finding_kinds()]
-    columns = [TableColumn("about"), TableColumn("check", style="bold"), TableColumn("severity"), TableColumn("what")]
+    columns = [
+        TableColumn("about", drop=1),
+        TableColumn("check", style="bold"),
+        TableColumn("severity"),
+        TableColumn("what", flow="wrap"),
+    ]
     print_renderable(console, make_table(columns, rows, console))

@@ -11,20 +11,25 @@ import typer
 
 def export(
     run: Annotated[
-        str, typer.Argument(help="Output directory or journal, for all its trainings. DIR:N or DIR:name chooses one.")
+        str,
+        typer.Argument(
+            help="Output directory or journal, for all its trainings; a directory above several, for those of all of "
+            "them. DIR:N or DIR:name chooses one."
+        ),
     ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File: .csv, .jsonl or .parquet. Default: CSV to standard output."),
     ] = None,
 ) -> None:
-    """Write every value of a journal as one row: run, phase, step, epoch, time, task, name, value, count.
+    """Write every value of a journal as one row: run, phase, step, epoch, time, task, name, value, count, partial.
 
     A resumed training is one run, and each of its steps counts once. Times are seconds since 1970 (UTC). In Python,
     mtask_sinks.export.to_frame(DIR) returns the same as a pandas data frame.
 
     Example: mtask-sinks export out -o metrics.csv
     """
+    from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.compare import split_run
     from mtask_sinks.analysis.export import measurements, write_csv, write_file
     from mtask_sinks.errors import ExportError, NoJournalError, NoTrainingError, OutputFileError
@@ -42,4 +47,4 @@ def export(
         raise typer.BadParameter(str(error), param_hint="--output") from None
     except OSError as error:
         raise typer.BadParameter(f"{output} cannot be written: {error.strerror}.", param_hint="--output") from None
-    typer.echo(f"{output}: {count:,} values")
+    typer.echo(shown(f"{output}: {count:,} values"))

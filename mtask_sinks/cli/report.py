@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mtask_sinks.analysis.report import Report
+    from mtask_sinks.charts import LabelledTraining
 
 
 def report(
@@ -15,7 +19,9 @@ def report(
             help="Output directories or journals, for the last training of each. DIR:N or DIR:name chooses another."
         ),
     ],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="HTML file. Default: report.html.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File: .html, .md or .json. Default: report.html.")
+    ] = None,
     smooth: Annotated[
         float, typer.Option("--smooth", help="Smooth the curves: weight of the earlier values, from 0 to below 1.")
     ] = 0.0,
@@ -23,23 +29,24 @@ def report(
         bool, typer.Option("--json", help="Print the contents of the tables as one JSON object, and write no page.")
     ] = False,
 ) -> None:
-    """Write one page about one or more trainings: status, curves, final and best values, and problems.
+    """Write one page about one or more trainings: how far, how good, task by task, and what is wrong.
 
-    The page shows curves per task; last and best values; the best checkpoint by metric_for_best_model; values that are
-    not finite, and since when; missing metrics; what each sink has delivered; settings, and where they differ.
+    The page begins with sentences: how far each run is, its best checkpoint, which tasks improve, are flat, worse or
+    silent, and since when. Then one row per task, and the curves. Folded: last and best values, values that are not
+    finite, missing metrics, what each sink has delivered, and settings, and where they differ.
 
-    The page needs no network, and you can print it.
+    The page needs no network, and you can print it. A .md file has the sentences and the tables.
 
     Example: mtask-sinks report out/demo-1 out/demo-2 -o report.html
     """
     from dataclasses import asdict
 
+    from mtask_sinks._util.atomic_file import check_ending, whole_file
+    from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.report import make_report
-    from mtask_sinks.charts import make_chart
-    from mtask_sinks.charts.html.report import write_report
-    from mtask_sinks.cli.formatting import print_json
+    from mtask_sinks.cli.formatting import print_json, to_json
     from mtask_sinks.cli.page_options import check_weight, open_given, output_path, usage_errors
-    from mtask_sinks.errors import NothingToDrawError
+    from mtask_sinks.cli.report_markdown import report_markdown
 
     opened = open_given(runs)
     check_weight(smooth)
@@ -49,10 +56,25 @@ def report(
         print_json(asdict(make_report(opened)))
         return
     path = output_path(output, "report.html")
+    with usage_errors(path):
+        ending = check_ending(path, [".html", ".md", ".json"])
+        made = make_report(opened)
+        if ending == ".html":
+            _write_page(opened, made, path, smooth)
+        else:
+            with whole_file(path) as new:
+                text = report_markdown(made) if ending == ".md" else to_json(asdict(made)) + "\n"
+                new.write_text(text, encoding="utf-8")
+    typer.echo(shown(f"{path}: {', '.join(run.label for run in opened)}"))
+
+
+def _write_page(runs: list[LabelledTraining], report: Report, path: Path, smooth: float) -> None:
+    from mtask_sinks.charts import make_chart
+    from mtask_sinks.charts.html.report import write_report
+    from mtask_sinks.errors import NothingToDrawError
+
     try:
-        chart = make_chart(opened, weight=smooth)
+        chart = make_chart(runs, weight=smooth)
     except NothingToDrawError:
         chart = None
-    with usage_errors(path):
-        write_report(make_report(opened), chart, path)
-    typer.echo(f"{path}: {', '.join(run.label for run in opened)}")
+    write_report(report, chart, path)

@@ -24,7 +24,7 @@ def sinks(
     ] = 10.0,
     output_dir: Annotated[
         Path,
-        typer.Option("--output_dir", "--output-dir", help="Output directory of the training, where some sinks write."),
+        typer.Option("--output_dir", help="Output directory of the training, where some sinks write."),
     ] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, one object per sink.")] = False,
 ) -> None:
@@ -32,7 +32,7 @@ def sinks(
 
     --check logs nothing. For MLflow it asks the server for /health and opens the store. For W&B it asks the server and
     looks for an API key (offline, it writes to W&B's directory). For TensorBoard it checks that the directory can be
-    written. It loads plug-ins, and runs their checks if they have any.
+    written. It runs the code of a plug-in only if you name the plug-in.
 
     The command exits with 1 if a backend does not answer, or if a sink that you name is not installed.
 
@@ -46,7 +46,8 @@ def sinks(
     known = _chosen(list_sinks(), names or [])
     answers: dict[str, Answer] = {}
     if check:
-        asked = [each.name for each in known if each.is_installed and each.kind != "transformers"]
+        kinds = ("sink", "plug-in") if names else ("sink",)
+        asked = [each.name for each in known if each.is_installed and each.kind in kinds]
         answers = check_sinks(asked, RunInfo(id="check", output_dir=str(output_dir)), timeout)
     if as_json:
         print_json([_record(each, answers.get(each.name)) for each in known])
@@ -77,7 +78,9 @@ def _record(known: SinkListing, answer: Answer | None) -> dict[str, object]:
 def _print(known: list[SinkListing], answers: dict[str, Answer], check: bool) -> None:
     from rich.console import Console
 
-    from mtask_sinks.cli.formatting import TableColumn, make_table, print_renderable
+    from mtask_sinks._util.shown import shown
+    from mtask_sinks.cli.formatting import print_renderable
+    from mtask_sinks.cli.table import TableColumn, make_table
 
     origins = {"sink": "mtask-sinks", "transformers": "transformers"}
     rows = []
@@ -88,8 +91,9 @@ def _print(known: list[SinkListing], answers: dict[str, Answer], check: bool) ->
         if check:
             row.append("" if answer is None else {True: "yes", False: "NO", None: "?"}[answer.is_ready])
         row.append(answer.detail if answer else "" if each.is_installed else each.get)
-        rows.append(row)
-    columns = [TableColumn("sink", style="bold"), TableColumn("from"), TableColumn("installed")]
-    columns += [TableColumn("answers"), TableColumn("")] if check else [TableColumn("how to get it")]
+        rows.append(shown(row))
+    columns = [TableColumn("sink", style="bold"), TableColumn("from", drop=1), TableColumn("installed")]
+    columns += [TableColumn("answers")] if check else []
+    columns.append(TableColumn("" if check else "how to get it", flow="wrap"))
     console = Console()
     print_renderable(console, make_table(columns, rows, console))

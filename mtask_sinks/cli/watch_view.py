@@ -2,77 +2,158 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mtask_sinks._util.formatting import duration
-from mtask_sinks.analysis.progress import MetricProgress, TrainingProgress
-from mtask_sinks.cli.formatting import TableColumn, make_table, number
-from mtask_sinks.cli.sparkline import sparkline
+from mtask_sinks._util.formatting import duration, number
+from mtask_sinks._util.shown import shown
+from mtask_sinks.analysis.progress import TrainingProgress
+from mtask_sinks.cli.table import TableColumn, draw_table, fit, make_table, no_room
+from mtask_sinks.cli.watch_choice import Choice, metric_rows, phases_of
+from mtask_sinks.cli.watch_health import alert_lines, health_parts
+from mtask_sinks.cli.watch_table import metric_table
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
+
+    from mtask_sinks.delivery.status import SinkStatus
 
 _COLOURS = {"running": "green", "finished": "bold", "failed": "bold red", "killed": "bold red"}
-# The columns of the table of metrics, each with a function that returns a row's cell.
-_COLUMNS: tuple[tuple[TableColumn, Callable[[MetricProgress], str]], ...] = (
-    (TableColumn("task", style="bold"), lambda row: row.task or "-"),
-    (TableColumn("metric"), lambda row: row.name),
-    (TableColumn("phase"), lambda row: row.phase),
-    (TableColumn("step", "right", style="dim"), lambda row: f"{row.step:,}"),
-    (TableColumn("last", "right", style="bold"), lambda row: number(row.last)),
-    (TableColumn("change", "right"), lambda row: "" if row.change is None else number(row.change, sign=True)),
-    (TableColumn("curve"), lambda row: sparkline(row.values)),
-    (TableColumn("reports", "right", style="dim"), lambda row: f"{row.count:,}" if row.count else "-"),
-)
+# Below the table of a screen: the columns without room, and the keys.
+_FOOTER = 2
 
 
-def make_frame(progress: TrainingProgress, console: Console, height: int | None = None) -> RenderableType:
-    """Make the whole view: heading, sinks and metrics.
+@dataclass(frozen=True)
+class Screen:
+    """What fills a terminal.
+
+    Attributes:
+        renderable: what to draw.
+        height: how many rows of metrics fit.
+    """
+
+    renderable: RenderableType
+    height: int
+
+
+def make_frame(
+    progress: TrainingProgress, console: Console, choice: Choice | None = None, which: str = ""
+) -> RenderableType:
+    """Make the whole view, of any height: heading, sinks and metrics.
 
     Args:
         progress: the progress of a training.
         console: the console that will print the view.
-        height: how many lines fit. If rows of metrics do not fit, a last line gives their number.
+        choice: what the user chose to see; by default everything.
+        which: which of several trainings this is, in words.
     """
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [_heading(progress, console), Text("")]
-    if progress.sinks:
-        parts += [_sinks(progress, console), Text("")]
-    fitting = len(progress.rows)
-    if height is not None:
-        used = sum(len(console.render_lines(part)) for part in parts)
-        # Three lines: the heading of the table, the rule below it, and the number of rows that do not fit.
-        fitting = max(height - used - 3, 1)
-    shown = progress.rows[:fitting]
-    if shown:
-        parts.append(_metrics(shown, console))
-    if len(shown) < len(progress.rows):
-        parts.append(Text(f"and {len(progress.rows) - len(shown)} more rows: choose some with --only 'task/*'", "dim"))
+    progress = shown(progress)
+    rows = (choice or Choice()).chosen(metric_rows(progress.rows))
+    parts: list[RenderableType] = [*_head(progress, console, which), Text("")]
+    if not console.is_terminal and progress.sinks:
+        parts += [_sink_table(progress.sinks, console), Text("")]
+    if rows:
+        table = metric_table(rows, phases_of(rows), progress.step if console.is_terminal else None)
+        cells, styles = table.part(0, len(rows), blanks=console.is_terminal)
+        parts.append(make_table(table.columns, cells, console, styles))
     return Group(*parts)
 
 
-def summary_line(progress: TrainingProgress) -> str:
-    """Return how far a training is, on one line, without its name."""
+def make_screen(progress: TrainingProgress, console: Console, choice: Choice, which: str, position: str) -> Screen:
+    """Make a view that fills the terminal: as many rows as fit. The last line tells how many do not fit, and the keys.
+
+    Args:
+        progress, console, choice, which: as in `make_frame`.
+        position: which of several trainings this is, such as ``2/5``; empty if there is only one.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    progress = shown(progress)
+    every = metric_rows(progress.rows)
+    rows = choice.chosen(every)
+    parts: list[RenderableType] = [*_head(progress, console, which), Text("")]
+    used = sum(len(console.render_lines(part)) for part in parts)
+    height = max(console.height - used - 1 - _FOOTER, 1)
+    top = min(choice.top, max(len(rows) - height, 0))
+    fitting = None
+    if rows:
+        table = metric_table(rows, phases_of(rows), progress.step)
+        fitting = fit(table.columns, table.rows, console.width)
+        cells, styles = table.part(top, top + height, blanks=True)
+        parts.append(draw_table(table.columns, cells, fitting, console.options.ascii_only, styles))
+    elif every:
+        parts.append(Text("no metric matches", "dim"))
+    missing = max(height - max(len(rows), 1), 0) + (0 if rows else 1)
+    parts += [Text("")] * missing
+    parts.append(_cropped(Text(no_room(fitting), "dim")) if fitting and fitting.left_out else Text(""))
+    more = max(len(rows) - top - height, 0)
+    keys = _keys(choice, len(rows), len(every), top, more, position)
+    parts.append(keys if keys.cell_len <= console.width else _cropped(_without_words(keys)))
+    return Screen(Group(*parts), height)
+
+
+def _keys(choice: Choice, rows: int, every: int, above: int, below: int, position: str) -> Text:
+    """Return the last line of a screen: what is above and below, and what the keys do."""
+    from rich.text import Text
+
+    if choice.is_typing:
+        found = f"{rows} of {every} rows  enter: keep  esc: clear"
+        return Text.assemble(("/", "bold"), choice.pattern, ("▏", "blink"), "  ", (found, "dim"))
+    hidden = [(arrow, f"{n:,} more") for arrow, n in (("↑", above), ("↓", below)) if n]
+    parts = [
+        *hidden,
+        ("/", choice.pattern or "filter"),
+        ("s", f"by {choice.order}" if choice.order in ("task", "metric") else choice.order),
+        ("p", choice.phase or "phases"),
+        *([("tab", position)] if position else []),
+        ("q", "quit"),
+    ]
+    return Text.assemble(*(part for key, word in parts for part in ((key, "bold"), (f" {word}  ", "dim"))))
+
+
+def _without_words(keys: Text) -> Text:
+    """Return the line of keys for a narrow terminal: only the keys, and how many rows do not fit."""
+    from rich.text import Text
+
+    words = [word for word in keys.plain.split("  ") if word]
+    return Text("  ".join(word if word[0] in "↑↓" else word.split()[0] for word in words))
+
+
+def _cropped(text: Text) -> Text:
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def summary_parts(progress: TrainingProgress) -> list[str]:
+    """Return how far a training is, in parts, without its name."""
     parts = [f"step {progress.step:,}" + (f" of {progress.max_steps:,}" if progress.max_steps else "")]
     if progress.max_steps:
         parts.append(f"{min(progress.step / progress.max_steps, 1.0):.0%}")
     if progress.epoch is not None:
         parts.append(f"epoch {progress.epoch:.2f}")
     if progress.steps_per_second is not None:
-        parts.append(f"{progress.steps_per_second:.3g} steps/s")
+        parts.append(f"{number(progress.steps_per_second)} steps/s")
     if progress.seconds_left is not None:
         parts.append(f"{duration(progress.seconds_left)} left")
     if progress.resumed_at:
         parts.append(f"resumed at {', '.join(f'{step:,}' for step in progress.resumed_at)}")
     if progress.time:
         parts.append(f"last snapshot {_when(progress.time, progress.status == 'running')}")
-    return "  ".join(parts)
+    if progress.left_out:
+        parts.append(f"{progress.left_out:,} lines of the journal cannot be read")
+    return parts
+
+
+def summary_line(progress: TrainingProgress) -> str:
+    """Return how far a training is, on one line, without its name."""
+    return "  ".join(summary_parts(progress))
 
 
 def _when(then: float, is_running: bool) -> str:
@@ -81,64 +162,65 @@ def _when(then: float, is_running: bool) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then))
 
 
-def _heading(progress: TrainingProgress, console: Console) -> RenderableType:
+def _head(progress: TrainingProgress, console: Console, which: str) -> list[Text]:
+    """Return the lines above the table: the training, how far it is, and on a terminal the sinks."""
     from rich.text import Text
 
     text = Text(no_wrap=not console.is_terminal, overflow="fold" if console.is_terminal else "ignore")
     if progress.status == "waiting":
-        return text.append(f"{progress.journal} does not exist yet: the first log event with metrics creates it.")
+        text.append(f"{progress.journal} does not exist yet: the first log event with metrics creates it.")
+        return [text]
     text.append(progress.name or f"training {progress.number}", "bold").append("  ")
     text.append(progress.status, _COLOURS.get(progress.status, ""))
     if progress.host:
         text.append(f" on {progress.host}, as far as the journal shows")
-    text.append(f"  {progress.journal}\n", "dim")
-    return text.append(summary_line(progress))
+    text.append(f"  {progress.journal}", "dim")
+    if which:
+        text.append(f"  {which}", "dim")
+    if not console.is_terminal:
+        health = ["  ".join(parts)] if (parts := health_parts(progress.health)) else []
+        rest = [Text(line, no_wrap=True, overflow="ignore") for line in (summary_line(progress), *health)]
+        return [text, *rest, *alert_lines(progress.alerts)]
+    lines = [text, *(Text(line) for line in _in_lines(summary_parts(progress), console.width))]
+    if progress.sinks:
+        sinks = [_sink_words(each) for each in progress.sinks]
+        lines += [Text.from_markup("", overflow="fold").append(line) for line in _in_lines(sinks, console.width)]
+        lines += [_cropped(Text(f"{each.name}: {_first(each.error)}", "red")) for each in progress.sinks if each.error]
+    if parts := health_parts(progress.health):
+        lines += [_cropped(Text(line)) for line in _in_lines(parts, console.width)]
+    return [*lines, *map(_cropped, alert_lines(progress.alerts))]
 
 
-def _metrics(rows: Sequence[MetricProgress], console: Console) -> RenderableType:
-    columns = [column for column, _ in _COLUMNS]
-    places = {column.name: place for place, column in enumerate(columns)}
-    cells = [[cell(row) for _, cell in _COLUMNS] for row in rows]
-    if console.options.ascii_only:
-        for row, line in zip(rows, cells, strict=True):
-            line[places["curve"]] = sparkline(row.values, ascii_only=True)
-    if console.is_terminal:  # in a pipe, every line names its task and metric, for grep
-        _blank_repeated(cells, [places["task"], places["metric"]])
-    return make_table(columns, cells, console, styles={places["change"]: [_change_style(row) for row in rows]})
+def _in_lines(parts: Sequence[str], width: int) -> list[str]:
+    """Join parts with two blanks; a part that does not fit begins the next line.
+
+    >>> _in_lines(["step 20", "epoch 1.00", "2 steps/s"], 20)
+    ['step 20  epoch 1.00', '2 steps/s']
+    """
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(part)
+    return lines
 
 
-def _blank_repeated(cells: list[list[str]], places: Sequence[int]) -> None:
-    """Blank a cell if it, and all cells to its left among the places, repeat the row above."""
-    for above, line in reversed([*pairwise(cells)]):
-        for count, place in enumerate(places, 1):
-            if all(line[each] == above[each] for each in places[:count] if line[each]):
-                line[place] = ""
-            else:
-                break
+def _sink_words(sink: SinkStatus) -> str:
+    words = f"{sink.name} {sink.state}: {sink.delivered:,} delivered"
+    for count, what in ((sink.pending, "pending"), (sink.rejected, "rejected")):
+        words += f", {count:,} {what}" if count else ""
+    return words
 
 
-def _change_style(row: MetricProgress) -> str:
-    if row.better is None or row.change is None or not math.isfinite(row.change) or not row.change:
-        return ""
-    return "green" if (row.change < 0) == (row.better == "min") else "yellow"
-
-
-def _sinks(progress: TrainingProgress, console: Console) -> RenderableType:
-    columns = [
-        *(
-            TableColumn("sink", style="bold"),
-            TableColumn("state"),
-            TableColumn("delivered", "right"),
-            TableColumn("pending", "right"),
-        ),
-        *(TableColumn("rejected", "right"), TableColumn("error")),
-    ]
+def _sink_table(sinks: Sequence[SinkStatus], console: Console) -> RenderableType:
+    numbers = [TableColumn(name, "right") for name in ("delivered", "pending", "rejected")]
+    columns = [TableColumn("sink"), TableColumn("state"), *numbers, TableColumn("error")]
     rows = [
         [each.name, each.state, f"{each.delivered:,}", f"{each.pending:,}", f"{each.rejected:,}", _first(each.error)]
-        for each in progress.sinks
+        for each in sinks
     ]
-    states = ["green" if each.state == "up" else "bold red" for each in progress.sinks]
-    return make_table(columns, rows, console, styles={1: states})
+    return make_table(columns, rows, console)
 
 
 def _first(error: str | None) -> str:

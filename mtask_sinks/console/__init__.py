@@ -8,5 +8,6 @@ May import: `keys`, `patterns`, `snapshot`, `_util`.
 from __future__ import annotations
 
 from mtask_sinks.console.callbacks import attach_console as attach_console
+from mtask_sinks.console.callbacks import print_partial as print_partial
 from mtask_sinks.console.view import Console as Console
 from mtask_sinks.console.view import Style as Style

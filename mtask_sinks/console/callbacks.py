@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, ProgressCallback
 
+from mtask_sinks._util.references import WeakReference
+from mtask_sinks.console.bar import room_beside
 from mtask_sinks.console.notebook import NotebookTable, is_notebook_callback
 from mtask_sinks.console.view import Console
+from mtask_sinks.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
+    from transformers import TrainerCallback, TrainerState
 
 
 def attach_console(console: Console, callbacks: Iterable[TrainerCallback]) -> None:
@@ -44,11 +46,43 @@ def attach_console(console: Console, callbacks: Iterable[TrainerCallback]) -> No
             NotebookTable(console).attach(callback)
 
 
+def print_partial(
+    console: Console, callbacks: Iterable[TrainerCallback], state: TrainerState, snapshot: Snapshot
+) -> None:
+    """Print what was reported after the last row of a training, for which the Trainer has no row.
+
+    >>> from transformers import TrainerState
+    >>> rest = Snapshot(12, metrics={"mlm/loss": 4.5}, is_partial=True)
+    >>> print_partial(Console(), [PrinterCallback()], TrainerState(), rest)
+      partial  mlm  loss 4.5
+
+    Args:
+        console: decides what to show.
+        callbacks: all callbacks of a trainer. Those that print its logs tell where to print this.
+        state: of the trainer.
+        snapshot: of the last window.
+    """
+    console.snapshot = snapshot
+    for callback in callbacks:
+        if type(callback) is PrinterCallback and state.is_local_process_zero:
+            _print_lines(console.partial_lines())
+        elif type(callback) is ProgressCallback and state.is_world_process_zero:
+            # Above the bar, if it is still there.
+            _print_lines(
+                console.partial_lines(), print if callback.training_bar is None else callback.training_bar.write
+            )
+        elif is_notebook_callback(callback):
+            attach_console(console, [callback])
+            table = getattr(vars(callback).get("on_log"), "__self__", None)
+            if isinstance(table, NotebookTable):
+                table.add_partial(snapshot.step)
+
+
 class _OnLog:
     """Replaces ``on_log`` of one `ProgressCallback` or `PrinterCallback` object; its class stays as it is."""
 
     def __init__(self, callback: TrainerCallback, console: Console) -> None:
-        self._callback = weakref.ref(callback)  # weak, because the callback holds this object
+        self._callback = WeakReference(callback)  # weak, because the callback holds this object
         self.console = console
 
     def __call__(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> Any:
@@ -67,11 +101,11 @@ class _OnLog:
         elif state.is_world_process_zero and (bar := callback.training_bar) is not None:
             for line in self.console.lines(view):
                 bar.write(line)
-            if (beside := self.console.beside_bar()) is not None:
+            if (beside := self.console.beside_bar(room_beside(bar))) is not None:
                 bar.set_postfix_str(beside, refresh=False)
         return result
 
 
-def _print_lines(lines: Sequence[str]) -> None:
+def _print_lines(lines: Sequence[str], write: Callable[[str], None] = print) -> None:
     for line in lines:
-        print(line)
+        write(line)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import html
+import re
 import sys
-import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers.trainer_utils import IntervalStrategy
 
+from mtask_sinks._util.escaping import printable
 from mtask_sinks._util.formatting import number
+from mtask_sinks._util.references import WeakReference
 from mtask_sinks.console.selection import group_by_task
 from mtask_sinks.console.view import Console, LogView
+from mtask_sinks.keys import log_name, split_key
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 # What transformers writes into a cell without a value.
 _NOTHING = "No Log"
+# Ends of the headings of columns that tell how long an evaluation took.
+_RUNTIMES = ("Runtime", "Samples Per Second", "Steps Per Second", "Model Preparation Time")
 
 
 def is_notebook_callback(callback: TrainerCallback) -> bool:
@@ -26,30 +32,45 @@ def is_notebook_callback(callback: TrainerCallback) -> bool:
     return module is not None and type(callback) is module.NotebookProgressCallback
 
 
+class _Column(NamedTuple):
+    """A column of the table: a metric in a phase."""
+
+    key: str
+    phase: str
+
+    @property
+    def heading(self) -> str:
+        """The heading, as HTML. It has short lines of small letters, so that many columns fit beside each other."""
+        task, name, phase = (_breakable(part) for part in (*split_key(self.key), self.phase))
+        return f"<small>{f'{task}/<br>' if task else ''}{name}{'' if phase == 'train' else f' <br>({phase})'}</small>"
+
+
+def _breakable(name: str) -> str:
+    """Return a name as HTML that may continue on the next line after each ``_`` and ``-``."""
+    return re.sub("([_-])", r"\1<wbr>", html.escape(printable(name)))
+
+
 class NotebookTable:
-    """Adds one column per task metric to the table of one `NotebookProgressCallback`.
+    """Adds columns for task metrics to the table of one `NotebookProgressCallback`.
 
     The callback still makes the table: one row per evaluation, or one row per log event if there are no evaluations.
-    The columns of the tasks follow its own columns, grouped by task; a later row may add columns. The row of an
-    evaluation also shows the last values of the training, as transformers does for ``Training Loss``.
+    The columns of the tasks follow its own columns, grouped by task; a later row may add columns. If the user names no
+    metrics, the table shows at most 24 of them, as the console does: first one of each task, then a second one, and so
+    on. The row of an evaluation also shows the last values of the training, as transformers does for ``Training Loss``.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._callback: weakref.ref[Any]
-        self._tracker: Any = None
-        # Column → text of its value at the last log event of the training.
-        self._training: dict[str, str] = {}
-        # Column → its key.
-        self._columns: dict[str, str] = {}
-        # Heading of the column that gives the number of metrics that are not shown.
-        self._more = ""
-        # Columns that this class has added.
+        self._callback: WeakReference[Any]
+        # Headings that this class has added.
         self._added: set[str] = set()
+        # Texts of the last log event of the training.
+        self._training: dict[_Column, str] = {}
+        self._forget(None)
 
     def attach(self, callback: TrainerCallback) -> None:
         """Replace the methods of this callback that fill the table."""
-        self._callback = weakref.ref(callback)
+        self._callback = WeakReference(callback)
         vars(callback).update(on_log=self._on_log, on_evaluate=self._on_evaluate)
 
     def _on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -63,6 +84,17 @@ class NotebookTable:
         if self._tracker is not None and args.eval_strategy == IntervalStrategy.NO:
             _make_row(self._tracker, state.global_step)
             self._fill(self._training)
+
+    def add_partial(self, step: int) -> None:
+        """Add a row for the console's snapshot, which has no row of the Trainer."""
+        callback: Any = self._callback()
+        metrics = self.console.snapshot.metrics
+        view = self.console.view({log_name(key, self.console.snapshot.phase): metrics[key] for key in metrics})
+        self._use_table(callback.training_tracker)
+        if view is not None and self._tracker is not None and self.console.snapshot.phase == "train":
+            self._tracker.write_line({"Step": f"{step} (partial)", "Training Loss": _NOTHING})
+            self._fill(self._cells(view))
+            self._tracker.display()
 
     def _on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         callback: Any = self._callback()
@@ -81,37 +113,60 @@ class NotebookTable:
     def _use_table(self, tracker: Any) -> None:
         """Forget all columns if this is another table: a new training has a new table."""
         if tracker is not self._tracker:
-            self._tracker, self._training, self._columns, self._more = tracker, {}, {}, ""
+            self._forget(tracker)
 
-    def _cells(self, view: LogView) -> dict[str, str]:
-        """Return column → text, for the metrics to show."""
-        snapshot = self.console.snapshot
-        cells = {}
-        for key, value in view.metrics.items():
-            column = key if snapshot.phase == "train" else f"{key} ({html.escape(snapshot.phase)})"
-            self._columns[column] = key
-            cells[column] = number(value)
-        self._more = f"+{view.left_out} more" if view.left_out else self._more
-        return cells
+    def _forget(self, tracker: Any) -> None:
+        self._tracker: Any = tracker
+        self._training = {}
+        # Index of a row → all its texts, also of columns that are not shown.
+        self._rows: dict[int, dict[_Column, str]] = {}
+        # Columns of metrics that the user does not want to see.
+        self._unwanted: dict[_Column, None] = {}
 
-    def _fill(self, cells: dict[str, str]) -> None:
-        """Put cells into the last row; the columns of the tasks follow those of the callback."""
-        columns, *rows = self._tracker.inner_table
-        by_column = [dict(zip(columns, row, strict=False)) for row in rows]
-        by_column[-1].update(cells)
-        own = [column for column in columns if column not in self._added]
-        known = [*own, *self._ordered()]
-        more = [self._more] if self._more else []
-        self._added.update(self._columns, more)
-        table = [[*known, *more]]
-        for row in by_column:
-            table.append([*(row.get(column, _NOTHING) for column in known), *("" for _ in more)])
+    def _cells(self, view: LogView) -> dict[_Column, str]:
+        """Return the texts of all metrics that may be shown."""
+        snapshot, choice = self.console.snapshot, self.console.choice
+        if choice.has_patterns:
+            self._unwanted |= {_Column(key, snapshot.phase): None for key in view.left_out}
+            keys = list(view.metrics)
+        else:
+            keys = [*view.metrics, *view.left_out]
+        return {_Column(key, snapshot.phase): number(snapshot.metrics[key]) for key in keys}
+
+    def _fill(self, cells: dict[_Column, str]) -> None:
+        """Put cells into the last row, and choose the columns again."""
+        headings, *rows = self._tracker.inner_table
+        self._rows.setdefault(len(rows) - 1, {}).update(cells)
+        shown, left_out = self._chosen()
+        own = [heading for heading in headings if heading not in self._added]
+        first = [heading for heading in own if not heading.endswith(_RUNTIMES)]
+        last = [heading for heading in own if heading.endswith(_RUNTIMES)]
+        names = html.escape(", ".join(f"{column.key} ({column.phase})" for column in left_out))
+        more = [f'<span title="{names}">+{len(left_out):,} more</span>'] if left_out else []
+        self._added.update([column.heading for column in shown], more)
+        table = [[*first, *(column.heading for column in shown), *more, *last]]
+        for at, row in enumerate(rows):
+            kept, texts = dict(zip(headings, row, strict=False)), self._rows.get(at, {})
+            of_tasks = [texts.get(column, _NOTHING) for column in shown]
+            table.append([*_texts(kept, first), *of_tasks, *("" for _ in more), *_texts(kept, last)])
         self._tracker.inner_table = table
 
-    def _ordered(self) -> list[str]:
-        """Return the added columns, task by task; for each metric, training comes before evaluations."""
-        places = [key for names in group_by_task(dict.fromkeys(self._columns.values())).values() for key in names]
-        return sorted(self._columns, key=lambda column: (places.index(self._columns[column]), "(" in column))
+    def _chosen(self) -> tuple[list[_Column], list[_Column]]:
+        """Return the columns to show, task by task, training before evaluations, and those that are left out."""
+        found = dict.fromkeys(column for row in self._rows.values() for column in row)
+        every = sorted(found, key=lambda column: column.phase != "train")
+        chosen = set(self.console.choice.select_columns({column: column.key for column in every}))
+        places = {key: at for at, key in enumerate(_by_task(column.key for column in every))}
+        shown = sorted((column for column in every if column in chosen), key=lambda column: places[column.key])
+        return shown, [*(column for column in every if column not in chosen), *self._unwanted]
+
+
+def _by_task(keys: Iterable[str]) -> list[str]:
+    return [key for names in group_by_task(dict.fromkeys(keys)).values() for key in names]
+
+
+def _texts(row: Mapping[str, Any], headings: Sequence[str]) -> list[Any]:
+    return [row.get(heading, _NOTHING) for heading in headings]
 
 
 def _make_row(tracker: Any, step: int) -> None:

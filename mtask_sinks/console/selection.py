@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from mtask_sinks.keys import split_key
 from mtask_sinks.patterns import Rules
+
+_Column = TypeVar("_Column")
 
 #: By default, show this many metrics of a log event.
 LIMIT = 24
@@ -25,21 +28,43 @@ class Choice:
         patterns: exact keys and patterns; empty for the default.
         limit: how many metrics to show if there are no patterns.
 
+    Attributes:
+        has_patterns: whether there are patterns.
+
     Raises:
         MetricKeyError: an exact key is not valid.
     """
 
     def __init__(self, patterns: Sequence[str] = (), limit: int = LIMIT) -> None:
         self._rules = Rules(dict.fromkeys(patterns, True), default=False)
-        self._has_patterns = bool(patterns)
+        self.has_patterns = bool(patterns)
         self._limit = limit
 
     def select(self, keys: Iterable[str]) -> list[str]:
         """Return the keys to show."""
-        if self._has_patterns:
-            return [key for key in keys if self._rules.for_key(key)]
-        places = [(place, key) for names in group_by_task(keys).values() for place, key in enumerate(names)]
-        return [key for _, key in sorted(places, key=lambda placed: placed[0])[: self._limit]]
+        return self.select_columns({key: key for key in keys})
+
+    def select_columns(self, keys: Mapping[_Column, str]) -> list[_Column]:
+        """Return the columns to show, for columns that each have a key.
+
+        >>> columns = {"train": "mlm/loss", "eval": "mlm/loss", "accuracy": "mlm/accuracy", "nsp": "nsp/loss"}
+        >>> Choice(limit=3).select_columns(columns)
+        ['train', 'nsp', 'eval']
+
+        Args:
+            keys: column → its key. Columns of one key are in the order in which they are chosen.
+        """
+        if self.has_patterns:
+            return [column for column, key in keys.items() if self._rules.for_key(key)]
+        columns: dict[str, list[_Column]] = {}
+        for column, key in keys.items():
+            columns.setdefault(key, []).append(column)
+        places = [
+            (place, column)
+            for names in group_by_task(columns).values()
+            for place, column in enumerate(column for key in names for column in columns[key])
+        ]
+        return [column for _, column in sorted(places, key=lambda placed: placed[0])[: self._limit]]
 
 
 def group_by_task(keys: Iterable[str]) -> dict[str, list[str]]:

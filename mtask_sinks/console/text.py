@@ -1,53 +1,131 @@
-"""Prints task metrics as text, one line per task."""
+"""Prints task metrics as text, one line per task, in columns that stay where they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from mtask_sinks._util.escaping import printable
 from mtask_sinks._util.formatting import number
 from mtask_sinks.console.selection import group_by_task
-from mtask_sinks.keys import split_key
+from mtask_sinks.keys import OVERALL, join_key, split_key
 
-# Most values need at most this many characters, so the columns of one log event line up with those of the last.
-_VALUE_WIDTH = 6
-_PHASE_WIDTH = len("train")
+# Most values need at most this many characters.
+_VALUE_WIDTH = 7
+_INDENT = "  "
 
 
-def task_lines(phase: str, metrics: Mapping[str, float], width: int | None = None) -> list[str]:
-    """Return one line per task.
+class TaskLines:
+    """Makes one line per task. Columns keep their place from one log event to the next.
 
-    >>> for line in task_lines("train", {"mlm/loss": 5.123, "mlm/n_tokens": 21900.0, "nsp/loss": 0.3851}):
-    ...     print(line)
-      train  mlm  loss 5.123   n_tokens 21,900
-      train  nsp  loss 0.3851
+    >>> lines = TaskLines()
+    >>> for step in ({"mlm/loss": 5.123, "mlm/n_tokens": 21900.0, "nsp/loss": 0.3851}, {"mlm/n_tokens": 21850.0}):
+    ...     print("\\n".join(lines.make("train", step)))
+      train    mlm  loss 5.123    n_tokens 21,900
+      train    nsp  loss 0.3851
+      train    mlm                n_tokens 21,850
+
+    A column never becomes narrower, and a metric that is missing leaves its place empty. A task or a metric that comes
+    later gets a place behind the others of its kind.
+    """
+
+    def __init__(self) -> None:
+        # Task → the names of its metrics in the order of their columns.
+        self._names: dict[str, list[str]] = {}
+        self._phase_width = len(OVERALL)
+        self._task_width = 0
+        # The widths of the name and of the value in each column.
+        self._name_widths: list[int] = []
+        self._value_widths: list[int] = []
+
+    def make(self, phase: str, metrics: Mapping[str, float], width: int | None = None) -> list[str]:
+        """Return the lines.
+
+        Args:
+            phase: phase of the snapshot.
+            metrics: grouped keys and their values.
+            width: columns of the terminal; longer lines continue on the next line. With ``None``, no line is broken.
+        """
+        phase = printable(phase)
+        tasks = {task: {split_key(key)[1]: number(metrics[key]) for key in keys} for task, keys in _grouped(metrics)}
+        self._make_room(phase, tasks)
+        lines: list[str] = []
+        for task in (task for task in self._names if task in tasks):
+            head = f"{_INDENT}{_padded(phase, self._phase_width)}  {_padded(task, self._task_width)}"
+            lines += _wrapped(head, self._cells(self._names[task], tasks[task]), width)
+        return lines
+
+    def _make_room(self, phase: str, tasks: Mapping[str, Mapping[str, str]]) -> None:
+        """Widen the columns for what does not fit, and add columns for new metrics."""
+        self._phase_width = max(self._phase_width, _width(phase))
+        for task, values in tasks.items():
+            self._task_width = max(self._task_width, _width(task))
+            names = self._names.setdefault(task, [])
+            names += [name for name in values if name not in names]
+            for widths, least in ((self._name_widths, 0), (self._value_widths, _VALUE_WIDTH)):
+                widths += [least] * (len(names) - len(widths))
+            for i, name in enumerate(names):
+                self._name_widths[i] = max(self._name_widths[i], _width(name))
+                self._value_widths[i] = max(self._value_widths[i], _width(values.get(name, "")))
+
+    def _cells(self, names: Sequence[str], values: Mapping[str, str]) -> list[str]:
+        widths = zip(names, self._name_widths, self._value_widths, strict=False)
+        return [
+            f"  {_padded(name if name in values else '', wide)} {_padded(values.get(name, ''), wide_value)}"
+            for name, wide, wide_value in widths
+        ]
+
+
+def left_out_lines(left_out: Sequence[str], every: Iterable[str], width: int | None = None) -> list[str]:
+    """Return the lines that name the metrics that are not shown.
+
+    >>> every = ["mlm/loss", "mlm/f1", "nsp/loss", "nsp/f1", "nsp/n"]
+    >>> left_out_lines(["mlm/f1", "nsp/f1", "nsp/n"], every)
+    ['  +3 more: */f1, nsp/n']
 
     Args:
-        phase: phase of the snapshot.
-        metrics: grouped keys and their values.
-        width: columns of the terminal; longer lines continue on the next line. With ``None``, no line is broken.
+        left_out: their keys. If several tasks have a metric and it is shown for none of them, its name stands for all.
+        every: all keys of the log event.
+        width: columns of the terminal.
     """
-    tasks = group_by_task(metrics)
-    cells = {
-        task: [(split_key(key)[1], f"{number(metrics[key]):<{_VALUE_WIDTH}}") for key in keys]
-        for task, keys in tasks.items()
-    }
-    columns = max(map(len, cells.values()), default=0)
-    names = [max(len(row[i][0]) for row in cells.values() if i < len(row)) for i in range(columns)]
-    values = [max(len(row[i][1]) for row in cells.values() if i < len(row)) for i in range(columns)]
-    task_width = max(map(len, tasks), default=0)
-    lines: list[str] = []
-    for task, row in cells.items():
-        head = f"  {phase:<{_PHASE_WIDTH}}  {task:<{task_width}}"
-        padded = [f"  {name:<{names[i]}} {value:<{values[i]}}" for i, (name, value) in enumerate(row)]
-        lines += _wrap(head, padded, width)
-    return lines
+    if not left_out:
+        return []
+    tasks: dict[str, set[str]] = {}
+    for task, name in map(split_key, every):
+        tasks.setdefault(name, set()).add(task)
+    hidden: dict[str, list[str]] = {}
+    for task, name in map(split_key, left_out):
+        hidden.setdefault(name, []).append(task)
+    words: list[str] = []
+    for name, absent in hidden.items():
+        stands_for_all = len(absent) > 1 and len(absent) == len(tasks[name])
+        words += [f"*/{name}"] if stands_for_all else [join_key(task or None, name) for task in absent]
+    cells = [f" {word}," for word in words[:-1]] + [f" {words[-1]}"]
+    return _wrapped(f"{_INDENT}+{len(left_out)} more:", cells, width)
 
 
-def _wrap(head: str, cells: list[str], width: int | None) -> list[str]:
-    lines = [head]
+def _grouped(metrics: Mapping[str, float]) -> Iterable[tuple[str, list[str]]]:
+    return group_by_task(metrics).items()
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: some scripts take two per character."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _wrapped(head: str, cells: Sequence[str], width: int | None) -> list[str]:
+    """Put cells behind a head; those that do not fit continue on the next line, below the first one."""
+    lines, indent = [head], " " * _width(head)
     for cell in cells:
-        is_full = width is not None and len((lines[-1] + cell).rstrip()) > width
-        if is_full and len(lines[-1]) > len(head):
-            lines.append(" " * len(head))
+        is_full = width is not None and _width((lines[-1] + cell).rstrip()) > width
+        if is_full and _width(lines[-1]) > len(indent):
+            lines.append(indent)
         lines[-1] += cell
     return [line.rstrip() for line in lines]

@@ -51,7 +51,7 @@ class BertForDemo(BertForPreTraining):  # type: ignore[no-untyped-call]
 
 
 def make_model(vocab_size: int, length: int) -> BertForDemo:
-    """Make a very small BERT, with 0.4 million parameters, that learns both tasks in two minutes on two cores."""
+    """Make a very small BERT, with 0.4 million parameters, that learns both tasks in about a minute on two cores."""
     config = BertConfig(
         vocab_size=vocab_size,
         hidden_size=64,

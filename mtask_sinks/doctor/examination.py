@@ -10,6 +10,7 @@ from pathlib import Path
 from mtask_sinks.analysis.compare import split_run
 from mtask_sinks.doctor.finding import Finding, Observation, examine
 from mtask_sinks.doctor.listing import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SCRIPT_CHECKS, SYNTAX
+from mtask_sinks.doctor.noqa import without_noqa
 from mtask_sinks.doctor.recorded import read_recorded_training
 from mtask_sinks.doctor.script import Script
 from mtask_sinks.doctor.settings import sinks_named
@@ -29,12 +30,14 @@ class Examination:
         read: the files that the doctor read.
         checks: names of the checks that ran.
         findings: the most severe first.
+        left_out: how many findings a comment such as ``# noqa: reserved-key`` leaves out.
     """
 
     of: str
     read: Sequence[str]
     checks: Sequence[str]
     findings: Sequence[Finding]
+    left_out: int = 0
 
 
 def examine_path(given: str, seconds: float | None = None) -> Examination:
@@ -68,10 +71,10 @@ def _examine_script(path: Path, seconds: float | None) -> Examination:
     try:
         script = Script(path)
     except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None) or 1
+        line, column = (getattr(error, name, None) or 1 for name in ("lineno", "offset"))
         what = f"Python {platform.python_version()} cannot parse it: {getattr(error, 'msg', error)}."
         seen = Observation(
-            f"{path}:{line}", what, "Fix that first: the other checks need valid Python and did not run."
+            f"{path}:{line}:{column}", what, "Fix that first: the other checks need valid Python and did not run."
         )
         return Examination(str(path), [str(path)], [SYNTAX.check], [SYNTAX.finding(seen)])
     asked = _ask(sinks_named(script), str(path), Path(), seconds)
@@ -104,7 +107,9 @@ def _examine_training(given: str, path: str, which: str | None, seconds: float |
 def _examination(
     of: str, read: Sequence[str], checks: Sequence[str], findings: Sequence[Finding], seconds: float | None
 ) -> Examination:
-    return Examination(of, read, [*checks, *([] if seconds is None else [NO_ANSWER.check])], findings)
+    kept = without_noqa(findings)
+    names = [*checks, *([] if seconds is None else [NO_ANSWER.check])]
+    return Examination(of, read, names, kept, len(findings) - len(kept))
 
 
 def _ask(names: Sequence[str], where: str, directory: Path, seconds: float | None) -> list[Finding]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 Severity = Literal["error", "warning", "hint"]
 
@@ -16,7 +17,7 @@ class Observation:
     """One thing that a check saw.
 
     Attributes:
-        where: ``file:line``, or training and step.
+        where: ``file:line:column``, or training and step.
         what: what is wrong there.
         remedy: how to fix it.
     """
@@ -24,6 +25,14 @@ class Observation:
     where: str
     what: str
     remedy: str
+
+
+class Place(NamedTuple):
+    """A place in a script; lines and columns begin with 1."""
+
+    file: str
+    line: int
+    column: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,16 @@ class Finding:
     where: str
     what: str
     remedy: str
+
+    @property
+    def place(self) -> Place | None:
+        """The place in a script; ``None`` if the finding is about a training.
+
+        >>> Finding("odd", "hint", "src/train.py:12:5", "3 is odd", "add one").place
+        Place(file='src/train.py', line=12, column=5)
+        """
+        match = re.fullmatch(r"(.+):(\d+):(\d+)", self.where, re.DOTALL)
+        return None if match is None else Place(match[1], int(match[2]), int(match[3]))
 
 
 @dataclass(frozen=True)

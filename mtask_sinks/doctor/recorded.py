@@ -10,7 +10,9 @@ from pathlib import Path
 from mtask_sinks.analysis.compare import split_run
 from mtask_sinks.analysis.progress import status_of
 from mtask_sinks.analysis.runs import Training, Trainings, choose, labels
+from mtask_sinks.analysis.task_health import is_measured_rarely
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
+from mtask_sinks.journal.decode import Unreadable
 from mtask_sinks.journal.lines import read_lines
 from mtask_sinks.journal.reader import JournalReader, find_journal
 from mtask_sinks.snapshot import Snapshot
@@ -48,7 +50,7 @@ class RecordedTraining:
 
     def at(self, step: int) -> str:
         """Name of the training and a step, as the place of a finding."""
-        return f"{self.name}, step {step}"
+        return f"{self.name}, step {step:,}"
 
     def steps_of(self, phase: str, task: str) -> list[int]:
         """Return the steps at which a task was reported in a phase. Each ungrouped metric counts as a task."""
@@ -66,6 +68,7 @@ class RecordedTraining:
         """Tasks and ungrouped metrics, in order of first appearance."""
         own = {f"{key}.nonfinite" for counts in self.training.nonfinite.values() for key in counts}
         every = (series for series in self.training.series.values() if series.key not in own)
+        every = (series for series in every if not is_measured_rarely(series.key))
         return list(dict.fromkeys(series.task or series.key for series in every))
 
 
@@ -94,7 +97,7 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
     for item in tail.read():
         trainings.add(item)
         if isinstance(item, Snapshot) and _is_window(item):
-            logged.append((len(trainings.all), item.phase, item.step))
+            logged.append((trainings.current.number, item.phase, item.step))
     training = choose(trainings.all, which, given)
     kept = set(zip(training.phases, training.steps, strict=True))
     windows: dict[str, set[int]] = {}
@@ -129,5 +132,5 @@ def _unreadable(path: Path, is_running: bool) -> tuple[int, ...]:
         return tuple(
             number
             for number, line in enumerate(read_lines(file), 1)
-            if (line.item() is None if line.is_whole else not is_running)
+            if (isinstance(line.item(), Unreadable) if line.is_whole else not is_running)
         )

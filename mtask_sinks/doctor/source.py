@@ -34,10 +34,10 @@ class Source:
     has_star: bool
 
     def where(self, node: ast.expr | ast.stmt) -> str:
-        """Return ``file:line`` of a node."""
+        """Return ``file:line:column`` of a node; both begin with 1."""
         here = Path.cwd()
         path = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
-        return f"{path}:{node.lineno}"
+        return f"{path}:{node.lineno}:{node.col_offset + 1}"
 
     def dotted(self, node: ast.expr) -> str | None:
         """Return what a name, or an attribute of a name, refers to; ``None`` for any other expression."""

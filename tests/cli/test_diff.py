@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from helpers.journals import losses, write
+from helpers.large_journal import METRICS, PHASES, value, write_large
+from helpers.terminal import Terminal
 from typer.testing import CliRunner
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks._util.formatting import number
 from mtask_sinks.cli import app
 
 
@@ -40,7 +44,7 @@ def test_json_has_the_numbers(two) -> None:
     found = json.loads(diff(f"{two}:1", f"{two}:2", "--only", "a/loss", "--json").output)
     assert (found["a"]["name"], found["b"]["name"], found["b"]["status"]) == ("one", "two", "failed")
     (row,) = found["metrics"]
-    assert row["a"] == {"final": 40.0, "final_step": 4, "best": 20.0, "best_step": 2}
+    assert row["a"] == {"final": 40.0, "final_step": 4, "best": 20.0, "best_step": 2, "partial": False}
     assert (row["better"], row["final_change"], row["best_change"], row["verdict"]) == ("min", -20.0, -10.0, "better")
 
 
@@ -57,7 +61,7 @@ def test_a_rule_of_the_training_says_which_is_better_and_without_one_nothing_doe
         done = diff(f"{tmp_path}:one", f"{tmp_path}:{other}")
         assert [row.split() for row in done.output.splitlines()[4:]] == [[*names, *cells], count]
     found = json.loads(diff(f"{tmp_path}:one", f"{tmp_path}:three", "--only", "a/bias", "--json").output)["metrics"][0]
-    assert found["a"] == {"final": 0.75, "final_step": 4, "best": None, "best_step": None}
+    assert found["a"] == {"final": 0.75, "final_step": 4, "best": None, "best_step": None, "partial": False}
     assert (found["better"], found["final_change"], found["best_change"], found["verdict"]) == (None, -0.5, None, None)
 
 
@@ -78,3 +82,15 @@ def test_a_run_that_is_not_there_is_a_usage_error(two, run, said) -> None:
 
 def test_no_torch(two, without_torch) -> None:
     assert "better" in without_torch("diff", f"{two}:1", two)
+
+
+def test_no_number_breaks_on_80_columns_and_what_is_left_out_is_named(tmp_path) -> None:
+    for name in ("a", "b"):
+        write_large(tmp_path / name, name)
+    with Terminal("diff", str(tmp_path / "a"), str(tmp_path / "b"), "--only", "summarization/*", lines=45) as terminal:
+        assert terminal.wait_for_end() == 0
+    rows = [line.split() for line in terminal.lines if re.match(r"summarization ", line)]
+    assert len(rows) == len(METRICS) * len(PHASES)
+    for _, metric, phase, first, second, *_ in rows:
+        assert first == second == number(value("summarization", metric, phase, 2000))
+    assert "no room for: change of the best value, which value is best" in terminal.text

@@ -26,9 +26,9 @@ def test_without_a_file_it_is_csv_on_standard_output(journal) -> None:
     done = export(f"{journal}:r1")
     assert done.exit_code == 0
     assert done.output.splitlines() == [
-        "run,phase,step,epoch,time,task,name,value,count",
-        "r1,train,2,0.2,1002.0,a,loss,20.0,4",
-        "r1,train,4,0.4,1004.0,a,loss,40.0,4",
+        "run,phase,step,epoch,time,task,name,value,count,partial",
+        "r1,train,2,0.2,1002.0,a,loss,20.0,4,False",
+        "r1,train,4,0.4,1004.0,a,loss,40.0,4,False",
     ]
 
 

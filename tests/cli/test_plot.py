@@ -6,7 +6,7 @@ import pytest
 from helpers.journals import losses, write
 from typer.testing import CliRunner
 
-from mtask_sinks import RunInfo
+from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.cli import app
 
 
@@ -61,3 +61,28 @@ def test_by_default_it_is_a_page_which_takes_the_place_of_nothing_else(two) -> N
 @pytest.mark.parametrize("ending", ["html", "png"])
 def test_no_torch(two, tmp_path, without_torch, ending) -> None:
     assert "2 values" in without_torch("plot", two, "-o", str(tmp_path / f"c.{ending}"))
+
+
+def test_scales_axes_and_the_overview(tmp_path) -> None:
+    rows = [Snapshot(s, metrics={"a/loss": 8 / s, "b/loss": 1 / s, "a/n_tokens": 64.0 * s}) for s in (1, 2)]
+    write(tmp_path, (RunInfo(id="1", name="r"), rows, None))
+    run = str(tmp_path)
+    assert plot(run, "--relative", "--x", "a/n_tokens").output == "plot.html: 6 values in 3 panels\n"
+    assert '"x":"a/n_tokens"' in Path("plot.html").read_text()
+    assert plot(run, "--overlay").output == "plot.html: 6 values in 2 panels\n"
+    assert plot(run, "--overview", "-o", "o.svg").output == "o.svg: 8 values in 2 panels\n"
+    for arguments, said in (
+        (["--log", "--relative"], "choose one"),
+        (["--overview", "--only", "a/*"], "choose one"),
+        (["--x", "b/n"], "x='b/n' is no metric of the training phase"),
+        (["--x", "a/loss"], "falls in r"),
+    ):
+        done = plot(run, *arguments)
+        assert done.exit_code == 2
+        assert said in " ".join(done.output.replace("│", " ").split())
+
+
+def test_what_is_the_same_everywhere_is_told(tmp_path) -> None:
+    rows = [Snapshot(s, metrics={"a/loss": 8 / s, "a/n_tokens": 64.0}) for s in (1, 2)]
+    write(tmp_path, (RunInfo(id="1", name="r"), rows, None))
+    assert plot(str(tmp_path)).output == "plot.html: 4 values in 1 panel; the same everywhere: a/n_tokens\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import EntryPoint
 
 from typer.testing import CliRunner
 
@@ -18,6 +19,18 @@ def test_reducers_are_listed() -> None:
     assert lines[1].split()[:3] == ["mean", "mtask-sinks", "Weighted"]
     assert any(line.startswith("example_gmean  mtask-example-plugin") for line in lines)
     assert [each["name"] for each in json.loads(run("reducers", "--json").output)][:2] == ["mean", "sum"]
+
+
+def test_a_package_is_loaded_only_if_its_reducer_is_named(monkeypatch) -> None:
+    loaded: list[str] = []
+    load = EntryPoint.load
+    monkeypatch.setattr(EntryPoint, "load", lambda self: (loaded.append(self.name), load(self))[1])
+    monkeypatch.setattr("mtask_sinks.reducers.lookup._registered", {})
+    run("reducers")
+    assert not loaded
+    assert "Computes exp of the weighted mean of logarithms." in run("reducers", "example_gmean").output
+    assert loaded == ["example_gmean"]
+    assert run("reducers", "example_gmeen").exit_code == 2
 
 
 def test_no_torch(without_torch) -> None:

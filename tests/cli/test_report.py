@@ -39,13 +39,13 @@ def test_json_has_the_numbers(two) -> None:
     first, second = found["runs"]
     assert (first["label"], first["status"], second["status"], second["step"]) == ("r1", "finished", "failed", 6)
     assert second["nonfinite"][0] | {"first_step": 6, "is_last": True} == second["nonfinite"][0]
-    assert [(row["name"], row["windows"], row["of"]) for row in second["missing"]] == [("loss", 1, 2), ("x", 1, 2)]
+    assert [(row["names"], row["windows"], row["of"]) for row in second["missing"]] == [(["loss"], 1, 2), (["x"], 1, 2)]
     loss, x = found["metrics"]
-    assert loss["outcomes"][0] == {"final": 40.0, "final_step": 4, "best": 20.0, "best_step": 2}
+    assert loss["outcomes"][0] == {"final": 40.0, "final_step": 4, "best": 20.0, "best_step": 2, "partial": False}
     assert (x["outcomes"][0], x["outcomes"][1]["final"]) == (None, "NaN")
     assert (loss["better"], loss["winners"]) == ("min", [0, 1])
     assert (x["better"], x["winners"]) == (None, [])
-    assert x["outcomes"][1] == {"final": "NaN", "final_step": 6, "best": None, "best_step": None}
+    assert x["outcomes"][1] == {"final": "NaN", "final_step": 6, "best": None, "best_step": None, "partial": False}
     assert not Path("report.html").exists()
 
 
@@ -53,7 +53,7 @@ def test_a_training_without_metrics_has_a_report(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="empty"), [], None))
     assert report(str(tmp_path)).exit_code == 0
     text = Path("report.html").read_text()
-    assert text.count("No metric has been logged yet.") == 2
+    assert text.count("No metric has been logged yet.") == 3
     assert len(text) < 100_000  # there is nothing to draw, and no package to draw it with
 
 
@@ -61,7 +61,7 @@ def test_a_training_without_metrics_has_a_report(tmp_path) -> None:
     ("arguments", "said"),
     [
         (["nowhere"], "there is no nowhere"),
-        (["{}", "-o", "r.pdf"], "the ending '.pdf' is not a known format. Use .html."),
+        (["{}", "-o", "r.pdf"], "the ending '.pdf' is not a known format. Use .html or .md or .json."),
         (["{}", "--json", "-o", "r.html"], "choose one"),
         (["{}", "--smooth", "2"], "below 1"),
     ],

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import EntryPoint
 
 from typer.testing import CliRunner
 
 from mtask_sinks.cli import app
+from mtask_sinks.sinks import make_sink
 
 
 def run(*arguments: str, **environment: str):
@@ -46,6 +48,18 @@ def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
     done = run("sinks", "mlfow")
     assert done.exit_code == 2
     assert "there is no sink 'mlfow'. Did you mean 'mlflow'?" in done.output
+
+
+def test_a_plugin_is_loaded_only_if_it_is_named(monkeypatch, tmp_path) -> None:
+    loaded: list[str] = []
+    load = EntryPoint.load
+    monkeypatch.setattr(EntryPoint, "load", lambda self: (loaded.append(self.name), load(self))[1])
+    monkeypatch.setattr("mtask_sinks.sinks.health._check", lambda name, run, seconds, answers: make_sink(name))
+    run("sinks")
+    run("sinks", "--check", "--output_dir", str(tmp_path))
+    assert {"tensorboard", "mlflow", "wandb"} >= set(loaded)
+    run("sinks", "--check", "example_lines")
+    assert "example_lines" in loaded
 
 
 def test_no_torch(without_torch) -> None:

@@ -37,11 +37,11 @@ def test_a_pipe_gets_one_picture_without_colour_whose_lines_say_all(tmp_path) ->
     lines = done.output.splitlines()
     assert lines[0] == f"bert  finished  {tmp_path}/metrics.jsonl"
     assert lines[1].startswith("step 4 of 8  50%  epoch 0.40  ")
+    columns = ["change", "curve", "step", "reports"]
     assert [line.split() for line in lines[3:]] == [
-        ["task", "metric", "phase", "step", "last", "change", "curve", "reports"],
-        ["a", "loss", "train", "4", "40", "+20", "▁█", "4"],
-        ["a", "loss", "eval", "4", "40", "▁", "4"],
-        ["a", "acc", "train", "4", "0.5", "▁", "-"],
+        ["task", "metric", "train", *columns, "eval", *columns],
+        ["a", "loss", "40", "+20", "▁█", "4", "4", "40", "▁", "4", "4"],
+        ["a", "acc", "0.5", "▁", "4", "-", "-"],
     ]
     assert "\x1b" not in done.output
 
@@ -52,7 +52,9 @@ def test_json_says_the_same(tmp_path) -> None:
     view = json.loads(done.output)
     assert (done.exit_code, view["status"], view["step"], view["name"]) == (1, "failed", 4, "bert")
     where = {"task": "a", "name": "loss", "phase": "train", "step": 4}
-    assert view["rows"] == [{**where, "last": 40.0, "change": 20.0, "count": 4, "better": "min", "points": 2}]
+    assert view["rows"] == [
+        {**where, "last": 40.0, "change": 20.0, "count": 4, "better": "min", "partial": False, "points": 2}
+    ]
     assert view["sinks"] == []
 
 
@@ -149,9 +151,10 @@ def test_a_real_training(tmp_path) -> None:
     Trainer(Toy(), args, train_dataset=numbers(1, 2, 3, 5, 8, 13)).train()
     view = json.loads(watch(str(tmp_path / "out"), "--json").output)
     assert (view["name"], view["status"], view["step"], view["max_steps"]) == ("toy", "finished", 6, 6)
-    (row,) = view["rows"]
+    row, overall = view["rows"]
+    assert (overall["phase"], overall["last"]) == ("overall", (1 + 2 + 3 + 5 + 8 + 13) / 6)
     # The last window is (8 + 13) / 2, the one before it (3 + 5) / 2.
     assert (row["task"], row["name"], row["last"], row["change"], row["count"]) == ("a", "loss", 10.5, 6.5, 2)
     (sink,) = view["sinks"]
-    assert (sink["name"], sink["state"], sink["pending"], sink["rejected"]) == ("tensorboard", "up", 0, 0)
+    assert (sink["name"], sink["state"], sink["pending"], sink["rejected"]) == ("tensorboard", "closed", 0, 0)
     assert Path(view["journal"]) == tmp_path / "out" / "metrics.jsonl"

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+import re
 
-from helpers.journals import losses, write
+import pytest
+from helpers.journals import write
 from rich.console import Console
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.progress import MetricProgress, TrainingProgress, Watch
-from mtask_sinks.cli.watch_view import make_frame, summary_line
+from mtask_sinks.cli.watch_choice import Choice
+from mtask_sinks.cli.watch_view import make_frame, make_screen, summary_line
 from mtask_sinks.delivery.status import SinkStatus
 
 
@@ -17,14 +20,18 @@ def shown(progress: TrainingProgress, **options) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def test_a_picture_is_no_higher_than_the_terminal_and_says_what_is_left_out(tmp_path) -> None:
+@pytest.mark.parametrize("height", [8, 24, 60])
+def test_a_screen_is_as_high_as_the_terminal_and_tells_how_many_rows_do_not_fit(tmp_path, height: int) -> None:
     metrics = {f"task{i}/loss": 1.0 for i in range(40)}
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics=metrics)], "finished"))
-    console = Console(file=io.StringIO(), width=100, height=24, force_terminal=True)
-    console.print(make_frame(Watch(tmp_path).progress(), console, height=24))
-    text = console.file.getvalue()
-    assert len(text.splitlines()) == 24
-    assert "more rows: choose some with --only" in text
+    console = Console(file=io.StringIO(), width=100, height=height, force_terminal=True, color_system=None)
+    screen = make_screen(Watch(tmp_path).progress(), console, Choice(), "", "")
+    console.print(screen.renderable)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == height
+    rows = sum(line.startswith("task") for line in lines) - 1
+    assert rows == min(screen.height, 40)
+    assert (f"↓ {40 - rows} more" in lines[-1]) == (rows < 40)
 
 
 def test_a_summary_has_what_is_known() -> None:
@@ -48,17 +55,34 @@ def test_an_error_of_a_sink_is_cut_to_its_first_line() -> None:
     assert "second" not in " ".join(lines) and lines[4].endswith("…")
 
 
-def test_a_terminal_names_a_task_and_a_metric_once(tmp_path) -> None:
-    write(tmp_path, (RunInfo(id="1", name="r"), [*losses(2), *losses(2, phase="eval")], "finished"))
-    text = "\n".join(shown(Watch(tmp_path).progress(), force_terminal=True, color_system=None))
-    assert text.count(" loss ") == 1
-    in_pipe = "\n".join(shown(Watch(tmp_path).progress()))
-    assert in_pipe.count(" loss ") == 2
+def test_a_terminal_names_a_task_once_and_a_pipe_in_every_line(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="r"), [Snapshot(1, metrics={"a/loss": 1.0, "a/acc": 0.5})], "finished"))
+    rows = [
+        line
+        for line in shown(Watch(tmp_path).progress(), force_terminal=True, color_system=None)
+        if " 0.5 " in line or " 1 " in line
+    ]
+    assert [row.split()[0] for row in rows] == ["a", "acc"]
+    assert [line.split()[:2] for line in shown(Watch(tmp_path).progress())[-2:]] == [["a", "loss"], ["a", "acc"]]
+
+
+def test_a_value_that_is_older_than_the_others_of_its_phase_is_dim(tmp_path) -> None:
+    snapshots = [Snapshot(1, metrics={"a/loss": 1.5, "b/loss": 2.5}), Snapshot(2, metrics={"b/loss": 3.5})]
+    write(tmp_path, (RunInfo(id="1", name="r"), snapshots, "finished"))
+    text = "".join(shown(Watch(tmp_path).progress(), force_terminal=True))
+    assert re.search(r"\x1b\[2m *1\.5", text) and re.search(r"\x1b\[1m *3\.5", text)
+
+
+def test_sinks_are_words_on_a_terminal_and_their_errors_have_a_line() -> None:
+    sinks = (SinkStatus("mlflow", "down", 1200, 1, 2, "gone"), SinkStatus("wandb", "up", 3, 0, 0, None))
+    lines = shown(TrainingProgress("j", 1, "r", status="running", sinks=sinks), force_terminal=True, color_system=None)
+    assert lines[2].strip() == "mlflow down: 1,200 delivered, 2 pending, 1 rejected  wandb up: 3 delivered"
+    assert lines[3].strip() == "mlflow: gone"
 
 
 def test_a_change_for_the_better_is_green_and_one_for_the_worse_is_yellow() -> None:
     def colours(better: str | None, change: float | None) -> set[str]:
-        row = MetricProgress("a", "x", "train", 2, 1.0, change, 1, (1.0,), better)
+        row = MetricProgress("a", "x", "train", 2, 1.0, change, 1, (1.0, 2.0), better)
         text = "".join(shown(TrainingProgress("j", 1, "r", rows=(row,)), force_terminal=True))
         return {colour for code, colour in {"\x1b[32m": "green", "\x1b[33m": "yellow"}.items() if code in text}
 
@@ -73,3 +97,16 @@ def test_a_rule_of_the_training_colours_a_change(tmp_path) -> None:
         write(tmp_path, (RunInfo(id=str(number), directions=rules), rows, "finished"))
         text = "".join(shown(Watch(tmp_path).progress(), force_terminal=True))
         assert ("\x1b[32m" in text, "\x1b[33m" in text) == (is_green, rules == {"*/bias": "max"})
+
+
+def test_steps_are_shown_where_they_are_not_the_last_one_and_always_in_a_pipe(tmp_path) -> None:
+    snapshots = [Snapshot(1000, metrics={"a/x": 1.5}), Snapshot(1000, "eval", {"a/x": 2.5})]
+    snapshots.append(Snapshot(2000, metrics={"a/x": 3.5}))
+    write(tmp_path, (RunInfo(id="1", name="r"), snapshots, "finished"))
+    head, row = shown(Watch(tmp_path).progress(), force_terminal=True, color_system=None)[-2:]
+    assert head.split() == ["task", "metric", "train", "change", "curve", "reports", "eval", "step", "reports"]
+    assert row.split() == ["a", "x", "3.5", "+2", "▁█", "-", "2.5", "1,000", "-"]
+    head, row = shown(Watch(tmp_path).progress())[-2:]
+    columns = ["change", "curve", "step", "reports"]
+    assert head.split() == ["task", "metric", "train", *columns, "eval", *columns]
+    assert row.split() == ["a", "x", "3.5", "+2", "▁█", "2,000", "-", "2.5", "▁", "1,000", "-"]

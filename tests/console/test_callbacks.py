@@ -46,10 +46,12 @@ def train(trainer: Trainer, capsys) -> tuple[list[dict[str, Any]], list[str], st
 
 
 TABLE = [
-    "  train  a     loss 1.5     size 15",
-    "  train  long  loss 0.75",
-    "  train  a     loss 3.5     size 35",
-    "  train  long  loss 1.75",
+    "  train    a     loss 1.5      size 15",
+    "  train    long  loss 0.75",
+    "  train    a     loss 3.5      size 35",
+    "  train    long  loss 1.75",
+    "  overall  a     loss 2.5      size 25",
+    "  overall  long  loss 1.25",
 ]
 
 
@@ -64,7 +66,7 @@ def test_each_task_has_a_line_below_the_trainers_own_row(tmp_path, capsys, disab
 
 def test_an_evaluation_says_its_phase(tmp_path, capsys) -> None:
     rows, lines, _ = train(make(tmp_path, eval_strategy="steps", eval_steps=4), capsys)
-    assert lines[-2:] == ["  eval   a     loss 15      size 150", "  eval   long  loss 7.5"]
+    assert lines[4:6] == ["  eval     a     loss 15       size 150", "  eval     long  loss 7.5"]
     (row,) = (row for row in rows if "eval_runtime" in row)
     assert "eval_a/loss" not in row and float(row["eval_free"]) == -15.0
 
@@ -88,7 +90,8 @@ def test_off_prints_the_trainers_own_values_alone(tmp_path, capsys) -> None:
 def test_metrics_are_chosen_for_the_lines_and_for_the_bar(tmp_path, capsys) -> None:
     sink_args = SinkArguments(console_metrics=["*/size"], progress_bar_metrics=["a/size", "free"])
     rows, lines, beside = train(make(tmp_path, sink_args=sink_args, disable_tqdm=False), capsys)
-    assert lines == ["  train  a  size 15", "  +3 more", "  train  a  size 35", "  +3 more"]
+    more = "  +3 more: */loss, free"
+    assert lines == ["  train    a  size 15", more, "  train    a  size 35", more, "  overall  a  size 25", more]
     assert "free" not in rows[0]
     assert beside == "a/size=35, free=-3.5"
 
@@ -105,7 +108,8 @@ def test_more_than_24_metrics_are_counted(tmp_path, capsys) -> None:
                 self.report_metrics(f"t{i:02}", loss=loss)
 
     _, lines, _ = train(make(tmp_path, Many()), capsys)
-    assert lines[23:26] == ["  train  t23  loss 1.5", "  +12 more", "  train  t00  loss 3.5"]
+    named = ", ".join(f"t{i}/loss" for i in range(24, 36))
+    assert lines[23:26] == ["  train    t23  loss 1.5", f"  +12 more: {named}", "  train    t00  loss 3.5"]
 
 
 def test_no_escape_sequence_is_printed(tmp_path, capsys) -> None:
@@ -167,5 +171,5 @@ def test_a_callback_that_is_handed_on_shows_the_values_of_its_new_trainer(tmp_pa
         trainer.add_callback(shared)
         capsys.readouterr()
         trainer.train()
-        shown = re.findall(r"train  a +loss (\S+)", capsys.readouterr().out)
+        shown = re.findall(r"train    a +loss (\S+)", capsys.readouterr().out)
         assert [float(each) for each in shown] == [sum(values[:2]) / 2, sum(values[2:]) / 2]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from helpers.large_journal import METRICS, TASKS, value
 from helpers.toy import InOrder, Toy, arguments, numbers
 from transformers import PrinterCallback
 
@@ -65,7 +66,7 @@ def trained(tmp_path, sink_args: SinkArguments | None = None, data=(1, 2, 3, 4),
 
 def table(html: str) -> list[dict[str, str]]:
     """Return the rows of the last table, each as column → text."""
-    columns = re.findall(r"<th>(.*?)</th>", html)
+    columns = [re.sub("<[^>]+>", "", heading) for heading in re.findall(r"<th>(.*?)</th>", html)]
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)]
     assert all(len(row) == len(columns) for row in rows)
     return [dict(zip(columns, row)) for row in rows]
@@ -82,7 +83,7 @@ def test_each_log_event_is_a_row_with_columns_for_every_task(tmp_path, shown) ->
 def test_the_rest_of_a_window_has_a_row_too(tmp_path, shown) -> None:
     trained(tmp_path, data=(1, 2, 3))
     assert table(shown[-1])[-1] == {
-        "Step": "3", "Training Loss": "No Log", "a/loss": "3", "a/size": "-3", "b/loss": "30",
+        "Step": "3 (partial)", "Training Loss": "No Log", "a/loss": "3", "a/size": "-3", "b/loss": "30",
     }  # fmt: skip
 
 
@@ -144,3 +145,70 @@ def test_an_evaluation_within_returns_what_it_returns_elsewhere(tmp_path, shown)
     trainer = trained(tmp_path, eval_strategy="steps", eval_steps=4)
     (row,) = (row for row in trainer.state.log_history if "eval_a/loss" in row)
     assert (row["eval_a/loss"], row["eval_a/size"]) == (15.0, -15.0)
+
+
+class Large(Toy):
+    """6 tasks with 8 metrics each."""
+
+    def extra(self, x, loss):
+        for task in TASKS:
+            values = {metric: value(task, metric, "train", int(loss) % 2000) for metric in METRICS}
+            self.report_metrics(task, **values)
+
+
+def test_a_large_table_has_the_consoles_choice_of_columns_and_fits_a_screen(tmp_path, shown, browser) -> None:
+    from transformers.utils.notebook import NotebookProgressCallback
+
+    args = arguments(tmp_path, eval_strategy="steps", eval_steps=2)
+    sets = {name: numbers(10) for name in ("books", "news", "wiki")}
+    trainer = Trainer(Large(), args, train_dataset=numbers(100, 200, 1300, 1400), eval_dataset=sets)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(NotebookProgressCallback)
+    trainer.train()
+    first, second = table(shown[-1])
+    names = [name for name in second if "/" in name]
+    phases = ("", " (eval_books)", " (eval_news)", " (eval_wiki)")
+    assert names == [f"{task}/loss{phase}" for task in TASKS for phase in phases]
+    assert "+168 more" in second
+    assert all("No Log" not in row.values() for row in (first, second))
+    page = tmp_path / "notebook.html"
+    page.write_text(f"<style>{JUPYTER}</style><div class=output>{shown[-1]}</div>")
+    browser.open(page)
+    assert browser.evaluate("return document.querySelector('table').offsetWidth") <= 2700
+
+
+# How JupyterLab shows a table in an output (its file rendermime/style/base.css).
+JUPYTER = """
+body { font: 13px/1.3 system-ui, sans-serif } table { border-collapse: collapse; border: none; font-size: 12px }
+th, td { text-align: right; vertical-align: middle; padding: 0.5em; line-height: normal; white-space: normal;
+max-width: none; border: none }
+"""
+
+
+def test_runtimes_are_the_last_columns(tmp_path, shown) -> None:
+    class Aux(Changing):
+        def extra(self, x, loss):
+            super().extra(x, loss)
+            self.report_metrics(aux_loss=loss)
+
+    from transformers.utils.notebook import NotebookProgressCallback
+
+    trainer = Trainer(
+        Aux(),
+        arguments(tmp_path, eval_strategy="steps", eval_steps=2),
+        train_dataset=numbers(1, 2, 3, 4),
+        eval_dataset=numbers(10),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(NotebookProgressCallback)
+    trainer.train()
+    columns = list(table(shown[-1])[-1])
+    assert columns[-3:] == ["Runtime", "Samples Per Second", "Steps Per Second"]
+    assert columns.index("b/loss (eval)") < columns.index("Runtime")
+
+
+def test_a_column_that_comes_into_the_choice_later_has_its_earlier_values(tmp_path, shown) -> None:
+    trainer = trained(tmp_path, data=(1, 2, 3, 4), eval_strategy="steps", eval_steps=2)
+    first, second = table(shown[-1])
+    assert first["a/size"] == "-1.5" and second["a/size"] == "-3.5"
+    assert trainer.state.log_history[0]["a/size"] == -1.5

@@ -1,25 +1,63 @@
 from __future__ import annotations
 
-from mtask_sinks.console.text import task_lines
+import re
+
+import pytest
+
+from mtask_sinks.console.text import TaskLines, left_out_lines
 
 
-def test_names_that_tasks_share_stand_under_one_another() -> None:
+def task_lines(phase: str, metrics: dict[str, float], width: int | None = None) -> list[str]:
+    return TaskLines().make(phase, metrics, width)
+
+
+def test_names_that_tasks_share_are_below_one_another() -> None:
     lines = task_lines("eval", {"detection/n_boxes": 3.0, "detection/loss": 12345.6, "mlm/loss": 0.25})
     assert lines == [
-        "  eval   detection  loss 12,346  n_boxes 3",
-        "  eval   mlm        loss 0.25",
+        "  eval     detection  loss 12,346   n_boxes 3",
+        "  eval     mlm        loss 0.25",
     ]
 
 
-def test_lines_of_two_events_stand_under_one_another() -> None:
-    (first,) = task_lines("train", {"mlm/loss": 10.25, "mlm/acc": 0.1866})
-    (second,) = task_lines("eval", {"mlm/loss": 0.3851, "mlm/acc": 1.0})
-    assert first.index("loss") == second.index("loss")
-    assert first.index("acc") == second.index("acc")
+def columns(line: str) -> dict[str, int]:
+    """Word → where it begins."""
+    return {found[0]: found.start() for found in re.finditer(r"\S+", line)}
+
+
+def test_columns_keep_their_place_whatever_a_log_event_holds() -> None:
+    lines = TaskLines()
+    first = lines.make("train", {"mlm/loss": 10.25, "mlm/acc": 0.1866, "mlm/n": 12345.0, "nsp/loss": 0.5})
+    for phase, metrics in (
+        ("eval", {"mlm/loss": 1.0, "mlm/acc": 0.5, "mlm/n": 5.0}),
+        ("train", {"mlm/n": 21_000.0}),
+        ("overall", {"mlm/acc": 0.5, "new/loss": 1.0, "mlm/loss": 2.0, "mlm/n": 9.0}),
+        ("train", {"nsp/f1": 0.25, "mlm/acc": 0.75}),
+    ):
+        for line in lines.make(phase, metrics):
+            words = columns(line)
+            for name in {"loss", "acc", "n"} & words.keys() - {"new"}:
+                assert words[name] == columns(first[0])[name], (phase, line)
+            assert line.index(line.split()[1]) == columns(first[0])["mlm"]
+
+
+def test_a_value_that_is_wider_than_all_before_moves_its_column_once() -> None:
+    lines = TaskLines()
+    places = [
+        columns(lines.make("train", {"a/loss": value, "a/acc": 0.5})[0])["acc"] for value in (1.0, 1e-05, 0.5, 2.0)
+    ]
+    assert places == [places[0]] * 2 + [places[0]] * 2
+    wide = columns(lines.make("train", {"a/loss": -1.2345e-05, "a/acc": 0.5})[0])["acc"]
+    after = columns(lines.make("train", {"a/loss": 1.0, "a/acc": 0.5})[0])["acc"]
+    assert wide == after == places[0] + len("-1.234e-05") - 7
+
+
+def test_scripts_whose_characters_are_wide_line_up() -> None:
+    first, second = task_lines("train", {"翻译/loss": 1.0, "abcd/loss": 2.0})
+    assert first.index("loss") + len("翻译") == second.index("loss")
 
 
 def test_nan_and_infinity_can_be_read() -> None:
-    assert task_lines("train", {"a/x": float("nan"), "a/y": float("-inf")}) == ["  train  a  x nan     y -inf"]
+    assert task_lines("train", {"a/x": float("nan"), "a/y": float("-inf")}) == ["  train    a  x nan      y -inf"]
 
 
 def test_what_does_not_fit_goes_on_below_and_no_line_is_wider_than_the_terminal() -> None:
@@ -28,8 +66,29 @@ def test_what_does_not_fit_goes_on_below_and_no_line_is_wider_than_the_terminal(
     assert all(len(line) <= 60 for line in lines)
     words = " ".join(lines).split()
     assert [word for word in words if word.startswith("metric")] == [f"metric_{i}" for i in range(10)]
-    assert {line.index("metric") for line in lines} == {15}
+    assert {line.index("metric") for line in lines} == {17}
 
 
 def test_a_terminal_narrower_than_one_value_breaks_no_value() -> None:
-    assert task_lines("train", {"task/a": 1.0, "task/b": 2.0}, width=5) == ["  train  task  a 1", "               b 2"]
+    lines = task_lines("train", {"task/a": 1.0, "task/b": 2.0}, width=5)
+    assert lines == ["  train    task  a 1", "                 b 2"]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "every", "text"),
+    [
+        ([], ["a/x"], []),
+        (["a/x", "b/x"], ["a/x", "b/x", "a/y"], ["  +2 more: */x"]),
+        (["a/x", "b/x"], ["a/x", "b/x", "c/x"], ["  +2 more: a/x, b/x"]),
+        (["a/x", "free"], ["a/x", "free"], ["  +2 more: a/x, free"]),
+    ],
+)
+def test_what_is_left_out_has_a_name(left_out, every, text) -> None:
+    assert left_out_lines(left_out, every) == text
+
+
+def test_names_of_what_is_left_out_fit_the_terminal_and_all_are_there() -> None:
+    keys = [f"task{i}/loss" for i in range(40)]
+    lines = left_out_lines(keys[24:], keys, 60)
+    assert all(len(line) <= 60 for line in lines)
+    assert " ".join(lines).replace(",", "").split() == ["+16", "more:", *keys[24:]]

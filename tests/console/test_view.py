@@ -18,9 +18,11 @@ def console(phase: str = "train", **options) -> Console:
 @pytest.mark.parametrize(
     ("options", "row", "metrics", "left_out"),
     [
-        pytest.param({}, ["loss", "free"], ["a/loss", "a/size"], 0, id="ungrouped metrics stay in the row"),
-        pytest.param({"metrics": ["a/size"]}, ["loss"], ["a/size"], 2, id="patterns choose both kinds"),
-        pytest.param({"style": "off"}, ["loss"], [], 0, id="off shows and counts nothing"),
+        pytest.param({}, ["loss", "free"], ["a/loss", "a/size"], [], id="ungrouped metrics stay in the row"),
+        pytest.param(
+            {"metrics": ["a/size"]}, ["loss"], ["a/size"], ["a/loss", "free"], id="patterns choose both kinds"
+        ),
+        pytest.param({"style": "off"}, ["loss"], [], [], id="off shows and counts nothing"),
     ],
 )
 def test_logs_are_split_into_the_row_and_the_metrics(options, row, metrics, left_out) -> None:
@@ -37,9 +39,9 @@ def test_logs_without_a_metric_of_the_snapshot_have_no_view() -> None:
     assert console().view({"train_runtime": 3.0}) is None
 
 
-def test_lines_count_what_is_left_out() -> None:
+def test_lines_count_and_name_what_is_left_out() -> None:
     made = console(metrics=["a/size"])
-    assert made.lines(made.view(LOGS)) == ["  train  a  size 15", "  +2 more"]
+    assert made.lines(made.view(LOGS)) == ["  train    a  size 15", "  +2 more: a/loss, free"]
 
 
 def test_the_bar_shows_losses_of_tasks_while_training() -> None:

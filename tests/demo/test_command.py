@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,29 +15,91 @@ from helpers.command import command
 from helpers.event_files import read_scalars, run_dirs
 from helpers.mlflow_server import mlflow_server
 from helpers.tensorboard_server import tensorboard_server
+from helpers.terminal import Terminal
 from helpers.wandb_file import read_runs
 
 from mtask_sinks import read_journal
+from mtask_sinks._util.formatting import number
+from mtask_sinks.analysis.counted import read_trainings
 
 
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory) -> tuple[Path, str]:
-    """Make two short runs in one directory. Returns the directory and the output of the second."""
+    """Make two short runs in one directory: one in a pipe, whose output is returned too, and one on a terminal."""
     directory = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_DIR", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
-        command("demo", "--output_dir", "out", "--max_steps", "20", cwd=directory)
-        text = command("demo", "--output_dir", "out", "--max_steps", "2", "--seed", "1", cwd=directory)
+        text = command("demo", "--output_dir", "out", "--max_steps", "20", cwd=directory)
+        patch.chdir(directory)
+        with Terminal("demo", "--output_dir", "out", "--max_steps", "2", "--seed", "1", lines=50) as terminal:
+            terminal.wait_for("Loading torch", seconds=100)
+            terminal.wait_for("q quit", seconds=200)
+            assert re.search(r"^mlm +loss", terminal.text, re.MULTILINE) and "demo-2  running" in terminal.text
+            assert terminal.wait_for_end(seconds=200) == 0, terminal.text
+    (directory / "terminal.txt").write_text(terminal.text)
     return directory / "out", text
 
 
-def test_the_demo_ends_with_a_table_and_the_commands_that_open_each_backend(two_runs) -> None:
-    _, text = two_runs
-    assert re.search(r"mlm\s+│ loss\s+│\s+[\d.]+ │\s+[\d.]+ │\s+[\d.]+ │\s+[\d.]+ │", text)
-    assert re.search(r"nsp\s+│ loss", text)
-    for beginning in ("tensorboard --logdir", "mlflow ui --backend-store-uri sqlite:///", "wandb sync"):
-        assert beginning in text
+@pytest.mark.parametrize("where", ["pipe", "terminal"])
+def test_the_demo_ends_with_a_table_a_report_and_the_commands_that_show_more(two_runs, where: str) -> None:
+    out, text = two_runs
+    text = text if where == "pipe" else (out.parent / "terminal.txt").read_text()
+    run, numbers = ("demo-1", r"( +[\d.,]+){2}  [▁-█]+") if where == "pipe" else ("demo-2", r"( +[\d.,]+){2}  [▁-█ ]+")
+    assert re.search(rf"^mlm +loss{numbers}{numbers}", text, re.MULTILINE)
+    assert re.search(rf"^nsp +loss{numbers}{numbers}", text, re.MULTILINE)
+    assert f"out/{run}/report.html" in text and "mlm" in (out / run / "report.html").read_text()
+    beginnings = ("mtask-sinks watch", "mtask-sinks plot", "mtask-sinks report", "mtask-sinks diff")
+    beginnings += ("tensorboard --logdir", "mlflow ui --backend-store-uri sqlite:///", "wandb sync")
+    places = [text.index(beginning) for beginning in beginnings]
+    assert places == sorted(places)
+
+
+def test_the_log_is_named_and_holds_no_noise(two_runs) -> None:
+    out, text = two_runs
+    assert "Log: out/demo-1/training.log" in text
+    logs = [(out / run / "training.log").read_text() for run in ("demo-1", "demo-2")]
+    assert "mlm  loss" in logs[1] and "mlm  loss" in text and "mlm  loss" not in logs[0]
+    for printed in (text.partition("first value")[0], *logs):
+        assert not re.search("pin_memory|Writing model shards|it/s", printed)
+        assert "" not in printed.splitlines()
+
+
+def test_evaluations_are_apart(two_runs) -> None:
+    out, _ = two_runs
+    steps = [each.step for each in read_journal(out / "demo-1")[-1].snapshots if each.phase == "eval"]
+    assert steps == [0, 4, 8, 12, 16, 20]
+
+
+def test_the_first_line_comes_before_torch(tmp_path) -> None:
+    code = (
+        "import subprocess, sys\nfrom typer.testing import CliRunner\nfrom mtask_sinks.cli import app\n"
+        "def start(*words, **options): raise RuntimeError('torch' in sys.modules)\n"
+        "subprocess.Popen = start\n"
+        "done = CliRunner().invoke(app, ['demo', '--report_to', 'none'])\n"
+        "print(done.output, done.exception)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert "Training a small BERT on two tasks" in done.stdout and done.stdout.rstrip().endswith("False"), done
+
+
+def test_ctrl_c_stops_the_training(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Terminal("demo", "--output_dir", "out", "--max_steps", "100000", "--report_to", "none") as terminal:
+        terminal.wait_for("q quit", seconds=200).press("interrupt")
+        assert terminal.wait_for_end(seconds=100) == 130
+        assert "Stopped." in terminal.text
+    assert read_trainings(tmp_path / "out" / "demo-1")[0].status in ("failed", "killed")
+
+
+def test_a_training_that_fails_shows_the_end_of_its_log(tmp_path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif 'mtask_sinks.demo' in sys.orig_argv: raise SystemExit('no memory left')\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+        text = command("demo", "--report_to", "none", cwd=tmp_path, expect=1)
+    assert "no memory left" in text and "The whole log is mtask-sinks-demo/demo-1/training.log" in text
 
 
 def test_the_demo_writes_all_three_backends_once_a_run(two_runs) -> None:
@@ -91,7 +156,7 @@ class TestInABrowser:
             browser.open(f"{url}/#timeseries")
             shown = browser.wait_for(lambda page: text if "nsp" in (text := page.deep_text()) else "")
             titles = dict(re.findall(r"^(\w+)\n(\d+) cards$", shown, re.MULTILINE))
-            assert {"mlm": "8", "nsp": "4"}.items() <= titles.items()
+            assert {"mlm": "12", "nsp": "6"}.items() <= titles.items()  # 4 and 2 metrics, in 3 phases
             assert {"demo-1", "demo-2"} <= set(re.findall(r"demo-\d", shown))
 
     def test_mlflow_has_a_group_a_task_and_phase_and_the_last_values(self, two_runs, browser, tmp_path) -> None:
@@ -107,7 +172,8 @@ class TestInABrowser:
             browser.open("about:blank")
             browser.open(page)
             shown = browser.wait_for(lambda page: text if "nsp/train/loss" in (text := page.text()) else "")
-        assert groups == {"mlm/eval": "4", "mlm/train": "4", "nsp/eval": "2", "nsp/train": "2"}
+        phases = ("eval", "overall", "train")
+        assert groups == {f"{task}/{phase}": n for task, n in (("mlm", "4"), ("nsp", "2")) for phase in phases}
         values = {name: float(value) for name, value in re.findall(r"^(\w+/\w+/\w+)\s+(\S+)$", shown, re.MULTILINE)}
         expected = {"/".join(parts): value for parts, value in last_values(out / "demo-1").items()}
         assert values == pytest.approx(expected, rel=1e-4)
@@ -116,18 +182,23 @@ class TestInABrowser:
         out, _ = two_runs
         browser.errors()  # forget the errors of earlier pages
         command("plot", "demo-1", "demo-2", "-o", "plot.html", cwd=out)
+        browser.driver.set_window_size(1400, 4000)  # panels out of view are not drawn
         browser.open(out / "plot.html")
+        browser.wait_for(lambda page: page.evaluate("return document.documentElement.dataset.charts === 'drawn'"))
         points = browser.evaluate(
-            "return [...document.querySelectorAll('.plot')].flatMap(p => p.data.map(c => c.y[c.y.length - 1]))"
+            "return [...document.querySelectorAll('.group:not([data-fixed]) .panel .plot')]"
+            ".flatMap(p => p.data.filter(c => c.mode === 'lines').map(c => c.y[c.y.length - 1]))"
         )
-        expected = [*last_values(out / "demo-1").values(), *last_values(out / "demo-2").values()]
+        last = {run: last_values(out / run) for run in ("demo-1", "demo-2")}
+        expected = [
+            value for run in last.values() for (_, phase, _), value in run.items() if phase in ("train", "eval")
+        ]
         assert sorted(points) == pytest.approx(sorted(expected), rel=1e-9)
         command("report", "demo-1", "demo-2", "-o", "report.html", cwd=out)
         browser.open(out / "report.html")
-        rows = re.findall(r"^(mlm|nsp)\t(\w+)\t(\w+)\t\S+\t(\S+)\t\S+\t\d+\t(\S+)", browser.text(), re.MULTILINE)
-        shown = {(task, phase, name): (first, second) for task, name, phase, first, second in rows}
-        assert len(shown) == 12
-        for at, run in enumerate(("demo-1", "demo-2")):
-            for parts, value in last_values(out / run).items():
-                assert float(shown[parts][at].replace(",", "")) == pytest.approx(value, rel=1e-3)
+        browser.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        rows = [line.split("\t") for line in browser.text().splitlines()]
+        for run in last.values():
+            for (task, phase, name), value in run.items():
+                assert any({phase, name, number(value)} <= set(row) for row in rows), (task, phase, name, value)
         assert browser.errors() == []

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from helpers.event_files import read_scalars, run_dirs
 
+pytestmark = pytest.mark.long
+
 
 def test_both_tasks_learn_on_text_they_never_saw(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if not request.config.getoption("--run-demo"):
-        pytest.skip("takes two minutes; pass --run-demo, as tox does")
+        pytest.skip("takes more than a minute; pass --run-demo, as tox does")
     subprocess.run(
         [sys.executable, "-m", "mtask_sinks", "demo", "--output_dir", str(tmp_path)],
         check=True, stderr=subprocess.DEVNULL, timeout=600,

@@ -31,7 +31,7 @@ def test_what_is_wrong_is_found(tmp_path, check, script, text) -> None:
     found = [each for each in findings(tmp_path, script) if each.check == check]
     assert len(found) == 1, found
     assert text in f"{found[0].what} {found[0].remedy}"
-    assert re.fullmatch(r"train\.py(:\d+)?", found[0].where)
+    assert re.fullmatch(r"train\.py:\d+:\d+", found[0].where)
 
 
 @pytest.mark.parametrize(("check", "script"), nearly)
@@ -53,7 +53,7 @@ def test_a_report_without_gradients_is_fine(tmp_path) -> None:
 
 def test_a_finding_names_its_line(tmp_path) -> None:
     (found,) = findings(tmp_path, reporting() + "\nTrainingArguments(\n    out,\n    report_to='tensorbord',\n)\n")
-    assert (found.severity, found.where) == ("error", "train.py:12")
+    assert (found.severity, found.where) == ("error", "train.py:12:15")
 
 
 def test_modules_beside_the_script_are_read_too(tmp_path) -> None:
@@ -63,7 +63,10 @@ def test_modules_beside_the_script_are_read_too(tmp_path) -> None:
     )
     base = "from torch import nn\nclass Base(nn.Module):\n    supports_report_metrics = True"
     found = findings(tmp_path, train, model=model, base=base)
-    assert [(each.check, each.where) for each in found] == [("invalid-key", "model.py:4"), ("no-guard", "model.py:4")]
+    assert [(each.check, each.where) for each in found] == [
+        ("invalid-key", "model.py:4:29"),
+        ("no-guard", "model.py:4:9"),
+    ]
     assert examine_path("train.py").read == ["train.py", f"{tmp_path}/model.py", f"{tmp_path}/base.py"]
 
 
@@ -89,7 +92,7 @@ def test_a_module_beside_it_that_is_no_python_is_left_out(tmp_path) -> None:
 
 def test_a_script_that_is_not_python_has_one_finding(tmp_path) -> None:
     (found,) = findings(tmp_path, "import os\n\ndef f(:\n")
-    assert (found.check, found.severity, found.where) == ("syntax", "error", f"{tmp_path}/train.py:3")
+    assert (found.check, found.severity, found.where) == ("syntax", "error", f"{tmp_path}/train.py:3:7")
 
 
 def test_nothing_of_the_script_is_run(tmp_path) -> None:

@@ -83,8 +83,8 @@ def task_vanished(recorded: RecordedTraining) -> Iterator[Observation]:
             if missing >= _GONE_AFTER and missing > 2 * longest:
                 yield Observation(
                     recorded.at(windows[places[-1] + 1]),
-                    f"{task!r} was last reported at step {windows[places[-1]]}, and not in the {missing} log events of "
-                    f"{phase} since.",
+                    f"{task!r} was last reported at step {windows[places[-1]]:,}, and not in the {missing} log events "
+                    f"of {phase} since.",
                     "Perhaps its data ended, all its labels are ignored, or a condition around its report changed.",
                 )
 
@@ -100,7 +100,8 @@ def gaps(recorded: RecordedTraining) -> Iterator[Observation]:
                 events = places[-1] - places[0] + 1
                 yield Observation(
                     recorded.at(first),
-                    f"{task!r} is absent from {missing} of {events} log events of {phase}, first at step {first}.",
+                    f"{task!r} is absent from {missing:,} of {events:,} log events of {phase}, "
+                    f"first at step {first:,}.",
                     "You need not do anything if several batches in a row lack that task. More steps per log event "
                     "(logging_steps) close the gaps.",
                 )

@@ -14,7 +14,7 @@ from mtask_sinks.sinks.lookup import has_sink
 def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
     """A sink of a running training is down, hung or behind."""
     for sink in recorded.sinks:
-        if recorded.status == "running" and sink.state != "up":
+        if recorded.status == "running" and sink.is_in_trouble:
             yield Observation(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name} is {sink.state}{_error(sink)}; {sink.pending} snapshots wait in the journal.",

@@ -34,7 +34,7 @@ def nothing_reports(script: Script) -> Iterator[Observation]:
     if any(not is_known(package) for package in script.foreign) or script.unread:
         return  # an imported module may report metrics
     yield Observation(
-        script.main.where(script.main.tree.body[0]).rpartition(":")[0],
+        script.main.where(script.main.tree.body[0]),
         "the script seems to report nothing: no module sets supports_report_metrics = True, nothing calls "
         "report_metrics, and no capture= is passed.",
         "Call report_metrics('mlm', loss=...) where the losses are computed, or pass capture='*loss*' to capture named "

@@ -15,7 +15,7 @@ def failed(recorded: RecordedTraining) -> Iterator[Observation]:
         how = {"failed": "raised an error or got SIGTERM", "killed": "was killed (out of memory? a scheduler?)"}
         yield Observation(
             recorded.at(recorded.training.step),
-            f"the training {how[recorded.status]} after step {recorded.training.step}.",
+            f"the training {how[recorded.status]} after step {recorded.training.step:,}.",
             "trainer.train(resume_from_checkpoint=True) continues from the last checkpoint, in the same journal.",
         )
 

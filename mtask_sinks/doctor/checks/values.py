@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.recorded import RecordedTraining
+from mtask_sinks.keys import OVERALL
 
 # By default, a registry keeps at most this many distinct keys.
 _MAX_KEYS = 1000
@@ -20,7 +21,7 @@ def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
         since = len(values) - next((i for i, v in enumerate(reversed(values)) if math.isfinite(v)), len(values))
         yield Observation(
             recorded.at(at[since]),
-            f"{key!r} ({phase}) has been {values[-1]} since step {at[since]}, in {len(values) - since} log events.",
+            f"{key!r} ({phase}) has been {values[-1]} since step {at[since]:,}, in {len(values) - since:,} log events.",
             "A loss over no items (an empty mask) is NaN: report None there. Otherwise lower the learning rate or clip "
             "gradients. MetricRegistry(nonfinite='skip') leaves such values out; 'raise' stops the training.",
         )
@@ -33,8 +34,8 @@ def nonfinite_before(recorded: RecordedTraining) -> Iterator[Observation]:
         if bad and math.isfinite(values[-1]):
             yield Observation(
                 recorded.at(bad[0]),
-                f"{key!r} ({phase}) was not finite in {len(bad)} of {len(values)} log events, from step {bad[0]} to "
-                f"{bad[-1]}.",
+                f"{key!r} ({phase}) was not finite in {len(bad):,} of {len(values):,} log events, from step "
+                f"{bad[0]:,} to {bad[-1]:,}.",
                 "One such value makes a whole window NaN: MetricRegistry(nonfinite='skip') leaves such values out and "
                 "counts them.",
             )
@@ -47,7 +48,8 @@ def nonfinite_skipped(recorded: RecordedTraining) -> Iterator[Observation]:
         total = sum(values)
         if name != key and total:
             first = next(step for step, value in zip(at, values, strict=True) if value)
-            what = f"{total:.0f} values of {name!r} ({phase}) were NaN or infinite and left out, from step {first} on."
+            since = f"from step {first:,} on"
+            what = f"{total:,.0f} values of {name!r} ({phase}) were NaN or infinite and left out, {since}."
             yield Observation(recorded.at(first), what, "Report None where a loss is computed over no items.")
 
 
@@ -76,6 +78,11 @@ def too_many_keys(recorded: RecordedTraining) -> Iterator[Observation]:
 
 
 def _values(recorded: RecordedTraining) -> Iterator[tuple[list[int], str, str, list[float]]]:
-    """Yield steps, key, phase and values of each metric in each phase."""
+    """Yield steps, key, phase and values of each metric in each phase.
+
+    Values of the whole training are left out: what is wrong with them was wrong before.
+    """
     for (phase, key), series in recorded.training.series.items():
+        if phase == OVERALL:
+            continue
         yield [recorded.training.steps[at] for at in series.at], key, phase, list(series.values)

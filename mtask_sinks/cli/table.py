@@ -1,0 +1,218 @@
+"""Makes tables: they fit the terminal and break no number; in a pipe they are plain columns of any width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mtask_sinks._util.escaping import printable
+from mtask_sinks.cli.sparkline import sparkline
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+# Blanks between two columns.
+_GAP = 2
+# A column that gives way has at least this many characters, if dropping other columns makes room for them.
+_LEAST = {"cut": 16, "wrap": 24, "curve": 8}
+# If no column is left to drop, names have at least this many characters.
+_LEAST_NAME = 3
+_CURVE_IN_PIPE = 20
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A cell that draws values as a curve, as wide as there is room."""
+
+    values: Sequence[float]
+
+
+Cell = str | Curve
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column of a table.
+
+    Attributes:
+        name: its heading.
+        align, style: how its cells look.
+        flow: what happens if a terminal is too narrow. ``whole``: its cells are never broken; ``cut``: names lose their
+            middle; ``wrap``: text continues on the next line; ``curve``: curves become narrower.
+        drop: columns with 1 are dropped first if the table does not fit, then those with 2, and so on; 0 is never
+            dropped.
+        title: how a message names the column if it is dropped; by default its heading.
+    """
+
+    name: str
+    align: Literal["left", "right"] = "left"
+    style: str = ""
+    flow: Literal["whole", "cut", "wrap", "curve"] = "whole"
+    drop: int = 0
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The columns of a table that fit, and what does not fit.
+
+    Attributes:
+        widths: index of a column that fits → its width.
+        left_out: titles of the columns that are dropped, each once.
+    """
+
+    widths: Mapping[int, int]
+    left_out: Sequence[str]
+
+
+def fit(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], width: int) -> Fit:
+    """Choose the columns that fit into a width, and divide the width among them.
+
+    >>> columns = [TableColumn("task", flow="cut"), TableColumn("value"), TableColumn("curve", flow="curve", drop=1)]
+    >>> fit(columns, [["mlm", "5.094", Curve(range(100))]], width=40)
+    Fit(widths={0: 4, 1: 5, 2: 27}, left_out=[])
+    >>> fit(columns, [["mlm", "5.094", Curve(range(100))]], width=12)
+    Fit(widths={0: 4, 1: 5}, left_out=['curve'])
+    """
+    wanted = [max(len(column.name), *(_size(row[i]) for row in rows), 0) for i, column in enumerate(columns)]
+    least = [min(want, _LEAST.get(column.flow, want)) for want, column in zip(wanted, columns, strict=True)]
+    kept = list(range(len(columns)))
+    left_out: dict[str, None] = {}
+    while _total(kept, least) > width and (droppable := [i for i in kept if columns[i].drop]):
+        first = min(columns[i].drop for i in droppable)
+        for i in droppable:
+            if columns[i].drop == first:
+                kept.remove(i)
+                left_out.setdefault(columns[i].title or columns[i].name)
+    if _total(kept, least) > width:
+        least = [min(size, _LEAST_NAME) if columns[i].flow == "cut" else size for i, size in enumerate(least)]
+    return Fit(_divide(kept, columns, wanted, least, width), list(left_out))
+
+
+def _size(cell: Cell) -> int:
+    from rich.cells import cell_len
+
+    return len(cell.values) if isinstance(cell, Curve) else cell_len(printable(cell))
+
+
+def _total(kept: Sequence[int], sizes: Sequence[int]) -> int:
+    return sum(sizes[i] for i in kept) + _GAP * (len(kept) - 1)
+
+
+def _divide(
+    kept: Sequence[int], columns: Sequence[TableColumn], wanted: Sequence[int], least: Sequence[int], width: int
+) -> dict[int, int]:
+    """Give every column its least width. What is left goes to names, then to texts, then in equal parts to curves."""
+    widths = {i: least[i] for i in kept}
+    rest = width - _total(kept, least)
+    for flow in ("cut", "wrap", "curve"):
+        growing = [i for i in kept if columns[i].flow == flow and wanted[i] > widths[i]]
+        while rest > 0 and growing:
+            share = max(rest // len(growing), 1)
+            for i in growing:
+                more = min(share, wanted[i] - widths[i], rest)
+                widths[i] += more
+                rest -= more
+            growing = [i for i in growing if wanted[i] > widths[i]]
+    return widths
+
+
+def make_table(
+    columns: Sequence[TableColumn],
+    rows: Sequence[Sequence[Cell]],
+    console: Console,
+    styles: Mapping[int, Sequence[str]] | None = None,
+) -> RenderableType:
+    """Make a table that fits the terminal and names the columns that do not fit; for a pipe, lines of any length.
+
+    Args:
+        columns: the columns of the table.
+        rows: the cells of each row, as text or curves.
+        console: the console that will print the table.
+        styles: index of a column → style of each of its cells.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    is_ascii = console.options.ascii_only
+    if not console.is_terminal:
+        return Text(plain_table(columns, rows, is_ascii), no_wrap=True, overflow="ignore")
+    fitting = fit(columns, rows, console.width)
+    table = draw_table(columns, rows, fitting, is_ascii, styles)
+    return Group(table, Text(no_room(fitting), "dim")) if fitting.left_out else table
+
+
+def no_room(fitting: Fit) -> str:
+    """Return the line that names the columns that do not fit."""
+    return f"no room for: {', '.join(fitting.left_out)}"
+
+
+def draw_table(
+    columns: Sequence[TableColumn],
+    rows: Sequence[Sequence[Cell]],
+    fitting: Fit,
+    ascii_only: bool,
+    styles: Mapping[int, Sequence[str]] | None = None,
+) -> RenderableType:
+    """Draw the columns that fit. The rows may be a part of those for which `fit` found the widths."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP // 2), header_style="bold")
+    for i, width in fitting.widths.items():
+        column = columns[i]
+        table.add_column(
+            _shortened(column.name, width),
+            justify=column.align,
+            style=column.style,
+            width=width,
+            no_wrap=column.flow != "wrap",
+            overflow="fold" if column.flow == "wrap" else "crop",
+        )
+    styles = styles or {}
+    for at, row in enumerate(rows):
+        cells = []
+        for i, width in fitting.widths.items():
+            cell = row[i]
+            if isinstance(cell, Curve):
+                text = sparkline(cell.values, width, ascii_only)
+            else:
+                text = _shortened(printable(cell), width) if columns[i].flow == "cut" else printable(cell)
+            cells.append(Text(text, styles[i][at] if i in styles else ""))
+        table.add_row(*cells)
+    return table
+
+
+def _shortened(name: str, width: int) -> str:
+    """Cut the middle out of a name: names of several tasks often differ at their end alone.
+
+    >>> _shortened("classification_mnli", 10)
+    'class…mnli'
+    """
+    if len(name) <= width:
+        return name
+    head = width // 2
+    return f"{name[:head]}…{name[len(name) - (width - head - 1) :]}" if width > 1 else name[:width]
+
+
+def plain_table(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], ascii_only: bool = False) -> str:
+    """Return rows of padded cells, as text.
+
+    >>> print(plain_table([TableColumn("name"), TableColumn("n", "right")], [["loss", "7"], ["accuracy", "12"]]))
+    name       n
+    loss       7
+    accuracy  12
+    """
+    lines = [[column.name for column in columns]]
+    for row in rows:
+        drawn = (
+            sparkline(cell.values, _CURVE_IN_PIPE, ascii_only) if isinstance(cell, Curve) else printable(cell)
+            for cell in row
+        )
+        lines.append(list(drawn))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    sides = ["<" if column.align == "left" else ">" for column in columns]
+    shapes = [f"{side}{width}" for side, width in zip(sides, widths, strict=True)]
+    padded = ("  ".join(f"{cell:{shape}}" for cell, shape in zip(line, shapes, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)

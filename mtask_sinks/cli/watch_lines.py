@@ -1,0 +1,55 @@
+"""Prints one line per new item of a journal, for ``mtask-sinks watch --follow``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mtask_sinks._util.escaping import printable
+from mtask_sinks._util.shown import shown
+from mtask_sinks.cli.formatting import number, to_json
+from mtask_sinks.journal.records import Begin, End, Item
+from mtask_sinks.note import Note
+
+if TYPE_CHECKING:
+    from mtask_sinks.analysis.progress import Watch
+    from mtask_sinks.analysis.runs import Training
+
+
+def print_lines(watched: Watch, interval: float, as_json: bool) -> None:
+    """Print one line per new item of the journal, from now on, until Ctrl-C."""
+    for _ in watched.update():
+        pass
+    while True:
+        for training, item in watched.update():
+            typer.echo(_json_line(training, item) if as_json else shown(item_line(training, item)))
+        time.sleep(interval)
+
+
+def item_line(training: Training, item: Item) -> str:
+    """Return an item of a journal as one line of text."""
+    name = printable(training.name or f"training {training.number}")
+    if isinstance(item, Begin):
+        return f"{name}  resumed at step {item.run.step:,}" if item.run.step else f"{name}  begins"
+    if isinstance(item, End):
+        return f"{name}  {item.status}"
+    if isinstance(item, Note):
+        return f"{name}  step {item.step:,}  {item.text}"
+    values = "  ".join(f"{key} {number(value)}" for key, value in item.metrics.items())
+    return f"{name}  step {item.step:,}  {printable(item.phase)}  {printable(values) or '-'}"
+
+
+def _json_line(training: Training, item: Item) -> str:
+    record: dict[str, Any] = {"training": training.number, "name": training.name, "event": "snapshot"}
+    if isinstance(item, Begin):
+        record |= {"event": "begin", "step": item.run.step, "time": item.time}
+    elif isinstance(item, End):
+        record |= {"event": "end", "status": item.status, "time": item.time}
+    elif isinstance(item, Note):
+        record |= {"event": item.kind, "step": item.step, "time": item.time, "text": item.text, "data": dict(item.data)}
+    else:
+        for part in ("phase", "step", "epoch", "time", "metrics", "counts"):
+            record[part] = getattr(item, part)
+    return to_json(record)

@@ -1,0 +1,116 @@
+"""Fills a terminal with a training that ``mtask-sinks watch`` follows, and obeys the keys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtask_sinks.analysis.find import FoundJournal, find_journals, is_running, journals_below, running_or_newest
+from mtask_sinks.analysis.progress import TrainingProgress, Watch
+from mtask_sinks.cli.keyboard import reading_keys
+from mtask_sinks.cli.watch_choice import Choice, metric_rows
+from mtask_sinks.cli.watch_view import make_screen
+from mtask_sinks.errors import NoJournalError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Seconds between two searches for new trainings.
+_SEARCH_SECONDS = 5.0
+# Seconds after which a change of the terminal's size shows at the latest.
+_SIZE_SECONDS = 0.25
+
+
+class WatchedTrainings:
+    """The trainings in or below a path, and the one that the user looks at: the one that runs, else the newest.
+
+    Args:
+        path: a journal, the output directory of a training, or a directory above such directories.
+        only: shell pattern of the keys to show.
+    """
+
+    def __init__(self, path: Path, only: str = "*") -> None:
+        self._path, self._only = path, only
+        self._watches: dict[Path, Watch] = {}
+        self._was_chosen = False
+        self._searched = 0.0
+        self.journals: list[FoundJournal] = []
+        self.shown = FoundJournal(path, "")
+        self.search()
+
+    def search(self) -> None:
+        """Look for new trainings. If the shown one does not run, another one that runs takes its place."""
+        self._searched = time.monotonic()
+        try:
+            self.journals = find_journals(self._path)
+        except NoJournalError:
+            self.journals = journals_below(self._path) if self._path.is_dir() else []
+        if self.journals and not self._was_chosen and not is_running(self.shown.path):
+            self.shown = running_or_newest(self.journals)
+
+    @property
+    def watch(self) -> Watch:
+        """Follows the shown training."""
+        return self._watches.setdefault(self.shown.path, Watch(self.shown.path, self._only))
+
+    def progress(self) -> TrainingProgress:
+        """Read what is new, and return the progress of the shown training."""
+        if time.monotonic() - self._searched > _SEARCH_SECONDS:
+            self.search()
+        return self.watch.progress()
+
+    def move(self, by: int) -> None:
+        """Show another training: the next newer one for ``1``, the next older one for ``-1``."""
+        if len(self.journals) > 1:
+            self._was_chosen = True
+            self.shown = self.journals[(self._at() + by) % len(self.journals)]
+
+    @property
+    def position(self) -> str:
+        """Which training is shown, such as ``2/5``; empty if there is only one."""
+        return f"{self._at() + 1}/{len(self.journals)}" if len(self.journals) > 1 else ""
+
+    @property
+    def which(self) -> str:
+        """Which training is shown, in words; empty if there is only one."""
+        return f"{self._at() + 1} of {len(self.journals)} trainings, newest last" if self.position else ""
+
+    def _at(self) -> int:
+        return [journal.path for journal in self.journals].index(self.shown.path)
+
+
+def show_on_screen(
+    trainings: WatchedTrainings, console: Console, interval: float, is_over: Callable[[], bool] = lambda: False
+) -> Choice:
+    """Fill the terminal until the user presses q or Ctrl-C; return what the user chose to see.
+
+    Args:
+        trainings: what to show.
+        console: the terminal.
+        interval: seconds between two updates.
+        is_over: also ends the screen, once it returns true.
+    """
+    from rich.live import Live
+
+    choice = Choice()
+    with reading_keys() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
+        progress, read_at = trainings.progress(), time.monotonic()
+        while not is_over():
+            screen = make_screen(progress, console, choice, trainings.which, trainings.position)
+            live.update(screen.renderable, refresh=True)
+            size = console.size
+            keys: list[str] = []
+            while not keys and (left := read_at + interval - time.monotonic()) > 0 and console.size == size:
+                keys = keyboard.keys(min(left, _SIZE_SECONDS))
+            for key in keys:
+                if key in ("q", "interrupt") and not choice.is_typing:
+                    return choice
+                if key in ("tab", "backtab") and not choice.is_typing:
+                    trainings.move(1 if key == "tab" else -1)
+                    choice, read_at = Choice(choice.pattern, order=choice.order), 0.0
+                choice = choice.after(key, metric_rows(progress.rows), screen.height)
+            if time.monotonic() - read_at >= interval:
+                progress, read_at = trainings.progress(), time.monotonic()
+    return choice

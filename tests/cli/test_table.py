@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from mtask_sinks.cli.formatting import print_renderable
+from mtask_sinks.cli.table import Curve, TableColumn, fit, make_table, plain_table
+
+COLUMNS = [TableColumn("task", flow="cut"), TableColumn("value", "right")]
+ROWS = [["a" * 60, "1"], ["[b]", "20"]]
+
+
+def printed(columns=COLUMNS, rows=ROWS, width: int = 40, styles=None, **options) -> str:
+    console = Console(file=io.StringIO(), width=width, **options)
+    print_renderable(console, make_table(columns, rows, console, styles))
+    return console.file.getvalue()
+
+
+def on_terminal(columns, rows, width: int) -> list[str]:
+    return printed(columns, rows, width, force_terminal=True, color_system=None).splitlines()
+
+
+def test_a_pipe_gets_whole_lines_without_colour() -> None:
+    text = printed(styles={1: ["green", ""]})
+    assert text == plain_table(COLUMNS, ROWS) + "\n"
+    assert text.splitlines()[1] == "a" * 60 + "      1"
+    assert "\x1b" not in text
+
+
+def test_a_terminal_gets_a_table_that_fits_with_colour() -> None:
+    assert "\x1b[32m" in printed(styles={1: ["green", ""]}, force_terminal=True)
+    assert all(len(line) <= 40 for line in on_terminal(COLUMNS, ROWS, 40))
+
+
+def test_cells_are_no_markup() -> None:
+    assert "[b]" in printed(force_terminal=True, color_system=None)
+
+
+def test_a_name_that_is_too_long_loses_its_middle_and_keeps_its_end() -> None:
+    names = [["classification_of_sentences_mnli", "1"], ["classification_of_sentences_qqp", "2"]]
+    rows = [line.split()[0] for line in on_terminal(COLUMNS, names, 24)[1:]]
+    assert [row[-3:] for row in rows] == ["nli", "qqp"] and all("…" in row for row in rows)
+
+
+@pytest.mark.parametrize("width", range(25, 100, 7))
+def test_columns_drop_in_their_order_and_no_number_breaks(width: int) -> None:
+    columns = [
+        TableColumn("task", flow="cut"),
+        *(TableColumn(f"n{i}", "right", drop=drop) for i, drop in enumerate((0, 3, 1, 2))),
+    ]
+    numbers = ["-5.534e-05", "-1.234e-05", "999,999,999", "12,345"]
+    head, line, *more = on_terminal(columns, [["translation", *numbers]], width)
+    shown = line.split()[1:]
+    assert all(cell in numbers for cell in shown) and len(line) <= width
+    dropped = [name for name in ("n2", "n3", "n1") if name not in head]
+    assert dropped == ["n2", "n3", "n1"][: 4 - len(shown)]
+    assert more == ([f"no room for: {', '.join(dropped)}"] if dropped else [])
+
+
+def test_curves_take_what_is_left_up_to_their_number_of_values() -> None:
+    columns = [TableColumn("task"), TableColumn("x", flow="curve"), TableColumn("y", flow="curve")]
+    rows = [["mlm", Curve([1.0] * 1000), Curve([1.0] * 12)]]
+    assert fit(columns, rows, 200).widths == {0: 4, 1: 200 - 4 - 12 - 2 * 2, 2: 12}
+    assert fit(columns, rows, 30).widths == {0: 4, 1: 11, 2: 11}
+    line = on_terminal(columns, rows, 80)[1]
+    assert line.count("▁") == 80 - 4 - 2 * 2
+
+
+def test_text_continues_on_the_next_line_and_leaves_out_no_word() -> None:
+    columns = [TableColumn("name"), TableColumn("n", "right"), TableColumn("about", flow="wrap")]
+    about = " ".join(f"word{i}" for i in range(30))
+    lines = on_terminal(columns, [["x", "-5.534e-05", about]], 60)
+    assert max(map(len, lines)) <= 60
+    assert " ".join(" ".join(lines).split()[4:]).split()[1:] == about.split()
