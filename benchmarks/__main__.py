@@ -24,10 +24,14 @@ def _topics() -> dict[str, Topic]:
         memory,
         ranks,
         reporting,
+        task_health,
         tensorboard_files,
     )
 
-    modules = [in_step, end_to_end, reporting, compiled, memory, ranks, log_event, tensorboard_files, imports, cuda]
+    modules = [
+        *(in_step, end_to_end, reporting, compiled, memory, ranks, log_event),
+        *(task_health, tensorboard_files, imports, cuda),
+    ]
     return {topic.name: topic for topic in (Topic(m.__name__.rsplit(".", 1)[1], m.measure) for m in modules)}
 
 

@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -29,6 +30,7 @@ from helpers.event_files import read_scalars
 from helpers.mlflow_server import MlflowServer, mlflow_server
 from helpers.proxy import Proxy, proxy
 from helpers.wandb_server import wandb_server
+from mlflow import MlflowClient
 from rich.console import Console
 from rich.table import Table
 
@@ -45,10 +47,14 @@ FAULTS: list[tuple[str, str, str, bool]] = [
     ("answers 429", "mlflow", "answer 429", False),
     ("applies, and drops every answer", "mlflow", "drop", False),
     ("each answer 1 s late", "mlflow", "delay 1", False),
+    ("run deleted, and restored after the training", "mlflow", "delete", False),
     ("nothing", "wandb", "nothing", True),
     ("closed port, from the start", "wandb", "stop", True),
     ("closed port, in mid-training", "wandb", "stop", False),
     ("answers 500", "wandb", "fail 500", False),
+    ("client halted until the training ends", "wandb", "halt client", False),
+    ("client killed", "wandb", "kill client", False),
+    ("wandb.finish() in mid-training", "wandb", "finish", False),
     ("nothing", "tensorboard", "nothing", True),
     ("directory removed", "tensorboard", "remove", False),
     ("disk full", "tensorboard", "fill", False),
@@ -71,7 +77,10 @@ def train(output_dir: Path, backend: str, environment: dict[str, str], steps: An
             time.sleep(SECONDS_A_STEP)
             steps.send(("step", time.monotonic()))
             if state.global_step == FAULT_AT:
-                steps.recv()  # until the fault is there
+                if steps.recv() == "finish":  # it waits until the fault is there
+                    import wandb
+
+                    wandb.finish()
                 steps.send(("step", time.monotonic()))
 
     class Trainer(InOrder, HfMultiTaskTrainer):
@@ -96,7 +105,11 @@ def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer
                 "remove": lambda: shutil.rmtree(board),
                 "fill": lambda: disk.fill(),
                 "nothing": lambda: None,
+                "finish": lambda: None,  # the training does it
+                "halt client": lambda: halted.append(_signal_client(process.pid, signal.SIGSTOP)),
+                "kill client": lambda: _signal_client(process.pid, signal.SIGKILL),
             }
+            halted: list[int] = []
             fault = faults.get(what, lambda: act(what))
             if at_start:
                 fault()
@@ -111,8 +124,10 @@ def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer
                 if kind == "step" and len(times["step"]) == FAULT_AT:
                     if not at_start:
                         fault()
-                    ours.send("go on")
+                    ours.send(what)
             left_at = time.monotonic()
+            for client in halted:
+                os.kill(client, signal.SIGCONT)
             process.join(300)
             exit_seconds = time.monotonic() - left_at
             act("heal")
@@ -137,7 +152,21 @@ def made(
     if backend == "mlflow":
         with proxy(server.port) as between:
             environment = {"MLFLOW_TRACKING_URI": between.url, "MLFLOW_EXPERIMENT_NAME": directory.name}
-            yield lambda what: _act(between, what), environment, lambda: _in_mlflow(server.store, directory.name)
+            deleted: list[str] = []
+
+            def act_on_mlflow(what: str) -> None:
+                client = MlflowClient(server.store)
+                if what == "delete":
+                    experiment = client.get_experiment_by_name(directory.name)
+                    deleted.extend(run.info.run_id for run in client.search_runs([experiment.experiment_id]))
+                    client.delete_run(deleted[0])
+                    return
+                _act(between, what)
+                if what == "heal":
+                    for run_id in deleted:
+                        client.restore_run(run_id)
+
+            yield act_on_mlflow, environment, lambda: _in_mlflow(server.store, directory.name)
     elif backend == "wandb":
         with wandb_server() as served:
             environment = {**served.settings(), "WANDB_DIR": str(directory), "WANDB_SILENT": "true"}
@@ -165,9 +194,20 @@ def _act(between: Proxy, what: str) -> None:
     getattr(between, verb)(*map(int, number))
 
 
-def _in_mlflow(store: str, experiment: str) -> int:
-    from mlflow import MlflowClient
+def _signal_client(process: int | None, number: int) -> int:
+    """Send a signal to the W&B client that a process has started, and return its process id."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            name, parent = (path / "comm").read_text(), (path / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:  # it has just ended
+            continue
+        if name.startswith("wandb-core") and int(parent) == process:
+            os.kill(int(path.name), number)
+            return int(path.name)
+    raise RuntimeError("no W&B client runs")
 
+
+def _in_mlflow(store: str, experiment: str) -> int:
     client = MlflowClient(store)
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id]) if found else []
@@ -188,8 +228,6 @@ def _nothing() -> Iterator[Any]:
 
 
 def main() -> None:
-    from mlflow import MlflowClient
-
     only = sys.argv[1:]
     with tempfile.TemporaryDirectory() as directory:
         empty = Path(directory, "empty.db")

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from helpers.browser import Browser, chromium  # noqa: E402
 from helpers.command import command  # noqa: E402
 
-from docs.screenshots import backends, pages  # noqa: E402
+from docs.screenshots import backends, pages, terminals  # noqa: E402
 
 IMAGES = ROOT / "docs" / "img"
 STEPS = 280
@@ -32,10 +32,15 @@ PICTURES: dict[str, Callable[[Browser, Path, Path], AbstractContextManager[None]
     "tasks": backends.tasks,
     "plot": pages.plot,
     "report": pages.report,
+    "task-health": pages.task_health,
     "tensorboard": backends.tensorboard,
     "tensorboard-custom": backends.tensorboard_custom,
     "mlflow": backends.mlflow,
 }
+
+#: Pictures of a terminal, written as SVG.
+TERMINALS: dict[str, Callable[[Path, Path], None]] = {"watch": terminals.watch}
+KNOWN = (*PICTURES, *TERMINALS)
 
 
 def train(runs: Path) -> None:
@@ -57,18 +62,22 @@ def reduce(path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m docs.screenshots", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"pictures, of {', '.join(PICTURES)}; by default all")
+    parser.add_argument("names", nargs="*", help=f"pictures, of {', '.join(KNOWN)}; by default all")
     parser.add_argument("--runs", type=Path, help="where the demonstration's runs are kept")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(PICTURES):
-        parser.error(f"no picture is called {', '.join(sorted(unknown))}; there are: {', '.join(PICTURES)}")
+    if unknown := set(options.names) - set(KNOWN):
+        parser.error(f"no picture is called {', '.join(sorted(unknown))}; there are: {', '.join(KNOWN)}")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         runs: Path = (options.runs or work / "runs").absolute()
-        if not (runs / "demo-2").exists() and options.names != ["tasks"]:  # which has a script of its own
+        own = {"tasks", "task-health"}  # they have scripts of their own
+        if not (runs / "demo-2").exists() and not (options.names and {*options.names} <= own):
             train(runs)
         with chromium(work / "profile") as browser:
-            for name in options.names or PICTURES:
+            for name in options.names or KNOWN:
+                if name in TERMINALS:
+                    TERMINALS[name](runs, IMAGES / f"{name}.svg")
+                    continue
                 with PICTURES[name](browser, runs, work):
                     browser.evaluate("document.documentElement.style.overflow = 'hidden'")  # no scroll bar
                     reduce(browser.screenshot(IMAGES / f"{name}.png"))

@@ -21,7 +21,8 @@ May import: `analysis`, `keys`, `errors`, `_util`. It knows neither trainer nor 
 """
 
 from mtask_sinks.analysis.selection import LabelledTraining, open_runs
-from mtask_sinks.charts.curves import Chart, Curve, Panel, make_chart
+from mtask_sinks.charts.curves import Chart, Curve, Panel
+from mtask_sinks.charts.make import make_chart, overview_only
 from mtask_sinks.charts.smoothing import smooth
 from mtask_sinks.charts.write import write_chart
 from mtask_sinks.errors import NothingToDrawError
@@ -34,6 +35,7 @@ __all__ = [
     "Panel",
     "make_chart",
     "open_runs",
+    "overview_only",
     "smooth",
     "write_chart",
 ]

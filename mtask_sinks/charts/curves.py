@@ -1,17 +1,19 @@
-"""Decides what to draw: which curves, in which panels."""
+"""Defines what a chart is: panels of curves, and what they share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from mtask_sinks.analysis.runs import Series, Training, sorted_by_task
-from mtask_sinks.analysis.selection import LabelledTraining
-from mtask_sinks.charts.smoothing import smooth
-from mtask_sinks.errors import NothingToDrawError
+from mtask_sinks.charts.axes import EPOCH, STEP, TIME
+from mtask_sinks.charts.marks import Mark
+from mtask_sinks.charts.scales import Scale
 from mtask_sinks.keys import join_key
+
+#: ``curves``; parts of a whole (``share``); when tasks reported (``timeline``); runs compared (``gains``).
+PanelKind = Literal["curves", "share", "timeline", "gains"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,12 @@ class Curve:
         smoothed: values to draw in front of the others, which are then faint; ``None`` without smoothing.
         epochs: epoch of each point; ``None`` if unknown.
         counts: how many reports each value is made of; 0 if unknown.
+        partial: whether all values are of windows that the end of the training cut short. If there are others, only
+            those are drawn.
+        seconds: time of each point since the training began, without the time between a stop and a resume.
+        totals: key of a running total → its value at each point; ``None`` if it has none yet.
+        nonfinite: how many windows have a value that is NaN or infinite; more than there are gaps if some windows of a
+            long training are not in memory.
     """
 
     run: str
@@ -36,6 +44,10 @@ class Curve:
     smoothed: tuple[float, ...] | None
     epochs: tuple[float | None, ...]
     counts: tuple[int, ...]
+    partial: bool = False
+    seconds: tuple[float, ...] = ()
+    totals: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    nonfinite: int = 0
 
     @property
     def key(self) -> str:
@@ -47,13 +59,34 @@ class Curve:
         """Steps at which the value is NaN or infinite."""
         return tuple(step for step, value in zip(self.steps, self.values, strict=True) if not math.isfinite(value))
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether all values are the same finite number."""
+        return math.isfinite(self.values[0]) and min(self.values) == max(self.values) == self.values[0]
+
+    def x(self, axis: str) -> Sequence[float | None]:
+        """Return where the points are on an axis: ``step``, ``epoch``, ``time`` (seconds), or the key of a total."""
+        known: Mapping[str, Sequence[float | None]] = {STEP: self.steps, EPOCH: self.epochs, TIME: self.seconds}
+        return known[axis] if axis in known else self.totals[axis]
+
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves that share axes."""
+    """Curves that share axes.
+
+    Attributes:
+        title: what the panel shows.
+        curves: its curves.
+        group: the task of all its curves, or what else its section of the page is called.
+        scale: the scale of its values.
+        kind: what kind of picture it is.
+    """
 
     title: str
     curves: tuple[Curve, ...]
+    group: str = ""
+    scale: Scale = "linear"
+    kind: PanelKind = "curves"
 
 
 @dataclass(frozen=True)
@@ -63,57 +96,38 @@ class Chart:
     Attributes:
         panels: the panels, in the order of tasks and metrics.
         runs, tasks, phases: all that the panels contain, in order; ungrouped metrics have an empty task.
-        overlay: whether a panel holds several tasks.
-        log: whether the scale of the values is logarithmic.
+        constants: panels that would show nothing but a constant count; they are not drawn.
+        overview: panels about all tasks together.
+        all_tasks: the tasks of the trainings, whether drawn or not: they decide about the colours.
+        x: the axis that the curves are drawn over.
+        totals: the running totals that the curves can be drawn over, too.
+        weight: weight of the earlier values in the smoothed curves.
+        marks: alerts.
+        all_values: number of values of the curves, with those that are left out because there are so many.
     """
 
     panels: tuple[Panel, ...]
     runs: tuple[str, ...]
     tasks: tuple[str, ...]
     phases: tuple[str, ...]
-    overlay: bool
-    log: bool
+    constants: tuple[Panel, ...] = ()
+    overview: tuple[Panel, ...] = ()
+    all_tasks: tuple[str, ...] = ()
+    x: str = STEP
+    totals: tuple[str, ...] = ()
+    weight: float = 0.0
+    marks: tuple[Mark, ...] = ()
+    all_values: int = 0
+
+    def marks_of(self, panel: Panel) -> tuple[Mark, ...]:
+        """Return the alerts on the curves of a panel, each step once."""
+        found = [mark for mark in self.marks if any(mark.concerns(curve.run, curve.key) for curve in panel.curves)]
+        return tuple({mark.step: mark for mark in found}.values())
 
     @property
     def values(self) -> int:
         """Number of values in all curves."""
-        return sum(len(curve.values) for panel in self.panels for curve in panel.curves)
-
-
-def make_chart(
-    runs: Sequence[LabelledTraining], *, only: str = "*", weight: float = 0.0, log: bool = False, overlay: bool = False
-) -> Chart:
-    """Choose the curves to draw: one panel per task metric, with training and evaluation together.
-
-    Args:
-        runs: the trainings to draw into the same panels.
-        only: shell pattern of the keys to draw, such as ``mlm/*``.
-        weight: weight of the earlier values, as in `smooth`; 0 does not smooth.
-        log: draw values on a logarithmic scale.
-        overlay: one panel per metric name, with all tasks that have it.
-
-    Raises:
-        NothingToDrawError: no metric matches.
-        ValueError: the weight is out of range.
-    """
-    smooth((), weight)  # raises on a wrong weight even if there is nothing to smooth
-    found = [(run, each) for run in runs for each in run.training.series.values() if fnmatchcase(each.key, only)]
-    if not found:
-        raise NothingToDrawError(_nothing(runs, only))
-    order = {(each.key, each.phase): at for at, each in enumerate(sorted_by_task(each for _, each in found))}
-    found.sort(key=lambda pair: order[pair[1].key, pair[1].phase])  # stable: the runs keep the given order
-    curves = [_curve(run.label, run.training, series, weight) for run, series in found]
-    panels: dict[str, list[Curve]] = {}
-    for curve in curves:
-        panels.setdefault(curve.name if overlay else curve.key, []).append(curve)
-    return Chart(
-        panels=tuple(Panel(title, tuple(drawn)) for title, drawn in panels.items()),
-        runs=tuple(run.label for run in runs if any(curve.run == run.label for curve in curves)),
-        tasks=_distinct(curve.task for curve in curves),
-        phases=tuple(sorted(_distinct(curve.phase for curve in curves), key=lambda phase: phase != "train")),
-        overlay=overlay,
-        log=log,
-    )
+        return sum(len(curve.values) for panel in (*self.panels, *self.constants) for curve in panel.curves)
 
 
 def isolated(values: Sequence[float | None]) -> list[int]:
@@ -125,30 +139,3 @@ def isolated(values: Sequence[float | None]) -> list[int]:
     drawn = [value is not None and math.isfinite(value) for value in values]
     around = [False, *drawn, False]
     return [i for i, is_drawn in enumerate(drawn) if is_drawn and not around[i] and not around[i + 2]]
-
-
-def _curve(run: str, training: Training, series: Series, weight: float) -> Curve:
-    epochs = [training.epochs[at] for at in series.at]
-    return Curve(
-        run=run,
-        task=series.task,
-        name=series.name,
-        phase=series.phase,
-        steps=tuple(training.steps[at] for at in series.at),
-        values=tuple(series.values),
-        smoothed=smooth(series.values, weight) if weight else None,
-        epochs=tuple(None if math.isnan(epoch) else epoch for epoch in epochs),
-        counts=tuple(series.counts),
-    )
-
-
-def _distinct(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
-
-
-def _nothing(runs: Sequence[LabelledTraining], only: str) -> str:
-    keys = _distinct(key for run in runs for _, key in run.training.series)
-    if not keys:
-        return f"there is no metric yet in {', '.join(str(run.journal) for run in runs)}."
-    listed = ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "")
-    return f"no metric matches {only!r}. The metrics are: {listed}."

@@ -1,4 +1,4 @@
-"""Gives the curves of a chart colours and dashes: the colour shows run, task or phase, the dashes show the phase."""
+"""Gives curves their looks: the colour shows the task, the dashes show the phase, width and opacity show the run."""
 
 from __future__ import annotations
 
@@ -6,57 +6,82 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mtask_sinks.charts.curves import Chart, Curve
+from mtask_sinks.charts.palette import Marker, task_styles
 
 Dash = Literal["solid", "dash", "dot", "dashdot"]
 
-# Okabe and Ito's colours, which colour-blind people can tell apart, and two more. Their black and yellow are missing,
-# because some backgrounds hide them.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#8c6bb1", "#8a8a8a")
+#: Colour of samples in a legend that stand for all tasks.
+NEUTRAL = "#7a7f87"
+
 _DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
+# Width in points and opacity of the first and of the last of several runs; of the runs between them, in between.
+_FIRST, _LAST = (2.6, 1.0), (1.0, 0.7)
+_ALONE = (1.8, 1.0)
 
 
 @dataclass(frozen=True)
 class CurveStyle:
-    """Colour and dashes of one curve."""
+    """Colour, dashes, width in points, opacity and marker of one curve."""
 
     colour: str
     dash: Dash
+    width: float
+    opacity: float
+    marker: Marker | None
+
+
+@dataclass(frozen=True)
+class LegendRow:
+    """One row of the legend: a task, a phase or a run, with the curve that stands for it."""
+
+    of: Literal["task", "phase", "run"]
+    name: str
+    style: CurveStyle
+
+    @property
+    def label(self) -> str:
+        """Text of the row."""
+        return self.name or "no task"
 
 
 class ChartStyles:
-    """The style and the label of every curve of a chart.
+    """The look of every curve of a chart, and the rows of its legend.
 
-    A single run has one colour per phase; several runs have one colour per run. If tasks share panels, each task of
-    each run has its own colour. Colours repeat after eight.
+    Every task has its own colour, in all panels; after eight tasks the colours come again, with a marker. Every phase
+    has its own dashes; after four phases these come again. The first of several runs has the widest curves, the last
+    one the thinnest and palest.
 
     Args:
         chart: the chart to draw.
-
-    Attributes:
-        by: what the colour shows: ``phase``, ``run``, ``task``, or ``both`` for a task of a run.
     """
 
     def __init__(self, chart: Chart) -> None:
-        several = len(chart.runs) > 1
-        self.by: Literal["phase", "run", "task", "both"]
-        if chart.overlay:
-            self.by = "both" if several else "task"
-        else:
-            self.by = "run" if several else "phase"
-        self._runs, self._tasks, self._phases = chart.runs, chart.tasks, chart.phases
+        self._chart = chart
+        self._tasks = task_styles(chart.all_tasks)
+        runs = len(chart.runs)
+        self._runs = {
+            run: _ALONE
+            if runs == 1
+            else tuple(a + (b - a) * at / (runs - 1) for a, b in zip(_FIRST, _LAST, strict=True))
+            for at, run in enumerate(chart.runs)
+        }
+        self._phases = {phase: _DASHES[at % len(_DASHES)] for at, phase in enumerate(chart.phases)}
 
     def style_of(self, curve: Curve) -> CurveStyle:
-        """Return the colour and the dashes of a curve."""
-        run, task, phase = (
-            self._runs.index(curve.run),
-            self._tasks.index(curve.task),
-            self._phases.index(curve.phase),
-        )
-        place = {"phase": phase, "run": run, "task": task, "both": run * len(self._tasks) + task}[self.by]
-        return CurveStyle(_COLOURS[place % len(_COLOURS)], _DASHES[phase % len(_DASHES)])
+        """Return the look of a curve."""
+        task = self._tasks[curve.task]
+        width, opacity = self._runs[curve.run]
+        return CurveStyle(task.colour, self._phases[curve.phase], round(width, 2), round(opacity, 2), task.marker)
 
-    def label(self, curve: Curve) -> str:
-        """Return the name of a curve in the legend: what the title of its panel does not say."""
-        run = [curve.run] if len(self._runs) > 1 or self.by == "phase" else []
-        task = [curve.task or "no task"] if self.by in ("task", "both") else []
-        return "  ".join([*run, *task, curve.phase])
+    def legend(self) -> list[LegendRow]:
+        """Return the tasks, then the phases, then the runs."""
+        width, opacity = _ALONE
+        tasks = [(task, self._tasks[task]) for task in self._chart.tasks]
+        return [
+            *(LegendRow("task", task, CurveStyle(s.colour, "solid", width, opacity, s.marker)) for task, s in tasks),
+            *(LegendRow("phase", p, CurveStyle(NEUTRAL, d, width, opacity, None)) for p, d in self._phases.items()),
+            *(
+                LegendRow("run", run, CurveStyle(NEUTRAL, "solid", round(w, 2), round(o, 2), None))
+                for run, (w, o) in self._runs.items()
+            ),
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from mtask_sinks.charts.html.report import write_report
 # A program that reads this as HTML shows a picture, or bold text.
 ODD = "<b>one</b><img src=x onerror=alert(1)>"
 STEPS = (10, 20, 30, 40)
+# The first panel of a task.
+FIRST = ".group:not([data-fixed]) .plot"
 LOSSES = {"one": (4.0, math.nan, 2.0, 1.0), "two": (5.0, 3.0, math.inf, 2.5)}
 
 
@@ -46,25 +49,84 @@ def page(runs, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
-def plot(browser, page):
+def show(browser, page: Path):
+    """Open a page in a high window, and wait until the panels in view are drawn."""
+    browser.driver.set_window_size(1400, 2400)
     browser.open(page)
+    return settled(browser)
+
+
+def settled(browser):
+    browser.wait_for(lambda page: page.evaluate("return document.documentElement.dataset.charts === 'drawn'"))
     return browser
 
 
+@pytest.fixture
+def plot(browser, page):
+    return show(browser, page)
+
+
 def data(browser, what: str) -> object:
-    """Evaluate ``what`` for each curve ``c`` of each visible panel."""
-    panels = "[...document.querySelectorAll('.panel:not([hidden]) .plot')]"
-    return browser.evaluate(f"return {panels}.map(p => p.data.map(c => {what}))")
+    """Evaluate ``what`` for each line ``c`` of each visible panel of a task."""
+    panels = "[...document.querySelectorAll('.group:not([data-fixed]) .panel:not([hidden]) .plot')]"
+    return browser.evaluate(f"return {panels}.map(p => p.data.filter(c => c.mode === 'lines').map(c => {what}))")
 
 
 def tick(browser, of: str, name: str) -> None:
     browser.driver.find_element("css selector", f"fieldset[data-of={of}] input[value='{name}']").click()
+    settled(browser)
+
+
+def choose(browser, name: str, value: str) -> None:
+    """Set a control as a user does."""
+    field = browser.driver.find_element("css selector", f"#controls [name={name}]")
+    event = "input" if name in ("find", "smoothing") else "change"
+    browser.evaluate(
+        "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event(arguments[2]))", field, value, event
+    )
+    settled(browser)
 
 
 def titles(browser) -> list[str]:
-    panels = browser.driver.find_elements("css selector", ".panel figcaption")
+    panels = browser.driver.find_elements("css selector", ".group:not([data-fixed]) .panel figcaption")
     return [panel.text.splitlines()[0] for panel in panels if panel.is_displayed()]
+
+
+def point_at(browser, x: float, y: float) -> None:
+    """Move the pointer to a value of the first panel."""
+    left, top = browser.evaluate(
+        f"const p = document.querySelector('{FIRST}'), l = p._fullLayout, box = p.getBoundingClientRect();"
+        "const [x, y] = [l.xaxis._offset + l.xaxis.d2p(arguments[0]), l.yaxis._offset + l.yaxis.d2p(arguments[1])];"
+        "return [box.left + x, box.top + y]",
+        x,
+        y,
+    )
+    action = ActionChains(browser.driver)
+    action.w3c_actions.pointer_action.move_to_location(int(left), int(top))
+    action.perform()
+
+
+def test_all_tasks_are_shown_together(browser, runs, tmp_path) -> None:
+    for run, weights in zip(runs, ({"a/loss": 1.0, "b/acc": 10.0, "c/loss": 1.0}, {})):
+        begin = run.training.begins[0]
+        run.training.begins[0] = replace(begin, run=replace(begin.run, loss_weights=weights))
+    write_chart(make_chart(runs), tmp_path / "p.html")
+    show(browser, tmp_path / "p.html")
+    assert browser.errors() == []
+    found = browser.evaluate(
+        "return [...document.querySelectorAll('.group[data-fixed] .panel')].map(p => [p.querySelector('figcaption')"
+        ".innerText.split('\\n')[0].trim(), p.querySelector('.plot').data.map(c => [c.x, c.y])])"
+    )
+    panels = dict(found)
+    progress = panels["Progress of the main metric, train relative to the first value"]
+    assert progress[0] == [[10, 20, 30, 40], [1, None, 0.5, 0.25]]
+    # 4 and 10 * 0.1; 2 and nothing at step 30, where b did not report; 1 and 10 * 0.4
+    assert panels[f"Share of the loss, train: {ODD}"] == [[[10, 30, 40], [0.8, 1, 0.2]], [[10, 30, 40], [0.2, 0, 0.8]]]
+    assert [x for x, _ in panels[f"Best values against {ODD}"]] == [[-0.25], [0]]
+    timeline = panels["When each task reported: two"]
+    reported = [[step for step, y in zip(*each) if y is not None] for each in timeline]
+    # a in training and in its evaluation, and b; each as a line and as dots
+    assert list(dict.fromkeys(map(tuple, reported))) == [(10, 20, 30, 40), (40,), (10, 20, 40)]
 
 
 def test_values_are_in_the_page_which_loads_nothing_and_complains_of_nothing(plot) -> None:
@@ -83,46 +145,90 @@ def test_values_are_in_the_page_which_loads_nothing_and_complains_of_nothing(plo
     assert f"{ODD} a/loss train: 1 not finite, first at step 20" in plot.text()
 
 
-def test_a_curve_says_what_is_under_the_pointer(plot) -> None:
-    # The position on the page of the first point of the first run: step 10, value 4.
-    x, y = plot.evaluate(
-        "const p = document.querySelector('.plot'), l = p._fullLayout, box = p.getBoundingClientRect();"
-        "return [box.left + l.xaxis._offset + l.xaxis.d2p(10), box.top + l.yaxis._offset + l.yaxis.d2p(4)]"
-    )
-    ActionChains(plot.driver).move_by_offset(int(x), int(y)).perform()
-    text = plot.wait_for(lambda page: page.evaluate("return document.querySelector('.hoverlayer').textContent"))
-    assert text == f"{ODD}a/loss, trainstep 10, epoch 1.25value 4reports 6"
-    ActionChains(plot.driver).move_by_offset(-int(x), -int(y)).perform()
+def test_the_pointer_shows_the_values_of_all_runs_and_the_icons_of_the_panel(plot) -> None:
+    bars = "[...document.querySelectorAll('.group:not([data-fixed]) .modebar')]"
+    icons = f"return {bars}.map(each => getComputedStyle(each).opacity)"
+    assert plot.evaluate(icons) == ["0", "0"]
+    point_at(plot, 10, 4)
+    text = plot.wait_for(lambda page: page.evaluate("return document.getElementById('tip').innerText"))
+    lines = [line.split("\t") for line in text.splitlines() if line]
+    assert lines[0] == ["step 10, epoch 1.25"]
+    assert [[cell for cell in line if cell] for line in lines[1:5]] == [
+        [ODD, "train", "4"],
+        ["two", "train", "5"],
+        [ODD, "eval", "2", "at 40"],
+        ["two", "eval", "2.5", "at 40"],
+    ]
+    assert lines[5] == ["train value of 6 reports"]
+    assert plot.evaluate("return document.querySelector('#tip .pointed').innerText").split("\t")[1] == ODD
+    assert plot.evaluate(icons) == ["1", "0"]
+    point_at(plot, 10, 4.9)
+    assert plot.evaluate("return document.querySelector('#tip .pointed').innerText").split("\t")[1] == "two"
 
 
-def test_tasks_runs_and_phases_are_hidden_and_shown(plot) -> None:
-    everything = data(plot, "c.name")
+def test_tasks_runs_and_phases_are_hidden_and_shown_and_an_empty_choice_says_so(plot) -> None:
+    everything = data(plot, "c.y")
     tick(plot, "task", "a")
     assert titles(plot) == ["b/acc"]
+    tick(plot, "task", "b")
+    assert (titles(plot), "No task is chosen. Tick one above." in plot.text()) == ([], True)
     tick(plot, "task", "a")
-    assert data(plot, "c.name") == everything
+    tick(plot, "task", "b")
+    assert data(plot, "c.y") == everything
     tick(plot, "run", "two")
     assert data(plot, "c.y[0]") == [[4, 2], [0.1]]
     tick(plot, "phase", "train")
     assert (titles(plot), data(plot, "c.y[0]")) == (["a/loss"], [[2]])
+    assert "No task" not in plot.text()
+
+
+def test_metrics_are_found_by_typing(plot) -> None:
+    for words, found in (("LOSS", ["a/loss"]), ("a cc b/", ["b/acc"]), ("x", []), ("", ["a/loss", "b/acc"])):
+        choose(plot, "find", words)
+        assert titles(plot) == found
+        assert ("No metric matches" in plot.text()) is not found
+
+
+def test_values_are_smoothed_made_relative_and_drawn_over_epochs(plot) -> None:
+    choose(plot, "smoothing", "0.5")
+    raw, smooth = data(plot, "[c.y, c.opacity]")[0][:2]
+    assert raw == [[4, None, 2, 1], 0.25]
+    # 4; (4 / 2 + 2) / 1.5; (4 / 4 + 2 / 2 + 1) / 1.75: the gap does not count
+    assert smooth[0] == [4, None, pytest.approx(4 / 1.5), pytest.approx(3 / 1.75)]
+    choose(plot, "smoothing", "0")
+    choose(plot, "scale", "relative")
+    assert data(plot, "c.y")[0][:2] == [[1, None, 0.5, 0.25], [1, 0.6, None, 0.5]]
+    assert "relative to the first value" in plot.text()
+    choose(plot, "scale", "linear")
+    choose(plot, "x", "epoch")
+    assert data(plot, "c.x")[0][0] == [step / 8 for step in STEPS]
+
+
+def test_a_task_folds_and_the_controls_stay_in_sight(plot) -> None:
+    plot.evaluate("document.body.style.paddingBottom = '4000px'; scrollTo(0, 900)")
+    assert plot.evaluate("return document.getElementById('controls').getBoundingClientRect().top") == 0
+    plot.evaluate("scrollTo(0, 0)")
+    plot.driver.find_element("css selector", "details.group:not([data-fixed]) summary").click()
+    assert titles(plot) == ["b/acc"]
 
 
 def test_panels_zoom_together_and_back(plot) -> None:
-    ranges = "return [...document.querySelectorAll('.plot')].map(p => p.layout.xaxis.range)"
+    ranges = f"return [...document.querySelectorAll('{FIRST}')].map(p => p.layout.xaxis.range)"
     before = plot.evaluate(ranges)
-    assert before[0] != [15, 35]
-    plot.evaluate("Plotly.relayout(document.querySelector('.plot'), {'xaxis.range[0]': 15, 'xaxis.range[1]': 35})")
-    assert plot.evaluate(ranges) == [[15, 35], [15, 35]]
-    plot.evaluate("Plotly.relayout(document.querySelectorAll('.plot')[1], {'xaxis.autorange': true})")
-    assert plot.evaluate(ranges) == before
+    assert before[0] == before[1] == pytest.approx([10 - 0.6, 40 + 0.6])
+    zoom = "Plotly.relayout(document.querySelectorAll(arguments[0])[arguments[1]], arguments[2])"
+    plot.evaluate(zoom, FIRST, 0, {"xaxis.range[0]": 15, "xaxis.range[1]": 35})
+    assert settled(plot).evaluate(ranges) == [[15, 35], [15, 35]]
+    plot.evaluate(zoom, FIRST, 1, {"xaxis.autorange": True})
+    assert settled(plot).evaluate(ranges) == before
 
 
 def test_values_above_0_go_logarithmic(browser, tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [Snapshot(step, metrics={"x": 10.0 - step}) for step in (1, 9, 10, 11)], None))
-    write_chart(make_chart(open_runs([tmp_path]), log=True), tmp_path / "log.html")
-    browser.open(tmp_path / "log.html")
+    write_chart(make_chart(open_runs([tmp_path]), scale="log"), tmp_path / "log.html")
+    show(browser, tmp_path / "log.html")
     assert data(browser, "c.y") == [[[9, 1, None, None]]]
-    browser.driver.find_element("id", "log").click()
+    choose(browser, "scale", "linear")
     assert data(browser, "c.y") == [[[9, 1, 0, -1]]]
 
 
@@ -131,25 +237,40 @@ def test_of_many_points_the_extremes_and_the_gaps_are_drawn_and_all_when_zoomed(
     snapshots = [Snapshot(step, metrics={"a/x": peaks.get(step, step % 7)}) for step in range(20_000)]
     write(tmp_path, (RunInfo(id="1", name="r"), snapshots, None))
     write_chart(make_chart(open_runs([tmp_path])), tmp_path / "many.html")
-    browser.open(tmp_path / "many.html")
+    show(browser, tmp_path / "many.html")
     (((x, y),),) = data(browser, "[c.x, c.y]")
-    assert len(x) < 5_000
+    assert len(x) < 2_000
     assert x == sorted(x)
-    drawn = dict(zip(x, y))
-    assert (x[0], x[-1], drawn[7_001], drawn[12_345], drawn[15_010]) == (0, 19_999, 50, -50, None)
+    shown = dict(zip(x, y))
+    assert (x[0], x[-1], shown[7_001], shown[12_345], shown[15_010]) == (0, 19_999, 50, -50, None)
     browser.evaluate(
         "Plotly.relayout(document.querySelector('.plot'), {'xaxis.range[0]': 7000, 'xaxis.range[1]': 7009})"
     )
-    (((x, y),),) = data(browser, "[c.x, c.y]")
+    (((x, y),),) = data(settled(browser), "[c.x, c.y]")
     assert (x, y) == (list(range(6_999, 7_011)), [peaks.get(step, step % 7) for step in range(6_999, 7_011)])
+
+
+def test_panels_are_drawn_when_they_come_into_view(browser, tmp_path) -> None:
+    metrics = {f"a/x{n}": 0.0 for n in range(60)}
+    write(
+        tmp_path,
+        (RunInfo(id="1"), [Snapshot(s, metrics={key: s + n for n, key in enumerate(metrics)}) for s in (1, 2)], None),
+    )
+    write_chart(make_chart(open_runs([tmp_path])), tmp_path / "p.html")
+    show(browser, tmp_path / "p.html")
+    is_drawn = "return [...document.querySelectorAll('.plot')].map(plot => Boolean(plot.data))"
+    before = browser.evaluate(is_drawn)
+    assert (before[0], before[-1]) == (True, False)
+    browser.evaluate("scrollTo(0, document.body.scrollHeight)")
+    browser.wait_for(lambda page: page.evaluate(is_drawn)[-1])
 
 
 def table(browser, heading: str) -> list[list[str]]:
     """Return the cells of the table below a heading."""
     script = (
-        "const isIt = section => section.querySelector('h2').innerText === arguments[0];"
+        "const isIt = section => section.querySelector('h2')?.textContent === arguments[0];"
         "const section = [...document.querySelectorAll('section')].find(isIt);"
-        "return [...section.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.innerText.trim()))"
+        "return [...section.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.textContent.trim()))"
     )
     return browser.evaluate(script, heading)
 
@@ -162,15 +283,22 @@ def report(runs, tmp_path_factory) -> Path:
 
 
 def test_the_tables_of_a_report(browser, report) -> None:
-    browser.open(report)
+    show(browser, report)
     assert browser.errors() == []
     assert browser.evaluate("return performance.getEntriesByType('resource').length") == 0
     assert [row[:4] for row in table(browser, "Runs")] == [[ODD, "failed", "40", "5"], ["two", "failed", "40", "5"]]
     assert table(browser, "Final and best values") == [
-        ["a", "loss", "train", "min", "1", "1", "40", "2.5", "2.5", "40"],
-        ["a", "loss", "eval", "min", "2", "2", "40", "2.5", "2.5", "40"],
-        ["b", "acc", "train", "max", "0.4", "0.4", "40", "0.4", "0.4", "40"],
+        ["loss", "train", "min", "1", "1", "40", "2.5", "2.5", "40"],
+        ["loss", "eval", "min", "2", "2", "40", "2.5", "2.5", "40"],
+        ["acc", "train", "max", "0.4", "0.4", "40", "0.4", "0.4", "40"],
     ]
+    assert [[cell for cell in row if cell] for row in table(browser, "Tasks")] == [
+        ["a", "loss", ODD, "4", "1", "1", "-", "2", "2", "2", "-"],
+        ["two", "5", "2.5", "2.5", "-", "2.5", "2.5", "2.5", "-"],
+        ["b", "acc", ODD, "0.1", "0.4", "0.4", "-", *"----"],
+        ["two", "0.1", "0.4", "0.4", "-", *"----"],
+    ]
+    assert "Compared with " + ODD + ", two is worse in a (eval loss 2.5, was 2); the same in b" in browser.text()
     assert table(browser, "Values that are not finite") == [
         [ODD, "a", "loss", "train", "1", "-", "20", "20"],
         ["two", "a", "loss", "train", "1", "-", "30", "30"],
@@ -181,13 +309,15 @@ def test_the_tables_of_a_report(browser, report) -> None:
     ]
     assert [row[0] for row in table(browser, "Best checkpoints")] == [ODD, "two"]
     assert table(browser, "Settings") == [["seed", "one", "two"]]
-    assert "No sink has delivered" in browser.text()
+    assert "No sink has delivered" not in browser.text()
+    browser.driver.find_element("link text", "Delivery").click()  # unfolds that part
+    browser.wait_for(lambda page: "No sink has delivered" in page.text())
     assert data(browser, "c.y.length") == [[4, 4, 1, 1], [3, 3]]
     # Every table and every chart has a label.
     assert browser.evaluate(
         "return [...document.querySelectorAll('table')].every(t => t.caption && t.querySelector('thead th[scope]'))"
     )
-    label = browser.evaluate("return document.querySelector('.plot').getAttribute('aria-label')")
+    label = browser.evaluate("return document.querySelector(arguments[0]).getAttribute('aria-label')", FIRST)
     assert "two, a/loss, train: from 5 at step 10 to 2.5 at step 40." in label
 
 
@@ -196,12 +326,14 @@ def test_a_report_fits_a_phone_follows_the_system_s_colours_and_prints_in_light_
     paper = "return getComputedStyle(document.documentElement).getPropertyValue('--paper').trim()"
     text = "return document.querySelector('.plot').layout.font.color"
     dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-    command("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True})
+    command(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 3000, "deviceScaleFactor": 1, "mobile": True}
+    )
     command("Emulation.setEmulatedMedia", dark)
     try:
-        browser.open(report)
+        show(browser, report)
         assert browser.evaluate("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
-        assert (browser.evaluate(paper), browser.evaluate(text)) == ("#15181c", "#e6e8ea")
+        assert (browser.evaluate(paper), browser.evaluate(text)) == ("#121212", "#e6e8ea")
         browser.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert (browser.evaluate(paper), browser.evaluate(text)) == ("#ffffff", "#000000")
         browser.evaluate("dispatchEvent(new Event('afterprint'))")

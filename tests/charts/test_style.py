@@ -5,6 +5,7 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.charts import LabelledTraining, make_chart, open_runs
+from mtask_sinks.charts.palette import COLOURS
 from mtask_sinks.charts.style import ChartStyles
 
 
@@ -19,30 +20,57 @@ def runs(tmp_path) -> list[LabelledTraining]:
     return open_runs([tmp_path / "a", tmp_path / "b"])
 
 
-def labels(chart) -> list[str]:
+def looks(chart) -> dict[tuple[str, str, str], tuple]:
     styles = ChartStyles(chart)
-    return [styles.label(curve) for panel in chart.panels for curve in panel.curves]
+    drawn = [curve for panel in (*chart.panels, *chart.constants) for curve in panel.curves]
+    return {(each.run, each.key, each.phase): styles.style_of(each) for each in drawn}
 
 
-def test_colours_say_what_differs_and_dashes_the_phase(runs) -> None:
-    def styles(chart) -> tuple[str, list]:
-        made = ChartStyles(chart)
-        return made.by, [made.style_of(curve) for panel in chart.panels for curve in panel.curves]
-
-    by, (one, two, two_eval, *_) = styles(make_chart(runs))
-    assert (by, one.colour != two.colour, two.colour == two_eval.colour) == ("run", True, True)
-    assert (one.dash, two.dash, two_eval.dash) == ("solid", "solid", "dash")
-    by, (train, evaluation, *_) = styles(make_chart(runs[1:]))
-    assert (by, train.colour != evaluation.colour) == ("phase", True)
-    by, (a, a_eval, b_eval, _) = styles(make_chart(runs[1:], overlay=True))
-    assert (by, a.colour == a_eval.colour, a.colour != b_eval.colour) == ("task", True, True)
-    by, (one_a, two_a, _, two_b, _) = styles(make_chart(runs, overlay=True))
-    assert (by, len({one_a.colour, two_a.colour, two_b.colour})) == ("both", 3)
+@pytest.mark.parametrize("overlay", [False, True])
+def test_the_colour_is_the_task_the_dashes_are_the_phase_and_the_width_is_the_run(runs, overlay) -> None:
+    found = looks(make_chart(runs, overlay=overlay))
+    one, two, evaluation = (
+        found[place] for place in [("one", "a/loss", "train"), ("two", "a/loss", "train"), ("two", "a/loss", "eval")]
+    )
+    b, lr = found["two", "b/loss", "eval"], found["two", "lr", "train"]
+    assert [each.colour for each in (one, two, evaluation, b, lr)] == [*COLOURS[:1] * 3, *COLOURS[1:3]]
+    assert [each.dash for each in (one, two, evaluation, b, lr)] == ["solid", "solid", "dash", "dash", "solid"]
+    assert one.width > two.width == evaluation.width == b.width
+    assert one.opacity == 1 > two.opacity >= 0.5
 
 
-def test_a_label_says_what_the_title_of_the_panel_does_not(runs) -> None:
-    assert labels(make_chart(runs, only="a/*")) == ["one  train", "two  train", "two  eval"]
-    assert labels(make_chart(runs[1:], only="lr")) == ["two  train"]
-    assert labels(make_chart(runs[1:], overlay=True)) == ["a  train", "a  eval", "b  eval", "no task  train"]
-    assert labels(make_chart(runs, only="b/*", overlay=True)) == ["b  eval"]
-    assert labels(make_chart(runs, overlay=True))[0] == "one  a  train"
+def test_a_task_keeps_its_colour_when_others_are_left_out(runs) -> None:
+    (b,) = looks(make_chart(runs, only="b/*")).values()
+    assert b.colour == COLOURS[1]
+
+
+def test_the_legend_of_the_whole_chart(runs) -> None:
+    rows = ChartStyles(make_chart(runs)).legend()
+    assert [(row.of, row.label) for row in rows] == [
+        ("task", "a"),
+        ("task", "b"),
+        ("task", "no task"),
+        ("phase", "train"),
+        ("phase", "eval"),
+        ("run", "one"),
+        ("run", "two"),
+    ]
+    assert [row.style.colour for row in rows[:3]] == list(COLOURS[:3])
+    assert (rows[3].style.dash, rows[4].style.dash, rows[5].style.width > rows[6].style.width) == (
+        "solid",
+        "dash",
+        True,
+    )
+
+
+def test_three_runs_of_six_tasks_in_four_phases_have_thirteen_rows(tmp_path) -> None:
+    phases = ("train", "eval_a", "eval_b", "eval_c")
+    made = []
+    for n in range(3):
+        rows = [Snapshot(s, phase, {f"t{i}/loss": i + 1.0 / s for i in range(6)}) for s in (1, 2) for phase in phases]
+        made.append((RunInfo(id=str(n), name=f"r{n}"), rows, None))
+    write(tmp_path, *made)
+    chart = make_chart(open_runs([f"{tmp_path}:{n}" for n in (1, 2, 3)]), overlay=True)
+    assert len(ChartStyles(chart).legend()) == 6 + 4 + 3
+    assert max(len(panel.curves) for panel in chart.panels) == 18
+    assert len({ChartStyles(chart).style_of(curve) for panel in chart.panels for curve in panel.curves}) == 72

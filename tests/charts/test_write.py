@@ -45,6 +45,7 @@ def test_no_journal_is_overwritten(chart, tmp_path) -> None:
 def test_a_missing_package_is_named_with_the_extra(chart, tmp_path, monkeypatch, name, package) -> None:
     for loaded in (package, *(name for name in sys.modules if name.startswith(f"{package}."))):
         monkeypatch.setitem(sys.modules, loaded, None)
-    with pytest.raises(ImportError, match=rf"needs {package}.*pip install 'mtask-sinks\[plot\]'"):
+    get_it = rf"needs the package {package}, which is not installed\. Run: pip install 'mtask-sinks\[plot\]'$"
+    with pytest.raises(ImportError, match=get_it):
         write_chart(chart, tmp_path / name)
     assert not (tmp_path / name).exists()

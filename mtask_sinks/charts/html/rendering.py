@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtask_sinks._util.formatting import duration, moment, number
+from mtask_sinks._util.shown import shown
+from mtask_sinks.analysis.task_health import cosine_text
+from mtask_sinks.charts import words
 from mtask_sinks.charts.curves import Chart
+from mtask_sinks.charts.html.content_policy import content_policy
 from mtask_sinks.charts.html.payload import payload
+from mtask_sinks.charts.html.sparkline import sparkline
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+
+# How Plotly adds a style sheet: createElement("style"), and then its text.
+_SHEET_OF_PLOTLY = re.compile(r"createElement\(\"style\"\);.{0,200}?\.textContent='((?:[^'\\]|\\\\)*)'")
 
 #: Each page contains this line, so that a command knows which files it may overwrite.
 GENERATOR = '<meta name="generator" content="mtask-sinks">'
@@ -35,14 +44,18 @@ def render(template: str, chart: Chart | None, **values: Any) -> str:
         plotly = None if chart is None else _plotly()
     except ImportError as error:
         package = str(error.name).partition(".")[0]
-        raise ImportError(f"a page needs {package}, which is not installed: pip install 'mtask-sinks[plot]'.") from None
+        raise ImportError(
+            f"a page needs the package {package}, which is not installed. Run: pip install 'mtask-sinks[plot]'"
+        ) from None
+    chart, values = shown(chart), shown(values)
+    style, scripts = _read("page.css"), [] if plotly is None else [plotly, _read("charts.js")]
     return environment.get_template(template).render(
         generator=GENERATOR,
-        style=_read("page.css"),
+        policy=content_policy(scripts, [style, *(_sheets_of_plotly(plotly) if plotly else ())]),
+        style=style,
         chart=chart,
         payload=None if chart is None else _script_json(payload(chart)),
-        plotly=plotly,
-        script=_read("charts.js"),
+        scripts=scripts,
         **values,
     )
 
@@ -69,15 +82,33 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, duration=duration, moment=moment)
+    environment.filters.update(number=number, duration=duration, moment=moment, cosine=cosine_text)
+    environment.filters.update(
+        sparkline=sparkline,
+        marked=words.marked,
+        notes=words.notes,
+        spoken=words.spoken,
+        constant=words.constant,
+        groups=words.groups,
+    )
     return environment
 
 
 def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
-    return str(get_plotlyjs())
+    return _with_plain_newlines(str(get_plotlyjs()))
+
+
+def _sheets_of_plotly(plotly: str) -> list[str]:
+    """Return the style sheets that Plotly adds to a page: an empty one, to which it adds rules, and one for maps."""
+    return ["", *(text.replace("\\\\", "\\") for text in _SHEET_OF_PLOTLY.findall(plotly))]
 
 
 def _read(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
+    return _with_plain_newlines((_TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _with_plain_newlines(text: str) -> str:
+    """Return a text as a browser reads it, so that its hash is that of the element."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -10,6 +10,7 @@ from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks.analysis.report.build import Report
 from mtask_sinks.charts.curves import Chart
 from mtask_sinks.charts.html.rendering import render
+from mtask_sinks.charts.palette import task_styles
 
 
 def write_report(report: Report, chart: Chart | None, path: str | os.PathLike[str]) -> None:
@@ -35,4 +36,23 @@ def report_page(report: Report, chart: Chart | None) -> str:
     """
     title = "Report: " + ", ".join(run.label for run in report.runs)
     names = dict.fromkeys(name for run in report.runs for name in run.settings)
-    return render("report.html", chart, title=title, report=report, settings=list(names), now=time.time())
+    tasks = dict.fromkeys(row.task for row in report.metrics)
+    return render(
+        "report.html",
+        chart,
+        title=title,
+        report=report,
+        settings=list(names),
+        colours={task: style.colour for task, style in task_styles(tasks).items()},
+        metric_groups=[[row for row in report.metrics if row.task == task] for task in tasks],
+        evaluations=list(_first_evaluations(report)),
+        now=time.time(),
+    )
+
+
+def _first_evaluations(report: Report) -> dict[str, None]:
+    """Return the phases of the evaluations in the table of tasks: of each task and training, the first one."""
+    found = (
+        (course.phase for course in courses if course.phase != "train") for row in report.tasks for courses in row.runs
+    )
+    return dict.fromkeys(phase for phases in found if (phase := next(phases, None)) is not None)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from mtask_sinks.keys import backend_name, split_key
+from mtask_sinks.keys import OVERALL, backend_name, split_key
+from mtask_sinks.sinks.tensorboard.health_charts import HEALTH, health_category
+from mtask_sinks.sinks.tensorboard.relative import relative_tag
 from mtask_sinks.sinks.tensorboard.text_values import string_value
 
 #: Largest number of charts by phase, and of charts by task. Each new chart writes the layout again, and nobody reads
@@ -31,18 +33,22 @@ class Charts:
     Attributes:
         by_phase: phase and name of each metric: one chart with the curves of all tasks.
         by_task: task and name of each metric: one chart with the curves of all phases.
+        relative: phase and name of each metric that has a chart of relative values, with the curves of all tasks.
         seen: phase → metrics that need no further chart.
     """
 
     by_phase: tuple[tuple[str, str], ...] = ()
     by_task: tuple[tuple[str, str], ...] = ()
+    relative: tuple[tuple[str, str], ...] = ()
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
 
     def with_metrics(self, keys: Collection[str], phase: str) -> Charts:
         """Return these charts with those of further metrics. The result equals these if there is no new chart.
 
-        Ungrouped metrics have no charts.
+        Ungrouped metrics have no charts, and values over a whole training are no curve.
         """
+        if phase == OVERALL:
+            return self
         before = self.seen.get(phase, frozenset())
         if before.issuperset(keys):
             return self
@@ -53,7 +59,14 @@ class Charts:
         by_task = dict.fromkeys([*self.by_task, *((task, name) for task, _, name in tags)])
         if len(by_phase) == len(self.by_phase) and len(by_task) == len(self.by_task):
             return replace(self, seen=seen)
-        return Charts(tuple(by_phase)[:MAX_CHARTS], tuple(by_task)[:MAX_CHARTS], seen)
+        return replace(self, by_phase=tuple(by_phase)[:MAX_CHARTS], by_task=tuple(by_task)[:MAX_CHARTS], seen=seen)
+
+    def with_relative(self, keys: Collection[str], phase: str) -> Charts:
+        """Return these charts with those of the relative values of further metrics."""
+        names = dict.fromkeys((phase, split_key(key)[1]) for key in keys)
+        if all(name in self.relative for name in names):
+            return self
+        return replace(self, relative=tuple(dict.fromkeys([*self.relative, *names]))[:MAX_CHARTS])
 
     def summary(self, is_overlay: bool) -> Any:
         """Return the layout as a value of an event. TensorBoard shows the last layout of a run."""
@@ -63,16 +76,23 @@ class Charts:
         from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
         phases = sorted(dict.fromkeys(phase for phase, _ in self.by_phase), key=lambda phase: phase != "train")
-        categories = [self._phase_category(phase, is_overlay) for phase in phases]
+        health = health_category(self.by_task, is_overlay)
+        categories = [] if health is None else [health]
+        categories += [self._phase_category(phase, is_overlay) for phase in phases]
         if not is_overlay:  # in the overlay layout, tags do not contain the task
-            categories += [self._task_category(task) for task in dict.fromkeys(task for task, _ in self.by_task)]
+            tasks = dict.fromkeys(task for task, _ in self.by_task if health is None or task != HEALTH)
+            categories += [self._task_category(task) for task in tasks]
         return Layout(category=categories)
 
     def _phase_category(self, phase: str, is_overlay: bool) -> Any:
         from tensorboard.plugins.custom_scalar.layout_pb2 import Category
 
         names = [name for each, name in self.by_phase if each == phase]
-        charts = [_chart(name, _all_tasks_pattern(phase, name, is_overlay)) for name in names]
+        charts = []
+        for name in names:
+            charts.append(_chart(name, _all_tasks_pattern(phase, name, is_overlay)))
+            if (phase, name) in self.relative:
+                charts.append(_chart(f"{name}, relative to the first value", _relative_pattern(phase, name)))
         return Category(title=f"tasks side by side: {phase}", chart=charts)
 
     def _task_category(self, task: str) -> Any:
@@ -104,6 +124,12 @@ def _all_tasks_pattern(phase: str, name: str, is_overlay: bool) -> str:
     return rf"{flat}|{re.escape(phase)}/{re.escape(name.replace('/', '.'))}$" if is_overlay else flat
 
 
+def _relative_pattern(phase: str, name: str) -> str:
+    """Return a pattern for the tags of the relative values of one metric in one phase, of all tasks."""
+    tag = re.escape(relative_tag(phase, name.replace("/", ".")))
+    return rf"{tag}(/[^/]+)?$"
+
+
 def _all_phases_pattern(task: str, name: str) -> str:
-    """Return a pattern for the tags of one metric of one task, in all phases."""
-    return rf"{re.escape(task)}/[^/]+/{re.escape(name)}$"
+    """Return a pattern for the tags of one metric of one task, in all phases that have curves."""
+    return rf"{re.escape(task)}/(?!{OVERALL}/)[^/]+/{re.escape(name)}$"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from mtask_sinks._util.built_anew import BuiltAnew
+from mtask_sinks._util.escaping import printable
+from mtask_sinks._util.links import refuse_foreign_links
 from mtask_sinks.errors import Forgotten
-from mtask_sinks.keys import backend_name, split_key, trainer_log_name
+from mtask_sinks.keys import OVERALL, backend_name, digest, split_key, trainer_log_name
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.health import check_writable
 from mtask_sinks.sinks.lookup import require_backend
 from mtask_sinks.sinks.tensorboard.custom_scalars import Charts
-from mtask_sinks.sinks.tensorboard.restart import restart_events
+from mtask_sinks.sinks.tensorboard.relative import RelativeValues, relative_tag
+from mtask_sinks.sinks.tensorboard.restart import mark_open, restart_events
 from mtask_sinks.sinks.tensorboard.scalar_events import ScalarEvents
 from mtask_sinks.sinks.tensorboard.subrun import RUN_SUFFIX, SUBRUN_SUFFIX, SubRun
 from mtask_sinks.sinks.tensorboard.text_values import params_value, text_value
@@ -26,7 +31,11 @@ Layout = Literal["flat", "overlay"]
 MAX_SUBRUNS = 32
 
 
-class TensorBoardSink(Sink):
+#: Most file systems accept names of up to so many bytes.
+MAX_FOLDER_SIZE = 255
+
+
+class TensorBoardSink(BuiltAnew, Sink):
     """Writes scalars to TensorBoard event files, grouped per task.
 
     >>> sink = TensorBoardSink("runs/bert")         # tags: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
@@ -46,8 +55,9 @@ class TensorBoardSink(Sink):
             by tag), and the list of runs becomes a filter of tasks. The first 32 tasks get a sub-run; further tasks
             stay flat.
         custom_scalars: write a layout for TensorBoard's tab Custom Scalars: one chart per metric with the curves of
-            all tasks, and one chart per metric of each task with the curves of training and evaluations. A run can have
-            only one such layout. Pass ``False`` to keep your own.
+            all tasks, and one chart per metric of each task with the curves of training and evaluations. If the losses
+            of tasks differ a lot, write their values relative to the first ones too, for a chart of their own. A run
+            can have only one such layout. Pass ``False`` to keep your own.
 
     The sink stores values as float32, because TensorBoard's scalars are float32.
     """
@@ -67,15 +77,22 @@ class TensorBoardSink(Sink):
         self._given_dir = None if log_dir is None else Path(log_dir)
         self._layout = layout
         self._charts = Charts() if custom_scalars else None
+        self._relative = RelativeValues()
         self._events = ScalarEvents()
         self._run = RunInfo()
         #: Task → its sub-run. The empty string stands for the run itself. Empty before the first `open`.
         self._subruns: dict[str, SubRun] = {}
 
+    def _settings(self) -> dict[str, Any]:
+        return {"log_dir": self._given_dir, "layout": self._layout, "custom_scalars": self._charts is not None}
+
     def open(self, run: RunInfo) -> None:
         before, self._run = self._run, run
         if not self._subruns or run.id != before.id:
-            self._begin({"": self._choose_dir(run)})
+            directory = self._choose_dir(run)
+            if run.output_dir is not None:
+                refuse_foreign_links(directory.absolute(), Path(run.output_dir).absolute())
+            self._begin({"": directory})
         elif run.step != before.step:
             self._begin(self._directories())
         else:
@@ -90,16 +107,23 @@ class TensorBoardSink(Sink):
     def write(self, snapshot: Snapshot) -> None:
         self._check_files()
         others = [] if self.name in self._run.logged else _texts(snapshot)
-        charts = None if self._charts is None else self._charts.with_metrics(snapshot.metrics, snapshot.phase)
-        if charts is not None and charts != self._charts:
-            others.append(charts.summary(self._layout == "overlay"))
-        for name, scalars in self._scalars(snapshot).items():
+        relative = {} if self._charts is None else self._relative.add(snapshot)
+        charts = None
+        if self._charts is not None:
+            charts = self._charts.with_metrics(snapshot.metrics, snapshot.phase).with_relative(relative, snapshot.phase)
+            if charts != self._charts:
+                others.append(charts.summary(self._layout == "overlay"))
+        for name, scalars in self._scalars(snapshot, relative).items():
             subrun = self._subruns[name]
             further = () if name else others
             if not (scalars or further) or subrun.has_snapshot or self._is_stored(subrun, snapshot):
                 continue
             subrun.open_file(self._first_events(name))
-            subrun.write(self._events.make(scalars, snapshot.step, snapshot.time, further))
+            event = self._events.make(scalars, snapshot.step, snapshot.time, further)
+            is_open = snapshot.is_partial or snapshot.phase == OVERALL  # a resume at this step goes on with it
+            subrun.write(mark_open(event) if is_open else event)
+        if relative:
+            self._relative.save(self._subruns[""].directory)
         for subrun in self._subruns.values():
             subrun.has_snapshot = False
         self._charts = charts
@@ -110,6 +134,22 @@ class TensorBoardSink(Sink):
 
     def target(self) -> str | None:
         return str(self._subruns[""].directory.absolute()) if self._subruns else None
+
+    def environment(self) -> Mapping[str, str]:
+        directory = self._given_dir or os.environ.get("TENSORBOARD_LOGGING_DIR")
+        return {"TENSORBOARD_LOGGING_DIR": str(Path(directory).expanduser().absolute())} if directory else {}
+
+    def replay_options(self) -> Sequence[str]:
+        return ("--tensorboard-layout", self._layout) if self._layout != "flat" else ()
+
+    def chosen_by(self, run: RunInfo) -> Path | None:
+        directory = self._choose_dir(run)
+        by_user = self._given_dir or os.environ.get("TENSORBOARD_LOGGING_DIR")
+        try:
+            is_of_user = by_user and directory.resolve().is_relative_to(Path(by_user).expanduser().resolve())
+        except (OSError, RuntimeError, ValueError):  # no path
+            is_of_user = False
+        return None if is_of_user else directory
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
         return f"{check_writable(self._choose_dir(run))} can be written"
@@ -122,6 +162,9 @@ class TensorBoardSink(Sink):
             name: SubRun(directory, SUBRUN_SUFFIX if name else RUN_SUFFIX) for name, directory in directories.items()
         }
         self._charts = None if self._charts is None else Charts()
+        self._relative = RelativeValues(self._run)
+        if self._run.step:
+            self._relative.load(directories[""])
 
     def _directories(self) -> dict[str, Path]:
         return {name: subrun.directory for name, subrun in self._subruns.items()}
@@ -144,15 +187,20 @@ class TensorBoardSink(Sink):
             return Path(existing)
         if configured := os.environ.get("TENSORBOARD_LOGGING_DIR"):
             return Path(configured).expanduser()
-        return Path(run.output_dir or ".", "runs", run.name or run.id)
+        return Path(run.output_dir or ".", "runs", *_folders(run.name or run.id))
 
-    def _scalars(self, snapshot: Snapshot) -> dict[str, dict[str, float]]:
-        """Return for each sub-run its values by tag."""
+    def _scalars(self, snapshot: Snapshot, relative: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """Return for each sub-run its values by tag, with the relative values of some metrics."""
         by_subrun = {"": snapshot.metrics} if self._layout == "flat" else self._by_subrun(snapshot.metrics)
         scalars = {
             name: {backend_name(key, snapshot.phase): value for key, value in metrics.items()}
             for name, metrics in by_subrun.items()
         }
+        for key, value in relative.items():
+            task, name = split_key(key)
+            in_subrun = task in by_subrun and name.replace("/", ".") in by_subrun[task]
+            tag = relative_tag(snapshot.phase, name.replace("/", "."), "" if in_subrun else task)
+            scalars[task if in_subrun else ""][tag] = value
         if self.name not in self._run.logged:
             numbers = {log: value for log, value in snapshot.logs.items() if isinstance(value, (int, float))}
             scalars[""].update((trainer_log_name(log), value) for log, value in numbers.items())
@@ -172,6 +220,8 @@ class TensorBoardSink(Sink):
 
     def _gets_subrun(self, task: str) -> bool:
         """Return whether the task has a sub-run. Create one if the limit allows it."""
+        if _folders(task) != [task]:
+            return False
         if task not in self._subruns and len(self._subruns) <= MAX_SUBRUNS:
             self._subruns[task] = SubRun(self._subruns[""].directory / task, SUBRUN_SUFFIX)
         return task in self._subruns
@@ -180,7 +230,7 @@ class TensorBoardSink(Sink):
         """Yield the events at the beginning of a sub-run's first file."""
         # In a continued run, the points beyond the step belong to this run, so they must stay.
         if self._run.step and self.name not in self._run.continued and not self._is_attached(name):
-            yield from restart_events(self._run.step)
+            yield from restart_events(self._run.step, self._subruns[name].directory)
         if not name and self._run.params and self._run.existing(self.name) is None:
             yield ScalarEvents().make({}, self._run.step, time.time(), [params_value(self._run.params)])
 
@@ -195,6 +245,17 @@ class TensorBoardSink(Sink):
             task = path.parent.name
             if self._gets_subrun(task):
                 self._subruns[task].open_file(self._first_events(task))
+
+
+def _folders(name: str) -> list[str]:
+    """Return the folders for a run or a task of this name, which never lead out of the folder that they are in.
+
+    >>> _folders("me/bert"), _folders("../../x"), _folders("/etc"), _folders("..")
+    (['me', 'bert'], ['x'], ['etc'], ['unnamed'])
+    """
+    parts = [printable(part) for part in re.split(r"[/\\:]" if os.name == "nt" else "/", name)]
+    safe = [part for part in parts if part not in ("", ".", "..")] or ["unnamed"]
+    return [part if len(part.encode()) <= MAX_FOLDER_SIZE else f"{part[:50]}-{digest(part)}" for part in safe]
 
 
 def _texts(snapshot: Snapshot) -> list[Any]:

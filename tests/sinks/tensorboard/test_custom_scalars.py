@@ -68,6 +68,17 @@ def test_there_is_a_chart_a_metric_of_all_tasks_and_one_of_each_tasks_phases(tmp
     ]
 
 
+def test_values_over_a_whole_training_have_no_chart(tmp_path: Path) -> None:
+    charts = Charts().with_metrics(["mlm/loss"], "train")
+    assert charts.with_metrics(["mlm/loss", "mlm/size"], "overall") is charts
+    sink = TensorBoardSink(tmp_path)
+    sink.open(RUN)
+    sink.write(Snapshot(1, metrics={"mlm/loss": 1.0}))
+    sink.close("finished")
+    tags = ["mlm/train/loss", "mlm/overall/loss", "mlm/overall_evaluation/loss"]
+    assert matching(layouts(tmp_path)[-1], "mlm", "mlm loss", tags) == [tags[0], tags[2]]
+
+
 def test_a_layout_is_written_only_when_there_is_a_new_chart(tmp_path: Path) -> None:
     sink = TensorBoardSink(tmp_path)
     sink.open(RUN)

@@ -1,0 +1,152 @@
+"""Draws one panel with matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from mtask_sinks.charts.axes import STEP, TIME
+from mtask_sinks.charts.curves import Chart, Curve, Panel, PanelKind, isolated
+from mtask_sinks.charts.scales import relative
+from mtask_sinks.charts.style import ChartStyles, CurveStyle, Dash
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DASHES: dict[Dash, Literal["-", "--", ":", "-."]] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+MARKERS = {None: "o", "circle": "o", "square": "s", "triangle-up": "^", "x": "x", "diamond": "D"}
+#: The colour of the line at the step of an alert.
+ALERT_COLOUR = "#c4321f"
+# A curve of at most this many points has a dot at each.
+_DOTTED = 30
+_SCALE_NOTES = {"linear": "", "log": "", "relative": "  (relative to the first value)"}
+
+
+class PanelDrawing:
+    """Draws the panels of a chart.
+
+    Args:
+        chart: the chart.
+        styles: the looks of its curves.
+        unit: how many seconds the unit of an axis of time has.
+    """
+
+    def __init__(self, chart: Chart, styles: ChartStyles, unit: float) -> None:
+        self._chart, self._x, self._styles, self._unit = chart, chart.x, styles, unit
+        self._draw: dict[PanelKind, Callable[[Axes, Panel], None]] = {
+            "curves": self._curves,
+            "share": self._share,
+            "timeline": self._timeline,
+            "gains": self._gains,
+        }
+
+    def draw(self, axes: Axes, panel: Panel) -> None:
+        """Draw a panel into its axes."""
+        note = _SCALE_NOTES[panel.scale] if panel.kind == "curves" else ""
+        axes.set_title(panel.title + note, loc="left", fontsize="medium", parse_math=False)
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        self._draw[panel.kind](axes, panel)
+        for mark in self._chart.marks_of(panel) if panel.kind == "curves" and self._x == STEP else ():
+            axes.axvline(mark.step, color=ALERT_COLOUR, linewidth=1.0, linestyle=":")
+
+    def _places(self, curve: Curve) -> list[float]:
+        unit = self._unit if self._x == TIME else 1
+        return [math.nan if x is None else x / unit for x in curve.x(self._x)]
+
+    def _curves(self, axes: Axes, panel: Panel) -> None:
+        from matplotlib.ticker import LogFormatter
+
+        if panel.scale == "log":
+            axes.set_yscale("log")
+            for axis_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                axis_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+        for curve in panel.curves:
+            style = self._styles.style_of(curve)
+            places = self._places(curve)
+            if curve.smoothed is not None:
+                axes.plot(places, _shown(curve.values, panel), color=style.colour, linewidth=0.8, alpha=0.25)
+            shown = _shown(curve.values if curve.smoothed is None else curve.smoothed, panel)
+            axes.plot(places, shown, **_looks(style), markevery=_dots(shown, style))
+
+    def _share(self, axes: Axes, panel: Panel) -> None:
+        colours = [self._styles.style_of(curve).colour for curve in panel.curves]
+        values = [_shown(curve.values, panel) for curve in panel.curves]
+        axes.stackplot(self._places(panel.curves[0]), values, colors=colours, linewidth=0)
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+    def _timeline(self, axes: Axes, panel: Panel) -> None:
+        tasks = list(dict.fromkeys(curve.task for curve in panel.curves))
+        phases = list(dict.fromkeys(curve.phase for curve in panel.curves))
+        for curve in panel.curves:
+            shift = (len(phases) - 1) / 2 - phases.index(curve.phase)
+            y = len(tasks) - 1 - tasks.index(curve.task) + shift * 0.7 / len(phases)
+            at = [place for place, value in zip(self._places(curve), curve.values, strict=True) if math.isfinite(value)]
+            axes.plot(
+                at, [y] * len(at), linestyle="", marker="|", markersize=5, color=self._styles.style_of(curve).colour
+            )
+        _name_rows(axes, [task or "no task" for task in reversed(tasks)], list(range(len(tasks))))
+
+    def _gains(self, axes: Axes, panel: Panel) -> None:
+        rows = list(reversed(panel.curves))
+        for at, curve in enumerate(rows):
+            style = self._styles.style_of(curve)
+            gain = curve.values[0]
+            axes.barh(at, gain, color=style.colour, alpha=style.opacity, height=0.7)
+            axes.annotate(
+                f"{curve.run}  {gain:+.1%}",
+                (gain, at),
+                xytext=(3 if gain >= 0 else -3, 0),
+                textcoords="offset points",
+                ha="left" if gain >= 0 else "right",
+                va="center",
+                fontsize="small",
+                parse_math=False,
+            )
+        tasks = list(dict.fromkeys(curve.task for curve in rows))
+        middles = [
+            sum(own) / len(own) for own in ([i for i, each in enumerate(rows) if each.task == task] for task in tasks)
+        ]
+        _name_rows(axes, [task or "no task" for task in tasks], middles)
+        axes.margins(x=0.5)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
+        axes.set_xlabel("better than the first run by")
+
+
+def _shown(values: Sequence[float], panel: Panel) -> list[float]:
+    """Return the values as the panel shows them: NaN where it shows none."""
+    scaled = relative(values) if panel.scale == "relative" else values
+    is_log = panel.scale == "log"
+    return [value if math.isfinite(value) and (value > 0 or not is_log) else math.nan for value in scaled]
+
+
+def _looks(style: CurveStyle) -> dict[str, Any]:
+    size = 2.5 if style.marker is None else 4
+    looks: dict[str, Any] = {"color": style.colour, "linestyle": DASHES[style.dash], "alpha": style.opacity}
+    return looks | {"linewidth": style.width * 0.8, "marker": MARKERS[style.marker], "markersize": size}
+
+
+def _dots(shown: Sequence[float], style: CurveStyle) -> list[int] | int | None:
+    """Return which points have a marker: on a short curve all (``None``), else those that no line shows."""
+    if len(shown) <= _DOTTED:
+        return None
+    return isolated(shown) if style.marker is None else max(len(shown) // 8, 1)
+
+
+def _name_rows(axes: Axes, names: Sequence[str], places: Sequence[float]) -> None:
+    axes.set_yticks(list(places), [""] * len(places))
+    for name, place in zip(names, places, strict=True):
+        axes.annotate(
+            name,
+            (0, place),
+            xytext=(-4, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize="small",
+            parse_math=False,
+        )
+    axes.grid(visible=False, axis="y")

@@ -1,0 +1,62 @@
+"""Makes curves of some snapshots of a training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mtask_sinks.analysis.elapsed import elapsed_seconds
+from mtask_sinks.analysis.selection import LabelledTraining
+from mtask_sinks.charts.axes import totals_at
+from mtask_sinks.charts.curves import Curve
+from mtask_sinks.charts.smoothing import smooth
+
+
+class CurveMaker:
+    """Makes the curves of one training, with their places on all axes.
+
+    Args:
+        run: the training.
+        totals: keys of the running totals that are axes.
+        weight: weight of the earlier values in smoothed curves; 0 does not smooth.
+    """
+
+    def __init__(self, run: LabelledTraining, totals: Sequence[str], weight: float = 0.0) -> None:
+        self.training = run.training
+        self.label = run.label
+        self._totals, self._weight = totals, weight
+        self._seconds = elapsed_seconds(run.training)
+
+    def curve(
+        self,
+        task: str,
+        name: str,
+        phase: str,
+        at: Sequence[int],
+        values: Sequence[float],
+        counts: Sequence[int] | None = None,
+    ) -> Curve:
+        """Return a curve.
+
+        Args:
+            task, name, phase: whose values they are.
+            at: indices of the snapshots.
+            values: one value per snapshot.
+            counts: number of reports in each value; ``None`` if unknown.
+        """
+        training = self.training
+        return Curve(
+            run=self.label,
+            task=task,
+            name=name,
+            phase=phase,
+            steps=tuple(training.steps[i] for i in at),
+            values=tuple(values),
+            smoothed=smooth(values, self._weight) if self._weight else None,
+            epochs=tuple(None if math.isnan(training.epochs[i]) else training.epochs[i] for i in at),
+            counts=tuple(counts) if counts is not None else (0,) * len(at),
+            partial=bool(at) and at[-1] in training.partial,
+            seconds=tuple(self._seconds[i] for i in at),
+            totals={key: totals_at(training, key, at) for key in self._totals},
+            nonfinite=sum(training.windows[i] for i, value in zip(at, values, strict=True) if not math.isfinite(value)),
+        )

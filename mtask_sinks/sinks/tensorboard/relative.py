@@ -1,0 +1,99 @@
+"""Divides the values of tasks by their first values, so that tasks of very different scale share a chart."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtask_sinks._util.atomic_file import whole_file
+from mtask_sinks.directions import Directions, recorded_rules
+from mtask_sinks.keys import OVERALL, split_key
+from mtask_sinks.snapshot import RunInfo, Snapshot
+
+#: The tags begin with this.
+PREFIX = "relative_to_first"
+#: Tasks whose first values differ by more than this factor are not readable on one linear axis.
+DIFFERENT = 4.0
+#: A resumed training reads the first values from this file, beside the event files.
+FILE_NAME = "first_values.mtask.json"
+
+
+class RelativeValues:
+    """Follows the first value of every loss, and gives the values relative to it where tasks differ a lot.
+
+    >>> relative = RelativeValues()
+    >>> relative.add(Snapshot(step=10, metrics={"mlm/loss": 8.0, "nsp/loss": 0.5, "mlm/accuracy": 0.1}))
+    {'mlm/loss': 1.0, 'nsp/loss': 1.0}
+    >>> relative.add(Snapshot(step=20, metrics={"mlm/loss": 6.0, "nsp/loss": 0.4, "mlm/accuracy": 0.2}))
+    {'mlm/loss': 0.75, 'nsp/loss': 0.8}
+
+    A metric of a phase is relative once the first values of its tasks differ by more than a factor of four. It must be
+    a metric of which smaller values are better (a loss, an error, a perplexity), with first values above 0.
+
+    Args:
+        run: the run; its rules tell which values are better.
+    """
+
+    def __init__(self, run: RunInfo | None = None) -> None:
+        self._directions = Directions(recorded_rules({} if run is None else run.directions))
+        #: (phase, name) → task → first value.
+        self._firsts: dict[tuple[str, str], dict[str, float]] = {}
+        self._is_saved = True
+
+    def add(self, snapshot: Snapshot) -> dict[str, float]:
+        """Return key → relative value for those metrics that are relative. Adding a snapshot again changes nothing."""
+        found: dict[str, float] = {}
+        if snapshot.phase == OVERALL:  # one value is no curve
+            return found
+        for key, value in snapshot.metrics.items():
+            task, name = split_key(key)
+            if not task or self._directions.for_key(key) != "min":
+                continue
+            firsts = self._firsts.setdefault((snapshot.phase, name), {})
+            if task not in firsts and math.isfinite(value) and value > 0:
+                firsts[task], self._is_saved = value, False
+            if task in firsts:
+                found[key] = value / firsts[task]
+        return {key: value for key, value in found.items() if self._is_relative(snapshot.phase, split_key(key)[1])}
+
+    def load(self, directory: Path) -> None:
+        """Read the first values of the run in this directory, if it recorded them."""
+        try:
+            recorded = json.loads((directory / FILE_NAME).read_bytes())
+            self._firsts = {
+                (phase, name): {str(task): float(value) for task, value in firsts.items()}
+                for phase, names in recorded.items()
+                for name, firsts in names.items()
+            }
+        except (OSError, ValueError, AttributeError, TypeError):
+            return
+
+    def save(self, directory: Path) -> None:
+        """Record the first values, if there are new ones."""
+        if self._is_saved:
+            return
+        phases: dict[str, dict[str, Mapping[str, float]]] = {}
+        for (phase, name), firsts in self._firsts.items():
+            phases.setdefault(phase, {})[name] = firsts
+        with whole_file(directory / FILE_NAME) as new:
+            new.write_text(json.dumps(phases), encoding="utf-8")
+        self._is_saved = True
+
+    def _is_relative(self, phase: str, name: str) -> bool:
+        values = self._firsts[phase, name].values()
+        return len(values) > 1 and max(values) > DIFFERENT * min(values)
+
+
+def relative_tag(phase: str, name: str, task: str = "") -> str:
+    """Return the tag of a relative value.
+
+    >>> relative_tag("train", "loss", "mlm"), relative_tag("train", "loss")
+    ('relative_to_first/train/loss/mlm', 'relative_to_first/train/loss')
+
+    Args:
+        phase, name: phase and name of the metric.
+        task: its task; empty in the sub-run of the task.
+    """
+    return "/".join(filter(None, (PREFIX, phase, name, task)))

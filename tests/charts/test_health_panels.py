@@ -1,0 +1,93 @@
+"""The panels on the gradients of the tasks, and the same in a report, a page, Markdown and on a terminal."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.journals import write
+from typer.testing import CliRunner
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.selection import open_runs
+from mtask_sinks.charts import make_chart
+from mtask_sinks.cli import app
+from mtask_sinks.journal.writer import Journal
+from mtask_sinks.note import Note
+
+STEPS = (10, 20, 30)
+COSINES = {"a.b": (-0.5, -0.7, -0.9), "a.c": (0.1, 0.0, 0.2), "b.c": (0.4, 0.5, 0.6)}
+
+
+def row(at):
+    found = {f"health/grad_cosine.{pair}": values[at] for pair, values in COSINES.items()}
+    for task, share in (("a", 0.5), ("b", 0.3), ("c", 0.2)):
+        found |= {f"{task}/loss": 2.0 - at / 2, f"{task}/grad_norm": 1.0, f"{task}/grad_share": share}
+        found |= {f"{task}/loss_share": share, f"{task}/progress": 1.0 - at / 4}
+    return {**found, "health/conflict": 1 / 3}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("health")
+    journal = Journal(path / "metrics.jsonl")
+    journal.begin(RunInfo(id="1", name="bert"))
+    for at, step in enumerate(STEPS):
+        metrics = row(at)
+        journal.append(Snapshot(step, metrics=metrics, counts=dict.fromkeys(metrics, 12), time=1.0 + at))
+    data = {"rule": "above", "pattern": "*/loss", "threshold": 0.5, "key": "a/loss", "phase": "train", "since": 20}
+    journal.note(Note("task_health", 10, "…", {"shared": "encoder.layer.1", "tasks": ["a", "b", "c"]}, 1.0))
+    journal.note(Note("alert", 20, "a/loss is 1.5, above <0.5>", {**data, "is_over": False, "actions": ["warn"]}, 2.0))
+    journal.end("1", "finished")
+    journal.close()
+    return path
+
+
+def panels(path):
+    return {panel.title: panel for panel in make_chart(open_runs([path])).overview}
+
+
+def test_pairs_over_time_and_shares_stacked(path):
+    found = panels(path)
+    pairs = {
+        curve.task: (curve.steps, curve.values, curve.counts)
+        for curve in found["Cosines of the gradients, train"].curves
+    }
+    assert pairs == {f"{pair[0]} · {pair[2]}": (STEPS, values, (12,) * 3) for pair, values in COSINES.items()}
+    for title in ("Share of the gradient, train", "Share of the loss, train"):
+        assert found[title].kind == "share"
+        assert {curve.task: curve.values[0] for curve in found[title].curves} == {"a": 0.5, "b": 0.3, "c": 0.2}
+    reported = {curve.task for curve in found["When each task reported"].curves}
+    assert reported == {"a", "b", "c"}
+
+
+def test_the_page_has_the_matrix_and_the_alert(path):
+    result = CliRunner().invoke(app, ["report", str(path), "-o", str(path / "report.html")])
+    assert result.exit_code == 0, result.output
+    page = (path / "report.html").read_text()
+    # The windows of 12 measurements: the last 36 are all of them.
+    assert '<td class="number cosine-2">-0.70<br><small>36</small></td>' in page
+    assert '<td class="number cosine2">+0.50<br><small>36</small></td>' in page
+    assert "encoder.layer.1" in page
+    assert "is no proof that the tasks harm each other" in page
+    assert "a/loss is 1.5, above &lt;0.5&gt;" in page and "still holds" in page
+
+
+def test_markdown_and_terminal(path):
+    assert CliRunner().invoke(app, ["report", str(path), "-o", str(path / "report.md")]).exit_code == 0
+    text = (path / "report.md").read_text()
+    assert "| a | 1 | -0.70 (36) | +0.10 (36) |" in text
+    assert "| a | 1 | - | 0.5 | 0.5 | 0.5 |" in text  # norm, weight, shares, progress
+    assert "| bert | 20 | a/loss is 1.5, above \\<0.5\\> | - |" in text
+    shown = CliRunner().invoke(app, ["watch", str(path), "--once"]).output
+    assert "gradient cosines:  a·b -0.70 (36)  a·c +0.10 (36)  b·c +0.50 (36)  conflict 33%" in shown
+    assert "alert at step 20: a/loss is 1.5, above <0.5>" in shown
+
+
+def test_a_training_without_measurements_has_none_of_it(tmp_path):
+    write(
+        tmp_path,
+        (RunInfo(id="1", name="x"), [Snapshot(s, metrics={"a/loss": 1.0, "b/loss": 2.0}) for s in STEPS], "finished"),
+    )
+    assert not any("gradient" in title for title in panels(tmp_path))
+    CliRunner().invoke(app, ["report", str(tmp_path), "-o", str(tmp_path / "report.html")])
+    page = (tmp_path / "report.html").read_text()
+    assert "Gradients of the tasks" not in page and 'id="alerts"' not in page

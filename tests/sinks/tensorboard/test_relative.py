@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+from helpers.event_files import read_scalars
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.sinks import TensorBoardSink
+from mtask_sinks.sinks.tensorboard.relative import FILE_NAME, RelativeValues
+
+
+def write(directory: Path, run: RunInfo, *snapshots: Snapshot, **options) -> None:
+    sink = TensorBoardSink(directory, **options)
+    sink.open(run)
+    for snapshot in snapshots:
+        sink.write(snapshot)
+    sink.close("finished")
+
+
+def relative(directory: Path) -> dict[str, list[tuple[int, float]]]:
+    found = read_scalars(directory)
+    return {tag: points for tag, points in found.items() if tag.startswith("relative_to_first/")}
+
+
+def chart(directory: Path) -> tuple[str, str]:
+    """Return title and pattern of the only chart of relative values, from the last layout."""
+    accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    last = accumulator.Tensors("custom_scalars__config__")[-1]
+    layout = Layout.FromString(last.tensor_proto.string_val[0])
+    every = [one for category in layout.category for one in category.chart]
+    ((title, pattern),) = [(one.title, one.multiline.tag[0]) for one in every if "relative" in one.title]
+    return title, pattern
+
+
+def test_losses_of_very_different_scale_get_a_chart_of_relative_values(tmp_path) -> None:
+    rows = [
+        {"a/loss": 8.0, "b/loss": 0.5, "c/acc": 0.9, "d/acc": 0.01, "loss_scale": 9.0},
+        {"a/loss": 6.0, "b/loss": 0.25},
+    ]
+    write(tmp_path, RunInfo(id="1"), *(Snapshot(step, metrics=row) for step, row in enumerate(rows, 1)))
+    assert relative(tmp_path) == {
+        "relative_to_first/train/loss/a": [(1, 1.0), (2, 0.75)],
+        "relative_to_first/train/loss/b": [(1, 1.0), (2, 0.5)],
+    }
+    title, pattern = chart(tmp_path)
+    assert title == "loss, relative to the first value"
+    matched = [tag for tag in read_scalars(tmp_path) if re.match(pattern, tag)]
+    assert matched == list(relative(tmp_path))
+
+
+def test_in_overlay_the_relative_values_are_in_the_sub_runs(tmp_path) -> None:
+    rows = [Snapshot(1, "eval", {"a/box/loss": 8.0, "b/box/loss": 0.5})]
+    write(tmp_path, RunInfo(id="1"), *rows, layout="overlay")
+    for task in ("a", "b"):
+        assert relative(tmp_path / task) == {"relative_to_first/eval/box.loss": [(1, 1.0)]}
+    assert relative(tmp_path) == {}
+    assert re.match(chart(tmp_path)[1], "relative_to_first/eval/box.loss")
+
+
+@pytest.mark.parametrize("metrics", [{"a/loss": 1.0, "b/loss": 0.3}, {"a/loss": 8.0}, {"a/loss": 8.0, "b/acc": 0.1}])
+def test_tasks_of_similar_scale_get_none(tmp_path, metrics) -> None:
+    write(tmp_path, RunInfo(id="1"), Snapshot(1, metrics=metrics))
+    write(tmp_path / "off", RunInfo(id="1"), Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5}), custom_scalars=False)
+    write(tmp_path / "once", RunInfo(id="1"), Snapshot(1, "overall", {"a/loss": 8.0, "b/loss": 0.5}))
+    assert [relative(tmp_path / name) for name in ("", "off", "once")] == [{}, {}, {}]
+    assert not list(tmp_path.rglob(FILE_NAME))
+
+
+def test_a_resumed_training_goes_on_from_the_same_first_values(tmp_path) -> None:
+    write(tmp_path, RunInfo(id="1"), Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5}))
+    write(tmp_path, RunInfo(id="2", step=1), Snapshot(2, metrics={"a/loss": 2.0, "b/loss": 0.25}))
+    assert relative(tmp_path)["relative_to_first/train/loss/a"] == [(1, 1.0), (2, 0.25)]
+    # A new training in the same directory begins anew.
+    write(tmp_path, RunInfo(id="3"), Snapshot(1, metrics={"a/loss": 4.0, "b/loss": 0.25}))
+    assert relative(tmp_path)["relative_to_first/train/loss/a"][-1] == (1, 1.0)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"train": {"loss": 3}}', '{"train": {"loss": {"a": "x"}}}'])
+def test_a_file_that_cannot_be_read_counts_as_none(tmp_path, content) -> None:
+    (tmp_path / FILE_NAME).write_text(content)
+    values = RelativeValues()
+    values.load(tmp_path)
+    assert values.add(Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5})) == {"a/loss": 1.0, "b/loss": 1.0}
+
+
+def test_the_first_value_is_finite_and_above_0_and_a_task_may_come_late() -> None:
+    values = RelativeValues(RunInfo(directions={"a/drift": "min", "b/drift": "min"}))
+    rows = [
+        {"a/drift": math.nan, "b/drift": 0.5},
+        {"a/drift": 0.0, "b/drift": 0.5},
+        {"a/drift": 8.0, "b/drift": 0.25},
+        {"a/drift": -4.0, "b/drift": math.inf},
+    ]
+    found = [values.add(Snapshot(step, metrics=row)) for step, row in enumerate(rows)]
+    assert found == [{}, {}, {"a/drift": 1.0, "b/drift": 0.5}, {"a/drift": -0.5, "b/drift": math.inf}]
+    again = values.add(Snapshot(3, metrics=rows[3]))
+    assert again == found[3]
