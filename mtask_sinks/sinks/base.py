@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
+from mtask_sinks.note import Note
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 Status = Literal["finished", "failed", "killed"]
@@ -27,7 +29,8 @@ class Sink(ABC):
     next trial of a search).
 
     A sink may raise exceptions: they do not affect the training or other sinks. The type of the exception decides what
-    the worker does next. `Rejected`: it leaves out this snapshot. `Forgotten`: it delivers the whole run again. Any
+    the worker does next. `Rejected`: it leaves out this snapshot. `Forgotten`: it delivers the whole run again. An HTTP
+    error of urllib, requests or httpx: it leaves out the snapshot if the status is 4xx (but not 408, 425 or 429). Any
     sign of an outage (an `OSError`, a time-out, an unknown error): it repeats the call until it succeeds, however long
     that takes. Until then, snapshots wait in the journal, not in memory.
 
@@ -55,6 +58,9 @@ class Sink(ABC):
         unless somebody else writes them to this backend (``self.name in run.logged``).
         """
 
+    def note(self, note: Note) -> None:  # noqa: B027
+        """Show or send a note, such as an alert, if the backend has a place for it. Replays do not call this."""
+
     def flush(self) -> None:  # noqa: B027
         """Store all written data where it survives the end of the process."""
 
@@ -70,8 +76,25 @@ class Sink(ABC):
         return True
 
     def environment(self) -> Mapping[str, str]:
-        """Return the environment variables with which another process finds this backend. Return no secrets."""
+        """Return the environment variables with which another process finds this backend.
+
+        A message shows them, in a command. If a value holds a password or a token, it shows ``***`` there, and asks the
+        user to set the variable.
+        """
         return {}
+
+    def replay_options(self) -> Sequence[str]:
+        """Return options of ``mtask-sinks replay`` with which another process makes the same sink."""
+        return ()
+
+    def chosen_by(self, run: RunInfo) -> Path | str | None:
+        """Return where ``run`` makes `open` write to, so that a replay can refuse what somebody else has chosen.
+
+        Returns:
+            The directory, for a sink that writes files; else the identifier of a backend run; ``None`` if the sink
+            makes a new backend run, or if the user has chosen the place.
+        """
+        return run.existing(self.name)
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
         """Ask the backend whether it could accept ``run`` now, without writing.

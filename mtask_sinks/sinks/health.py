@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import threading
 import time
@@ -12,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtask_sinks._util.masking import MASK, mask
 from mtask_sinks.errors import NotReady
 from mtask_sinks.sinks.lookup import make_sink
 from mtask_sinks.snapshot import RunInfo
@@ -90,16 +90,16 @@ def without_user(url: str) -> str:
     >>> without_user("https://me:secret@host:5000/mlflow")
     'https://host:5000/mlflow'
     """
-    return re.sub(r"(?<=://)[^/@]+@", "", url)
+    return mask(url).replace(f"://{MASK}@", "://")
 
 
 def _check(name: str, run: RunInfo, seconds: float, answers: dict[str, Answer]) -> None:
     try:
         where = make_sink(name).check(run, seconds)
-        answers[name] = Answer(None, "has no check") if where is None else Answer(True, where)
+        answers[name] = Answer(None, "has no check") if where is None else Answer(True, mask(where))
     except NotReady as error:
-        answers[name] = Answer(False, str(error))
+        answers[name] = Answer(False, mask(str(error)))
     except Exception as error:  # raised by a client or a plug-in; a training would get the same error
-        first_line = str(error).partition("\n")[0]
+        first_line = mask(str(error)).partition("\n")[0]
         explains_itself = isinstance(error, (ImportError, RuntimeError))
         answers[name] = Answer(False, first_line if explains_itself else f"{type(error).__name__}: {first_line}")

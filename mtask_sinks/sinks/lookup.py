@@ -75,7 +75,10 @@ def offering_package(name: str) -> str:
 
 
 def _entry_points() -> dict[str, EntryPoint]:
-    return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
+    found = {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
+    # No other package takes the place of a sink of this one.
+    own = (entry_point for entry_point in entry_points(group=ENTRY_POINTS) if entry_point.name in BACKENDS)
+    return found | {each.name: each for each in own if each.value.startswith(f"{__name__.partition('.')[0]}.")}
 
 
 def _package(entry_point: EntryPoint) -> str:

@@ -8,8 +8,9 @@ import posixpath
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from mtask_sinks._util.built_anew import BuiltAnew
+from mtask_sinks._util.masking import mask
 from mtask_sinks.errors import Rejected
 from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
 from mtask_sinks.sinks.base import Sink, Status
@@ -38,7 +39,7 @@ RUN_TAG = "mtask_sinks.run"
 _REJECTIONS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 
-class MLflowSink(Sink):
+class MLflowSink(BuiltAnew, Sink):
     """Writes metrics to an MLflow run, grouped per task.
 
     >>> sink = MLflowSink()                         # metrics: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
@@ -72,6 +73,9 @@ class MLflowSink(Sink):
         self._lacks_params = False
         #: Metric → steps beyond the checkpoint that the store held before training resumed.
         self._stored_steps: dict[str, frozenset[int]] = {}
+
+    def _settings(self) -> dict[str, Any]:
+        return {"tracking_uri": self._tracking_uri, "experiment": self._experiment}
 
     @property
     def _client(self) -> MlflowClient:
@@ -130,7 +134,7 @@ class MLflowSink(Sink):
     def environment(self) -> Mapping[str, str]:
         uri = self._uri()
         found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-        return found if urlsplit(uri).password else {"MLFLOW_TRACKING_URI": uri, **found}
+        return {name: mask(value) for name, value in {"MLFLOW_TRACKING_URI": uri, **found}.items()}
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
         return check_store(self._uri(), seconds)
@@ -149,6 +153,12 @@ class MLflowSink(Sink):
         except MlflowException as error:
             if error.error_code not in _REJECTIONS:
                 raise
+            if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
+                # MLflow uses the code of invalid values for this too. But somebody may restore the run.
+                raise RuntimeError(
+                    f"the MLflow run {run_id} is deleted, alone or with its experiment. To get the rest of its values, "
+                    f"restore it: mlflow runs restore --run-id {run_id}"
+                ) from error
             return str(error)
         return None
 

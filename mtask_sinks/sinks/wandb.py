@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mtask_sinks.errors import NotReady
+from mtask_sinks._util.built_anew import BuiltAnew
+from mtask_sinks.errors import NotReady, Rejected
 from mtask_sinks.keys import backend_name, trainer_log_name
+from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.health import check_url, check_writable
 from mtask_sinks.sinks.lookup import require_backend
+from mtask_sinks.sinks.wandb_rows import WrittenRows, hidden_columns, training_column
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:
@@ -22,14 +25,11 @@ if TYPE_CHECKING:
 #: The x axis of every chart. The Trainer's own callback uses the same name.
 STEP = "train/global_step"
 
-# Hidden columns: the step of each phase's last row, and the time of the very last row. W&B's summary keeps the last
-# value of every column, so a later process knows which rows the run has. `STEP` cannot do this, because the user may
-# write it too.
-_HIDDEN = "_mtask_sinks/"
-_HIDDEN_TIME = f"{_HIDDEN}(time)"
-
 # Totals of the Trainer. Its own callback writes them to the summary of the run, not to rows.
 _TOTALS = frozenset(["train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"])
+
+# What a finished run keeps if the sink opens it again. Offline, it is a second file, which W&B knows nothing about.
+_SAME = ("project", "entity", "name")
 
 _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
 
@@ -37,7 +37,7 @@ _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
 _VARIABLES = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
 
 
-class WandbSink(Sink):
+class WandbSink(BuiltAnew, Sink):
     """Writes rows to the history of a W&B run, one section per task.
 
     >>> sink = WandbSink()                          # charts: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
@@ -49,10 +49,16 @@ class WandbSink(Sink):
 
     A row counts as delivered when W&B's client has accepted it. The client stores the row in a file and sends it later:
     every 15 s, or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed, the next resume or replay
-    delivers the rows of the run again, except those that the server has. To know them, the sink writes the steps to
-    hidden columns, ``_mtask_sinks/<phase>``. So online, each row exists once. Offline, the client does not know which
-    rows a server has: rows that the sink sends again exist twice after a sync of both files. Rows that the client had
-    not written to its file when it was killed exist only in the journal.
+    delivers the rows of the run again, except those that the server has. To know them, the sink writes their numbers
+    and steps to hidden columns, ``_mtask_sinks/…``. So online, each row exists once. Offline, the client does not know
+    which rows a server has: rows that the sink sends again exist twice after a sync of both files. Rows that the client
+    had not written to its file when it was killed exist only in the journal.
+
+    If a second training begins in the same run, its steps begin at 1 again. Its rows have the number of the training in
+    the column ``train/training``.
+
+    If somebody finishes the run while there are rows to write, the sink opens it again by its id. Offline, this makes
+    a second file, with the same parameters and axes. If that fails for good, the sink rejects the rows of the run.
 
     Args:
         project: project of a run that the sink opens; by default ``WANDB_PROJECT``, else ``huggingface``.
@@ -68,60 +74,73 @@ class WandbSink(Sink):
         self._run_id: str | None = None
         self._is_owner = False
         self._opened: Run | None = None
-        #: Phase → step of the last row that the run held when the sink opened it.
-        self._written_steps: dict[str, int] = {}
-        #: The time of the very last row at that moment.
-        self._written_until = 0.0
+        #: The column with the number of the training.
+        self._training: dict[str, int] = {}
+        #: The rows that the run held when the sink opened it.
+        self._written = WrittenRows()
+        #: The run that was opened last. It may be closed or finished.
+        self._last: Run | None = None
+        #: Run → why it cannot be opened again.
+        self._lost: dict[str, str] = {}
         #: First segments of the names whose x axis is defined.
         self._groups: set[str] = set()
         #: Runs written to in this process whose rows may not survive it.
         self._unsafe: list[Run] = []
 
-    def open(self, run: RunInfo) -> None:
-        import wandb
+    def _settings(self) -> dict[str, Any]:
+        return self._init
 
+    def open(self, run: RunInfo) -> None:
         is_same = run.id == self._run.id and self._run_id is not None
         existing = run.existing(self.name) or (self._run_id if is_same else None)
-        current = wandb.run
         if existing is None:
             self._opened = self._start_run(run)
             self._is_owner = True
-        elif current is not None and current.id == existing:
-            self._opened = current
-            self._is_owner = False
-        elif self.name in run.attached:
-            raise RuntimeError(
-                f"the W&B run {existing} is no longer open in this process. Do not finish it before the training ends."
-            )
+        elif (found := self._find_open(existing)) is not None:
+            self._opened = found
+            self._is_owner = self._is_owner and found is self._last
+        elif self.name in run.attached and self.name in run.continued:
+            raise RuntimeError(f"another process writes to the W&B run {existing}. Wait until it ends.")
         else:
-            resume = {"id": existing, "resume": "allow", "reinit": "create_new"}
-            self._opened = wandb.init(**{**self._init, **resume})
+            self._opened = self._resume_run(run, existing)
             self._is_owner = True
-            # The process that opened the run may have ended before it had sent all parameters.
-            config = dict(self._opened.config)
-            missing = {key: value for key, value in run.params.items() if key not in config}
-            self._opened.config.update(missing)  # type: ignore[no-untyped-call]
         if not is_same:
             may_hold_rows = self._opened.resumed and not self._opened.offline
-            self._written_steps, self._written_until = _written_rows(self._opened) if may_hold_rows else ({}, 0.0)
+            self._written = WrittenRows.read(dict(self._opened.summary), run) if may_hold_rows else WrittenRows()
         self._groups.clear()
-        self._run, self._run_id = run, self._opened.id
+        self._training = training_column(self._opened.id, run)
+        self._run, self._run_id, self._last = run, self._opened.id, self._opened
         self._unsafe = [*(used for used in self._unsafe if used is not self._opened), self._opened]
 
     def write(self, snapshot: Snapshot) -> None:
         if self._opened is None:
             raise RuntimeError("WandbSink is not open. Call open() first.")
+        if _is_finished(self._opened):
+            self.open(self._run)
+        opened = self._opened
         row: dict[str, Any] = {backend_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
         if self.name not in self._run.logged:
             for log, value in snapshot.logs.items():
                 if log in _TOTALS:
-                    self._opened.summary[log] = value
+                    opened.summary[log] = value
                 else:
                     row[trainer_log_name(log)] = value
-        if row and not self._is_written(snapshot):
-            self._define_groups(self._opened, row)
-            hidden = {_HIDDEN + snapshot.phase: snapshot.step, _HIDDEN_TIME: snapshot.time}
-            self._opened.log({**row, STEP: snapshot.step, **hidden})
+        if row and not self._written.contains(snapshot):
+            self._define_groups(opened, row)
+            row |= {
+                STEP: snapshot.step,
+                **self._training,
+                **hidden_columns(snapshot, self._run.id),
+            }
+            # The rest of a training has no row with a plain Trainer. It joins the row that follows at the same step.
+            opened.log(row, commit=not snapshot.is_partial)
+
+    def note(self, note: Note) -> None:
+        """Send an alert of W&B, if its action says so."""
+        actions = note.data.get("actions", ()) if note.kind == "alert" else ()
+        if self._opened is not None and "wandb" in actions:
+            level = "ERROR" if "stop" in actions else "WARN"
+            self._opened.alert(title=f"{note.data['key']} ({note.data['rule']})", text=note.text, level=level)
 
     def close(self, status: Status) -> None:
         opened, self._opened = self._opened, None
@@ -163,6 +182,43 @@ class WandbSink(Sink):
         opened.define_metric("*", step_metric=STEP, step_sync=True)
         return opened
 
+    def _find_open(self, existing: str) -> Run | None:
+        """Return the run of this id if it is open in this process."""
+        import wandb
+
+        candidates = (run for run in (wandb.run, self._last) if run is not None)
+        return next((run for run in candidates if run.id == existing and not _is_finished(run)), None)
+
+    def _resume_run(self, run: RunInfo, existing: str) -> Run:
+        """Open a run of an earlier process, or one that was finished in this process.
+
+        Raises:
+            Rejected: W&B will not open it again while this process lives.
+        """
+        from wandb.errors import CommError, UsageError
+
+        import wandb
+
+        if existing in self._lost:
+            raise Rejected(self._lost[existing])
+        finished = self._last if self._last is not None and self._last.id == existing else None
+        same = {name: value for name in _SAME if (value := getattr(finished, name, None))}
+        resume = {"id": existing, "resume": "allow", "reinit": "create_new"}
+        try:
+            opened = wandb.init(**{**self._init, **same, **resume})
+        except (CommError, UsageError, OSError):  # the server may come back, and the user may log in
+            raise
+        except Exception as error:
+            if finished is None:
+                raise
+            self._lost[existing] = f"the W&B run {existing} was finished and cannot be opened again: {error}"
+            raise Rejected(self._lost[existing]) from error
+        # The process that opened the run may have ended before it had sent all parameters.
+        config = dict(opened.config)
+        missing = {key: value for key, value in run.params.items() if key not in config}
+        opened.config.update(missing)  # type: ignore[no-untyped-call]
+        return opened
+
     def _define_groups(self, opened: Run, row: Mapping[str, Any]) -> None:
         """Set the x axis for the charts of new groups. In the user's own run, nobody else has set it."""
         groups = {name.partition("/")[0] for name in row if "/" in name} - self._groups
@@ -172,26 +228,17 @@ class WandbSink(Sink):
             opened.define_metric(f"{group}/*", step_metric=STEP)
         self._groups |= groups
 
-    def _is_written(self, snapshot: Snapshot) -> bool:
-        """Return whether the run held this row when the sink opened it: this snapshot, or this step before a resume."""
-        if snapshot.time and snapshot.time <= self._written_until:
-            return True
-        resumed_at = self._run.step
-        return bool(resumed_at) and resumed_at < snapshot.step <= self._written_steps.get(snapshot.phase, 0)
+
+def _is_finished(run: Run) -> bool:
+    """Return whether the run takes no more rows. The attribute is private; W&B offers no other way to ask."""
+    return bool(getattr(run, "_is_finished", False))
 
 
 def _is_safe(run: Run) -> bool:
     """Return whether all rows of the run are stored for good: in W&B's file, or on its server."""
-    # The two attributes are private. If W&B drops them, the sink gets rows again and leaves out those that exist.
-    is_sent = getattr(run, "_is_finished", False) and not getattr(run, "_finish_timed_out", True)
+    # This attribute is private too. If W&B drops it, the sink gets rows again and leaves out those that exist.
+    is_sent = _is_finished(run) and not getattr(run, "_finish_timed_out", True)
     return bool(is_sent or run.offline)
-
-
-def _written_rows(run: Run) -> tuple[dict[str, int], float]:
-    """Return for each phase the step of its last row, and the time of the very last row."""
-    hidden = {name: value for name, value in dict(run.summary).items() if name.startswith(_HIDDEN)}
-    until = float(hidden.pop(_HIDDEN_TIME, 0.0))
-    return {name.removeprefix(_HIDDEN): step for name, step in hidden.items()}, until
 
 
 def _has_netrc_entry(url: str) -> bool:

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, List, Literal, Optional  # noqa: UP035  # the spelling that all parsers understand
 
+from mtask_sinks.alerts.parsing import FORM, parse_alerts
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS
 from mtask_sinks.directions import Direction
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.sinks import Sink
+from mtask_sinks.task_health.settings import TaskHealth
 
 if TYPE_CHECKING:
+    from mtask_sinks.alerts.alert import Alert
     from mtask_sinks.console import Console
 
 
@@ -60,6 +63,13 @@ class SinkArguments:
     drain_seconds: float = field(
         default=DRAIN_SECONDS,
         metadata={"help": "Seconds that the end of the training waits at most for backends that are behind."},
+    )
+    journal_publish: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "URL of a directory to which metrics.jsonl is copied every three minutes and at the end, such as "
+            "s3://bucket/run-1 or file:///mnt/runs/1; needs fsspec and its package for the scheme. Default: no copy."
+        },
     )
     network_limits: bool = field(
         default=True,
@@ -147,6 +157,61 @@ class SinkArguments:
         },
     )
 
+    metric_per_epoch: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={
+            "help": "Keys and patterns, such as '*/loss', of the metrics whose value over each epoch is logged too, as "
+            "epoch_<key>."
+        },
+    )
+    alerts: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None,
+        metadata={
+            "help": f"Alerts, each one argument: '{FORM}', such as '*/loss nonfinite action=stop' "
+            "'nsp/accuracy below=0.5 for_steps=500'. Rules: nonfinite, above, below, no_improvement, diverged, "
+            "silent_for, spread, conflict. Actions: warn, stop, wandb, the address of a webhook."
+        },
+    )
+    task_health_every: Optional[int] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "Measure every so many optimizer steps whether the tasks help or hurt each other. Default: not."
+        },
+    )
+    task_health_losses: Optional[List[str]] = field(  # noqa: UP006, UP045
+        default=None, metadata={"help": "Keys and patterns of the losses that task health measures. Default: */loss."}
+    )
+    task_health_shared: Optional[str] = field(  # noqa: UP045
+        default=None,
+        metadata={
+            "help": "Parameters that task health measures: name of a module or a parameter, its end, or a pattern. "
+            "Default: the last numbered block that all tasks share."
+        },
+    )
+
+    def make_alerts(self) -> "list[Alert]":
+        """What ``alerts=`` of the trainer takes.
+
+        >>> SinkArguments(alerts=["*/loss nonfinite action=stop"]).make_alerts()[0].rule
+        'nonfinite'
+        """
+        return parse_alerts(self.alerts or ())
+
+    def make_task_health(self) -> Optional[TaskHealth]:  # noqa: UP045
+        """What ``task_health=`` of the trainer takes.
+
+        >>> SinkArguments(task_health_every=50).make_task_health()
+        TaskHealth(losses='*/loss', shared=None, every=50)
+        """
+        losses, every = self.task_health_losses, self.task_health_every
+        if every is None:
+            if losses or self.task_health_shared:
+                raise ValueError(
+                    "task_health_losses or task_health_shared is set, but not task_health_every: set it too."
+                )
+            return None
+        return TaskHealth(losses or TaskHealth.losses, self.task_health_shared, every)
+
     def reducers(self) -> dict[str, str]:
         """The rules of ``metric_reducers``, for `MetricRegistry`."""
         return _rules("metric_reducers", self.metric_reducers, "KEY=REDUCER, such as '*/n_tokens=sum'")
@@ -173,6 +238,7 @@ class SinkArguments:
             max_keys=self.metric_max_keys,
             spread=self.metric_spread or (),
             directions=self.directions(),
+            per_epoch=self.metric_per_epoch or (),
         )
 
     def sets_metrics(self) -> bool:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from mtask_sinks._util.built_anew import BuiltAnew
 from mtask_sinks.sinks.base import Status
 from mtask_sinks.sinks.timeouts import fail_fast
 
 
-class BackendRun:
+class BackendRun(BuiltAnew):
     """The run of one backend that a reporting callback of the Trainer opened, or the user.
 
     The callback opens the run, with its name, parameters and artifacts. The sink alone writes values to it, the
@@ -27,8 +29,12 @@ class BackendRun:
         output_dir: of the training.
 
     Attributes:
+        numbers_rows: whether the backend numbers rows as they come. Then one row must come per log event, in the
+            callback's turn: another place or number would make the user's own rows, which have numbers, too late.
         has_failed: whether the callback could not set up. Then it is called no more, and the sink opens a run itself.
     """
+
+    numbers_rows: ClassVar[bool] = False
 
     def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
         self.callback = callback
@@ -37,6 +43,9 @@ class BackendRun:
         self._run_id: str | None = None
         self._foreign: set[str] = set()
 
+    def _settings(self) -> dict[str, Any]:
+        return {"callback": self.callback, "output_dir": self.output_dir}
+
     def begin(self, is_training: bool) -> None:
         """Call this before the callback's turn: a run that is open now is somebody else's. A training begins anew."""
         current = self._current()
@@ -44,6 +53,10 @@ class BackendRun:
             self._foreign.add(current)
         if is_training:
             self._run_id, self.has_failed = current, False
+
+    def arguments(self, args: Any, state: Any) -> Any:
+        """The training arguments as the callback is to see them."""
+        return args
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
         """Let the callback open its run, if it has not, as it would to log something."""
@@ -113,13 +126,29 @@ class MLflowRun(BackendRun):
 
     Left alone, the callback sets up only once, and ends whatever run is active when it is deleted. Here it sets up for
     each training, so that each gets a run with a name and parameters. The sink ends the callback's run when everything
-    is delivered; the callback would end it before that, and raise if the server is away.
+    is delivered; the callback would end it before that, and raise if the server is away. A run that the user opens in
+    mid-training, such as a nested one, is the user's alone.
     """
+
+    def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
+        super().__init__(callback, output_dir)
+        self._is_training = False
+        #: Whether the run of the training is known, whatever run becomes active later.
+        self._is_settled = False
 
     def begin(self, is_training: bool) -> None:
         super().begin(is_training)
+        self._is_training = is_training
+        self._is_settled = is_training and self._run_id is not None
         if is_training and self.callback is not None and self._current() is None:
             vars(self.callback)["_initialized"] = False
+
+    def arguments(self, args: Any, state: Any) -> Any:
+        if state.trial_name is None:
+            return args
+        named = copy(args)  # unlike those of other backends, this callback does not look at the name of a trial
+        named.run_name = state.trial_name
+        return named
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
         _set_up(self.callback, args, state, model)
@@ -127,12 +156,21 @@ class MLflowRun(BackendRun):
     def take_over(self) -> None:
         if self.callback is not None:
             vars(self.callback)["_auto_end_run"] = False
+        self.run_id()
+
+    def run_id(self) -> str | None:
+        if not self._is_settled:
+            self._is_settled = self._is_training
+            super().run_id()
+        return self._run_id
 
     def is_ended_by_sink(self) -> bool:
         return self._is_the_callbacks(self._run_id)
 
     def end(self, status: Status, is_reachable: bool) -> None:
-        if not self._is_the_callbacks(self._current()):
+        self._is_training = self._is_settled = False
+        current = self._current()
+        if current != self._run_id or not self._is_the_callbacks(current):
             return
         import mlflow
 
@@ -150,6 +188,8 @@ class MLflowRun(BackendRun):
 
 class WandbRun(BackendRun):
     """The process's open run, which is the callback's or the user's."""
+
+    numbers_rows = True
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
         _set_up(self.callback, args, state, model)

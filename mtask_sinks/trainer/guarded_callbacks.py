@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback
 
+from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.delivery.sink_calls import error_text
 from mtask_sinks.trainer.backend_runs import BackendRun
+from mtask_sinks.trainer.tracker_log import TrackerLog
 
 _EVENTS = [name for name in vars(TrainerCallback) if name.startswith("on_")]
 
@@ -16,52 +19,75 @@ _EVENTS = [name for name in vars(TrainerCallback) if name.startswith("on_")]
 _LOGGING_EVENTS = ("on_log", "on_predict")
 
 
-def guard(callback: TrainerCallback, run: BackendRun | None, warn_once: WarnOnce) -> None:
+def guard(
+    callback: TrainerCallback,
+    run: BackendRun | TrackerLog,
+    warn_once: WarnOnce,
+    take_turn: Callable[[Any], None],
+) -> None:
     """Give an instance of a reporting callback guarded event methods.
 
     It stays the same object of the same class, so that ``pop_callback`` and the like go on to work.
 
     Args:
         callback: one of transformers' reporting callbacks.
-        run: of its backend, if there is a sink for it; without a sink the callback logs all values.
+        run: of its backend, if there is a sink for it. Without a sink the callback logs all values, and their log
+            counts them.
         warn_once: where failures are counted.
+        take_turn: called with the logs in place of the callback, if its backend numbers the rows.
     """
     for event in _EVENTS:
-        setattr(callback, event, _GuardedEvent(callback, event, run, warn_once))
+        setattr(callback, event, _GuardedEvent(callback, event, run, warn_once, take_turn))
 
 
 class _GuardedEvent:
-    def __init__(self, callback: TrainerCallback, event: str, run: BackendRun | None, warn_once: WarnOnce) -> None:
-        self._callback = weakref.ref(callback)  # whose attribute this is: no cycle, it is freed as ever
+    def __init__(
+        self,
+        callback: TrainerCallback,
+        event: str,
+        run: BackendRun | TrackerLog,
+        warn_once: WarnOnce,
+        take_turn: Callable[[Any], None],
+    ) -> None:
+        self._callback = WeakReference(callback)  # whose attribute this is: no cycle, it is freed as ever
         self._event = event
         self._run = run
         self._warn_once = warn_once
+        self._take_turn = take_turn
 
     def __call__(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         callback, run = self._callback(), self._run
-        # Not the attribute of the instance, which is this very object.
-        method = getattr(type(callback), self._event)
+        is_logging = self._event in _LOGGING_EVENTS
+        result = None
         try:
-            if run is None:
-                return method(callback, args, state, control, **kwargs)
-            if run.has_failed:
-                return None
-            if self._event in _LOGGING_EVENTS:
-                run.set_up(args, state, control, kwargs.get("model"))
-                return run.take_over()
-            result = method(callback, args, state, control, **kwargs)
-            if self._event == "on_train_begin":
-                run.take_over()
-            return result
+            if isinstance(run, TrackerLog):
+                result = self._call(callback, args, state, control, **kwargs)
+                run.count(self._event, None)
+            elif not run.has_failed:
+                args = run.arguments(args, state)
+                if is_logging:
+                    run.set_up(args, state, control, kwargs.get("model"))
+                else:
+                    result = self._call(callback, args, state, control, **kwargs)
+                if is_logging or self._event == "on_train_begin":
+                    run.take_over()
         except Exception as error:
             self._warn(callback, error)
-            return None
+        if is_logging and isinstance(run, BackendRun) and run.numbers_rows:
+            self._take_turn(kwargs["logs" if self._event == "on_log" else "metrics"])
+        return result
+
+    def _call(self, callback: Any, *args: Any, **kwargs: Any) -> Any:
+        # Not the attribute of the instance, which is this very object.
+        return getattr(type(callback), self._event)(callback, *args, **kwargs)
 
     def _warn(self, callback: Any, error: Exception) -> None:
         name, what_next = type(callback).__name__, ""
-        if self._run is not None and self._event in ("on_train_begin", *_LOGGING_EVENTS):
+        if isinstance(self._run, TrackerLog):
+            self._run.count(self._event, error_text(error))
+        elif self._event in ("on_train_begin", *_LOGGING_EVENTS):
             self._run.has_failed = True
             what_next = " Its sink opens a run itself as soon as it can."
-        message = "%s failed in %s (%s: %s); training goes on.%s Further failures are counted, not logged."
-        values = (name, self._event, type(error).__name__, error, what_next)
+        message = "%s failed in %s (%s); training goes on.%s Further failures are counted, not logged."
+        values = (name, self._event, error_text(error), what_next)
         self._warn_once(f"callback: {name}", message, *values, exc_info=True)

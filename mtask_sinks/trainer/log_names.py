@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.keys import log_name, log_names
 from mtask_sinks.snapshot import Snapshot
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 # Two values that differ by less are the same value, which a class has rounded.
 _RELATIVE, _ABSOLUTE = 1e-2, 1e-3
@@ -37,6 +37,13 @@ class LogNames:
         self._settled: dict[str, set[str]] = {}
         #: Phase and key → another key, for those whose name was taken by another phase.
         self._others: dict[tuple[str, str], str] = {}
+        #: Names that metrics have in the logs, but those in `_owners`; and names there that are the trainer's own.
+        self._other_names: set[str] = set()
+        self._taken: set[str] = set()
+
+    def is_reported(self, name: str) -> bool:
+        """Whether the value of this name in the logs was reported, or derived from reports."""
+        return name in self._other_names or (name in self._owners and name not in self._taken)
 
     def add(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
         """Add a snapshot's metrics to logs; returns the snapshot with the names that they have there."""
@@ -48,6 +55,7 @@ class LogNames:
                 name = log_name(key, phase)
                 message = "%r is logged by the trainer as well (a compute_metrics?); what was reported is logged as %r."
                 self._warn_once(f"taken: {name}", message, name, log_name(other, phase))
+                self._give_way(name, log_name(other, phase))
             snapshot = _renamed(snapshot, renamed)
         logs.update(zip(log_names(snapshot.metrics, phase), snapshot.metrics.values(), strict=True))
         return snapshot
@@ -63,8 +71,13 @@ class LogNames:
             name, other_name = log_name(key, snapshot.phase), log_name(other, snapshot.phase)
             message = "%r: the trainer logs a value of its own by this name; what was reported is logged as %r."
             self._warn_once(f"taken: {name}", message, name, other_name)
+            self._give_way(name, other_name)
             logs[other_name] = snapshot.metrics[key]
         return _renamed(snapshot, renamed) if renamed else snapshot
+
+    def _give_way(self, name: str, other_name: str) -> None:
+        self._taken.add(name)
+        self._other_names.add(other_name)
 
     def _told_apart(self, snapshot: Snapshot) -> Snapshot:
         """Give another key to a metric whose log name belongs to a metric of another phase."""
@@ -77,6 +90,7 @@ class LogNames:
                 message = "%r is the log name of %r in phase %r and of %r in phase %r; the second is logged as %r."
                 other_name = log_name(f"{key}.{phase}", phase)
                 self._warn_once(f"twice: {name}", message, name, owned, owner, key, phase, other_name)
+                self._other_names.add(other_name)
             settled.add(key)
         if not self._others:
             return snapshot

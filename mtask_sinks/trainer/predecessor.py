@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
+from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 _warn_once = WarnOnce(logger)
 
 #: What replaces ``trainer.additional_state``.

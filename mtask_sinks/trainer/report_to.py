@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+    is_wandb_available,
+)
 
+from mtask_sinks._util.log import get_logger
 from mtask_sinks.errors import MissingBackendError, UnknownSinkError
 from mtask_sinks.sinks import Sink, has_sink, make_sink, sink_names
 from mtask_sinks.sinks.lookup import ENTRY_POINTS
@@ -17,7 +21,7 @@ from mtask_sinks.sinks.lookup import ENTRY_POINTS
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def sinks_for(names: Iterable[str], given: Sequence[Sink] = ()) -> list[Sink]:
@@ -33,7 +37,7 @@ def sinks_for(names: Iterable[str], given: Sequence[Sink] = ()) -> list[Sink]:
     for sink in given:
         if not isinstance(sink, Sink):
             raise TypeError(f"sinks=[{sink!r}]: pass objects such as TensorBoardSink(); names go to report_to.")
-    sinks = list(given)
+    sinks = [sink for sink in given if not _is_disabled(sink)]
     for name in dict.fromkeys(names):
         if any(sink.name == name for sink in sinks):
             continue
@@ -86,6 +90,14 @@ def _installed() -> list[str]:
     """Trackers that transformers knows and finds installed."""
     installed: list[str] = get_available_reporting_integrations()  # type: ignore[no-untyped-call]
     return installed
+
+
+def _is_disabled(sink: Sink) -> bool:
+    """Whether the user has disabled W&B by ``WANDB_DISABLED``, in a version of transformers that heeds it (4)."""
+    if sink.name != "wandb" or is_wandb_available():  # type: ignore[no-untyped-call]
+        return False
+    logger.warning("sink wandb is left out, because WANDB_DISABLED is set.")
+    return True
 
 
 def _check_known(name: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mtask_sinks._util.masking import mask_params
 from mtask_sinks.snapshot import RunInfo
 from mtask_sinks.trainer.backend_runs import BackendRun
 
@@ -54,7 +55,8 @@ class RunFacts(NamedTuple):
 
 
 def collect_params(args: TrainingArguments, model: nn.Module | None) -> dict[str, Any]:
-    """What transformers' own callbacks record: model configuration and training arguments, with tokens masked."""
+    """What transformers' own callbacks record: model configuration and training arguments, without secrets."""
     to_dict: Callable[[], dict[str, Any]] = getattr(getattr(model, "config", None), "to_dict", dict)
     training: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
-    return {**to_dict(), **training}
+    params: dict[str, Any] = mask_params({**to_dict(), **training})
+    return params

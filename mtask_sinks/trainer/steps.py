@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
+from mtask_sinks.task_health.meter import HealthMeter
 from mtask_sinks.trainer.session import Session
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class StepsMixin(_Base):
     """
 
     _session: Session
+    _health: HealthMeter | None
     #: The steps that this instance had of its own; ``None`` outside of a training and an evaluation.
     _own_steps: dict[str, Callable[..., Any]] | None = None
 
@@ -48,7 +50,10 @@ class StepsMixin(_Base):
             self._own_steps = None
 
     def _run_training_step(self, *args: Any, **kwargs: Any) -> Any:
-        return self._session.admission.run_training_step(self._step("training_step"), *args, **kwargs)
+        step = self._step("training_step")
+        if self._health is not None and self._health.is_due(self.state.global_step + 1):
+            step = partial(self._health.run_step, self, step)
+        return self._session.admission.run_training_step(step, *args, **kwargs)
 
     def _run_prediction_step(self, *args: Any, **kwargs: Any) -> Any:
         return self._session.admission.run_evaluation_step(self._step("prediction_step"), *args, **kwargs)

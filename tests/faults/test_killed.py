@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 
 from mtask_sinks import Snapshot, read_journal
 
+pytestmark = pytest.mark.long
+
 SEED = 4
 KILLS = 20
 #: Steps from one kill to the next. A checkpoint is written every 4 steps, so each process gets at least one further.

@@ -25,6 +25,8 @@ from helpers.proxy import Proxy, proxy
 from mlflow import MlflowClient
 
 from mtask_sinks import read_journal
+from mtask_sinks.delivery.replay import replay
+from mtask_sinks.sinks import MLflowSink
 
 #: The request that sends metrics.
 METRICS = "runs/log-batch"
@@ -221,3 +223,52 @@ def test_points_that_come_late_stand_under_the_time_of_their_snapshot(world: Wor
     stored = [point.timestamp for point in client.get_metric_history(run.info.run_id, "a/train/loss")]
     (journal,) = read_journal(world.output_dir)
     assert stored == [int(each.time * 1000) for each in journal.snapshots if each.phase == "train" and each.metrics]
+
+
+def delete(world: World, what: str) -> Callable[[], None]:
+    """Return a function that deletes the run or its experiment, as somebody may do who tidies up."""
+
+    def act() -> None:
+        client = MlflowClient(world.server.store)
+        experiment = client.get_experiment_by_name(world.experiment).experiment_id
+        (run,) = client.search_runs([experiment])
+        world.found = (run.info.run_id, experiment)  # type: ignore[attr-defined]
+        client.delete_run(run.info.run_id) if what == "run" else client.delete_experiment(experiment)
+
+    return act
+
+
+def restore(world: World, what: str) -> None:
+    client, (run, experiment) = MlflowClient(world.server.store), world.found  # type: ignore[attr-defined]
+    client.restore_run(run) if what == "run" else client.restore_experiment(experiment)
+
+
+@pytest.mark.parametrize("what", ["run", "experiment"])
+def test_a_run_that_is_deleted_in_mid_training_and_restored_gets_everything(
+    world: World, undisturbed: MlflowRun, what: str
+) -> None:
+    def give_back() -> None:
+        wait_for(lambda: made.sink_counts["mlflow"].error is not None, "a failed call")
+        restore(world, what)
+
+    made = world.trainer({3: delete(world, what), STEPS: give_back})
+    made.train()
+    assert (made.sink_counts["mlflow"].rejected, made.sink_counts["mlflow"].pending) == (0, 0)
+    (run,) = world.runs()
+    assert_same(run, undisturbed)
+
+
+def test_a_run_that_is_restored_after_the_training_gets_the_rest_from_a_replay(
+    world: World, undisturbed: MlflowRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = world.trainer({3: delete(world, "run")}, drain_seconds=1.0)
+    made.train()
+    counts = made.sink_counts["mlflow"]
+    assert counts.rejected == 0
+    assert counts.pending >= SNAPSHOTS - 3
+    assert "is deleted, alone or with its experiment" in caplog.text
+    restore(world, "run")
+    replayed = replay(world.output_dir, [MLflowSink()])["mlflow"]
+    assert (replayed.delivered, replayed.rejected, replayed.pending) == (counts.pending, 0, 0)
+    (run,) = world.runs()
+    assert_same(run, undisturbed)

@@ -36,6 +36,8 @@ from helpers.wandb_server import ServedRun, WandbServer, wandb_server
 
 from mtask_sinks import read_journal
 
+pytestmark = pytest.mark.long
+
 #: The losses of `TASKS`, and one of the Trainer's own values.
 ALL: Series = {**TASKS, "train/loss": LOSS}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 
 import pytest
@@ -56,3 +57,13 @@ def test_nobody_imports_a_backend_before_it_is_used() -> None:
         "print([name for name in ('torch', 'mlflow', 'wandb', 'tensorboard', 'transformers') if name in sys.modules])\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_no_other_package_takes_the_place_of_our_sinks(monkeypatch) -> None:
+    found = importlib.metadata.entry_points(group=lookup.ENTRY_POINTS)
+    theirs = [
+        importlib.metadata.EntryPoint(name, "hostile:Sink", lookup.ENTRY_POINTS) for name in ("tensorboard", "new")
+    ]
+    monkeypatch.setattr(lookup, "entry_points", lambda group: [*theirs, *found, *theirs])
+    assert isinstance(make_sink("tensorboard"), TensorBoardSink)
+    assert has_sink("new")

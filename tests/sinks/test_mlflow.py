@@ -287,4 +287,7 @@ def test_an_integer_beyond_all_floats_is_left_out() -> None:
 def test_where_it_writes_can_be_told_without_secrets() -> None:
     uri = mlflow.get_tracking_uri()
     assert MLflowSink().environment() == {"MLFLOW_TRACKING_URI": uri}
-    assert MLflowSink("http://me:secret@127.0.0.1:5000").environment() == {}
+    for user in ("me:secret", "me:se/cr@et", "TOKEN"):
+        assert MLflowSink(f"http://{user}@127.0.0.1:5000").environment() == {
+            "MLFLOW_TRACKING_URI": "http://***@127.0.0.1:5000"
+        }

@@ -92,9 +92,58 @@ def test_attached_it_leaves_the_run_open_and_what_others_log_to_them(wandb_dir: 
     assert "p" not in run.config
 
 
-def test_a_run_that_is_gone_is_an_error_of_opening() -> None:
-    with pytest.raises(RuntimeError, match="abc is no longer open"):
-        WandbSink().open(RunInfo(id="1", attached={"wandb": "abc"}))
+def test_a_run_to_which_another_process_writes_is_an_error_of_opening() -> None:
+    with pytest.raises(RuntimeError, match="another process writes to the W&B run abc"):
+        WandbSink().open(RunInfo(id="1", attached={"wandb": "abc"}, continued={"wandb": "abc"}))
+
+
+def test_the_users_run_stays_the_sinks_run_when_the_user_opens_another_one(wandb_dir: Path) -> None:
+    theirs = wandb.init(project="p")
+    sink, run = WandbSink(), RunInfo(id="1", attached={"wandb": theirs.id})
+    write(sink, run, Snapshot(step=1, metrics={"a/x": 1.0}))
+    other = wandb.init(project="p", reinit="create_new")
+    write(sink, run, Snapshot(step=2, metrics={"a/x": 2.0}))
+    theirs.log({"mine": 3.0})
+    theirs.finish()
+    other.finish()
+    found = {run.run_id: rows(run.history) for run in read_runs(wandb_dir)}
+    assert [row.get("a/train/x", row.get("mine")) for row in found[theirs.id]] == [1.0, 2.0, 3.0]
+    assert found[other.id] == []
+
+
+def test_trainings_that_share_a_run_are_told_apart(wandb_dir: Path) -> None:
+    theirs = wandb.init(project="p")
+    first, second = WandbSink(), WandbSink()
+
+    def part(training: str, step: int = 0) -> RunInfo:
+        return RunInfo(id=training, step=step, attached={"wandb": theirs.id})
+
+    write(first, part("1"), *steps(1, 2, of=1.0))
+    write(second, part("2"), *steps(1, 2, of=2.0))
+    write(first, part("1"), *steps(2, of=3.0, phase="eval"))  # an evaluation after both
+    write(WandbSink(), part("3", step=2), *steps(3, of=4.0))  # a resume of the second
+    theirs.finish()
+    (run,) = read_runs(wandb_dir)
+    columns = ("train/training", "train/global_step", "a/train/x", "a/eval/x")
+    assert [{name: row[name] for name in columns if name in row} for row in run.history] == [
+        {"train/global_step": 1, "a/train/x": 1.0},
+        {"train/global_step": 2, "a/train/x": 1.0},
+        {"train/training": 2, "train/global_step": 1, "a/train/x": 2.0},
+        {"train/training": 2, "train/global_step": 2, "a/train/x": 2.0},
+        {"train/global_step": 2, "a/eval/x": 3.0},
+        {"train/training": 2, "train/global_step": 3, "a/train/x": 4.0},
+    ]
+
+
+def test_the_rest_of_a_training_joins_the_row_of_its_totals(wandb_dir: Path) -> None:
+    rest = Snapshot(step=7, metrics={"a/x": 1.0}, is_partial=True)
+    write(WandbSink(), RunInfo(id="1"), rest, Snapshot(step=7, logs={"train_loss": 0.5, "epoch": 1.0}))
+    write(WandbSink(), RunInfo(id="2"), rest)
+    joined = sorted((rows(run.history) for run in read_runs(wandb_dir)), key=lambda found: len(found[0]))
+    assert joined == [
+        [{"a/train/x": 1.0, "train/global_step": 7}],
+        [{"a/train/x": 1.0, "train/epoch": 1.0, "train/global_step": 7}],
+    ]
 
 
 def test_a_run_of_its_own_does_not_take_the_place_of_the_users(wandb_dir: Path) -> None:
@@ -150,13 +199,34 @@ def test_a_training_from_the_start_in_an_earlier_run_leaves_out_nothing(server: 
 
 
 def test_a_run_that_is_continued_holds_each_row_once_and_is_ended(server: WandbServer) -> None:
-    rows = [Snapshot(step=s, metrics={"a/x": float(s)}, time=100.0 + s) for s in (2, 4, 6, 8)]
+    rows = [Snapshot(step=2 * s, metrics={"a/x": 2.0 * s}, sequence=s) for s in (1, 2, 3, 4)]
     with wandb.init() as theirs:
         write(WandbSink(), RunInfo(id="1", attached={"wandb": theirs.id}), *rows[:2])
     for status, code in (("killed", 137), ("finished", 0)):
         write(WandbSink(), RunInfo(id="1", continued={"wandb": "r"}), *rows, status=status)
         assert server.runs["r"].exit_code == code
         assert server.runs["r"].points("a/train/x") == [(s, float(s)) for s in (2, 4, 6, 8)]
+
+
+@pytest.mark.parametrize("behind", [600.0, -600.0])
+def test_a_resume_on_a_machine_with_another_clock_drops_nothing_and_repeats_nothing(
+    server: WandbServer, behind: float
+) -> None:
+    def of(steps: range, clock: float) -> list[Snapshot]:
+        return [Snapshot(s, metrics={"a/x": float(s)}, time=clock + s, sequence=s - steps[0] + 1) for s in steps]
+
+    write(WandbSink(), RunInfo(id="1"), *of(range(1, 21), 1000.0))
+    resumed = of(range(19, 41), 1000.0 - behind)  # from a checkpoint at 18: two steps are computed twice
+    write(WandbSink(), RunInfo(id="2", step=18), *resumed[:12])
+    write(WandbSink(), RunInfo(id="2", step=18, continued={"wandb": "r"}), *resumed)  # a replay by a third machine
+    assert server.runs["r"].points("a/train/x") == [(s, float(s)) for s in range(1, 41)]
+
+
+def test_two_evaluations_of_one_step_are_two_rows_also_in_a_replay(server: WandbServer) -> None:
+    evaluations = [Snapshot(8, "eval", metrics={"a/x": value}, sequence=int(value)) for value in (1.0, 2.0, 3.0)]
+    write(WandbSink(), RunInfo(id="1", step=4), *evaluations[:2])
+    write(WandbSink(), RunInfo(id="1", step=4, continued={"wandb": "r"}), *evaluations)
+    assert server.runs["r"].points("a/eval/x") == [(8, 1.0), (8, 2.0), (8, 3.0)]
 
 
 def test_the_trainers_totals_are_in_the_summary_and_in_no_row(wandb_dir: Path) -> None:

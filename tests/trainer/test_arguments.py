@@ -46,6 +46,11 @@ EVERYTHING = {
     "mlflow_experiment": "tasks",
     "wandb_project": "tasks",
     "metric_directions": ["*/bias=min", "mlm/accuracy=neither"],
+    "metric_per_epoch": ["*/loss"],
+    "alerts": ["*/loss nonfinite action=stop", "nsp/accuracy below=0.5 for_steps=500"],
+    "task_health_every": 50,
+    "task_health_losses": ["*/loss"],
+    "task_health_shared": "encoder.layer.1",
 }
 
 

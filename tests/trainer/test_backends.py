@@ -107,8 +107,12 @@ def test_tensorboard_in_overlay_from_the_command_line(tmp_path) -> None:
     sink_args = SinkArguments(tensorboard_layout="overlay")
     Trainer(TwoTasks(), args, train_dataset=numbers(1, 2), sink_args=sink_args).train()
     main = next(path for path in run_dirs(tmp_path) if (path / "a").is_dir())
-    assert read_scalars(main / "a") == {"train/loss": [(2, 1.5)], "train/n": [(2, 1.0)]}
-    assert read_scalars(main / "b") == {"train/loss": [(2, 15.0)]}
+    relative = {"relative_to_first/train/loss": [(2, 1.0)]}  # the loss of b is ten times that of a
+    assert read_scalars(main / "a") == relative | {
+        **{"train/loss": [(2, 1.5)], "train/n": [(2, 1.0)]},
+        **{"overall/loss": [(2, 1.5)], "overall/n": [(2, 1.0)]},
+    }
+    assert read_scalars(main / "b") == relative | {"train/loss": [(2, 15.0)], "overall/loss": [(2, 15.0)]}
     assert read_scalars(main)["train/free"] == [(2, -1.5)]
 
 
@@ -219,6 +223,42 @@ def test_the_users_own_mlflow_run_is_used_and_left_to_the_user(tmp_path, mlflow_
     (run,) = ml_runs()
     assert ml_points(run.info.run_id, "a/train/loss") == [*OURS["a/train/loss"], (2, 1.5)]
     assert run.info.status == "FINISHED"
+
+
+def test_a_nested_run_that_the_user_opens_in_mid_training_is_the_users_alone(tmp_path, mlflow_store) -> None:
+    class Nests(TrainerCallback):
+        """Opens a run at the first step, ends it at the third, and opens another one that stays open."""
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                mlflow.end_run()
+            if state.global_step in (1, 3):
+                mlflow.start_run(run_name=f"nested-{state.global_step}", nested=True)
+
+    make(tmp_path, "mlflow", run_name="r", callbacks=[Nests()]).train()
+    found = {run.info.run_name: run for run in ml_runs()}
+    assert {name: run.info.status for name, run in found.items()} == {
+        "r": "FINISHED", "nested-1": "FINISHED", "nested-3": "RUNNING"
+    }  # fmt: skip
+    assert {name: ml_points(found["r"].info.run_id, name) for name in OURS} == OURS
+    assert [found[name].data.metrics for name in ("nested-1", "nested-3")] == [{}, {}]
+    assert mlflow.active_run().info.run_id == found["nested-3"].info.run_id
+
+
+def test_a_nested_run_in_the_users_own_run_takes_nothing_either(tmp_path, mlflow_store) -> None:
+    class Nests(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                mlflow.start_run(nested=True)
+
+    with mlflow.start_run() as mine:
+        make(tmp_path, "none", callbacks=[Nests()], sinks=[MLflowSink()]).train()
+        nested = mlflow.active_run().info.run_id
+        mlflow.end_run()
+        make(tmp_path, "none", run_name="second", sinks=[MLflowSink()]).evaluate()
+    assert MlflowClient().get_run(nested).data.metrics == {}
+    assert ml_points(mine.info.run_id, "a/train/loss") == OURS["a/train/loss"]
+    assert ml_points(mine.info.run_id, "a/eval/loss") == [(0, 15.0)]
 
 
 def test_a_sink_alone_opens_and_ends_its_mlflow_run(tmp_path, mlflow_store) -> None:

@@ -10,8 +10,8 @@ from helpers.toy import InOrder, Toy, arguments, numbers
 from transformers import EarlyStoppingCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
+from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.report.checkpoints import best_checkpoint
-from mtask_sinks.analysis.runs import read_trainings
 
 SAVING = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
 BOOKS = {"books": numbers(2), "books_new": numbers(3)}

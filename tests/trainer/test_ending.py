@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from transformers import TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, SinkArguments, read_journal
-from mtask_sinks.sinks import MemorySink
+from mtask_sinks.sinks import MemorySink, MLflowSink
 from mtask_sinks.trainer.sigterm import Terminated, raising_on_sigterm
 
 
@@ -60,7 +60,7 @@ def test_what_ends_a_training_passes_through_and_the_run_has_failed(tmp_path, er
     assert (run.status, [each.step for each in run.snapshots]) == ("failed", [1, 2])
 
 
-def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait(tmp_path, caplog) -> None:
+def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait_and_not_the_script(tmp_path, caplog) -> None:
     class Hangs(MemorySink):
         released = threading.Event()
 
@@ -73,11 +73,93 @@ def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait(tmp_path, caplog) -> Non
 
     sink = Hangs()
     trainer = made(tmp_path, lambda: None, sink, sink_args=SinkArguments(drain_seconds=1000.0))
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
+    trainer.train()  # the script goes on after it
     sink.released.set()
     assert "To deliver them, run: " in caplog.text
-    assert len(read_journal(tmp_path)[0].snapshots) == 5
+    assert "within 1000 s" not in caplog.text
+    (run,) = read_journal(tmp_path)
+    assert (run.status, [each.step for each in run.snapshots if each.phase == "train"]) == ("finished", [1, 2, 3, 4])
+
+
+class Wordless(OSError):
+    def __str__(self) -> str:
+        raise UnicodeError("no text today")
+
+
+class Broken(MemorySink):
+    """Fails, and so does what it says about itself."""
+
+    def write(self, snapshot) -> None:
+        raise Wordless
+
+    def environment(self):
+        raise KeyError("HOME")
+
+
+class Odd(MemorySink):
+    """Fails, and returns variables that are no texts."""
+
+    name = "odd"
+
+    def write(self, snapshot) -> None:
+        raise OSError("down")
+
+    def environment(self):
+        return {1: None}
+
+
+@pytest.mark.parametrize(
+    ("sink", "said"),
+    [
+        (
+            Broken,
+            "sink memory (down, Wordless: (it has no text)) received 0 of 5 snapshots; 5 did not arrive within 1 s.",
+        ),
+        (Odd, "sink odd (down, OSError: down) received 0 of 5 snapshots; 5 did not arrive within 1 s."),
+    ],
+)
+def test_a_sink_that_fails_in_every_way_raises_nothing_out_of_the_training(tmp_path, caplog, sink, said) -> None:
+    broken = sink()
+    trainer = made(tmp_path, lambda: None, broken, sink_args=SinkArguments(drain_seconds=1.0))
+    trainer.train()
+    broken.write = lambda snapshot: None  # so that its thread ends
+    assert said in caplog.text
+    assert str(tmp_path / "metrics.jsonl") in caplog.text
+    assert trainer.state.global_step == 4
+    (run,) = read_journal(tmp_path)
+    assert run.status == "finished"
+
+
+@pytest.mark.parametrize("uri", ["http://[::1:5000", "http://127.0.0.1:99999"])
+def test_an_address_that_is_none_raises_nothing_out_of_the_training(tmp_path, monkeypatch, caplog, uri: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    args = arguments(tmp_path, logging_steps=1, report_to=["mlflow"])
+    # With the address in the sink: its thread goes on to try after this test, and must not find another store then.
+    sinks, settings = [MLflowSink(uri)], SinkArguments(drain_seconds=1.0)
+    trainer = Ours(Toy(), args, train_dataset=numbers(1, 2, 3, 4), sinks=sinks, sink_args=settings)
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert trainer.sink_counts["mlflow"].pending == 5
+    assert "--to mlflow" in caplog.text
+    assert [run.status for run in read_journal(tmp_path)] == ["finished"]
+
+
+def test_a_sinks_thread_that_dies_is_said_and_counted_and_begins_anew_with_the_next_training(
+    tmp_path, caplog, monkeypatch
+) -> None:
+    sink = MemorySink()
+    trainer = made(tmp_path, lambda: None, sink, sink_args=SinkArguments(drain_seconds=1000.0))
+    with monkeypatch.context() as broken:
+        broken.setattr("mtask_sinks.delivery.worker.Worker._next_items", lambda worker: 1 / 0)
+        trainer.train()
+    counts = trainer.sink_counts["memory"]
+    assert (counts.state, counts.delivered, counts.pending) == ("stopped", 0, 5)
+    assert counts.error == "ZeroDivisionError: division by zero"
+    assert "sink memory has stopped (ZeroDivisionError: division by zero); training goes on." in caplog.text
+    assert f"mtask-sinks replay {tmp_path / 'metrics.jsonl'} --to memory" in caplog.text
+    trainer.train()
+    counts = trainer.sink_counts["memory"]
+    assert (counts.state, counts.error, counts.delivered, counts.pending) == ("closed", None, 10, 0)
 
 
 def test_sigterm_ends_a_training_as_an_exception_would_and_then_the_process(tmp_path) -> None:

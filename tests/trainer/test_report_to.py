@@ -3,13 +3,14 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
+import transformers
 from helpers.toy import Toy, arguments
 from transformers.integrations import TensorBoardCallback
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from mtask_sinks import HfMultiTaskTrainer
 from mtask_sinks.errors import MissingBackendError, UnknownSinkError
-from mtask_sinks.sinks import MemorySink, TensorBoardSink, lookup
+from mtask_sinks.sinks import MemorySink, TensorBoardSink, WandbSink, lookup
 from mtask_sinks.trainer.report_to import names_of, sinks_for
 
 
@@ -93,3 +94,11 @@ def test_a_broken_plug_in_is_an_error_at_construction(tmp_path) -> None:
 def test_the_callback_stays_an_instance_of_its_class(tmp_path) -> None:
     trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to="tensorboard"))
     assert any(type(callback) is TensorBoardCallback for callback in trainer.callback_handler.callbacks)
+
+
+@pytest.mark.parametrize(("value", "disables"), [("true", True), ("1", True), ("false", False), ("", False)])
+def test_wandb_disabled_disables_the_sink_where_transformers_heeds_it(monkeypatch, value: str, disables: bool) -> None:
+    monkeypatch.setenv("WANDB_DISABLED", value)
+    heeds = int(transformers.__version__.partition(".")[0]) < 5
+    found = sinks_for([], [WandbSink(), MemorySink()])
+    assert [sink.name for sink in found] == (["memory"] if disables and heeds else ["wandb", "memory"])

@@ -1,0 +1,48 @@
+"""Counts the log events that a tracker without a sink got, to name it at the end if it lacks some."""
+
+from __future__ import annotations
+
+
+class TrackerLog:
+    """The log events of one tracker of transformers that has no sink here, so that nobody can repeat them.
+
+    >>> log = TrackerLog("swanlab")
+    >>> log.count("on_log", None); log.count("on_log", "ConnectionError: no route"); log.missing()
+    'swanlab lacks 1 of 2 log events (ConnectionError: no route).'
+
+    Args:
+        name: the tracker's name in ``report_to``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from zero, because a training begins."""
+        self._events = 0
+        self._failed = 0
+        self._error: str | None = None
+
+    def count(self, event: str, error: str | None) -> None:
+        """Count a call of the tracker's callback.
+
+        Args:
+            event: the method of the callback.
+            error: the error that it raised.
+        """
+        if event in ("on_log", "on_predict"):
+            self._events += 1
+            self._failed += error is not None
+        if event in ("on_train_begin", "on_log", "on_predict"):
+            self._error = self._error or error
+
+    def missing(self) -> str | None:
+        """Return a sentence about the values that the tracker lacks; ``None`` if it got all."""
+        if self._error is None:
+            return None
+        if self._events and self._failed == self._events:
+            return f"{self._name} got nothing: all {self._events} log events failed ({self._error})."
+        if self._failed:
+            return f"{self._name} lacks {self._failed} of {self._events} log events ({self._error})."
+        return f"{self._name} may lack values, because its callback failed at the beginning ({self._error})."
