@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from accelerate.state import AcceleratorState
+from helpers.heap import short_collections  # noqa: F401  # for all tests
 
 collect_ignore_glob = ["*/example.py"]  # its imports take seconds, so only the tests that need it load it
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from mtask_sinks._util.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mtask_sinks.alerts.alert import Alert as Alert
     from mtask_sinks.journal.history import read_journal as read_journal
     from mtask_sinks.measurement.weighted import weighted as weighted
     from mtask_sinks.reducers import Reducer as Reducer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mtask_sinks.sinks.base import Sink as Sink
     from mtask_sinks.snapshot import RunInfo as RunInfo
     from mtask_sinks.snapshot import Snapshot as Snapshot
+    from mtask_sinks.task_health.settings import TaskHealth as TaskHealth
     from mtask_sinks.trainer.arguments import SinkArguments as SinkArguments
     from mtask_sinks.trainer.mixin import HfMultiTaskTrainer as HfMultiTaskTrainer
     from mtask_sinks.trainer.mixin import MultiTaskTrainerMixin as MultiTaskTrainerMixin
@@ -39,6 +41,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 # Name → module. Each module is imported when a name in it is first used, so `import mtask_sinks` does not import torch.
 _EXPORTS = {
+    "Alert": "mtask_sinks.alerts.alert",
     "HfMultiTaskTrainer": "mtask_sinks.trainer.mixin",
     "MetricRegistry": "mtask_sinks.registry",
     "MultiTaskTrainerMixin": "mtask_sinks.trainer.mixin",
@@ -47,6 +50,7 @@ _EXPORTS = {
     "Sink": "mtask_sinks.sinks.base",
     "SinkArguments": "mtask_sinks.trainer.arguments",
     "Snapshot": "mtask_sinks.snapshot",
+    "TaskHealth": "mtask_sinks.task_health.settings",
     "read_journal": "mtask_sinks.journal.history",
     "register_reducer": "mtask_sinks.reducers",
     "report_metrics": "mtask_sinks.reporting.api",

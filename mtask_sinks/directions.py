@@ -86,19 +86,19 @@ def known_direction(name: str) -> Direction | None:
 
     >>> [known_direction(name) for name in ("loss", "box_loss", "rmse", "error_rate", "accuracy", "f1_macro", "map50")]
     ['min', 'min', 'min', 'min', 'max', 'max', 'max']
-    >>> [known_direction(name) for name in ("n_tokens", "loss.nonfinite", "bias", "accuracy_gap", "reward_std")]
+    >>> [known_direction(name) for name in ("n_tokens", "loss.nonfinite", "bias", "loss_share", "reward_std")]
     [None, None, None, None, None]
 
     ``"min"`` for losses, errors and perplexities. ``"max"`` only if the name ends in a word such as accuracy, f1, bleu
-    or reward; after it may come a number or a word such as ``macro`` or ``score``. ``None`` for counts, for names that
-    begin with ``neg_`` (scikit-learn's ``neg_mean_squared_error`` rises, a loss of the negative samples falls), and for
-    every other name.
+    or reward; after it may come a number or a word such as ``macro`` or ``score``. ``None`` for counts, for shares, for
+    names that begin with ``neg_`` (scikit-learn's ``neg_mean_squared_error`` rises, a loss of the negative samples
+    falls), and for every other name.
 
     Args:
         name: name of the metric in its task.
     """
     words = re.split(r"[^a-z0-9]+", name.lower())
-    if is_count(name) or words[0] == "neg":
+    if is_count(name) or words[0] == "neg" or "share" in words:
         return None
     if _is_falling(name):
         return "min"

@@ -56,8 +56,8 @@ class Rejected(Exception):
     """A sink raises this if its backend will never accept the snapshot. Delivery goes on with the next snapshot.
 
     Delivery handles `ValueError`, `TypeError`, `LookupError`, `ArithmeticError`, `AttributeError`, `AssertionError` and
-    `NotImplementedError` in the same way. Any other exception, such as an `OSError`, counts as an outage: delivery
-    tries the snapshot again.
+    `NotImplementedError` in the same way, and HTTP errors of urllib, requests and httpx with a status 4xx, except 408,
+    425 and 429. Any other exception, such as an `OSError`, counts as an outage: delivery tries the snapshot again.
     """
 
 
@@ -78,6 +78,10 @@ class NoTrainingError(LookupError):
 
 class StillAtWorkError(RuntimeError):
     """The training that writes the journal is still running and delivers the journal itself."""
+
+
+class UntrustedJournalError(RuntimeError):
+    """The journal names a place to write to that this user has not chosen."""
 
 
 class OutputFileError(ValueError):

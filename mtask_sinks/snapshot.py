@@ -66,6 +66,8 @@ class Snapshot(_Frozen):
         logs: what the Trainer itself logged at this event (``loss``, ``learning_rate``, …), under the Trainer's names.
         is_partial: whether the window was cut short by the end of the training: it has the reports since the last log
             event. Its sums and counts are smaller than those of other windows.
+        sequence: number of the snapshot in its training, from 1 on, in the order of the log events; 0 if unknown. It
+            identifies the snapshot, with the training's id, also on a machine whose clock is wrong.
     """
 
     _mappings: ClassVar = ("metrics", "counts", "nonfinite", "logs")
@@ -79,6 +81,7 @@ class Snapshot(_Frozen):
     nonfinite: Mapping[str, int] = field(default_factory=dict)
     logs: Mapping[str, Any] = field(default_factory=dict)
     is_partial: bool = False
+    sequence: int = 0
 
     @property
     def coverage(self) -> Mapping[str, int]:
@@ -92,10 +95,17 @@ class Snapshot(_Frozen):
         >>> dict(snapshot.with_logs({"loss": 3.0}).logs), dict(snapshot.logs)
         ({'loss': 3.0}, {})
         """
+        return self._with("logs", _frozen(logs))
+
+    def numbered(self, sequence: int) -> Snapshot:
+        """Return the same snapshot with its number in the training."""
+        return self._with("sequence", sequence)
+
+    def _with(self, changed: str, value: Any) -> Snapshot:
         other = object.__new__(Snapshot)
         for name in self.__slots__:
             object.__setattr__(other, name, getattr(self, name))
-        object.__setattr__(other, "logs", _frozen(logs))
+        object.__setattr__(other, changed, value)
         return other
 
     def by_task(self) -> Mapping[str, Mapping[str, float]]:
@@ -128,9 +138,10 @@ class RunInfo(_Frozen):
         logged: backends to which somebody else writes the Trainer's own logs.
         directions: exact key or pattern of metrics → which value is best: ``min`` (the smallest), ``max`` (the largest)
             or ``None`` (neither); the rules of the registry. `mtask_sinks.directions` says how they apply.
+        loss_weights: key → its weight in the combined loss, from ``loss_budget``; empty without it.
     """
 
-    _mappings: ClassVar = ("params", "attached", "continued", "directions")
+    _mappings: ClassVar = ("params", "attached", "continued", "directions", "loss_weights")
 
     id: str = ""
     output_dir: str | None = None
@@ -141,6 +152,7 @@ class RunInfo(_Frozen):
     continued: Mapping[str, str] = field(default_factory=dict)
     logged: frozenset[str] = frozenset()
     directions: Mapping[str, str | None] = field(default_factory=dict)
+    loss_weights: Mapping[str, float] = field(default_factory=dict)
 
     def existing(self, name: str) -> str | None:
         """Return the identifier of a backend's run if the run already exists, whoever owns it."""

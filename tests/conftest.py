@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.heap import short_collections  # noqa: F401  # for all tests
 
 if TYPE_CHECKING:
     from helpers.browser import Browser
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:
     # If the processes share the cores, several threads per process mostly wait for each other.
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# What delivers a journal remembers that in the user's state directory: for the tests, that is another one.
+_state = tempfile.TemporaryDirectory(prefix="mtask-sinks-state-")
+os.environ["XDG_STATE_HOME"] = _state.name
 
 _BACKEND_SETTINGS = ("ACCELERATE_", "MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_")
 
@@ -84,8 +90,14 @@ def fresh_compiler() -> Iterator[None]:
     torch.compiler.reset()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take long. At the end, no process then waits for another that has just begun one."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-demo", action="store_true", help="run the demonstration in full")
+    parser.addoption("--fuzz", type=int, default=0, help="number of random examples of each test in test_fuzz.py")
 
 
 @pytest.fixture(scope="module")

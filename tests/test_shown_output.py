@@ -23,8 +23,11 @@ from pathlib import Path
 import pytest
 from helpers.doctor_journals import cursor, journal, train
 from helpers.documents import DOCUMENTS, Command, commands_of, difference, read_blocks, sides
+from helpers.journals import losses, write
 
-from mtask_sinks import read_journal
+from mtask_sinks import RunInfo, read_journal
+
+pytestmark = pytest.mark.long
 
 PROGRAMS = {
     "python": [sys.executable],
@@ -36,7 +39,7 @@ HOME = "/home/me/project"
 #: Seconds that a command may take; on an idle machine the slowest takes 20.
 LIMIT = 240
 
-#: The pages show a demonstration of 3000 steps. The tests run one of 7, so its numbers are other ones.
+#: The pages show a demonstration of 2400 steps. The tests run one of 7, so its numbers are other ones.
 DEMO = "mtask-sinks demo"
 SHORT_DEMO = "mtask-sinks demo --output_dir out --max_steps 7"
 #: Run while the demonstration runs.
@@ -164,7 +167,16 @@ class Model(nn.Module):
 
 HfMultiTaskTrainer(Model(), train_dataset=rows).train()
 """
-PREPARED: dict[str, Callable[[Path], None]] = {"docs/doctor.md": prepare_doctor}
+
+
+def prepare_resume(directory: Path) -> None:
+    """The journals of two machines, of which the second resumed the training of the first."""
+    for name, run in (("node-1", RunInfo(id="1")), ("node-2", RunInfo(id="2", step=4))):
+        (directory / name / "out").mkdir(parents=True)
+        write(directory / name / "out", (run, losses(run.step + 2, run.step + 4), "finished"))
+
+
+PREPARED: dict[str, Callable[[Path], None]] = {"docs/doctor.md": prepare_doctor, "docs/resume.md": prepare_resume}
 
 
 def shown_by(page: str) -> list[Command]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from mtask_sinks._util.links import open_no_foreign_link
 
 # Bytes to read at a time when searching for the last newline.
 _BLOCK = 1 << 16
@@ -25,7 +28,7 @@ class AppendFile:
     Each `append` is one write: readers see the bytes immediately, and the bytes survive the end of the process.
 
     Args:
-        path: the file; it is created if it does not exist.
+        path: the file; it is created if it does not exist. It may not be a link that another user made.
         flags: for `os.open`, in addition to ``O_APPEND`` and ``O_CREAT``.
 
     Attributes:
@@ -37,12 +40,13 @@ class AppendFile:
 
     def __init__(self, path: Path, flags: int = os.O_RDWR) -> None:
         self.path = path
-        self._descriptor = os.open(path, flags | os.O_APPEND | os.O_CREAT, 0o666)
+        self._descriptor = open_no_foreign_link(path, flags | os.O_APPEND | os.O_CREAT)
         # Stored here, so that `is_at_path` needs one system call instead of two.
         self._stat = os.fstat(self._descriptor)
         self.size = self._stat.st_size
         #: Whether part of a record follows the first `size` bytes.
         self._is_torn = False
+        self._is_locked = False
 
     def append(self, data: bytes) -> None:
         """Append all bytes or none: if the disk accepts only some of them, remove these again."""
@@ -79,8 +83,34 @@ class AppendFile:
         except FileNotFoundError:
             return False
 
+    def lock(self) -> bool | None:
+        """Lock the file for this object until `close`, against objects of this and of other processes.
+
+        Returns:
+            Whether it is locked now; ``False`` if another object has locked it; ``None`` if the file system or the
+            operating system has no locks.
+        """
+        try:
+            import fcntl
+        except ImportError:
+            return None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        self._is_locked = True
+        return True
+
     def close(self) -> None:
-        """Close the file. Do not call `append` after this."""
+        """Close the file, and unlock it. Do not call `append` after this."""
+        if self._is_locked:
+            import fcntl
+
+            # A process that was forked meanwhile has the file open too, and would keep the lock.
+            with suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
 
     def _cut_torn_record(self) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from mtask_sinks._util.links import create_file
 from mtask_sinks.errors import OutputFileError
 
-# The first bytes of a journal, with or without a blank after the colon.
-_FIRST_BYTES = re.compile(rb'\{"record": ?"(run|snapshot|end)"')
+# What the first line of a journal has, however another program wrote it again. Such a line may be long.
+_RECORD = re.compile(rb'"record"\s*:\s*"(run|snapshot|end|note)"')
+_FIRST_LINE = 1 << 20
 
 
 @contextmanager
@@ -33,7 +35,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     if _is_journal(path):
         raise OutputFileError(f"{path} is a journal, which must not be overwritten. Choose another name.")
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    # Nobody can foresee the name, and put a link there.
+    new = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.new")
+    create_file(new)
     try:
         yield new
         new.replace(path)
@@ -60,6 +64,7 @@ def check_ending(path: Path, endings: Sequence[str]) -> str:
 def _is_journal(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return _FIRST_BYTES.match(file.read(30)) is not None
+            line = file.readline(_FIRST_LINE).removeprefix(b"\xef\xbb\xbf").lstrip()
+            return line.startswith(b"{") and _RECORD.search(line) is not None
     except OSError:
         return False

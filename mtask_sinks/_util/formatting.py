@@ -15,9 +15,29 @@ def number(value: float | None, sign: bool = False) -> str:
     if value is None:
         return "-"
     plus = "+" if sign else ""
-    if math.isfinite(value) and 1000 <= abs(value) < 1e9:
+    if math.isfinite(value) and 999.95 <= abs(value) < 1e9:  # 999.95 has the four digits of 1,000
         return f"{value:{plus},.0f}"
     return f"{value:{plus}.4g}"
+
+
+def change(difference: float | None, value: float) -> str:
+    """Return by how much a value has changed, down to the last digit that `number` shows of the value.
+
+    >>> change(-0.03542, 6.173), change(1.864e-05, 5.1), change(-2.417e-07, 3.239e-05), change(None, 5.1)
+    ('-0.035', '0', '-2.4e-07', '-')
+
+    Args:
+        difference: the value minus the one before; ``None`` becomes a dash.
+        value: the value.
+    """
+    if difference is None or math.isnan(difference):
+        return number(difference)
+    largest = max(abs(value), abs(value - difference))
+    if not math.isfinite(largest) or not largest:
+        return number(difference, sign=True)
+    decimals = 0 if largest >= 999.95 else 3 - math.floor(math.log10(largest))
+    rounded = round(difference, decimals)
+    return number(rounded, sign=True) if rounded else "0"
 
 
 def duration(seconds: float) -> str:

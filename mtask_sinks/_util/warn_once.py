@@ -6,6 +6,7 @@ import logging
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 _PACKAGE = str(Path(__file__).parents[1])
 # What torch.compile puts between functions.
@@ -30,6 +31,9 @@ class WarnOnce:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self.counts: Counter[str] = Counter()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WarnOnce, (self._logger,)  # a copy has not warned of anything
 
     def __call__(self, topic: str, message: str, *args: object, count: int = 1, exc_info: bool = False) -> None:
         """Count a topic, and log the message if the topic is new.

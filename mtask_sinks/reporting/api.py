@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,12 +12,13 @@ import torch
 from torch.compiler import is_compiling
 from torch.utils.data import get_worker_info
 
+from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce, call_site
 from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.reporting.calls import is_in_forward
 from mtask_sinks.reporting.forked import WHY_LOST
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 _warn_once = WarnOnce(logger)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from mtask_sinks._util.log import get_logger
 from mtask_sinks.reporting.api import Reporter, refuse_positional
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: The class or instance attribute that asks for ``self.report_metrics``.
 FLAG = "supports_report_metrics"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.keys import check_key, join_key, split_key
@@ -18,7 +18,7 @@ from mtask_sinks.patterns import Rules
 from mtask_sinks.reporting.api import Reporter
 from mtask_sinks.reporting.model_outputs import batch_size_of, fields_of, is_generating, numbers_in
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: What ``capture=`` takes: a pattern, several, or pattern → task.
 CaptureSpec = str | Sequence[str] | Mapping[str, str]

@@ -1,7 +1,7 @@
 """Helps to test what a model reports, on one rank or on any number of ranks, in one process.
 
-pytest finds the fixtures `metric_reports`, `metric_ranks`, `metric_rules` and `memory_sink` automatically. The classes
-do the same without pytest.
+pytest has the fixtures `metric_reports`, `metric_ranks`, `metric_rules` and `memory_sink` if a ``conftest.py`` says
+``pytest_plugins = ["mtask_sinks.testing.plugin"]``. The classes do the same without pytest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mtask_sinks.testing.metric_reports import MetricReports as MetricReports
     from mtask_sinks.testing.simulated_ranks import Job as Job
 
-# Import each name only on first use: every run of pytest imports this package, because it contains the plug-in.
+# Import each name only on first use: a run of pytest that names the plug-in imports this package.
 _EXPORTS = {
     "Call": "mtask_sinks.testing.metric_reports",
     "Job": "mtask_sinks.testing.simulated_ranks",

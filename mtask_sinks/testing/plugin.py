@@ -1,6 +1,7 @@
 """The pytest plug-in: fixtures for tests of what a model reports.
 
-Every run of pytest imports this file if the package is installed, so it imports nothing slow.
+pytest loads it only where somebody names it: ``pytest_plugins = ["mtask_sinks.testing.plugin"]`` in a ``conftest.py``,
+or ``-p mtask_sinks.testing.plugin``. It imports nothing slow.
 """
 
 from __future__ import annotations

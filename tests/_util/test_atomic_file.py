@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ def test_a_journal_that_begins_with_a_run_is_not_overwritten(tmp_path) -> None:
     journal.append(Snapshot(1, metrics={"a/loss": 1.0}))
     journal.close()
     assert journal.path.read_bytes().startswith(b'{"record": "run"')
+    assert_kept(journal.path)
+
+
+@pytest.mark.parametrize("sort", [False, True])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_journal_that_another_program_wrote_again_is_not_overwritten(tmp_path, sort, mark) -> None:
+    journal = Journal(tmp_path / "metrics.jsonl", eager=True)
+    journal.begin(RunInfo(id="1", params={"text": "x" * 10_000}))
+    journal.close()
+    record = json.loads(journal.path.read_bytes())
+    journal.path.write_bytes(mark + json.dumps(record, sort_keys=sort, separators=(",", ":")).encode() + b"\n")
     assert_kept(journal.path)
 
 

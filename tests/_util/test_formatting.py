@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mtask_sinks._util.formatting import duration, moment, number
+from mtask_sinks._util.formatting import change, duration, moment, number
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,9 @@ from mtask_sinks._util.formatting import duration, moment, number
         (None, "-"),
         (0.0, "0"),
         (0.123456, "0.1235"),
-        (999.96, "1000"),
+        (999.949, "999.9"),
+        (999.96, "1,000"),
+        (-999.96, "-1,000"),
         (1000.0, "1,000"),
         (-12345.6, "-12,346"),
         (999_999_999.0, "999,999,999"),
@@ -31,6 +33,26 @@ def test_a_change_has_its_sign() -> None:
     assert [number(change, sign=True) for change in (0.5, -0.5, 2000.0, 0.0, None)] == [
         "+0.5", "-0.5", "+2,000", "+0", "-"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("difference", "value", "text"),
+    [
+        (1.864e-05, 5.1, "0"),
+        (-0.03542, 6.173, "-0.035"),
+        (0.0004, 0.6932, "+0.0004"),
+        (-39.4567, 0.5, "-39.46"),
+        (12.4, 21_000.0, "+12"),
+        (-2.417e-07, 3.239e-05, "-2.4e-07"),
+        (0.0, 5.0, "0"),
+        (0.0, 0.0, "+0"),
+        (math.nan, 5.0, "nan"),
+        (math.inf, math.inf, "+inf"),
+        (None, 5.0, "-"),
+    ],
+)
+def test_a_change_ends_with_the_last_digit_of_its_value(difference, value, text) -> None:
+    assert change(difference, value) == text
 
 
 @pytest.mark.parametrize(

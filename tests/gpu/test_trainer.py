@@ -162,7 +162,7 @@ def test_our_collectives_on_nccl_with_one_rank() -> None:
             value = torch.tensor(float(number)).cuda()
             registry.report_metrics("a", x=value, p=value, last=value, max=value)
             registry.tick()
-        states = registry._window.drain()
+        states = registry._intake.drain("train")
         merged, spreads = registry._merger.merge("train", states, registry._key_table.reducers, ranks)
         found = {key: state if isinstance(state, tuple) else state.compute() for key, state in merged.items()}
         assert found == {"a/x": 2.0, "a/p": 2.0, "a/last": 4.0, "a/max": 4.0}

@@ -35,7 +35,7 @@ def as_of_process(path: Path, host: str, process: int) -> None:
     records = [json.loads(line) for line in path.read_text().splitlines()]
     for record in records:
         if record["record"] == "run":
-            record["process"] = [host, process, "token"]
+            record |= {"process": [host, process, "token"], "started": None}
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 

@@ -6,6 +6,7 @@ The processes are forked from one that has already imported everything, because 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import multiprocessing
 import os
@@ -147,6 +148,8 @@ def _train(
     from transformers import TrainerCallback
 
     from helpers import faulty
+
+    gc.freeze()  # accelerate collects garbage when the training begins: not among all that was imported
 
     class Tells(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

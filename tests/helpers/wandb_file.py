@@ -31,6 +31,8 @@ class WandbRun:
     name: str = ""
     run_id: str = ""
     exit_code: int | None = None
+    #: Title, text and level of each alert.
+    alerts: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def read_runs(directory: Path, seconds: float = 10.0) -> list[WandbRun]:
@@ -52,6 +54,8 @@ def _read(path: Path) -> WandbRun:
         kind = record.WhichOneof("record_type")
         if kind == "history":
             run.history.append(_items(record.history.item))
+        elif kind == "alert":
+            run.alerts.append((record.alert.title, record.alert.text, record.alert.level))
         elif kind == "summary":
             run.summary.update(_items(record.summary.update))
         elif kind == "metric" and not record.metric.expanded_from_glob:  # only old versions of W&B write these

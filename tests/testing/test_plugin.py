@@ -1,4 +1,4 @@
-"""Runs pytest with the plug-in, as a user who has installed the package sees it."""
+"""Runs pytest with the plug-in, as a user who names it sees it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -108,15 +107,10 @@ class TestRulesThatAreNone:
 """
 
 
-def is_installed() -> bool:
-    """Tell whether pytest finds the plug-in: not if the package was installed before it had one."""
-    return any(each.value == "mtask_sinks.testing.plugin" for each in entry_points(group="pytest11"))
-
-
 @pytest.fixture
-def arguments() -> list[str]:
-    plugin = [] if is_installed() else ["-p", "mtask_sinks.testing.plugin"]
-    return [*plugin, "-p", "no:cacheprovider"]
+def arguments(pytester) -> list[str]:
+    pytester.makeconftest('pytest_plugins = ["mtask_sinks.testing.plugin"]')
+    return ["-p", "no:cacheprovider"]
 
 
 def test_the_fixtures_work_in_somebodys_tests(pytester, arguments) -> None:
@@ -154,6 +148,13 @@ def test_the_plugin_costs_a_run_of_pytest_no_import_of_torch(tmp_path) -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
-def test_the_package_offers_the_plugin_to_pytest() -> None:
-    offered = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-    assert offered == {"mtask_sinks": "mtask_sinks.testing.plugin"}
+def test_no_run_of_pytest_loads_the_plugin_unless_it_is_named(pytester) -> None:
+    offered = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    assert "pytest11" not in offered
+    pytester.makepyfile(
+        """
+        def test_it(request):
+            assert not any("mtask_sinks" in str(each) for each in request.config.pluginmanager.get_plugins())
+        """
+    )
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)

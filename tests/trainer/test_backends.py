@@ -10,7 +10,6 @@ from typing import Any
 
 import mlflow
 import pytest
-import wandb
 from helpers.event_files import read_scalars, run_dirs
 from helpers.toy import InOrder, Toy, arguments, numbers
 from helpers.wandb_file import read_runs
@@ -18,6 +17,7 @@ from mlflow import MlflowClient
 from transformers import TrainerCallback
 from transformers.integrations import MLflowCallback, TensorBoardCallback
 
+import wandb
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments
 from mtask_sinks.sinks import MemorySink, MLflowSink, TensorBoardSink, WandbSink
 
@@ -109,8 +109,8 @@ def test_tensorboard_in_overlay_from_the_command_line(tmp_path) -> None:
     main = next(path for path in run_dirs(tmp_path) if (path / "a").is_dir())
     relative = {"relative_to_first/train/loss": [(2, 1.0)]}  # the loss of b is ten times that of a
     assert read_scalars(main / "a") == relative | {
-        **{"train/loss": [(2, 1.5)], "train/n": [(2, 1.0)]},
-        **{"overall/loss": [(2, 1.5)], "overall/n": [(2, 1.0)]},
+        "train/loss": [(2, 1.5)], "train/n": [(2, 1.0)],
+        "overall/loss": [(2, 1.5)], "overall/n": [(2, 1.0)],
     }
     assert read_scalars(main / "b") == relative | {"train/loss": [(2, 15.0)], "overall/loss": [(2, 15.0)]}
     assert read_scalars(main)["train/free"] == [(2, -1.5)]

@@ -9,7 +9,6 @@ from typing import Any
 from mtask_sinks.sinks.tensorboard.event_file import EventFile, read_events
 from mtask_sinks.sinks.tensorboard.subrun import RUN_SUFFIX
 
-
 # Marks the event of a window that a resume at its step goes on with, see `mark_open`.
 _OPEN = "mtask_sinks open window"
 # Bytes to read at a time.

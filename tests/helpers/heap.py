@@ -1,0 +1,24 @@
+"""Keeps garbage collections short in a process that has imported much.
+
+accelerate collects garbage at the beginning of each training. After the imports of transformers, MLflow and W&B, that
+looks at a million objects, and takes longer than a training of a toy model.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import pytest
+
+_modules = 0
+
+
+@pytest.fixture(autouse=True)
+def short_collections() -> None:
+    """Exempt what was imported before the test, if that is much."""
+    global _modules
+    if len(sys.modules) > _modules + 100:
+        gc.collect()
+        gc.freeze()
+        _modules = len(sys.modules)
