@@ -34,7 +34,7 @@ def test_a_later_process_with_the_same_number_is_another_one(other) -> None:
     assert not is_running(other.pid, process_start(os.getpid()))
 
 
-@pytest.mark.parametrize("number", [0, -1, -os.getpid(), 2**40, 2**80])
+@pytest.mark.parametrize("number", [0, -1, pytest.param(-os.getpid(), id="minus our own"), 2**40, 2**80])
 def test_what_is_no_number_of_a_process_does_not_run(number) -> None:
     assert (is_running(number, None), is_running(number, "start")) == (False, False)
 
