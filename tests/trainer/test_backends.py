@@ -109,8 +109,10 @@ def test_tensorboard_in_overlay_from_the_command_line(tmp_path) -> None:
     main = next(path for path in run_dirs(tmp_path) if (path / "a").is_dir())
     relative = {"relative_to_first/train/loss": [(2, 1.0)]}  # the loss of b is ten times that of a
     assert read_scalars(main / "a") == relative | {
-        "train/loss": [(2, 1.5)], "train/n": [(2, 1.0)],
-        "overall/loss": [(2, 1.5)], "overall/n": [(2, 1.0)],
+        "train/loss": [(2, 1.5)],
+        "train/n": [(2, 1.0)],
+        "overall/loss": [(2, 1.5)],
+        "overall/n": [(2, 1.0)],
     }
     assert read_scalars(main / "b") == relative | {"train/loss": [(2, 15.0)], "overall/loss": [(2, 15.0)]}
     assert read_scalars(main)["train/free"] == [(2, -1.5)]
