@@ -1,4 +1,4 @@
-"""Takes what is reported into the windows: the way of every value, eager or compiled, from any thread."""
+"""Puts reported values into the windows. Every value comes this way, eager or compiled, from any thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer
 from mtask_sinks.reporting.forked import is_said_by_other_process
 
-# Tasks that were probably meant as phases.
+# A task with such a name is probably meant as a phase.
 _PHASES = ("train", "eval", "test")
 _TASK_IS_PHASE = (
     "%s: the task is called %r, which is also a phase. The library adds the phase by itself (in backends the key is "
@@ -38,16 +38,16 @@ _TASK_IS_PHASE = (
 
 
 class Intake:
-    """Puts reported values into the buffers of their keys, and says what it cannot take.
+    """Puts reported values into the buffers of their keys, and warns of those it drops.
 
     Args:
         phases: the windows, and which of them a thread reports to.
-        key_table: which keys there may be, and how each is reduced.
-        policies: what NaN and Inf do, by key.
+        key_table: the allowed keys and their reducers.
+        policies: how to treat NaN and Inf, by key.
         clock: tells in which micro-batch a value is reported.
-        overflow: the buffer of keys for which there is no room.
-        find_ranks: gives the ranks, if there are others than this one.
-        warn_once: where what is dropped is counted.
+        overflow: the buffer for keys beyond the limit.
+        find_ranks: returns the ranks, or ``None`` if this is the only one.
+        warn_once: logs and counts what is dropped.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class Intake:
         self._overflow = overflow
         self._find_ranks = find_ranks
         self._warn_once = warn_once
-        # Threads may report new keys and fill buffers at the same time. No code of a user runs under the first lock.
-        # A report never waits for the second one: a reducer, or a handler of the log, may report in any thread.
+        # Threads may report new keys and fill buffers at the same time. The first lock never covers a user's code.
+        # No report waits for the second: a reducer or a log handler runs under it, and may report in any thread.
         self._admitting = threading.RLock()
         self._reducing = threading.RLock()
 
     def store(self, task: str | None, metrics: Mapping[str, Any]) -> None:
-        """Take the values of one report, by name."""
+        """Store the values of one report (name → value)."""
         if type(metrics) is not dict:
-            metrics = dict(metrics)  # a mapping of somebody's own may change while another thread runs
+            metrics = dict(metrics)  # a mapping of another type may change while another thread runs
         phases = self._phases
         window = phases.window_of_this_thread() if phases.elsewhere else phases.current
         if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
@@ -83,7 +83,7 @@ class Intake:
             return
         try:
             buffers = window.buffers[task]
-        except (KeyError, TypeError):  # a new task, or something that cannot be one
+        except (KeyError, TypeError):  # a new task, or a value that is not hashable
             _check_task(task)
             buffers = {}
         on_device: dict[str, OnDevice] = {}
@@ -100,7 +100,7 @@ class Intake:
                 if type(value) is Block:
                     window.expect(value)
             buffer = buffers[name] if name in buffers else self.admit(window, task, name)
-            if value is not None:  # not computed; its key is known all the same
+            if value is not None:  # None is not computed, but registers its key
                 buffer.append(value)
         if on_device:
             self._append(window, task, on_device, partial(window.devices.add, on_device.values()))
@@ -109,7 +109,7 @@ class Intake:
             self._update(window)
 
     def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
-        """Take values that are parts of one vector on an accelerator, without waiting for it."""
+        """Store values that are parts of one vector on an accelerator, without waiting for it."""
         window = self._phases.window_of_this_thread()
         if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
             self._leave_out(task, parts, reason)
@@ -117,19 +117,19 @@ class Intake:
         self._append(window, task, parts, partial(window.devices.add_packed, list(parts.values()), packed))
 
     def drain(self, phase: str) -> dict[str, State | None]:
-        """The state of every key in the window of a phase; a new window begins."""
+        """Return the state of every key in the window of a phase, and begin a new window."""
         with self._reducing:
             self._set_rank()
             return self._phases.window(phase).drain()
 
     def peek(self, phase: str) -> dict[str, State | None]:
-        """As `drain`, but the window goes on."""
+        """As `drain`, but keep the window."""
         with self._reducing:
             self._set_rank()
             return self._phases.window(phase).peek()
 
     def agree(self, agreed: Mapping[str, Reducer], too_many: Iterable[str]) -> None:
-        """Be told of all keys that the ranks have agreed on, and of those for which there is no room on all of them."""
+        """Register the keys that the ranks agreed on, and forget those for which some rank has no room."""
         with self._admitting:
             self._key_table.agree(agreed)
             for key in too_many:
@@ -177,7 +177,7 @@ class Intake:
         return ReducerAccumulator(key, reducer, policy, self._clock, self._warn_once)
 
     def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
-        """Drop a value that cannot be read, with a warning; raise if its type is wrong and it is its key's first."""
+        """Drop a value that cannot be read, and warn; raise if the first value of a key has a wrong type."""
         key = join_key(task, name)
         if isinstance(error, Unreadable):
             message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
@@ -201,7 +201,7 @@ class Intake:
 
     def _update(self, window: Window) -> None:
         if not self._reducing.acquire(blocking=False):
-            return  # another thread is at it, or waits for this one; what was reported stays where it is
+            return  # another thread updates, or waits for this one; the values stay in their buffers
         try:
             self._set_rank()
             window.update_if_due()
@@ -209,7 +209,7 @@ class Intake:
             self._reducing.release()
 
     def _set_rank(self) -> None:
-        """Let the clock tell this rank's times from those of others; the process group may be a new one."""
+        """Tell the clock this rank's number, each time anew: the process group may have changed."""
         ranks = self._find_ranks()
         self._clock.set_rank(*(0, 1) if ranks is None else (ranks.rank, ranks.size))
 

@@ -1,4 +1,4 @@
-"""MetricRegistry: gathers what is reported, in a window per phase, and reduces a window at the log event."""
+"""MetricRegistry: gathers reported values in one window per phase, and reduces each window at its log event."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# A name that a method had before; subclasses that use it go on working.
+# Old name of a method → new name. Subclasses that use the old name still work.
 _NEW_NAMES = {"take": "record"}
 
 _GROUP_IS_LOST = (
@@ -72,31 +72,31 @@ class MetricRegistry(BuiltAnew):
         reducers: exact key or pattern → reducer: a name (``mean sum last first min max count std median p95 …``), a
             `Reducer`, or a function of the window's values. An exact key beats a pattern, the first pattern that
             matches wins, otherwise `mean`.
-        derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It may
-            also ask for what else the row has, by the Trainer's name without the prefix of an evaluation
-            (``m["loss"]``, ``m["learning_rate"]``), for the time since the last row of the phase in seconds,
-            ``m["window.seconds"]`` (the mean over the ranks, without evaluations in between), and for the optimizer
-            steps since then, ``m["window.steps"]`` (in evaluations: batches of this process).
-        nonfinite: what NaN and Inf do: ``"propagate"`` (default: they show), ``"skip"`` (left out; their number is
-            reported as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event); one for all keys, or by
-            exact key and pattern.
-        max_keys: distinct keys; further ones are dropped and counted, with one warning that names the caller.
-        spread: exact keys and patterns of those whose smallest and largest value among the ranks is wanted too, as
-            ``<key>.rank_min`` and ``<key>.rank_max``; only where there are several ranks.
-        process_group: the ranks to reduce over, if not all of the job's: where some ranks hold replicas of others' data
-            (tensor or pipeline parallel), a group with one rank of each. Reduction happens in `snapshot`, which every
-            rank of the group must call, whatever it reported: one collective, two where a reducer needs a maximum or
-            minimum, a gather more while one needs all values, an exchange of names whenever some rank has a new key.
+        derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It can
+            also use the Trainer's values in the row, by their names without the prefix of an evaluation
+            (``m["loss"]``, ``m["learning_rate"]``). ``m["window.seconds"]`` is the time since the last row of the phase
+            (the mean over the ranks, without evaluations in between), and ``m["window.steps"]`` counts the optimizer
+            steps since then (in an evaluation: the batches of this process).
+        nonfinite: how to treat NaN and Inf: ``"propagate"`` (default: the result shows them), ``"skip"`` (leave them
+            out, and report their number as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event).
+            One policy for all keys, or a mapping: exact key or pattern → policy.
+        max_keys: the most distinct keys. The registry drops and counts further ones; one warning names the caller.
+        spread: exact keys and patterns. With several ranks, each such key also gets the smallest and the largest value
+            of a rank, as ``<key>.rank_min`` and ``<key>.rank_max``.
+        process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
+            (tensor or pipeline parallel), pass a group with one of them. `snapshot` reduces, and every rank of the
+            group must call it, even without reports. It needs one collective; one more if a reducer needs a maximum or
+            minimum, a gather if one needs all values, and an exchange of names if some rank has a new key.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
-            ``None`` (neither): ``{"*/bias": "min"}``. Without a rule the name decides, if it is known (loss, rmse,
+            ``None`` (neither): ``{"*/bias": "min"}``. Without a rule, a known name decides (loss, rmse,
             accuracy, …). ``mtask-sinks diff``, ``report`` and ``watch`` use it, and so does the check of
             ``metric_for_best_model``.
-        per_epoch: exact keys and patterns of those whose value over each epoch is wanted too, ``["*/loss"]``. A trainer
-            logs them at the end of the epoch in a row of their own, as ``epoch_<key>``.
+        per_epoch: exact keys and patterns, such as ``["*/loss"]``. Each such key also gets a value per epoch: at the end
+            of the epoch, a trainer logs it as ``epoch_<key>`` in a separate row.
 
     A copy (``copy``, ``deepcopy``, pickle, cloudpickle) has the same rules and registered keys, and empty windows; a
-    class derived from this one keeps its own attributes. As anywhere, plain pickle needs functions that have a name in
-    a module, not lambdas. A process group exists in its process only: a pickle leaves it behind, with a warning.
+    subclass keeps its own attributes. Plain pickle cannot copy lambdas: use functions that have a name in a module. A
+    process group exists only in its process, so an unpickled registry has none, and a warning says so.
 
     Raises:
         MetricKeyError, ReducerError, TypeError, ValueError: a rule cannot be used.
@@ -114,7 +114,7 @@ class MetricRegistry(BuiltAnew):
         directions: Mapping[str, Direction | None] | None = None,
         per_epoch: str | Sequence[str] = (),
     ) -> None:
-        # The arguments, from which copies are built; before there is another local name.
+        # Copies are built from the arguments. This line is the first, so `locals` holds nothing else.
         given = {name: dict(each) if isinstance(each, Mapping) else each for name, each in locals().items()}
         self._given = {name: each for name, each in given.items() if name not in ("self", "process_group")}
         self._process_group = ProcessLocal(process_group)
@@ -124,7 +124,7 @@ class MetricRegistry(BuiltAnew):
         Directions(directions or {})  # raises on a wrong rule
         self._directions = dict(directions or {})
         functions = Derived(derived or {}, self._warn_once)
-        max_keys += bool(functions)  # the time of a window is a key where derived metrics may ask for it
+        max_keys += bool(functions)  # derived metrics may use the time of a window, which is a key too
         self._key_table = KeyTable(by_key, functions, max_keys)
         if functions:
             self._key_table.register(SECONDS, Mean())
@@ -157,7 +157,7 @@ class MetricRegistry(BuiltAnew):
         settings, registered, is_reserved, group = state
         super().__setstate__(settings)
         for key, reducer in registered.items():
-            if key not in self._key_table.reducers:  # an exact key of the rules is there already
+            if key not in self._key_table.reducers:  # the rules have registered their exact keys already
                 self._key_table.register(key, reducer)
         self.reserve(is_reserved)
         self._process_group = group
@@ -192,9 +192,9 @@ class MetricRegistry(BuiltAnew):
                 counts. Only the numbers of a tensor are kept.
 
         Raises:
-            MetricKeyError: a key is not valid, or means something else; at its first report.
-            MetricValueError: a value is of a type that is not accepted; at the first report of its key. Later such a
-                value is dropped and counted, so that it does not stop a training that went well.
+            MetricKeyError: at the first report of a key that is not valid or has another meaning.
+            MetricValueError: at the first report of a key, if its value has a type that is not accepted. Later the
+                registry drops and counts such a value, so that it does not stop a training that went well.
         """
         if values:
             refuse_positional(task, values)
@@ -203,8 +203,8 @@ class MetricRegistry(BuiltAnew):
     def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
         """As `report_metrics`, with the values as a mapping.
 
-        Every report of eager code comes through here, also those of modules and of the function `report_metrics`; a
-        subclass that wants to see them overrides this.
+        Every report of eager code calls this, also one from a module or from the function `report_metrics`. Override it
+        in a subclass to see all reports.
         """
         if is_dynamo_compiling():
             from mtask_sinks.compiled.packing import report  # needs the compiler, which takes seconds to import
@@ -214,24 +214,24 @@ class MetricRegistry(BuiltAnew):
             self._intake.store(task, metrics)
 
     def store(self, task: str | None, metrics: Mapping[str, Any]) -> None:
-        """As `record`, without asking whether the report counts. Compiled code reports here."""
+        """As `record`, without a check whether the report counts. Compiled code reports here."""
         self._intake.store(task, metrics)
 
     def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
         """As `store`, for values that compiled code has packed into one vector on an accelerator; does not wait for it.
 
         Args:
-            task: of the values.
-            parts: name → which part of the vector is its value, in order.
+            task: the task of the values.
+            parts: name → the part of the vector that is its value, in order.
             packed: the vector; it may be overwritten afterwards.
         """
         self._intake.store_packed(task, parts, packed)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Reports inside the ``with`` block belong to another phase than ``train`` and never mix with those outside.
+        """Count reports inside the ``with`` block for this phase; they never mix with those outside.
 
-        It holds for the thread that enters the block, and for nn.DataParallel's threads.
+        This affects the thread that enters the block, and the threads of nn.DataParallel.
 
         >>> registry = MetricRegistry()
         >>> registry.report_metrics(acc=1.0)
@@ -252,17 +252,17 @@ class MetricRegistry(BuiltAnew):
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Let the function `report_metrics` report here, inside a ``with`` block; this thread runs the training."""
+        """Let the function `report_metrics` report here, in the ``with`` block. This thread is the training's."""
         with activated(self), self._phases.run_by_this_thread(), lost_in_children(self):
             yield
 
     def leave_out(self, why_left_out: Callable[[], str | None] | None, phase: str | None = None) -> None:
-        """Let a function judge, from now on, whether reports count.
+        """From now on, let a function decide which reports count.
 
         Args:
-            why_left_out: called at each report; returns why it does not count, or ``None`` if it does. Without a
-                function all reports count.
-            phase: whose reports; by default those of every phase that there is.
+            why_left_out: called at each report; returns why it does not count, or ``None`` if it does. With
+                ``None`` instead of a function, all reports count.
+            phase: the phase of the reports; by default every phase so far.
         """
         for window in self._phases.windows.values() if phase is None else [self._phases.window(phase)]:
             window.why_left_out = why_left_out
@@ -276,7 +276,7 @@ class MetricRegistry(BuiltAnew):
             step: optimizer steps taken so far.
             phase: ``train``, or the name given to `phase`.
             epoch: epochs done, if there are epochs.
-            logs: what else was logged at this event; goes along unchanged.
+            logs: what else this event logs; the snapshot keeps it unchanged.
 
         Raises:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
@@ -290,7 +290,7 @@ class MetricRegistry(BuiltAnew):
         return self._summarize(window, step, phase, epoch, logs, spreads)
 
     def overall(self, step: int, *, epoch: float | None = None, logs: Mapping[str, Any] | None = None) -> Snapshot:
-        """The values over the whole training, up to its last log event; its phase is ``overall``. Nothing ends by it.
+        """The values over the whole training, up to its last log event; the phase is ``overall``. No window ends.
 
         >>> registry = MetricRegistry()
         >>> for loss in (3.0, 2.0, 1.0):
@@ -299,16 +299,16 @@ class MetricRegistry(BuiltAnew):
         >>> registry.overall(step=3).metrics["mlm/loss"]
         2.0
 
-        Every report counts once: the mean is that of all reports, not that of the log events. Of reducers that need all
-        values at once (medians, functions), a training keeps 8,192 values per key, and beyond that a uniform sample of
-        them; a warning says so. A checkpoint has what is needed to go on.
+        Every report counts once: the mean is that of all reports, not that of the log events. Some reducers need
+        all values at once (medians, functions). For them, a training keeps up to 8,192 values per key; if there are
+        more, it keeps a uniform sample, and a warning says so. A checkpoint saves the state.
 
-        Args: as for `snapshot`. No rank needs another one for it.
+        Args: as for `snapshot`. A rank can call it alone.
         """
         return self._summarize(self._spans.training, step, OVERALL, epoch, logs)
 
     def end_epoch(self, step: int, *, epoch: float | None = None) -> Snapshot:
-        """The values of the keys in ``per_epoch`` over an epoch that ends here; its phase is ``epoch``.
+        """The values of the keys in ``per_epoch`` over an epoch that ends now; the phase is ``epoch``.
 
         >>> registry = MetricRegistry(per_epoch="*/loss")
         >>> registry.report_metrics("mlm", loss=3.0)
@@ -335,11 +335,11 @@ class MetricRegistry(BuiltAnew):
         return bool(self._is_per_epoch.exact or self._is_per_epoch.patterns)
 
     def tick(self) -> None:
-        """Say that a micro-batch is over, as a trainer does. Only `first` and `last` over several ranks need it."""
+        """Mark the end of a micro-batch; a trainer does it. Only `first` and `last` over several ranks need it."""
         self._clock.now += 1
 
     def state_dict(self, phase: str = "train") -> dict[str, Any]:
-        """The open window of a phase, of all ranks together, as plain data for a checkpoint; it stays open.
+        """The open window of a phase, merged over all ranks, as plain data for a checkpoint; it stays open.
 
         >>> registry = MetricRegistry()
         >>> registry.report_metrics("mlm", loss=4.0)
@@ -362,29 +362,29 @@ class MetricRegistry(BuiltAnew):
         return {"time": self._clock.now, "window": self._times.to_json(phase), **found} if any(found.values()) else {}
 
     def load_state_dict(self, state: Mapping[str, Any], phase: str = "train", *, step: int = 0) -> None:
-        """Go on with a window that `state_dict` saved, in place of the open one. Every rank calls this.
+        """Replace the open window by one that `state_dict` saved. Every rank must call it.
 
         Args:
-            state: of the phase; an empty one begins anew, also the values over the whole training.
+            state: the saved state; an empty one clears the window and the values over the whole training.
             phase: as for `snapshot`.
-            step: optimizer steps taken so far, where the state does not have them.
+            step: optimizer steps taken so far, for a state that does not have them.
         """
         self.discard(phase)
-        if "time" in state:  # what is reported from now on is later than anything in the state
+        if "time" in state:  # new reports are later than all in the state
             self._clock.now = max(self._clock.now, state["time"] + 1)
         if phase == "train":
             self._times.load(state.get("window", {"seconds": 0.0, "began": step}), phase)
             self._load_spans(state.get("spans", {}))
         ranks = self._merger.ranks()
         if ranks is not None and ranks.rank:
-            return  # what all ranks had is now the first one's
+            return  # the first rank takes the state of all ranks
         window = self._phases.window(phase)
         for key, saved in state.get("keys", {}).items():
             try:
                 self._intake.admit(window, None, key)
                 window.accumulators[key].restore(saved)
             except (KeyError, ValueError) as error:
-                message = "%s: what the checkpoint holds of its open window is left out: %s"
+                message = "%s: its open window in the checkpoint cannot be loaded and is left out: %s"
                 self._warn_once(f"not resumed: {key}", message, key, error)
 
     def discard(self, phase: str = "train") -> bool:
@@ -396,7 +396,7 @@ class MetricRegistry(BuiltAnew):
         return any(state is not None for state in states.values())
 
     def reduce_with_training(self, phase: str) -> None:
-        """Ask that a phase is reduced at each log event of the training; see `phases_of_training`."""
+        """Reduce a phase at each log event of the training; see `phases_of_training`."""
         self._merger.agreement.add_phase(phase)
 
     @property
@@ -406,22 +406,22 @@ class MetricRegistry(BuiltAnew):
 
     @property
     def phases_of_training(self) -> Sequence[str]:
-        """The phases for which some rank called `reduce_with_training`, as of the last snapshot; equal on all ranks."""
+        """The phases that some rank passed to `reduce_with_training` before the last snapshot; equal on all ranks."""
         agreement = self._merger.agreement
         return agreement.own_phases if self._merger.ranks() is None else agreement.phases
 
     @property
     def directions(self) -> Mapping[str, Direction | None]:
-        """The rules that tell which value of a metric is best, as they were given."""
+        """The argument ``directions``: the rules that tell which value of a metric is best."""
         return MappingProxyType(self._directions)
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
-        """Refuse keys that would take the name of something else in the logs. Replaces what was reserved before."""
+        """Refuse keys whose names the logs use for something else. Replaces what was reserved before."""
         self._key_table.reserve(is_reserved)
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """How often something was dropped or left out, by what and why."""
+        """Topic (what was dropped or left out, and why) → how often."""
         return dict(self._warn_once.counts)
 
     @property
@@ -430,12 +430,12 @@ class MetricRegistry(BuiltAnew):
         return self._key_table.reducers if self._merger.ranks() is None else self._merger.agreed
 
     def _drain(self, step: int, phase: str) -> tuple[Span, dict[str, Spread]]:
-        """What all ranks reported in the open window of a phase, which begins anew."""
+        """What all ranks reported in the open window of a phase. A new window begins."""
         ranks = self._merger.ranks()
         states = self._intake.drain(phase)
         seconds, steps = self._times.end(phase, step if phase == "train" else self._clock.now)
         if SECONDS in self._key_table.reducers:
-            states[SECONDS] = (seconds, 1.0, 1.0, 0.0)  # the ranks' mean comes along with the values
+            states[SECONDS] = (seconds, 1.0, 1.0, 0.0)  # the merge makes the mean over the ranks
         states, spreads = self._merge_ranks(phase, states, ranks)
         of_ranks = states.pop(SECONDS, None)
         if isinstance(of_ranks, tuple):
@@ -470,7 +470,7 @@ class MetricRegistry(BuiltAnew):
     def _load_spans(self, saved: Mapping[str, Any]) -> None:
         for span in saved.values():
             for key in span["keys"]:
-                with suppress(MetricKeyError):  # said when the window is loaded
+                with suppress(MetricKeyError):  # a warning comes when the window is loaded
                     self._key_table.admit(key)
         self._spans.load(saved, self._key_table.reducers)
 

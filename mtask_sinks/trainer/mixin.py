@@ -224,7 +224,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         >>> with trainer.report_phase("probe") as metrics:  # doctest: +ELLIPSIS
         ...     report_metrics("mlm", loss=2.0)              # logged as probe_mlm/loss, in backends mlm/probe/loss
         {...}
-          probe  mlm  loss 2
+          probe    mlm  loss 2
         >>> metrics
         {'probe_mlm/loss': 2.0}
 
@@ -301,8 +301,9 @@ class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
     >>> trainer = HfMultiTaskTrainer(Model(), args, train_dataset=data)
     >>> _ = trainer.train()  # doctest: +ELLIPSIS
     {'loss': ...}
-      train  toy  loss 2
+      train    toy  loss 2
     {...}
+      overall  toy  loss 2
     >>> trainer.state.log_history[0]["toy/loss"]
     2.0
 

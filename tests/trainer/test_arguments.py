@@ -32,6 +32,7 @@ EVERYTHING = {
     "metric_max_keys": 7,
     "tensorboard_layout": "overlay",
     "drain_seconds": 2.5,
+    "journal_publish": "memory://metrics",
     "network_limits": False,
     "metric_nonfinite_rules": ["aux/*=raise"],
     "metric_spread": ["*/loss"],

@@ -32,7 +32,8 @@ def test_every_snapshot_of_a_training_and_its_evaluations_is_there_without_any_s
     (run,) = read_journal(tmp_path)
     assert (run.name, run.step) == ("mine", 0)
     assert series(run, "a/loss") == [
-        (2, "train", 1.5), (4, "train", 3.5), (6, "train", 5.5), (8, "train", 7.5), (8, "eval", 150.0)
+        (2, "train", 1.5), (4, "train", 3.5), (6, "train", 5.5), (8, "train", 7.5), (8, "overall", 4.5),
+        (8, "eval", 150.0),
     ]  # fmt: skip
     first = run.snapshots[0]
     assert first.logs["loss"] == pytest.approx(1.5)
@@ -62,7 +63,7 @@ def test_a_resumed_training_goes_on_in_the_same_file(tmp_path) -> None:
     before, after = read_journal(tmp_path)
     assert series(before, "a/loss") == [(2, "train", 1.5), (4, "train", 3.5), (6, "train", 5.5)]
     assert after.step == 4
-    assert series(after, "a/loss") == [(6, "train", 5.5), (8, "train", 7.5)]
+    assert series(after, "a/loss") == [(6, "train", 5.5), (8, "train", 7.5), (8, "overall", 4.5)]
 
 
 def test_a_silent_model_leaves_no_file(tmp_path) -> None:
