@@ -84,15 +84,15 @@ class MetricRegistry(BuiltAnew):
         spread: exact keys and patterns. With several ranks, each such key also gets the smallest and the largest value
             of a rank, as ``<key>.rank_min`` and ``<key>.rank_max``.
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
-            (tensor or pipeline parallel), pass a group with one of them. `snapshot` reduces, and every rank of the
+            (tensor or pipeline parallel), pass a group with only one of them. `snapshot` reduces: every rank of the
             group must call it, even without reports. It needs one collective; one more if a reducer needs a maximum or
             minimum, a gather if one needs all values, and an exchange of names if some rank has a new key.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Without a rule, a known name decides (loss, rmse,
             accuracy, …). ``mtask-sinks diff``, ``report`` and ``watch`` use it, and so does the check of
             ``metric_for_best_model``.
-        per_epoch: exact keys and patterns, such as ``["*/loss"]``. Each such key also gets a value per epoch: at the end
-            of the epoch, a trainer logs it as ``epoch_<key>`` in a separate row.
+        per_epoch: exact keys and patterns, such as ``["*/loss"]``. Each such key also gets a value per epoch. A trainer
+            logs it at the end of the epoch as ``epoch_<key>``, in a separate row.
 
     A copy (``copy``, ``deepcopy``, pickle, cloudpickle) has the same rules and registered keys, and empty windows; a
     subclass keeps its own attributes. Plain pickle cannot copy lambdas: use functions that have a name in a module. A
@@ -252,7 +252,7 @@ class MetricRegistry(BuiltAnew):
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Let the function `report_metrics` report here, in the ``with`` block. This thread is the training's."""
+        """Let the function `report_metrics` report here, in the ``with`` block. The training runs in this thread."""
         with activated(self), self._phases.run_by_this_thread(), lost_in_children(self):
             yield
 

@@ -56,6 +56,7 @@ def mlflow_store(_empty_mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, tmp
     """Provide an MLflow store in a file. No run is active before or after the test."""
     import mlflow
 
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)  # of an earlier test's store
     uri = f"sqlite:///{shutil.copy(_empty_mlflow_store, tmp_path / 'mlflow.db')}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)

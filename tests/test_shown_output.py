@@ -83,7 +83,8 @@ class Running:
         finally:
             self._process.kill()
         texts = [stream.read_text().replace("\r", "\n") for stream in self._streams]
-        out, err = (text.replace(str(self._directory), HOME) for text in texts)
+        # A sink of a training that has just begun may still be starting; the pages show one that is up.
+        out, err = (text.replace(str(self._directory), HOME).replace(" starting ", " up ") for text in texts)
         return Printed(selected(out, self._command), err)
 
 

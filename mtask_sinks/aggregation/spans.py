@@ -10,7 +10,7 @@ import numpy as np
 from mtask_sinks.aggregation.state import ReducerState, State, has_sum_state
 from mtask_sinks.reducers import Floats, Reducer, Sample, TimedReducer
 
-# How many values a span keeps for a key whose reducer needs values: a checkpoint holds them.
+# The most values that a span keeps per key, if the reducer needs all values. Checkpoints contain them.
 _MAX_VALUES = 8192
 
 
@@ -24,11 +24,11 @@ class Span:
     >>> span.states, span.seconds, span.steps
     ({'mlm/loss': (9.0, 3.0, 3.0, 0.0)}, 1.5, 3)
 
-    The result equals that of one long window, apart from rounding. Of reducers that need all values (quantiles,
-    functions) a span keeps 8,192 values per key, and beyond that a uniform sample of them.
+    Apart from rounding, the result equals that of one long window. Some reducers need all values (quantiles,
+    functions). For them, a span keeps up to 8,192 values per key, and a uniform sample if there are more.
 
     Args:
-        states: of the first window, by key; those that are ``None`` do not count.
+        states: key → its state in the first window; ``None`` does not count.
         seconds: the time that the window took.
         steps: the optimizer steps in the window.
     """
@@ -39,7 +39,7 @@ class Span:
         self.steps = steps
 
     def add(self, later: Span, reducers: Mapping[str, Reducer]) -> None:
-        """Join the next span, which stays as it is."""
+        """Join the next span, without changing that one."""
         own = self.states
         for key, state in later.states.items():
             before = own.get(key)
@@ -54,7 +54,7 @@ class Span:
         self.steps += later.steps
 
     def to_json(self, reducers: Mapping[str, Reducer]) -> dict[str, Any]:
-        """The span as plain data, as checkpoints hold it; empty if nothing was added."""
+        """The span as plain data for a checkpoint; empty if nothing was added."""
         found = {key: ReducerState.from_state(reducers[key], state) for key, state in self.states.items()}
         keys = {key: state.to_json() for key, state in found.items() if state.reports or state.nonfinite}
         if not keys:
@@ -63,36 +63,36 @@ class Span:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Span:
-        """The span that `to_json` made; without the keys that have no reducer, or another one by now."""
+        """The span that `to_json` saved, without keys whose reducer is missing or has changed since."""
         span = cls()
         span.seconds, span.steps = saved.get("seconds", 0.0), saved.get("steps", 0)
         for key, state in saved.get("keys", {}).items():
             try:
                 found = _smallest(ReducerState.from_json(reducers[key], state))
-            except (KeyError, ValueError):  # the registry says so when it loads the window
+            except (KeyError, ValueError):  # the registry warns of it when it loads the window
                 continue
             span.states[key] = found.to_sums() if has_sum_state(reducers[key]) else found
         return span
 
 
 class Spans:
-    """What the windows of a training add up to: since its beginning, since the last epoch, since the last log event.
+    """The windows of a training, joined: since its beginning, since the last epoch, since the last log event.
 
-    The last one is the window of the training, also where an epoch ends in the middle of it.
+    The span since the last log event is the training's window, even if an epoch ended in the middle of it.
 
     Args:
-        with_epochs: whether values over an epoch are wanted.
+        with_epochs: whether to keep values over an epoch.
     """
 
     def __init__(self, with_epochs: bool) -> None:
         self._with_epochs = with_epochs
         self.training = Span()
         self._epoch = Span()
-        #: What was reported between the last log event and the end of an epoch after it.
+        #: The reports from the last log event to the end of an epoch after it.
         self._carried = Span()
 
     def end_window(self, last: Span, reducers: Mapping[str, Reducer]) -> Span:
-        """Take what was reported up to a log event; returns the whole window."""
+        """Add the reports up to a log event; return the whole window."""
         window = last
         if self._carried.states or self._carried.seconds:
             window, self._carried = self._carried, Span()
@@ -103,19 +103,19 @@ class Spans:
         return window
 
     def end_epoch(self, last: Span, reducers: Mapping[str, Reducer]) -> Span:
-        """Take what was reported up to the end of an epoch; returns the whole epoch. The window goes on."""
+        """Add the reports up to the end of an epoch; return the whole epoch. The window stays open."""
         self._carried.add(last, reducers)
         self._epoch.add(last, reducers)
         epoch, self._epoch = self._epoch, Span()
         return epoch
 
     def to_json(self, reducers: Mapping[str, Reducer]) -> dict[str, Any]:
-        """All of it as plain data, without what is empty."""
+        """All spans as plain data, without the empty ones."""
         spans = {"training": self.training, "epoch": self._epoch, "carried": self._carried}
         return {name: saved for name, span in spans.items() if (saved := span.to_json(reducers))}
 
     def load(self, saved: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> None:
-        """Go on with what `to_json` made."""
+        """Continue from what `to_json` saved."""
         self.training = Span.from_json(saved.get("training", {}), reducers)
         self._epoch = Span.from_json(saved.get("epoch", {}), reducers)
         self._carried = Span.from_json(saved.get("carried", {}), reducers)
@@ -126,7 +126,7 @@ class Spans:
 
 
 def _smallest(state: ReducerState) -> ReducerState:
-    """The same state with a sample that is small enough for a checkpoint."""
+    """Reduce a state's sample, if it is too large for a checkpoint."""
     sample = state.slots
     if isinstance(sample, Sample) and sample.bound > _MAX_VALUES:
         state.slots = _sampled([sample], _MAX_VALUES)
@@ -134,7 +134,7 @@ def _smallest(state: ReducerState) -> ReducerState:
 
 
 def _joined(earlier: State, later: State, reducer: Reducer) -> State:
-    """The state for the values of both. The first one belongs to a span and may be changed."""
+    """The state for the values of both. This may change the earlier one, which belongs to a span."""
     first, second = ReducerState.from_state(reducer, earlier), ReducerState.from_state(reducer, later).copy()
     slots = second.slots
     if isinstance(first.slots, Sample):
@@ -154,7 +154,7 @@ def _joined(earlier: State, later: State, reducer: Reducer) -> State:
 
 
 def _joined_slots(earlier: Floats, later: Floats, reducer: Reducer) -> Floats:
-    """Join states as the ranks do (`distributed.merge`): minima and maxima first, then sums that were aligned."""
+    """Join states as `distributed.merge` does: first minima and maxima, then align the sums and add them."""
     ops = reducer.merge
     merged = np.array([_EXTREME[op](a, b) for op, a, b in zip(ops, earlier, later, strict=True)])
     if isinstance(reducer, TimedReducer) and ops[0] != "sum" and earlier[0] == later[0]:
@@ -165,7 +165,7 @@ def _joined_slots(earlier: Floats, later: Floats, reducer: Reducer) -> Floats:
     return np.where([op == "sum" for op in ops], earlier + later, merged)
 
 
-# By operation, the merged slot; a sum is not known before the states are aligned.
+# Operation → the function that merges a slot. A sum is unknown until the states are aligned.
 _EXTREME: dict[str, Callable[[float, float], Any]] = {
     "max": np.maximum,
     "min": np.minimum,
@@ -174,7 +174,7 @@ _EXTREME: dict[str, Callable[[float, float], Any]] = {
 
 
 def _sampled(samples: list[Sample], bound: int) -> Sample:
-    """One sample of so many values out of several samples, which follow each other."""
+    """Join successive samples into one sample of at most ``bound`` values."""
     total = sum(each.seen for each in samples)
     joined = Sample(bound)
     if not any(each.is_partial for each in samples):

@@ -56,7 +56,7 @@ class Delivery:
 
     Args:
         sinks: the sinks. Each needs its own name.
-        drain_seconds: the longest time that `close` waits, and `flush` if it is less than 5 s.
+        drain_seconds: the longest time that `close` waits. `flush` waits as long, but at most 5 s.
         publish: URL of a directory to which the journal is copied, see `Publisher`; ``None`` for no copy.
 
     Attributes:
@@ -147,7 +147,7 @@ class Delivery:
             logger.warning(message, name, TURN_SECONDS)
 
     def note(self, note: Note) -> None:
-        """Write a note to the journal, from which every sink gets it that has a place for it."""
+        """Write a note to the journal, from which it goes to every sink that can show notes."""
         if self._journal is not None and not self._is_forked():
             self._journal.note(note)
 
@@ -195,7 +195,7 @@ class Delivery:
         """End the run in the journal, and let the sinks finish, without waiting.
 
         Args:
-            status: how the run ended; by default as before, or `exit_status` if it never ended.
+            status: how the run ended; by default its previous status, or `exit_status` if it has none.
 
         Returns:
             The end, for `wait_for_endings`; ``None`` if no run is open.
@@ -213,7 +213,7 @@ class Delivery:
         return Ending(self._workers, journal)
 
     def wait_for_copy(self, seconds: float) -> None:
-        """Wait after `end` until the journal is copied, if it is to be."""
+        """After `end`, wait until the copy of the journal is complete, if there is one."""
         if self._publisher is not None:
             self._publisher.wait(seconds)
 
@@ -262,7 +262,7 @@ def end_killed(journal: Journal, *, take_for_ended: bool = False) -> None:
 
     Args:
         journal: the journal.
-        take_for_ended: whether the run's process counts as ended in any case.
+        take_for_ended: treat the run's process as ended, without a check.
     """
     last = journal.stream.open_run_at(journal.stream.end_position)
     if last is not None and (take_for_ended or not last.is_at_work()):
@@ -287,7 +287,7 @@ def _close_at_exit(delivery: Delivery) -> None:
 
 
 def _close_all() -> None:
-    """Close all deliveries at the exit of the interpreter. They wait at the same time, as long as the slowest may."""
+    """Close all deliveries at the exit of the interpreter. They wait together, for the longest ``drain_seconds``."""
     ended = {delivery: ending for delivery in list(_open_deliveries) if (ending := delivery.end()) is not None}
     if ended:
         seconds = max(delivery.drain_seconds for delivery in ended)

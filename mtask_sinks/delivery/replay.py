@@ -81,6 +81,8 @@ def replay(
     if not files or not files[0].is_file():
         file = journal_path(path)
         raise FileNotFoundError(f"there is no journal {file}. Name the file, or the output directory of a training.")
+    import numpy  # noqa: F401  # before threads import it with their backends: NumPy does not like to be imported by two
+
     each = [_replay_file(file, sinks, what, patience, trust, force) for file in files]
     return {name: added([counts[name] for counts in each]) for name in each[0]}
 

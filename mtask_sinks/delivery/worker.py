@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from pathlib import Path
@@ -178,11 +179,11 @@ class Worker:
 
     def _work(self) -> None:
         """Deliver items until the thread may end."""
-        from tenacity import Retrying, retry_if_not_exception_type, wait_exponential, wait_random
+        from tenacity import Retrying, retry_if_not_exception_type, wait_exponential
 
         retrying = Retrying(
             retry=retry_if_not_exception_type(Forgotten),
-            wait=wait_exponential(_FIRST_WAIT, _LONGEST_WAIT) + wait_random(0, _JITTER),
+            wait=wait_exponential(_FIRST_WAIT, _LONGEST_WAIT) + _jitter,
             sleep=self._pause,
             before_sleep=self._note_failure,
             reraise=True,
@@ -287,6 +288,15 @@ class Worker:
             self._own.add(fingerprint, name, str(target))
         for run_id in live:
             self._own.add(fingerprint, OWN_RUNS, run_id)
+
+
+# A generator of its own: the user's training may draw from that of the module.
+_random = random.Random()  # noqa: S311
+
+
+def _jitter(state: RetryCallState) -> float:
+    """Seconds by which sinks that failed together are called at different times."""
+    return _random.uniform(0, _JITTER)
 
 
 def _find_start(stream: JournalStream, path: Path | None, what: ReplayScope) -> tuple[Cursor, int]:

@@ -1,4 +1,4 @@
-"""The Trainer that logs per-task metrics, and the mixin that makes one of any Trainer."""
+"""The Trainer that logs per-task metrics, and the mixin that adds this to any Trainer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         *args, **kwargs: those of the Trainer class. ``TrainingArguments.report_to`` may also name sinks of installed
             packages.
         metrics: reduction policies and derived metrics; by default each key is a mean.
-        sinks: sinks with settings of their own, in place of the default ones of their name.
+        sinks: sinks with their own settings. Each replaces the default sink of the same name.
         sink_args: settings, as from the command line: of the registry instead of ``metrics``, of the default sinks, of
             the delivery, of the console; ``capture`` and ``loss_budget`` too.
         capture: names of losses to take from the model's outputs, ``"*loss*"``; see `Capture`.
@@ -62,7 +62,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         alerts: rules on reduced values, and what to do when one begins to hold; see `Alert`.
 
     Raises:
-        UnknownSinkError: ``report_to`` has a name that nothing answers to.
+        UnknownSinkError: ``report_to`` has a name that no sink has.
         MissingBackendError: a sink's package is not installed.
     """
 
@@ -143,7 +143,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
 
     @property
     def sink_counts(self) -> dict[str, SinkCounts]:
-        """By name of the sink, what has become of the snapshots so far: delivered, pending, failed; and its state."""
+        """Sink's name → its state, and how many snapshots are delivered, pending or failed."""
         return self._session.delivery.counts
 
     @boundary
@@ -215,7 +215,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
 
     @contextmanager
     def report_phase(self, name: str) -> Iterator[dict[str, float]]:
-        """Give what is reported inside the ``with`` block a phase of its own, logged like an evaluation.
+        """Count reports inside the ``with`` block for a separate phase, logged like an evaluation.
 
         >>> import tempfile, torch
         >>> from mtask_sinks import report_metrics
@@ -235,7 +235,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         Every rank must enter the block.
 
         Args:
-            name: of the phase; what the names in the log begin with.
+            name: the name of the phase, and the prefix of its names in the log.
 
         Returns:
             A dict that has the reduced values, by their names in the log, after the block; empty inside of a step.

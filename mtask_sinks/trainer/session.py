@@ -1,4 +1,4 @@
-"""One trainer's reporting: from the events of its life to snapshots, log names and sinks."""
+"""One trainer's reporting: turns the trainer's events into snapshots, log names and deliveries to sinks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-# The name under which the open window travels in checkpoints, among the states of callbacks.
+# A checkpoint holds the open window under this name, among the states of callbacks.
 _ENTRY = "MultiTaskMetrics"
 
 _BEFORE_TRAINING = (
@@ -60,7 +60,7 @@ _EMPTY_PHASE = "report_phase(%r): nothing was reported inside the block."
 
 
 class Session:
-    """What a trainer with `MultiTaskTrainerMixin` does about metrics. It computes no metric and knows no backend.
+    """Handles the metrics of a trainer with `MultiTaskTrainerMixin`. It computes no metric and knows no backend.
 
     The trainer calls `training` around a training, `evaluation` around the loop of an evaluation, and at each log event
     `reduce_training` or `find_evaluation`, then `deliver`.
@@ -68,13 +68,13 @@ class Session:
     Args:
         registry: where reports are gathered.
         sinks: where snapshots go.
-        callbacks: of the trainer.
-        output_dir: of the training.
+        callbacks: the trainer's callbacks.
+        output_dir: the training's output directory.
         capture: what to take from the outputs of the model.
         drain_seconds: how long the end of a training waits for its sinks.
         limits_network: whether clients of backends get shorter timeouts than their own.
-        given: the arguments about metrics that the trainer was given, which tell that it is to report some.
-        loss_budget: looks at every window.
+        given: the trainer's arguments about metrics. If there are any, the user expects reports.
+        loss_budget: checks every window.
         oversight: task health and alerts.
         publish: URL of a directory to which the journal is copied; ``None`` for no copy.
     """
@@ -110,7 +110,7 @@ class Session:
             if (backend := backend_of(callback)) is not None:
                 run = self._backend_runs.get(backend) or self._trackers.setdefault(backend, TrackerLog(backend))
                 guard(callback, run, self._warn_once, self._take_turn)
-        #: The trainer that is at work: the one that made this session, or a shallow copy of it, which shares it.
+        #: The trainer at work: the one that made this session, or a shallow copy, which shares the session.
         self.trainer: WeakReference[Any] = WeakReference(None)
         self._capture = capture or Capture(())
         self._given = given
@@ -123,7 +123,7 @@ class Session:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        """Be a session that has seen no training yet."""
+        """Reset to a session that has seen no training yet."""
         self._bound = ExitStack()
         self._depth = 0
         #: How many blocks of `arriving` are open.
@@ -131,19 +131,19 @@ class Session:
         self._run = self._new_run()
         self._opened: RunInfo | None = None
         self._opened_facts: RunFacts | None = None
-        #: When the training began that is not opened yet; it is with its first snapshot, much later.
+        #: When the training began, until its first snapshot opens the run, which can be much later.
         self._begun_at: float | None = None
         self.is_training = False
-        #: Whether the training has not begun its loop yet; it may do so several times.
+        #: Whether the training's loop has not begun yet. The loop may begin several times.
         self._is_new = False
         self._trainings = 0
         self._has_ended = False
         #: Decides which reports count.
         self.admission = Admission()
         self.log_names = LogNames()
-        #: Phase → the evaluation of it that waits to be logged.
+        #: Phase → its last evaluation, until that is logged.
         self._evaluated: dict[str, Snapshot] = {}
-        #: Whether some row of the training had a metric; and whether it was asked why none had one.
+        #: Whether a row of the training had a metric, and whether `warn_if_silent` has run.
         self._has_reported = False
         self._is_silence_explained = False
         #: The step whose row is still to come.
@@ -161,9 +161,9 @@ class Session:
         self._begin_anew()
 
     def serve(self, trainer: Trainer) -> None:
-        """Be told which trainer works from now on."""
+        """Work for this trainer from now on."""
         if self.trainer() is not trainer:
-            self.trainer = WeakReference(trainer)  # which holds this session: no cycle, it is freed as ever
+            self.trainer = WeakReference(trainer)  # the trainer holds this session: avoid a cycle
 
     @contextmanager
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
@@ -181,7 +181,7 @@ class Session:
                 self.registry.leave_out(self.admission.why_left_out_of_training, "train")
                 yield
         except BaseException as error:
-            # Ended before it raised: a trial that was pruned, a failure after the training proper.
+            # A pruned trial, or code after the training, raises when the training has already ended.
             status: Status = "finished" if self._has_ended else "failed"
             self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
             raise
@@ -189,7 +189,7 @@ class Session:
             self._end("finished")
 
     def on_train_begin(self, state: TrainerState) -> None:
-        """The first step is known now. Also called when the Trainer restarts with a smaller batch."""
+        """Load the saved windows: the first step is known now. A restart with a smaller batch calls this again."""
         saved = _stateful(state).get(_ENTRY, {})
         if self._is_new and self.registry.discard():
             self._warn_once("before training", _BEFORE_TRAINING)
@@ -203,21 +203,21 @@ class Session:
         self._run = replace(self._run, step=state.global_step)
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
-        """All callbacks have had their turn: they may have changed the model and opened the runs of their backends."""
+        """Bind the model after all callbacks: they may have changed it and opened the runs of their backends."""
         self._bind(model, around)
         if state.global_step:
             for name, run in self._backend_runs.items():
                 try:
                     run.resume(state.global_step)
-                except Exception as error:  # a disk that is full; the training matters more
+                except Exception as error:  # such as a full disk; it must not stop the training
                     message = "%s may show steps beyond the checkpoint twice: %s"
                     self._warn_once(f"resume: {name}", message, name, error)
 
     def save_window(self, state: TrainerState) -> None:
-        """Put the open windows into the checkpoint that is about to be written. Every rank calls this.
+        """Put the open windows into the checkpoint that the Trainer writes next. Every rank must call this.
 
-        The entry has the form that the Trainer gives to stateful callbacks. The Trainer's own way of writing it would
-        ask one rank only.
+        The entry looks like one of a stateful callback. It is not one, because the Trainer would ask only one rank for
+        its state.
         """
         window = self.registry.state_dict()
         phases = {phase: self.registry.state_dict(phase) for phase in self.registry.phases_of_training}
@@ -230,7 +230,7 @@ class Session:
 
     @contextmanager
     def without_window(self, state: TrainerState) -> Iterator[None]:
-        """Hide the open window from ``restore_callback_states_from_checkpoint``, which would look for its callback."""
+        """Hide the open window from ``restore_callback_states_from_checkpoint``: it belongs to no callback."""
         saved = _stateful(state).pop(_ENTRY, None)
         try:
             yield
@@ -239,18 +239,18 @@ class Session:
                 _stateful(state)[_ENTRY] = saved
 
     def on_train_end(self) -> None:
-        """The Trainer says that the training went to its end."""
+        """Note that the training reached its end."""
         self._has_ended = True
         self._warn_of_missing_row()
 
     def on_step_end(self, step: int, should_log: bool) -> None:
-        """All callbacks have had their turn; if the step is to be logged, that comes next."""
+        """Count the micro-batch after all callbacks. If ``should_log``, the Trainer logs the step next."""
         self.registry.tick()
         self._warn_of_missing_row()
         self.on_epoch_end(step, should_log)
 
     def on_epoch_end(self, step: int, should_log: bool) -> None:
-        """As `on_step_end`, for what is logged at the end of an epoch."""
+        """As `on_step_end`, for the row at the end of an epoch."""
         if should_log:
             self._awaited_row = step
 
@@ -260,11 +260,11 @@ class Session:
         return self._awaited_row is not None
 
     def row_is_logged(self) -> None:
-        """The callbacks hear of a row, so that nothing is lost."""
+        """Note that the callbacks get the row, so none is missing."""
         self._awaited_row = None
 
     def warn_if_silent(self, trainer: Trainer) -> None:
-        """Say why the training has no metrics, if its user meant to report some; at its first log event."""
+        """At the first log event, say why there are no metrics, if the user meant to report some."""
         if self._is_silence_explained:
             return
         self._is_silence_explained = True
@@ -280,10 +280,10 @@ class Session:
 
     @contextmanager
     def evaluation(self, model: nn.Module | None, around: Sequence[nn.Module], prefix: str) -> Iterator[None]:
-        """Wrap the loop of an evaluation or a prediction: reports of its steps count for its phase, and for no other.
+        """Wrap the loop of an evaluation or a prediction: its reports count only for its phase.
 
         Args:
-            model: whose modules may report.
+            model: the model whose modules may report.
             around: other modules that may report.
             prefix: the ``metric_key_prefix``.
         """
@@ -298,9 +298,9 @@ class Session:
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
-        """Wrap a call that may log an evaluation: outside of a training it ends when the sinks have all values.
+        """Wrap a call that may log an evaluation. Outside of a training, the block waits for the sinks.
 
-        So the user's next line may finish the run of a backend. It nests; only the outermost block waits.
+        So the user's next line may finish the run of a backend. Blocks nest; only the outermost one waits.
         """
         self._arriving += 1
         try:
@@ -312,14 +312,14 @@ class Session:
 
     @contextmanager
     def own_phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
-        """Wrap code of the user's own that runs outside of the steps: its reports count for a phase."""
+        """Wrap the user's code outside of the steps: its reports count for a phase."""
         with self._phase(phase, model, around):
             self.registry.discard(phase)
             yield
 
     @contextmanager
     def phase_of_training(self, phase: str) -> Iterator[None]:
-        """Wrap a part of a step: its reports count for a phase, which is reduced at the training's next log event."""
+        """Wrap a part of a step: its reports count for a phase. The training's next log event reduces it."""
         self.registry.reduce_with_training(phase)
         with self.registry.phase(phase):
             yield
@@ -343,7 +343,7 @@ class Session:
         return snapshot
 
     def reduce_rest(self, state: TrainerState) -> Iterator[Snapshot]:
-        """Reduce what was reported in the training since its last log event."""
+        """Reduce the reports since the training's last log event."""
         phases = ["train", *self.registry.phases_of_training]
         for snapshot in (self.log_names.add(self._snapshot(phase, state, {}), {}) for phase in phases):
             if snapshot.metrics:
@@ -351,26 +351,26 @@ class Session:
                 yield replace(snapshot, is_partial=True)
 
     def reduce_overall(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
-        """Reduce the whole training, and add that to the logs of its summary."""
+        """Reduce the whole training, and add the values to the logs of its summary."""
         overall = self.registry.overall(state.global_step, epoch=state.epoch, logs=logs)
         return self.log_names.add(self._without_twins(overall), logs)
 
     def reduce_epoch(self, state: TrainerState) -> Snapshot | None:
-        """Reduce the epoch that ends, if values per epoch are wanted and there are some."""
+        """Reduce the epoch that ends now; ``None`` without values per epoch."""
         if not self.registry.has_values_per_epoch:
             return None
         snapshot = self.registry.end_epoch(state.global_step, epoch=state.epoch)
         return snapshot if snapshot.metrics else None
 
     def reduce_phases_of_training(self, state: TrainerState) -> Iterator[dict[str, Any]]:
-        """Reduce the phases that were used inside of steps; gives the row of each that has metrics."""
+        """Reduce the phases used inside of steps; yield one row per phase that has metrics."""
         for phase in list(self.registry.phases_of_training):
             row: dict[str, Any] = {}
             if self._reduce(phase, state, row).metrics:
                 yield row
 
     def find_evaluation(self, logs: Mapping[str, Any]) -> Snapshot | None:
-        """Return the evaluation that these logs are about, if they are about one."""
+        """Return the evaluation that these logs belong to, if any."""
         for phase in sorted(self._evaluated, key=len, reverse=True):
             prefix = log_prefix(phase)
             if any(name.startswith(prefix) for name in logs):
@@ -385,7 +385,7 @@ class Session:
         state: TrainerState,
         model: nn.Module | None,
     ) -> None:
-        """Give the sinks a snapshot, with the Trainer's own part of ``logs``; only the first rank does."""
+        """Give the sinks a snapshot with the Trainer's own values in ``logs``, on the first rank only."""
         self._evaluated.pop(snapshot.phase, None)
         self._oversight.look(snapshot, self.trainer(), self.is_training)
         if not state.is_world_process_zero:
@@ -410,17 +410,17 @@ class Session:
 
     @property
     def is_turn_first(self) -> bool:
-        """Whether rows are to be delivered before all callbacks: a backend numbers them, and has no callback."""
+        """Whether to deliver rows before all callbacks: a backend without a callback numbers its rows."""
         return any(self._backend_runs[name].callback is None for name in self._numbering)
 
     def _take_turn(self, logs: Mapping[str, Any]) -> None:
-        """Deliver the row that is being logged, in the turn of a callback."""
+        """Deliver the current row when it is a callback's turn."""
         trainer = self.trainer()
         if trainer is not None:
             trainer._deliver_in_turn(logs)
 
     def _reduce(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> Snapshot:
-        """Reduce the window of an evaluation, which waits from now on to be logged."""
+        """Reduce the window of an evaluation, and keep it until it is logged."""
         snapshot = self._snapshot(phase, state, metrics or {})
         if metrics is not None:
             snapshot = self.log_names.add(snapshot, metrics)
@@ -444,7 +444,7 @@ class Session:
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
-        """Let reports count. It nests: an evaluation may be inside a training."""
+        """Let reports count. Blocks nest: an evaluation may be inside a training."""
         self._depth += 1
         try:
             with self.registry.activate(), self.admission.outside_of_steps():
@@ -500,7 +500,7 @@ class Session:
         for name, run in self._backend_runs.items():
             try:
                 run.end(status, is_reachable=name not in counts or not counts[name].pending)
-            except Exception as error:  # of a backend that is away; what the training raised matters more
+            except Exception as error:  # the backend may be down; keep what the training raised
                 self._warn_once(f"end: {name}", "the run of %s was not ended: %s", name, error)
 
 

@@ -108,7 +108,9 @@ def test_several_trainings_on_one_page_share_the_memory(tmp_path, monkeypatch) -
     assert sum(len(series.at) for each in opened for series in each.training.series.values()) < 2 * MOST
     chart = make_chart(opened)
     (one,) = read_trainings(paths[0])
-    assert chart.values < chart.all_values == 2 * sum(map(one.number_of_values, one.series.values()))
+    # Without the values of the last window, which the end of the training cut short.
+    curves = [one.curve(series) for series in one.series.values()]
+    assert chart.values < chart.all_values == 2 * sum(map(one.number_of_values, curves))
 
 
 def test_a_training_with_few_values_keeps_all(tmp_path) -> None:

@@ -39,7 +39,11 @@ def test_each_task_and_phase_has_a_group_of_charts(browser, run_page: str) -> No
     legends = [f"two-tasks (mlm/eval/{name})" for name in ("loss", "size")]  # of the group that is open at the start
     text = browser.wait_for(lambda page: text if all(legend in (text := page.text()) for legend in legends) else "")
     groups = dict(re.findall(r"^(\S+/\S+)\n\((\d+)\)$", text, re.MULTILINE))
-    assert groups == {f"{task}/{phase}": str(len(names)) for (task, phase), names in POINTS.items()}
+    assert groups == {
+        **{f"{task}/{phase}": str(len(names)) for (task, phase), names in POINTS.items()},
+        "mlm/overall": "2",
+        "nsp/overall": "1",
+    }
 
 
 def test_the_last_value_of_each_metric_is_shown(browser, run_page: str) -> None:
@@ -52,4 +56,6 @@ def test_the_last_value_of_each_metric_is_shown(browser, run_page: str) -> None:
         for (task, phase), names in POINTS.items()
         for name, points in names.items()
     }
+    # Over the whole training: the means of the two windows.
+    expected |= {"mlm/overall/loss": 2.5, "mlm/overall/size": 5.0, "nsp/overall/loss": 25.0}
     assert {name: float(value) for name, value in shown.items()} == expected
