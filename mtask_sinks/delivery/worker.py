@@ -181,9 +181,11 @@ class Worker:
         """Deliver items until the thread may end."""
         from tenacity import Retrying, retry_if_not_exception_type, wait_exponential
 
+        pause = wait_exponential(_FIRST_WAIT, _LONGEST_WAIT)
         retrying = Retrying(
             retry=retry_if_not_exception_type(Forgotten),
-            wait=wait_exponential(_FIRST_WAIT, _LONGEST_WAIT) + _jitter,
+            # Sinks that failed together are tried again at different times.
+            wait=lambda state: pause(state) + _random.uniform(0, _JITTER),
             sleep=self._pause,
             before_sleep=self._note_failure,
             reraise=True,
@@ -292,11 +294,6 @@ class Worker:
 
 # A generator of its own: the user's training may draw from that of the module.
 _random = random.Random()  # noqa: S311
-
-
-def _jitter(state: RetryCallState) -> float:
-    """Seconds by which sinks that failed together are called at different times."""
-    return _random.uniform(0, _JITTER)
 
 
 def _find_start(stream: JournalStream, path: Path | None, what: ReplayScope) -> tuple[Cursor, int]:

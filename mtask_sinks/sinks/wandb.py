@@ -195,9 +195,8 @@ class WandbSink(BuiltAnew, Sink):
         Raises:
             Rejected: W&B will not open it again while this process lives.
         """
-        from wandb.errors import CommError, UsageError
-
         import wandb
+        from wandb.errors import CommError, UsageError
 
         if existing in self._lost:
             raise Rejected(self._lost[existing])

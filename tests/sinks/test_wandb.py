@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 from helpers.wandb_file import read_runs
 from helpers.wandb_server import WandbServer, wandb_server
 
-import wandb
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.sinks import WandbSink
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import wandb
 from helpers.event_files import read_scalars, run_dirs
 from helpers.toy import InOrder, Toy, arguments, numbers
 from helpers.wandb_file import read_runs
@@ -17,7 +18,6 @@ from mlflow import MlflowClient
 from transformers import TrainerCallback
 from transformers.integrations import MLflowCallback, TensorBoardCallback
 
-import wandb
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments
 from mtask_sinks.sinks import MemorySink, MLflowSink, TensorBoardSink, WandbSink
 
