@@ -50,13 +50,13 @@ class StepsMixin(_Base):
             self._own_steps = None
 
     def _run_training_step(self, *args: Any, **kwargs: Any) -> Any:
-        step = self._step("training_step")
+        step = self._step_below("training_step")
         if self._health is not None and self._health.is_due(self.state.global_step + 1):
             step = partial(self._health.run_step, self, step)
         return self._session.admission.run_training_step(step, *args, **kwargs)
 
     def _run_prediction_step(self, *args: Any, **kwargs: Any) -> Any:
-        return self._session.admission.run_evaluation_step(self._step("prediction_step"), *args, **kwargs)
+        return self._session.admission.run_evaluation_step(self._step_below("prediction_step"), *args, **kwargs)
 
-    def _step(self, name: str) -> Callable[..., Any]:
+    def _step_below(self, name: str) -> Callable[..., Any]:
         return (self._own_steps or {}).get(name) or partial(getattr(type(self), name), self)
