@@ -35,7 +35,7 @@ def two_runs(tmp_path_factory) -> tuple[Path, str]:
         with Terminal("demo", "--output_dir", "out", "--max_steps", "2", "--seed", "1", lines=50) as terminal:
             terminal.wait_for("Loading torch", seconds=100)
             terminal.wait_for("q quit", seconds=200)
-            assert re.search(r"^mlm +loss", terminal.text, re.MULTILINE) and "demo-2  running" in terminal.text
+            terminal.wait_for(lambda screen: bool(re.search(r"^mlm +loss", screen.text, re.MULTILINE)), seconds=200)
             assert terminal.wait_for_end(seconds=200) == 0, terminal.text
     (directory / "terminal.txt").write_text(terminal.text)
     return directory / "out", text
