@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 from torch import Tensor
@@ -78,7 +79,8 @@ class Intake:
             metrics = dict(metrics)  # a mapping of another type may change while another thread runs
         phases = self._phases
         window = phases.window_of_this_thread() if phases.elsewhere else phases.current
-        if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
+        judge = window.judge
+        if judge is not None and judge.exempt_thread != get_ident() and (reason := judge.why_left_out()) is not None:
             self._leave_out(task, metrics, reason)
             return
         try:
@@ -111,7 +113,8 @@ class Intake:
     def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
         """Store values that are parts of one vector on an accelerator, without waiting for it."""
         window = self._phases.window_of_this_thread()
-        if window.why_left_out is not None and (reason := window.why_left_out()) is not None:
+        judge = window.judge
+        if judge is not None and judge.exempt_thread != get_ident() and (reason := judge.why_left_out()) is not None:
             self._leave_out(task, parts, reason)
             return
         self._append(window, task, parts, partial(window.devices.add_packed, list(parts.values()), packed))

@@ -24,7 +24,7 @@ from mtask_sinks.aggregation.phases import Phases
 from mtask_sinks.aggregation.spans import Span, Spans
 from mtask_sinks.aggregation.state import Spread, State
 from mtask_sinks.aggregation.summarize import Summarizer, nonfinite_policies
-from mtask_sinks.aggregation.window import Window
+from mtask_sinks.aggregation.window import Judge, Window
 from mtask_sinks.aggregation.window_times import SECONDS, STEPS, WindowTimes
 from mtask_sinks.compiled.handles import new_handle
 from mtask_sinks.directions import Direction, Directions
@@ -256,7 +256,7 @@ class MetricRegistry(BuiltAnew):
         with activated(self), self._phases.run_by_this_thread(), lost_in_children(self):
             yield
 
-    def leave_out(self, why_left_out: Callable[[], str | None] | None, phase: str | None = None) -> None:
+    def leave_out(self, why_left_out: Judge | Callable[[], str | None] | None, phase: str | None = None) -> None:
         """From now on, let a function decide which reports count.
 
         Args:
@@ -264,8 +264,9 @@ class MetricRegistry(BuiltAnew):
                 ``None`` instead of a function, all reports count.
             phase: the phase of the reports; by default every phase so far.
         """
+        judge = why_left_out if isinstance(why_left_out, Judge | None) else Judge(why_left_out)
         for window in self._phases.windows.values() if phase is None else [self._phases.window(phase)]:
-            window.why_left_out = why_left_out
+            window.judge = judge
 
     def snapshot(
         self, step: int, phase: str = "train", *, epoch: float | None = None, logs: Mapping[str, Any] | None = None

@@ -18,6 +18,27 @@ _UNTIL_UPDATE, _UNTIL_UPDATE_PER_KEY = 8192, 32
 _NUMBERS_PER_VALUE = 16
 
 
+class Judge:
+    """Tells why a report does not count.
+
+    >>> Judge(lambda: "too late").why_left_out()
+    'too late'
+
+    Args:
+        why_left_out: returns why a report that is being made does not count; ``None`` if it does.
+
+    Attributes:
+        exempt_thread: the thread whose reports count without being judged, so that a report inside of a step costs no
+            call; ``None`` if there is none.
+    """
+
+    __slots__ = ("exempt_thread", "why_left_out")
+
+    def __init__(self, why_left_out: Callable[[], str | None]) -> None:
+        self.why_left_out = why_left_out
+        self.exempt_thread: int | None = None
+
+
 class Window:
     """The accumulators of one phase.
 
@@ -28,8 +49,7 @@ class Window:
         buffers: the same accumulators' buffers by task and name, as every report needs them.
         devices: reported values that are still on an accelerator.
         until_update: how many more values may be reported before somebody calls `update_if_due`.
-        why_left_out: tells why a report that is being made does not count, ``None`` if it does; ``None`` where all
-            reports count.
+        judge: tells which reports do not count; ``None`` where all reports count.
     """
 
     def __init__(self) -> None:
@@ -37,7 +57,7 @@ class Window:
         self.buffers: dict[str | None, dict[str, Buffer]] = {}
         self.devices = DeviceQueue()
         self.until_update = MAX_WAITING
-        self.why_left_out: Callable[[], str | None] | None = None
+        self.judge: Judge | None = None
         self._has_blocks = False
 
     def add(self, task: str | None, name: str, accumulator: Accumulator) -> Buffer:

@@ -14,6 +14,7 @@ from torch.nn.parallel import DataParallel
 from transformers import Trainer
 from transformers.trainer_callback import CallbackHandler
 
+from mtask_sinks.aggregation.window import Judge
 from mtask_sinks.measurement.recompute import is_in_backward
 from mtask_sinks.reporting.calls import frames_above, self_of
 
@@ -57,6 +58,9 @@ class Admission:
         self._thread = get_ident()
         self._is_in_training_step = False
         self._is_in_evaluation_step = False
+        #: Judge the reports of the training and of evaluations; those of a step's own thread count without a call.
+        self.training_judge = Judge(self._why_left_out_of_training)
+        self.evaluation_judge = Judge(self._why_left_out_of_evaluation)
 
     @property
     def is_in_step(self) -> bool:
@@ -71,42 +75,49 @@ class Admission:
     def run_training_step(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a training step; everything that it reports counts for the training."""
         before, self._is_in_training_step = self._is_in_training_step, True
+        self._exempt()
         try:
             return step(*args, **kwargs)
         finally:
             self._is_in_training_step = before
+            self._exempt()
 
     def run_evaluation_step(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call an evaluation step; everything that it reports counts for the evaluation, if there is one."""
         before, self._is_in_evaluation_step = self._is_in_evaluation_step, True
+        self._exempt()
         try:
             return step(*args, **kwargs)
         finally:
             self._is_in_evaluation_step = before
+            self._exempt()
 
     @contextmanager
     def outside_of_steps(self) -> Iterator[None]:
         """Say that the work of this thread begins inside a ``with`` block, with no step yet."""
         before = self._thread, self._is_in_training_step, self._is_in_evaluation_step
         self._thread, self._is_in_training_step, self._is_in_evaluation_step = get_ident(), False, False
+        self._exempt()
         try:
             yield
         finally:
             self._thread, self._is_in_training_step, self._is_in_evaluation_step = before
+            self._exempt()
 
-    def why_left_out_of_training(self) -> str | None:
+    def _exempt(self) -> None:
+        """Let reports of this thread count without a call, while it is inside a step."""
+        self.training_judge.exempt_thread = self._thread if self._is_in_training_step else None
+        self.evaluation_judge.exempt_thread = self._thread if self._is_in_evaluation_step else None
+
+    def _why_left_out_of_training(self) -> str | None:
         """Why a report that is being made does not count for the training; ``None`` if it does."""
-        if self._is_in_training_step and get_ident() == self._thread:
-            return None
         caller = self._find_caller(sys._getframe(1), self._is_in_training_step)
         if caller.module is None or (caller.is_own_loop and caller.module.training):
             return None
         return OUTSIDE_TRAINING
 
-    def why_left_out_of_evaluation(self) -> str | None:
+    def _why_left_out_of_evaluation(self) -> str | None:
         """Why a report that is being made does not count for the evaluation; ``None`` if it does."""
-        if self._is_in_evaluation_step and get_ident() == self._thread:
-            return None
         caller = self._find_caller(sys._getframe(1), self._is_in_evaluation_step)
         return None if caller.module is None else OUTSIDE_EVALUATION
 

@@ -178,7 +178,7 @@ class Session:
         try:
             # The other ranks have nothing to finish.
             with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext(), self._reporting():
-                self.registry.leave_out(self.admission.why_left_out_of_training, "train")
+                self.registry.leave_out(self.admission.training_judge, "train")
                 yield
         except BaseException as error:
             # A pruned trial, or code after the training, raises when the training has already ended.
@@ -290,7 +290,7 @@ class Session:
         phase = phase_of_prefix(prefix)
         with self._phase(phase, model, around):
             self.registry.discard(phase)
-            self.registry.leave_out(self.admission.why_left_out_of_evaluation, phase)
+            self.registry.leave_out(self.admission.evaluation_judge, phase)
             try:
                 yield
             finally:
