@@ -31,6 +31,8 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
     for name in os.environ:
         if name.startswith(_BACKEND_SETTINGS):
             monkeypatch.delenv(name)
+    # Clients of earlier tests that still look for their server must not draw from the random numbers of this one.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))

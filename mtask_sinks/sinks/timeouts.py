@@ -10,10 +10,12 @@ from contextlib import contextmanager
 #: network. With MLflow's defaults, each call to a server that does not answer blocks for 247 s (closed port) to 1,207 s
 #: (the server accepts and never answers). With W&B's defaults, the client waits 90 s for a run to begin, and without
 #: limit for a run to finish (measured with mlflow 3.17 and wandb 0.31). The last variable makes W&B's client write its
-#: file every second instead of every 15 s, so a killed process loses at most one second of data.
+#: file every second instead of every 15 s, so a killed process loses at most one second of data. Without jitter,
+#: MLflow's client leaves Python's ``random`` alone; a sink calls the client in a thread, at times that vary.
 NETWORK_LIMITS: Mapping[str, str] = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
     "WANDB_INIT_TIMEOUT": "20",
     "WANDB_FINISH_TIMEOUT": "20",
     "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1",

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import random
 
 import pytest
 from helpers.toy import InOrder, Toy, arguments, numbers
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from mtask_sinks import HfMultiTaskTrainer, SinkArguments
 from mtask_sinks.sinks.timeouts import NETWORK_LIMITS, fail_fast, limit_network
@@ -24,6 +27,16 @@ def test_what_the_user_has_set_stays(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "500")
     limit_network()
     assert limits() == {**NETWORK_LIMITS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "500"}
+
+
+def test_a_client_that_tries_again_leaves_the_random_numbers_of_the_user_alone(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    limit_network()
+    random.seed(5)
+    before = random.getstate()
+    with pytest.raises(MlflowException):  # after two more tries
+        MlflowClient("http://127.0.0.1:9").search_experiments()
+    assert random.getstate() == before
 
 
 def test_fail_fast_leaves_everything_as_it_was(monkeypatch) -> None:
