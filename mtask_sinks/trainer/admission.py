@@ -52,76 +52,63 @@ class Admission:
     around them.
 
     Inside a step this takes a comparison of thread numbers; outside, it walks the stack (5 us).
+
+    Attributes:
+        training_judge, evaluation_judge: judge the reports of the training and of evaluations.
     """
 
     def __init__(self) -> None:
         self._thread = get_ident()
-        self._is_in_training_step = False
-        self._is_in_evaluation_step = False
-        #: Judge the reports of the training and of evaluations; those of a step's own thread count without a call.
         self.training_judge = Judge(self._why_left_out_of_training)
         self.evaluation_judge = Judge(self._why_left_out_of_evaluation)
 
     @property
     def is_in_step(self) -> bool:
         """Whether the caller is inside a step."""
-        return (self._is_in_training_step or self._is_in_evaluation_step) and get_ident() == self._thread
+        return get_ident() in (self.training_judge.exempt_thread, self.evaluation_judge.exempt_thread)
 
     @property
     def is_in_other_thread(self) -> bool:
         """Whether the caller is in another thread than the training."""
         return get_ident() != self._thread
 
-    def run_training_step(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a training step; everything that it reports counts for the training."""
-        before, self._is_in_training_step = self._is_in_training_step, True
-        self._exempt()
-        try:
-            return step(*args, **kwargs)
-        finally:
-            self._is_in_training_step = before
-            self._exempt()
+    def run_step(self, judge: Judge, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a step of the training or of an evaluation; everything that it reports counts.
 
-    def run_evaluation_step(self, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call an evaluation step; everything that it reports counts for the evaluation, if there is one."""
-        before, self._is_in_evaluation_step = self._is_in_evaluation_step, True
-        self._exempt()
+        Args:
+            judge: that of the training, or that of evaluations.
+            step: the step; the other arguments are its own.
+        """
+        before, judge.exempt_thread = judge.exempt_thread, self._thread
         try:
             return step(*args, **kwargs)
         finally:
-            self._is_in_evaluation_step = before
-            self._exempt()
+            judge.exempt_thread = before
 
     @contextmanager
     def outside_of_steps(self) -> Iterator[None]:
         """Say that the work of this thread begins inside a ``with`` block, with no step yet."""
-        before = self._thread, self._is_in_training_step, self._is_in_evaluation_step
-        self._thread, self._is_in_training_step, self._is_in_evaluation_step = get_ident(), False, False
-        self._exempt()
+        training, evaluation = self.training_judge, self.evaluation_judge
+        before = self._thread, training.exempt_thread, evaluation.exempt_thread
+        self._thread, training.exempt_thread, evaluation.exempt_thread = get_ident(), None, None
         try:
             yield
         finally:
-            self._thread, self._is_in_training_step, self._is_in_evaluation_step = before
-            self._exempt()
-
-    def _exempt(self) -> None:
-        """Let reports of this thread count without a call, while it is inside a step."""
-        self.training_judge.exempt_thread = self._thread if self._is_in_training_step else None
-        self.evaluation_judge.exempt_thread = self._thread if self._is_in_evaluation_step else None
+            self._thread, training.exempt_thread, evaluation.exempt_thread = before
 
     def _why_left_out_of_training(self) -> str | None:
         """Why a report that is being made does not count for the training; ``None`` if it does."""
-        caller = self._find_caller(sys._getframe(1), self._is_in_training_step)
+        caller = self._find_caller(sys._getframe(1), self.training_judge)
         if caller.module is None or (caller.is_own_loop and caller.module.training):
             return None
         return OUTSIDE_TRAINING
 
     def _why_left_out_of_evaluation(self) -> str | None:
         """Why a report that is being made does not count for the evaluation; ``None`` if it does."""
-        caller = self._find_caller(sys._getframe(1), self._is_in_evaluation_step)
+        caller = self._find_caller(sys._getframe(1), self.evaluation_judge)
         return None if caller.module is None else OUTSIDE_EVALUATION
 
-    def _find_caller(self, frame: FrameType, is_in_step: bool) -> _Caller:
+    def _find_caller(self, frame: FrameType, judge: Judge) -> _Caller:
         """Find out who makes a report outside of a step of this thread."""
         caller = _caller_of(frame)
         if get_ident() == self._thread:
@@ -130,7 +117,7 @@ class Admission:
             return _Caller(None)
         if not any(each.f_code.co_filename == _PARALLEL_APPLY for each in frames_above(frame)):
             return caller._replace(is_own_loop=False)
-        if is_in_step:  # nn.DataParallel's threads work for it
+        if judge.exempt_thread is not None:  # a step runs, and nn.DataParallel's threads work for it
             return _Caller(None)
         around = _caller_of(sys._current_frames()[self._thread])
         return _Caller(around.module or caller.module, around.is_own_loop)

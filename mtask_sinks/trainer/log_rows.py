@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -99,10 +100,16 @@ class LogRowsMixin(_Base):
         """Log a row of its own for the values over an epoch, if they are wanted."""
         snapshot = self._session.reduce_epoch(self.state)
         if snapshot is not None:
-            should_log = self.control.should_log  # the Trainer takes any row for the one that it is about to log
             row: dict[str, float] = {}
-            self._log_with(self._session.log_names.add(snapshot, row), partial(Trainer.log, self), row)
-            self.control.should_log = should_log
+            with self._additional_row():
+                self._log_with(self._session.log_names.add(snapshot, row), partial(Trainer.log, self), row)
+
+    @contextmanager
+    def _additional_row(self) -> Iterator[None]:
+        """Log a row beside those of the Trainer, which takes any row for the one that it is about to log."""
+        should_log = self.control.should_log
+        yield
+        self.control.should_log = should_log
 
     def _log_phases_of_training(self) -> None:
         for row in self._session.reduce_phases_of_training(self.state):

@@ -251,9 +251,8 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
                 yield metrics
                 session.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
             if metrics:
-                should_log = self.control.should_log  # the Trainer takes any row for the one that it is about to log
-                self.log(dict(metrics))
-                self.control.should_log = should_log
+                with self._additional_row():
+                    self.log(dict(metrics))
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
         if self.is_world_process_zero():

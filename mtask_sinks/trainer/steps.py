@@ -53,10 +53,12 @@ class StepsMixin(_Base):
         step = self._step_below("training_step")
         if self._health is not None and self._health.is_due(self.state.global_step + 1):
             step = partial(self._health.run_step, self, step)
-        return self._session.admission.run_training_step(step, *args, **kwargs)
+        admission = self._session.admission
+        return admission.run_step(admission.training_judge, step, *args, **kwargs)
 
     def _run_prediction_step(self, *args: Any, **kwargs: Any) -> Any:
-        return self._session.admission.run_evaluation_step(self._step_below("prediction_step"), *args, **kwargs)
+        admission = self._session.admission
+        return admission.run_step(admission.evaluation_judge, self._step_below("prediction_step"), *args, **kwargs)
 
     def _step_below(self, name: str) -> Callable[..., Any]:
         return (self._own_steps or {}).get(name) or partial(getattr(type(self), name), self)
