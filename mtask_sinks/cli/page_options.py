@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from mtask_sinks.charts import LabelledTraining
+
+#: The argument RUNS.
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Output directories or journals, for the last training of each. DIR:N or DIR:name chooses another."
+    ),
+]
+#: The option --smooth.
+Smooth = Annotated[
+    float, typer.Option("--smooth", help="Smooth the curves: weight of the earlier values, from 0 to below 1.")
+]
 
 
 def open_given(runs: Sequence[str]) -> list[LabelledTraining]:

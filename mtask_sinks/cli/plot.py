@@ -7,26 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mtask_sinks.cli.page_options import Runs, Smooth, check_weight, open_given, output_path, usage_errors
+
 if TYPE_CHECKING:
     from mtask_sinks.charts.curves import Chart
     from mtask_sinks.charts.scales import Scale
 
 
 def plot(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Output directories or journals, for the last training of each. DIR:N or DIR:name chooses another."
-        ),
-    ],
+    runs: Runs,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File: .html, .png or .svg. Default: plot.html.")
     ] = None,
     only: Annotated[str, typer.Option("--only", help="Pattern of the keys to draw, such as 'mlm/*'.")] = "*",
-    smooth: Annotated[
-        float,
-        typer.Option("--smooth", help="Smooth the curves: weight of the earlier values, from 0 to below 1."),
-    ] = 0.0,
+    smooth: Smooth = 0.0,
     log: Annotated[bool, typer.Option("--log", help="Use a logarithmic scale. Values of 0 or below are gaps.")] = False,
     relative: Annotated[bool, typer.Option("--relative", help="Divide each curve by its first value.")] = False,
     overlay: Annotated[
@@ -56,7 +50,6 @@ def plot(
     """
     from mtask_sinks._util.shown import shown
     from mtask_sinks.charts import make_chart, overview_only, write_chart
-    from mtask_sinks.cli.page_options import check_weight, open_given, output_path, usage_errors
     from mtask_sinks.errors import NothingToDrawError
 
     if log and relative:

@@ -7,24 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mtask_sinks.cli.page_options import Runs, Smooth, check_weight, open_given, output_path, usage_errors
+
 if TYPE_CHECKING:
     from mtask_sinks.analysis.report import Report
     from mtask_sinks.charts import LabelledTraining
 
 
 def report(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Output directories or journals, for the last training of each. DIR:N or DIR:name chooses another."
-        ),
-    ],
+    runs: Runs,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File: .html, .md or .json. Default: report.html.")
     ] = None,
-    smooth: Annotated[
-        float, typer.Option("--smooth", help="Smooth the curves: weight of the earlier values, from 0 to below 1.")
-    ] = 0.0,
+    smooth: Smooth = 0.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the contents of the tables as one JSON object, and write no page.")
     ] = False,
@@ -45,7 +40,6 @@ def report(
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.report import make_report
     from mtask_sinks.cli.formatting import print_json, to_json
-    from mtask_sinks.cli.page_options import check_weight, open_given, output_path, usage_errors
     from mtask_sinks.cli.report_markdown import report_markdown
 
     opened = open_given(runs)
