@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from mtask_sinks._util.escaping import printable
-from mtask_sinks._util.masking import mask
+from mtask_sinks._util.masking import masker
 
 _T = TypeVar("_T")
 
@@ -21,12 +21,13 @@ def shown(value: _T) -> _T:
     It goes into dataclasses, mappings, lists and tuples. It does not look at each entry of a tuple that begins with a
     number: the values of a curve are such tuples.
     """
+    mask = masker()
     return _walked(value, lambda text: printable(mask(text)))  # type: ignore[no-any-return]
 
 
 def masked(value: _T) -> _T:
     """Return the same value with every text in it masked, at any depth; as `shown`, but without escapes."""
-    return _walked(value, mask)  # type: ignore[no-any-return]
+    return _walked(value, masker())  # type: ignore[no-any-return]
 
 
 def _walked(value: Any, text: Callable[[str], str]) -> Any:
