@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from mtask_sinks.keys import split_key
@@ -81,6 +82,7 @@ def recorded_rules(recorded: Mapping[str, Any]) -> dict[str, Direction | None]:
     return {key: direction for key, direction in recorded.items() if _is_direction(direction) and _is_rule(key)}
 
 
+@lru_cache(maxsize=1 << 12)
 def known_direction(name: str) -> Direction | None:
     """Return whether small or large values of a metric are better, if its name tells that.
 

@@ -111,6 +111,8 @@ class Episodes:
         if snapshot.phase in (OVERALL, EPOCH):  # the values of its windows were looked at
             return []
         for key, value in snapshot.metrics.items():
+            if not self._is_watched(snapshot.phase, key):
+                continue
             place = (snapshot.phase, key)
             if place not in self._metrics:
                 self._metrics[place] = MetricState.new(self._directions.for_key(key))
@@ -184,9 +186,7 @@ class Episodes:
         """Return the state as plain data, for a checkpoint."""
         return {
             "begun_at": self._begun_at,
-            "metrics": [
-                [*place, state.state_dict()] for place, state in self._metrics.items() if self._is_watched(*place)
-            ],
+            "metrics": [[*place, state.state_dict()] for place, state in self._metrics.items()],
             "episodes": [
                 [_identity(self.alerts[at]), phase, key, episode.since, episode.has_fired]
                 for (at, phase, key), episode in self._episodes.items()
@@ -198,6 +198,8 @@ class Episodes:
         self._metrics, self._episodes = {}, {}
         self._begun_at = state.get("begun_at", self._begun_at)
         for phase, key, saved in state.get("metrics", ()):
+            if not self._is_watched(phase, key):
+                continue
             metric = self._metrics[phase, key] = MetricState.new(self._directions.for_key(key))
             metric.load_state_dict(saved)
         places = {_identity(alert): at for at, alert in enumerate(self.alerts)}

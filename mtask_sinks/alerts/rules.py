@@ -90,25 +90,26 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
         snapshot: the window.
     """
     value, threshold, course = snapshot.metrics[key], alert.threshold, state.course
+    rule = alert.rule
     shown = f"is {number(value)}"
-    if alert.rule == "nonfinite":
+    if rule == "nonfinite":
         count = snapshot.nonfinite.get(key, 0)
         is_finite = math.isfinite(value) and not count
         return Judgement(
             not is_finite,
             f"{shown}, not finite" if not math.isfinite(value) else f"had {count} values that are not finite",
         )
-    if alert.rule == "above":
+    if rule == "above":
         return Judgement(value > threshold, f"{shown}, above {number(threshold)}")
-    if alert.rule == "below":
+    if rule == "below":
         return Judgement(value < threshold, f"{shown}, below {number(threshold)}")
-    if alert.rule == "spread":
+    if rule == "spread":
         low, high = (snapshot.metrics.get(f"{key}.rank_{end}") for end in ("min", "max"))
         if low is None or high is None:
             return None
         text = f"{shown}, but from {number(low)} to {number(high)} on the ranks"
         return Judgement(high - low > threshold * abs(value), text)
-    if alert.rule == "conflict":
+    if rule == "conflict":
         mean = state.mean
         if mean is None:
             return None
@@ -119,7 +120,7 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
     if course is None or course.best is None or course.best_step is None:
         return None
     best = f"{number(course.best)} at step {course.best_step:,}"
-    if alert.rule == "diverged":
+    if rule == "diverged":
         text = f"is {number(course.level)}, worse than its best ({best}) by a factor of {number(threshold)}"
         return Judgement(course.has_diverged(threshold), text)
     without = snapshot.step - course.best_step

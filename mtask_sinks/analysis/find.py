@@ -144,10 +144,7 @@ def _open_run(journal: Path) -> Begin | None:
     """Return the record of the last run, if the journal does not say that it ended."""
     try:
         with journal.open("rb") as file:
-            begin = _find_last(file, b"\n" + _RUN) + 1
-            if _find_last(file, b"\n" + _END, begin) >= 0:
-                return None
-            file.seek(begin)
+            file.seek(_find_last(file, b"\n" + _RUN, b"\n" + _END) + 1)
             line = file.readline()
     except OSError:
         return None
@@ -155,14 +152,14 @@ def _open_run(journal: Path) -> Begin | None:
     return item if isinstance(item, Begin) else None
 
 
-def _find_last(file: BinaryIO, text: bytes, start: int = 0) -> int:
-    """Return where a text begins last in a file, at or after ``start``; -1 if it is not there. Reads from the end."""
-    end, after = file.seek(0, os.SEEK_END), b""
-    while end > start:
-        begin = max(end - _BLOCK, start)
+def _find_last(file: BinaryIO, *texts: bytes) -> int:
+    """Return where the last of these texts begins in a file; -1 if none is there. Reads from the end."""
+    end, after, overlap = file.seek(0, os.SEEK_END), b"", max(map(len, texts)) - 1
+    while end > 0:
+        begin = max(end - _BLOCK, 0)
         file.seek(begin)
         block = file.read(end - begin) + after
-        if (at := block.rfind(text)) >= 0:
+        if (at := max(map(block.rfind, texts))) >= 0:
             return begin + at
-        end, after = begin, block[: len(text) - 1]
+        end, after = begin, block[:overlap]
     return -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mtask_sinks.analysis.elapsed import elapsed_seconds
 from mtask_sinks.analysis.selection import LabelledTraining
@@ -26,6 +26,7 @@ class CurveMaker:
         self.label = run.label
         self._totals, self._weight = totals, weight
         self._seconds = elapsed_seconds(run.training)
+        self._totals_of: dict[tuple[int, ...], dict[str, tuple[float | None, ...]]] = {}
 
     def curve(
         self,
@@ -57,6 +58,12 @@ class CurveMaker:
             counts=tuple(counts) if counts is not None else (0,) * len(at),
             partial=bool(at) and at[-1] in training.partial,
             seconds=tuple(self._seconds[i] for i in at),
-            totals={key: totals_at(training, key, at) for key in self._totals},
+            totals=self._totals_at(tuple(at)),
             nonfinite=sum(training.windows[i] for i, value in zip(at, values, strict=True) if not math.isfinite(value)),
         )
+
+    def _totals_at(self, at: tuple[int, ...]) -> Mapping[str, tuple[float | None, ...]]:
+        """Return the running totals at some snapshots. Most curves of a phase have the same ones."""
+        if at not in self._totals_of:
+            self._totals_of[at] = {key: totals_at(self.training, key, at) for key in self._totals}
+        return self._totals_of[at]

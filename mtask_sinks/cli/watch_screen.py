@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtask_sinks.analysis.find import FoundJournal, find_journals, is_running, journals_below, running_or_newest
+from mtask_sinks.analysis.find import FoundJournal, find_journals, is_running, running_or_newest
 from mtask_sinks.analysis.progress import TrainingProgress, Watch
 from mtask_sinks.cli.keyboard import reading_keys
 from mtask_sinks.cli.watch_choice import Choice, metric_rows
@@ -46,7 +46,7 @@ class WatchedTrainings:
         try:
             self.journals = find_journals(self._path)
         except NoJournalError:
-            self.journals = journals_below(self._path) if self._path.is_dir() else []
+            self.journals = []
         if self.journals and not self._was_chosen and not is_running(self.shown.path):
             self.shown = running_or_newest(self.journals)
 

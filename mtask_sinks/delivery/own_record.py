@@ -69,9 +69,10 @@ class OwnRecord:
     def holds(self, fingerprint: str, sink: str, target: str) -> bool:
         """Return whether a process of this user has delivered this journal to this backend run."""
         wanted = {"journal": fingerprint, "sink": sink, "target": target}
-        return bool(fingerprint) and any(line == wanted for line in self._lines())
+        return bool(fingerprint) and any(line == wanted for line in self._lines(fingerprint))
 
-    def _lines(self) -> Iterator[object]:
+    def _lines(self, fingerprint: str) -> Iterator[object]:
+        """The lines about one journal. Only they are decoded: the file grows with every training of the user."""
         try:
             file = os.open(self._path(), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         except OSError:
@@ -80,6 +81,8 @@ class OwnRecord:
             if not _is_mine(os.fstat(lines.fileno())):
                 return
             for line in lines:
+                if fingerprint.encode() not in line:
+                    continue
                 try:
                     yield json.loads(line)
                 except (ValueError, RecursionError):

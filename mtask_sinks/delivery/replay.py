@@ -107,7 +107,7 @@ def _replay_file(
         logger.warning(message, last.process[1], file)
     if not trust:
         check_trust(file, stream, sinks, use_targets=what != "new")
-    begins = [record.run.id for _, record in stream.run_records if isinstance(record, Begin)]
+    begins = {record.run.id for _, record in stream.run_records if isinstance(record, Begin)}
     trust_ids = trust or all(OwnRecord().holds(stream.fingerprint, OWN_RUNS, run_id) for run_id in begins)
     end_killed(journal, take_for_ended=force)
     known = {sink.name for sink in sinks if load_cursor(cursor_path(file, sink.name), stream.fingerprint)}

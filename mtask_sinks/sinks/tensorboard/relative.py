@@ -56,7 +56,8 @@ class RelativeValues:
                 firsts[task], self._is_saved = value, False
             if task in firsts:
                 found[key] = value / firsts[task]
-        return {key: value for key, value in found.items() if self._is_relative(snapshot.phase, split_key(key)[1])}
+        names = {name for name in {split_key(key)[1] for key in found} if self._is_relative(snapshot.phase, name)}
+        return {key: value for key, value in found.items() if split_key(key)[1] in names}
 
     def load(self, directory: Path) -> None:
         """Read the first values of the run in this directory, if it recorded them."""
