@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -328,7 +329,8 @@ class MetricRegistry(BuiltAnew):
         window, _ = self._drain(step, "train")
         found = self._summarize(self._spans.end_epoch(window, self._agreed), step, EPOCH, epoch, {})
         metrics = {key: value for key, value in found.metrics.items() if self._is_per_epoch.for_key(key)}
-        return Snapshot(step, EPOCH, metrics, epoch, found.time, _only(found.counts, metrics), found.nonfinite)
+        counts = {key: count for key, count in found.counts.items() if key in metrics}
+        return replace(found, metrics=metrics, counts=counts)
 
     @property
     def has_values_per_epoch(self) -> bool:
@@ -492,7 +494,3 @@ class MetricRegistry(BuiltAnew):
 
 
 keep_old_names(MetricRegistry, _NEW_NAMES)
-
-
-def _only(counts: Mapping[str, int], keys: Container[str]) -> dict[str, int]:
-    return {key: count for key, count in counts.items() if key in keys}

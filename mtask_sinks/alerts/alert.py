@@ -25,7 +25,8 @@ RULES = {
     "spread": "spread=0.5",
     "conflict": "conflict=-0.1",
 }
-_STEPS = ("no_improvement", "silent_for", "for_steps")
+#: The rules and options that count optimizer steps.
+STEPS = ("no_improvement", "silent_for", "for_steps")
 _ACTIONS = "'warn', 'stop', 'wandb', the address of a webhook ('https://…'), a function, or a list of these"
 
 
@@ -102,7 +103,7 @@ class Alert:
                 f"Alert({self.pattern!r}, {name}={value!r}): pass a number, {RULES.get(name, 'for_steps=100')}."
             )
         least = {"diverged": 1.0, "spread": 0.0}.get(name)
-        if name in _STEPS and (value != int(value) or value < (0 if name == "for_steps" else 1)):
+        if name in STEPS and (value != int(value) or value < (0 if name == "for_steps" else 1)):
             raise ValueError(f"Alert({self.pattern!r}, {name}={value!r}): pass a number of steps, such as 200.")
         if (least is not None and value <= least) or (name == "conflict" and not -1 <= value <= 0):
             allowed = "a number from -1 to 0" if name == "conflict" else f"a number above {least:g}"

@@ -6,14 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from mtask_sinks.alerts.alert import RULES, Alert
+from mtask_sinks.alerts.alert import RULES, STEPS, Alert, is_address
 
 #: How an alert is written, for help and errors.
 FORM = "PATTERN RULE[=NUMBER] [for_steps=N] [phase=PHASE] [action=ACTION]"
 
 _ADDRESS = re.compile(r"(https?://)(\S+)")
 _OPTIONS = ("for_steps", "phase", "action")
-_STEPS = ("no_improvement", "silent_for", "for_steps")
 
 
 def parse_alerts(texts: Sequence[str], name: str = "alerts") -> list[Alert]:
@@ -63,13 +62,13 @@ def _value(option: str, value: str | None) -> Any:
     if not value:
         raise ValueError(f"write a value: {RULES.get(option, f'{option}=…')}")
     if option == "action":
-        return [value] if value.startswith(("http://", "https://")) else value.split(",")
+        return [value] if is_address(value) else value.split(",")
     if option == "phase":
         return value
     try:
-        return int(value) if option in _STEPS else float(value)
+        return int(value) if option in STEPS else float(value)
     except ValueError:
-        kind = "a whole number" if option in _STEPS else "a number"
+        kind = "a whole number" if option in STEPS else "a number"
         raise ValueError(f"{value!r} is not {kind}") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ class WebhookSink(Sink):
             **details,
         }
         value = body.get("value")
-        if isinstance(value, float) and value - value != 0:  # NaN and infinity are no JSON
+        if isinstance(value, float) and not math.isfinite(value):  # NaN and infinity are no JSON
             body["value"] = str(value)
         return json.dumps(body, allow_nan=False).encode()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtask_sinks.analysis.runs import Training
 
@@ -52,7 +52,7 @@ def alert_rows(training: Training) -> tuple[AlertRow, ...]:
         if data.get("is_over"):
             at = open_rows.pop(place, None)
             if at is not None:
-                rows[at] = _ended(rows[at], note.step)
+                rows[at] = replace(rows[at], until=note.step)
             continue
         open_rows[place] = len(rows)
         rows.append(
@@ -68,7 +68,3 @@ def alert_rows(training: Training) -> tuple[AlertRow, ...]:
             )
         )
     return tuple(rows)
-
-
-def _ended(row: AlertRow, step: int) -> AlertRow:
-    return AlertRow(row.key, row.phase, row.rule, row.text, row.since, row.step, step, row.is_stop)

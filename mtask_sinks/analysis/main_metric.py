@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mtask_sinks.analysis.runs import Training
-from mtask_sinks.directions import Directions
+from mtask_sinks.analysis.runs import Training, directions_of
 from mtask_sinks.keys import split_key
 
 
@@ -21,7 +20,7 @@ def main_metrics(trainings: Sequence[Training]) -> dict[str, str]:
     The main metric is ``loss``, else the first one with ``loss`` in its name, else the first one of which it is known
     whether small or large values are better. Tasks without such a metric have none.
     """
-    directions = Directions(*(training.directions for training in reversed(trainings)))
+    directions = directions_of(trainings)
     found: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for training in trainings for _, key in training.series):
         if directions.for_key(key) is not None:

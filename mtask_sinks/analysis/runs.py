@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtask_sinks.analysis.thinning import snapshots_to_keep
-from mtask_sinks.directions import Direction, recorded_rules
+from mtask_sinks.directions import Direction, Directions, recorded_rules
 from mtask_sinks.errors import NoTrainingError
 from mtask_sinks.journal.records import Begin, End, Item
 from mtask_sinks.journal.run_start import RunStart, RunStarts, is_superseded, status_after
@@ -371,6 +371,11 @@ class Trainings:
         self.current = Training(len(self.all) + 1)
         self.all.append(self.current)
         return self.current
+
+
+def directions_of(trainings: Sequence[Training]) -> Directions:
+    """Return which values are better, by the rules of several trainings; of two rules, that of the last one holds."""
+    return Directions(*(training.directions for training in reversed(trainings)))
 
 
 def sorted_by_task(every: Iterable[Series]) -> list[Series]:

@@ -129,10 +129,6 @@ class Course:
         share = factor - 1 if self.better == "min" else 1 - 1 / factor
         return self._loss(self.best) > share * abs(self.best)
 
-    def steps_without_improvement(self, now: int) -> int | None:
-        """Return the steps since the last improvement; ``None`` before the first finite value."""
-        return None if self.best_step is None else now - self.best_step
-
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for a checkpoint."""
         return {

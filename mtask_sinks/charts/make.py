@@ -7,7 +7,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from mtask_sinks.analysis.runs import Series, sorted_by_task
+from mtask_sinks.analysis.runs import Series, directions_of, sorted_by_task
 from mtask_sinks.analysis.selection import LabelledTraining
 from mtask_sinks.charts.axes import EPOCH, STEP, TIME, check_axis, running_totals
 from mtask_sinks.charts.curves import Chart, Curve, Panel
@@ -66,7 +66,7 @@ def make_chart(
     makers = {run.label: CurveMaker(run, totals, weight) for run in runs}
     curves = [_curve(makers[run.label], series) for run, series in found]
     every_panel = _overlay_panels(curves, scale) if overlay else _panels(curves, scale)
-    directions = Directions(*(run.training.directions for run in reversed(runs)))
+    directions = directions_of([run.training for run in runs])
     constants = [panel for panel in every_panel if _is_constant(panel, directions)]
     panels = [panel for panel in every_panel if panel not in constants] or every_panel
     overview = overview_panels(list(makers.values())) if only == "*" else ()

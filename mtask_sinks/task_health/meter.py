@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mtask_sinks._util.replaced import replaced
 from mtask_sinks.keys import join_key
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.task_health.choice import WAIT_FOR_TASKS, Choice, data_of, distances_by_task
@@ -90,8 +91,7 @@ class HealthMeter:
 
         The method is replaced on the instance: another accelerator, as each trial of a search has one, stays as it is.
         """
-        attributes, backward = vars(trainer.accelerator), trainer.accelerator.backward
-        outside, calls = attributes.get("backward"), list[str]()
+        backward, calls = trainer.accelerator.backward, list[str]()
 
         def measure_first(loss: Any, *args: Any, **kwargs: Any) -> Any:
             if not calls:
@@ -99,14 +99,8 @@ class HealthMeter:
             calls.append("backward")
             return backward(loss, *args, **kwargs)
 
-        attributes["backward"] = measure_first
-        try:
+        with replaced(trainer.accelerator, "backward", measure_first):
             yield calls
-        finally:
-            if outside is None:
-                del attributes["backward"]
-            else:
-                attributes["backward"] = outside
 
     def _measure(self, trainer: Any, losses: ReportedLosses, total: Any) -> None:
         """Measure and report. Whatever goes wrong ends the measuring, and the training goes on."""

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from mtask_sinks._util.replaced import replaced
 from mtask_sinks.keys import join_key
 from mtask_sinks.measurement.recompute import is_recompute
 from mtask_sinks.measurement.weighted import is_weighted
@@ -84,8 +85,7 @@ class ReportedLosses:
         The method `record` of this registry is replaced on the instance, for the time of one micro-batch. So reports
         of other micro-batches cost nothing more.
         """
-        attributes, record = vars(registry), registry.record
-        outside = attributes.get("record")
+        record = registry.record
 
         def look(task: str | None, metrics: Mapping[str, Any]) -> None:
             if is_dynamo_compiling():
@@ -95,14 +95,8 @@ class ReportedLosses:
                     self._look(task, metrics)
                 record(task, metrics)
 
-        attributes["record"] = look
-        try:
+        with replaced(registry, "record", look):
             yield
-        finally:
-            if outside is None:
-                del attributes["record"]
-            else:
-                attributes["record"] = outside
 
     def _look(self, task: str | None, metrics: Mapping[str, Any]) -> None:
         for name, value in metrics.items():

@@ -112,9 +112,8 @@ class LogRowsMixin(_Base):
         self.control.should_log = should_log
 
     def _log_phases_of_training(self) -> None:
-        for row in self._session.reduce_phases_of_training(self.state):
-            snapshot = self._session.find_evaluation(row)
-            self._log_with(snapshot or self._no_metrics(), partial(Trainer.log, self), row)
+        for snapshot, row in self._session.reduce_phases_of_training(self.state):
+            self._log_with(snapshot, partial(Trainer.log, self), row)
 
     def _log_with(
         self, snapshot: Snapshot, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any

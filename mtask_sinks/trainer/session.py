@@ -362,12 +362,13 @@ class Session:
         snapshot = self.registry.end_epoch(state.global_step, epoch=state.epoch)
         return snapshot if snapshot.metrics else None
 
-    def reduce_phases_of_training(self, state: TrainerState) -> Iterator[dict[str, Any]]:
-        """Reduce the phases used inside of steps; yield one row per phase that has metrics."""
+    def reduce_phases_of_training(self, state: TrainerState) -> Iterator[tuple[Snapshot, dict[str, Any]]]:
+        """Reduce the phases used inside of steps; yield snapshot and row of each phase that has metrics."""
         for phase in list(self.registry.phases_of_training):
             row: dict[str, Any] = {}
-            if self._reduce(phase, state, row).metrics:
-                yield row
+            snapshot = self._reduce(phase, state, row)
+            if snapshot.metrics:
+                yield snapshot, row
 
     def find_evaluation(self, logs: Mapping[str, Any]) -> Snapshot | None:
         """Return the evaluation that these logs belong to, if any."""

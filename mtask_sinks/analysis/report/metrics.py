@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtask_sinks.analysis.compare import Outcome, outcome
-from mtask_sinks.analysis.runs import Series, Training, sorted_by_task
-from mtask_sinks.directions import Direction, Directions
+from mtask_sinks.analysis.runs import Series, Training, directions_of, sorted_by_task
+from mtask_sinks.directions import Direction
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def metric_rows(trainings: Sequence[Training]) -> tuple[MetricRow, ...]:
     The rules of the trainings tell which value is best, else the metric's name. If several trainings have a rule for a
     metric, that of the last one applies.
     """
-    directions = Directions(*(training.directions for training in reversed(trainings)))
+    directions = directions_of(trainings)
     every: dict[tuple[str, str], Series] = {}
     for training in trainings:
         every = {**training.series, **every}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from mtask_sinks.analysis.compare import outcome
 from mtask_sinks.analysis.main_metric import main_metrics
-from mtask_sinks.analysis.runs import Series, Training
+from mtask_sinks.analysis.runs import Series, Training, directions_of
 from mtask_sinks.analysis.trends import Word, trend
-from mtask_sinks.directions import Direction, Directions
+from mtask_sinks.directions import Direction
 from mtask_sinks.keys import EPOCH, OVERALL, split_key
 
 # A small curve has at most so many points.
@@ -67,7 +67,7 @@ def task_rows(trainings: Sequence[Training]) -> tuple[TaskRow, ...]:
     >>> row.task, row.name, course.phase, course.first, course.last, course.word
     ('mlm', 'loss', 'train', 3.0, 2.0, 'improving')
     """
-    directions = Directions(*(training.directions for training in reversed(trainings)))
+    directions = directions_of(trainings)
     rows = []
     for task, key in main_metrics(trainings).items():
         better = directions.for_key(key)
