@@ -329,8 +329,11 @@ class MetricRegistry(BuiltAnew):
         window, _ = self._drain(step, "train")
         found = self._summarize(self._spans.end_epoch(window, self._agreed), step, EPOCH, epoch, {})
         metrics = {key: value for key, value in found.metrics.items() if self._is_per_epoch.for_key(key)}
-        counts = {key: count for key, count in found.counts.items() if key in metrics}
-        return replace(found, metrics=metrics, counts=counts)
+        counts, nonfinite = (
+            {key: count for key, count in each.items() if self._is_per_epoch.for_key(key)}
+            for each in (found.counts, found.nonfinite)
+        )
+        return replace(found, metrics=metrics, counts=counts, nonfinite=nonfinite)
 
     @property
     def has_values_per_epoch(self) -> bool:
@@ -390,10 +393,16 @@ class MetricRegistry(BuiltAnew):
                 message = "%s: its open window in the checkpoint cannot be loaded and is left out: %s"
                 self._warn_once(f"not resumed: {key}", message, key, error)
 
-    def discard(self, phase: str = "train") -> bool:
-        """Forget what was reported in the window of a phase; returns whether there was something."""
+    def discard(self, phase: str = "train", *, step: int | None = None) -> bool:
+        """Forget what was reported in the window of a phase; returns whether there was something.
+
+        Args:
+            phase: as for `snapshot`.
+            step: optimizer steps taken so far. Without it, ``window.steps`` counts from the last snapshot of the
+                training.
+        """
         states = self._intake.drain(phase)
-        self._times.end(phase, self._clock.now)
+        self._times.end(phase, step if phase == "train" else self._clock.now)
         if phase == "train":
             self._spans.discard_window()
         return any(state is not None for state in states.values())

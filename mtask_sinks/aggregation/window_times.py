@@ -42,17 +42,18 @@ class WindowTimes:
         finally:
             self._switch(before)
 
-    def end(self, phase: str, now: int) -> tuple[float, int]:
+    def end(self, phase: str, now: int | None) -> tuple[float, int]:
         """End the window of a phase, and begin the next one; returns its seconds and steps.
 
         Args:
             phase: of the window.
-            now: the optimizer steps taken so far; for other phases than ``train`` the micro-batches so far.
+            now: the optimizer steps taken so far; for other phases than ``train`` the micro-batches so
+                far. ``None`` if nobody knows: then the steps count on.
         """
         self._switch(self._phase)
-        steps = now - self._began.get(phase, 0)
-        self._began[phase] = now
-        return self._spent.pop(phase, 0.0), steps
+        began = self._began.get(phase, 0)
+        self._began[phase] = began if now is None else now
+        return self._spent.pop(phase, 0.0), self._began[phase] - began
 
     def to_json(self, phase: str) -> dict[str, Any]:
         """The open window of a phase as plain data."""

@@ -29,8 +29,9 @@ class WebhookSink(Sink):
 
     The body has ``text``, the message that Slack, Discord's Slack endpoint and Mattermost show, and the details:
     ``training``, ``step``, ``time``, ``key``, ``phase``, ``rule``, ``threshold``, ``value``, ``since``. An address that
-    does not answer, or answers 429 or 5xx, gets the alert again later. Any other error status is final. No message, no
-    file and no journal shows an address, because whoever knows it can post.
+    does not answer gets the alert again later; so does one that answers 5xx, 408, 425 or 429, after the time in
+    ``Retry-After``. Any other status 4xx is final. No message, no file and no journal shows an address, because
+    whoever knows it can post.
 
     Args:
         urls: the addresses.
@@ -78,13 +79,11 @@ class WebhookSink(Sink):
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT):  # noqa: S310
                 return
-        except urllib.error.HTTPError as error:
-            status = error.code
+        except urllib.error.HTTPError as error:  # the delivery reads the status, and when to try again
+            answer = f"{name} answers {error.code}"
+            raise urllib.error.HTTPError("", error.code, answer, error.headers, None) from None
         except (ValueError, http.client.InvalidURL):  # their messages show the address
             raise Rejected(f"the address of {name} cannot be used") from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise ConnectionError(f"{name} does not answer ({type(reason).__name__})") from None
-        if status == 429 or status >= 500:
-            raise ConnectionError(f"{name} answers {status}")
-        raise Rejected(f"{name} answers {status}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from mtask_sinks._util.append_file import AppendFile
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.journal.lines import read_lines
-from mtask_sinks.journal.records import Begin, End
+from mtask_sinks.journal.run_start import open_run
 
 logger = get_logger(__name__)
 
@@ -88,7 +88,8 @@ def _open(path: Path) -> tuple[AppendFile | None, str]:
     is_locked = file.lock()
     if is_locked:
         return file, ""
-    begin = _open_run(path)
+    with path.open("rb") as lines:
+        begin = open_run(record for line in read_lines(lines) if (record := line.run_record()) is not None)
     if is_locked is None:
         is_taken = begin is not None and begin.is_at_work()
     else:
@@ -97,17 +98,3 @@ def _open(path: Path) -> tuple[AppendFile | None, str]:
         return file, ""
     file.close()
     return None, "another process" if begin is None else f"process {begin.process[1]} on {begin.process[0]}"
-
-
-def _open_run(path: Path) -> Begin | None:
-    """Return the record of the last run, if it has not ended."""
-    begin: Begin | None = None
-    ended: set[str] = set()
-    with path.open("rb") as file:
-        for line in read_lines(file):
-            record = line.run_record()
-            if isinstance(record, Begin):
-                begin = record
-            elif isinstance(record, End):
-                ended.add(record.id)
-    return None if begin is None or begin.run.id in ended else begin

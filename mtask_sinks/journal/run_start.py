@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 
+from mtask_sinks.journal.records import Begin, End
 from mtask_sinks.keys import OVERALL
 from mtask_sinks.snapshot import RunInfo
 
@@ -46,6 +48,25 @@ class RunStarts:
             return RunStart.CONTINUED, before
         self._steps[run.id], self._latest = run.step, run.id
         return (RunStart.NEW if before is None else RunStart.RESUMED), before
+
+
+def open_run(records: Iterable[Begin | End]) -> Begin | None:
+    """Return the record of the run that has begun and not ended after these records, in their order; else ``None``.
+
+    >>> a, b = RunInfo(id="a"), RunInfo(id="b")
+    >>> open_run([Begin(a), Begin(b), End("a", "finished")]).run.id
+    'b'
+    >>> open_run([Begin(a), End("a", "finished")])
+
+    A run that begins again after its end, for an evaluation, is open again.
+    """
+    begun: Begin | None = None
+    for record in records:
+        if isinstance(record, Begin):
+            begun = record
+        elif begun is not None and begun.run.id == record.id:
+            begun = None
+    return begun
 
 
 def status_after(before: str | None, end: str) -> str:

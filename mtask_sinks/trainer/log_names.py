@@ -94,14 +94,16 @@ class LogNames:
             settled.add(key)
         if not self._others:
             return snapshot
-        renamed = {key: self._others[phase, key] for key in snapshot.metrics if (phase, key) in self._others}
+        renamed = {key: other for (owner, key), other in self._others.items() if owner == phase}
         return _renamed(snapshot, renamed) if renamed else snapshot
 
 
 def _renamed(snapshot: Snapshot, renamed: Mapping[str, str]) -> Snapshot:
-    metrics = {renamed.get(key, key): value for key, value in snapshot.metrics.items()}
-    counts = {renamed.get(key, key): count for key, count in snapshot.counts.items()}
-    return replace(snapshot, metrics=metrics, counts=counts)
+    by_name = {
+        name: {renamed.get(key, key): value for key, value in getattr(snapshot, name).items()}
+        for name in ("metrics", "counts", "nonfinite")
+    }
+    return replace(snapshot, **by_name)
 
 
 def _differ(value: float, other: Any) -> bool:

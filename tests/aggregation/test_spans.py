@@ -89,6 +89,19 @@ def test_values_over_an_epoch_go_across_the_windows_of_the_training() -> None:
     assert registry.overall(15).metrics["b/n"] == 120
 
 
+def test_an_epoch_counts_the_nonfinite_reports_of_its_keys_alone() -> None:
+    registry = MetricRegistry(per_epoch="a/*", nonfinite="skip")
+    for value in (1.0, math.nan, 3.0):
+        registry.report_metrics("a", x=value)
+        registry.report_metrics("b", x=value)
+    found = registry.end_epoch(1)
+    assert (dict(found.metrics), dict(found.counts), dict(found.nonfinite)) == (
+        {"a/x": 2.0, "a/x.nonfinite": 1.0},
+        {"a/x": 2, "a/x.nonfinite": 1},
+        {"a/x": 1},
+    )
+
+
 def test_a_total_goes_on_over_windows_and_is_there_when_nothing_is_reported() -> None:
     reducers = {"*/n": "total"}
     registry = MetricRegistry(reducers)

@@ -87,6 +87,21 @@ def test_times_go_on_after_a_resume(clock) -> None:
     assert overall.metrics["a/part"] == 0.5
 
 
+@pytest.mark.parametrize(("step", "steps"), [(15, 5), (None, 10)])
+def test_a_discarded_window_ends_at_the_step_that_the_caller_names(clock, step, steps) -> None:
+    """Its steps are optimizer steps, as many micro-batches as each may have."""
+    registry = MetricRegistry({"*/n": "sum"}, RATES)
+    clock[0] += 1.0
+    reported(registry, 10)
+    for _ in range(40):
+        registry.tick()
+    clock[0] += 9.0
+    registry.discard(step=step)
+    clock[0] += 3.0
+    found = reported(registry, 20)
+    assert (found.metrics["a/rate"], found.metrics["a/steps"]) == (20.0, steps)
+
+
 def test_without_any_time_there_is_no_rate(clock) -> None:
     assert "a/rate" not in reported(MetricRegistry({"*/n": "sum"}, RATES), 1).metrics
 

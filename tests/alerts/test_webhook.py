@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import traceback
 from http.server import BaseHTTPRequestHandler
+from urllib.error import HTTPError
 
 import pytest
 from helpers.local_server import LocalServer
@@ -12,6 +14,7 @@ from helpers.many_tasks import ManyTasks, make_trainer
 
 from mtask_sinks import Alert
 from mtask_sinks.alerts.webhook import WebhookSink
+from mtask_sinks.delivery.http_errors import http_status, is_refusal, retry_after
 from mtask_sinks.errors import Rejected
 from mtask_sinks.note import Note
 
@@ -28,6 +31,8 @@ def hook():
             if status == 200:
                 bodies.append(json.loads(body))
             self.send_response(status)
+            if status != 200:
+                self.send_header("Retry-After", "7" if self.path[1:] == "secret-token" else "0")
             self.end_headers()
 
         def log_message(self, *_):
@@ -72,15 +77,19 @@ def test_a_training_posts_its_alerts_and_tries_again(hook, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(503, ConnectionError), (429, ConnectionError), (404, Rejected), (400, Rejected)]
+    ("status", "is_final"), [(503, False), (429, False), (408, False), (425, False), (404, True), (400, True)]
 )
-def test_errors_do_not_show_the_address(hook, status, error):
+def test_an_answer_says_whether_and_when_to_try_again_and_does_not_show_the_address(hook, status, is_final):
     hook.statuses.append(status)
     url = f"{hook.url}/secret-token"
-    with pytest.raises(error, match=rf"webhook:\w+ answers {status}") as caught:
+    with pytest.raises(HTTPError, match=rf"webhook:\w+ answers {status}") as caught:
         WebhookSink([url]).note(note(url))
-    assert "secret" not in str(caught.value)
-    assert caught.value.__cause__ is None
+    error = caught.value
+    assert is_refusal(http_status(error)) is is_final
+    assert retry_after(error) == 7.0
+    shown = "".join(traceback.format_exception(error)) + repr(vars(error)) + str(error.geturl())
+    assert "secret" not in shown
+    assert error.__cause__ is None
 
 
 def test_a_server_that_is_away(hook):

@@ -233,10 +233,18 @@ def test_a_process_that_was_forked_keeps_no_lock(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("process", "status", "taken"), [("here", None, True), ("ended", None, False), ("here", "finished", False)]
+    ("process", "statuses", "taken"),
+    [
+        ("here", [None], True),
+        ("ended", [None], False),
+        ("here", ["finished"], False),
+        ("here", ["finished", None], True),  # it evaluates after its training
+        ("ended", ["finished", None], False),
+        ("here", ["finished", "finished"], False),
+    ],
 )
-def test_without_locks_the_last_run_decides(tmp_path, monkeypatch, process, status, taken) -> None:
-    path = write(tmp_path, (RunInfo(id="1"), losses(1), status))
+def test_without_locks_the_last_run_decides(tmp_path, monkeypatch, process, statuses, taken) -> None:
+    path = write(tmp_path, *((RunInfo(id="1"), losses(1), status) for status in statuses))
     if process == "ended":
         import socket
 

@@ -7,8 +7,9 @@ from helpers.faulty import wait_for
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
 from transformers import Trainer
 
-from mtask_sinks import HfMultiTaskTrainer, MultiTaskTrainerMixin
+from mtask_sinks import HfMultiTaskTrainer, MultiTaskTrainerMixin, Snapshot
 from mtask_sinks.sinks import MemorySink
+from mtask_sinks.trainer.log_names import LogNames
 
 
 class Ordered(InOrder, HfMultiTaskTrainer):
@@ -66,6 +67,17 @@ def test_two_evaluations_whose_names_meet_are_told_apart(tmp_path, caplog) -> No
     assert found == {"eval_a": {"b_c/loss": 10.0}, "eval_a_b": {"c/loss.eval_a_b": 100.0}}
     assert len(messages(caplog)) == 1
     assert "'eval_a_b_c/loss' is the log name of 'b_c/loss' in phase 'eval_a'" in messages(caplog)[0]
+
+
+def test_the_count_of_nonfinite_reports_has_the_name_of_its_metric(tmp_path) -> None:
+    """Also in a row in which all reports were left out, so that the metric itself is absent."""
+    names = LogNames()
+    first = Snapshot(step=1, phase="eval_a", metrics={"b_c/loss": 1.0}, nonfinite={"b_c/loss": 1})
+    assert dict(names.add(first, {}).nonfinite) == {"b_c/loss": 1}
+    second = Snapshot(step=1, phase="eval_a_b", metrics={"c/loss": 2.0}, nonfinite={"c/loss": 3})
+    assert dict(names.add(second, {}).nonfinite) == {"c/loss.eval_a_b": 3}
+    third = Snapshot(step=2, phase="eval_a_b", nonfinite={"c/loss": 4})
+    assert dict(names.add(third, {}).nonfinite) == {"c/loss.eval_a_b": 4}
 
 
 def test_a_training_key_that_looks_like_an_evaluations(tmp_path, caplog) -> None:
