@@ -28,7 +28,8 @@ logger = get_logger(__name__)
 #: How many seconds a training waits for its sinks when it ends.
 DRAIN_SECONDS = 30.0
 
-#: How many seconds a log event waits for a sink whose rows must keep their order among the rows of others.
+#: How many seconds a log event waits for a sink that shares a backend run with the Trainer's callback, if the backend
+#: numbers the rows in the order of their arrival.
 TURN_SECONDS = 1.0
 
 #: How many seconds an evaluation outside of a training waits for its sinks when it ends.
@@ -133,7 +134,7 @@ class Delivery:
     def wait_for(self, name: str) -> None:
         """Wait until a sink has written all snapshots so far, for up to 1 s.
 
-        As with `flush`, this does not wait for a sink that is down, nor again for one that was late before.
+        Like `flush`, this does not wait for a sink that is down, or for one that was late and has not caught up.
         """
         journal = self._journal
         if journal is None or self._is_forked():
@@ -154,12 +155,12 @@ class Delivery:
     def flush(self) -> None:
         """Wait until every sink has written all snapshots so far and flushed them, for up to 5 s.
 
-        This does not wait for a sink that is down, nor again for a sink that was late before and has not caught up.
+        This does not wait for a sink that is down, or for one that was late and has not caught up.
         """
         journal, seconds = self._journal, min(FLUSH_SECONDS, self.drain_seconds)
         if journal is None or self._is_forked():
             return
-        journal.close()  # until the next snapshot another trainer may write to the file
+        journal.close()  # another trainer may write to the file until the next snapshot
         if not seconds:
             return
         workers = [worker for worker in self._workers if not worker.is_in_trouble]
@@ -218,7 +219,7 @@ class Delivery:
             self._publisher.wait(seconds)
 
     def confirm(self) -> None:
-        """Save the cursors after the backends' exit handlers: some backends send their last data only there."""
+        """Save the cursors. Call this after the exit handlers of the backends: some send their last data there."""
         if not self._is_forked():
             for worker in self._workers:
                 worker.confirm()
@@ -234,7 +235,7 @@ class Delivery:
             self._journal = Journal(path, eager=bool(self.sinks), own_file=True)
             self._publisher = None if self._publish is None else Publisher(self._journal.stream, self._publish)
             _warn_of_scheme(run.output_dir, path)
-            self._workers = [Worker(sink, self._journal.stream) for sink in self.sinks]
+            self._workers = [Worker(sink, self._journal.stream, shares_cursor=True) for sink in self.sinks]
             self._patience = Patience(self._journal.stream.reader_advanced)
             self._turns = Patience(self._journal.stream.reader_advanced)
             end_killed(self._journal)
@@ -248,8 +249,8 @@ def _warn_of_scheme(output_dir: str | None, path: Path | None) -> None:
     """Warn if an output directory looks like a place in an object store: the Trainer writes to a local directory."""
     if output_dir is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", output_dir):
         message = (
-            "output_dir=%s is not a place in an object store: the Trainer and the journal write to the local directory "
-            "%s. Choose a local directory, and let SinkArguments(journal_publish=%s) copy the journal."
+            "output_dir=%s looks like a place in an object store, but the Trainer and the journal write to the local "
+            "directory %s. Choose a local directory, and let SinkArguments(journal_publish=%s) copy the journal."
         )
         address = output_dir if "://" in output_dir else output_dir.replace(":/", "://", 1)
         logger.warning(message, output_dir, path.parent if path is not None else "", repr(address))

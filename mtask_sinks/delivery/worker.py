@@ -16,6 +16,7 @@ from mtask_sinks.delivery.http_errors import retry_after
 from mtask_sinks.delivery.own_record import OWN_RUNS, OwnRecord
 from mtask_sinks.delivery.progress import Progress
 from mtask_sinks.delivery.run_targets import RunTargets
+from mtask_sinks.delivery.shared_cursor import SharedCursor
 from mtask_sinks.delivery.sink_calls import SinkCalls, error_text
 from mtask_sinks.errors import Forgotten
 from mtask_sinks.journal.records import End, Item
@@ -47,7 +48,7 @@ class Worker:
     """Reads a journal from its sink's cursor on, and calls the sink.
 
     The thread lives while there are items to deliver or to wait for. It repeats a call that fails, with growing waits
-    (tenacity). The next try thus notices when the backend is back.
+    (tenacity). So it notices by itself when the backend is back.
 
     Args:
         sink: the sink; only this worker calls it.
@@ -56,20 +57,32 @@ class Worker:
             on (a replay uses ``all`` then). ``all`` delivers the whole journal into the backend runs to which the sink
             wrote before. ``new`` delivers the whole journal into new backend runs.
         trust_ids: as for `RunTargets`.
+        shares_cursor: whether other workers of this process save the same cursor. If there is such a worker now, this
+            one delivers only items that are added from now on.
     """
 
     def __init__(
-        self, sink: Sink, stream: JournalStream, *, what: ReplayScope = "left", trust_ids: bool = True
+        self,
+        sink: Sink,
+        stream: JournalStream,
+        *,
+        what: ReplayScope = "left",
+        trust_ids: bool = True,
+        shares_cursor: bool = False,
     ) -> None:
         self.sink = sink
         self._stream = stream
+        self._shares_cursor = shares_cursor
         cursor, position = _find_start(stream, self._path, what)
+        shared = SharedCursor.find(self._path, stream.fingerprint) if shares_cursor else None
+        if shared is not None:
+            cursor.targets, position = shared.targets, stream.end_position
         given = stream.snapshots_after(position)
         self._progress = Progress(cursor, position, given, BackendState(CALL_SECONDS), stream.reader_advanced)
         self._targets = RunTargets(stream, sink.name, cursor.targets, use_journal=what != "new", trust_ids=trust_ids)
         self._own = OwnRecord()
         self._calls = SinkCalls(sink, self._targets, self._progress, self._save)
-        #: How many seconds the server wants no call after the last one failed.
+        #: How many seconds to wait after the last failed call, because the server asked for it.
         self._delay = 0.0
         #: Whether `_calls` knows in which run the delivery starts.
         self._has_started = False
@@ -105,7 +118,7 @@ class Worker:
 
     @property
     def is_in_trouble(self) -> bool:
-        """Return whether the backend does not take snapshots now, as far as the worker knows."""
+        """Whether the backend does not take snapshots now, as far as the worker knows."""
         return self._progress.backend.is_in_trouble
 
     def is_alive(self) -> bool:
@@ -145,7 +158,7 @@ class Worker:
         self._urgent.clear()
 
     def confirm(self) -> None:
-        """Save the cursor. Call this after the backends' exit handlers: only then it is known which data survives."""
+        """Save the cursor. Call this after the backends' exit handlers: only then the sink knows what survives."""
         if self._thread is None:
             self._save()
 
@@ -164,7 +177,7 @@ class Worker:
             self._stream.lines_added.notify_all()
 
     def _run(self) -> None:
-        """Work, and tell it if the thread ends because of an error of this library. The thread runs this."""
+        """Run `_work`, and log a warning if an error of this library ends it. The thread runs this method."""
         try:
             self._work()
         except BaseException as error:
@@ -232,7 +245,7 @@ class Worker:
             self._save()
 
     def _pause(self, seconds: float) -> None:
-        """Wait between two tries: less if somebody waits for this worker, but as long as the server wants."""
+        """Wait between two tries: at least as long as the server wants, but not much longer if somebody waits."""
         time.sleep(self._delay)
         if self._urgent.is_set():
             time.sleep(min(seconds, _URGENT_WAIT))
@@ -280,11 +293,15 @@ class Worker:
             self._progress.mark_safe()
         offset, fingerprint = self._stream.offset_of(self._progress.safe_position), self._stream.fingerprint
         if fingerprint:  # without a fingerprint there is no journal file, so a cursor would have no meaning
+            if self._shares_cursor:
+                shared = SharedCursor.join(path, fingerprint, self._targets.targets)
+                is_behind = self._progress.safe_position < self._stream.end_position
+                offset = shared.agree(id(self), offset, is_behind=is_behind)
             self._progress.to_cursor(fingerprint, offset).save(path)
             self._remember(fingerprint)
 
     def _remember(self, fingerprint: str) -> None:
-        """Record for this user which runs are its own: a replay believes no journal, because anybody may write one."""
+        """Record which runs belong to this user. A replay relies on the record, because anybody may write a journal."""
         live, name = self._targets.live, self.sink.name
         for target in self._calls.opened | {run.existing(name) for run in live.values()} - {None}:
             self._own.add(fingerprint, name, str(target))
@@ -292,7 +309,7 @@ class Worker:
             self._own.add(fingerprint, OWN_RUNS, run_id)
 
 
-# A generator of its own: the user's training may draw from that of the module.
+# Not the generator of the module ``random``: extra draws from it would change the user's training.
 _random = random.Random()  # noqa: S311
 
 

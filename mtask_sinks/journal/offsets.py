@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Segment:
-    """A range of bytes without a gap, both in the stream and in the file.
+    """A range of bytes that has no gap, neither in the stream nor in the file.
 
     Attributes:
         position: where the first byte is in the stream.
@@ -34,6 +34,9 @@ class StreamOffsets:
     >>> offsets.add(position=400, offset=150, length=10)       # positions 150 to 400 are not in the file
     >>> len(offsets), offsets.offset_of(120), offsets.offset_of(200), offsets.offset_of(405)
     (2, 120, 150, 155)
+    >>> offsets.add(position=410, offset=900, length=10)       # another trainer has written 740 bytes in between
+    >>> offsets.offset_of(409), offsets.offset_of(410)
+    (159, 900)
 
     As long as the disk accepts every line, positions equal offsets and there is one segment.
     """
@@ -57,12 +60,12 @@ class StreamOffsets:
         self._segments.clear()
 
     def segment_at(self, position: int) -> Segment | None:
-        """Return the segment that holds a position, else the next one; ``None`` if there is no such segment."""
+        """Return the segment that holds a position, else the next one; ``None`` if there is neither."""
         return next((segment for segment in self._segments if position < segment.end), None)
 
     def offset_of(self, position: int) -> int:
-        """Return how many bytes of the file come before a position."""
-        before = [segment for segment in self._segments if segment.position < position]
+        """Return how many bytes of the file come before a position, including those that other trainers wrote."""
+        before = [segment for segment in self._segments if segment.position <= position]
         if not before:
             return 0
         return before[-1].offset + min(position - before[-1].position, before[-1].length)

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.event_files import read_scalars
+import wandb
+from helpers.event_files import read_scalars, run_dirs
 from helpers.journals import as_of_process, ended_process
 from helpers.toy import InOrder, Toy, arguments, numbers
+from helpers.wandb_file import read_runs
 from mlflow import MlflowClient
 from transformers import TrainingArguments
 
@@ -22,6 +24,10 @@ from mtask_sinks.delivery.replay import replay
 from mtask_sinks.sinks import MemorySink
 
 
+class Ordered(InOrder, HfMultiTaskTrainer):
+    pass
+
+
 class Failing(Toy):
     def extra(self, x, loss) -> None:
         super().extra(x, loss)
@@ -29,10 +35,12 @@ class Failing(Toy):
             raise ValueError("a bad batch")
 
 
-def trainer(output_dir: Path, name: str, model: Toy | None = None, report_to: str = "none") -> HfMultiTaskTrainer:
+def trainer(
+    output_dir: Path, name: str, model: Toy | None = None, report_to: str | list[str] = "none"
+) -> HfMultiTaskTrainer:
     args = arguments(output_dir, run_name=name, report_to=report_to, logging_steps=1)
     data = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(5)}
-    return HfMultiTaskTrainer(model or Toy(), args, **data)
+    return Ordered(model or Toy(), args, **data)
 
 
 def statuses() -> dict[str, str]:
@@ -70,6 +78,45 @@ def test_evaluations_after_two_trainings_belong_to_them(tmp_path) -> None:
     assert [len(client.get_metric_history(of[name], "a/eval/loss")) for name in ("a", "b")] == [2, 1]
 
 
+def test_tensorboard_and_wandb_hold_what_the_journal_holds(tmp_path, monkeypatch) -> None:
+    """Two trainings, then their evaluations: 4 + 1 rows of each training and its evaluation, in all three places."""
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    a, b = (trainer(tmp_path / "out", name, report_to=["tensorboard", "wandb"]) for name in ("a", "b"))
+    b.train_dataset, b.eval_dataset = numbers(10, 20, 30, 40), numbers(50)
+    for call in (a.train, b.train, a.evaluate, b.evaluate):
+        call()
+    wandb.finish()
+    expected = [
+        (training, step, f"a/{phase}/loss", value * scale)
+        for training, scale in ((1, 1.0), (2, 10.0))
+        for step, phase, value in (*zip(range(1, 5), ["train"] * 4, (1.0, 2.0, 3.0, 4.0), strict=True),
+                                   (4, "overall", 2.5), (4, "eval", 5.0))
+    ]  # fmt: skip
+    in_journal = [
+        (number, each.step, f"a/{each.phase}/loss", each.metrics["a/loss"])
+        for number, run in enumerate(read_journal(tmp_path / "out"), 1)
+        for each in run.snapshots
+    ]
+    assert in_journal == expected
+    (run,) = read_runs(tmp_path)
+    in_wandb = [
+        (row.get("train/training", 1), row["train/global_step"], name, value)
+        for row in run.history
+        for name, value in row.items()
+        if name.startswith("a/")
+    ]
+    assert sorted(in_wandb) == sorted(expected)
+    in_tensorboard = [
+        (step, name, value)
+        for directory in run_dirs(tmp_path / "runs")
+        for name, points in read_scalars(directory).items()
+        if name.startswith("a/")
+        for step, value in points
+    ]
+    assert sorted(in_tensorboard) == sorted(each[1:] for each in expected)
+
+
 def test_what_was_killed_after_its_training_is_finished_and_what_was_killed_in_it_is_not(tmp_path) -> None:
     first, second = trainer(tmp_path, "first"), trainer(tmp_path, "second")
     first.train()
@@ -87,8 +134,9 @@ def test_what_was_killed_after_its_training_is_finished_and_what_was_killed_in_i
 
 EVALUATING = """
 import os, sys
-from helpers.event_files import read_scalars
+from helpers.event_files import read_scalars, run_dirs
 from helpers.toy import InOrder, Toy, arguments, numbers
+from helpers.wandb_file import read_runs
 from mtask_sinks import HfMultiTaskTrainer
 class Failing(Toy):
     def extra(self, x, loss):
@@ -136,7 +184,7 @@ def test_a_window_that_the_end_cut_short_counts_once_after_the_resume(tmp_path, 
             report_to="tensorboard", **own,
         )  # fmt: skip
         data = {"train_dataset": numbers(*range(1, 15)), "metrics": MetricRegistry({"a/n": "count"})}
-        InOrderTrainer(Counting(), args, **data).train(**how)
+        Ordered(Counting(), args, **data).train(**how)
 
     train(10)
     (training,) = read_trainings(tmp_path / "out")
@@ -154,10 +202,6 @@ def test_a_window_that_the_end_cut_short_counts_once_after_the_resume(tmp_path, 
 class Counting(Toy):
     def extra(self, x, loss) -> None:
         self.report_metrics("a", loss=loss, n=1.0)
-
-
-class InOrderTrainer(InOrder, HfMultiTaskTrainer):
-    pass
 
 
 def counted(training) -> list[tuple[int, float, bool]]:

@@ -1,0 +1,122 @@
+"""Two deliveries of one process to one journal: each snapshot arrives once, and the cursor passes none that waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from helpers.faulty import wait_for
+
+from mtask_sinks import RunInfo, Sink, Snapshot
+from mtask_sinks.delivery.cursor import cursor_path, load_cursor
+from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.delivery.replay import replay
+from mtask_sinks.journal.stream import JournalStream
+from mtask_sinks.sinks import MemorySink
+
+
+class Store(Sink):
+    """A sink of several trainers that write to one store, which is down until ``is_up``."""
+
+    name = "store"
+
+    def __init__(self, rows: list[tuple[str, int]]) -> None:
+        self.rows = rows
+        self.is_up = False
+        self.run = ""
+
+    def open(self, run: RunInfo) -> None:
+        self._answer()
+        self.run = run.id
+
+    def write(self, snapshot: Snapshot) -> None:
+        self._answer()
+        self.rows.append((self.run, snapshot.step))
+
+    def _answer(self) -> None:
+        if not self.is_up:
+            raise ConnectionError("down")
+
+    def target(self) -> str:
+        return f"place of {self.run}"
+
+
+class Two:
+    """Deliveries ``a`` and ``b`` of two trainers with one output directory, and the steps that arrived."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / "metrics.jsonl"
+        self.rows: list[tuple[str, int]] = []
+        self.sinks = {name: Store(self.rows) for name in ("a", "b")}
+        self.deliveries = {name: Delivery([sink], drain_seconds=0.0) for name, sink in self.sinks.items()}
+
+    def train(self, name: str, *steps: int) -> None:
+        delivery = self.deliveries[name]
+        delivery.open(RunInfo(id=name, output_dir=str(self.directory)))
+        for step in steps:
+            delivery.write(Snapshot(step=step, metrics={"x": float(step)}))
+        delivery.close("finished")
+
+    def let_deliver(self, name: str) -> None:
+        self.sinks[name].is_up = True
+        counts = self.deliveries[name].counts
+        wait_for(lambda: not self.deliveries[name].counts["store"].pending, f"{name} to deliver, at first {counts}")
+        self.deliveries[name].confirm()
+
+    def end_of(self, name: str, step: int) -> int:
+        """The offset before the line of a snapshot."""
+        run, offset = "", 0
+        for line in self.path.read_bytes().splitlines(keepends=True):
+            run = next((each for each in "ab" if b'"id":"%s"' % each.encode() in line.replace(b" ", b"")), run)
+            if b'"step":%d,' % step in line.replace(b" ", b"") and run == name and b'"x"' in line:
+                return offset
+            offset += len(line)
+        raise AssertionError(f"no step {step} of {name}")
+
+    def cursor(self) -> int:
+        found = load_cursor(cursor_path(self.path, "store"), JournalStream(self.path).fingerprint)
+        assert found is not None
+        assert found.targets.items() <= {"a": "place of a", "b": "place of b"}.items()
+        return found.offset
+
+
+def test_each_snapshot_arrives_once_when_the_backend_is_back_after_both(tmp_path) -> None:
+    two = Two(tmp_path)
+    two.train("a", 1, 2)
+    two.train("b", 1, 2, 3)
+    assert {name: each.counts["store"].given for name, each in two.deliveries.items()} == {"a": 2, "b": 3}
+    for name in ("b", "a"):
+        two.let_deliver(name)
+    two.train("a", 4)
+    two.let_deliver("a")
+    assert sorted(two.rows) == [("a", 1), ("a", 2), ("a", 4), ("b", 1), ("b", 2), ("b", 3)]
+
+
+def test_the_cursor_passes_no_snapshot_that_waits(tmp_path) -> None:
+    """So a replay delivers them if the process is killed now."""
+    two = Two(tmp_path)
+    two.train("a", 1, 2)
+    two.train("b", 1, 2, 3)
+    two.let_deliver("b")
+    assert two.cursor() <= two.end_of("a", 1)
+    two.let_deliver("a")
+    two.train("b", 4)
+    two.let_deliver("b")
+    assert two.cursor() == two.path.stat().st_size
+    # A trainer that continues after the other one: all lines before its own are delivered.
+    two.sinks["a"].is_up = False
+    two.train("a", 5)
+    assert two.end_of("b", 4) < two.cursor() <= two.end_of("a", 5)
+    sink = MemorySink()
+    sink.name = "store"  # as another process does after a kill
+    replay(tmp_path, [sink])
+    assert [snapshot.step for snapshot in sink.snapshots] == [5]
+
+
+def test_a_cursor_of_another_journal_with_this_path_does_not_count(tmp_path) -> None:
+    two = Two(tmp_path)
+    two.train("a", 1, 2)
+    two.path.unlink()
+    two.train("b", 1)
+    two.let_deliver("b")
+    assert two.cursor() == two.path.stat().st_size
