@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from mtask_sinks.analysis.alerts import AlertRow, alert_rows
+from mtask_sinks.analysis.axes import STEP, check_axis, places
 from mtask_sinks.analysis.runs import Series, Training, Trainings, sorted_by_task
 from mtask_sinks.analysis.task_health import GradientSummary, gradient_summary
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
@@ -16,8 +17,8 @@ from mtask_sinks.directions import Direction, Directions
 from mtask_sinks.journal.reader import JournalReader
 from mtask_sinks.journal.records import Item
 
-# Of more values than this, show the means of this number of parts.
-_MANY, _PARTS = 1_000, 500
+# A curve has at most this many values.
+_MOST = 1_000
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class MetricProgress:
         last: last value.
         change: last value minus the one before; ``None`` if there is only one.
         count: how many reports are behind the last value.
-        values: all values; of more than 1,000 the means of 500 equal parts of the steps.
+        values: the curve: values at equal distances on the axis, as many as the metric has, at most 1,000. Each is the
+            mean of the values that are nearest to it; if none is, it is the one before.
         better: whether a smaller (``min``) or a larger value (``max``) is better; ``None`` for a count, or if neither
             is better, or if that is not known.
         partial: whether all values are of windows that the end of the training cut short. If there are others, only
             those count.
+        x_value: where the last value is on the axis; ``None`` if unknown.
     """
 
     task: str
@@ -47,6 +50,7 @@ class MetricProgress:
     values: tuple[float, ...]
     better: Direction | None = None
     partial: bool = False
+    x_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,15 @@ class TrainingProgress:
         seconds_left: time to the end at that rate; ``None`` if the training does not run, or if it is unknown.
         time: time of the last snapshot, in seconds since 1970 (UTC).
         resumed_at: steps at which it was resumed.
+        tasks: all its tasks in order of first appearance, also those of metrics that the user does not want to see.
         rows: metrics by task, in order of first appearance; the phases of one metric are together.
         sinks: how far each sink has delivered.
         alerts: rules that began to hold, and when they were over.
         health: what it measured of the gradients of its tasks; ``None`` if nothing.
         left_out: how many lines of the journal cannot be read.
+        x: the axis of the curves: ``step``, ``epoch``, ``time`` (seconds) or the key of a running total.
+        x_value: how far the training is on that axis; ``None`` if unknown.
+        x_error: why the axis is the step, and not the one that the user wants; empty if it is that one.
     """
 
     journal: str
@@ -83,11 +91,15 @@ class TrainingProgress:
     seconds_left: float | None = None
     time: float | None = None
     resumed_at: tuple[int, ...] = ()
+    tasks: tuple[str, ...] = ()
     rows: tuple[MetricProgress, ...] = ()
     sinks: tuple[SinkStatus, ...] = ()
     alerts: tuple[AlertRow, ...] = ()
     health: GradientSummary | None = None
     left_out: int = 0
+    x: str = STEP
+    x_value: float | None = None
+    x_error: str = ""
 
 
 class Watch:
@@ -110,11 +122,12 @@ class Watch:
     Args:
         path: the journal, or the output directory of a training; it need not exist yet.
         only: shell pattern of the keys to show, such as ``mlm/*``.
+        x: what to draw the curves over: ``step``, ``epoch``, ``time``, or the key of a metric that only grows.
     """
 
-    def __init__(self, path: str | os.PathLike[str], only: str = "*") -> None:
+    def __init__(self, path: str | os.PathLike[str], only: str = "*", x: str = STEP) -> None:
         self._tail = JournalReader(path, sampling=True)
-        self._only = only
+        self._only, self._x = only, x
         self._times_begun = 0
         self._trainings = Trainings()
 
@@ -131,6 +144,14 @@ class Watch:
             self._trainings.add(item)
             yield self._trainings.current, item
 
+    def axis_of(self, training: Training) -> tuple[str, str]:
+        """Return the axis of a training, and why it is the step and not the wanted one: empty if it is that one."""
+        try:
+            check_axis({training.name or self._tail.path.absolute().parent.name: training}, self._x)
+        except ValueError as error:
+            return STEP, str(error)
+        return self._x, ""
+
     def progress(self) -> TrainingProgress:
         """Read what is new, and return the progress of the last training."""
         for _ in self.update():
@@ -142,6 +163,8 @@ class Watch:
         directions = Directions(training.directions)
         status, host = status_of(training)
         rate, end = training.steps_per_second, training.max_steps
+        x, x_error = self.axis_of(training)
+        at = places(training, x, range(len(training.steps)))
         left = (end - training.step) / rate if status == "running" and rate and end is not None else None
         return TrainingProgress(
             journal=str(self._tail.path),
@@ -157,11 +180,15 @@ class Watch:
             seconds_left=None if left is None else max(left, 0.0),
             time=training.times[-1] if training.times else None,
             resumed_at=training.resumed_at,
-            rows=tuple(_row(training, each, directions) for each in sorted_by_task(shown)),
+            tasks=tuple(dict.fromkeys(each.task for each in sorted_by_task(training.series.values()))),
+            rows=tuple(_row(training, each, directions, at) for each in sorted_by_task(shown)),
             sinks=tuple(sink_statuses(self._tail, status == "running")),
             alerts=alert_rows(training),
             health=gradient_summary(training),
             left_out=self._tail.left_out.count,
+            x=x,
+            x_value=max((place for place in at if place is not None), default=None),
+            x_error=x_error,
         )
 
 
@@ -180,7 +207,7 @@ def status_of(training: Training) -> tuple[str, str | None]:
     return ("running" if begin.is_at_work() else "killed"), None
 
 
-def _row(training: Training, series: Series, directions: Directions) -> MetricProgress:
+def _row(training: Training, series: Series, directions: Directions, at: Sequence[float | None]) -> MetricProgress:
     series = training.curve(series)
     values = series.values
     return MetricProgress(
@@ -191,21 +218,31 @@ def _row(training: Training, series: Series, directions: Directions) -> MetricPr
         last=values[-1],
         change=values[-1] - values[-2] if len(values) > 1 else None,
         count=series.counts[-1],
-        values=_evenly([training.steps[at] for at in series.at], values),
+        values=_evenly([at[i] for i in series.at], values),
         better=directions.for_key(series.key),
         partial=series.at[-1] in training.partial,
+        x_value=at[series.at[-1]],
     )
 
 
-def _evenly(steps: Sequence[int], values: Sequence[float]) -> tuple[float, ...]:
-    """Return the values; if there are many, the means of equal parts of the steps.
+def _evenly(at: Sequence[float | None], values: Sequence[float]) -> tuple[float, ...]:
+    """Return values at equal distances; those whose place is unknown do not count.
+
+    >>> _evenly([0, 10, 30, 90], [8.0, 6.0, 4.0, 2.0])          # at 0, 30, 60, 90
+    (7.0, 4.0, 4.0, 2.0)
 
     Of a long training only some snapshots are in memory, and not equally many of each part.
     """
-    if len(values) <= _MANY:
-        return tuple(values)
-    parts: dict[int, list[float]] = {}
-    width = max(steps[-1] - steps[0], 1) / _PARTS
-    for step, value in zip(steps, values, strict=True):
-        parts.setdefault(int((step - steps[0]) / width), []).append(value)
-    return tuple(sum(part) / len(part) for part in parts.values())
+    known = [(place, value) for place, value in zip(at, values, strict=True) if place is not None]
+    if not known:
+        return ()
+    low, high = min(known)[0], max(known)[0]
+    last = min(len(known), _MOST) - 1 if high > low else 0
+    parts: list[list[float]] = [[] for _ in range(last + 1)]
+    scale = last / (high - low) if last else 0.0
+    for place, value in known:
+        parts[round((place - low) * scale)].append(value)
+    means: list[float] = []
+    for part in parts:
+        means.append(sum(part) / len(part) if part else means[-1])
+    return tuple(means)

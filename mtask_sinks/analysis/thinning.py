@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 def snapshots_to_keep(training: Training, most_values: int) -> list[int]:
     """Return the indices of the snapshots to keep, ascending.
 
-    Each phase is cut into parts of the same number of windows. Of each part, the snapshots stay that hold the smallest
-    and the largest value of a metric: so the best value of the training stays, and every spike in a curve. The first
-    and the last snapshot of each phase stay, partial ones, and the first and the last of each kind: with the same
-    metrics, of which the same are not finite. So the tables know since when a metric is missing.
+    The function cuts each phase into parts with the same number of windows. From each part it keeps the snapshots with
+    the smallest and the largest value of each metric. So it keeps the best value of the training, and every spike in a
+    curve. It also keeps partial snapshots, and the first and the last snapshot of each phase and of each kind.
+    Snapshots are of one kind if they have the same metrics, and if the same metrics are not finite. So the tables know
+    since when a metric is missing. Before the first and the last snapshot of a phase it keeps the last one of the phase
+    ``train``, which holds the running totals at which charts draw an evaluation.
 
     Args:
         training: the training.
-        most_values: keep at most about so many values; more if there are many kinds or phases.
+        most_values: keep about this many values; more if there are many kinds or phases.
     """
     import numpy as np
 
@@ -37,9 +39,10 @@ def snapshots_to_keep(training: Training, most_values: int) -> list[int]:
     for series in training.series.values():
         values[np.frombuffer(series.at, np.int64)] += 1
     always = np.zeros(steps, bool)
-    always[[*training.partial]] = True
     _mark_ends(always, phases)
+    _mark_before(always, np.flatnonzero(phases == phase_numbers.get("train", -1)))
     _mark_ends(always, kinds)
+    always[[*training.partial]] = True
     while True:
         kept = always.copy()
         for series in training.series.values():
@@ -59,12 +62,20 @@ def _mark_ends(kept: np.ndarray, groups: np.ndarray) -> None:
     kept[first] = kept[len(groups) - 1 - last] = True
 
 
+def _mark_before(kept: np.ndarray, candidates: np.ndarray) -> None:
+    """Mark the last candidate up to each marked snapshot."""
+    import numpy as np
+
+    count = np.searchsorted(candidates, np.flatnonzero(kept), "right")
+    kept[candidates[count[count > 0] - 1]] = True
+
+
 def _mark_extremes(kept: np.ndarray, at: np.ndarray, values: np.ndarray, parts: np.ndarray) -> None:
-    """Mark the snapshots with the first smallest and the first largest value of each part; NaN only without others."""
+    """Mark the snapshots with the first smallest and largest value of each part. NaN counts only without others."""
     import numpy as np
 
     for keys in (values, -values):
-        order = np.lexsort((keys, parts))  # stable, NaN last
+        order = np.lexsort((keys, parts))  # lexsort is stable and puts NaN last
         is_first = np.ones(len(order), bool)
         is_first[1:] = np.diff(parts[order]) != 0
         kept[at[order[is_first]]] = True

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mtask_sinks.charts.axes import EPOCH, STEP, TIME
+from mtask_sinks.analysis.axes import EPOCH, STEP, TIME
 from mtask_sinks.charts.marks import Mark
 from mtask_sinks.charts.scales import Scale
 from mtask_sinks.keys import join_key
 
-#: ``curves``; parts of a whole (``share``); when tasks reported (``timeline``); runs compared (``gains``).
+#: ``curves`` over an axis; ``share``: parts of a whole; ``timeline``: when tasks reported; ``gains``: runs compared.
 PanelKind = Literal["curves", "share", "timeline", "gains"]
 
 
@@ -24,15 +24,15 @@ class Curve:
         run: label of the run.
         task, name, phase: task, name and phase of the metric; an ungrouped metric has an empty task.
         steps, values: step and value of each point; a value may be NaN or infinite.
-        smoothed: values to draw in front of the others, which are then faint; ``None`` without smoothing.
+        smoothed: the smoothed values, drawn in front of the raw ones, which are then faint; ``None`` without smoothing.
         epochs: epoch of each point; ``None`` if unknown.
         counts: how many reports each value is made of; 0 if unknown.
-        partial: whether all values are of windows that the end of the training cut short. If there are others, only
-            those are drawn.
+        partial: whether all values are of windows that the end of the training cut short. If there are values of whole
+            windows, the curve has only these.
         seconds: time of each point since the training began, without the time between a stop and a resume.
         totals: key of a running total → its value at each point; ``None`` if it has none yet.
-        nonfinite: how many windows have a value that is NaN or infinite; more than there are gaps if some windows of a
-            long training are not in memory.
+        nonfinite: how many windows have a value that is NaN or infinite. This may be more than the number of `gaps`,
+            because some windows of a long training are not in memory.
     """
 
     run: str
@@ -77,7 +77,7 @@ class Panel:
     Attributes:
         title: what the panel shows.
         curves: its curves.
-        group: the task of all its curves, or what else its section of the page is called.
+        group: title of its section on the page: the task of all its curves, or another title.
         scale: the scale of its values.
         kind: what kind of picture it is.
     """
@@ -98,12 +98,12 @@ class Chart:
         runs, tasks, phases: all that the panels contain, in order; ungrouped metrics have an empty task.
         constants: panels that would show nothing but a constant count; they are not drawn.
         overview: panels about all tasks together.
-        all_tasks: the tasks of the trainings, whether drawn or not: they decide about the colours.
+        all_tasks: all tasks of the trainings, also those not drawn, because the colours depend on all of them.
         x: the axis that the curves are drawn over.
-        totals: the running totals that the curves can be drawn over, too.
+        totals: the running totals that can be the axis instead.
         weight: weight of the earlier values in the smoothed curves.
         marks: alerts.
-        all_values: number of values of the curves, with those that are left out because there are so many.
+        all_values: number of values of the curves, including those left out because a training is long.
     """
 
     panels: tuple[Panel, ...]
@@ -120,7 +120,7 @@ class Chart:
     all_values: int = 0
 
     def marks_of(self, panel: Panel) -> tuple[Mark, ...]:
-        """Return the alerts on the curves of a panel, each step once."""
+        """Return the alerts on the curves of a panel, at most one per step."""
         found = [mark for mark in self.marks if any(mark.concerns(curve.run, curve.key) for curve in panel.curves)]
         return tuple({mark.step: mark for mark in found}.values())
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from mtask_sinks.charts.axes import STEP, TIME
+from mtask_sinks.analysis.axes import STEP, TIME
 from mtask_sinks.charts.curves import Chart, Curve, Panel, PanelKind, isolated
 from mtask_sinks.charts.scales import relative
 from mtask_sinks.charts.style import ChartStyles, CurveStyle, Dash
@@ -18,7 +18,7 @@ DASHES: dict[Dash, Literal["-", "--", ":", "-."]] = {"solid": "-", "dash": "--",
 MARKERS = {None: "o", "circle": "o", "square": "s", "triangle-up": "^", "x": "x", "diamond": "D"}
 #: The colour of the line at the step of an alert.
 ALERT_COLOUR = "#c4321f"
-# A curve of at most this many points has a dot at each.
+# A curve of at most this many points has a dot at each point.
 _DOTTED = 30
 _SCALE_NOTES = {"linear": "", "log": "", "relative": "  (relative to the first value)"}
 
@@ -29,7 +29,7 @@ class PanelDrawing:
     Args:
         chart: the chart.
         styles: the looks of its curves.
-        unit: how many seconds the unit of an axis of time has.
+        unit: number of seconds in one unit of the time axis.
     """
 
     def __init__(self, chart: Chart, styles: ChartStyles, unit: float) -> None:
@@ -129,7 +129,7 @@ def _looks(style: CurveStyle) -> dict[str, Any]:
 
 
 def _dots(shown: Sequence[float], style: CurveStyle) -> list[int] | int | None:
-    """Return which points have a marker: on a short curve all (``None``), else those that no line shows."""
+    """Return which points have a marker: all points (``None``) on a short curve, else those that no line shows."""
     if len(shown) <= _DOTTED:
         return None
     return isolated(shown) if style.marker is None else max(len(shown) // 8, 1)

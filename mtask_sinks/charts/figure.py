@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Literal
 
 from mtask_sinks._util.shown import shown
-from mtask_sinks.charts.axes import TIME, time_unit
+from mtask_sinks.analysis.axes import TIME, time_unit
 from mtask_sinks.charts.curves import Chart
 from mtask_sinks.charts.drawing import DASHES, MARKERS, PanelDrawing
 from mtask_sinks.charts.style import ChartStyles, LegendRow
@@ -72,7 +72,7 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
 
 
 def _legend(styles: ChartStyles) -> list[LegendRow]:
-    """Return the rows of the legend, without a run or a phase that is the only one."""
+    """Return the rows of the legend. If there is only one run or only one phase, leave it out."""
     rows = styles.legend()
     return [row for row in rows if row.of == "task" or sum(each.of == row.of for each in rows) > 1]
 

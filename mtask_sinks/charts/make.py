@@ -7,9 +7,9 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
+from mtask_sinks.analysis.axes import EPOCH, STEP, TIME, check_axis, running_totals
 from mtask_sinks.analysis.runs import Series, directions_of, sorted_by_task
 from mtask_sinks.analysis.selection import LabelledTraining
-from mtask_sinks.charts.axes import EPOCH, STEP, TIME, check_axis, running_totals
 from mtask_sinks.charts.curves import Chart, Curve, Panel
 from mtask_sinks.charts.marks import alert_marks
 from mtask_sinks.charts.overview import overview_panels
@@ -22,7 +22,8 @@ from mtask_sinks.keys import OVERALL
 
 T = TypeVar("T")
 
-# An overlay panel with more curves than this is split into one panel per phase, and one with more than that per run.
+# An overlay panel with more curves than the first number becomes one panel per phase; a panel of one phase with more
+# curves than the second number becomes one panel per run.
 _CROWDED, _CROWDED_PHASE = 8, 24
 
 
@@ -37,8 +38,8 @@ def make_chart(
 ) -> Chart:
     """Choose the curves to draw: one panel per task metric, with training and evaluation together.
 
-    Values over a whole training make no curve, so they are left out. A metric that is the same everywhere, and neither
-    good nor bad, gets no panel: a count of tokens per window, for example.
+    Values over a whole training make no curve, so the chart leaves them out. A metric gets no panel if its value is the
+    same everywhere and neither good nor bad, such as a count of tokens per window.
 
     Args:
         runs: the trainings to draw into the same panels.
@@ -59,8 +60,9 @@ def make_chart(
     found = [(run, each) for run, each in every if fnmatchcase(each.key, only)]
     if not found:
         raise NothingToDrawError(_nothing(runs, only))
-    check_axis(runs, x)
-    totals = list(dict.fromkeys([*running_totals(runs), *([] if x in (STEP, EPOCH, TIME) else [x])]))
+    trainings = {run.label: run.training for run in runs}
+    check_axis(trainings, x)
+    totals = list(dict.fromkeys([*running_totals([*trainings.values()]), *([] if x in (STEP, EPOCH, TIME) else [x])]))
     order = {(each.key, each.phase): at for at, each in enumerate(sorted_by_task(each for _, each in found))}
     found.sort(key=lambda pair: order[pair[1].key, pair[1].phase])  # stable: the runs keep the given order
     makers = {run.label: CurveMaker(run, totals, weight) for run in runs}
@@ -70,7 +72,7 @@ def make_chart(
     constants = [panel for panel in every_panel if _is_constant(panel, directions)]
     panels = [panel for panel in every_panel if panel not in constants] or every_panel
     overview = overview_panels(list(makers.values())) if only == "*" else ()
-    drawn = [curve.task for panel in overview for curve in panel.curves]  # pairs of tasks, too
+    drawn = [curve.task for panel in overview for curve in panel.curves]  # some are pairs of tasks
     return Chart(
         panels=tuple(part for panel in panels for part in _split(panel)),
         runs=tuple(run.label for run in runs if any(curve.run == run.label for curve in curves)),
@@ -116,7 +118,7 @@ def _split(panel: Panel) -> list[Panel]:
 
 
 def _is_constant(panel: Panel, directions: Directions) -> bool:
-    """Whether a panel would show nothing but a number that is the same everywhere, and neither good nor bad."""
+    """Return whether a panel would show nothing but a number that is the same everywhere, and neither good nor bad."""
     return all(curve.is_constant and directions.for_key(curve.key) is None for curve in panel.curves)
 
 
@@ -126,7 +128,7 @@ def _curve(maker: CurveMaker, series: Series) -> Curve:
 
 
 def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:
-    """Return the second parts by the first ones, in order of first appearance."""
+    """Group the second parts by the first parts, in order of first appearance."""
     found: dict[str, list[T]] = {}
     for name, each in pairs:
         found.setdefault(name, []).append(each)
@@ -152,5 +154,5 @@ def overview_only(chart: Chart) -> Chart:
         NothingToDrawError: there are none.
     """
     if not chart.overview:
-        raise NothingToDrawError("there is no overview of one task in one run: it compares tasks or runs.")
+        raise NothingToDrawError("one task in one run has no overview, because an overview compares tasks or runs.")
     return replace(chart, panels=chart.overview, overview=(), constants=())

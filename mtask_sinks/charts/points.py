@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from mtask_sinks.analysis.axes import EPOCH, places
 from mtask_sinks.analysis.elapsed import elapsed_seconds
 from mtask_sinks.analysis.selection import LabelledTraining
-from mtask_sinks.charts.axes import totals_at
 from mtask_sinks.charts.curves import Curve
 from mtask_sinks.charts.smoothing import smooth
 
@@ -40,7 +40,7 @@ class CurveMaker:
         """Return a curve.
 
         Args:
-            task, name, phase: whose values they are.
+            task, name, phase: task, name and phase of the metric.
             at: indices of the snapshots.
             values: one value per snapshot.
             counts: number of reports in each value; ``None`` if unknown.
@@ -54,7 +54,7 @@ class CurveMaker:
             steps=tuple(training.steps[i] for i in at),
             values=tuple(values),
             smoothed=smooth(values, self._weight) if self._weight else None,
-            epochs=tuple(None if math.isnan(training.epochs[i]) else training.epochs[i] for i in at),
+            epochs=places(training, EPOCH, at),
             counts=tuple(counts) if counts is not None else (0,) * len(at),
             partial=bool(at) and at[-1] in training.partial,
             seconds=tuple(self._seconds[i] for i in at),
@@ -65,5 +65,5 @@ class CurveMaker:
     def _totals_at(self, at: tuple[int, ...]) -> Mapping[str, tuple[float | None, ...]]:
         """Return the running totals at some snapshots. Most curves of a phase have the same ones."""
         if at not in self._totals_of:
-            self._totals_of[at] = {key: totals_at(self.training, key, at) for key in self._totals}
+            self._totals_of[at] = {key: places(self.training, key, at) for key in self._totals}
         return self._totals_of[at]

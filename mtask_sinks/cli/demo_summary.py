@@ -14,6 +14,7 @@ from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.runs import Training
 from mtask_sinks.cli.formatting import number, print_renderable
 from mtask_sinks.cli.table import Cell, Curve, TableColumn, make_table
+from mtask_sinks.cli.task_colours import task_colours
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +54,10 @@ def _print_results(training: Training, console: Console) -> None:
             values = training.curve(series).values if series is not None else ()
             row += [number(values[0]), number(values[-1]), Curve(values)] if values else ["-", "-", Curve(())]
         rows.append(row)
-    print_renderable(console, make_table(columns, rows, console))
+    colours = task_colours(key.split("/")[0] for key in _METRICS)
+    tasks = [colours[key.split("/")[0]] for key in _METRICS]
+    styles = {at: tasks for at, column in enumerate(columns) if column.name in ("task", "curve")}
+    print_renderable(console, make_table(columns, rows, console, styles))
 
 
 def _write_report(run_dir: Path) -> None:

@@ -17,14 +17,15 @@ def diff(
     run_a: Annotated[
         str,
         typer.Argument(
-            help="Output directory or journal, for its last training. DIR:N or DIR:name chooses another. A directory "
-            "above several: the newest of them."
+            help="Output directory or journal: the command takes its last training. DIR:N or DIR:name chooses another. "
+            "For a directory above several, it takes the newest training."
         ),
     ],
     run_b: Annotated[
         str | None,
         typer.Argument(
-            help="The training to compare with the first one. Without it: the two newest trainings below RUN_A.",
+            help="The training to compare with the first one. Without RUN_B, the command compares the two newest "
+            "trainings below RUN_A.",
             show_default=False,
         ),
     ] = None,
@@ -73,7 +74,7 @@ def _two_newest(directory: str) -> tuple[str, str]:
     except NoJournalError as error:
         raise typer.BadParameter(str(error), param_hint="RUN_A") from None
     if len(runs) < 2:
-        message = f"{directory} is one training. Name the training to compare it with: mtask-sinks diff {directory} DIR"
+        message = f"{directory} is one training. Pass the training to compare it with: mtask-sinks diff {directory} DIR"
         raise typer.BadParameter(message, param_hint="RUN_B")
     return runs[-2], runs[-1]
 
@@ -100,8 +101,10 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
 
     from mtask_sinks._util.escaping import printable
     from mtask_sinks._util.shown import shown
+    from mtask_sinks.analysis.runs import sorted_by_task
     from mtask_sinks.cli.formatting import change, print_renderable
     from mtask_sinks.cli.table import TableColumn, make_table
+    from mtask_sinks.cli.task_colours import task_colours
 
     console = Console()
     for letter, (path, training) in zip("AB", runs, strict=True):
@@ -128,8 +131,10 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
         names = [row.task or "-", row.name, row.phase]
         cells.append([*names, *finals, final_change, row.better or "-", *bests, best_change, row.verdict or ""])
     colours = {"better": "green", "worse": "yellow"}
-    styles = [colours.get(row.verdict or "", "dim") for row in rows]
-    print_renderable(console, make_table(columns, cells, console, styles={9: styles, 10: styles}))
+    verdicts = [colours.get(row.verdict or "", "dim") for row in rows]
+    of_tasks = task_colours(each.task for _, training in runs for each in sorted_by_task(training.series.values()))
+    tasks = [of_tasks[row.task] for row in rows]
+    print_renderable(console, make_table(columns, cells, console, styles={0: tasks, 9: verdicts, 10: verdicts}))
 
 
 def _final(outcome: Outcome | None) -> str:

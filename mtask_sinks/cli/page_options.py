@@ -1,4 +1,4 @@
-"""Options that ``plot`` and ``report`` share: the runs, the smoothing, the file, and their usage errors."""
+"""Options that commands share: the runs, the smoothing, the axis, the file, and their usage errors."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ Runs = Annotated[
 #: The option --smooth.
 Smooth = Annotated[
     float, typer.Option("--smooth", help="Smooth the curves: weight of the earlier values, from 0 to below 1.")
+]
+#: The option --x.
+Axis = Annotated[
+    str, typer.Option("--x", help="Draw over: step, epoch, time, or the key of a running total such as mlm/n_tokens.")
 ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtask_sinks.cli.page_options import Runs, Smooth, check_weight, open_given, output_path, usage_errors
+from mtask_sinks.cli.page_options import Axis, Runs, Smooth, check_weight, open_given, output_path, usage_errors
 
 if TYPE_CHECKING:
     from mtask_sinks.charts.curves import Chart
@@ -30,10 +30,7 @@ def plot(
         bool,
         typer.Option("--overview", help="Draw all tasks together: progress, shares of the loss, reports, run by run."),
     ] = False,
-    x: Annotated[
-        str,
-        typer.Option("--x", help="Draw over: step, epoch, time, or the key of a running total such as mlm/n_tokens."),
-    ] = "step",
+    x: Axis = "step",
 ) -> None:
     """Draw the metrics of each task: one panel per metric, with all runs, training and evaluation.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtask_sinks.cli.page_options import Axis
+
 if TYPE_CHECKING:
     from mtask_sinks.analysis.progress import TrainingProgress
 
@@ -17,6 +19,7 @@ def watch(
         Path, typer.Argument(help="Output directory of a training, a directory above several, or a metrics.jsonl.")
     ],
     only: Annotated[str, typer.Option("--only", help="Pattern of the keys to show, such as 'mlm/*'.")] = "*",
+    x: Axis = "step",
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="In a pipe: print one line per new snapshot, until interrupted.")
     ] = False,
@@ -35,6 +38,9 @@ def watch(
     since the value before (green for better, yellow for worse), the curve of all values, the step if it is not the last
     one, and the number of reports behind the value. If the terminal is too narrow, columns are left out in this order:
     reports, step, change, curves and phases from the last to the first.
+
+    --x draws the curves over epochs, time or a running total, and a column x replaces the column step. If a training
+    that you follow has not reported the total yet, a note says so, and the command uses the step until then.
 
     On a terminal the command follows the training, and obeys keys. Arrows and page keys: scroll. /: filter by typing.
     s: sort by task, metric, change for the worse, or age. p: show one phase, or all. Tab: show the next training.
@@ -63,7 +69,7 @@ def watch(
     except NoJournalError as error:
         if not (path.is_dir() and (is_live or follow)):  # a training that has just begun has no journal yet
             raise typer.BadParameter(str(error), param_hint="PATH") from None
-    trainings = WatchedTrainings(path, only)
+    trainings = WatchedTrainings(path, only, x)
     choice = Choice()
     try:
         if is_live:
@@ -73,6 +79,8 @@ def watch(
     except KeyboardInterrupt:
         pass
     progress = trainings.progress()
+    if progress.x_error and not (follow or is_live):
+        raise typer.BadParameter(progress.x_error, param_hint="--x")
     if not follow or is_live:
         if as_json:
             print_json(_record(progress))
@@ -84,6 +92,7 @@ def watch(
 def _record(progress: TrainingProgress) -> dict[str, Any]:
     """Return the progress without the curves: `mtask-sinks export` has those."""
     record = asdict(progress)
+    del record["x_error"]  # it is a usage error
     for row in record["rows"]:
         row["points"] = len(row.pop("values"))
     return record

@@ -9,7 +9,9 @@ import typer
 
 from mtask_sinks._util.escaping import printable
 from mtask_sinks._util.shown import shown
+from mtask_sinks.analysis.axes import STEP, places
 from mtask_sinks.cli.formatting import number, to_json
+from mtask_sinks.cli.watch_axis import axis_note, place_text
 from mtask_sinks.journal.records import Begin, End, Item
 from mtask_sinks.note import Note
 
@@ -22,14 +24,26 @@ def print_lines(watched: Watch, interval: float, as_json: bool) -> None:
     """Print one line per new item of the journal, from now on, until Ctrl-C."""
     for _ in watched.update():
         pass
+    noted = ""
     while True:
         for training, item in watched.update():
-            typer.echo(_json_line(training, item) if as_json else shown(item_line(training, item)))
+            x, _ = watched.axis_of(training)
+            typer.echo(_json_line(training, item, x) if as_json else shown(item_line(training, item, x)))
+        error = watched.axis_of(watched.training)[1] if watched.training is not None else ""
+        if error and error != noted:
+            typer.echo(shown(axis_note(error)), err=True)
+            noted = error
         time.sleep(interval)
 
 
-def item_line(training: Training, item: Item) -> str:
-    """Return an item of a journal as one line of text."""
+def item_line(training: Training, item: Item, x: str = STEP) -> str:
+    """Return an item of a journal, the last one of its training, as one line of text.
+
+    Args:
+        training: the training, which includes the item.
+        item: the item.
+        x: the axis on which the line tells the place of a snapshot.
+    """
     name = printable(training.name or f"training {training.number}")
     if isinstance(item, Begin):
         return f"{name}  resumed at step {item.run.step:,}" if item.run.step else f"{name}  begins"
@@ -38,10 +52,15 @@ def item_line(training: Training, item: Item) -> str:
     if isinstance(item, Note):
         return f"{name}  step {item.step:,}  {item.text}"
     values = "  ".join(f"{key} {number(value)}" for key, value in item.metrics.items())
-    return f"{name}  step {item.step:,}  {printable(item.phase)}  {printable(values) or '-'}"
+    place = f"{printable(x)} {place_text(x, _last_place(training, x))}"
+    return f"{name}  {place}  {printable(item.phase)}  {printable(values) or '-'}"
 
 
-def _json_line(training: Training, item: Item) -> str:
+def _last_place(training: Training, x: str) -> float | None:
+    return places(training, x, [len(training.steps) - 1])[0]
+
+
+def _json_line(training: Training, item: Item, x: str) -> str:
     record: dict[str, Any] = {"training": training.number, "name": training.name, "event": "snapshot"}
     if isinstance(item, Begin):
         record |= {"event": "begin", "step": item.run.step, "time": item.time}
@@ -52,4 +71,5 @@ def _json_line(training: Training, item: Item) -> str:
     else:
         for part in ("phase", "step", "epoch", "time", "metrics", "counts"):
             record[part] = getattr(item, part)
+        record |= {"x": x, "x_value": _last_place(training, x)}
     return to_json(record)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtask_sinks.analysis.axes import STEP
 from mtask_sinks.analysis.find import FoundJournal, find_journals, is_running, running_or_newest
 from mtask_sinks.analysis.progress import TrainingProgress, Watch
 from mtask_sinks.cli.keyboard import reading_keys
@@ -29,10 +30,11 @@ class WatchedTrainings:
     Args:
         path: a journal, the output directory of a training, or a directory above such directories.
         only: shell pattern of the keys to show.
+        x: what to draw the curves over, as in `Watch`.
     """
 
-    def __init__(self, path: Path, only: str = "*") -> None:
-        self._path, self._only = path, only
+    def __init__(self, path: Path, only: str = "*", x: str = STEP) -> None:
+        self._path, self._only, self._x = path, only, x
         self._watches: dict[Path, Watch] = {}
         self._was_chosen = False
         self._searched = 0.0
@@ -53,7 +55,7 @@ class WatchedTrainings:
     @property
     def watch(self) -> Watch:
         """Follows the shown training."""
-        return self._watches.setdefault(self.shown.path, Watch(self.shown.path, self._only))
+        return self._watches.setdefault(self.shown.path, Watch(self.shown.path, self._only, self._x))
 
     def progress(self) -> TrainingProgress:
         """Read what is new, and return the progress of the shown training."""

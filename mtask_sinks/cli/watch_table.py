@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from mtask_sinks.analysis.axes import STEP
 from mtask_sinks.analysis.progress import MetricProgress
 from mtask_sinks.cli.formatting import change, number
 from mtask_sinks.cli.table import Cell, Curve, TableColumn
+from mtask_sinks.cli.task_colours import task_colours
+from mtask_sinks.cli.watch_axis import axis_heading, place_text
 from mtask_sinks.cli.watch_choice import MetricRow
 
 # The order in which columns give way. The curves and the phases give way from the last phase to the first.
@@ -39,7 +42,9 @@ class MetricTable:
         return list(rows), {place: styles[start:stop] for place, styles in self.styles.items()}
 
 
-def metric_table(rows: Sequence[MetricRow], phases: Sequence[str], step: int | None) -> MetricTable:
+def metric_table(
+    rows: Sequence[MetricRow], phases: Sequence[str], step: int | None, x: str = STEP, tasks: Sequence[str] = ()
+) -> MetricTable:
     """Make the table of some metrics.
 
     Each phase has a column with its name, for the last values. Beside it are the columns ``change``, ``curve``,
@@ -51,34 +56,39 @@ def metric_table(rows: Sequence[MetricRow], phases: Sequence[str], step: int | N
         phases: the phases that have columns.
         step: leave out columns that tell nothing: steps that are all this one, and curves of single values; with
             ``None``, every phase has the same columns, for other programs.
+        x: the axis of the curves, which the column ``step`` tells the places on.
+        tasks: all tasks of the training, on which the colours depend.
     """
     columns = [TableColumn("task", style="bold", flow="cut"), TableColumn("metric", flow="cut")]
     cells: list[list[Cell]] = [[row.task or "-", row.name] for row in rows]
-    styles: dict[int, list[str]] = {}
+    colours = task_colours((*tasks, *(row.task for row in rows)))
+    by_task = [colours[row.task] for row in rows]
+    styles: dict[int, list[str]] = {0: by_task}
     for at, phase in enumerate(phases):
         after = len(phases) - 1 - at
         curves = _DROP["curve"] + after
         values = _DROP["curve"] + len(phases) + after if at else 0
         parts = [each.phases.get(phase) for each in rows]
         newest = max((part.step for part in parts if part is not None), default=0)
-        is_curve = step is None or any(part is not None and len(part.values) > 1 for part in parts)
+        is_curve = step is None or any(part is not None and part.change is not None for part in parts)
         styles[len(columns)] = ["dim" if part is not None and part.step < newest else "bold" for part in parts]
         columns.append(TableColumn(phase, "right", drop=values))
         if is_curve:
             styles[len(columns)] = [_change_style(part) for part in parts]
             title = "other curves" if at else "curve"
             columns.append(TableColumn("change", "right", drop=_DROP["change"]))
+            styles[len(columns)] = by_task
             columns.append(TableColumn("curve", flow="curve", drop=curves, title=title))
         is_step = step is None or any(part is not None and part.step != step for part in parts)
         if is_step:
-            columns.append(TableColumn("step", "right", style="dim", drop=_DROP["step"]))
+            columns.append(TableColumn(axis_heading(x), "right", style="dim", drop=_DROP["step"]))
         columns.append(TableColumn("reports", "right", style="dim", drop=_DROP["reports"]))
         for line, part in zip(cells, parts, strict=True):
-            line += _cells(part, is_curve, is_step)
+            line += _cells(part, is_curve, is_step, x)
     return MetricTable(columns, cells, styles)
 
 
-def _cells(part: MetricProgress | None, is_curve: bool, is_step: bool) -> list[Cell]:
+def _cells(part: MetricProgress | None, is_curve: bool, is_step: bool, x: str) -> list[Cell]:
     """Return the cells of one metric in one phase."""
     if part is None:
         empty: list[Cell] = ["", Curve(())] if is_curve else []
@@ -86,7 +96,7 @@ def _cells(part: MetricProgress | None, is_curve: bool, is_step: bool) -> list[C
     by = "" if part.change is None else change(part.change, part.last)
     curve: list[Cell] = [by, Curve(part.values)] if is_curve else []
     last = number(part.last) + (" (partial)" if part.partial else "")
-    step = [f"{part.step:,}"] if is_step else []
+    step = [place_text(x, part.x_value)] if is_step else []
     return [last, *curve, *step, f"{part.count:,}" if part.count else "-"]
 
 

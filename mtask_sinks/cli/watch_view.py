@@ -11,6 +11,7 @@ from mtask_sinks._util.formatting import duration, number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.progress import TrainingProgress
 from mtask_sinks.cli.table import TableColumn, draw_table, fit, make_table, no_room
+from mtask_sinks.cli.watch_axis import axis_note, axis_parts
 from mtask_sinks.cli.watch_choice import Choice, metric_rows, phases_of
 from mtask_sinks.cli.watch_health import alert_lines, health_parts
 from mtask_sinks.cli.watch_table import metric_table
@@ -59,7 +60,8 @@ def make_frame(
     if not console.is_terminal and progress.sinks:
         parts += [_sink_table(progress.sinks, console), Text("")]
     if rows:
-        table = metric_table(rows, phases_of(rows), progress.step if console.is_terminal else None)
+        step = progress.step if console.is_terminal else None
+        table = metric_table(rows, phases_of(rows), step, progress.x, progress.tasks)
         cells, styles = table.part(0, len(rows), blanks=console.is_terminal)
         parts.append(make_table(table.columns, cells, console, styles))
     return Group(*parts)
@@ -84,7 +86,7 @@ def make_screen(progress: TrainingProgress, console: Console, choice: Choice, wh
     top = min(choice.top, max(len(rows) - height, 0))
     fitting = None
     if rows:
-        table = metric_table(rows, phases_of(rows), progress.step)
+        table = metric_table(rows, phases_of(rows), progress.step, progress.x, progress.tasks)
         fitting = fit(table.columns, table.rows, console.width)
         cells, styles = table.part(top, top + height, blanks=True)
         parts.append(draw_table(table.columns, cells, fitting, console.options.ascii_only, styles))
@@ -138,6 +140,7 @@ def summary_parts(progress: TrainingProgress) -> list[str]:
         parts.append(f"{min(progress.step / progress.max_steps, 1.0):.0%}")
     if progress.epoch is not None:
         parts.append(f"epoch {progress.epoch:.2f}")
+    parts += axis_parts(progress)
     if progress.steps_per_second is not None:
         parts.append(f"{number(progress.steps_per_second)} steps/s")
     if progress.seconds_left is not None:
@@ -182,6 +185,8 @@ def _head(progress: TrainingProgress, console: Console, which: str) -> list[Text
         rest = [Text(line, no_wrap=True, overflow="ignore") for line in (summary_line(progress), *health)]
         return [text, *rest, *alert_lines(progress.alerts)]
     lines = [text, *(Text(line) for line in _in_lines(summary_parts(progress), console.width))]
+    if progress.x_error:
+        lines.append(Text(axis_note(progress.x_error), "yellow"))
     if progress.sinks:
         sinks = [_sink_words(each) for each in progress.sinks]
         lines += [Text.from_markup("", overflow="fold").append(line) for line in _in_lines(sinks, console.width)]

@@ -1,36 +1,39 @@
-"""Picks lines of a long journal for a view of it, without decoding the others."""
+"""Picks some lines of a long journal to show, without decoding the others."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from mtask_sinks.journal.lines import Line
 from mtask_sinks.journal.records import is_snapshot
 
-# Of each kind of snapshots, keep at most this many lines that are spread evenly, and this many of the last ones.
+# For each kind of snapshot, keep at most this many evenly spread lines, and this many of the last lines.
 _SPREAD, _LAST = 2_000, 40
-# Snapshots of further kinds count as one kind.
+# Beyond this number of kinds, all other snapshots count as one kind.
 _MAX_KINDS = 100
 
 
 def sample(lines: Iterable[Line]) -> Iterator[Line]:
-    r"""Yield lines that show the same as all of them: every beginning, end and note, and some of the snapshots.
+    r"""Yield every run start, run end and note, and enough snapshots for a picture of the training.
 
     >>> lines = [Line(b'{"record":"snapshot","step":%d}\n' % step, step) for step in range(10_000)]
     >>> picked = [line.end for line in sample(lines)]
     >>> len(picked), picked[:3], picked[-3:]
     (1285, [0, 8, 16], [9997, 9998, 9999])
 
-    Snapshots are of one kind if their phases are the same, and if their lines have the same number of quotation marks:
-    so it is rare that metrics of two snapshots of a kind differ. Of each kind, the first one, the last ones, and some
-    between them are yielded.
+    Two snapshots are of one kind if they have the same phase, and if their lines have the same number of quotation
+    marks. Such snapshots almost always have the same metrics. For each kind, the function yields the first line, the
+    last ones, and some between them. For each of the last ones, it also yields the line of the phase ``train`` before
+    it, because a chart draws an evaluation at the running totals of that line.
 
     Args:
-        lines: the lines of a journal. All are read before the first one is yielded.
+        lines: the lines of a journal. The function reads all of them before it yields the first one.
     """
     others: list[Line] = []
     kinds: dict[tuple[bytes, int], _Kind] = {}
+    trained: list[Line] = []  # the last line of the training so far
     for line in lines:
         if not is_snapshot(line.data):
             others.append(line)
@@ -40,27 +43,30 @@ def sample(lines: Iterable[Line]) -> Iterator[Line]:
             kind = (b"", 0)
         if kind not in kinds:
             kinds[kind] = _Kind()
-        kinds[kind].add(line)
-    picked = {line.end: line for kind in kinds.values() for line in (*kind.spread, *kind.last)}
+        kinds[kind].add(line, trained)
+        if b'"train"' in _phase(line.data):
+            trained = [line]
+    picked = {line.end: line for kind in kinds.values() for line in (*kind.spread, *chain(*kind.last))}
     yield from sorted([*others, *picked.values()], key=lambda line: line.end)
 
 
 class _Kind:
-    """Lines of one kind: every n-th one, where n doubles when they are too many, and the last ones."""
+    """Lines of one kind: the last ones, and every n-th one. If these become too many, n doubles."""
 
     def __init__(self) -> None:
         self.spread: list[Line] = []
-        self.last: deque[Line] = deque(maxlen=_LAST)
+        #: The last lines, each with the lines that come before it.
+        self.last: deque[Sequence[Line]] = deque(maxlen=_LAST)
         self._every = 1
         self._count = 0
 
-    def add(self, line: Line) -> None:
+    def add(self, line: Line, before: Sequence[Line]) -> None:
         if self._count % self._every == 0:
             self.spread.append(line)
             if len(self.spread) > _SPREAD:
                 self.spread, self._every = self.spread[::2], 2 * self._every
         self._count += 1
-        self.last.append(line)
+        self.last.append([*before, line])
 
 
 def _phase(data: bytes) -> bytes:

@@ -54,7 +54,7 @@ def test_a_link_is_followed_once(tmp_path) -> None:
 def test_without_any_journal_it_is_an_error(tmp_path) -> None:
     with pytest.raises(NoJournalError, match="appears with the first log event"):
         find_journals(tmp_path)
-    with pytest.raises(NoJournalError, match="Name a journal"):
+    with pytest.raises(NoJournalError, match="Pass a journal"):
         find_journals(tmp_path / "nowhere")
     assert journals_below(tmp_path) == []
 

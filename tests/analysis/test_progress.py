@@ -4,6 +4,7 @@ import os
 import socket
 import time
 
+import numpy as np
 import pytest
 from helpers.journals import as_of_process, ended_process, losses, write
 
@@ -21,10 +22,10 @@ def test_rows_are_sorted_by_task_then_metric_then_phase_and_hold_their_last_chan
     write(tmp_path, (RunInfo(id="1"), snapshots, "finished"))
     progress = Watch(tmp_path).progress()
     assert progress.rows == (
-        MetricProgress("a", "loss", "train", 4, 3.5, -1.5, 8, (5.0, 3.5), "min"),
-        MetricProgress("a", "loss", "eval", 2, 6.0, None, 1, (6.0,), "min"),
-        MetricProgress("a", "acc", "train", 4, 0.5, None, 8, (0.5,), "max"),
-        MetricProgress("b", "loss", "train", 2, 7.0, None, 3, (7.0,), "min"),
+        MetricProgress("a", "loss", "train", 4, 3.5, -1.5, 8, (5.0, 3.5), "min", x_value=4),
+        MetricProgress("a", "loss", "eval", 2, 6.0, None, 1, (6.0,), "min", x_value=2),
+        MetricProgress("a", "acc", "train", 4, 0.5, None, 8, (0.5,), "max", x_value=4),
+        MetricProgress("b", "loss", "train", 2, 7.0, None, 3, (7.0,), "min", x_value=2),
     )
     assert [(row.task, row.name) for row in Watch(tmp_path, "b/*").progress().rows] == [("b", "loss")]
 
@@ -36,9 +37,9 @@ def test_a_window_that_the_end_cut_short_is_not_the_last_value(tmp_path) -> None
     progress = Watch(tmp_path).progress()
     assert progress.step == 24
     assert progress.rows == (
-        MetricProgress("a", "n", "train", 20, 2801.0, -36.0, 5, (2837.0, 2801.0)),
-        MetricProgress("a", "n", "overall", 24, 6728.0, None, 0, (6728.0,)),
-        MetricProgress("", "late", "train", 24, 3.0, None, 0, (3.0,), partial=True),
+        MetricProgress("a", "n", "train", 20, 2801.0, -36.0, 5, (2837.0, 2801.0), x_value=20),
+        MetricProgress("a", "n", "overall", 24, 6728.0, None, 0, (6728.0,), x_value=24),
+        MetricProgress("", "late", "train", 24, 3.0, None, 0, (3.0,), partial=True, x_value=24),
     )
 
 
@@ -115,3 +116,46 @@ def test_the_direction_of_a_metric_comes_from_the_rules_of_the_training_then_fro
     assert [row.better for row in watch.progress().rows] == [None, "max", "min", "max", None]
     write(tmp_path, (RunInfo(id="3"), rows, None))
     assert [row.better for row in watch.progress().rows] == [None, None, "min", "max", None]
+
+
+def test_a_curve_is_spaced_by_its_axis_in_few_values(tmp_path) -> None:
+    """A loss that rises with the tokens: over tokens the curve is straight, over steps it bends."""
+    tokens = [float(step**2) for step in range(1, 3_001)]
+    rows = [Snapshot(step, metrics={"a/loss": n, "a/n_tokens": n}) for step, n in enumerate(tokens, 1)]
+    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    straight = np.linspace(tokens[0], tokens[-1], 1_000)
+    over_tokens, over_steps = (Watch(tmp_path, "a/loss", x).progress().rows[0] for x in ("a/n_tokens", "step"))
+    assert len(over_tokens.values) == len(over_steps.values) == 1_000
+    assert np.abs(np.array(over_tokens.values) - straight).max() < straight[1] - straight[0]
+    assert (
+        np.abs(np.array(over_steps.values) - straight).max() > tokens[-1] / 5
+    )  # a parabola is a quarter below its chord
+    assert (over_tokens.x_value, over_steps.x_value) == (9e6, 3_000)
+
+
+def test_values_before_the_first_total_are_not_in_a_curve(tmp_path) -> None:
+    metrics = ({"a/loss": 9.0}, {"a/loss": 5.0, "a/n": 10.0}, {"a/loss": 4.0, "a/n": 20.0})
+    rows = [Snapshot(step, metrics=each) for step, each in enumerate(metrics, 1)]
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(0, "eval", {"a/loss": 7.0}), *rows], "finished"))
+    loss, evaluation, _ = Watch(tmp_path, x="a/n").progress().rows
+    assert (loss.values, loss.x_value, evaluation.values, evaluation.x_value) == ((5.0, 4.0), 20.0, (), None)
+
+
+def test_a_curve_over_a_total_that_stands_still_is_one_place(tmp_path) -> None:
+    rows = [Snapshot(step, metrics={"a/loss": 9.0 * step, "a/n": 7.0}) for step in (1, 2, 3)]
+    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    assert Watch(tmp_path, x="a/n").progress().rows[0].values == (18.0,)
+
+
+def test_without_the_wanted_axis_it_is_the_step_and_the_reason_is_known(tmp_path) -> None:
+    watch = Watch(tmp_path, x="a/n")
+    assert (watch.progress().x, watch.progress().x_error) == ("step", "")  # there is no training yet
+    write(tmp_path, (RunInfo(id="1", name="r"), [Snapshot(3, metrics={"a/loss": 4.0})], None))
+    progress = watch.progress()
+    assert (progress.x, progress.x_value) == ("step", 3)
+    assert progress.x_error == "x='a/n' is no metric of the training phase. Pass one of: step, epoch, time."
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(4, metrics={"a/n": 30.0})], None))
+    progress = watch.progress()
+    assert (progress.x, progress.x_value, progress.x_error) == ("a/n", 30.0, "")
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(5, metrics={"a/n": 20.0})], None))
+    assert watch.progress().x_error.startswith("x='a/n' falls in r, so no curve can be drawn over it.")

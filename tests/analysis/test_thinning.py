@@ -11,6 +11,7 @@ from helpers.journals import write
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis import runs
+from mtask_sinks.analysis.axes import places
 from mtask_sinks.analysis.compare import compare
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.report.problems import missing_metrics, nonfinite_metrics
@@ -94,7 +95,8 @@ def test_each_part_of_a_curve_has_its_extremes(both) -> None:
             zip((thinned.steps[at] for at in thinned.series[place].at), thinned.series[place].values, strict=True)
         )
         assert {*map(repr, kept.items())} <= {*map(repr, every)}  # NaN does not equal itself
-        near = thinned.windows_per_part * (1 if place[0] == "train" else 40)  # in steps
+        # In steps. Where a part begins may move by up to a part when there are too many values again.
+        near = 2 * thinned.windows_per_part * (1 if place[0] == "train" else 40)
         for start in range(0, 3000, 100):
             part = [value for step, value in every if start <= step < start + 100 and not math.isnan(value)]
             around = [v for s, v in kept.items() if start - near <= s < start + 100 + near and not math.isnan(v)]
@@ -128,3 +130,15 @@ def test_many_kinds_of_snapshots_do_not_make_it_slow(monkeypatch) -> None:
     for step in range(2_000):
         made.add(Snapshot(step, metrics={f"key_{step}": 1.0}))  # nothing can be left out of the first kinds
     assert len(thinned) < 12
+
+
+def test_the_last_evaluation_keeps_the_running_total_at_its_step() -> None:
+    training = Training(1)
+    for step in range(1, 2_001):
+        training.add(Snapshot(step, metrics={"a/n_tokens": 100.0 * step, "a/loss": 9.0 - step % 7}))
+        if step in (3, 1_703):
+            training.add(Snapshot(step, "eval", {"a/loss": 1.0}))
+    training.thin(400)
+    assert len(training.steps) < 250
+    at = training.series["eval", "a/loss"].at
+    assert places(training, "a/n_tokens", at) == (300.0, 170_300.0)

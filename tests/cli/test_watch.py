@@ -51,7 +51,7 @@ def test_json_says_the_same(tmp_path) -> None:
     done = watch(str(tmp_path), "--json", "--only", "a/*")
     view = json.loads(done.output)
     assert (done.exit_code, view["status"], view["step"], view["name"]) == (1, "failed", 4, "bert")
-    where = {"task": "a", "name": "loss", "phase": "train", "step": 4}
+    where = {"task": "a", "name": "loss", "phase": "train", "step": 4, "x_value": 4}
     assert view["rows"] == [
         {**where, "last": 40.0, "change": 20.0, "count": 4, "better": "min", "partial": False, "points": 2}
     ]
@@ -127,7 +127,7 @@ def test_a_running_training_elsewhere_is_said_to_be_elsewhere(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "there is no nowhere. Name a journal"),
+        (["nowhere"], "there is no nowhere. Pass a journal"),
         (["."], "It appears with the first log event that has metrics."),
         ([".", "--follow", "--once"], "choose one"),
     ],

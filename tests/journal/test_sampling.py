@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
+import pytest
 from helpers.journals import write
 
 from mtask_sinks import RunInfo, Snapshot
@@ -55,8 +57,22 @@ def test_a_view_of_a_long_journal_shows_the_same_as_of_all_of_it(tmp_path, monke
     rows = [[tuple(getattr(row, part) for part in parts) for row in each.rows] for each in (seen, whole)]
     assert rows[0] == rows[1]
     loss = next(row for row in seen.rows if row.phase == "train")
-    assert loss.values[0] == 10.0 and loss.values[-1] == 10.0 / 4_000
+    assert loss.values[0] == 10.0 and loss.values[-1] == pytest.approx(10.0 / 4_000, rel=0.01)
     assert watch._tail.snapshots_after(0) == sum(len(snapshots) for _, snapshots, _ in runs)
+
+
+def test_an_evaluation_in_a_sample_is_at_the_running_total_of_its_step(tmp_path, monkeypatch) -> None:
+    made = [
+        replace(each, metrics={**each.metrics, "a/n_tokens": 100.0 * each.step}) if each.phase == "train" else each
+        for each in snapshots()
+    ]
+    write(tmp_path, (RunInfo(id="1"), made, "finished"))
+    monkeypatch.setattr(reader, "_LONG", 1)
+    monkeypatch.setattr(sampling, "_SPREAD", 50)
+    watch = Watch(tmp_path, "a/loss", "a/n_tokens")
+    train, evaluation = watch.progress().rows
+    assert watch.training is not None and len(watch.training.steps) < 150
+    assert (train.x_value, evaluation.x_value) == (400_000.0, 380_000.0)  # the last evaluation is at step 3,800
 
 
 def test_what_is_added_to_a_long_journal_is_followed(tmp_path, monkeypatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mtask_sinks.charts.axes import EPOCH, STEP, TIME, time_unit
+from mtask_sinks.analysis.axes import EPOCH, STEP, TIME, time_unit
 from mtask_sinks.charts.curves import Chart, Curve, Panel
 from mtask_sinks.charts.style import ChartStyles
 
@@ -52,7 +52,7 @@ class _Payload:
         }
 
     def _find_axes(self) -> list[dict[str, Any]]:
-        """Return the axes that there is something to draw over: name, title, and what to divide its values by."""
+        """Return the axes on which curves have values: name, title, and the number that divides the values."""
         chart = self._chart
         curves = [curve for panel in chart.panels for curve in panel.curves]
         seconds = max((second for curve in curves for second in curve.seconds), default=0.0)
