@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.peers import BareItems, BareSums, Predecessor, Recorder, Registry, TrlItem, is_installed
 from benchmarks.rows import Row, at_most, not_measured
+from mtask_sinks.trainer.admission import Admission
 
 COUNTS = (1, 2, 5, 16, 64, 256)
 
@@ -37,6 +38,8 @@ def measure(quick: bool) -> list[Row]:
         rows += _rows("floats", count, draw.random, BareSums, lambda bare, n=count: bare + 1.6 + 0.1 * n, reports)
     for count in COUNTS:
         rows += _rows("0-d tensors", count, _loss, BareItems, lambda bare: 2 * bare + 1.0, reports)
+    for kind, make in (("float", draw.random), ("0-d tensor", _loss)):
+        rows.append(_admission_row(kind, make, 15 * reports))
     return rows
 
 
@@ -58,6 +61,16 @@ def _rows(
     if "hf-mtask-trainer" not in found:
         rows.append(not_measured(f"{figure}: hf-mtask-trainer", "", "not installed"))
     return rows
+
+
+def _admission_row(kind: str, make: Make, reports: int) -> Row:
+    """What it adds to a report in a Trainer's step to check that it is made there, and not by a callback's forward."""
+    admission, judged = Admission(), Registry()
+    judged.registry.leave_out(admission.training_judge, "train")
+    recorders = {"judged": judged, "plain": Registry()}
+    found = admission.run_step(admission.training_judge, report_times, recorders, 1, make, reports)
+    figure = f"a report of 1 {kind} in a Trainer's step, the check that it counts"
+    return at_most(figure, found["judged"] - found["plain"], 0.2, "{:.2f} us", f"of {found['judged']:.1f} us")
 
 
 def report_times(recorders: dict[str, Recorder], count: int, make: Make, reports: int) -> dict[str, float]:

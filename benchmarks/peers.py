@@ -26,11 +26,11 @@ class Registry:
     def __init__(self) -> None:
         from mtask_sinks import MetricRegistry
 
-        self._registry = MetricRegistry()
-        self.report = self._registry.report_metrics
+        self.registry = MetricRegistry()
+        self.report = self.registry.report_metrics
 
     def read(self) -> dict[str, float]:
-        return dict(self._registry.snapshot(step=1).metrics)
+        return dict(self.registry.snapshot(step=1).metrics)
 
 
 class BareSums:

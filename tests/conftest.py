@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:
     # If the processes share the cores, several threads per process mostly wait for each other.
     os.environ["OMP_NUM_THREADS"] = "1"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and commands that tests start would inherit it: Ctrl-C would not stop them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What delivers a journal remembers that in the user's state directory: for the tests, that is another one.
 _state = tempfile.TemporaryDirectory(prefix="mtask-sinks-state-")

@@ -99,11 +99,10 @@ class LogNames:
 
 
 def _renamed(snapshot: Snapshot, renamed: Mapping[str, str]) -> Snapshot:
-    by_name = {
-        name: {renamed.get(key, key): value for key, value in getattr(snapshot, name).items()}
-        for name in ("metrics", "counts", "nonfinite")
-    }
-    return replace(snapshot, **by_name)
+    metrics = {renamed.get(key, key): value for key, value in snapshot.metrics.items()}
+    counts = {renamed.get(key, key): count for key, count in snapshot.counts.items()}
+    nonfinite = {renamed.get(key, key): count for key, count in snapshot.nonfinite.items()}
+    return replace(snapshot, metrics=metrics, counts=counts, nonfinite=nonfinite)
 
 
 def _differ(value: float, other: Any) -> bool:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -68,7 +69,8 @@ class Terminal(Shown):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.process.kill()
+        with suppress(ProcessLookupError):  # the command and what it has started, such as the demo's training
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
         os.close(self._ours)
 
