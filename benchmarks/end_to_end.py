@@ -1,8 +1,7 @@
 """Compares a step of the Hugging Face Trainer that reports with the same step that only computes the values.
 
-Blocks of steps of both take turns. This is repeated several times with new trainers, because the place of a trainer's
-objects in memory is random: because of it, two trainers that do the same differ by up to 2 % of a small step, for as
-long as they exist.
+Blocks of steps of both take turns, and several pairs of new trainers do this. The reason: a trainer's objects are at
+random places in memory, so two equal trainers differ by up to 2 % of a small step for as long as they exist.
 """
 
 from __future__ import annotations

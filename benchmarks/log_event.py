@@ -85,7 +85,7 @@ def log_events(
 
 
 def log_events_of_backends(events: int, steps: int, *, ours: bool) -> list[float]:
-    """Do the same with TensorBoard, W&B (offline) and MLflow (SQLite), by our sinks or by transformers' callbacks."""
+    """Measure this with TensorBoard, W&B (offline) and MLflow (SQLite), by our sinks or by transformers' callbacks."""
 
     def make(folder: str, *args: Any, **kwargs: Any) -> Timed:
         if ours:

@@ -1,8 +1,8 @@
 """Measures what the commands cost on a long journal, each in a process of its own.
 
-By hand: ``python -m benchmarks.long_journal [--snapshots 1000000] [--directory DIR] [--only watch plot]``. It writes
-a journal of two tasks with two metrics each, 533 MB for a million snapshots, and prints CPU seconds, largest memory and
-size of the result for each command. The package that is measured is the one that ``PYTHONPATH`` names first.
+Run it by hand: ``python -m benchmarks.long_journal [--snapshots 1000000] [--directory DIR] [--only watch plot]``. It
+writes a journal of two tasks with two metrics each, 533 MB for a million snapshots. For each command it prints CPU
+seconds, largest memory and size of the result. It measures the package that ``PYTHONPATH`` names first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-_EVERY = 500  # snapshots of the training for one of an evaluation
+_EVERY = 500  # one snapshot in this many is from an evaluation
 
 
 def write_journal(directory: Path, snapshots: int) -> Path:
@@ -80,7 +80,7 @@ def measure(command: list[str]) -> tuple[float, float, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--snapshots", type=int, default=1_000_000)
-    parser.add_argument("--directory", type=Path, help="Where the journal is, or will be; kept afterwards.")
+    parser.add_argument("--directory", type=Path, help="Directory for the journal, which stays there.")
     parser.add_argument("--only", nargs="+", choices=list(_COMMANDS), default=list(_COMMANDS))
     options = parser.parse_args()
     directory = options.directory or Path(tempfile.mkdtemp())

@@ -1,10 +1,10 @@
-"""How long a page of `mtask-sinks plot` takes in Chromium: 48 panels, 5 runs, 2,000 points, and 3 evaluations.
+"""Measures how long Chromium takes for a page of `mtask-sinks plot`: 48 panels, 5 runs, 2,000 points, 3 evaluations.
 
     python benchmarks/page_times.py [--times 5]
 
-Measures from the call of the address until every panel in view is drawn, from a click on a run until they are drawn
-again, and from a jump to the end of the page until the panels there are drawn. Prints the median and the largest of
-each, and the processor time of the page's main thread, which other programs on the machine do not change.
+It measures three times: from opening the page until all panels in view are drawn, from a click on a run until they are
+drawn again, and from a jump to the end of the page until the panels there are drawn. It prints the median and the
+largest value of each, and the processor time of the page's main thread, which other programs do not change.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ requestAnimationFrame(wait);
 
 
 def snapshots(seed: int) -> Iterator[Snapshot]:
-    """Values that fall with noise, of another size in every metric."""
+    """Yield snapshots whose values fall with noise. Every metric has values of another size."""
     chance = random.Random(seed)
     for at in range(1, POINTS + 1):
         for phase in ("train", *(PHASES if at % (POINTS // 20) == 0 else ())):

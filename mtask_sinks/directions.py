@@ -1,4 +1,4 @@
-"""Tells which value of a metric is best: the smallest or the largest, by rules of the user or by the metric's name."""
+"""Tells which value of a metric is best: the smallest or the largest, by the user's rules or by the metric's name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FALLING = re.compile(r"loss|perplexity|error")
 _FALLING_WORDS = frozenset({"err", "mae", "mse", "rmse", "mape", "nll", "ppl", "wer", "cer", "ter", "kl", "bpc", "bpb"})
 # Names of counts, which are neither good nor bad.
 _COUNT_WORDS = frozenset({"n", "num", "count", "counts", "number", "tokens", "samples", "items", "nonfinite"})
-# Words, and pairs of words, that end the name of a metric of which the largest value is best.
+# If the name of a metric ends in one of these words, or in two words that make one of them, its largest value is best.
 _RISING_WORDS = frozenset(
     [
         *("acc", "accuracy", "accuracies", "precision", "recall", "sensitivity", "specificity", "f0", "f1", "f2"),
@@ -58,14 +58,14 @@ class Directions:
     def __init__(self, *rules: Mapping[str, Direction | None]) -> None:
         for mapping in rules:
             if not isinstance(mapping, Mapping):
-                raise TypeError(f"directions={mapping!r}: pass key or pattern → direction, {{'*/bias': 'min'}}.")
+                raise TypeError(f"directions={mapping!r}: pass a mapping such as {{'*/bias': 'min'}}.")
             for key, direction in mapping.items():
                 if not _is_direction(direction):
                     raise ValueError(f"directions={{{key!r}: {direction!r}}}: allowed are {_ALLOWED}.")
         self._rules: list[Rules[Direction | None]] = [Rules(mapping, _NO_RULE) for mapping in rules]
 
     def for_key(self, key: str) -> Direction | None:
-        """Return the direction of a key; ``None`` if neither is better, or if nobody knows."""
+        """Return the direction of a key; ``None`` if neither is better or if it is unknown."""
         for rules in self._rules:
             direction = rules.for_key(key)
             if direction is not _NO_RULE:
@@ -74,7 +74,7 @@ class Directions:
 
 
 def recorded_rules(recorded: Mapping[str, Any]) -> dict[str, Direction | None]:
-    """Return the rules that a journal recorded, without any that this version does not understand.
+    """Return the rules of a journal that this version understands.
 
     >>> recorded_rules({"*/bias": "min", "*/drift": None, "*/slope": "near 1"})
     {'*/bias': 'min', '*/drift': None}
@@ -91,10 +91,10 @@ def known_direction(name: str) -> Direction | None:
     >>> [known_direction(name) for name in ("n_tokens", "loss.nonfinite", "bias", "loss_share", "reward_std")]
     [None, None, None, None, None]
 
-    ``"min"`` for losses, errors and perplexities. ``"max"`` only if the name ends in a word such as accuracy, f1, bleu
-    or reward; after it may come a number or a word such as ``macro`` or ``score``. ``None`` for counts, for shares, for
-    names that begin with ``neg_`` (scikit-learn's ``neg_mean_squared_error`` rises, a loss of the negative samples
-    falls), and for every other name.
+    Losses, errors and perplexities give ``"min"``. A name gives ``"max"`` only if it ends in a word such as accuracy,
+    f1, bleu or reward; a number or a word such as ``macro`` or ``score`` may follow. Every other name gives ``None``,
+    also counts, shares and names that begin with ``neg_``: scikit-learn's ``neg_mean_squared_error`` rises, but a loss
+    of the negative samples falls.
 
     Args:
         name: name of the metric in its task.
@@ -122,7 +122,7 @@ def _is_falling(name: str) -> bool:
 
 
 def _is_rising(words: list[str]) -> bool:
-    """Whether the last word is one of those that rise, apart from numbers and qualifiers after it."""
+    """Return whether a name ends in a word of `_RISING_WORDS`, without the numbers and qualifiers after that word."""
     for end in range(len(words), 0, -1):
         last = words[end - 1]
         stem = last.rstrip("0123456789")

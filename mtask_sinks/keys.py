@@ -10,16 +10,17 @@ from functools import lru_cache
 
 from mtask_sinks.errors import MetricKeyError
 
-#: Length of the longest key, in bytes of UTF-8: a character outside of ASCII has two to four. MLflow refuses metric
-#: names of more than 250 characters, and its file store makes a file name of each segment.
+#: The longest key that is allowed, in bytes of UTF-8. A character outside of ASCII takes two to four bytes. MLflow
+#: refuses metric names of more than 250 characters, and its file store makes each segment a file name.
 MAX_KEY_LENGTH = 250
 
-#: Phases of the library's own: a training's windows, all of them together, those of one epoch together.
+#: Phases that the library itself adds: the whole training, and each epoch.
 OVERALL, EPOCH = "overall", "epoch"
-# What such a word gets when it is the prefix of an evaluation; and prefixes and phases that are built of these words.
+# If the prefix of an evaluation is such a name or ``train``, the evaluation's phase gets this ending.
 _EVALUATION = "_evaluation"
+# Matches these prefixes, and the phases made from them.
 _IS_OWN = re.compile(r"(train|overall|epoch)(_evaluation)*")
-# Letters and digits of any script; MLflow's own rule, which TensorBoard, W&B and trackio do not narrow.
+# Letters and digits of any script. This is MLflow's rule; TensorBoard, W&B and trackio allow at least as much.
 _SEGMENT = re.compile(r"[\w.\-]+")
 _INVALID = re.compile(r"[^\w.\-]")
 # Names that the Trainer itself logs, without the prefix of the phase.
@@ -99,7 +100,7 @@ def log_name(key: str, phase: str) -> str:
 
 
 def log_prefix(phase: str) -> str:
-    """Return what the names of a phase begin with in the Trainer's logs.
+    """Return the prefix that the names of a phase have in the Trainer's logs.
 
     >>> log_prefix("train"), log_prefix("eval"), log_prefix("train_evaluation")
     ('', 'eval_', 'train_')
@@ -133,7 +134,7 @@ def log_names(keys: Collection[str], phase: str) -> Collection[str]:
 
 @lru_cache(maxsize=1 << 14)
 def backend_name(key: str, phase: str) -> str:
-    """Return the name of a key in a tracking backend. Backends group by its first segment: one group per task.
+    """Return the name of a key in a tracking backend. Backends group names by the first segment: one group per task.
 
     >>> backend_name("mlm/loss", "train"), backend_name("mlm/loss", "eval"), backend_name("lr_scale", "train")
     ('mlm/train/loss', 'mlm/eval/loss', 'train/lr_scale')
@@ -169,7 +170,7 @@ def _is_valid(key: str) -> bool:
 
 
 def _suggest(key: str) -> str | None:
-    """Return a similar valid key. Two keys that differ in letters of any kind have different suggestions."""
+    """Return a similar valid key. Keys that differ in a letter, of any script, get different suggestions."""
     parts = re.split(r"\s*[:/\\]+\s*", unicodedata.normalize("NFC", key))
     parts = [_INVALID.sub(_replacement, part.strip()).strip("_") for part in parts]
     candidate = "/".join(part for part in parts if part not in ("", ".", ".."))
@@ -193,7 +194,7 @@ def _size(text: str) -> int:
 
 
 def _cut(text: str, size: int) -> str:
-    """Return the beginning of a text, of so many bytes at most."""
+    """Return the beginning of a text, with at most ``size`` bytes."""
     return text.encode("utf-8", "surrogatepass")[:size].decode("utf-8", "ignore")
 
 

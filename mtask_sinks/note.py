@@ -16,7 +16,7 @@ class Note:
     'mlm/loss'
 
     Attributes:
-        kind: ``alert`` or ``task_health``. Readers pass over kinds that they do not know.
+        kind: ``alert`` or ``task_health``. Readers skip kinds that they do not know.
         step: optimizer steps taken so far.
         text: the message, for people.
         data: the details, as plain data.

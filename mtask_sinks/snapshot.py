@@ -61,13 +61,13 @@ class Snapshot(_Frozen):
         epoch: epochs done, including the fraction; ``None`` if the training has no epochs.
         time: when the snapshot was made, in seconds since 1970 (UTC). Sinks always write this time, so a snapshot that
             is sent twice gives the same point.
-        counts: for each key, the number of reports in its value.
+        counts: for each key, the number of reports from which its value was computed.
         nonfinite: for each key that had NaN or infinite reports, the number of these reports.
         logs: what the Trainer itself logged at this event (``loss``, ``learning_rate``, …), under the Trainer's names.
-        is_partial: whether the window was cut short by the end of the training: it has the reports since the last log
-            event. Its sums and counts are smaller than those of other windows.
-        sequence: number of the snapshot in its training, from 1 on, in the order of the log events; 0 if unknown. It
-            identifies the snapshot, with the training's id, also on a machine whose clock is wrong.
+        is_partial: whether the training ended in the middle of the window. It then has the reports since the last log
+            event, so its sums and counts are smaller than those of other windows.
+        sequence: the snapshot's number in its training: 1 for the first log event, 0 if unknown. Together with the
+            training's id it identifies the snapshot, even if a machine's clock is wrong.
     """
 
     _mappings: ClassVar = ("metrics", "counts", "nonfinite", "logs")
@@ -119,7 +119,7 @@ class Snapshot(_Frozen):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo(_Frozen):
-    """What a sink learns about the training when it opens.
+    """The facts about a training that a sink gets when the sink is opened.
 
     >>> RunInfo(output_dir="out", name="bert").attached.get("mlflow") is None
     True
@@ -136,8 +136,8 @@ class RunInfo(_Frozen):
         continued: backend → its run, if the sink continues that run: the Trainer's callback opened it, or the sink
             wrote to it in an earlier process. The sink ends the run, unless it is in ``attached`` too.
         logged: backends to which somebody else writes the Trainer's own logs.
-        directions: exact key or pattern of metrics → which value is best: ``min`` (the smallest), ``max`` (the largest)
-            or ``None`` (neither); the rules of the registry. `mtask_sinks.directions` says how they apply.
+        directions: the registry's rules about which value is best: exact key or pattern → ``min`` (the smallest),
+            ``max`` (the largest) or ``None`` (neither). See `mtask_sinks.directions`.
         loss_weights: key → its weight in the combined loss, from ``loss_budget``; empty without it.
     """
 

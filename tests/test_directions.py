@@ -85,7 +85,7 @@ def test_a_direction_that_is_none_is_refused(direction) -> None:
 
 
 def test_rules_that_are_no_mapping_and_keys_that_are_not_valid_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"directions='min': pass key or pattern → direction, \{'\*/bias': 'min'\}"):
+    with pytest.raises(TypeError, match=r"directions='min': pass a mapping such as \{'\*/bias': 'min'\}"):
         Directions("min")  # type: ignore[arg-type]
     with pytest.raises(MetricKeyError, match="'a bias' is no valid key"):
         Directions({"a bias": "min"})

@@ -275,7 +275,7 @@ def test_nan_propagates_by_default_and_is_counted(caplog) -> None:
     assert math.isnan(snapshot.metrics["a/x"])
     assert snapshot.nonfinite == {"a/x": 3}
     assert list(snapshot.metrics) == ["a/x"]
-    assert "a/x: NaN or Inf was reported, first seen up to step 4" in caplog.text
+    assert "a/x: NaN or Inf was reported, for the first time in the window up to step 4" in caplog.text
 
 
 def test_skipped_values_leave_their_number() -> None:

@@ -1,4 +1,4 @@
-"""The docstrings of this project as Markdown: examples become blocks of code, names of public things links."""
+"""Converts this project's docstrings to Markdown: examples become code blocks, and public names become links."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME = re.compile(r"(?<!`)`(\w+)(?:\.\w+)?`(?!`)")
 
 
 class Docstrings(Extension):
-    """Applied to every object that is loaded."""
+    """Converts the docstring of every object that mkdocstrings loads."""
 
     def on_instance(self, *, obj: Object, **_: Any) -> None:
         if obj.docstring is not None:
@@ -29,7 +29,7 @@ class Docstrings(Extension):
 
 
 def as_markdown(text: str) -> str:
-    """A docstring with its examples fenced and public names linked.
+    """Return a docstring with its examples in fences and its public names as links.
 
     >>> as_markdown("Adds.\\n\\n>>> 1 + 1\\n2\\n\\nSee `weighted`.")
     'Adds.\\n\\n```pycon\\n>>> 1 + 1\\n2\\n```\\n\\nSee [`weighted`][mtask_sinks.weighted].'

@@ -1,4 +1,4 @@
-"""Pages of the site that lie elsewhere in the repository, where who reads the code expects them."""
+"""Adds pages to the site that are outside of ``docs/``, where readers of the code expect them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 
-#: Their paths, from the root of the repository, where they have the same path on the site.
+#: The paths of these pages in the repository. The site uses the same paths.
 PAGES = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -26,7 +26,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Let links that lead out of ``docs/``, or into it, lead to where their targets are on the site."""
+    """Change links between pages inside and outside of ``docs/`` so that they work on the site."""
     path = page.file.src_uri
     if path in PAGES:
         return markdown.replace("](docs/", "](").replace("](../docs/", "](../").replace("](../../docs/", "](../../")

@@ -1,7 +1,8 @@
-"""Takes the pictures of this documentation anew: ``python -m docs.screenshots [NAME ...] [--runs DIR]``, from its root.
+"""Takes the pictures of this documentation again: ``python -m docs.screenshots [NAME ...] [--runs DIR]``.
 
-Trains the demonstration twice, unless the runs are there already, and looks at what comes of it in a real browser. Each
-picture is a function that holds the page open while the picture is taken, in `PICTURES` by the name of its file.
+Run it in the root of the repository. It trains the demo twice, unless the runs exist already, and opens the results in
+a real browser. `PICTURES` holds one function per picture, which keeps the page open while the browser takes the
+picture.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from docs.screenshots import backends, pages, terminals  # noqa: E402
 
 IMAGES = ROOT / "docs" / "img"
 STEPS = 280
-#: A picture may have so many bytes; its colours are reduced for that.
+#: A picture may have at most this many bytes. `reduce` removes colours until the picture is small enough.
 LIMIT = 250_000
 
 PICTURES: dict[str, Callable[[Browser, Path, Path], AbstractContextManager[None]]] = {
@@ -38,39 +39,39 @@ PICTURES: dict[str, Callable[[Browser, Path, Path], AbstractContextManager[None]
     "mlflow": backends.mlflow,
 }
 
-#: Pictures of a terminal, written as SVG.
+#: The functions that write pictures of a terminal as SVG files.
 TERMINALS: dict[str, Callable[[Path, Path], None]] = {"watch": terminals.watch}
 KNOWN = (*PICTURES, *TERMINALS)
 
 
 def train(runs: Path) -> None:
-    """The demonstration, twice."""
+    """Train the demo twice, with different seeds."""
     for seed in ("42", "1"):
         options = ("--max_steps", str(STEPS), "--seed", seed, "--report_to", "tensorboard,mlflow")
         command("demo", "--output_dir", str(runs), *options)
 
 
 def reduce(path: Path) -> None:
-    """As many colours as fit into the limit."""
+    """Write the picture with as many colours as fit into `LIMIT`."""
     picture = Image.open(path).convert("RGB")
     for colours in (256, 128, 64, 32):
         picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
         if path.stat().st_size < LIMIT:
             return
-    raise ValueError(f"{path} has {path.stat().st_size:,} bytes, {LIMIT:,} are allowed: show less.")
+    raise ValueError(f"{path} has {path.stat().st_size:,} bytes, and {LIMIT:,} are allowed. Show less in the picture.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m docs.screenshots", description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"pictures, of {', '.join(KNOWN)}; by default all")
-    parser.add_argument("--runs", type=Path, help="where the demonstration's runs are kept")
+    parser.add_argument("names", nargs="*", help=f"names of pictures: {', '.join(KNOWN)}; by default all")
+    parser.add_argument("--runs", type=Path, help="directory that keeps the runs of the demo")
     options = parser.parse_args()
     if unknown := set(options.names) - set(KNOWN):
         parser.error(f"no picture is called {', '.join(sorted(unknown))}; there are: {', '.join(KNOWN)}")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         runs: Path = (options.runs or work / "runs").absolute()
-        own = {"tasks", "task-health"}  # they have scripts of their own
+        own = {"tasks", "task-health"}  # these pictures need other scripts, not the demo
         if not (runs / "demo-2").exists() and not (options.names and {*options.names} <= own):
             train(runs)
         with chromium(work / "profile") as browser:

@@ -1,4 +1,4 @@
-"""Pictures of what the backends show of the demonstration, on servers of their own."""
+"""Opens the pages on which the backends show the demo. Each backend has its own server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helpers.documents import python_of
 from helpers.mlflow_server import mlflow_server
 from helpers.tensorboard_server import tensorboard_server
 
-#: For curves to be drawn, once they are there.
+#: Seconds for a page to draw its curves after it has loaded the data.
 SECONDS = 4.0
 
 _HIDE = """
@@ -28,7 +28,7 @@ const arguments_ = arguments;
 walk(document.body);
 """
 
-# Its cross is in the corner of the window.
+# The cross that closes the assistant is in the corner of the window.
 _CLOSE_ASSISTANT = "document.elementFromPoint(innerWidth - 37, 36).closest('button').click()"
 
 _UNCHECK = """
@@ -36,7 +36,7 @@ _UNCHECK = """
   .querySelector("input").click()
 """
 
-# Four charts fit side by side.
+# Makes room for four charts side by side.
 _WITHOUT_SIDEBAR = """
 document.querySelectorAll(".sidebar, .resizer").forEach(part => part.style.display = "none");
 document.body.style.zoom = 0.75;
@@ -45,7 +45,7 @@ document.body.style.zoom = 0.75;
 
 @contextmanager
 def tasks(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
-    """Time Series of the README's script: one section per task."""
+    """Open the tab Time Series for the README's script: one section per task."""
     (script,) = python_of("README.md")
     (work / "train.py").write_text(script)
     subprocess.run([sys.executable, "train.py"], cwd=work, check=True)
@@ -64,7 +64,7 @@ def tasks(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
 
 @contextmanager
 def tensorboard(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
-    """Time Series: a section a task."""
+    """Open the tab Time Series for the demo: one section per task."""
     with tensorboard_server(runs, work / "tensorboard.log") as url:
         browser.driver.set_window_size(1400, 1050)
         browser.open(f"{url}/#timeseries")
@@ -77,19 +77,19 @@ def tensorboard(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
 
 @contextmanager
 def tensorboard_custom(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
-    """Custom Scalars: tasks over one another."""
+    """Open the tab Custom Scalars for the demo: one chart for all tasks."""
     with tensorboard_server(runs, work / "tensorboard.log") as url:
         browser.driver.set_window_size(1150, 1000)
         browser.open(f"{url}/#custom_scalars&_smoothingWeight=0")
         browser.wait_for(lambda page: "nsp/eval/loss" in page.deep_text())
-        browser.evaluate(_HIDE, "data-location")  # where the run lies on this machine
+        browser.evaluate(_HIDE, "data-location")  # this is the path of the run on this machine
         time.sleep(SECONDS)
         yield
 
 
 @contextmanager
 def mlflow(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
-    """The metrics of a run, a group of charts a task and phase."""
+    """Open the metrics of a run: one group of charts per task and phase."""
     from mlflow import MlflowClient
 
     store = Path(shutil.copy(runs / "mlflow.db", work / "demo.db"))
@@ -108,7 +108,7 @@ def mlflow(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
 
 
 def _press(browser: Browser, title: str) -> None:
-    """The button whose text begins so."""
+    """Press the button whose text begins with the title."""
     browser.evaluate(
         "[...document.querySelectorAll('button')].find(button => button.innerText.trim().startsWith(arguments[0]))"
         ".click()",

@@ -1,4 +1,4 @@
-"""Pictures of the pages that ``mtask-sinks plot`` and ``mtask-sinks report`` write."""
+"""Opens the pages that ``mtask-sinks plot`` and ``mtask-sinks report`` write."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers.browser import Browser
 from helpers.command import command
 from helpers.documents import code_of
 
-# Points at the middle of a panel.
+# Moves the mouse to the middle of a panel.
 _POINT = """
 const titled = (panel) => panel.querySelector("figcaption").innerText.startsWith(arguments[0]);
 const plot = [...document.querySelectorAll(".panel")].find(titled).querySelector(".plot");
@@ -24,7 +24,7 @@ plot.dispatchEvent(new MouseEvent("mousemove", place));
 
 @contextmanager
 def plot(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
-    """Curves of two runs, with what one point says."""
+    """Open the curves of two runs, with the values of one point."""
     page = work / "plot.html"
     command("plot", str(runs / "demo-1"), str(runs / "demo-2"), "-o", str(page))
     browser.driver.set_window_size(1300, 1340)
@@ -36,7 +36,7 @@ def plot(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
 
 @contextmanager
 def report(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
-    """The beginning of a report about two runs."""
+    """Open the beginning of a report about two runs."""
     page = work / "report.html"
     command("report", "demo-1", "demo-2", "-o", str(page), cwd=runs)
     browser.driver.set_window_size(1300, 1340)
@@ -52,7 +52,7 @@ def _wait(browser: Browser) -> None:
 
 @contextmanager
 def task_health(browser: Browser, runs: Path, work: Path) -> Iterator[None]:
-    """The gradients of the example of docs/task-health.md, with more text and steps than on the page."""
+    """Open the gradients of the example in docs/task-health.md, with more text and steps than the page uses."""
     (script,) = code_of("docs/task-health.md", "python")
     more = {"[:60]": "[:400]", "max_steps=40": "max_steps=300", "logging_steps=20": "logging_steps=15"}
     for old, new in {**more, "every=2": "every=5"}.items():

@@ -1,4 +1,4 @@
-"""Pictures of commands in a terminal, as SVG."""
+"""Takes pictures of commands in a terminal, as SVG files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 100, 40
 
 
 def watch(runs: Path, path: Path) -> None:
-    """What ``watch`` shows of a training that has ended."""
+    """Write what ``watch`` shows about a training that has ended."""
     record(["watch", "demo-1", "--once"], runs, path)
 
 
@@ -27,7 +27,7 @@ def record(words: Sequence[str], folder: Path, path: Path) -> None:
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text.from_ansi(run_in_terminal([sys.executable, "-m", "mtask_sinks", *words], folder)))
     picture = console.export_svg(title=f"mtask-sinks {' '.join(words)}", unique_id="terminal")
-    # The fonts of the page, so that the picture loads nothing.
+    # Remove the fonts, so that the picture loads nothing and uses the fonts of the page.
     path.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL).replace("Fira Code, ", ""))
 
 

@@ -1,4 +1,4 @@
-"""A search with Ray Tune for the learning rate with which a small model best fits two tasks.
+"""Searches with Ray Tune for the learning rate with which a small model fits two tasks best.
 
 The model sees a number. The task `double` predicts twice the number, the task `sign` whether it is positive.
 """

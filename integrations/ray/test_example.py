@@ -1,4 +1,4 @@
-"""A real Ray: a search whose objective is a task metric, and a registry in the loop of Ray Train."""
+"""Tests with a real Ray: a search whose objective is a task metric, and a registry in the loop of Ray Train."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _cluster() -> Iterator[None]:
 
 
 def test_a_search_finds_the_best_trial_by_a_task_metric(example, tmp_path) -> None:
-    ray.cloudpickle.register_pickle_by_value(example)  # a script is pickled so; here it is an imported module
+    ray.cloudpickle.register_pickle_by_value(example)  # as Ray pickles a script; here the script is an imported module
     best = example.main(["--output_dir", str(tmp_path), "--n_trials", "3"])
 
     journals = {path.parent.name: read_journal(path) for path in tmp_path.glob("run-*/metrics.jsonl")}

@@ -11,7 +11,7 @@ from pathlib import Path
 from mtask_sinks._util.links import create_file
 from mtask_sinks.errors import OutputFileError
 
-# What the first line of a journal has, however another program wrote it again. Such a line may be long.
+# The first line of a journal matches this, even if another program has rewritten it. Such a line may be long.
 _RECORD = re.compile(rb'"record"\s*:\s*"(run|snapshot|end|note)"')
 _FIRST_LINE = 1 << 20
 
@@ -35,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     if _is_journal(path):
         raise OutputFileError(f"{path} is a journal, which must not be overwritten. Choose another name.")
-    # Nobody can foresee the name, and put a link there.
+    # The name is random, so nobody can put a link there beforehand.
     new = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.new")
     create_file(new)
     try:

@@ -1,4 +1,4 @@
-"""Lets objects be copied that hold locks, threads, windows or open files: the copy is built anew."""
+"""Makes copies of objects that hold locks, threads, windows or open files: it builds the copy anew."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class BuiltAnew:
     >>> copied.count, copied.lock is counter.lock, copied.note
     (5, False, 'mine')
 
-    The copy gets what ``__init__`` makes of the settings. It keeps all other attributes: those that a derived class or
-    a user has added.
+    ``__init__`` makes the copy from the settings. The copy also gets all other attributes: those that a derived
+    class or a user has added.
     """
 
     @abstractmethod

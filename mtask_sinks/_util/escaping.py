@@ -40,7 +40,7 @@ def printable_json(text: str) -> str:
 
 
 def shell_word(text: str) -> str:
-    r"""Return a word of a command as a shell (bash, zsh, ksh) reads it, without a control character.
+    r"""Quote a word of a command for a shell (bash, zsh, ksh), without control characters.
 
     >>> shell_word("out/run 1"), shell_word("out/a\x1b[2J'b")
     ("'out/run 1'", "$'out/a\\x1b[2J\\'b'")

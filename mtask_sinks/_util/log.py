@@ -38,7 +38,7 @@ class _Clean(logging.Filter):
             message, traceback = _clean(record.getMessage()), ""
             if record.exc_info:
                 traceback = _clean(logging.Formatter().formatException(record.exc_info))
-        except Exception as error:  # a message must not stop a training, as logging itself takes care of
+        except Exception as error:  # a message must not stop a training; logging itself catches such errors too
             message, traceback = f"a message cannot be shown, because of an error of type {type(error).__name__}", ""
         record.msg, record.args = message, None
         if record.exc_info:
@@ -48,7 +48,7 @@ class _Clean(logging.Filter):
 
 
 class _Shown(str):
-    """A text for ``%s`` that keeps its own ``%r``, which has escapes anyway."""
+    """A clean text for ``%s``. For ``%r`` it gives that of the original, which has escapes anyway."""
 
     _repr: str
 

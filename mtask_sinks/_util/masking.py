@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-#: What stands in place of a secret.
+#: The text that replaces a secret.
 MASK = "***"
 
 # A name that contains one of these, in any spelling, names a secret.
@@ -51,7 +51,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 # transformers writes <HUB_TOKEN> in place of a secret; tokenizers call their tokens <s> and [PAD].
 _NO_SECRET = re.compile(r"<[^<>\s]{0,40}>|\[[A-Za-z_]{0,20}\d*\]")
 
-# Tokens that their first characters give away. Source: the rules of gitleaks (config/gitleaks.toml); GitHub, "About
+# Tokens with well-known first characters. Source: the rules of gitleaks (config/gitleaks.toml); GitHub, "About
 # authentication to GitHub", section on token formats; W&B, "API keys".
 _SHAPES = re.compile(
     r"(?<![A-Za-z0-9])(?:"
@@ -78,7 +78,7 @@ _WEBHOOK = re.compile(r"(?<=//hooks\.slack\.com/)[\w/]+|(?<=discord\.com/api/web
 # User and password in an address. The password may hold any character but white space, so the last @ ends it.
 _USER = re.compile(r"(?<=://)[^\s/?#@:\"'<>]+@")
 _USER_PASSWORD = re.compile(r"(?<=://)[^\s/?#@:]*+:(?:(?!://)[^\s\"'<>`])*@")
-# Here the password has quotes, too: not if a port follows, because then the @ belongs to what follows the address.
+# The same for a password with quotes. If a port follows, it does not match: the @ is then outside of the address.
 _USER_ODD_PASSWORD = re.compile(r"(?<=://)[^\s/?#@:]*+:(?!\d{1,5}(?:[/?#\"'<>`,;)\s]|$))(?:(?!://)\S)*@")
 _USER_QUOTED = re.compile(r"(?i)(?<=%3A%2F%2F)(?:(?!%2F)[^\s&\"'])+?%40")
 
@@ -105,14 +105,14 @@ def mask(text: str) -> str:
     'Authorization: Bearer ***, max_token_len=512'
 
     It finds user and password in addresses; values of parameters and options whose name `is_secret_name` knows; tokens
-    that well-known first characters give away; private keys; and the values of this process's environment variables
+    with well-known first characters; private keys; and the values of this process's environment variables
     with such names. It cannot find a secret that looks like any other word and has no name.
     """
     return masker()(text)
 
 
 def masker() -> Callable[[str], str]:
-    """Return a function that does what `mask` does, for many texts: the environment is read once, now.
+    """Return a function like `mask` for many texts. It reads the environment only once, now.
 
     >>> [masked for masked in map(masker(), ["token=0a1b2c", "loss=2.5"])]
     ['token=***', 'loss=2.5']

@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-# Index of the start time, in clock ticks after the boot, behind the name of the program in Linux's /proc/PID/stat.
+# Index of the start time among the fields after the name in Linux's /proc/PID/stat, in clock ticks since the boot.
 _STARTED = 19
 # States of a process that has ended, but whose parent has not asked for its exit status.
 _ENDED = ("Z", "X", "x")

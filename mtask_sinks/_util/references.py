@@ -1,4 +1,4 @@
-"""References to objects that a copy must not simply take along."""
+"""References to objects that a copy or a pickle must not contain as they are."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ def state_directory(platform: str = sys.platform) -> Path:
     >>> str(state_directory("linux"))
     '/tmp/state/mtask-sinks'
 
-    ``$XDG_STATE_HOME`` if it is an absolute path, on every system; else ``%LOCALAPPDATA%`` on Windows,
-    ``~/Library/Application Support`` on macOS, and ``~/.local/state`` elsewhere. Source: XDG Base Directory
+    It is in ``$XDG_STATE_HOME`` if that is an absolute path, on every system; else in ``%LOCALAPPDATA%`` on
+    Windows, ``~/Library/Application Support`` on macOS, and ``~/.local/state`` elsewhere. Source: XDG Base Directory
     Specification 0.8; platformdirs, ``user_state_dir``.
 
     Raises:

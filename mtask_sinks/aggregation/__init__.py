@@ -1,7 +1,7 @@
-"""A window: what was reported for one phase since its last log event, key by key.
+"""Windows, which collect the reports of a phase since its last log event.
 
-Entries come in; one state per key goes out, and from the states of all ranks the values of a snapshot. `window` holds
-an accumulator per key, `key_table` says which keys there may be, `summarize` computes values from states.
+In: entries. Out: one state per key, and the values of a snapshot, from the states of all ranks. `window` holds one
+accumulator per key, `key_table` knows which keys are allowed, and `summarize` computes values from states.
 
 May import: `measurement`, `reducers`, `keys`, `patterns`, `errors`, `_util`.
 """

@@ -1,4 +1,4 @@
-"""One key in one window: from its reports to its state."""
+"""Collects the reports of one key in one window, and updates a state with them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MAX_WAITING = 1024
 class Accumulator(ABC):
     """The reports of one key since the last log event of its phase.
 
-    Whoever reports appends to `buffer`. `update` takes what waits there into the state, many entries at a time. Only
-    numbers are kept, so memory stays bounded. Values of weight 0 do not count, nor do NaN and Inf under the policy
+    A report appends to `buffer`. `update` moves all waiting entries into the state at once. The state holds only
+    numbers, so memory stays bounded. Values of weight 0 do not count, nor do NaN and Inf under the policy
     ``skip``.
 
     Args:
-        key: of the metric.
+        key: the key of the metric.
         policy: what NaN and Inf do.
-        warn_once: where dropped values are counted.
+        warn_once: counts dropped values.
         buffer: an empty list of the kind that the accumulator needs.
 
     Attributes:
@@ -54,17 +54,17 @@ class Accumulator(ABC):
 
     @property
     def holds_blocks(self) -> bool:
-        """Whether large entries wait."""
+        """Whether blocks wait in the buffer."""
         return any(map(_is_block, self.buffer))
 
     @property
     def waits_for_device(self) -> bool:
-        """Whether numbers of some entry are still on a device, so that an update would have to wait for it."""
+        """Whether some entry is still on a device, so that an update would have to wait for the device."""
         return any(map(_is_on_device, self.buffer))
 
     @abstractmethod
     def update(self) -> None:
-        """Take all entries that wait into the state."""
+        """Move all waiting entries into the state."""
 
     def update_if_due(self) -> None:
         """Update if that is cheap, or if many entries wait."""
@@ -72,30 +72,30 @@ class Accumulator(ABC):
             self.update()
 
     def read_device_entries(self) -> None:
-        """Replace entries that were on a device, and are read by now, by what they are."""
-        count = len(self.buffer)  # another thread may append meanwhile; that stays as it is
+        """Replace device entries by their numbers, which have been read."""
+        count = len(self.buffer)  # another thread may append meanwhile; its entry stays as it is
         self.buffer[:count] = map(_read, self.buffer[:count])
 
     @abstractmethod
     def drain(self) -> State | None:
-        """The state of the window, ``None`` if nothing was reported; a new window begins."""
+        """Return the state of the window, ``None`` if nothing was reported, and begin a new window."""
 
     @abstractmethod
     def peek(self) -> State | None:
-        """A copy of the state; entries that wait are not in it."""
+        """Return a copy of the state, without the waiting entries."""
 
     @abstractmethod
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go on with a state that was saved; see `ReducerState.from_json`."""
+        """Continue with a saved state; see `ReducerState.from_json`."""
 
     def _drain_buffer(self) -> list[Any]:
-        """Empty the buffer. By a copy and a deletion: what another thread appends in between stays in it."""
+        """Empty the buffer, and return its entries. An entry that another thread appends meanwhile stays in it."""
         entries = self.buffer.copy()
         del self.buffer[: len(entries)]
         return entries
 
     def _batch(self, entries: list[Any]) -> tuple[Batch, int]:
-        """The elements that count, and how many were NaN or infinite."""
+        """Return the elements that count, and how many elements were NaN or infinite."""
         batch = self._with_valid_weights(Batch.from_entries(entries))
         finite = np.isfinite(batch.values)
         nonfinite = int((~finite).sum())
@@ -105,7 +105,7 @@ class Accumulator(ABC):
         return batch, nonfinite
 
     def _with_valid_weights(self, batch: Batch) -> Batch:
-        """Leave out weights of 0, and weights that turn out to be none (on a GPU that shows late)."""
+        """Leave out elements whose weight is 0 or not valid. On a GPU, an invalid weight shows only now."""
         counts = (batch.weights > 0) & np.isfinite(batch.weights)
         if counts.all():
             return batch
@@ -117,7 +117,7 @@ class Accumulator(ABC):
 
 
 def _is_block(entry: Any) -> bool:
-    return type(entry) is Block or (type(entry) is tuple and type(entry[0]) is Block)  # the latter with its time
+    return type(entry) is Block or (type(entry) is tuple and type(entry[0]) is Block)  # with its time
 
 
 def _is_on_device(entry: Any) -> bool:

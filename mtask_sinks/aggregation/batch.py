@@ -13,7 +13,7 @@ from mtask_sinks.reducers import Floats
 
 
 class Batch(NamedTuple):
-    """Elements, their weights, and the number of the report each came from."""
+    """Elements, their weights, and for each element the number of its report."""
 
     values: Floats
     weights: Floats
@@ -41,10 +41,10 @@ class Batch(NamedTuple):
 
     @classmethod
     def _from_mixed(cls, entries: Sequence[Entry | DeviceEntry]) -> Batch:
-        """As `from_entries`, where kinds of entries mix, or an integer is too large for float64."""
+        """Do as `from_entries`, for a mix of kinds, or if an integer is too large for float64."""
         values, weights, sizes = [], [], []
         for each in entries:
-            # Nearly all are read by now; one that another thread has just reported is not.
+            # An entry that another thread has just reported may still be on a device.
             entry = each.read() if isinstance(each, DeviceEntry) else each
             if isinstance(entry, Block):
                 part = entry.values
@@ -67,11 +67,11 @@ class Batch(NamedTuple):
         return 1 + int(np.count_nonzero(np.diff(self.report))) if len(self.report) else 0
 
     def select(self, chosen: np.ndarray[Any, Any]) -> Batch:
-        """Only the elements at which the mask ``chosen`` is true."""
+        """Return only the elements for which the mask ``chosen`` is true."""
         return Batch(*(part[chosen] for part in self))
 
     def mean_per_report(self) -> Batch:
-        """One element per report: the weighted mean of its elements, with their weights added up."""
+        """Return one element per report: the weighted mean of its elements. Its weight is the sum of their weights."""
         numbers, first, index, sizes = np.unique(
             self.report, return_index=True, return_inverse=True, return_counts=True
         )
@@ -80,7 +80,7 @@ class Batch(NamedTuple):
         weights: Floats = np.bincount(index, self.weights).astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             means = np.bincount(index, self.weights * self.values) / weights
-        # A single element is its own mean, to the last digit.
+        # The mean of a single element must be exactly that element.
         return Batch(np.where(sizes == 1, self.values[first], means), weights, numbers)
 
 

@@ -1,6 +1,6 @@
-"""Buffers: where the entries of a key wait until its accumulator takes them into its state.
+"""Buffers, in which the entries of a key wait for its accumulator.
 
-A buffer is anything with ``append``. Most are plain lists, whose ``append`` is the cheapest call that Python knows.
+A buffer is any object with ``append``. Most are plain lists, because ``list.append`` is the cheapest call in Python.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TimedBuffer(list[Any]):
 
 
 class Overflow:
-    """The buffer of all keys past the limit: drops what is reported and counts it, and says once where that was."""
+    """The buffer of all keys beyond the limit. It drops and counts their reports, and logs the first one."""
 
     def __init__(self, max_keys: int, warn_once: WarnOnce) -> None:
         self._max_keys = max_keys
@@ -39,7 +39,7 @@ class Overflow:
 
     def append(self, entry: Entry | DeviceEntry, /) -> None:
         message = (
-            "more than max_keys=%d distinct keys are reported (at %s); further ones are dropped and counted. Is a "
-            "number part of the name (an f-string)? Otherwise pass MetricRegistry(max_keys=...)."
+            "more than max_keys=%d distinct keys are reported (at %s). Reports of further keys are dropped and "
+            "counted. Is a number part of the name (an f-string)? If not, pass MetricRegistry(max_keys=...)."
         )
         self._warn_once("max_keys", message, self._max_keys, call_site())

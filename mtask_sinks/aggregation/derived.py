@@ -17,17 +17,18 @@ DerivedFunction = Callable[[Mapping[str, float]], Any]
 
 
 class Derived:
-    """Functions of the reduced values, by the key they make.
+    """Computes derived metrics, which are functions of reduced values.
 
     >>> import logging
     >>> derived = Derived({"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}, WarnOnce(logging.getLogger("doctest")))
     >>> derived.compute({"mlm/loss": 0.0}, {"mlm/loss": 4}, known={"mlm/loss"})
     ({'mlm/perplexity': 1.0}, {'mlm/perplexity': 4})
 
-    A derived metric may use those named before it, and what else is known of the row (the Trainer's own values, the
-    window's time). One whose input is absent from this window is absent itself; its count is the smallest of those of
-    the metrics that it uses. ``OverflowError`` gives infinity (the perplexity of an untrained
-    model), division by zero NaN; a function that fails otherwise is named once in the log and absent. Training goes on.
+    A derived metric may use the metrics before it, and other values of the row (the Trainer's own values, the window's
+    time). If an input is absent from this window, the derived metric is absent too. Its count is the smallest count of
+    the metrics that it uses. ``OverflowError`` gives infinity (the perplexity of an untrained model), and a division by
+    zero gives NaN. If a function fails in another way, its metric is absent, the log names it once, and the training
+    goes on.
     """
 
     def __init__(self, functions: Mapping[str, DerivedFunction], warn_once: WarnOnce) -> None:
@@ -40,7 +41,7 @@ class Derived:
                 )
         self._functions = dict(functions)
         self._warn_once = warn_once
-        #: Names of the rows so far that are no metrics.
+        #: Names in the rows so far that are not metrics.
         self._row_names: set[str] = set()
 
     def __contains__(self, key: object) -> bool:
@@ -58,18 +59,18 @@ class Derived:
         row: Mapping[str, Any] = MappingProxyType({}),
         has_logs: bool = False,
     ) -> tuple[dict[str, float], dict[str, int]]:
-        """Values and counts of the derived metrics of one window, by key.
+        """Return values and counts of the derived metrics of one window, by key.
 
         Args:
             metrics: reduced values of the window.
-            counts: how many reports each of them was computed from.
+            counts: from how many reports each value was computed.
             known: every key that was ever reported or registered.
-            is_complete: whether the window is one in which every key of a task is expected (that of the training).
-            row: what else is known of the row, by name.
-            has_logs: whether the row is that of a Trainer, so that a value of it which is absent is no mistake.
+            is_complete: whether every key of a task is expected in the window, as in that of the training.
+            row: the other values of the row, by name.
+            has_logs: whether the row comes from a Trainer. Then a missing value of the Trainer is no mistake.
 
         Raises:
-            DerivedMetricError: a function asks for a key that is not known, of a task that did report in this window.
+            DerivedMetricError: a function uses an unknown key of a task that has reported in this window.
         """
         values: dict[str, float] = {}
         value_counts: dict[str, int] = {}
@@ -109,7 +110,7 @@ class Derived:
             return  # such a value is not in every row
         if is_trainer_log(missing):
             message = (
-                "derived metric %r refers to %r, which the Trainer logs itself: without a Trainer, pass it, "
+                "derived metric %r refers to %r, which the Trainer logs itself. Without a Trainer, pass the value: "
                 "registry.snapshot(step, logs={%r: ...})."
             )
             self._warn_once(f"derived: {key}", message, key, missing, missing)
@@ -119,10 +120,10 @@ class Derived:
         message = (
             f"derived metric {key!r} refers to {missing!r}, which nothing has reported."
             + (f" Did you mean {close[0]!r}?" if close else "")
-            + f" Known keys: {', '.join(everything) or 'none'}. If it is reported only later on, say so with "
+            + f" Known keys: {', '.join(everything) or 'none'}. If it is reported only later on, register it first: "
             f"registry.register({missing!r}, 'mean')."
         )
-        # A whole task may just not have had its turn yet; a key missing among those of its task is a slip of the pen.
+        # A whole task may report later. If a task has reported, but not this key, the key is probably misspelled.
         if is_complete and any(split_key(there)[0] == split_key(missing)[0] for there in metrics):
             raise DerivedMetricError(message)
         self._warn_once(f"derived: {key}", "%s", message)
@@ -133,9 +134,9 @@ class Derived:
 
 
 class _Inputs(Mapping[str, float]):
-    """The reduced values as a derived metric sees them; remembers what it asked for.
+    """The reduced values that a derived metric gets. It remembers which of them the metric uses.
 
-    The other values of the row can be asked for by name; they are not among those that an iteration gives.
+    The metric can also get the other values of the row by name, but an iteration leaves them out.
     """
 
     def __init__(self, values: Mapping[str, float], others: Mapping[str, float]) -> None:

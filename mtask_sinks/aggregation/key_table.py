@@ -1,4 +1,4 @@
-"""Which keys there may be, and how each of them is reduced."""
+"""Knows which keys are allowed, and how each of them is reduced."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class KeyTable:
     Args:
         rules: the reducers of keys that nobody registers. Exact keys in the rules are registered.
         derived: keys that are computed, and so cannot be reported.
-        max_keys: how many keys there may be because they were reported.
+        max_keys: once there are this many keys, a report cannot add a new one.
 
     Attributes:
-        reducers: of all keys.
-        registered: of those that `register` added.
-        is_reserved: whether a key is the name of something else.
+        reducers: the reducers of all keys.
+        registered: the reducers of the keys that `register` added.
+        is_reserved: tells whether a key is already the name of something else.
 
     Raises:
         MetricKeyError: an exact key of the rules cannot be reported.
@@ -43,7 +43,7 @@ class KeyTable:
             self.register(key, reducer)
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
-        """Refuse keys that are names of something else. Replaces what was reserved before."""
+        """Refuse keys that are names of something else. A later call replaces this one."""
         self.is_reserved = is_reserved
 
     def register(self, key: str, reducer: Reducer) -> None:
@@ -51,7 +51,7 @@ class KeyTable:
 
         Raises:
             ConflictError: the key has another reducer already.
-            MetricKeyError: the key is not valid, or means something else.
+            MetricKeyError: the key is not valid, or it is reserved.
         """
         self._check(key)
         present = self.reducers.setdefault(key, reducer)
@@ -63,10 +63,10 @@ class KeyTable:
         self.registered[key] = reducer
 
     def admit(self, key: str) -> Reducer | None:
-        """The reducer of a key that is reported; ``None`` if there are too many.
+        """Return the reducer of a reported key; ``None`` if there are too many keys.
 
         Raises:
-            MetricKeyError: the key is new and not valid, or means something else.
+            MetricKeyError: the key is new, and it is not valid or is reserved.
         """
         if key not in self.reducers:
             self._check(key)
@@ -80,7 +80,7 @@ class KeyTable:
         self.reducers.update(agreed)
 
     def forget(self, key: str) -> None:
-        """Give up a key, because all ranks together have too many."""
+        """Remove a key, because all ranks together have too many keys."""
         del self.reducers[key]
 
     def _check(self, key: str) -> None:

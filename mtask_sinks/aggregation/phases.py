@@ -1,4 +1,4 @@
-"""The window of each phase, and to which of them a thread reports."""
+"""Knows the window of each phase, and the window to which each thread reports."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from mtask_sinks.aggregation.window import Window
 
 
 class Phases:
-    """The windows of a registry, by phase, and for each thread the one that its reports go to.
+    """The windows of a registry by phase, and the window to which each thread reports.
 
-    A thread reports to the phase that it entered last and has not left, otherwise to ``train``. A thread that entered
-    none reports to the phase of the thread that runs the training: nn.DataParallel's threads belong to it.
+    A thread reports to the phase that it entered last and has not left. If it is in no phase, it reports as the thread
+    that runs the training does, because nn.DataParallel's threads belong to that thread. The training's own thread then
+    reports to ``train``.
 
     Attributes:
-        windows: by phase.
+        windows: phase → its window.
         current: the window of the thread that runs the training, and of all threads that entered no phase.
         elsewhere: thread → its window, for the other threads that are inside a phase. Almost always empty.
     """
@@ -35,12 +36,12 @@ class Phases:
         return get_ident() == self._runs_training
 
     def window(self, phase: str) -> Window:
-        """The window of a phase, a new one if there is none yet."""
+        """Return the window of a phase; make it if there is none yet."""
         found = self.windows.get(phase)
         return self.windows.setdefault(phase, Window()) if found is None else found
 
     def window_of_this_thread(self) -> Window:
-        """The window that a report of this thread goes to. Only needed while `elsewhere` is not empty."""
+        """Return the window to which this thread reports. Only needed while `elsewhere` is not empty."""
         return self.elsewhere.get(get_ident(), self.current)
 
     @contextmanager
@@ -54,12 +55,12 @@ class Phases:
             yield
         finally:
             with self._lock:
-                self._entered[thread].remove(window)  # of several blocks on this window, the innermost
+                self._entered[thread].remove(window)  # if several blocks have this window, the innermost
                 self._choose()
 
     @contextmanager
     def run_by_this_thread(self) -> Iterator[None]:
-        """Say that this thread runs the training, inside a ``with`` block."""
+        """Note that this thread runs the training, inside a ``with`` block."""
         with self._lock:
             outside, self._runs_training = self._runs_training, get_ident()
             self._choose()

@@ -1,4 +1,4 @@
-"""The accumulator of all reducers but means and sums."""
+"""The accumulator for all reducers except means and sums."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtask_sinks.reducers import Floats, Reducer, TimedReducer
 
 
 class ReducerAccumulator(Accumulator):
-    """As `Accumulator`, for any reducer."""
+    """An `Accumulator` for any reducer."""
 
     __slots__ = ("_clock", "_reducer", "_state")
 
@@ -59,7 +59,7 @@ class ReducerAccumulator(Accumulator):
     def _reduce(self, state: ReducerState, batch: Batch, times: Floats | None) -> None:
         reducer = self._reducer
         try:
-            with np.errstate(all="ignore"):  # NaN and Inf are values like others
+            with np.errstate(all="ignore"):  # NaN and Inf are allowed
                 if isinstance(reducer, TimedReducer):
                     batch = batch.mean_per_report()
                     at = None if times is None else times[batch.report]

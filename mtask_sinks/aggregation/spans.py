@@ -28,7 +28,7 @@ class Span:
     functions). For them, a span keeps up to 8,192 values per key, and a uniform sample if there are more.
 
     Args:
-        states: key → its state in the first window; ``None`` does not count.
+        states: key → its state in the first window. Keys with ``None`` are left out.
         seconds: the time that the window took.
         steps: the optimizer steps in the window.
     """
@@ -126,7 +126,7 @@ class Spans:
 
 
 def _smallest(state: ReducerState) -> ReducerState:
-    """Reduce a state's sample, if it is too large for a checkpoint."""
+    """Make a state's sample smaller, if it is too large for a checkpoint."""
     sample = state.slots
     if isinstance(sample, Sample) and sample.bound > _MAX_VALUES:
         state.slots = _sampled([sample], _MAX_VALUES)
@@ -134,7 +134,7 @@ def _smallest(state: ReducerState) -> ReducerState:
 
 
 def _joined(earlier: State, later: State, reducer: Reducer) -> State:
-    """The state for the values of both. This may change the earlier one, which belongs to a span."""
+    """Return the state for the values of both states. This may change the earlier one, which belongs to a span."""
     first, second = ReducerState.from_state(reducer, earlier), ReducerState.from_state(reducer, later).copy()
     slots = second.slots
     if isinstance(first.slots, Sample):

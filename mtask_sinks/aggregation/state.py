@@ -1,4 +1,4 @@
-"""What the reports of one key in one window come to."""
+"""Holds the state of one key in one window."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ReducerState:
 
     @classmethod
     def from_state(cls, reducer: Reducer, state: State | None) -> ReducerState:
-        """The same state in this form; an empty one for ``None``."""
+        """Return the same state as a `ReducerState`; an empty one for ``None``."""
         if not isinstance(state, tuple):
             return state or cls(reducer)
         *slots, reports, nonfinite = state
@@ -60,21 +60,21 @@ class ReducerState:
         return total, weight, self.reports, self.nonfinite
 
     def compute(self) -> float | None:
-        """The number for the window; ``None`` if nothing was reported that counts, or the reducer failed.
+        """Return the number for the window; ``None`` if no report counted, or if the reducer failed.
 
-        Call this under ``np.errstate(all="ignore")``, because NaN and Inf are values like others. Entering that costs
-        more than a mean, so a caller that computes many numbers enters it once.
+        Call this under ``np.errstate(all="ignore")``, because NaN and Inf are allowed. To enter that context costs more
+        than to compute a mean, so a caller that computes many numbers enters it once.
         """
         if not self.reports or self.has_failed:
             return None
         return float(self.reducer.compute(self.slots))
 
     def copy(self) -> ReducerState:
-        """A copy that shares nothing that changes."""
+        """Return a copy that shares nothing that can change."""
         return ReducerState(self.reducer, deepcopy(self.slots), self.reports, self.nonfinite, self.has_failed)
 
     def to_json(self) -> dict[str, Any]:
-        """The state as plain data, as checkpoints hold it. Numbers that JSON does not have become text."""
+        """Return the state as plain data for a checkpoint. Numbers that JSON cannot hold become text."""
         slots = self.slots
         sample = {"seen": slots.seen} if isinstance(slots, Sample) else {}
         values = slots.values if isinstance(slots, Sample) else slots
@@ -88,7 +88,7 @@ class ReducerState:
 
     @classmethod
     def from_json(cls, reducer: Reducer, saved: dict[str, Any]) -> ReducerState:
-        """The state that `to_json` made.
+        """Return the state that `to_json` made.
 
         Raises:
             ValueError: it belongs to another reducer.
@@ -104,7 +104,7 @@ class ReducerState:
         return cls(reducer, slots, saved["reports"], saved["nonfinite"], saved["has_failed"])
 
 
-#: What the reports of one key in one window come to.
+#: The state of one key in one window.
 State = SumState | ReducerState
 
 
@@ -116,7 +116,7 @@ class Spread(NamedTuple):
 
 
 def has_sum_state(reducer: Reducer) -> bool:
-    """Whether the state of a reducer is a `SumState`. That of a subclass is not: it may update and compute differently.
+    """Whether a reducer has a `SumState`. A subclass has none, because it may update and compute differently.
 
     >>> from mtask_sinks.reducers import Std
     >>> has_sum_state(Mean()), has_sum_state(Sum()), has_sum_state(Std())

@@ -15,19 +15,19 @@ from mtask_sinks.aggregation.state import ReducerState, SumState
 from mtask_sinks.measurement.weighted import WEIGHTED, Weighted
 from mtask_sinks.reducers import Reducer
 
-# So many entries are worth the way through arrays, which costs 15 us before the first of them.
+# From this many entries on, NumPy arrays are worth their fixed cost of 15 us.
 _WORTH_AN_ARRAY = 64
 
 
 class SumAccumulator(Accumulator):
-    """As `Accumulator`, for the reducers for which `has_sum_state` is true."""
+    """An `Accumulator` for the reducers for which `has_sum_state` is true."""
 
     __slots__ = ("_reducer", "_sums")
 
     def __init__(self, key: str, reducer: Reducer, policy: NonFinite, warn_once: WarnOnce) -> None:
         super().__init__(key, policy, warn_once, [])
         self._reducer = reducer
-        # Made by the first update; in most windows there is only one.
+        # Set by the first update. Most windows have only one update.
         self._sums: SumState | None = None
 
     def update(self) -> None:
@@ -52,7 +52,7 @@ class SumAccumulator(Accumulator):
         self._sums = ReducerState.from_json(self._reducer, saved).to_sums()
 
     def _update_with_plain_sums(self) -> bool:
-        """Update if all entries are of one plain kind; returns whether they were."""
+        """Update if all entries are of one plain kind. Return whether they were."""
         count = len(self.buffer)
         sums = sum_entries(self.buffer)
         if sums is None or len(self.buffer) != count:  # or another thread has reported meanwhile
@@ -62,11 +62,11 @@ class SumAccumulator(Accumulator):
         return True
 
     def _update_with_arrays(self) -> None:
-        """Update with whatever waits: NaN, infinity, weights of 0, blocks, kinds that mix."""
+        """Update with entries of any kind: NaN, infinity, weights of 0, blocks, a mix of kinds."""
         batch, nonfinite = self._batch(self._drain_buffer())
         if nonfinite or len(batch.values):
             found = ReducerState(self._reducer, None, batch.reports, nonfinite)
-            with np.errstate(all="ignore"):  # NaN and Inf are values like others
+            with np.errstate(all="ignore"):  # NaN and Inf are allowed
                 self._reducer.update(found.slots, batch.values, batch.weights)
             self._add(found.to_sums())
 
@@ -79,14 +79,14 @@ class SumAccumulator(Accumulator):
 
 
 def sum_entries(entries: Sequence[Any]) -> SumState | None:
-    """The sums of entries of one kind that are as they should be.
+    """Return the sums of entries, if all of them are of one plain kind.
 
     >>> from mtask_sinks import weighted
     >>> sum_entries([1.0, 2.0]), sum_entries([weighted(1.0, 3), weighted(4.0, 1)]), sum_entries([[1.0, 2.0], [3.0]])
     ((3.0, 2.0, 2, 0), (7.0, 4.0, 2, 0), (6.0, 3.0, 2, 0))
 
-    ``None`` for everything that needs a closer look: no entries, kinds that mix, larger blocks, NaN, Inf. Python's own
-    sums take 3 ns per number; the way through an array, with its checks, costs 15 us before the first.
+    In all other cases, return ``None``: no entries, a mix of kinds, larger blocks, NaN, Inf. Python's own sums take
+    3 ns per number. A NumPy array, with its checks, has a fixed cost of 15 us.
     """
     if not entries:
         return None
@@ -96,20 +96,20 @@ def sum_entries(entries: Sequence[Any]) -> SumState | None:
         if kind is tuple:
             total, weight, reports = _sum_weighted(entries)
         elif kind is list:
-            if set(map(type, entries)) != {list} or not all(entries):  # one without elements is no report
+            if set(map(type, entries)) != {list} or not all(entries):  # an empty list is no report
                 return None
             total, weight = sum(map(sum, entries)), sum(map(len, entries))
         else:
             total, weight = sum(entries), reports
-        # Floats, also of integers.
+        # Adding 0.0 turns integers into floats.
         return (0.0 + total, 0.0 + weight, reports, 0) if isfinite(total) and isfinite(weight) else None
-    except (OverflowError, TypeError, ValueError):  # an integer too large for a float; kinds that mix
+    except (OverflowError, TypeError, ValueError):  # an integer too large for a float; a mix of kinds
         return None
 
 
 def _sum_weighted(entries: Sequence[Weighted]) -> tuple[float, float, int]:
-    """The sums, and how many entries count: those of weight 0 do not. `ValueError` if one is not weighted."""
-    total, weight = 0.0, 0  # integers add up faster as integers, and faster in this loop than by `map` and `sum`
+    """Return the sums and the number of entries with a weight above 0. Raise `ValueError` if one is not weighted."""
+    total, weight = 0.0, 0  # integers add up faster than floats, and this loop is faster than `map` and `sum`
     skipped = 0
     for value, count, mark in entries:
         if mark is not WEIGHTED:

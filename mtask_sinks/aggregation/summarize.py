@@ -1,4 +1,4 @@
-"""From the states of a window to the numbers that are logged."""
+"""Computes the numbers to log from the states of a window."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Summarizer:
     Args:
         policies: what NaN and Inf do, by key.
         derived: metrics to compute from the reduced ones.
-        warn_once: where what is left out is counted.
+        warn_once: counts what is left out.
     """
 
     def __init__(self, policies: Rules[NonFinite], derived: Derived, warn_once: WarnOnce) -> None:
@@ -53,17 +53,17 @@ class Summarizer:
         row: Mapping[str, Any] = MappingProxyType({}),
         has_logs: bool = False,
     ) -> Summary:
-        """The values of a window.
+        """Return the values of a window.
 
         Args:
-            states: of the window, by key.
-            spreads: by key, for the keys whose spread over the ranks is wanted.
-            reducers: of every key that has a state.
+            states: the states of the window, by key.
+            spreads: the spreads over the ranks, by key, if they are wanted.
+            reducers: the reducer of every key that has a state.
             known: every key that was ever reported or registered, the same ones on all ranks.
             step: optimizer steps taken so far.
-            phase: of the window.
-            row: what else is known of the row, by name, for derived metrics.
-            has_logs: whether the row is that of a Trainer, so that a value of it which is absent is no mistake.
+            phase: the phase of the window.
+            row: the other values of the row, by name, for derived metrics.
+            has_logs: whether the row comes from a Trainer. Then a missing value of the Trainer is no mistake.
 
         Raises:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
@@ -76,7 +76,7 @@ class Summarizer:
             for key, state in states.items():
                 if isinstance(state, tuple):
                     _, _, reports, nonfinite_count = state
-                    # The first two numbers are the slots of a mean, the first one is that of a sum.
+                    # A mean has the first two numbers as its slots, a sum has only the first one.
                     value = reducers[key].compute(state) if reports else None
                 elif state is None:
                     continue
@@ -102,13 +102,13 @@ class Summarizer:
         sample = state.slots
         if isinstance(sample, Sample) and sample.is_partial:
             if phase in (OVERALL, EPOCH):
-                message = "%s: the value over a whole %s is that of a uniform sample of %d values."
+                message = "%s: the value over a whole %s comes from a uniform sample of %d values."
                 what = "training" if phase == OVERALL else "epoch"
                 self._warn_once(f"sampled: {key} ({phase})", message, key, what, sample.bound)
             else:
                 message = (
-                    "%s: more than %d values in one window; %r works on a uniform sample of that many from here on. "
-                    "Log more often, or give the reducer a larger max_values."
+                    "%s: one window has more than %d values, so %r uses a uniform sample of that many values. Log more "
+                    "often, or give the reducer a larger max_values."
                 )
                 self._warn_once(f"sampled: {key}", message, key, sample.bound, state.reducer)
         try:
@@ -121,14 +121,14 @@ class Summarizer:
     def _apply_policies(
         self, nonfinite: dict[str, int], metrics: dict[str, float], counts: dict[str, int], step: int, phase: str
     ) -> None:
-        is_new = phase not in (OVERALL, EPOCH)  # whose values come from windows that were judged, or will be
+        is_new = phase not in (OVERALL, EPOCH)  # the windows inside an epoch or a training are checked themselves
         refused = {key: count for key, count in nonfinite.items() if self._policies.for_key(key) == "raise"}
         if refused and is_new:
             found = ", ".join(f"{key} ({count})" for key, count in refused.items())
             raise NonFiniteError(f"NaN or Inf was reported up to step {step} ({phase}): {found}.")
         for key, count in nonfinite.items():
             if is_new:
-                message = "%s: NaN or Inf was reported, first seen up to step %d (%s)."
+                message = "%s: NaN or Inf was reported, for the first time in the window up to step %d (%s)."
                 self._warn_once(f"nonfinite: {key}", message, key, step, phase, count=count)
             if self._policies.for_key(key) == "skip":
                 metrics[f"{key}.nonfinite"] = float(count)
@@ -136,7 +136,7 @@ class Summarizer:
 
 
 def _numpy_warnings_off(states: Mapping[str, State | None]) -> AbstractContextManager[Any]:
-    """Silence NumPy's warnings about NaN and Inf, which are values like others; only if some state is an array."""
+    """Silence NumPy's warnings about NaN and Inf, but only if some state is an array."""
     has_arrays = any(isinstance(state, ReducerState) for state in states.values())
     return np.errstate(all="ignore") if has_arrays else nullcontext()
 

@@ -1,4 +1,4 @@
-"""What was reported since the last log event of a phase."""
+"""Collects the reports of a phase since its last log event."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mtask_sinks.keys import join_key
 from mtask_sinks.measurement.device_queue import DeviceQueue
 from mtask_sinks.measurement.entries import Block
 
-# After so many values, and so many per key if there are many keys, the states are updated: then a log event after a
-# thousand steps has as little left to do as one after ten.
+# The states are updated after the first number of values, or after the second number per key if that is more. So a log
+# event after a thousand steps has as little left to do as one after ten.
 _UNTIL_UPDATE, _UNTIL_UPDATE_PER_KEY = 8192, 32
-# So many numbers of a block count as one value.
+# This many numbers of a block count as one value.
 _NUMBERS_PER_VALUE = 16
 
 
@@ -25,11 +25,11 @@ class Judge:
     'too late'
 
     Args:
-        why_left_out: returns why a report that is being made does not count; ``None`` if it does.
+        why_left_out: returns why the current report does not count; ``None`` if it counts.
 
     Attributes:
-        exempt_thread: the thread whose reports count without being judged, so that a report inside of a step costs no
-            call; ``None`` if there is none.
+        exempt_thread: the thread whose reports count without a call of `why_left_out`, so that reports inside of a step
+            cost less; ``None`` if there is no such thread.
     """
 
     __slots__ = ("exempt_thread", "why_left_out")
@@ -45,11 +45,11 @@ class Window:
     >>> window = Window()
 
     Attributes:
-        accumulators: by key.
-        buffers: the same accumulators' buffers by task and name, as every report needs them.
+        accumulators: key → its accumulator.
+        buffers: the buffers of these accumulators, by task and name, so that a report finds them fast.
         devices: reported values that are still on an accelerator.
         until_update: how many more values may be reported before somebody calls `update_if_due`.
-        judge: tells which reports do not count; ``None`` where all reports count.
+        judge: tells which reports do not count; ``None`` if all reports count.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Window:
         self._has_blocks = False
 
     def add(self, task: str | None, name: str, accumulator: Accumulator) -> Buffer:
-        """Let an accumulator take what is reported for a task and name; returns its buffer."""
+        """Add the accumulator for a task and name, and return its buffer."""
         self.accumulators[accumulator.key] = accumulator
         self.buffers.setdefault(task, {})[name] = accumulator.buffer
         return accumulator.buffer
@@ -71,12 +71,12 @@ class Window:
         return key in self.accumulators and self.accumulators[key].was_used
 
     def expect(self, block: Block) -> None:
-        """Be told of a block, which counts as many values and is not kept for long."""
+        """Count a reported block as many values, and make the next update take it."""
         self.until_update -= len(block.values) // _NUMBERS_PER_VALUE
         self._has_blocks = True
 
     def update_if_due(self) -> None:
-        """Update the states where that is cheap, or much waits. Waits for a device only if very much waits for it."""
+        """Update states if that is cheap or many values wait. Wait for a device only if very many values are on it."""
         waiting: set[Accumulator] = set()
         if self.devices:
             waiting = {each for each in self._accumulators() if each.waits_for_device}
@@ -93,14 +93,14 @@ class Window:
         self._reset_until_update()
 
     def drain(self) -> dict[str, State | None]:
-        """The state of every key, ``None`` for those that were not reported; a new window begins."""
+        """Return the state of every key, ``None`` for keys without reports, and begin a new window."""
         self._read_devices()
         states = {accumulator.key: accumulator.drain() for accumulator in self._accumulators()}
         self._reset_until_update()
         return states
 
     def peek(self) -> dict[str, State | None]:
-        """As `drain`, but the window goes on."""
+        """Do as `drain`, but keep the window open."""
         self._read_devices()
         accumulators = self._accumulators()
         for accumulator in accumulators:
@@ -108,7 +108,7 @@ class Window:
         return {accumulator.key: accumulator.peek() for accumulator in accumulators}
 
     def forget(self, key: str, buffer: Buffer) -> None:
-        """Give up a key; what is reported for it from now on goes to `buffer`."""
+        """Remove a key. Its later reports go to `buffer`."""
         if self.accumulators.pop(key, None) is None:
             return
         for task, buffers in self.buffers.items():
@@ -117,7 +117,7 @@ class Window:
                     buffers[name] = buffer
 
     def _accumulators(self) -> list[Accumulator]:
-        """All of them now; another thread may add one meanwhile."""
+        """Return a copy of the list, because another thread may add an accumulator meanwhile."""
         return list(self.accumulators.values())
 
     def _reset_until_update(self) -> None:

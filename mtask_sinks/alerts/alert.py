@@ -1,4 +1,4 @@
-"""Alert: what to watch, and what to do."""
+"""Defines `Alert`: which metric to watch, and what to do if its rule holds."""
 
 from __future__ import annotations
 
@@ -39,32 +39,33 @@ class Alert:
     >>> Alert("nsp/accuracy", below=0.5, for_steps=500).matches("nsp/accuracy", "eval")
     True
 
-    Pass alerts as ``HfMultiTaskTrainer(..., alerts=[Alert(...), ...])``. Each metric and phase that matches is watched
-    by itself. When the rule begins to hold, there is one alert: a warning in the log, a note in the journal, and the
-    action. When it no longer holds, there is a line, and the next time is a new alert. All ranks have the same values,
-    so they decide the same.
+    Pass alerts as ``HfMultiTaskTrainer(..., alerts=[Alert(...), ...])``. An alert watches each matching metric in each
+    matching phase separately. When its rule begins to hold, there is a warning in the log and a note in the journal,
+    and the action happens. When the rule no longer holds, the log gets one line; if the rule holds again later, there
+    is a new warning. All ranks have the same values, so they all decide the same.
 
     Args:
         pattern: key or pattern of keys: ``"mlm/loss"``, ``"*/loss"``.
         nonfinite: the value is NaN or infinite.
         above, below: the value is above or below this number.
-        no_improvement: the metric has not improved for so many steps. `mtask_sinks.analysis.trends` says what an
+        no_improvement: the metric has not improved for this many steps. `mtask_sinks.analysis.trends` says what an
             improvement is.
-        diverged: the metric is worse than its best by this factor, above 1; the mean of the last values counts. A loss
-            has diverged if it is above 2.0 times its best, an accuracy if it is below its best divided by 2.0.
-        silent_for: no metric of the task that matches had a value for so many steps.
+        diverged: the mean of the metric's last values is worse than its best by this factor, which is above 1. With
+            2.0, a loss has diverged if it is above 2.0 times its best, an accuracy if it is below its best divided by
+            2.0. `mtask_sinks.analysis.trends` says how many values count.
+        silent_for: no matching metric of the task has had a value for this many steps.
         spread: the largest and the smallest value among the ranks differ by more than this multiple of the value. The
             registry must keep them: ``MetricRegistry(spread="*/loss")``.
-        conflict: the mean of a cosine of task health over its last 10 measurements or more is below this number, 0 or
-            less. With ``pattern="health/grad_cosine.*"``.
+        conflict: the mean of a cosine of task health, over at least its last 10 measurements, is below this number,
+            which is 0 or less. Use it with ``pattern="health/grad_cosine.*"``.
         for_steps: how many steps the rule must have held before there is an alert.
-        phase: phase or pattern of phases: ``"train"``, ``"eval*"``. By default all.
-        action: ``"warn"``; ``"stop"`` ends the training at this step, as `EarlyStoppingCallback` does; ``"wandb"``
-            sends an alert of W&B; the address of a webhook gets the event as JSON; a function gets the `AlertEvent`, on
-            the first rank. Or several of these. There is a warning in any case.
+        phase: phase or pattern of phases: ``"train"``, ``"eval*"``. The default is all phases.
+        action: one action or a list of actions. ``"warn"`` only warns, and every other action warns too. ``"stop"``
+            ends the training at this step, as `EarlyStoppingCallback` does. ``"wandb"`` sends an alert through W&B. The
+            address of a webhook gets the event as JSON. A function gets the `AlertEvent`, on the first rank.
 
     Raises:
-        TypeError, ValueError: not exactly one rule is given, or an argument cannot be used.
+        TypeError, ValueError: no rule or several rules are given, or an argument is not allowed.
     """
 
     pattern: str
@@ -78,7 +79,7 @@ class Alert:
     conflict: float | None = field(default=None, kw_only=True)
     for_steps: int = field(default=0, kw_only=True)
     phase: str | None = field(default=None, kw_only=True)
-    # An address may hold a secret, so it is not shown.
+    # An address may hold a secret, so ``repr`` leaves it out.
     action: Action | Sequence[Action] = field(default="warn", kw_only=True, repr=False)
 
     def __post_init__(self) -> None:

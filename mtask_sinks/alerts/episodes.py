@@ -18,16 +18,16 @@ from mtask_sinks.snapshot import Snapshot
 
 logger = get_logger(__name__)
 
-# Rules that need to know which value of a metric is better.
+# These rules need to know whether small or large values of a metric are better.
 _DIRECTED = ("no_improvement", "diverged")
 _NO_DIRECTION = (
-    "Alert(%r, %s=...): whether a small or a large %s is better is not known, so the alert does not watch it. Set "
+    "Alert(%r, %s=...): it is not known whether a small or a large %s is better, so the alert does not watch it. Set "
     "MetricRegistry(directions={%r: 'min'}), or 'max'."
 )
 
 _NO_SPREAD = (
-    "Alert(%r, spread=...): the values of %s on single ranks are not kept, so the alert does not watch them. Set "
-    "MetricRegistry(spread=%r)."
+    "Alert(%r, spread=...): the registry does not keep the values of %s per rank, so the alert does not watch them. "
+    "Set MetricRegistry(spread=%r)."
 )
 
 
@@ -103,12 +103,12 @@ class Episodes:
         self._begun_at, self._ranks = 0, 1
 
     def begin(self, step: int, ranks: int = 1) -> None:
-        """Say at which step the training begins (silence counts from there), and on how many ranks."""
+        """Set the step at which the training begins, from which silence counts, and the number of ranks."""
         self._begun_at, self._ranks = step, ranks
 
     def look(self, snapshot: Snapshot) -> list[AlertEvent]:
-        """Look at the next snapshot, and return what begins or is over."""
-        if snapshot.phase in (OVERALL, EPOCH):  # the values of its windows were looked at
+        """Judge the next snapshot, and return an event for each alert that begins or is over."""
+        if snapshot.phase in (OVERALL, EPOCH):  # this class has judged the windows already
             return []
         for key, value in snapshot.metrics.items():
             if not self._is_watched(snapshot.phase, key):
@@ -143,14 +143,14 @@ class Episodes:
                 self._warn_once(f"spread {key}", _NO_SPREAD, alert.pattern, key, alert.pattern)
 
     def _silences(self, place: int, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
-        """Judge whether tasks are silent: those that matched before, or the pattern if nothing ever did."""
+        """Judge whether the tasks that matched before are silent. If nothing ever matched, judge the pattern itself."""
         alert, last = self.alerts[place], dict[str, int]()
         for (phase, key), state in self._metrics.items():
             if phase == snapshot.phase and alert.matches(key, phase):
                 task = split_key(key)[0]
                 name = f"{task}/*" if task else key
                 last[name] = max(last.get(name, 0), state.last_step)
-        # Only a training can be silent from its beginning: an evaluation begins with its first report.
+        # Only a training can be silent from its beginning, because an evaluation begins with its first report.
         if not last and snapshot.phase == "train":
             last[alert.pattern] = self._begun_at
         elif last and (place, snapshot.phase, alert.pattern) in self._episodes:
@@ -194,7 +194,7 @@ class Episodes:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of `state_dict`. What it holds of alerts that are not there any more is left out."""
+        """Continue from the state that `state_dict` returned. Skip the parts about alerts that no longer exist."""
         self._metrics, self._episodes = {}, {}
         self._begun_at = state.get("begun_at", self._begun_at)
         for phase, key, saved in state.get("metrics", ()):

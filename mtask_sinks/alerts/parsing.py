@@ -1,4 +1,4 @@
-"""Reads alerts from text, as they stand on a command line or in a YAML file."""
+"""Reads alerts from text: from a command line or a YAML file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def parse_alerts(texts: Sequence[str], name: str = "alerts") -> list[Alert]:
     >>> first.rule, first.actions, second.below, second.for_steps
     ('nonfinite', ('stop',), 0.5, 500)
 
-    Several actions are separated by commas: ``action=stop,wandb``. The address of a webhook is an action of its own.
+    Separate several actions by commas: ``action=stop,wandb``. A value that begins with ``http://`` or ``https://`` is
+    one address, even if it contains commas.
 
     Args:
         texts: the alerts, one per text.

@@ -1,4 +1,4 @@
-"""Decides whether the rule of an alert holds for a metric now, and says so in words."""
+"""Decides whether the rule of an alert holds for a metric now, and describes the facts in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtask_sinks.analysis.trends import Course
 from mtask_sinks.directions import Direction
 from mtask_sinks.snapshot import Snapshot
 
-#: A conflict is judged by the mean of at least so many measurements: one is mostly noise.
+#: The rule ``conflict`` takes the mean of at least this many measurements, because a single one is mostly noise.
 MIN_MEASUREMENTS = 10
 
 
@@ -23,7 +23,7 @@ class MetricState:
 
     Attributes:
         course: level and best level; ``None`` if nobody knows which value is better.
-        recent: the last values with the number of reports behind each, as far as a conflict needs them.
+        recent: the last values, each with its number of reports: as many as the rule ``conflict`` needs.
         last_step: step of the last value.
     """
 
@@ -60,7 +60,7 @@ class MetricState:
         return {"course": course, "recent": [list(each) for each in self.recent], "last_step": self.last_step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of `state_dict`."""
+        """Continue from the state that `state_dict` returned."""
         self.recent = [(value, count) for value, count in state["recent"]]
         self.last_step = state["last_step"]
         if self.course is not None and state["course"] is not None:
@@ -72,7 +72,7 @@ class Judgement:
     """Whether a rule holds for a metric, and the facts in words.
 
     Attributes:
-        holds: whether it does.
+        holds: whether the rule holds.
         text: what the metric is, such as ``is 0.41, below 0.5``.
     """
 
@@ -86,7 +86,7 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
     Args:
         alert: any alert except one on silence.
         key: the metric.
-        state: what is remembered of it, with this value.
+        state: the state of the metric; it includes this value.
         snapshot: the window.
     """
     value, threshold, course = snapshot.metrics[key], alert.threshold, state.course

@@ -1,4 +1,4 @@
-"""Reads the alerts of a training from its journal: which there were, and which still hold."""
+"""Reads from a journal which alerts a training had, and which rules still hold."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ class Outcome:
         best: smallest or largest value; for a count, the largest; NaN only if every value is NaN; ``None`` if it is not
             known which value is best.
         best_step: the first step with the best value; ``None`` if there is no best value.
-        partial: whether all values are of windows that the end of the training cut short. If there are others, only
-            those count.
+        partial: whether all values are of windows that the end of the training cut short. If there are values of whole
+            windows, only these count.
     """
 
     final: float
@@ -70,7 +70,10 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict | None:
-        """Whether the second training's best value is better; ``None`` if `better` is, or a value is missing or NaN."""
+        """Whether the best value of the second training is better than that of the first.
+
+        ``None`` if `better` is ``None``, or if a value is missing or NaN.
+        """
         change = self.best_change
         if change is None or math.isnan(change) or self.better is None:
             return None
@@ -80,7 +83,7 @@ class Difference:
 
 
 def compare(a: Training, b: Training) -> list[Difference]:
-    """Compare every metric of two trainings, by task, in order of first appearance; those of ``a`` come first.
+    """Compare every metric of two trainings, by task, in order of first appearance. Metrics of ``a`` come first.
 
     >>> from mtask_sinks import Snapshot
     >>> a, b = Training(1), Training(2)
@@ -91,8 +94,8 @@ def compare(a: Training, b: Training) -> list[Difference]:
     >>> row.better, row.a.final, row.b.final, row.a.best, row.b.best, row.best_change, row.verdict
     ('min', 2.5, 1.75, 2.0, 1.5, -0.5, 'better')
 
-    The rules of the trainings tell which value is best, else the metric's name. If both trainings have a rule for a
-    metric, that of ``b`` applies.
+    The rules of the trainings decide which value of a metric is best. If both trainings have a rule for it, the rule of
+    ``b`` applies; if neither has one, the name of the metric decides.
     """
     directions = Directions(b.directions, a.directions)
     places = dict.fromkeys([*a.series, *b.series])
@@ -126,8 +129,8 @@ def outcome(training: Training, series: Series, better: Direction | None) -> Out
 def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
     """Open the training that ``DIR``, ``DIR:N`` or ``DIR:name`` names; return its journal and the training.
 
-    ``DIR`` alone means the last training. For a directory without a journal, it means that of the journal below it that
-    was written last. A path that exists counts as a path even if it contains a colon.
+    ``DIR`` alone means the last training in the journal. If the directory has no journal, it means the last training in
+    the newest journal below it. A path that exists counts as a path even if it contains a colon.
 
     Raises:
         NoJournalError: there is no such journal.

@@ -1,4 +1,4 @@
-"""Reads a journal twice: first which snapshots count, then one snapshot after the other, in little memory."""
+"""Reads a journal twice, to save memory: first to find the snapshots that count, then to yield them one by one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mtask_sinks.snapshot import Snapshot
 
 # Bytes to read at a time.
 _BUFFER = 1 << 20
-#: Journals with more bytes are parsed by orjson, whose import takes 20 ms.
+#: If a journal has more bytes than this, orjson parses it; the import of orjson takes 20 ms.
 FAST_ABOVE = 1 << 22
 
 
@@ -42,7 +42,7 @@ class Part:
     repeated: set[tuple[str, int]] = field(default_factory=set)
 
     def counts(self, snapshot: Snapshot) -> bool:
-        """Return whether no later run of the training replaces a snapshot."""
+        """Return whether a snapshot counts, because no later run of the training replaced it."""
         step, phase, at = snapshot.step, snapshot.phase, self.resumed_at
         if at is not None and is_superseded(step, phase, snapshot.is_partial, at):
             return False
@@ -70,7 +70,7 @@ class CountedJournal:
     Attributes:
         path: as given.
         trainings: its trainings, without their snapshots.
-        left_out: the lines that hold no record, after `items`.
+        left_out: the lines that hold no record, as far as `items` or `points` has read them.
 
     Raises:
         OSError: the file cannot be read.
@@ -132,7 +132,7 @@ class CountedJournal:
         if isinstance(item, Begin):
             self._begin(item, line.end - len(line.data))
         elif isinstance(item, End | Note | Snapshot):
-            if not self._parts:  # lines before any beginning are of a training without a record
+            if not self._parts:  # lines before the first `Begin` belong to a training without a record
                 self._parts.append(Part(0, 0, 0))
                 self._trainings.add_without_record()
             if isinstance(item, End):
@@ -173,14 +173,14 @@ def read_counted(path: str | os.PathLike[str]) -> list[tuple[Training, CountedJo
     """Return the trainings of a journal without their snapshots, each with its journal, in the order of their starts.
 
     Args:
-        path: the journal, or the output directory, for all its journals.
+        path: a journal, or an output directory, of which all journals are read.
 
     Raises:
         NoJournalError: there is no journal.
     """
     first = find_journal(path)
     files = journal_files(first) if Path(path).is_dir() else [first]
-    # The order in each file stays, even if the clocks of two machines differ.
+    # This keeps the order within each file, even if the clocks of two machines differ.
     every = [[(training, journal) for training in journal.trainings] for journal in map(CountedJournal, files)]
     found = list(heapq.merge(*every, key=lambda each: each[0].begins[0].time if each[0].begins else 0.0))
     for number, (training, journal) in enumerate(found, 1):
@@ -189,13 +189,13 @@ def read_counted(path: str | os.PathLike[str]) -> list[tuple[Training, CountedJo
 
 
 def read_trainings(path: str | os.PathLike[str]) -> list[Training]:
-    """Read the trainings of a journal; of a directory with several journals those of all, in the order of their starts.
+    """Read the trainings of a journal, or of all journals of a directory, in the order of their starts.
 
     A training that was resumed twice is one training, and each of its points counts once. For one run per start, with
     every snapshot that was written, use `mtask_sinks.read_journal`.
 
     Args:
-        path: the journal, or the output directory, for all its journals.
+        path: a journal, or an output directory, of which all journals are read.
 
     Raises:
         NoJournalError: there is no journal.

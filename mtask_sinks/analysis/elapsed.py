@@ -1,4 +1,4 @@
-"""Tells how long a training had worked when it made each snapshot."""
+"""Computes how long a training had run when it made each snapshot."""
 
 from __future__ import annotations
 

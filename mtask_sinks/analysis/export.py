@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# Spreadsheets take a cell for a formula if it begins with one of these; some, with the wide forms of East Asia.
+# Spreadsheets treat a cell that begins with one of these characters as a formula. Some also do so for the wide forms of
+# the characters, which East Asian texts use.
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -71,13 +72,14 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
     0  bert  train    10  mlm  loss    2.5      8
     1  bert  train    10  nsp  loss    0.7      0
 
-    One column per metric: ``frame.pivot_table(index="step", columns=["task", "name", "phase"], values="value")``.
+    For one column per metric:
+    ``frame.pivot_table(index="step", columns=["task", "name", "phase"], values="value")``.
 
     The columns are those of `Measurement`; an unknown epoch is NaN.
 
     Args:
-        path: the journal, or the output directory of a training, or a directory above such directories. The runs of a
-            directory without a journal are named by their paths below it.
+        path: the journal, or the output directory of a training, or a directory above such directories. In the last
+            case, the name of a run is its path below the directory.
         run: number or name of one of its trainings; by default all. A resumed training is one training.
 
     Raises:
@@ -104,7 +106,7 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
         path, run: as in `to_frame`.
 
     Raises:
-        NoJournalError, NoTrainingError: as in `to_frame`, and at once, before the first row.
+        NoJournalError, NoTrainingError: as in `to_frame`. The call itself raises them, before the first row.
     """
     if run is not None:
         found = read_counted(path)
@@ -118,7 +120,7 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
 
 
 def _rows_below(journal: FoundJournal) -> Iterator[Measurement]:
-    """Yield the rows of a journal below a directory; its trainings are named by its path."""
+    """Yield the rows of a journal below a directory. Its path gives the names of its trainings."""
     found = read_counted(journal.path)
     several = len(found) > 1
     names = {each.number: f"{journal.name}:{each.number}" if several else journal.name for each, _ in found}
@@ -153,7 +155,7 @@ def write_file(rows: Iterator[Measurement], path: Path) -> int:
 def write_csv(rows: Iterator[Measurement], file: TextIO) -> int:
     """Write rows as CSV with a heading; return their number. NaN is ``nan``, an unknown epoch is empty.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front, and control characters become
+    A text that a spreadsheet would treat as a formula gets an apostrophe in front, and control characters become
     escapes. Numbers stay as they are.
     """
     writer = csv.writer(file, lineterminator="\n")
@@ -166,7 +168,7 @@ def write_csv(rows: Iterator[Measurement], file: TextIO) -> int:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value as a spreadsheet or a terminal shows it, and does not run it. Source: OWASP, "CSV Injection".
+    """Return a value so that a spreadsheet or a terminal shows it and does not run it. Source: OWASP, "CSV Injection".
 
     >>> _cell("=1+1"), _cell("-a"), _cell("mlm"), _cell(-1.5)
     ("'=1+1", "'-a", 'mlm', -1.5)

@@ -21,18 +21,18 @@ _SKIPPED = (".*", "checkpoint-*", "wandb", "mlruns", "mlartifacts", "__pycache__
 # Bytes to read at a time.
 _BLOCK = 1 << 20
 _STEM = Path(FILE_NAME).stem
-# How the lines that begin and end a run start; see `mtask_sinks.journal.records.encode`.
+# The first bytes of the lines that begin and end a run; see `mtask_sinks.journal.records.encode`.
 _RUN, _END = b'{"record": "run"', b'{"record": "end"'
 
 
 class FoundJournal(NamedTuple):
-    """A journal, and its name among others.
+    """A journal, and its name among the journals that were found.
 
     Attributes:
         path: the journal.
-        name: the path of its directory below the directory that was searched; empty for the journal of that directory
-            itself, or if the journal was named. If processes wrote at the same time, a directory has several journals;
-            their names end with those of the files.
+        name: the path of its directory, relative to the directory that was searched. Empty for a journal in that
+            directory itself, or if the search got the journal's own path. If a directory has several journals, because
+            processes wrote at the same time, their names end with the names of the files.
     """
 
     path: Path
@@ -40,13 +40,13 @@ class FoundJournal(NamedTuple):
 
     @property
     def run(self) -> str:
-        """What names its last training: its directory, or the file if that is not the only journal there."""
+        """The path for its last training: its directory, or the file itself if the directory has several journals."""
         several = len(journal_files(self.path.with_name(FILE_NAME))) > 1
         return str(self.path if several else self.path.parent)
 
 
 def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
-    """Return the journal of a directory; if it has none, all journals below it, the last written one at the end.
+    """Return the journal of a directory. If it has none, return all journals below it, the newest one last.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo
@@ -59,8 +59,8 @@ def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
     (['lr-1', 'lr-2'], 1)
 
     Args:
-        path: a journal, the output directory of a training, or a directory above such directories. Checkpoints, hidden
-            directories and the backends' own directories are not searched.
+        path: a journal, the output directory of a training, or a directory above such directories. The search
+            skips checkpoints, hidden directories and the backends' own directories.
 
     Raises:
         NoJournalError: there is no journal.
@@ -79,7 +79,7 @@ def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
 
 
 def journals_below(path: str | os.PathLike[str]) -> list[FoundJournal]:
-    """Return all journals in and below a directory, the one that was written last at the end; none is no error."""
+    """Return all journals in and below a directory, the newest one last. The list may be empty."""
     return _last_written_at_the_end((file, _name(file, Path(path))) for file in _walk(Path(path)))
 
 
@@ -114,13 +114,13 @@ def _walk(top: Path) -> Iterator[Path]:
 
 
 def running_or_newest(journals: Sequence[FoundJournal]) -> FoundJournal:
-    """Return the journal of a training that runs, else the one that was written last.
+    """Return the journal of a running training. If none runs, return the newest journal.
 
-    A training on another machine counts as running as long as its journal does not say that it ended; one on this
-    machine goes before it.
+    A running training on this machine comes first. A training on another machine counts as running as long as its
+    journal does not say that it ended.
 
     Args:
-        journals: at least one, the one that was written last at the end.
+        journals: at least one journal; the newest one is the last.
     """
     places = {"here": 2, "elsewhere": 1, "": 0}
     _, at = max((places[_where_at_work(journal.path)], at) for at, journal in enumerate(journals))
@@ -128,7 +128,7 @@ def running_or_newest(journals: Sequence[FoundJournal]) -> FoundJournal:
 
 
 def is_running(journal: Path) -> bool:
-    """Return whether the last training of a journal runs, as far as the journal shows. Reads no snapshot."""
+    """Return whether the last training of a journal runs, as far as the journal shows. This reads no snapshot."""
     return bool(_where_at_work(journal))
 
 
@@ -153,7 +153,7 @@ def _open_run(journal: Path) -> Begin | None:
 
 
 def _find_last(file: BinaryIO, *texts: bytes) -> int:
-    """Return where the last of these texts begins in a file; -1 if none is there. Reads from the end."""
+    """Return where the last of these texts begins in a file; -1 if none is there. This reads from the end."""
     end, after, overlap = file.seek(0, os.SEEK_END), b"", max(map(len, texts)) - 1
     while end > 0:
         begin = max(end - _BLOCK, 0)

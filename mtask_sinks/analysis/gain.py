@@ -9,7 +9,7 @@ from mtask_sinks.directions import Direction
 
 
 def gain(better: Direction | None, first: float | None, other: float | None) -> float | None:
-    """Return by which share of the first value the other one is better; below 0 if it is worse.
+    """Return how much better the other value is, as a share of the first one; below 0 if it is worse.
 
     >>> gain("min", 2.0, 1.5), gain("max", 2.0, 1.5), gain("min", 0.0, 1.5), gain(None, 2.0, 1.5)
     (0.25, -0.25, None, None)

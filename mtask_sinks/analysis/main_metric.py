@@ -1,4 +1,4 @@
-"""Picks one metric per task that stands for the task where there is room for one."""
+"""Picks the main metric of each task, for places that have room for only one metric per task."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def main_metrics(trainings: Sequence[Training]) -> dict[str, str]:
     >>> main_metrics([training])
     {'mlm': 'mlm/loss', 'qa': 'qa/f1'}
 
-    The main metric is ``loss``, else the first one with ``loss`` in its name, else the first one of which it is known
-    whether small or large values are better. Tasks without such a metric have none.
+    The main metric of a task is ``loss``, else the first metric with ``loss`` in its name, else the first metric with a
+    known direction (whether small or large values are better). Tasks without such a metric have none.
     """
     directions = directions_of(trainings)
     found: dict[str, list[str]] = {}

@@ -15,7 +15,7 @@ from mtask_sinks.journal.records import Begin
 
 
 class _Part(NamedTuple):
-    """The lines from the beginning of a run to that of the next one."""
+    """The lines from the beginning of a run to the beginning of the next one."""
 
     file: Path
     start: int
@@ -39,9 +39,9 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
     >>> [(each.resumed_at, list(each.steps)) for each in read_trainings(out)]
     [((10,), [10, 20])]
 
-    The runs of one journal stay in their order. Journals follow one another by the time of their first run; one that
-    begins with a resume comes after all that begin with a new training. A run that several journals hold, because one
-    was copied from the other, counts once: the longest copy.
+    The runs of one journal keep their order. The journals are sorted by the start of their first run, but journals that
+    begin with a resume come after those that begin with a new training. If several journals hold the same run, because
+    somebody copied a journal, only the longest copy counts.
 
     Args:
         paths: journals, or output directories.

@@ -21,7 +21,7 @@ from mtask_sinks.snapshot import Snapshot
 
 #: A training with more values than this keeps half as many in memory.
 MAX_VALUES = 150_000
-# Snapshots of further kinds count as one kind per phase.
+# Beyond this number of kinds, all other snapshots of a phase count as one kind.
 _MAX_KINDS = 1_000
 # Compute the rate of steps over this many log events.
 _RATE_POINTS = 20
@@ -86,11 +86,11 @@ class Training:
         begins: the record of its beginning, and one for each time it was resumed.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the journal does not say that it ended.
         phases, steps, epochs, times: one entry per snapshot in memory; an unknown epoch is NaN.
-        windows: for each snapshot, for how many windows it stands: 1, or more if snapshots after it, with the same
-            metrics, are not in memory.
+        windows: for each snapshot, how many windows it represents: 1, or more if later snapshots with the same metrics
+            are not in memory.
         kinds: for each snapshot, the number of its kind: its phase, its metrics, and which of these are not finite.
         series: (phase, key) → values, in the order of first appearance.
-        notes: alerts, and what task health chose. A resume discards those after its step.
+        notes: alerts and the choices of task health. A resume discards those after its step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
             have no entry.
         partial: indices of the snapshots whose window was cut short by the end of the training.
@@ -112,11 +112,11 @@ class Training:
     notes: list[Note] = field(default_factory=list)
     journal: Path | None = None
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_POINTS))
-    #: Windows in one part of a phase, of which only the extremes are in memory.
+    #: Number of windows in one part of a phase. Only the extremes of each part are in memory.
     windows_per_part: int = 1
     _kinds: dict[tuple[Any, ...], int] = field(default_factory=dict)
     _values: int = 0
-    #: Number of values that the last thinning left. With many kinds of snapshots that may be many.
+    #: Number of values that the last thinning left. It may exceed the limit if there are many kinds of snapshots.
     _values_after: int = 0
     # Phases with a snapshot at the step of the resume: the resumed process may write that snapshot again.
     _repeatable: set[str] = field(default_factory=set)
@@ -235,11 +235,11 @@ class Training:
         return self.windows_per_part > 1
 
     def number_of_values(self, series: Series) -> int:
-        """Return how many values a metric has, with those that are not in memory."""
+        """Return how many values a metric has, including those that are not in memory."""
         return sum(self.windows[at] for at in series.at) if self.is_thinned else len(series.at)
 
     def curve(self, series: Series) -> Series:
-        """Return the values of a metric that make its curve: all, or without those of windows that were cut short.
+        """Return the values of a metric for its curve: those of windows that the end of the training did not cut short.
 
         >>> training = Training(1)
         >>> for step, n, is_partial in ((10, 2_837.0, False), (20, 2_801.0, False), (24, 1_090.0, True)):
@@ -283,7 +283,7 @@ class Training:
         return self._kinds.setdefault(kind, len(self._kinds))
 
     def thin(self, most_values: int) -> None:
-        """Forget snapshots, so that at most about so many values stay in memory; see `snapshots_to_keep`."""
+        """Forget snapshots, so that about ``most_values`` values stay in memory; see `snapshots_to_keep`."""
         if sum(len(series.at) for series in self.series.values()) <= most_values:
             return
         kept = snapshots_to_keep(self, most_values)
@@ -338,7 +338,8 @@ class Trainings:
 
     def __init__(self, items: Iterable[Item] = ()) -> None:
         self.all: list[Training] = []
-        #: The training to which the last item belongs. An evaluation may belong to an earlier one than the last.
+        #: The training to which the last item belongs. It is not always the last training: an evaluation may belong to
+        #: an earlier one.
         self.current = Training(1)
         self._starts = RunStarts()
         #: Run's id → its training.
@@ -364,7 +365,7 @@ class Trainings:
             self.current.add(item)
 
     def add_without_record(self) -> None:
-        """Begin a training of which the journal has no record."""
+        """Begin a training that has no record in the journal."""
         self._new()
 
     def _new(self) -> Training:
@@ -374,7 +375,7 @@ class Trainings:
 
 
 def directions_of(trainings: Sequence[Training]) -> Directions:
-    """Return which values are better, by the rules of several trainings; of two rules, that of the last one holds."""
+    """Return the rules of several trainings on which values are better. The last training's rule for a metric wins."""
     return Directions(*(training.directions for training in reversed(trainings)))
 
 

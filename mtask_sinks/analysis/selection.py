@@ -1,4 +1,4 @@
-"""Opens several trainings and gives each a label of its own."""
+"""Opens several trainings, and gives each one its own label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtask_sinks.analysis.runs import Training
 
 @dataclass(frozen=True)
 class LabelledTraining:
-    """A training, with a label that tells it from others.
+    """A training, with a label that distinguishes it from the others.
 
     Attributes:
         label: a name that none of the others has.
@@ -32,8 +32,8 @@ class LabelledTraining:
 def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]:
     """Open the trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` name, each once, in the given order.
 
-    A directory without a journal stands for all output directories below it, the one that was written last at the end.
-    Their labels are their paths below it.
+    A directory without a journal means all output directories below it, the newest one last. The label of a training is
+    then its path below the directory.
 
     Raises:
         NoJournalError, NoTrainingError: as in `open_run`.
@@ -53,7 +53,7 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
 
 
 def with_names(run: str | os.PathLike[str]) -> list[tuple[str, str]]:
-    """Return the runs for which a run stands, each with its path below it; a run that stands for itself has no name.
+    """Return the runs that an argument means, each with its path below the directory; the path is empty for one run.
 
     >>> import tempfile
     >>> from mtask_sinks import RunInfo

@@ -1,4 +1,4 @@
-"""Reads what a training measured of the gradients of its tasks: cosines of pairs, and the part of each task."""
+"""Reads what a training measured about its tasks' gradients: cosines of pairs, and the share of each task."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from mtask_sinks.analysis.runs import Series, Training
 from mtask_sinks.keys import split_key
 
-#: The task under which metrics about all tasks stand, and what the names of cosines begin with.
+#: The task in the keys of metrics that are about all tasks, and the beginning of the names of cosines.
 HEALTH, COSINE = "health", "grad_cosine."
 # The measurements of each task.
 _OF_A_TASK = frozenset(["grad_norm", "effective_weight", "loss_share", "grad_share"])
-#: A mean is over the last windows that have at least so many measurements together: one is mostly noise.
+#: A mean covers the last windows that together have at least this many measurements: a single one is mostly noise.
 RECENT_MEASUREMENTS = 30
 
 
@@ -48,8 +48,8 @@ class PairCosine:
 
     Attributes:
         a, b: the tasks.
-        recent: over the last measurements.
-        whole: over the whole training.
+        recent: mean over the last measurements.
+        whole: mean over the whole training.
     """
 
     a: str
@@ -60,7 +60,7 @@ class PairCosine:
 
 @dataclass(frozen=True)
 class TaskPart:
-    """What one task adds to the training, over the last measurements; ``None`` where it was not measured.
+    """What one task adds to the training: means over the last measurements; ``None`` for what was not measured.
 
     Attributes:
         task: the task.
@@ -82,7 +82,7 @@ class TaskPart:
 
 @dataclass(frozen=True)
 class GradientSummary:
-    """What a training measured of the gradients of its tasks.
+    """What a training measured about its tasks' gradients.
 
     Attributes:
         tasks: the tasks, in order of first appearance, each with its part.
@@ -141,7 +141,7 @@ def measured(training: Training, series: Series, last: int | None = RECENT_MEASU
     Args:
         training: the training.
         series: the metric.
-        last: only the last windows, that have at least so many measurements together; ``None`` for all.
+        last: use only the last windows that together have at least this many measurements; ``None`` uses all windows.
     """
     total, count, first = 0.0, 0, series.at[-1]
     for at, value, n in zip(reversed(series.at), reversed(series.values), reversed(series.counts), strict=True):

@@ -10,8 +10,8 @@
 
 The level is the mean of the last values: of one value for the first four values, of two for the next four, and so on,
 up to `LEVEL_VALUES`. An improvement is a level that beats the best level before it by more than `IMPROVED_SHARE` of it
-and by more than `IMPROVED_NOISE` standard errors. So a lucky value among noisy ones is no improvement, and a single
-outlier makes nothing worse.
+and by more than `IMPROVED_NOISE` standard errors. So a lucky value among noisy ones is not an improvement, and a
+single outlier does not make a metric worse.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Course:
         better: as given.
         count: finite values so far.
         level: the mean of the last values; ``None`` before the first finite one.
-        best, best_step: the level of the last improvement, and its step; the first finite value is one.
+        best, best_step: level and step of the last improvement. The first finite value counts as an improvement.
         first_step, last_step: steps of the first and the last finite value.
         nonfinite_since: step since which every value is NaN or infinite; ``None`` if the last value is finite.
     """
@@ -120,9 +120,9 @@ class Course:
         return loss >= WORSE_SHARE * abs(self.best) and loss >= WORSE_NOISE * self.standard_error and loss > 0
 
     def has_diverged(self, factor: float) -> bool:
-        """Whether the level is worse than the best one by a factor: ``level > factor * best`` for a loss.
+        """Return whether the level is worse than the best one by a factor: ``level > factor * best`` for a loss.
 
-        If the best level is not positive, the distance between the two counts in multiples of it in the same way.
+        If the best level is not positive, the condition for a loss is ``level - best > (factor - 1) * abs(best)``.
         """
         if self.best is None:
             return False
@@ -138,7 +138,7 @@ class Course:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of `state_dict`."""
+        """Continue from the state that `state_dict` returned."""
         for name in _STATE:
             setattr(self, name, state[name])
         self._recent = list(state["recent"])
@@ -146,7 +146,7 @@ class Course:
 
     @property
     def _width(self) -> int:
-        """Of how many values the level is the mean."""
+        """How many values the level is the mean of."""
         return max(1, min(LEVEL_VALUES, (self.count + 3) // 4))
 
     def _loss(self, best: float) -> float:
@@ -164,8 +164,9 @@ class Trend:
 
     Attributes:
         word: see the table above; ``None`` if no rule applies: too few values, or a metric without a direction.
-        since: since which step the word holds: of the last improvement for ``flat`` and ``worse``, of the last value
-            for ``silent``, of the first NaN or infinite value for ``not finite``; ``None`` for ``improving``.
+        since: the step since which the word holds. For ``flat`` and ``worse``, the step of the last improvement; for
+            ``silent``, of the last value; for ``not finite``, of the first NaN or infinite value; ``None`` for
+            ``improving``.
     """
 
     word: Word | None
@@ -209,7 +210,7 @@ def trend(
 
 
 def is_silent(steps: Sequence[int], windows: Sequence[int]) -> bool:
-    """Return whether a metric has no value in the last windows, though it usually has one so often.
+    """Return whether a metric has had no value for three times as many windows as usual.
 
     >>> is_silent([10, 20, 30], [10, 20, 30, 40, 50]), is_silent([10, 20, 30], [10, 20, 30, 40, 50, 60])
     (False, True)

@@ -1,4 +1,4 @@
-"""Decides what to draw of the gradients of the tasks: cosines of pairs over time, and the share of each task."""
+"""Decides what to draw about the tasks' gradients: cosines of pairs over time, and the share of each task."""
 
 from __future__ import annotations
 

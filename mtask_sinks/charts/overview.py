@@ -21,13 +21,13 @@ GROUP = "All tasks"
 
 
 def overview_panels(makers: Sequence[CurveMaker]) -> tuple[Panel, ...]:
-    """Return the panels about all tasks together, as far as the trainings have something to show in them.
+    """Return the panels about all tasks together. Leave out panels for which the trainings have no values.
 
-    * Progress: the main metric of every task, relative to its first value, on one axis; from two tasks on.
-    * Gain per task: by how much the best value of each other run is better than that of the first one.
-    * Share of the loss, for each run whose trainer has a ``loss_budget``: each task's weighted parts of it, stacked.
-    * Cosines of the tasks' gradients, and the share of each, for each run that measured task health.
-    * When each task reported, for each run: the windows of each phase with a value of the task; from two tasks on.
+    * Progress: the main metric of every task, relative to its first value, on one axis; for two or more tasks.
+    * Gain per task: how much better the best value of every other run is than the best value of the first run.
+    * Share of the loss, for each run whose trainer has a ``loss_budget``: the weighted parts of each task, stacked.
+    * Cosines of the tasks' gradients, and each task's share of the gradient, for each run that measured task health.
+    * When each task reported, for each run: per phase, the windows with a value of the task; for two or more tasks.
     """
     trainings = [maker.training for maker in makers]
     main = main_metrics(trainings)

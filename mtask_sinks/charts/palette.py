@@ -24,7 +24,7 @@ _MARKERS: tuple[Marker | None, ...] = (None, "circle", "square", "triangle-up", 
 
 @dataclass(frozen=True)
 class TaskStyle:
-    """Colour of a task, and the marker on its curves if its colour has another owner already."""
+    """Colour of a task. If an earlier task has the same colour, also the marker on its curves."""
 
     colour: str
     marker: Marker | None

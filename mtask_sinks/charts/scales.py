@@ -1,4 +1,4 @@
-"""The scales of the values in a panel, and the choice among them."""
+"""Defines the scales of the values in a panel, and chooses the readable one."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def readable_scale(tasks: Mapping[str, Sequence[Sequence[float]]]) -> Scale:
     >>> readable_scale({"mlm": [[8.0, 4.0]], "nsp": [[0.7, 0.6]]}), readable_scale({"a": [[0.9]], "b": [[0.8]]})
     ('relative', 'linear')
 
-    Linear if the typical values of the tasks (the median of their absolute values) differ by at most a factor of four.
-    Otherwise logarithmic if the values of a task change by a factor of more than 50 and all are above 0, else relative
-    to the first value if all first values are above 0.
+    The scale is linear if the typical values of the tasks (the medians of their absolute values) differ by at most a
+    factor of four. Otherwise it is logarithmic if all values are above 0 and the values of some task change by a factor
+    of more than 50. Otherwise it is relative to the first value if all first values are above 0, else linear.
 
     Args:
         tasks: task → the values of each of its curves.

@@ -10,11 +10,11 @@ from mtask_sinks.charts.palette import Marker, task_styles
 
 Dash = Literal["solid", "dash", "dot", "dashdot"]
 
-#: Colour of samples in a legend that stand for all tasks.
+#: Colour of the samples for phases and runs in a legend.
 NEUTRAL = "#7a7f87"
 
 _DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
-# Width in points and opacity of the first and of the last of several runs; of the runs between them, in between.
+# Width in points and opacity, of the first and of the last of several runs. Other runs have values in between.
 _FIRST, _LAST = (2.6, 1.0), (1.0, 0.7)
 _ALONE = (1.8, 1.0)
 
@@ -32,7 +32,7 @@ class CurveStyle:
 
 @dataclass(frozen=True)
 class LegendRow:
-    """One row of the legend: a task, a phase or a run, with the curve that stands for it."""
+    """One row of the legend: a task, a phase or a run, with the style of its sample."""
 
     of: Literal["task", "phase", "run"]
     name: str
@@ -47,8 +47,8 @@ class LegendRow:
 class ChartStyles:
     """The look of every curve of a chart, and the rows of its legend.
 
-    Every task has its own colour, in all panels; after eight tasks the colours come again, with a marker. Every phase
-    has its own dashes; after four phases these come again. The first of several runs has the widest curves, the last
+    Every task has its own colour, in all panels; after eight tasks the colours repeat, with a marker. Every phase
+    has its own dashes; after four phases these repeat. The first of several runs has the widest curves, the last
     one the thinnest and palest.
 
     Args:

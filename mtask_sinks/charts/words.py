@@ -1,4 +1,4 @@
-"""Says in words what a panel shows: for its notes, and for people who hear the page."""
+"""Describes what a panel shows, for its notes and for screen readers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mtask_sinks.charts.curves import Curve, Panel
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-# What a sentence of a report says of a task or a run that needs attention.
+# The words in a sentence of a report that say that a task or a run needs attention.
 _ALARMS = re.compile(r"(?<=[:,] )(worse|silent|not finite)(?= in )|(?<= )(failed|was killed)(?= at step )")
 
-# A panel has at most so many notes of one kind.
+# A panel has at most this many notes of one kind.
 _NOTES = 3
 
 
 def notes(panel: Panel) -> list[str]:
-    """Return what a curve cannot show: values that are not finite, and windows that were cut short.
+    """Return what a curve cannot show: values that are not finite, and windows that the end cut short.
 
     >>> import math
     >>> curve = Curve(
@@ -30,7 +30,7 @@ def notes(panel: Panel) -> list[str]:
     >>> notes(Panel("mlm/loss", (curve,)))
     ['bert mlm/loss train: 1 not finite, first at step 20']
     """
-    if panel.kind == "share" and panel.curves[0].gaps:  # all tasks have the same ones
+    if panel.kind == "share" and panel.curves[0].gaps:  # all tasks have the same gaps
         first = panel.curves[0]
         return [f"the loss of {first.nonfinite:,} windows is not finite, first at step {first.gaps[0]:,}"]
     if panel.kind != "curves":
@@ -41,7 +41,7 @@ def notes(panel: Panel) -> list[str]:
         if curve.gaps
     ]
     partial = [
-        f"{_name(curve)}: partial, of a window that the end of the training cut short"
+        f"{_name(curve)}: partial, because the end of the training cut the window short"
         for curve in panel.curves
         if curve.partial
     ]

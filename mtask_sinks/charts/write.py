@@ -15,6 +15,21 @@ ENDINGS = (".html", ".png", ".svg")
 def write_chart(chart: Chart, path: str | os.PathLike[str], title: str = "Metrics") -> None:
     """Write a chart to ``.html``, ``.png`` or ``.svg``. The file appears once it is complete.
 
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo, Snapshot
+    >>> from mtask_sinks.charts import make_chart, open_runs
+    >>> from mtask_sinks.journal.writer import Journal
+    >>> directory = tempfile.mkdtemp()
+    >>> journal = Journal(f"{directory}/metrics.jsonl")
+    >>> journal.begin(RunInfo(id="1", name="bert"))
+    >>> for step, loss in ((10, 2.5), (20, 2.0)):
+    ...     journal.append(Snapshot(step=step, metrics={"mlm/loss": loss}))
+    >>> journal.close()
+    >>> chart = make_chart(open_runs([directory]))
+    >>> chart.panels[0].title, chart.panels[0].curves[0].values
+    ('mlm/loss', (2.5, 2.0))
+    >>> write_chart(chart, f"{directory}/losses.svg")
+
     Args:
         chart: from `make_chart`.
         path: path of the file.

@@ -29,7 +29,7 @@ from mtask_sinks.cli.watch import watch
 
 
 class _Commands(TyperGroup):
-    """Masks and escapes the messages of usage errors: they name paths, runs and sinks of any kind."""
+    """Masks and escapes the messages of usage errors, because they contain paths and names from users and journals."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -41,7 +41,7 @@ class _Commands(TyperGroup):
 
 
 def _in_paragraphs(text: str) -> str:
-    """Join the lines of each paragraph, because the help keeps the ends of lines, which fit no terminal."""
+    """Join the lines of each paragraph, because the help would keep the line breaks, which do not fit a terminal."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 

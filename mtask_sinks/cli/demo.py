@@ -71,7 +71,7 @@ def demo(
 
 
 def _chosen(report_to: list[str] | None) -> list[str]:
-    """Return the names of the sinks; a name that no sink has, or whose package is missing, is a usage error."""
+    """Return the names of the sinks. An unknown name, or a sink whose package is missing, is a usage error."""
     from mtask_sinks.sinks.listing import list_sinks
 
     known = {each.name: each for each in list_sinks()}

@@ -21,14 +21,14 @@ _STOP_SECONDS = 30.0
 class DemoProcess:
     """The process that trains.
 
-    Its output goes to a log, because a screen shows the training. In a pipe, the lines of the log events go to standard
-    output, and only messages to the log.
+    On a terminal, all of its output goes to a log file, because `watch` shows the training. In a pipe, the lines of the
+    log events go to standard output, and only messages go to the log file.
 
     Args:
         run_dir: directory of the run.
         max_steps, seed, sinks: as in `mtask_sinks.demo.training.train`.
         environment: the environment of the process.
-        to_log: whether the lines of the log events go to the log too.
+        to_log: whether the lines of the log events go to the log file too.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class DemoProcess:
         self._journal = run_dir / "metrics.jsonl"
 
     def is_over(self) -> bool:
-        """Whether the training has ended."""
+        """Return whether the training has ended."""
         return self._process.poll() is not None
 
     def wait(self) -> None:

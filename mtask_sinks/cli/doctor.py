@@ -13,7 +13,7 @@ def doctor(
         list[str] | None,
         typer.Argument(
             help="Training scripts, and output directories or journals: DIR, DIR:N. A directory above several "
-            "stands for all of them.",
+            "means all of them.",
             show_default=False,
         ),
     ] = None,
@@ -27,7 +27,7 @@ def doctor(
     as_format: Annotated[
         str,
         typer.Option(
-            "--format", help="text; github: annotations in a workflow of GitHub; json: a list, one object per path."
+            "--format", help="text: for people; github: annotations in a workflow of GitHub; json: for scripts."
         ),
     ] = "text",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -37,7 +37,7 @@ def doctor(
     For a script, the doctor reads its file and the modules beside it that the script imports. It runs none of them. For
     an output directory, it reads the journal and the progress of each sink.
 
-    In a script, a comment leaves out a finding of its statement: # noqa: reserved-key
+    To leave out a finding about a script, add a comment to its statement, such as # noqa: reserved-key.
 
     The command exits with 1 if it finds errors or warnings, with 0 if it finds none (hints do not count), and with 2 if
     a path does not exist.
@@ -56,7 +56,7 @@ def doctor(
         _print_list(as_format == "json")
         return
     if not paths:
-        raise typer.BadParameter("name a training script, or the output directory of a training.", param_hint="PATHS")
+        raise typer.BadParameter("pass a training script, or the output directory of a training.", param_hint="PATHS")
     try:
         examinations = [examine_path(path, timeout if check else None) for given in paths for path in _each(given)]
     except NothingThereError as error:
@@ -69,13 +69,13 @@ def doctor(
 
 
 def _each(given: str) -> list[str]:
-    """Return the paths for which a path stands: the output directories below it, or itself."""
+    """Return the output directories below a path, or the path itself if it is one."""
     from mtask_sinks.analysis.selection import with_names
     from mtask_sinks.errors import NoJournalError
 
     try:
         return [run for run, _ in with_names(given)]
-    except NoJournalError:  # the doctor tells that
+    except NoJournalError:  # the doctor reports this as a finding
         return [given]
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mtask_sinks.doctor.examination import Examination
     from mtask_sinks.doctor.finding import Finding
 
-# How GitHub calls the severities.
+# GitHub's names for the severities.
 _COMMANDS = {"error": "error", "warning": "warning", "hint": "notice"}
 
 
@@ -47,7 +47,7 @@ def _print_text(examinations: Sequence[Examination]) -> None:
 
 
 def _where(examination: Examination, finding: Finding) -> tuple[str, str]:
-    """Return the place of a finding, and what to say before its text: for a training, at which step it is."""
+    """Return the place of a finding, and the text to print before it: for a training, the step."""
     if finding.place is not None:
         return finding.where, ""
     is_known = finding.where in (examination.of, *examination.read)

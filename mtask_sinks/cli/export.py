@@ -13,8 +13,8 @@ def export(
     run: Annotated[
         str,
         typer.Argument(
-            help="Output directory or journal, for all its trainings; a directory above several, for those of all of "
-            "them. DIR:N or DIR:name chooses one."
+            help="Output directory or journal, or a directory above several. The command exports all trainings in it. "
+            "DIR:N or DIR:name chooses one."
         ),
     ],
     output: Annotated[

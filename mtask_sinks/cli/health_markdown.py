@@ -1,4 +1,4 @@
-"""The tables of a Markdown report on the gradients of the tasks, and on alerts."""
+"""Makes tables for a Markdown report: about the gradients of the tasks, and about alerts."""
 
 from __future__ import annotations
 

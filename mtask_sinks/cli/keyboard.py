@@ -21,7 +21,7 @@ _SEQUENCES = {
 # The beginning of a sequence whose end is missing, and how long to wait for the end.
 _UNFINISHED = re.compile(rb"\x1b(\[[^@-~]*|O)?$")
 _SEQUENCE_SECONDS = 0.05
-# The first character that Windows returns for a key without a character, and the names by the second.
+# For a key without a character, Windows returns one of these characters, and then one that identifies the key.
 _WINDOWS_PREFIXES = ("\x00", "\xe0")
 _WINDOWS = {"H": "up", "P": "down", "I": "pageup", "Q": "pagedown", "G": "home", "O": "end", "\x0f": "backtab"}
 
@@ -51,13 +51,13 @@ def split_keys(text: str) -> list[str]:
 
 
 class Keyboard:
-    """Waits for keys. If standard input is no terminal, no key ever comes.
+    """Waits for keys. If standard input is not a terminal, no key ever comes.
 
-    Use `reading_keys`, which gives the terminal back as it was.
+    Use `reading_keys`, which restores the settings of the terminal at the end.
     """
 
     def keys(self, seconds: float) -> list[str]:
-        """Return the keys that the user pressed. Waits for one, for at most some seconds."""
+        """Return the keys that the user pressed. Wait up to ``seconds`` for the first one."""
         time.sleep(seconds)
         return []
 
@@ -95,7 +95,7 @@ class _WindowsKeyboard(Keyboard):
 
 @contextmanager
 def reading_keys() -> Iterator[Keyboard]:
-    """Make the terminal send each key at once and echo none, and give it back as it was.
+    """Make the terminal send each key immediately, without echo. Restore its settings at the end of the block.
 
     Ctrl-C still raises `KeyboardInterrupt`.
     """

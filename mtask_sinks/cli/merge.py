@@ -14,7 +14,7 @@ def merge(
         Path, typer.Option("--output", "-o", help="Directory for the joined journal, or a file that ends in .jsonl.")
     ],
 ) -> None:
-    """Join the journals of one training that changed machines, each with an output directory of its own.
+    """Join the journals of one training that ran on several machines, each with its own output directory.
 
     A run that was resumed on another machine continues the training, as if both had written to one directory. A run
     that two journals hold, because one was copied, counts once. The journals stay as they are.

@@ -28,25 +28,25 @@ def replay(
     ] = 60.0,
     trust: Annotated[
         bool,
-        typer.Option("--trust", help="Let the journal choose where to write, also if it may be from somebody else."),
+        typer.Option("--trust", help="Let the journal choose where to write, even if it may be from somebody else."),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Deliver although a process runs that the journal takes for the training.")
+        bool, typer.Option("--force", help="Deliver even if a process with the process id of the training is running.")
     ] = False,
     tensorboard_layout: Annotated[
         str,
         typer.Option("--tensorboard_layout", help="Layout of the training: flat or overlay."),
     ] = "flat",
 ) -> None:
-    """Deliver what a training could not deliver: to a backend that was away, or to one that was not configured.
+    """Deliver what a training could not deliver: to a backend that was down, or to one that was not configured.
 
     A sink that the training wrote to gets what is missing, in the same backend run. Any other sink gets everything.
     MLflow and TensorBoard keep each point once, however often you deliver it. A killed training shows as killed in the
     backend. Backends read their own environment variables.
 
     A journal may be from somebody else. The command writes to new runs, to the directory of the journal, and to runs to
-    which your own trainings have delivered this journal. If a journal names another place, it asks you first, or needs
-    --trust.
+    which your own trainings have delivered this journal. If a journal names another place, the command asks you on a
+    terminal; elsewhere it needs --trust.
 
     The command exits with 1 if something is left.
 
@@ -110,7 +110,7 @@ def _is_allowed(error: Exception) -> bool:
 
 
 def _make(name: str, tensorboard_layout: str) -> Sink:
-    """Make a sink. A name that no sink has, and a package that is not installed, are usage errors."""
+    """Make a sink. An unknown name, or a package that is not installed, is a usage error."""
     from mtask_sinks.errors import MissingBackendError, PluginError
     from mtask_sinks.sinks import has_sink, make_sink, sink_names
 

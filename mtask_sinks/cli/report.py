@@ -24,11 +24,11 @@ def report(
         bool, typer.Option("--json", help="Print the contents of the tables as one JSON object, and write no page.")
     ] = False,
 ) -> None:
-    """Write one page about one or more trainings: how far, how good, task by task, and what is wrong.
+    """Write one page about one or more trainings: how far each got, how each task developed, and what is wrong.
 
-    The page begins with sentences: how far each run is, its best checkpoint, which tasks improve, are flat, worse or
-    silent, and since when. Then one row per task, and the curves. Folded: last and best values, values that are not
-    finite, missing metrics, what each sink has delivered, and settings, and where they differ.
+    The page begins with sentences: how far each run got, its best checkpoint, which tasks improve or are flat, worse or
+    silent, and since when. Then it shows one row per task, and the curves. Folded sections show last and best values,
+    values that are not finite, missing metrics, what each sink has delivered, and the settings, with their differences.
 
     The page needs no network, and you can print it. A .md file has the sentences and the tables.
 

@@ -11,7 +11,7 @@ from mtask_sinks.analysis.report import Report, TaskCourse
 from mtask_sinks.cli.health_markdown import alert_table, gradient_tables
 from mtask_sinks.cli.sparkline import sparkline
 
-# Characters that mean something in Markdown; an underscore does so only at the edge of a word.
+# Characters that mean something in Markdown. An underscore means something only at the edge of a word.
 _MARKS = re.compile(r"[\\`*\[\]<>|#~]|(?<!\w)_|_(?!\w)")
 
 

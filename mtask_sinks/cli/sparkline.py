@@ -9,7 +9,7 @@ _BLOCKS, _ASCII = "▁▂▃▄▅▆▇█", "_.-=+*#%"
 
 
 def sparkline(values: Sequence[float], width: int = 20, ascii_only: bool = False) -> str:
-    """Draw the whole curve: each character is the mean of an equal part; ``!`` marks parts with NaN or infinity.
+    """Draw the whole curve. Each character shows the mean of an equal part; ``!`` marks parts with NaN or infinity.
 
     >>> sparkline([1.0, 2.0, 3.0, 8.0]), sparkline([5.0, 5.0]), sparkline([1.0, float("nan"), 0.0])
     ('▁▂▃█', '▁▁', '█!▁')

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 # Blanks between two columns.
 _GAP = 2
-# A column that gives way has at least this many characters, if dropping other columns makes room for them.
+# Least width of a column, by its flow. If a table is too wide, other columns are dropped before this width shrinks.
 _LEAST = {"cut": 16, "wrap": 24, "curve": 8}
-# If no column is left to drop, names have at least this many characters.
+# If no column is left to drop, names are cut to this many characters at least.
 _LEAST_NAME = 3
 _CURVE_IN_PIPE = 20
 
@@ -185,7 +185,7 @@ def draw_table(
 
 
 def _shortened(name: str, width: int) -> str:
-    """Cut the middle out of a name: names of several tasks often differ at their end alone.
+    """Cut the middle out of a name, because names of tasks often differ only at the end.
 
     >>> _shortened("classification_mnli", 10)
     'class…mnli'

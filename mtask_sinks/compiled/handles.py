@@ -1,4 +1,4 @@
-"""Numbers by which compiled code, which can hold no Python object, names the registry it reports to."""
+"""Gives each registry a number. Compiled code cannot hold a Python object, so it uses the number instead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CompiledReporter(Protocol):
         """Take the values of one report."""
 
     def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
-        """Take the values of one report that are in one vector on an accelerator; must not wait for it."""
+        """Take the values of one report, as one vector on an accelerator. This must not wait for the accelerator."""
 
 
 _reporters: WeakValueDictionary[int, CompiledReporter] = WeakValueDictionary()
@@ -28,15 +28,15 @@ _lock = threading.Lock()  # two threads must not get the same number
 
 
 def new_handle(reporter: CompiledReporter) -> int:
-    """A number for a registry, for as long as it lives.
+    """Return a number for a registry, which is valid while the registry exists.
 
     >>> from mtask_sinks import MetricRegistry
     >>> registry = MetricRegistry()
     >>> find_reporter(registry.handle) is registry
     True
 
-    Numbers of registries that are gone are given again: compiled code is specialised on the number, so trainers that
-    follow each other in one process need no new compilation.
+    Numbers of registries that no longer exist are used again. Compiled code depends on the number, so a second trainer
+    in the same process needs no new compilation.
     """
     with _lock:
         handle = next(number for number in count() if number not in _reporters)
@@ -45,5 +45,5 @@ def new_handle(reporter: CompiledReporter) -> int:
 
 
 def find_reporter(handle: int) -> CompiledReporter | None:
-    """The registry with that number, if it still lives."""
+    """Return the registry with that number; ``None`` if it no longer exists."""
     return _reporters.get(handle)

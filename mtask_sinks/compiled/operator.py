@@ -1,7 +1,8 @@
-"""The operator that reports from compiled graphs: opaque to the compiler, run once each time the graph runs.
+"""Defines the operator that reports from compiled graphs. It runs once each time the graph runs.
 
-Its arguments are one vector with the numbers of a report, how many each block of them has, the handle of the registry,
-and a layout: the task in the first line, then for each value a line with its name and its kind.
+The compiler does not look into the operator. Its arguments are a vector with the numbers of a report, the sizes of the
+blocks in it, the handle of the registry, and a layout. The first line of the layout is the task. Each further line has
+the name and the kind of one value.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from mtask_sinks.measurement.weighted import weighted
 
 Operator = Callable[[Tensor, list[int], int, str], None]
 
-#: Kinds. Behind `SCALAR` and `BLOCK` may stand `WEIGHTED` (as many weights follow the numbers), behind `UNREADABLE` the
-#: reason.
+#: The kinds of values. `WEIGHTED` may follow `SCALAR` or `BLOCK`: then as many weights follow the numbers. The reason
+#: follows `UNREADABLE`.
 ABSENT, SCALAR, BLOCK, WEIGHTED, UNREADABLE = "absent", "scalar", "block", ", weighted", "unreadable: "
 
 
 class _Layout(NamedTuple):
     task: str | None
-    #: Name → what it is; the sizes of blocks are known when the graph runs.
+    #: Name → its part of the vector. The sizes of blocks are known only when the graph runs.
     parts: dict[str, Part]
-    #: Name → why there are no numbers; ``None`` where nothing was computed.
+    #: Name → why the value has no numbers; ``None`` if nothing was computed.
     others: dict[str, Unreadable | None]
-    #: Whether each part is one number, and there is nothing else.
+    #: Whether each value is one number without a weight.
     is_plain: bool
 
 
@@ -53,7 +54,7 @@ def _parse(layout: str) -> _Layout:
 
 
 def _report(packed: Tensor, sizes: list[int], handle: int, layout: str) -> None:
-    """What the operator does: the eager report of the same numbers, wherever they are."""
+    """Run the operator: make the report that eager code would make, on any device."""
     registry = find_reporter(handle)
     if registry is None or is_recompute():
         return
@@ -75,7 +76,7 @@ def must_wait(packed: Tensor) -> bool:
 
 
 def _read(parts: dict[str, Part], numbers: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """The values of a report, from the vector that the graph computed."""
+    """Return the values of a report, from the vector that the graph computed."""
     values: dict[str, Any] = {}
     start = 0
     for name, (size, is_block, has_weights) in parts.items():
@@ -90,9 +91,10 @@ def _read(parts: dict[str, Part], numbers: np.ndarray[Any, Any]) -> dict[str, An
 
 
 def define(namespace: str) -> Operator | None:
-    """The operator, or ``None`` where PyTorch has no way to say that it must run, once and in order.
+    """Return the operator; ``None`` if PyTorch cannot be told that it must run, once and in order.
 
-    Without that it would be removed as dead code and every metric silently lost. The way is private, hence the look.
+    Without that, the compiler would remove it as dead code, and every metric would be lost silently. The function for
+    that is private in PyTorch, so this checks that it exists.
     """
     effectful = getattr(torch.library, "_register_effectful_op", None)
     if effectful is None:
@@ -119,6 +121,6 @@ def define(namespace: str) -> Operator | None:
     return defined
 
 
-_libraries: list[torch.library.Library] = []  # an operator lives as long as its library
+_libraries: list[torch.library.Library] = []  # an operator exists only as long as its library
 
 report_op = define("mtask_sinks")

@@ -1,7 +1,8 @@
-"""Reports from code under ``torch.compile``: packed into one vector for one operator in the graph.
+"""Packs a report in code under ``torch.compile`` into one vector, for one operator in the graph.
 
-Imported when a report is traced for the first time, not before: it needs the compiler's machinery, which takes seconds
-to import. All functions here are traced, so they neither change an object from outside nor look at numbers.
+The registry imports this module only when the compiler first traces a report, because it needs parts of the compiler
+that take seconds to import. The compiler traces all functions here, so they must neither change outer objects nor look
+at numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mtask_sinks.measurement.pairs import broadcasts
 from mtask_sinks.measurement.tensors import why_unreadable
 from mtask_sinks.measurement.weighted import is_weighted
 
-# How many 0-d tensors one kernel makes a vector of. For each place in the vector it looks at each of them.
+# How many 0-d tensors one kernel joins to a vector. For each place in the vector, the kernel looks at all of them.
 _ROW = 64
 
 
@@ -36,8 +37,8 @@ def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
     >>> registry.snapshot(step=1).metrics["toy/total"]
     4.0
 
-    What cannot be packed is left to eager code, which breaks the graph: every value counts, and errors are those of an
-    eager report.
+    A report that cannot be packed goes to eager code, which breaks the graph. So every value counts, and errors are the
+    same as in eager code.
     """
     if op.report_op is None or not _is_packable(task, metrics):
         report_what_only_eager_code_can_read(registry, task, metrics)
@@ -65,7 +66,7 @@ def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def report_what_only_eager_code_can_read(registry: Any, task: Any, metrics: Mapping[str, Any]) -> None:
-    """The eager report, outside the graph. Named for whoever meets it in Dynamo's message about a broken graph."""
+    """Report outside of the graph. Users see this name in Dynamo's message about a graph break."""
     registry.record(task, metrics)
 
 
@@ -103,7 +104,7 @@ def _why_unreadable(*parts: Any) -> str | None:
 
 
 def _device(metrics: Mapping[str, Any]) -> torch.device:
-    """Where the numbers of a report are packed: on the first accelerator among them, else on the host."""
+    """Return where to pack a report: on the first accelerator that one of its values is on, else on the host."""
     for item in metrics.values():
         for part in item if is_weighted(item) else (item,):
             if isinstance(part, Tensor) and part.device.type not in ("cpu", "meta"):
@@ -112,16 +113,16 @@ def _device(metrics: Mapping[str, Any]) -> torch.device:
 
 
 def _numbers(value: Any, one: Tensor) -> Tensor:
-    """A value as a tensor of its own shape, with the dtype and the device of ``one``."""
+    """Return a value as a tensor with the dtype and the device of ``one``."""
     if isinstance(value, (int, float)):
-        # A product, not torch.full: a number that changes from call to call then compiles once more, not every time.
+        # Not torch.full, with which each new number would compile again. With the product, only the second one does.
         return one * value
     numbers: Tensor = _local(torch.as_tensor(value)).detach()
     return numbers.to(one.device, one.dtype, non_blocking=True)
 
 
 def _packed(parts: list[Tensor], one: Tensor) -> Tensor:
-    """All numbers in one vector, in their order."""
+    """Join all numbers to one vector, in their order."""
     rows: list[Tensor] = [one.new_empty(0)]
     singles: list[Tensor] = []
     for part in parts:
@@ -137,10 +138,10 @@ def _packed(parts: list[Tensor], one: Tensor) -> Tensor:
 
 
 def _row(singles: list[Tensor]) -> Tensor:
-    """0-d tensors as one vector, by choosing one of them for each place.
+    """Join 0-d tensors to one vector, by choosing one of them for each place.
 
-    Not ``torch.stack``: given more than eight tensors, inductor copies each of them in a kernel of its own. To report
-    128 values costs 240 us per step with ``stack``, and 95 us this way. Backends that do not fuse kernels pay for it:
+    ``torch.stack`` is slower: for more than eight tensors, inductor makes one kernel per tensor. To report 128 values
+    costs 240 us per step with ``stack``, and 95 us this way. Backends that do not fuse kernels are slower this way:
     "eager" takes 2.4 us per value.
     """
     place = torch.arange(len(singles), device=singles[0].device)
@@ -151,7 +152,7 @@ def _row(singles: list[Tensor]) -> Tensor:
 
 
 def _local(tensor: Any) -> Any:
-    """As `measurement.tensors.local_part`, in a way that can be traced."""
+    """Do as `measurement.tensors.local_part`, in a way that the compiler can trace."""
     if not hasattr(tensor, "to_local"):
         return tensor
     is_partial = any(placement.is_partial() for placement in tensor.placements)

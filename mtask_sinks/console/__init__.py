@@ -1,4 +1,4 @@
-"""How the Trainer's own console, progress bar and notebook table show task metrics.
+"""Shows task metrics in the Trainer's own console, progress bar and notebook table.
 
 In: the snapshot of a log event, and the logs that the Trainer gives its callbacks. Out: printed lines and table cells.
 

@@ -10,12 +10,12 @@ from mtask_sinks.keys import split_key
 
 # The bar keeps this many characters.
 _BAR = 6
-# The numbers beside the bar may grow by so many characters until the next log event, as when an hour is over.
+# Until the next log event, the numbers beside the bar may grow by this many characters, for example after an hour.
 _GROWTH = 3
 
 
 def beside_bar(metrics: Mapping[str, float], room: int | None = None) -> str:
-    """Return the values, as many as fit. If they do not fit with their keys, a name that all share is there once.
+    """Return as many values as fit. If they do not fit with their whole keys, a name that all share is written once.
 
     >>> values = {"mlm/loss": 5.235, "nsp/loss": 0.5227}
     >>> for room in (None, 26, 20, 10):

@@ -59,8 +59,8 @@ def print_partial(
     Args:
         console: decides what to show.
         callbacks: all callbacks of a trainer. Those that print its logs tell where to print this.
-        state: of the trainer.
-        snapshot: of the last window.
+        state: the state of the trainer.
+        snapshot: the snapshot of the last window.
     """
     console.snapshot = snapshot
     for callback in callbacks:

@@ -52,7 +52,7 @@ class Choice:
         ['train', 'nsp', 'eval']
 
         Args:
-            keys: column → its key. Columns of one key are in the order in which they are chosen.
+            keys: column → its key. Of several columns with one key, the first ones are chosen first.
         """
         if self.has_patterns:
             return [column for column, key in keys.items() if self._rules.for_key(key)]

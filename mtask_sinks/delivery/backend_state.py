@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-#: The states in which a backend does not take snapshots now. ``behind`` is what other processes see of them.
+#: The states in which a backend takes no snapshots now. Only `status` uses ``behind``, for sinks of other processes.
 TROUBLES = frozenset({"down", "hung", "stopped", "behind"})
 
 

@@ -10,7 +10,7 @@ from mtask_sinks.delivery.backend_state import TROUBLES
 
 @dataclass
 class SinkCounts:
-    """Numbers of the snapshots for one sink: how many were delivered, rejected or still wait.
+    """How many snapshots of one sink were delivered, were rejected, or still wait.
 
     >>> SinkCounts(given=5, delivered=3, rejected=1).pending
     1

@@ -37,7 +37,7 @@ class Cursor:
         fingerprint: the fingerprint of the journal.
         offset: how many bytes of the journal's file are delivered.
         targets: run's id → identifier of the backend's run, see `Sink.target`.
-        delivered: number of snapshots that the process which wrote this cursor has delivered.
+        delivered: number of snapshots delivered by the process that wrote this cursor.
         rejected: number of snapshots that the backend will never accept.
         reasons: step, phase and error of the first rejected snapshots.
         pending: number of snapshots that waited when this cursor was written.
@@ -62,7 +62,7 @@ class Cursor:
             self.reasons.append({"step": step, "phase": phase, "error": error})
 
     def save(self, path: Path) -> None:
-        """Write the file so that a reader never sees a part of it.
+        """Write the file so that a reader never sees an incomplete one.
 
         Raises:
             OSError: the disk does not accept the file.
@@ -70,7 +70,7 @@ class Cursor:
         refuse_foreign_links(path, path.parent.parent)
         path.parent.mkdir(exist_ok=True)
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
-        new.unlink(missing_ok=True)  # of a process that was killed
+        new.unlink(missing_ok=True)  # a killed process may have left it
         create_file(new)
         new.write_text(json.dumps(asdict(self), indent=1) + "\n")
         new.replace(path)
@@ -84,7 +84,8 @@ def cursor_path(journal: Path, sink: str) -> Path:
 def load_cursor(path: Path, fingerprint: str) -> Cursor | None:
     """Return the cursor in a file; ``None`` if there is no cursor, or if it belongs to another journal.
 
-    A file that holds no cursor counts as no cursor, with one warning: another program or a damaged disk has changed it.
+    If another program or a damaged disk has changed the file so that it holds no cursor, the function logs one warning
+    and returns ``None``.
     """
     try:
         data = path.read_bytes()
@@ -94,7 +95,7 @@ def load_cursor(path: Path, fingerprint: str) -> Cursor | None:
         cursor = _decode(json.loads(data))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         message = (
-            "%s holds no progress of a sink (%s: %s), so the sink counts as new. To deliver everything again: "
+            "%s does not hold a sink's progress (%s: %s), so the sink counts as new. To deliver everything again, run: "
             "mtask-sinks replay %s --to %s --all"
         )
         if str(path) not in _warned:
@@ -104,7 +105,7 @@ def load_cursor(path: Path, fingerprint: str) -> Cursor | None:
     return cursor if cursor.fingerprint == fingerprint else None
 
 
-# Cursors without a cursor in it: several readers of one process look at the same file, again and again.
+# Files about which this process has warned: several readers look at the same file again and again.
 _warned: set[str] = set()
 
 
@@ -125,14 +126,14 @@ def _decode(record: Any) -> Cursor:
             raise ValueError(f"{name} is out of range")
     for target in record["targets"].values():
         if type(target) is not str:
-            raise TypeError("a target is no text")
+            raise TypeError("a target is not a string")
     for reason in record["reasons"]:
         if not isinstance(reason, dict) or [type(reason.get(name)) for name in ("step", "phase", "error")] != [
             int,
             str,
             str,
         ]:
-            raise TypeError("a reason is none")
+            raise TypeError("a reason lacks its step, phase or error")
     for reason in record["reasons"]:
         reason |= {"phase": _printable(reason["phase"]), "error": _printable(reason["error"])}
     record |= {"state": _printable(record["state"]), "error": record["error"] and _printable(record["error"])}

@@ -1,4 +1,4 @@
-"""Waits at the end of trainings until the sinks have everything, and tells what is left."""
+"""Waits at the end of trainings until the sinks have everything, and logs what did not arrive."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mtask_sinks.journal.writer import Journal
 
 logger = get_logger(__name__)
 
-# Seconds of a wait after which a message names the sinks that are behind.
+# After this many seconds of waiting, a message names the sinks that are behind.
 _QUIET_SECONDS = 2.0
 
 
 class Ending:
-    """The end of one delivery: its workers deliver what is left, and then end.
+    """The end of one delivery: its workers deliver the remaining snapshots, and then end.
 
     Args:
         workers: the workers.
-        journal: the journal, with its last line.
+        journal: the journal, which already has its last line.
     """
 
     def __init__(self, workers: Sequence[Worker], journal: Journal) -> None:
@@ -37,7 +37,7 @@ class Ending:
         return [worker for worker in self._workers if not worker.is_done(self._position)]
 
     def wait(self, seconds: float) -> bool:
-        """Wait until everything is delivered, and return whether no worker delivers any more."""
+        """Wait up to ``seconds`` until no worker delivers any more. Return whether that is so."""
         advanced = self._journal.stream.reader_advanced
         with advanced:
             return advanced.wait_for(lambda: not self._delivering(), max(seconds, 0.0))
@@ -46,7 +46,11 @@ class Ending:
         return [worker for worker in self.missing() if worker.is_alive()]
 
     def report(self, seconds: float) -> None:
-        """Let nobody hurry any more, and log what has not arrived within the seconds that somebody waited."""
+        """Let the workers use their long waits again, and log what has not arrived.
+
+        Args:
+            seconds: how long the caller has waited, for the message.
+        """
         missing = self.missing()
         for worker in self._workers:
             worker.stop_hurrying()
@@ -69,16 +73,16 @@ class Ending:
         error = f", {counts.error}" if counts.error else ""
         try:
             later = "" if journal.path is None else f" {how_to_deliver(worker.sink, journal.path, journal.stream)}"
-        except Exception as problem:  # in the code of the sink
+        except Exception as problem:  # raised by the code of the sink
             later = f" The journal is {journal.path}. (The environment() of the sink failed: {error_text(problem)})"
         numbers = (counts.delivered, counts.given, counts.pending, seconds)
         logger.warning(message, worker.sink.name, counts.state, error, *numbers, later)
 
 
 def wait_for_endings(endings: Sequence[Ending], seconds: float) -> None:
-    """Wait until all deliveries have ended, for a limited time together, and log what is left.
+    """Wait up to ``seconds`` in total until all deliveries have ended, and log what did not arrive.
 
-    Ctrl-C ends the wait, and nothing else: this function then returns.
+    Ctrl-C only ends the wait: this function then returns normally.
     """
     begun = time.monotonic()
     waited = seconds

@@ -14,7 +14,7 @@ logger = get_logger(__name__)
 
 _FILE_NAME = "targets.jsonl"
 
-#: In place of the name of a sink: the ids of the runs that processes of this user have written to the journal.
+#: Used in place of a sink's name, for the ids of the runs that processes of this user wrote to the journal.
 OWN_RUNS = "(own runs)"
 
 
@@ -46,7 +46,7 @@ class OwnRecord:
             target: identifier of the backend's run, see `Sink.target`.
 
         Returns:
-            Whether the record has it now. A disk that cannot be written stops nobody.
+            Whether the record has it now. If the disk does not accept the line, the function returns ``False``.
         """
         if (fingerprint, sink, target) in self._added or self.holds(fingerprint, sink, target):
             self._added.add((fingerprint, sink, target))
@@ -61,7 +61,7 @@ class OwnRecord:
             finally:
                 os.close(file)
         except OSError as error:
-            logger.debug("what sink %s wrote to cannot be remembered: %s", sink, error)
+            logger.debug("the backend run of sink %s cannot be recorded: %s", sink, error)
             return False
         self._added.add((fingerprint, sink, target))
         return True
@@ -72,7 +72,7 @@ class OwnRecord:
         return bool(fingerprint) and any(line == wanted for line in self._lines(fingerprint))
 
     def _lines(self, fingerprint: str) -> Iterator[object]:
-        """The lines about one journal. Only they are decoded: the file grows with every training of the user."""
+        """Yield the lines about one journal. This decodes no others, because the file grows with every training."""
         try:
             file = os.open(self._path(), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
         except OSError:
@@ -93,7 +93,7 @@ class OwnRecord:
 
 
 def _is_mine(status: os.stat_result) -> bool:
-    """Return whether nobody else can write the file. Windows has no such bits: there the directory protects it."""
+    """Return whether only this user can write the file. On Windows, the permissions of the directory ensure that."""
     if os.name == "nt":
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022

@@ -1,4 +1,4 @@
-"""Waits for sinks while the user's code waits too, but never twice for a sink that was late."""
+"""Waits for sinks at log events and evaluations, but not again for a sink that was late."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mtask_sinks.delivery.worker import Worker
 class Patience:
     """Waits for the workers whose backends have no trouble.
 
-    A worker that is late once is not waited for again until it has caught up. So a program with many evaluations and
-    one slow backend waits once, not once per evaluation.
+    If a worker was late, this class does not wait for it again until it has caught up. So a program with many
+    evaluations and one slow backend waits once, not once per evaluation.
 
     Args:
-        moved: notified when a worker has moved.
+        moved: the condition that is notified when a worker has moved.
     """
 
     def __init__(self, moved: threading.Condition) -> None:

@@ -33,8 +33,8 @@ class Progress:
         position: the position in the stream from which the worker delivers.
         given: number of snapshots after this position.
         backend: the state of the backend.
-        moved: notified when `is_done` may have changed. Threads that wait for `is_done` see `position` and `is_saved`
-            change together, under its lock.
+        moved: the condition that is notified when `is_done` may have changed. `position` and `is_saved` change together
+            under its lock, for threads that wait for `is_done`.
 
     Attributes:
         position: all items before it are delivered or rejected.
@@ -130,7 +130,7 @@ class Progress:
             self._moved.notify_all()
 
     def skip_to(self, position: int) -> None:
-        """Move to a position because the lines before it can no longer be read, and so not be delivered."""
+        """Move to a position, because the lines before it can no longer be read or delivered."""
         with self._moved:
             self.position = position
             self._moved.notify_all()

@@ -1,4 +1,4 @@
-"""Copies the journal to another place, such as an object store, now and then and at the end."""
+"""Copies the journal to another place, such as an object store, every three minutes and at the end."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ logger = get_logger(__name__)
 
 # Seconds between two copies.
 _EVERY_SECONDS = 180.0
-# Seconds before the first and the last of several tries to copy.
+# Seconds to wait after a failed copy: after the first failure, and at most.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 
 
 class Publisher:
     """Copies a journal to a directory that `fsspec` can write, in a thread of its own.
 
-    The copy is complete at any time, as far as the file system can do that: a reader sees the copy before or the copy
-    after. If the directory holds the journal of another training, the copy gets a number: ``metrics-2.jsonl``. So the
-    journals of a training that changed machines are beside each other there, and ``mtask-sinks merge`` joins them.
+    If the file system allows it, a reader always sees a complete copy: the old one or the new one. If the directory
+    holds the journal of another training, the copy gets a number: ``metrics-2.jsonl``. So the journals of a training
+    that changed machines are beside each other there, and ``mtask-sinks merge`` joins them.
 
     Args:
         stream: the stream of the journal; its file is copied.
@@ -53,7 +53,7 @@ class Publisher:
         self._error = ""
 
     def start(self) -> None:
-        """Copy now and then from now on."""
+        """Start to copy every three minutes."""
         with self._changed:
             self._is_final = False
             if self._thread is None:
@@ -61,7 +61,7 @@ class Publisher:
                 self._thread.start()
 
     def finish(self) -> None:
-        """Copy what is there now, and then end."""
+        """Copy what the journal holds now, and then end the thread."""
         with self._changed:
             self._is_final = True
             self._changed.notify_all()
@@ -72,7 +72,7 @@ class Publisher:
             if self._changed.wait_for(lambda: self._thread is None, max(seconds, 0.0)):
                 return
         path = self._stream.path
-        message = "the journal %s was not copied to %s before the training ended (%s). Copy it when you can."
+        message = "the journal %s was not copied to %s before the training ended (%s). Copy the file yourself."
         logger.warning(message, path, self._url, self._error or "the copy is not complete yet")
 
     def _work(self) -> None:
@@ -84,10 +84,10 @@ class Publisher:
                 is_final = self._is_final
             try:
                 self._copy()
-            except Exception as error:  # of any file system; the journal itself is safe
+            except Exception as error:  # each file system has its own errors; the journal itself is safe
                 waits = min(2 * waits, _LONGEST_WAIT) if waits else _FIRST_WAIT
                 if not self._error:
-                    message = "the journal cannot be copied to %s (%s). Training goes on, and the copy is tried again."
+                    message = "the journal cannot be copied to %s (%s). Training goes on, and other tries follow."
                     logger.warning(message, self._url, error_text(error))
                 self._error = error_text(error)
                 continue
@@ -133,7 +133,7 @@ def check_publishing(url: str) -> None:
 
 
 def _target(system: Any, directory: str, path: Path) -> str:
-    """Return the first name in the directory that nobody has, or that holds a copy of this journal."""
+    """Return the first path in the directory that does not exist yet, or that holds a copy of this journal."""
     with path.open("rb") as file:
         first_line = file.readline()
     base = Path(FILE_NAME)

@@ -24,7 +24,7 @@ from mtask_sinks.sinks.base import Sink
 
 logger = get_logger(__name__)
 
-# Seconds between two checks of how far the workers are.
+# How many seconds pass between two checks of the workers' positions.
 _LOOK_SECONDS = 0.5
 
 
@@ -53,18 +53,18 @@ def replay(
     0
 
     Args:
-        path: the journal, or the output directory of a training, for all its journals.
+        path: a journal, or the output directory of a training, of which all journals are delivered.
         sinks: the sinks. A sink with a cursor beside the journal continues from there, in the backend runs to which it
             wrote before. Any other sink gets the whole journal, in new backend runs. A resumed training becomes one
             backend run; if the training computed a step twice, only the later value counts.
         what: ``left`` is described above. ``all`` delivers the whole journal to all sinks, into the same backend runs
-            as before; a repetition changes nothing. ``new`` delivers the whole journal into new backend runs.
+            as before; doing that twice changes nothing. ``new`` delivers the whole journal into new backend runs.
         patience: seconds without any progress after which the replay gives up.
         trust: whether the journal may choose where the replay writes. Without it, the replay writes to new backend
             runs, to the directory of the journal, and to backend runs to which processes of this user have delivered
             this journal.
-        force: whether to take the process of the last run for ended, although a process with its number still runs on
-            this machine. If it is the training after all, its sinks deliver too.
+        force: whether to treat the process of the last run as ended, although a process with the same id still runs on
+            this machine. If that process is the training after all, its sinks deliver too.
 
     If a run has no end because its process was killed, the replay ends it as killed, in the backends and in the
     journal.
@@ -80,8 +80,8 @@ def replay(
     files = journal_files(journal_path(path)) if Path(path).is_dir() else [Path(path)]
     if not files or not files[0].is_file():
         file = journal_path(path)
-        raise FileNotFoundError(f"there is no journal {file}. Name the file, or the output directory of a training.")
-    import numpy  # noqa: F401  # before threads import it with their backends: NumPy does not like to be imported by two
+        raise FileNotFoundError(f"there is no journal {file}. Pass the file, or the output directory of a training.")
+    import numpy  # noqa: F401  # here, because the import may fail if the threads of two backends do it at the same time
 
     each = [_replay_file(file, sinks, what, patience, trust, force) for file in files]
     return {name: added([counts[name] for counts in each]) for name in each[0]}
@@ -101,8 +101,8 @@ def _replay_file(
         )
     if last is not None and last.is_at_work():
         message = (
-            "process %d runs, and %s says that it is the training. The replay takes the training for killed. If it is "
-            "not, its sinks deliver the same snapshots, and W&B may show them twice."
+            "process %d is running, and %s says that it is the training. Because of --force, the replay treats the "
+            "training as killed. If it still runs, its sinks deliver the same snapshots, and W&B may show them twice."
         )
         logger.warning(message, last.process[1], file)
     if not trust:

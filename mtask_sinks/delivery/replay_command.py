@@ -12,7 +12,7 @@ from mtask_sinks.sinks.base import Sink
 
 
 def how_to_deliver(sink: Sink, path: Path, stream: JournalStream) -> str:
-    """Return a sentence with the command that delivers the rest of a journal. The command works as it is.
+    """Return a sentence with the command that delivers the rest of a journal. A user can paste the command as it is.
 
     The command holds no secret. If the address of a backend holds one, the sentence asks the user to set the variable.
     """

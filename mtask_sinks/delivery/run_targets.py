@@ -19,8 +19,9 @@ class RunTargets:
         stream: the stream of the journal.
         sink: name of the sink.
         targets: run's id → identifier of the backend run to which the sink wrote. The worker adds the runs it opens.
-        use_journal: whether to use the backend runs that the journal names, too.
-        trust_ids: whether a backend may find a run by the id in the journal, whoever wrote the journal.
+        use_journal: whether to also use the backend runs that the journal names.
+        trust_ids: whether a backend may look for a run by its id in the journal. Pass ``False`` if somebody else may
+            have written the journal.
 
     Attributes:
         targets: as given.
@@ -69,10 +70,11 @@ class RunTargets:
         return replace(run, attached={}, continued={name: target}), last_step
 
     def named_for_backend(self, run: RunInfo) -> RunInfo:
-        """Return the run with the id by which its backend may look for it.
+        """Return the run with an id by which its backend may look for it.
 
-        MLflow finds a run by the id of the training. So a journal from somebody else gets other ids: else it could take
-        the id of a training of this user, and its values would go there.
+        MLflow finds a run by the id of the training. If somebody else may have written the journal, this returns
+        another id. Otherwise the journal could use the id of one of this user's trainings, and its values would go
+        there.
         """
         if self._trust_ids or run.id in self.live:
             return run

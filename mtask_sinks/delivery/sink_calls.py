@@ -94,7 +94,7 @@ class SinkCalls:
         run, self._last_step = self._targets.run_for_sink(begin)
         self._run = run
         if run.id in self._targets.live:
-            with suppress(Rejected):  # each snapshot of the run meets it again, and is rejected with its reason
+            with suppress(Rejected):  # each snapshot of the run will raise it again, and be rejected for that reason
                 self._open(run)
 
     def _end_run(self, end: End) -> None:

@@ -22,7 +22,7 @@ class SinkStatus:
         name: name of the sink.
         state: the state of `SinkCounts`, as its worker last wrote it; ``behind`` if the worker wrote nothing for
             seconds although there were new snapshots.
-        delivered: number of delivered snapshots; while a training runs, those that its process delivered.
+        delivered: number of delivered snapshots; while a training runs, only those that its process delivered.
         rejected: number of snapshots that the backend will never accept.
         pending: number of snapshots that wait.
         error: the error of the outage if the backend is not up, else the reason of the first rejected snapshot.
@@ -37,7 +37,7 @@ class SinkStatus:
 
     @property
     def is_in_trouble(self) -> bool:
-        """Whether the sink does not take snapshots, or did not when a process last wrote about it."""
+        """Whether the sink took no snapshots when a process last wrote its state."""
         return self.state in TROUBLES
 
 
@@ -59,9 +59,9 @@ def sink_statuses(reader: JournalReader, is_running: bool) -> list[SinkStatus]:
         if not is_running:
             delivered, pending = reader.snapshots_after(0) - behind - cursor.rejected, behind
         elif state in TROUBLES or _is_late(path, reader.path):
-            # A worker with problems writes seldom, so its numbers are old and its offset counts. For a worker without
-            # problems the numbers are better: for W&B, the offset stays at the beginning of the run until the client
-            # has sent everything.
+            # A worker in trouble rarely writes its cursor, so its numbers are old: count from its offset. Otherwise use
+            # its numbers, because with W&B the offset stays at the beginning of the run until the client has sent
+            # everything.
             state, pending = state if state in TROUBLES or not behind else "behind", max(behind, pending)
         error = cursor.error or (str(cursor.reasons[0]["error"]) if cursor.reasons else None)
         error = None if error is None else mask(error)  # an older version may have written the file

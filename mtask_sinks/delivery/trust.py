@@ -15,10 +15,10 @@ from mtask_sinks.sinks.base import Sink
 
 
 def check_trust(path: Path, stream: JournalStream, sinks: Sequence[Sink], *, use_targets: bool) -> None:
-    """Refuse a journal that chooses a place to write which this user has not chosen.
+    """Raise an error if a journal names a place to write to that this user has not chosen.
 
-    A journal may come from somebody else. Allowed are new backend runs, the directory of the journal, and the backend
-    runs to which processes of this user have delivered this journal before.
+    A journal may come from somebody else. A replay may write to new backend runs, to the directory of the journal, and
+    to backend runs to which processes of this user have delivered this journal before.
 
     Args:
         path: the journal.
@@ -43,7 +43,7 @@ def check_trust(path: Path, stream: JournalStream, sinks: Sequence[Sink], *, use
 
 
 def untrusted_places(path: Path, stream: JournalStream, sink: Sink, *, use_targets: bool = True) -> Iterator[str]:
-    """Yield the places to which a sink would write because the journal says so, and which this user has not chosen."""
+    """Yield the places to which a sink would write because the journal, and not this user, has chosen them."""
     cursor = load_cursor(cursor_path(path, sink.name), stream.fingerprint) if use_targets else None
     targets = RunTargets(stream, sink.name, dict(cursor.targets) if cursor else {}, use_journal=use_targets)
     own = OwnRecord()
@@ -54,11 +54,11 @@ def untrusted_places(path: Path, stream: JournalStream, sink: Sink, *, use_targe
             if not is_inside(place, path.parent):
                 yield f"the directory {place}, which is outside of {path.parent}"
         elif place is not None and not own.holds(stream.fingerprint, sink.name, place):
-            yield f"the run {place} of {sink.name}, to which no training of yours here has delivered this journal"
+            yield f"the run {place} of {sink.name}, to which you have not delivered this journal from this machine"
 
 
 def is_inside(place: Path, directory: Path) -> bool:
-    """Return whether a path, and all that is in it, is in a directory, also if some of it are symbolic links."""
+    """Return whether a path and all entries in it are inside a directory. This follows symbolic links."""
     inside = directory.resolve()
     try:
         entries = [place, *(place.iterdir() if place.is_dir() else ())]

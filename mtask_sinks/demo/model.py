@@ -14,7 +14,7 @@ from mtask_sinks.demo.data import IGNORED
 class BertForDemo(BertForPreTraining):  # type: ignore[no-untyped-call]
     """`BertForPreTraining` that reports metrics of both tasks.
 
-    Reports ``mlm/loss`` and ``mlm/accuracy``, weighted by masked tokens, ``mlm/n_tokens``, ``nsp/loss`` and
+    It reports ``mlm/loss`` and ``mlm/accuracy`` (both weighted by masked tokens), ``mlm/n_tokens``, ``nsp/loss`` and
     ``nsp/accuracy``.
     """
 

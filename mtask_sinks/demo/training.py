@@ -33,7 +33,7 @@ def train(run_dir: Path, max_steps: int, report_to: Sequence[str], seed: int) ->
     documents, held_out = split_documents(read_documents(), HELD_OUT, seed)
     tokenizer = train_tokenizer(documents, VOCAB_SIZE)
     vocab_size = tokenizer.get_vocab_size()
-    # Both divide the default: the last evaluation and the last log event are those of the last step.
+    # With the default number of steps, the last step has an evaluation and a log event.
     every, logged_every = math.ceil(max_steps / 6), math.ceil(max_steps / 30)
     args = TrainingArguments(
         output_dir=str(run_dir),

@@ -26,16 +26,16 @@ class Ranks(Protocol):
         """How many ranks there are."""
 
     def maximum(self, vector: Floats) -> Floats:
-        """Elementwise maximum over the ranks of a float64 vector of one length, without NaN."""
+        """Return the elementwise maximum over the ranks. Their float64 vectors have the same length, and no NaN."""
 
     def total(self, vector: Floats) -> Floats:
-        """Elementwise sum over the ranks of a float64 vector of one length."""
+        """Return the elementwise sum over the ranks. Their float64 vectors have the same length."""
 
     def gather(self, vector: Floats) -> list[Floats]:
-        """The vectors of all ranks, of one length, in the order of the ranks."""
+        """Return the vectors of all ranks, in the order of the ranks. They have the same length."""
 
     def gather_objects(self, item: Any) -> list[Any]:
-        """A picklable object from each rank, in the order of the ranks."""
+        """Return the picklable objects of all ranks, in the order of the ranks."""
 
 
 class TorchRanks:
@@ -72,7 +72,7 @@ class TorchRanks:
 
 
 def find_ranks(group: ProcessGroup | Ranks | None) -> Ranks | None:
-    """The ranks that reduce together: those of a group, or of the whole job for ``None``; ``None`` in a job of one."""
+    """Return the ranks of a group, or of the whole job if there is no group. For a single rank, return ``None``."""
     if group is not None and isinstance(group, Ranks):
         return group if group.size > 1 else None
     if not (dist.is_available() and dist.is_initialized()) or dist.get_rank(group) < 0:
@@ -81,6 +81,6 @@ def find_ranks(group: ProcessGroup | Ranks | None) -> Ranks | None:
 
 
 def _device_of(group: ProcessGroup | None) -> torch.device:
-    """Where the group's backend wants its tensors: the host if it takes them there."""
+    """Return the device for tensors of the group's backend: the CPU, if the backend supports it."""
     kinds = [entry.split(":")[0] for entry in dist.get_backend_config(group).split(",")]
     return torch.device("cpu" if "cpu" in kinds else kinds[0])

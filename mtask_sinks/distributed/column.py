@@ -1,4 +1,4 @@
-"""One key on its way through the collectives: its numbers in the vectors, and back."""
+"""Puts the state of one key into the vectors of the collectives, and takes the merged state out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mtask_sinks.aggregation.state import ReducerState, Spread
 from mtask_sinks.distributed.collectives import Ranks
 from mtask_sinks.reducers import Floats, Sample, share_size
 
-# By what a slot is multiplied so that a maximum merges it.
+# A slot is multiplied by this number, so that a maximum merges it.
 _SIGN = {"max": 1.0, "min": -1.0}
 
 
@@ -20,20 +20,20 @@ class Column:
     """One key whose state needs more than sums.
 
     Args:
-        key: of the metric.
-        state: of this rank; it becomes that of all ranks.
-        has_spread: whether its spread over the ranks is wanted.
+        key: the key of the metric.
+        state: the state of this rank. `receive` turns it into the state of all ranks.
+        has_spread: whether the spread of the key over the ranks is wanted.
 
     Attributes:
-        extremes: numbers of this rank that a maximum merges.
-        spread: over the ranks, once they are merged.
-        seen_by_most, seen: of a sample, how many values the rank saw that saw most, and all ranks together.
+        extremes: the numbers of this rank that a maximum merges.
+        spread: the spread over the ranks, after the merge.
+        seen_by_most, seen: for a sample, the largest number of values that one rank has seen, and the number of all.
     """
 
     def __init__(self, key: str, state: ReducerState, has_spread: bool) -> None:
         self.key = key
         self.state = state
-        if state.has_failed:  # an empty state that says so
+        if state.has_failed:  # send an empty state that is marked as failed
             self.state = ReducerState(state.reducer, None, 0, state.nonfinite, has_failed=True)
         self.spread: Spread | None = None
         self.seen_by_most = self.seen = 0
@@ -42,7 +42,7 @@ class Column:
         self.extremes = self._own_extremes()
 
     def align(self, merged: Iterator[float]) -> None:
-        """Let the reducer prepare its sums for the agreed extremes. Consumes this column's part of them."""
+        """Let the reducer align its sums with the merged extremes. This consumes the column's part of ``merged``."""
         agreed = np.array([_SIGN[op] * next(merged) if op in _SIGN else math.nan for op in self._ops])
         for _ in islice(merged, len(self.extremes) - sum(op in _SIGN for op in self._ops)):
             pass
@@ -60,7 +60,7 @@ class Column:
         return [*slots, state.reports, state.nonfinite, state.has_failed]
 
     def receive(self, extremes: Iterator[float], totals: Iterator[float]) -> None:
-        """Take over what both collectives gave. Consumes this column's part of them."""
+        """Take the results of both collectives. This consumes the column's part of them."""
         state = self.state
         if isinstance(state.slots, Sample):
             self.seen_by_most, self.seen = int(next(extremes)), int(next(totals))
@@ -86,7 +86,7 @@ class Column:
 
 
 def gather_samples(columns: Sequence[Column], ranks: Ranks) -> None:
-    """Give every rank all values of the keys whose reducers need them, or each rank's share of a sample of them."""
+    """Gather all values of the keys whose reducers need them, or a sample if there are too many values."""
     columns = [column for column in columns if isinstance(column.state.slots, Sample) and column.seen]
     if not columns:
         return

@@ -1,4 +1,4 @@
-"""Whether two processes mean the same policy. A policy may hold functions, which cannot be compared by value."""
+"""Tells whether two processes have the same policy. It may hold functions, which cannot be compared by value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def fingerprint(thing: Any) -> str:
-    """Text that is equal in all processes of a job for policies that do the same.
+    """Return a text that is equal in all processes of a job for policies that do the same.
 
     >>> from mtask_sinks.reducers import Quantile
     >>> fingerprint(Quantile(0.5))
@@ -18,8 +18,8 @@ def fingerprint(thing: Any) -> str:
     >>> fingerprint({"*/n": lambda v: v.max()}) == fingerprint({"*/n": lambda v: v.max()}), fingerprint(max) == "min"
     (True, False)
 
-    Functions are told apart by their code, constants, defaults and what they enclose; other objects by their class and
-    attributes.
+    The text of a function depends on its code, constants, defaults and enclosed variables. The text of another object
+    depends on its class and attributes.
     """
     if thing is None or isinstance(thing, (str, bytes, int, float, complex)):
         return repr(thing)

@@ -1,4 +1,4 @@
-"""Which keys the ranks reduce together, and by which reducers; and which phases they reduce with the training."""
+"""Lets the ranks agree on keys, on their reducers, and on the phases that they reduce with the training."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mtask_sinks.reducers import Reducer
 
 
 class Proposal(NamedTuple):
-    """What one rank knows about keys that were not agreed on yet, as it is sent to the others.
+    """What one rank sends to the others about keys on which the ranks have not agreed yet.
 
     Attributes:
-        rules: fingerprints of its rules.
-        keys: fingerprint of the reducer of each key.
-        reducers: the reducers themselves, pickled, as far as they can be.
-        phases: those that the rank reduces with the training.
+        rules: the fingerprints of the rank's rules.
+        keys: key → the fingerprint of its reducer.
+        reducers: key → its reducer, pickled. Reducers that cannot be pickled are missing.
+        phases: the phases that the rank reduces with the training.
     """
 
     rules: Mapping[str, str]
@@ -38,12 +38,14 @@ class Proposal(NamedTuple):
 
 
 class KeyAgreement:
-    """The keys that all ranks know, with their reducers: equal on every rank, and silent while no rank has a new key.
+    """The keys that all ranks know, with their reducers.
+
+    They are the same on every rank. The ranks exchange names only when one of them has a new key.
 
     Args:
-        rules: by name, what the ranks must have in common; everything from which `by_rule` follows is in it.
-        by_rule: the reducer that the rules give a key.
-        max_keys: how many keys there may be. Of keys that come together the first in alphabetic order are taken.
+        rules: the rules that must be the same on all ranks, by name. `by_rule` depends on nothing else.
+        by_rule: returns the reducer that the rules give a key.
+        max_keys: the largest number of keys. If too many come at once, the first ones in alphabetic order are taken.
     """
 
     def __init__(self, rules: Mapping[str, Any], by_rule: Callable[[str], Reducer], max_keys: int) -> None:
@@ -52,8 +54,9 @@ class KeyAgreement:
         self._max_keys = max_keys
         #: Key → reducer.
         self.keys: dict[str, Reducer] = {}
-        #: The phases that all ranks reduce with the training, and those for which this rank asks for that.
+        #: The phases that all ranks reduce with the training.
         self.phases: list[str] = []
+        #: The phases that this rank wants to reduce with the training.
         self.own_phases: list[str] = []
 
     def add_phase(self, phase: str) -> None:
@@ -71,13 +74,13 @@ class KeyAgreement:
 
         Args:
             known: reducers of all keys that this rank knows.
-            ranks: with whom.
+            ranks: the ranks that agree.
 
         Returns:
-            All keys that were agreed on so far, in one order on all ranks.
+            All keys on which the ranks have agreed so far, in the same order on all ranks.
 
         Raises:
-            ConflictError: ranks differ in their rules, or in the reducer of a key. On every rank.
+            ConflictError: ranks differ in their rules, or in the reducer of a key. Every rank raises it.
         """
         unsettled = {key: reducer for key, reducer in known.items() if key not in self.keys}
         proposals: list[Proposal] = ranks.gather_objects(
@@ -102,7 +105,7 @@ class KeyAgreement:
         if None in wanted and sent is None:
             raise ConflictError(
                 f"{key!r} is registered on some ranks only, with a reducer that cannot be sent to the others. Register "
-                "it on every rank, or say it as a rule, MetricRegistry(reducers={...})."
+                "it on every rank, or write a rule: MetricRegistry(reducers={...})."
             )
         if key in known:
             return known[key]
@@ -115,13 +118,13 @@ def _check_one(prints: Sequence[str | None], what: str) -> None:
     if len(given) > 1:
         (one, rank), (another, other) = sorted(given.items(), key=lambda item: item[1])[:2]
         raise ConflictError(
-            f"{what} differs between ranks: on rank {rank} it is {one}, on rank {other} {another}. Build the registry "
-            "the same way on every rank, and register a key everywhere with one reducer."
+            f"{what} differs between ranks: on rank {rank} it is {one}, on rank {other} it is {another}. Build the "
+            "registry the same way on every rank, and register a key everywhere with one reducer."
         )
 
 
 def _pickled(reducer: Reducer) -> bytes | None:
     try:
         return pickle.dumps(reducer)
-    except Exception:  # a lambda, a local class: whoever needs it must know it by itself
+    except Exception:  # a lambda or a local class; a rank that needs it must have it already
         return None

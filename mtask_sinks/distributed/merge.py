@@ -1,4 +1,4 @@
-"""One window out of the windows of all ranks, in one collective or two, whatever the number of keys and ranks."""
+"""Merges the windows of all ranks into one, in one collective or two, however many keys and ranks there are."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ from mtask_sinks.reducers import Floats, Reducer
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-# The sums of a key for which this rank has nothing.
+# The sums of a key that this rank has not reported.
 _NOTHING: SumState = (0.0, 0.0, 0.0, 0.0)
 
 
 class RankMerger:
     """Merges the windows of one registry with those of the other ranks.
 
-    One collective, a sum, carries the states that add up. Where some keys have slots that merge by ``max`` (or, with
-    their sign changed, by ``min``), a maximum comes before it, and their reducers align their sums with its result.
-    The first collective also tells whether some rank has a key or a phase that the others do not know, and whether all
-    ranks reduce the same window. A rank that did not report a key adds nothing to it. The vectors are laid out in the
-    same order on all ranks and for all phases; only when a rank has a new key do all of them exchange names and begin
-    again.
-    Samples of values (quantiles, functions) need one more collective, a gather.
+    One collective, a sum, adds up the states. If some keys have slots that merge by ``max`` or ``min``, a maximum comes
+    first, also for ``min``, with the sign changed. Then the reducers align their sums with the result. The first
+    collective also tells whether a rank has a key or a phase that others do not know, and whether all ranks reduce the
+    same window. A rank that did not report a key adds zeros. The vectors have the same order on all ranks
+    and for all phases. Only when a rank has a new key, all ranks exchange names and begin again. Samples of values
+    (quantiles, functions) need one more collective, a gather.
 
     Args:
         group: the ranks to reduce over; ``None`` for all ranks of the job.
-        agreement: the keys and phases that were agreed on so far.
-        wants_spread: whether the spread of a key over the ranks is wanted.
+        agreement: the keys and phases on which the ranks have agreed so far.
+        wants_spread: tells whether the spread of a key over the ranks is wanted.
     """
 
     def __init__(
@@ -47,14 +46,16 @@ class RankMerger:
         self.group = group
         self.agreement = agreement
         self._wants_spread = wants_spread
-        #: Key → reducer, in one order on all ranks. Of these, keys that only need sums; and those that need more.
+        #: Key → reducer, in the same order on all ranks.
         self._layout: dict[str, Reducer] = {}
+        #: The keys that need only sums.
         self._sum_keys: list[str] = []
+        #: The other keys.
         self._others: dict[str, Reducer] = {}
         self._needs_maximum = False
 
     def ranks(self) -> Ranks | None:
-        """The ranks, if there are others than this one."""
+        """Return the ranks; ``None`` if this rank is alone."""
         return find_ranks(self.group)
 
     @property
@@ -65,25 +66,25 @@ class RankMerger:
     def merge(
         self, phase: str, states: Mapping[str, State | None], known: Mapping[str, Reducer], ranks: Ranks
     ) -> tuple[dict[str, State | None], dict[str, Spread]]:
-        """The states of all ranks together, by key, and the spreads. The states passed must not be used afterwards.
+        """Return the merged states and the spreads, by key. Do not use the given states afterwards.
 
         Args:
-            phase: of the window.
-            states: of this rank, by key, also of keys without values. A key that the ranks do not agree on is left out.
+            phase: the phase of the window.
+            states: the states of this rank by key, also of keys without values. Keys without agreement are left out.
             known: reducers of all keys that this rank knows.
-            ranks: who merges; each of them calls this at the same log event.
+            ranks: the ranks that merge. Each of them calls this at the same log event.
 
         Raises:
             LogEventError: another rank reduces another window.
             ConflictError: ranks differ in their rules, or in the reducer of a key.
         """
         has_news = not states.keys() <= self._layout.keys() or self.agreement.has_new_phase
-        # So small that the sum of its squares is exact, up to 131,072 ranks.
+        # Small enough that the sum of its squares is exact for up to 131,072 ranks.
         phase_hash = float(zlib.crc32(phase.encode()) & 0x3FFFF)
         columns = self._columns(states)
         if self._needs_maximum:
             own = np.array([has_news, phase_hash, -phase_hash, *chain.from_iterable(c.extremes for c in columns)])
-            # NaN has no order: here it is infinite, and counted in the sum.
+            # NaN has no order, so infinity takes its place here. The sum counts the NaN.
             merged = ranks.maximum(np.where(np.isnan(own), math.inf, own))
             is_one_window = merged[1] == -merged[2]
         else:
@@ -91,10 +92,10 @@ class RankMerger:
             is_one_window = merged[1] == ranks.size * phase_hash and merged[2] == ranks.size * phase_hash**2
         if not is_one_window:
             raise LogEventError(
-                f"rank {ranks.rank} reduces the window of {phase!r} while another rank reduces another one. "
+                f"rank {ranks.rank} reduces the window of {phase!r} while another rank reduces another window. "
                 "Every rank must take part in every snapshot, in the same order."
             )
-        if merged[0]:  # some rank has a new key or phase; afterwards nobody has
+        if merged[0]:  # some rank has a new key or phase; after the exchange no rank has one
             self._lay_out(self.agreement.extend(known, ranks))
             agreed = {key: state for key, state in states.items() if key in self._layout}
             return self.merge(phase, agreed, known, ranks)
@@ -135,7 +136,10 @@ class RankMerger:
     def _add_up(
         self, columns: Sequence[Column], agreed: Floats, states: Mapping[str, State | None], ranks: Ranks
     ) -> tuple[Floats, Floats]:
-        """Align with the agreed extremes, and add up: the extremes, NaN where some rank had that, and the sums."""
+        """Align the states with the merged extremes, and add them up.
+
+        Return the extremes, with NaN where a rank had NaN, and the sums.
+        """
         nans = [math.isnan(number) for column in columns for number in column.extremes]
         rest = iter(agreed)
         for column in columns:
@@ -146,7 +150,7 @@ class RankMerger:
     def _unpack(
         self, columns: Sequence[Column], extremes: Floats, totals: Floats, ranks: Ranks
     ) -> dict[str, State | None]:
-        """The states of all ranks together, from what the collectives gave."""
+        """Return the merged states, from the results of the collectives."""
         end = len(totals) - len(_NOTHING) * len(self._sum_keys)
         rows: Any = zip(*totals[end:].reshape(-1, len(_NOTHING)).T.tolist(), strict=True)
         merged: dict[str, State | None] = dict(zip(self._sum_keys, rows, strict=True))

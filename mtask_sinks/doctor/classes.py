@@ -36,8 +36,8 @@ def relatives(script: Script, cls: Class) -> list[Class]:
 def resolution_order(script: Script, cls: Class) -> list[Class | str | None]:
     """Return a class and its bases, in the order in which Python looks for a method.
 
-    Bases that are defined elsewhere are names, or ``None`` if unknown. Python's order is this one, except for a few
-    cases of multiple inheritance in which a base has bases in common with another one.
+    Bases that are defined elsewhere are names, or ``None`` if unknown. This is Python's order, except in a few cases of
+    multiple inheritance in which two bases share a base.
     """
     found: list[Class | str | None] = []
     waiting: list[Class | str | None] = [cls]
@@ -66,7 +66,7 @@ def find_method(script: Script, cls: Class, name: str) -> Function | None:
 def reached(script: Script, function: Function) -> list[Function]:
     """Return a function, and the functions and methods of the script that it calls, directly or indirectly.
 
-    Methods are found by ``self.name``, also if the function only passes them on.
+    A method counts as called wherever ``self.name`` appears, even if the function only passes it on.
     """
     found = [function]
     for each in found:  # the list grows in the loop

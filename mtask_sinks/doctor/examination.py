@@ -26,7 +26,7 @@ class Examination:
     """The result for one path.
 
     Attributes:
-        of: the path that the user named.
+        of: the path that the user gave.
         read: the files that the doctor read.
         checks: names of the checks that ran.
         findings: the most severe first.
@@ -59,10 +59,10 @@ def examine_path(given: str, seconds: float | None = None) -> Examination:
     """
     path, which = split_run(given)
     if not Path(path).exists():
-        raise NothingThereError(f"there is no {given}: name a training script, or the output directory of a training.")
+        raise NothingThereError(f"there is no {given}. Pass a training script, or the output directory of a training.")
     if Path(path).is_file() and Path(path).suffix == ".py":
         if which is not None:
-            raise NothingThereError(f"{path} is a script, which has no training {which!r}: name {path} alone.")
+            raise NothingThereError(f"{path} is a script, so it has no training {which!r}. Pass {path} alone.")
         return _examine_script(Path(path), seconds)
     return _examine_training(given, path, which, seconds)
 
@@ -92,7 +92,7 @@ def _examine_training(given: str, path: str, which: str | None, seconds: float |
         if Path(path).is_file() and Path(path).suffix != Path(FILE_NAME).suffix:
             raise NothingThereError(f"{path} is neither a training script (.py) nor a journal ({FILE_NAME}).") from None
         remedy = (
-            "Name the output_dir of a training that reports metrics. If the training reports none, examine its script: "
+            "Pass the output_dir of a training that reports metrics. If the training reports none, examine its script: "
             "mtask-sinks doctor SCRIPT.py."
         )
         seen = Observation(path, str(error.args[0]), remedy)

@@ -21,17 +21,17 @@ _KNOWN = frozenset(
 
 
 def has_flag(script: Script) -> bool:
-    """Whether any class has the flag, or may have it."""
+    """Return whether any class has the flag, or may have it."""
     return any(_sets_flag(source.tree) for source in script.sources)
 
 
 def is_flagged(classes: list[Class]) -> bool:
-    """Whether one of these classes sets the flag."""
+    """Return whether one of these classes sets the flag."""
     return any(_sets_flag(each.node) for each in classes)
 
 
 def may_have_flag(script: Script, cls: Class) -> bool:
-    """Whether a class has the flag, or the method by itself, or may get either from where the doctor does not look."""
+    """Return whether a class has the flag or the method, or may get one of them from code outside of the script."""
     family = relatives(script, cls)
     if is_flagged(family) or any(defines_reports(each) for each in family):
         return True
@@ -41,17 +41,17 @@ def may_have_flag(script: Script, cls: Class) -> bool:
 
 
 def defines_reports(cls: Class) -> bool:
-    """Whether a class defines ``report_metrics`` by itself."""
+    """Return whether a class defines ``report_metrics`` by itself."""
     return any(isinstance(part, ast.FunctionDef) and part.name == "report_metrics" for part in cls.node.body)
 
 
 def derives_from_unknown(script: Script, cls: Class) -> bool:
-    """Whether a base class is unknown: neither in the script nor in a package whose modules have no flag."""
+    """Return whether a base class is unknown: neither in the script nor in a package whose modules have no flag."""
     return any(name is None or not is_known(name) for name in ancestors(script, cls)[1])
 
 
 def is_known(name: str) -> bool:
-    """Whether a dotted name is of a package whose modules have no flag."""
+    """Return whether a dotted name is of a package whose modules have no flag."""
     package = name.partition(".")[0]
     return package in sys.stdlib_module_names or package in _KNOWN
 

@@ -13,9 +13,9 @@ _COMMENT = re.compile(r"#\s*noqa\s*:\s*([\w-]+(?:[\s,]+[\w-]+)*)", re.IGNORECASE
 
 
 def without_noqa(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the findings that no comment in their statement leaves out.
+    """Return the findings, except those that a comment in the same statement leaves out.
 
-    ``# noqa`` without a name leaves out none: a comment for another tool must not hide that metrics are lost.
+    ``# noqa`` without a name leaves out nothing: a comment for another tool must not hide that metrics are lost.
     """
     files = {finding.place.file for finding in findings if finding.place is not None}
     comments = {file: _comments(Path(file)) for file in files}

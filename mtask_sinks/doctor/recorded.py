@@ -20,7 +20,7 @@ from mtask_sinks.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class RecordedTraining:
-    """What the files of one training say.
+    """What the journal of a training and the files beside it contain.
 
     Attributes:
         path: path of the journal.
@@ -59,7 +59,7 @@ class RecordedTraining:
         return sorted({self.training.steps[at] for series in found for at in series.at})
 
     def places_of(self, phase: str, task: str) -> list[int]:
-        """Return the same, as indices into the log events of the phase."""
+        """Return the result of `steps_of` as indices into the log events of the phase."""
         places = {step: place for place, step in enumerate(self.windows[phase])}
         return [places[step] for step in self.steps_of(phase, task)]
 
@@ -120,7 +120,7 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
 
 
 def _is_window(snapshot: Snapshot) -> bool:
-    """Whether it is of an evaluation, or has metrics or a loss. A training's summary and a user's own logs do not."""
+    """Return whether it is of an evaluation, or has metrics or a loss. Other logs, such as a summary, do not count."""
     return bool(snapshot.metrics or snapshot.phase != "train") or any(
         name == "loss" or (name.endswith("_loss") and name != "train_loss") for name in snapshot.logs
     )

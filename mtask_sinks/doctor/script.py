@@ -1,4 +1,4 @@
-"""What the names, classes and functions of a script refer to."""
+"""Finds out what the names in a script refer to, and collects its classes, functions and calls."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Script:
 
     @cached_property
     def used(self) -> frozenset[str]:
-        """What the names that the script uses refer to."""
+        """The dotted names to which the names in the script refer."""
         named = (self.resolve(source, node) for source, node in self.expressions if isinstance(node, _NAMES))
         return frozenset(name for name in named if name is not None)
 
@@ -127,7 +127,7 @@ class Script:
         return frozenset(word for word in found if word is not None)
 
     def uses(self, *names: str) -> bool:
-        """Whether the script uses one of these dotted names. An import alone does not count."""
+        """Return whether the script uses one of these dotted names. An import alone does not count."""
         return not self.used.isdisjoint(names)
 
     def resolve(self, source: Source, node: ast.expr) -> str | None:
@@ -136,7 +136,7 @@ class Script:
         A public name of this library is ``mtask_sinks.name``, whichever module the script imports it from.
         """
         name = source.dotted(node)
-        for _ in range(10):  # from file to file: each may re-export what it imports
+        for _ in range(10):  # follow the name from file to file: each file may re-export what it imports
             if name is None or IN_FILE not in name or name in self.classes:
                 break
             path, _, inner = name.partition(IN_FILE)

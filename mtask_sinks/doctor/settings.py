@@ -17,7 +17,7 @@ class Settings:
     Attributes:
         source: the file.
         values: name → value.
-        has_more: whether there are others that the script does not show: ``**more``.
+        has_more: whether there are others that the script does not show, because it passes ``**more``.
     """
 
     source: Source
@@ -73,5 +73,5 @@ def names_in(value: ast.expr) -> list[str] | None:
 
 
 def number_in(value: ast.expr | None) -> int | None:
-    """Return an integer that the script spells out; ``None`` for other expressions."""
+    """Return the value of an integer literal; ``None`` for other expressions."""
     return value.value if isinstance(value, ast.Constant) and type(value.value) is int else None

@@ -15,12 +15,12 @@ _PACKAGES = ("transformers", "trl", "sentence_transformers", "setfit")
 
 
 def uses_multi_task_trainer(script: Script) -> bool:
-    """Whether the script uses a trainer of this library."""
+    """Return whether the script uses a trainer of this library."""
     return script.uses(*MULTI_TASK)
 
 
 def has_trainer(script: Script) -> bool:
-    """Whether the script uses a Trainer class. A file without one may be a module of another script."""
+    """Return whether the script uses a Trainer class. A file without one may be a module of another script."""
     return any(name.endswith(("Trainer", "TrainerMixin")) for name in script.used)
 
 
@@ -35,12 +35,12 @@ def trainer_name(script: Script, name: str | None) -> str | None:
 
 
 def is_trainer(script: Script, cls: Class) -> bool:
-    """Whether a class derives from a Trainer class, of this library or of another one."""
+    """Return whether a class derives from a Trainer class, of this library or of another one."""
     return any(name in MULTI_TASK or trainer_name(script, name) for name in ancestors(script, cls)[1])
 
 
 def is_multi_task(script: Script, cls: Class) -> bool:
-    """Whether a class derives from a trainer of this library."""
+    """Return whether a class derives from a trainer of this library."""
     return any(name in MULTI_TASK for name in ancestors(script, cls)[1])
 
 
@@ -49,7 +49,7 @@ def replacing_methods(script: Script, name: str, *, even_behind_ours: bool = Fal
 
     Args:
         name: name of the methods.
-        even_behind_ours: look also at bases that come after the mixin, whose own method calls theirs.
+        even_behind_ours: also look at bases that come after the mixin, because the mixin's method calls theirs.
     """
     seen: list[ast.AST] = []
     for cls in script.classes.values():
@@ -64,11 +64,11 @@ def replacing_methods(script: Script, name: str, *, even_behind_ours: bool = Fal
             if found.node not in seen:
                 seen.append(found.node)
                 yield found
-            break  # what comes after it is never called
+            break  # Python never calls the methods of later bases
 
 
 def calls_base(script: Script, function: Function, name: str) -> bool:
-    """Whether a method, or one that it calls, calls a base class's method: ``super().name``, ``Trainer.name(self)``."""
+    """Return whether a method calls its base's method, directly or not: ``super().name``, ``Trainer.name(self)``."""
     return any(_is_of_base(node, name) for node in expressions_of(reached(script, function)))
 
 

@@ -1,4 +1,4 @@
-"""Decodes lines of a journal. A journal may come from a newer version, a crash, a disk that failed, or an editor."""
+"""Decodes lines of a journal. Crashes, bad disks, editors and newer versions may leave lines that it cannot decode."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def decode(line: bytes, *, without_logs: bool = False) -> Item | Unreadable | No
     >>> decode(b'{"record": "of a newer version"}') is None
     True
 
-    Every field has the type that its class says, so readers need no checks. In a record that begins a run, a wrong
-    field gets its default, and `Begin.wrong` names it: without that record, the next snapshots would belong to the run
-    before.
+    Every field of the result has the type that its class declares, so readers need no checks. If a field of a `Begin`
+    record is wrong, the field gets its default, and `Begin.wrong` names it. The record itself is kept, because without
+    it the next snapshots would belong to the previous run.
 
     Args:
         line: the line.
@@ -80,7 +80,7 @@ def _parse_fast(line: bytes) -> Any:
 
     try:
         record = orjson.loads(line)
-    except ValueError:  # a byte order mark, half of a surrogate pair, NaN
+    except ValueError:  # json also reads a byte order mark, half of a surrogate pair, and NaN
         record = json.loads(line)
     if type(record) is dict and type(record.get("logs")) is dict:
         record["logs"] = {}
@@ -135,7 +135,7 @@ def _begin(record: dict[str, Any], line: bytes) -> Begin:
         id=read("id", _text, hashlib.sha256(line).hexdigest()[:32]),
         output_dir=read("output_dir", _string, None, is_optional=True),
         name=read("name", _text, None, is_optional=True),
-        params=mask_params(read("params", _mapping, nothing)),  # an older version may have written it
+        params=mask_params(read("params", _mapping, nothing)),  # an older version did not mask secrets
         step=read("step", _integer, 0),
         attached=read("attached", _texts, {}, is_optional=True),
         continued=read("continued", _texts, {}, is_optional=True),
@@ -162,10 +162,10 @@ _DECODERS: Mapping[str, Callable[[dict[str, Any], bytes], Item | None]] = {
 
 
 def _field(record: Mapping[str, Any], name: str, check: Callable[[Any], _T]) -> _T:
-    """Return a field in its right type.
+    """Return the value of a field, after a check of its type.
 
     Raises:
-        _Wrong: the record lacks it, or it has another type.
+        _Wrong: the record lacks the field, or the value has another type.
     """
     if name not in record:
         raise _Wrong(f"no {name}")
@@ -206,7 +206,7 @@ def _string(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a text that can be printed: half of a surrogate pair cannot."""
+    """Return a text. Half of a surrogate pair counts as wrong, because it cannot be printed."""
     text = _string(value)
     if not text.isascii():
         try:
@@ -248,7 +248,7 @@ def _process(value: Any) -> tuple[str, int, str]:
 
 
 def _with_nonfinite(value: Any) -> Any:
-    """Return logs with the floats for which ``NaN`` and the infinities stand."""
+    """Return logs in which the strings ``NaN``, ``Infinity`` and ``-Infinity`` are replaced by floats."""
     if isinstance(value, dict):
         return {name: _with_nonfinite(item) for name, item in value.items()}
     return NONFINITE.get(value, value) if isinstance(value, str) else value

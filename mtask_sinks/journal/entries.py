@@ -23,7 +23,7 @@ class JournalEntry(NamedTuple):
 
 
 class EntryQueue:
-    """Holds entries first in, first out, and knows the total size of their lines."""
+    """A first-in, first-out queue of entries that knows the total size of their lines."""
 
     def __init__(self) -> None:
         self._entries: deque[JournalEntry] = deque()

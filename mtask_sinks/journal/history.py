@@ -28,7 +28,7 @@ class JournalRun:
         time: when the run began, in seconds since 1970 (UTC).
         versions: versions of this library and of the packages that it used.
         snapshots: the snapshots, oldest first.
-        notes: alerts, and what task health chose, oldest first.
+        notes: alerts and the choices of task health, oldest first.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the run has not ended, or if it was killed and no
             later process has recorded that.
     """
@@ -58,14 +58,14 @@ def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
     ('bert', 'finished', [(10, 2.5)])
 
     There is one run per start: a training that was resumed twice gives three runs. Each run holds all snapshots that it
-    wrote. ``run.step`` is the step from which the run was resumed; it computed later steps of the earlier run again.
+    wrote. A run that was resumed at ``run.step`` computed the later steps of the earlier run again.
     `mtask_sinks.analysis.counted.read_trainings` gives one training instead, with its resumes, and each point once.
 
     The function leaves out lines without a complete record, and logs one warning with their number.
 
     Args:
-        path: the file, or the output directory of a training. If it has several journals, because processes wrote at
-            the same time, the runs of all are in the order of their starts.
+        path: the file, or the output directory of a training. If a directory has several journals, because processes
+            wrote at the same time, the result has the runs of all journals, sorted by start time.
 
     Raises:
         OSError: the file cannot be read.
@@ -73,7 +73,7 @@ def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
     if not Path(path).is_dir():
         return _read_file(Path(path))
     files = journal_files(journal_path(path)) or [journal_path(path)]
-    # The order in each file stays, even if the clocks of two machines differ.
+    # This keeps the order within each file, even if the clocks of two machines differ.
     return list(heapq.merge(*map(_read_file, files), key=lambda run: run.time))
 
 

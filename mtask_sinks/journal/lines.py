@@ -56,7 +56,7 @@ def read_lines(file: BinaryIO, position: int = 0) -> Iterator[Line]:
 
 
 class LeftOut:
-    r"""Counts the lines that a reader leaves out because they hold no record, or one with a value of a wrong type.
+    r"""Counts the lines that a reader leaves out because they hold no record, or a record with a wrong value.
 
     >>> left_out = LeftOut()
     >>> left_out.item(Line(b'{"record": "snapshot", "step": "ten"}\n', end=138)), left_out.count
@@ -64,8 +64,8 @@ class LeftOut:
     >>> left_out.first
     "at byte 100 (step: 'ten')"
 
-    A last line without its newline does not count: a process may be writing it now. Nor do kinds of records that a
-    newer version may write.
+    A last line without its newline does not count, because a process may be writing it now. A kind of record that only
+    a newer version knows does not count either.
 
     Attributes:
         count: number of these lines.
@@ -98,7 +98,7 @@ class LeftOut:
 
 
 def _reason(item: Item | Unreadable | None) -> str:
-    """Return what is wrong with a line; empty if nothing is."""
+    """Return what is wrong with a line, or an empty text."""
     if isinstance(item, Begin) and item.wrong:
         return f"wrong {', '.join(item.wrong)}"
     return item.reason if isinstance(item, Unreadable) else ""

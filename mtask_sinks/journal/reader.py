@@ -17,7 +17,7 @@ from mtask_sinks.journal.sampling import sample
 from mtask_sinks.journal.writer import FILE_NAME, journal_path
 from mtask_sinks.snapshot import Snapshot
 
-# More bytes than this are much.
+# With ``sampling``, more unread bytes than this are sampled.
 _LONG = 16 << 20
 
 
@@ -36,20 +36,20 @@ class JournalReader:
     ['Snapshot']
     >>> journal.close()
 
-    It reads each byte once. It waits with a line that has no newline yet, and skips a line that holds no record. A file
-    that does not exist yet counts as empty. If another file takes its place, reading starts at the beginning of that
-    file.
+    It reads each byte once. It leaves a line that has no newline yet for the next call, and skips a line that holds no
+    record. A file that does not exist yet counts as empty. If another file takes the place of this one, the reader
+    starts at the beginning of the new file.
 
     Args:
         path: the file, or the output directory of a training.
-        sampling: if there is much to read, as at the start for a long journal, yield only some of the snapshots, see
-            `sample`.
+        sampling: if more than 16 MiB are unread, as when a long journal is opened, yield only some of the snapshots;
+            see `sample`.
 
     Attributes:
         path: the file.
         fingerprint: identifies the file; empty if there is none yet.
-        times_begun: how often reading started at a beginning: 1 for the first file, 2 after another file took its
-            place.
+        times_begun: how often reading started at the beginning of a file: 1 for the first file, 2 after another file
+            took its place.
         left_out: the lines of the file that hold no record.
     """
 
@@ -70,7 +70,7 @@ class JournalReader:
         Raises:
             OSError: the file exists, but cannot be read.
         """
-        self.path = journal_path(self._given)  # the directory may exist only since the last call
+        self.path = journal_path(self._given)  # somebody may have created the directory since the last call
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -98,7 +98,7 @@ class JournalReader:
                 yield item
 
     def _whole_lines(self, file: BinaryIO) -> Iterator[Line]:
-        """Yield the whole lines, and note where snapshots end, without decoding those that this library wrote."""
+        """Yield the whole lines, and note where snapshots end. This decodes no snapshot that this library wrote."""
         for line in read_lines(file, self._offset):
             if not line.is_whole:
                 return
@@ -133,7 +133,7 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
     if found:
         return found[0]
     if not Path(path).exists():
-        raise NoJournalError(f"there is no {path}. Name a journal ({FILE_NAME}) or the output directory of a training.")
+        raise NoJournalError(f"there is no {path}. Pass a journal ({FILE_NAME}) or the output directory of a training.")
     near = sorted(str(found.parent) for found in Path(path).glob(f"*/{FILE_NAME}"))
     appears = "It appears with the first log event that has metrics."
     hint = f"There are journals in {', '.join(near)}." if near else appears

@@ -24,7 +24,7 @@ from mtask_sinks.snapshot import RunInfo, Snapshot, thawed
 NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 NOTE_FIELDS = ("kind", "step", "text", "data", "time")
 _RUN = ("id", "output_dir", "name", "params", "step", "attached", "continued", "logged", "directions", "loss_weights")
-# Distinguishes this process from an earlier one with the same number, for example in a restarted container.
+# Distinguishes this process from an earlier one with the same process id, for example in a restarted container.
 _TOKEN = uuid.uuid4().hex
 
 
@@ -43,16 +43,17 @@ def _versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Begin:
-    """A run starts, resumes or continues here (with an evaluation after training, or in other runs of the backends).
+    """A run starts, resumes or continues here.
 
+    A run continues for an evaluation after training, or when it goes on in other backend runs.
     `mtask_sinks.journal.run_start` decides which of the three it is.
 
     Attributes:
         run: the information that the sinks get.
         time: when the run began, in seconds since 1970 (UTC).
         versions: versions of this library and of the packages that it uses.
-        process: host, number and token of the process that trains.
-        started: tells the process from a later one with the same number; ``None`` if unknown.
+        process: host, process id and token of the process that trains.
+        started: when the process started, to distinguish it from a later one with the same id; ``None`` if unknown.
         wrong: names of the fields that had a wrong type in the journal, and got their defaults.
     """
 
@@ -158,6 +159,6 @@ def as_plain(value: Any) -> Any:
         return [as_plain(item) for item in value]
     if value is None or isinstance(value, (str, int)):
         return value
-    if isinstance(value, numbers.Integral):  # of NumPy
+    if isinstance(value, numbers.Integral):  # an integer of NumPy
         return int(value)
     return as_plain(float(value)) if isinstance(value, numbers.Real) else str(value)

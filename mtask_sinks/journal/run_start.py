@@ -1,4 +1,4 @@
-"""Decides whether a `Begin` record starts a new training, resumes one, or continues a run before it."""
+"""Decides whether a `Begin` record starts a new training, resumes one, or continues an earlier run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunStart(Enum):
 
 
 class RunStarts:
-    """Follows the `Begin` records of a journal and finds out how each relates to the runs before it.
+    """Finds out how each `Begin` record of a journal relates to the runs before it.
 
     >>> starts = RunStarts()
     >>> for run in (RunInfo(id="a"), RunInfo(id="b"), RunInfo(id="a"), RunInfo(id="c", step=20)):
@@ -32,8 +32,9 @@ class RunStarts:
     a RunStart.CONTINUED a
     c RunStart.RESUMED b
 
-    Several trainers may write to the same journal, one after the other. So a run that is evaluated after its training
-    is recognised by its id, wherever it began. A resume has a new id; it belongs to the training that began last.
+    Several trainers may write to the same journal, one after the other. So an evaluation after a training may follow
+    another training; the run's id shows where it belongs. A resume has a new id and belongs to the last training that
+    began.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class RunStarts:
 
 
 def open_run(records: Iterable[Begin | End]) -> Begin | None:
-    """Return the record of the run that has begun and not ended after these records, in their order; else ``None``.
+    """Return the record of the run that is still open after these records; ``None`` if there is none.
 
     >>> a, b = RunInfo(id="a"), RunInfo(id="b")
     >>> open_run([Begin(a), Begin(b), End("a", "finished")]).run.id
@@ -70,7 +71,7 @@ def open_run(records: Iterable[Begin | End]) -> Begin | None:
 
 
 def status_after(before: str | None, end: str) -> str:
-    """Return the status of a run after an `End` record. A run that failed stays failed: an evaluation may follow.
+    """Return the status of a run after an `End` record. A failed run stays failed, even if an evaluation then finishes.
 
     >>> status_after(None, "finished"), status_after("failed", "finished"), status_after("killed", "finished")
     ('finished', 'failed', 'finished')
@@ -86,7 +87,7 @@ def is_superseded(step: int, phase: str, is_partial: bool, resumed_at: int) -> b
     >>> is_superseded(20, "train", True, resumed_at=20)
     True
 
-    That holds for all later steps. It also holds at the step itself for a partial window, because the open window is in
-    the checkpoint and its reports are in the next window too, and for values over the whole training.
+    This is true for every later step. At the step ``resumed_at`` itself it is true for values over the whole training
+    and for a partial window: the checkpoint contains the open window, so the next window has its reports too.
     """
     return step > resumed_at or (step == resumed_at and (is_partial or phase == OVERALL))

@@ -71,7 +71,7 @@ class JournalStream:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the file, also if another file takes its path later. Empty if there is no file."""
+        """Identifies the file, even if another file takes its path later. Empty if there is no file."""
         with self._lock:
             return "" if self._first_line is None else fingerprint_of(self._first_line)
 
@@ -150,7 +150,7 @@ class JournalStream:
             self._first_line = None
 
     def move_to(self, path: Path) -> None:
-        """Go on in another file, which may have lines of others already. The lines of the old file are left behind."""
+        """Continue in another file, which may already hold lines of others. Forget the lines of the old file."""
         with self._lock:
             self.path = path
             self.mark_file_gone()

@@ -23,8 +23,8 @@ logger = get_logger(__name__)
 #: Name of the journal's file in a training's output directory.
 FILE_NAME = "metrics.jsonl"
 
-# Limits (lines, bytes) in memory, for lines that wait until the disk accepts them, and for recent lines, which stay for
-# sinks that keep up.
+# Limits (lines, bytes) in memory: for lines that wait for the disk, and for recent lines, which sinks that keep up get
+# without reading the file.
 _MAX_WAITING = (10_000, 64 << 20)
 _MAX_RECENT = (256, 4 << 20)
 
@@ -58,7 +58,7 @@ class Journal:
     Args:
         path: the file; ``None`` keeps the journal in memory only.
         eager: create the file with the first line, even before there are metrics.
-        own_file: share the file with no journal that is open now.
+        own_file: do not share the file with another journal that is open now.
 
     Attributes:
         wanted: the path as given.
@@ -71,7 +71,7 @@ class Journal:
         self._own_file = own_file
         self._file: AppendFile | None = None
         if own_file and self.path is not None:
-            with suppress(OSError):  # to be tried again with the first line
+            with suppress(OSError):  # the first line tries this again
                 self.path, self._file = claim(self.path, create=False)
         self.stream = JournalStream(self.path)
         if self._file is not None:
@@ -80,8 +80,8 @@ class Journal:
         self._warn_once = WarnOnce(logger)
         #: Whether lines go to the file. Before the first metric they wait in memory.
         self._is_begun = eager
-        #: The run that began last. If somebody removes the file, the new file begins with its line. If another trainer
-        #: has written to the file, its line says again to which run the next lines belong.
+        #: The last `Begin` record. The journal writes it again if somebody removed the file, or if another trainer
+        #: wrote to the file. So the next lines always belong to the right run.
         self._begin: Begin | None = None
         #: Size of the file when this journal closed it; ``None`` before that.
         self._size_before: int | None = None

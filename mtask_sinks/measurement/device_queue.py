@@ -1,4 +1,4 @@
-"""Values on accelerators: they stay there until the log event, which reads them all at once."""
+"""Keeps values on their accelerator until the log event, which reads all of them at once."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mtask_sinks.measurement.entries import Block, Entry, OnDevice, Unreadable, 
 from mtask_sinks.measurement.weighted import is_weight, weighted
 from mtask_sinks.reducers import Floats
 
-#: How many numbers, and how many reports, may wait before the queue counts as full.
+#: The queue is full if this many numbers, or this many reports, wait in it.
 MAX_NUMBERS = 1 << 20
 MAX_ROWS = 1024
 
 
 _CAPTURED = (
-    "it is recorded into a CUDA graph, whose replays do not report: report outside of what is captured, or compile "
-    "with mode='default'"
+    "it is recorded into a CUDA graph, and a replay of the graph does not report; report outside of the graph, or "
+    "compile with mode='default'"
 )
 
 
 class Part(NamedTuple):
-    """What a part of a packed vector is: the numbers of one value, then, if it has weights, as many weights."""
+    """Describes one value in a packed vector: its numbers, and then as many weights, if it has weights."""
 
     size: int
     is_block: bool
@@ -37,8 +37,8 @@ class DeviceRow:
 
     Attributes:
         packed: the vector.
-        stream: on which a GPU computes it; ``None`` for other devices.
-        numbers: the same on the host, once they are read.
+        stream: the CUDA stream that computes the vector; ``None`` for other devices.
+        numbers: the numbers on the host; ``None`` until they are read.
     """
 
     __slots__ = ("numbers", "packed", "stream")
@@ -49,14 +49,14 @@ class DeviceRow:
         self.numbers: Floats | None = None
 
     def read(self) -> Floats:
-        """The numbers; waits for the device if `DeviceQueue.read` has not."""
+        """Return the numbers. Wait for the device, unless `DeviceQueue.read` has already done so."""
         if self.numbers is None:
             self.numbers = _to_host([self])
         return self.numbers
 
 
 class DeviceEntry(NamedTuple):
-    """An entry whose numbers are on a device: where they are in a row. It waits among the other entries of its key."""
+    """An entry whose numbers are on a device. It knows their place in a row, and waits like other entries."""
 
     row: DeviceRow
     start: int
@@ -66,7 +66,7 @@ class DeviceEntry(NamedTuple):
     has_weights: bool
 
     def read(self) -> Entry:
-        """The entry itself."""
+        """Return the entry with its numbers."""
         numbers = self.row.read()
         if not self.is_block and self.weight is None and not self.has_weights:
             return numbers.item(self.start)
@@ -80,7 +80,7 @@ class DeviceEntry(NamedTuple):
             return entry_from(values)
         if not self.is_block and is_weight(weight := weights.item(0)):
             return weighted(values.item(0), weight)
-        return Block(values, weights)  # which also finds out a weight that is none
+        return Block(values, weights)  # its weights may be invalid; the accumulator checks them
 
 
 class DeviceQueue:
@@ -91,9 +91,8 @@ class DeviceQueue:
     >>> queue.read(); first.read(), second.read()
     (2.5, [1.0, 2.0])
 
-    A report costs one small copy on the device (`torch.cat`, which also frees the values from their graphs, from
-    buffers that they may alias and from storages that they are views of) and no synchronisation. Reading costs one
-    copy to the host per device, however many values wait.
+    A report costs one small copy on the device and no synchronisation. The copy (`torch.cat`) has no graph, and shares
+    no buffer or storage with the values. Reading costs one copy to the host per device, however many values wait.
     """
 
     def __init__(self) -> None:
@@ -105,11 +104,11 @@ class DeviceQueue:
 
     @property
     def is_full(self) -> bool:
-        """Whether what waits takes as much memory as it may."""
+        """Whether the waiting values take as much memory as they may."""
         return self._numbers >= MAX_NUMBERS or len(self._rows) >= MAX_ROWS
 
     def add(self, values: Iterable[OnDevice]) -> list[DeviceEntry]:
-        """Pack the values of one report, one vector per device; returns an entry for each value, in their order.
+        """Pack the values of one report into one vector per device. Return one entry per value, in the same order.
 
         Raises:
             Unreadable: a CUDA graph is being captured.
@@ -134,7 +133,7 @@ class DeviceQueue:
         ]
 
     def add_packed(self, parts: Sequence[Part], packed: Tensor) -> list[DeviceEntry]:
-        """Take values that are in one vector already, which may be overwritten afterwards; returns their entries.
+        """Take values that are already in one vector. Return their entries. The vector may be overwritten afterwards.
 
         Raises:
             Unreadable: a CUDA graph is being captured.
@@ -147,7 +146,7 @@ class DeviceQueue:
         return entries
 
     def read(self) -> None:
-        """Copy all that waits to the host; this is where the host waits for the devices."""
+        """Copy all waiting values to the host. Only here does the host wait for the devices."""
         rows, self._rows, self._numbers = self._rows, [], 0
         by_device: dict[torch.device, list[DeviceRow]] = {}
         for row in rows:
@@ -172,14 +171,14 @@ def _entry(row: DeviceRow, start: int, value: Tensor, weight: Tensor | float | N
 
 
 def _exact(tensor: Tensor) -> Tensor:
-    """The tensor in a dtype in which packing it with others loses nothing.
+    """Return the tensor in a dtype that keeps its numbers exact when it is packed with others.
 
-    Joined with float32, integers would become float32 too and lose all counts above 2**24.
+    Packed with float32 tensors, integers would become float32 too, which is not exact above 2**24.
     """
     tensor = tensor.detach()
     if tensor.is_floating_point():
         return tensor
-    # Apple's MPS has no float64; there a 32-bit integer count is the most that can be kept.
+    # Apple's MPS has no float64, so integers become float32 there.
     return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
@@ -189,7 +188,7 @@ def _refuse_capture(tensor: Tensor) -> None:
 
 
 def _to_host(rows: Sequence[DeviceRow]) -> Floats:
-    """The numbers of rows on one device, in one copy."""
+    """Copy the numbers of rows on one device to the host, in one copy."""
     for stream in {row.stream for row in rows if row.stream is not None}:
         torch.cuda.current_stream(stream.device).wait_stream(stream)
     numbers: Floats = torch.cat([row.packed for row in rows]).cpu().to(torch.float64).numpy()

@@ -9,16 +9,16 @@ from torch import Tensor
 from mtask_sinks.measurement.weighted import Weighted
 from mtask_sinks.reducers import Floats
 
-#: Up to this length `tolist` is the cheapest way out of a CPU tensor; above it, a conversion to a float64 array is.
+#: Up to this length, `tolist` is the fastest way to read a CPU tensor; beyond it, a conversion to a float64 array is.
 SHORT = 64
 
 
 class Unreadable(Exception):
-    """A tensor without readable numbers (traced, meta, sparse, complex, …): it is dropped, and the forward goes on."""
+    """A tensor has no readable numbers (traced, meta, sparse, complex, …). It is dropped, and the forward goes on."""
 
 
 class Block:
-    """Many elements reported at once: values and weights of one length; without weights each element counts 1."""
+    """Many elements of one report: values, and as many weights. Without weights, each element counts as 1."""
 
     __slots__ = ("values", "weights")
 
@@ -34,14 +34,14 @@ class OnDevice(NamedTuple):
     weight: Tensor | float | None
 
 
-#: What one report gives one key. A number; a number with its weight (finite, not negative); a list of up to `SHORT`
-#: numbers that count 1 each; or a `Block`. No entry holds a graph, aliases a buffer that the training overwrites, or
-#: keeps the storage of a larger tensor alive.
+#: The reported value of one key: a number, a number with its weight (finite, not negative), a list of up to `SHORT`
+#: numbers of weight 1, or a `Block`. No entry holds a graph, shares a buffer that the training overwrites, or keeps the
+#: storage of a larger tensor alive.
 Entry = float | Weighted | list[float] | Block
 
 
 def entry_from(elements: Floats) -> list[float] | Block:
-    """The entry for elements that count 1 each.
+    """Return the entry for elements of weight 1.
 
     >>> import numpy as np
     >>> entry_from(np.array([1.0, 2.0]))

@@ -1,13 +1,13 @@
-"""In which micro-batch something was reported."""
+"""Counts micro-batches, to tell when something was reported."""
 
 from __future__ import annotations
 
 
 class MicroBatchClock:
-    """Counts micro-batches. Only `first` and `last` look at it, and only over several ranks.
+    """Counts micro-batches. Only the reducers `first` and `last` need the count.
 
     Attributes:
-        now: number of the micro-batch.
+        now: number of the current micro-batch.
         rank_offset: a fraction that this rank adds to its times, so that times of one micro-batch differ by rank.
     """
 
@@ -18,7 +18,7 @@ class MicroBatchClock:
         self.rank_offset = 0.0
 
     def set_rank(self, rank: int, size: int) -> None:
-        """Say which rank this is, of how many. The lower the rank, the larger its offset.
+        """Set the number of this rank, and how many ranks there are. The lower the rank, the larger its offset.
 
         >>> clock = MicroBatchClock()
         >>> clock.set_rank(rank=1, size=4); clock.rank_offset

@@ -1,4 +1,4 @@
-"""Reading ``weighted(value, weight)``: numbers, arrays and tensors, on the host or on an accelerator."""
+"""Reads ``weighted(value, weight)``, with numbers, arrays or tensors on the host or on an accelerator."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mtask_sinks.reducers import Floats
 
 
 def read_pair(pair: Weighted) -> Entry | OnDevice | None:
-    """The entry for a value with its weight; ``None`` if the value says that nothing was computed.
+    """Return the entry for a value with its weight; ``None`` if the value is ``None`` or empty.
 
     >>> read_pair(weighted(torch.tensor(2.5), torch.tensor(3)))[:2]
     (2.5, 3)
 
     Raises:
-        MetricValueError: the value or the weight is of no accepted kind, or their shapes do not fit.
+        MetricValueError: the value or the weight has a wrong type, or their shapes do not fit.
         Unreadable: one of them is a tensor without numbers.
     """
     value, weight, mark = pair
@@ -33,7 +33,7 @@ def read_pair(pair: Weighted) -> Entry | OnDevice | None:
         if type(weight) is Tensor and weight.is_cpu:
             weight = weight.item()
     except Exception:
-        value, weight, _ = pair  # read below, with the reason if they cannot be
+        value, weight, _ = pair  # the code below reads them, or raises with the reason
     if type(value) is float and is_weight(weight):
         return value, weight, mark
     value, weight, _ = pair
@@ -44,7 +44,7 @@ def read_pair(pair: Weighted) -> Entry | OnDevice | None:
 
 
 def broadcasts(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
-    """Whether an array of the first shape broadcasts to the second shape; can be traced.
+    """Whether an array of the first shape broadcasts to the second shape. torch.compile can trace this.
 
     >>> broadcasts((), (2, 3)), broadcasts((2, 1), (2, 3)), broadcasts((2,), (2, 3))
     (True, True, False)
@@ -61,7 +61,7 @@ def _pair_on_host(value: Any, weight: Any) -> Entry | None:
         raise MetricValueError(f"weighted(…, {weight!r}): a weight is a finite number >= 0.")
     if values.ndim == 0 and weights.ndim == 0:
         return weighted(float(values), float(weights))
-    # Asked, not tried: Dynamo, which may trace this after a break of the graph, raises something else.
+    # Check the shapes first: Dynamo may trace this after a graph break, and does not raise NumPy's error.
     if not broadcasts(weights.shape, values.shape):
         raise MetricValueError(
             f"weighted: the weight has shape {weights.shape}, the value {values.shape}; the weight must be a number or "
@@ -71,7 +71,7 @@ def _pair_on_host(value: Any, weight: Any) -> Entry | None:
 
 
 def _pair_on_device(value: Any, weight: Any) -> OnDevice | None:
-    """The pair with both parts on the accelerator; ``None`` if neither of them is there."""
+    """Return the pair with both parts on the accelerator; ``None`` if neither part is there now."""
     tensors = [local_part(part) for part in (value, weight) if isinstance(part, Tensor)]
     device = next((tensor.device for tensor in tensors if is_on_accelerator(tensor)), None)
     if device is None:
@@ -95,7 +95,7 @@ def _pair_on_device(value: Any, weight: Any) -> OnDevice | None:
 
 
 def _host_array(part: Any, role: str) -> Floats | None:
-    """One part of a pair as a float64 array with memory of its own; ``None`` if it is ``None``."""
+    """Return one part of a pair as a new float64 array; ``None`` for ``None``."""
     if part is None:
         return None
     if isinstance(part, Tensor):

@@ -9,8 +9,8 @@ from types import FrameType
 import torch
 from torch.utils import checkpoint
 
-# Number of the backward pass that runs in this thread, -1 outside of one. It is private in PyTorch, hence the fallback:
-# without it, reports inside checkpointed segments count twice; everything else is right.
+# Returns the number of the backward pass that runs in this thread; -1 if none runs. The function is private in PyTorch.
+# If a version lacks it, reports inside checkpointed segments count twice, and everything else is right.
 _graph_task_id: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 
 _CHECKPOINT = checkpoint.__file__
@@ -24,12 +24,12 @@ def is_in_backward() -> bool:
 def is_recompute() -> bool:
     """Whether gradient checkpointing repeats the forward that calls this, inside the backward pass.
 
-    Outside of a backward pass this takes 50 ns; inside of one it walks the stack (1 us). A module call or the code of
-    `torch.utils.checkpoint` between here and the autograd engine means a recompute. Neither of them means a report
-    from a backward hook, which counts.
+    Outside of a backward pass this takes 50 ns; inside of one it walks the stack (1 us). If it finds a module call or
+    the code of `torch.utils.checkpoint` before the autograd engine, this is a recompute. Otherwise the report comes
+    from a backward hook, and counts.
 
-    `is_grad_enabled` cannot tell (both passes of the non-reentrant mode run with grad), and counting and halving
-    cannot either (the recompute stops early).
+    `is_grad_enabled` would not tell, because both passes of the non-reentrant mode run with grad. Halving the counts
+    would be wrong too, because the recompute stops early.
     """
     if _graph_task_id() == -1:
         return False

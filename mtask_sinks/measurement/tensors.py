@@ -1,4 +1,4 @@
-"""Reading tensors: which have numbers, where these are, and a copy of them."""
+"""Reads tensors: finds out whether and where they have numbers, and copies these."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mtask_sinks.reducers import Floats
 
 
 def read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
-    """The entry for a tensor; ``None`` if it has no elements.
+    """Return the entry for a tensor; ``None`` if it has no elements.
 
     >>> read_tensor(torch.tensor(2.5)), read_tensor(torch.tensor([1.0, 2.0])), read_tensor(torch.empty(0))
     (2.5, [1.0, 2.0], None)
 
     Raises:
-        Unreadable: it has no numbers that could be read.
+        Unreadable: the tensor has no readable numbers.
     """
     if not tensor.is_cpu:
         check_readable(tensor)
@@ -46,13 +46,16 @@ def is_on_accelerator(tensor: Tensor) -> bool:
 
 
 def copy_to_host(tensor: Tensor) -> Floats:
-    """The numbers of a CPU tensor as a float64 array of its shape that shares no memory with it."""
+    """Return the numbers of a CPU tensor as a new float64 array of the same shape."""
     array: Floats = tensor.detach().to(torch.float64, copy=True).numpy()
     return array
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """This rank's part of a distributed tensor (the parts of all ranks make up the whole); any other tensor itself."""
+    """Return this rank's part of a distributed tensor, and any other tensor as it is.
+
+    All ranks together report the whole tensor.
+    """
     module = sys.modules.get("torch.distributed.tensor")
     if module is None or not isinstance(tensor, module.DTensor):
         return tensor
@@ -62,7 +65,7 @@ def local_part(tensor: Tensor) -> Tensor:
 
 
 def why_unreadable(tensor: Tensor) -> str | None:
-    """Why a tensor has no numbers to read, as far as its kind tells; can be traced."""
+    """Return why a tensor has no readable numbers, if its kind shows it. torch.compile can trace this."""
     if tensor.layout is not torch.strided:
         return f"its layout is {tensor.layout}; report tensor.to_dense() or a number"
     if tensor.is_complex():
@@ -73,7 +76,7 @@ def why_unreadable(tensor: Tensor) -> str | None:
 
 
 def check_readable(tensor: Tensor) -> None:
-    """Raise `Unreadable` if a tensor has no numbers to read, as far as that shows without reading it."""
+    """Raise `Unreadable` if a tensor has no readable numbers. This does not try to read it."""
     reason = why_unreadable(tensor)
     if reason is not None:
         raise Unreadable(reason)
@@ -82,7 +85,7 @@ def check_readable(tensor: Tensor) -> None:
 
 
 def _is_traced(tensor: Tensor) -> bool:
-    """Whether a tensor on an accelerator has no data of its own. On the host, reading it tells."""
+    """Whether a tensor on an accelerator has no data of its own. A tensor on the host is just read instead."""
     fake = sys.modules.get("torch._subclasses.fake_tensor")
     if fake is not None and isinstance(tensor, fake.FakeTensor):
         return True

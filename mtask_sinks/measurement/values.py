@@ -1,4 +1,4 @@
-"""What may be reported: the entry for a value of any accepted kind, and the refusal of any other."""
+"""Makes the entry for a reported value, and refuses values of other types."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mtask_sinks.measurement.pairs import read_pair
 from mtask_sinks.measurement.tensors import local_part, read_tensor
 from mtask_sinks.measurement.weighted import is_weighted
 
-#: Stands in the text of a `MetricValueError` for the name of the metric, which only the caller of `read` knows.
+#: Placeholder in the text of a `MetricValueError` for the metric's name, which only the caller of `read` knows.
 NAME = "NAME"
 
 ACCEPTED = (
     "a number, a NumPy scalar or array, a torch tensor of any shape, weighted(value, weight), "
-    "or None where the metric was not computed"
+    "or None if the metric was not computed"
 )
 
 
 def read(value: Any) -> Entry | OnDevice | None:
-    """The entry for a reported value; ``None`` if it says that nothing was computed.
+    """Return the entry for a reported value; ``None`` if the value is ``None`` or empty.
 
     >>> read(2), read(np.array([1.0, 2.0])), read(None)
     (2, [1.0, 2.0], None)
@@ -52,8 +52,8 @@ def read(value: Any) -> Entry | OnDevice | None:
         return _read_array(np.asarray(value))
     if isinstance(value, numbers.Real) or hasattr(value, "__float__"):
         return _number(value)
-    if isinstance(value, Unreadable):  # found so while the report was traced
-        raise Unreadable(*value.args)  # a new one: raised again and again, the same would keep every traceback
+    if isinstance(value, Unreadable):  # the compiler found the reason while it traced the report
+        raise Unreadable(*value.args)  # a new object: one that is raised again and again would keep every traceback
     raise MetricValueError(_refusal(value))
 
 

@@ -1,4 +1,4 @@
-"""Weights: a value that counts as often as the items that it is a mean of."""
+"""Gives a value a weight: a mean over n items then counts n times."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class _Mark(Enum):
 
 WEIGHTED: Final = _Mark.WEIGHTED
 
-#: A value, its weight, and what tells both from a tuple of the caller's. No class of its own: making an instance of a
-#: tuple's subclass takes Python 70 ns more, three quarters of what reporting a number takes.
+#: A value, its weight, and a mark that tells this tuple from a user's tuple. It has no class of its own, because an
+#: instance of a subclass takes 70 ns longer to make. That is three quarters of the time of a report.
 Weighted = tuple[Any, Any, Literal[_Mark.WEIGHTED]]
 
 
 def weighted(value: Any, weight: Any) -> Weighted:
-    """A value that is already a mean over ``weight`` items, so that it counts that often.
+    """Give a value a weight. A mean over ``weight`` items then counts that many times.
 
     >>> from mtask_sinks import MetricRegistry
     >>> registry = MetricRegistry()
@@ -35,15 +35,15 @@ def weighted(value: Any, weight: Any) -> Weighted:
 
     Args:
         value: anything that may be reported.
-        weight: finite and not negative: a number, or an array or tensor that broadcasts to the shape of ``value``
-            (a mask over tokens, say). Weight 0 means that nothing was there: the value does not count, even if it is
-            NaN, as the mean over no items is.
+        weight: a finite number >= 0, or an array or tensor of such numbers that broadcasts to the shape of ``value``,
+            such as a mask over tokens. A value with weight 0 does not count, even if it is NaN. (The mean over no items
+            is NaN.)
     """
     return value, weight, WEIGHTED
 
 
 def is_weighted(value: object) -> TypeGuard[Weighted]:
-    """Whether a reported value was made by `weighted`; can be traced.
+    """Whether a reported value was made by `weighted`. torch.compile can trace this.
 
     >>> is_weighted(weighted(1.0, 3)), is_weighted((1.0, 3))
     (True, False)
@@ -52,7 +52,7 @@ def is_weighted(value: object) -> TypeGuard[Weighted]:
 
 
 def is_weight(number: object) -> bool:
-    """Whether this is a number of Python's own, finite and not negative.
+    """Whether this is a Python number, finite and not negative.
 
     >>> is_weight(3), is_weight(0.5), is_weight(-1), is_weight(math.inf)
     (True, True, False, False)

@@ -1,7 +1,7 @@
-"""Reduction policies: how the values of a window become one number.
+"""Reducers, which turn the values of a window into one number.
 
-Values with weights come in; one number goes out. `base` is what every reducer is, `builtin` and `sampled` are those of
-this library, `lookup` finds a reducer by its name, also those that the user registers or packages offer.
+In: values with weights. Out: one number. `base` defines what a reducer is. `builtin` and `sampled` have the reducers of
+this library. `lookup` finds a reducer by its name, also one that a user registered or an installed package offers.
 
 May import: `errors`, `_util`.
 """

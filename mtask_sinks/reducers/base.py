@@ -1,4 +1,4 @@
-"""Reducer: how the values of one window become one number."""
+"""Defines `Reducer`, which turns the values of one window into one number."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MergeOp = Literal["sum", "min", "max"]
 _IDENTITY: dict[MergeOp, float] = {"sum": 0.0, "min": float("inf"), "max": float("-inf")}
 
 
-# Names that methods of reducers had before; subclasses that use them go on working.
+# Old name → new name of a method. Subclasses that use the old name still work.
 _NEW_NAMES = {"fold": "update"}
 
 
 class Reducer(ABC):
-    """A reduction policy: a short float64 state, updated with reported values, turned into one number per log event.
+    """Collects reported values in a short float64 state, and turns the state into one number per log event.
 
     >>> class Rms(Reducer):                        # root mean square
     ...     merge = ("sum", "sum")                 # both slots add up over ranks
@@ -34,14 +34,14 @@ class Reducer(ABC):
     >>> Rms().reduce([3.0, 4.0])
     3.5355339059327378
 
-    A reducer itself holds no values: one instance serves every key, window and thread. Two reducers are equal if they
-    are of one class with equal attributes; a key may be registered twice with equal ones. `update` was called ``fold``
-    before; a subclass may define and call it by either name.
+    A reducer itself holds no values, so one instance serves every key, window and thread. Two reducers are equal if
+    they have the same class and equal attributes. A key may be registered twice if both reducers are equal. `update`
+    was called ``fold`` before; a subclass may use either name.
 
     Attributes:
         merge: for each slot of the state, how the slots of several ranks become one: ``"sum"``, ``"min"`` or
-            ``"max"``. The law that makes a reduction exact: one state that is updated with all values must be equal
-            to the merged states of their parts.
+            ``"max"``. A reduction is exact under this law: the state of all values equals the merged states of any
+            parts of the values.
     """
 
     merge: ClassVar[tuple[MergeOp, ...]]
@@ -53,40 +53,40 @@ class Reducer(ABC):
         cls._empty = np.array([_IDENTITY[op] for op in getattr(cls, "merge", ())], dtype=np.float64)
 
     def initial(self) -> Any:
-        """The state of an empty window: for each slot the neutral element of its merge."""
+        """Return the state of an empty window. Each slot has the neutral element of its merge."""
         return self._empty.copy()
 
     @abstractmethod
     def update(self, state: Any, values: Floats, weights: Floats) -> None:
-        """Take values into the state, in place.
+        """Update the state with values, in place.
 
         Args:
             state: float64 array of ``len(self.merge)`` slots.
             values: float64 array of shape ``(n,)``, ``n >= 1``, in the order of reporting. NaN and Inf may be among
                 them unless the key's non-finite policy is ``skip``.
-            weights: float64 array of shape ``(n,)``, all above 0; 1 where no weight was given.
+            weights: float64 array of shape ``(n,)``, all above 0. A value without a weight has 1.
         """
 
-    def align(self, state: Any, agreed: Floats) -> None:  # noqa: B027  # most reducers need none
-        """Prepare the sum slots for being added to those of other ranks, in place. By default they add up as they are.
+    def align(self, state: Any, agreed: Floats) -> None:  # noqa: B027  # most reducers do not need it
+        """Change the sum slots, in place, before they are added to those of other ranks. By default, do nothing.
 
-        The min and max slots are merged first, so a rank may let its sums depend on them: `std` moves its sums to the
-        common origin, `last` gives up its value if another rank has a later one.
+        The min and max slots are merged first, so the sums may depend on the result. For example, `std` moves its sums
+        to the common origin, and `last` drops its value if another rank has a later one.
 
         Args:
             state: this rank's state, after its last update.
-            agreed: float64 array like ``state``: in the min and max slots what the ranks agree on, elsewhere NaN.
+            agreed: float64 array like ``state``, with the merged values in the min and max slots, and NaN in others.
         """
 
     @abstractmethod
     def compute(self, state: Any) -> float:
-        """The number for a state that was updated with at least one value."""
+        """Return the number for a state that was updated with at least one value."""
 
     def reduce(self, values: Sequence[float], weights: Sequence[float] | None = None) -> float:
-        """The reduction of plain values in one go: for tests and for trying a reducer out."""
+        """Reduce plain values in one call, in a test or to try a reducer."""
         array = np.asarray(values, dtype=np.float64)
         state = self.initial()
-        with np.errstate(all="ignore"):  # NaN and Inf are values like others
+        with np.errstate(all="ignore"):  # NaN and Inf are allowed
             self.update(state, array, np.ones_like(array) if weights is None else np.asarray(weights, dtype=np.float64))
             return self.compute(state)
 
@@ -105,17 +105,18 @@ keep_old_names(Reducer, _NEW_NAMES)
 
 
 class TimedReducer(Reducer):
-    """Base of the reducers for which it matters when a value was reported: `last`, `first`.
+    """Base class of the reducers that need the time of each report: `last` and `first`.
 
-    A report of several elements enters as one value, their weighted mean. Otherwise as `Reducer`.
+    A report of several elements counts as one value, their weighted mean. All else is as in `Reducer`.
     """
 
     @abstractmethod
     def update(self, state: Any, values: Floats, weights: Floats, times: Floats | None = None) -> None:
-        """Take values into the state, in place.
+        """Update the state with values, in place.
 
         Args:
-            state: see `Reducer.update`, as for ``values`` and ``weights``.
-            times: float64 array of shape ``(n,)``, not decreasing: the micro-batch in which each value was reported.
-                The fraction tells ranks apart within one micro-batch: the lower the rank, the larger. None: all at 0.
+            state, values, weights: as in `Reducer.update`.
+            times: the micro-batch in which each value was reported: a float64 array of shape ``(n,)``, which never
+                decreases. The fraction of a time depends on the rank: the lower the rank, the larger. ``None`` means 0
+                for all values.
         """

@@ -1,4 +1,4 @@
-"""The built-in reducers with a state of fixed size. State and formula stand in each docstring."""
+"""The built-in reducers whose state has a fixed size. Each docstring gives the state and the formula."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Total(Sum):
     150.0
 
     The total is part of a checkpoint, so a resumed training goes on from it. It is in every log event after the first
-    report. In an evaluation the value is the sum over the evaluation, as that of `Sum`.
+    report. In an evaluation, the value is the sum over that evaluation, as with `Sum`.
     """
 
 
 class Count(Reducer):
-    """How many values were reported; each element of a tensor is one.
+    """Number of reported values. Each element of a tensor counts as one.
 
     >>> Count().reduce([1.0, 4.0, float("nan")])
     3.0
@@ -86,7 +86,7 @@ class Min(Reducer):
     >>> Min().reduce([2.0, -1.0, 5.0])
     -1.0
 
-    State: ``[minimum, how many are NaN]``: NaN is counted apart, because an all-reduce with MIN may drop it.
+    State: ``[minimum, number of NaN]``. NaN has its own slot, because an all-reduce with MIN may drop it.
     """
 
     merge = ("min", "sum")
@@ -106,7 +106,7 @@ class Max(Reducer):
     >>> Max().reduce([2.0, -1.0, 5.0])
     5.0
 
-    State: ``[maximum, how many are NaN]``, see `Min`.
+    State: ``[maximum, number of NaN]``, see `Min`.
     """
 
     merge = ("max", "sum")
@@ -121,12 +121,12 @@ class Max(Reducer):
 
 
 class Last(TimedReducer):
-    """The latest reported value; of several ranks' in one micro-batch that of the lowest rank.
+    """Latest value of the window. If several ranks report in one micro-batch, the lowest rank counts.
 
     >>> Last().reduce([2.0, -1.0, 5.0])
     5.0
 
-    A report of several elements counts as their mean. State: ``[its time, the value]``.
+    A report of several elements counts as their mean. State: ``[time of the value, value]``.
     """
 
     merge = ("max", "sum")
@@ -145,13 +145,14 @@ class Last(TimedReducer):
 
 
 class First(TimedReducer):
-    """The earliest value of the window; of several ranks' in one micro-batch that of the lowest rank.
+    """Earliest value of the window. If several ranks report in one micro-batch, the lowest rank counts.
 
     >>> First().reduce([2.0, -1.0, 5.0])
     2.0
 
-    A report of several elements counts as their mean. State: ``[its time, the value]``. The lower the rank, the larger
-    the fraction of its times; here that is subtracted, so that the lowest rank has the earliest time.
+    A report of several elements counts as their mean. State: ``[time of the value, value]``. The lower the
+    rank, the larger the fraction of its times. Here the fraction is subtracted, so that the lowest rank has the
+    earliest time.
     """
 
     merge = ("min", "sum")
@@ -180,16 +181,16 @@ class Std(Reducer):
     Sample Variances", 1979). Sums about the mean keep the digits that a sum of squares loses: the textbook formula
     gives 0 for ``[1e9, 1e9 + 1]``.
 
-    Limits: over ranks the origin is the largest of theirs, so the error is up to ``2e-16 * d**2 / std`` if the means of
-    two ranks differ by ``d``. Squares of deviations beyond 1e±154 leave the range of float64, as they do in NumPy: the
-    result is NaN for huge deviations, and 0 for tiny ones.
+    Limits: the common origin is the largest origin of all ranks, so the error is up to ``2e-16 * d**2 / std`` if the
+    means of two ranks differ by ``d``. Squares of deviations beyond 1e±154 leave the range of float64, as they do in
+    NumPy: the result is NaN for huge deviations, and 0 for tiny ones.
     """
 
     merge = ("max", "sum", "sum", "sum")
 
     def update(self, state: Floats, values: Floats, weights: Floats) -> None:
         weight = weights.sum()
-        nearby = values[np.argmax(weights)]  # an origin inside the data, so that their mean keeps its digits
+        nearby = values[np.argmax(weights)]  # an origin among the values, so that the mean keeps its digits
         mean = nearby + np.dot(weights, values - nearby) / weight
         if not math.isfinite(mean):
             state[0] = max(state[0], 0.0) if math.isfinite(state[0]) else 0.0
@@ -216,7 +217,7 @@ class Std(Reducer):
 
 
 def _move(state: Floats, origin: float) -> None:
-    """Let the sums of a deviation be about another origin."""
+    """Move the sums to another origin."""
     shift = state[0] - origin
     state[3] += shift * (2.0 * state[2] + shift * state[1])
     state[2] += shift * state[1]

@@ -1,4 +1,4 @@
-"""Every reducer that has a name, with one line on what it computes."""
+"""Lists every reducer that has a name, with one line about what it computes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ReducerListing:
     """One name of a reducer, or one pattern of names.
 
     Attributes:
-        name: for the right side of a rule.
+        name: what to write on the right side of a rule.
         kind: where it comes from.
         package: the package that offers it; ``None`` unless it is a plug-in.
         about: what it computes, in one line; for a plug-in that does not load, the reason.
@@ -33,13 +33,13 @@ class ReducerListing:
 
 
 def list_reducers(load: Collection[str] = ()) -> list[ReducerListing]:
-    """Built-in reducers, percentiles, then reducers that packages offer or that were registered.
+    """Return built-in reducers, percentiles, then reducers that packages offer or that were registered.
 
     >>> [listing.about for listing in list_reducers() if listing.name in ("mean", "median")]
     ['Weighted arithmetic mean, exact over micro-batches, steps and ranks.', 'The 50th percentile: see p<N>.']
 
     Args:
-        load: names of plug-ins to describe. That runs the code of their packages, so no other plug-in is loaded.
+        load: names of plug-ins to load and describe. Loading runs a package's code, so other plug-ins are not loaded.
     """
     names = known_reducers()
     loaded = {name for name in names if is_registered(name)}.union(load)

@@ -1,4 +1,4 @@
-"""Reducers by name: the built-in names, the user's own, and those that installed packages offer."""
+"""Finds reducers by name: built-in ones, the user's own, and those that installed packages offer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtask_sinks.reducers.base import Floats, Reducer
 from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum, Total
 from mtask_sinks.reducers.sampled import FunctionReducer, Quantile
 
-#: What names a reducer wherever one is asked for.
+#: What a user may pass as a reducer.
 ReducerSpec = str | Reducer | type[Reducer] | Callable[[Floats], Any]
 
 #: Entry-point group in which a package offers reducers: ``name = module:reducer``.
@@ -45,7 +45,7 @@ def register_reducer(name: str, reducer: _R) -> _R: ...
 
 
 def register_reducer(name: str, reducer: Any = None) -> Any:
-    """Give a reducer a name that works wherever a reducer is named, also on the command line.
+    """Give a reducer a name, for rules and for the command line.
 
     >>> @register_reducer("spread")
     ... def spread(values):
@@ -54,15 +54,16 @@ def register_reducer(name: str, reducer: Any = None) -> Any:
     9.0
 
     Args:
-        name: a Python-like name; registering it again replaces what it meant. Built-in names cannot be replaced.
-        reducer: a `Reducer`, a class of them that needs no arguments, or a function of the window's values. Left out,
-            the call is a decorator.
+        name: a letter, then letters, digits or ``_``. A name that is registered again gets the new reducer. Built-in
+            names cannot be replaced.
+        reducer: a `Reducer`, a subclass that needs no arguments, or a function of the window's values. Without it, the
+            call is a decorator.
 
     Raises:
-        ReducerError: the name is built in or not a name, or the object is no reducer.
+        ReducerError: the name is built in or not valid, or the object is no reducer.
     """
     if not _NAME.fullmatch(name):
-        raise ReducerError(f"{name!r} is no name for a reducer: a letter, then letters, digits and '_'.")
+        raise ReducerError(f"{name!r} is no name for a reducer: use a letter, then letters, digits or '_'.")
     if name in _BUILTIN or _PERCENTILE.fullmatch(name):
         raise ReducerError(f"{name!r} is a built-in reducer and cannot be replaced; choose another name.")
     if reducer is None:
@@ -72,13 +73,13 @@ def register_reducer(name: str, reducer: Any = None) -> Any:
 
 
 def as_reducer(spec: ReducerSpec) -> Reducer:
-    """The reducer that a name, an object, a class or a function stands for.
+    """Return the reducer for a name, an object, a class or a function.
 
     >>> as_reducer("p95"), as_reducer(Mean)
     (Quantile(max_values=65536, q=0.95), Mean())
 
     Raises:
-        ReducerError: no such name, or no such kind of object.
+        ReducerError: no reducer has this name, or the object is no reducer.
     """
     if isinstance(spec, str):
         return find_reducer(spec)
@@ -113,7 +114,7 @@ def find_reducer(name: str) -> Reducer:
 
 
 def without_own_names(spec: ReducerSpec) -> ReducerSpec:
-    """The same reducer for another process, which may not know the names that were registered in this one.
+    """Return a reducer for another process, which does not know the names that this process registered.
 
     >>> without_own_names("sum"), without_own_names(register_reducer("spread_of_all", Max))
     ('sum', <class 'mtask_sinks.reducers.builtin.Max'>)
@@ -129,13 +130,13 @@ def is_registered(name: str) -> bool:
 
 
 def known_reducers() -> list[str]:
-    """All names that `find_reducer` takes, but the percentiles: built in, registered, offered by packages."""
+    """Return the names that `find_reducer` knows, without percentiles: built in, registered, offered by packages."""
     offered = {entry_point.name for entry_point in entry_points(group=ENTRY_POINTS)}
     return [*_BUILTIN, *sorted({*_registered, *offered})]
 
 
 def is_builtin(name: str) -> bool:
-    """Whether a name, no percentile, is one of this library's own."""
+    """Whether a name is built in. Percentiles do not count."""
     return name in _BUILTIN
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from mtask_sinks._util.renamed import keep_old_names
 from mtask_sinks.reducers.base import Floats, Reducer
 
-# A name that a method had before; subclasses that use it go on working.
+# Old name → new name of a method. Subclasses that use the old name still work.
 _NEW_NAMES = {"of": "reduce_values"}
 
-#: Values a window keeps for one key before it starts to sample (8 bytes each).
+#: How many values a window keeps per key before it starts to sample (8 bytes per value).
 MAX_VALUES = 65_536
 
 
@@ -26,9 +26,9 @@ class Sample:
     >>> sample.add(np.array([1.0, 2.0])); sample.values.tolist(), sample.seen
     ([1.0, 2.0], 2)
 
-    Past the bound this is Vitter's algorithm R (ACM TOMS 11(1), 1985): value number ``t`` replaces a random kept one
-    with probability ``bound / t``. The chance is a function of ``t`` alone, so it neither touches the training's random
-    state nor differs from run to run, however the values arrive.
+    Beyond the bound, it uses Vitter's algorithm R (ACM TOMS 11(1), 1985): value number ``t`` replaces a random kept
+    value with probability ``bound / t``. The random numbers depend only on ``t``. So they do not change the training's
+    random state, and every run makes the same choices, however the values arrive.
     """
 
     def __init__(self, bound: int = MAX_VALUES) -> None:
@@ -39,7 +39,7 @@ class Sample:
 
     @classmethod
     def from_kept(cls, values: Floats, seen: int, bound: int) -> Sample:
-        """A sample that kept these of ``seen`` values."""
+        """Return a sample that has kept ``values`` out of ``seen`` values."""
         sample = cls(bound)
         sample._kept, sample.seen = values, seen
         return sample
@@ -51,7 +51,7 @@ class Sample:
 
     @property
     def values(self) -> Floats:
-        """The kept values, in the order of reporting as long as none was left out."""
+        """The kept values; in the order of reporting, if none was left out."""
         if self._parts:
             self._kept = np.concatenate([self._kept, *self._parts])
             self._parts = []
@@ -69,7 +69,7 @@ class Sample:
         self.seen += len(values)
 
     def share(self, total: int) -> Floats:
-        """The values that this sample gives to a common sample of several, which saw ``total`` values together."""
+        """Return the values for a common sample of several samples, which have seen ``total`` values together."""
         size = min(share_size(self.seen, total, self.bound), len(self.values))
         if size == len(self.values):
             return self.values
@@ -78,7 +78,7 @@ class Sample:
 
 
 def share_size(seen: int, total: int, bound: int) -> int:
-    """How many values a stream of ``seen`` may give to a sample of ``bound`` out of ``total``.
+    """Return how many values a stream of ``seen`` values gives to a sample of ``bound`` out of ``total`` values.
 
     >>> share_size(30, 100, 1000), share_size(30, 100, 10)
     (30, 3)
@@ -87,7 +87,7 @@ def share_size(seen: int, total: int, bound: int) -> int:
 
 
 def _random_below(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """For each number a random one below it: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) of the number itself."""
+    """Return a random number below each number, by SplitMix64 of the number (Steele, Lea, Flood, OOPSLA 2014)."""
     z = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -159,8 +159,8 @@ class FunctionReducer(ValuesReducer):
     9.0
 
     The function gets a float64 array of shape ``(n,)`` in the order of reporting, rank after rank, and returns a
-    number. Weights do not matter. A reducer with a state of fixed size (`Reducer`) is exact at any length and cheaper
-    over ranks.
+    number. Weights do not matter. A reducer with a state of fixed size (`Reducer`) is exact for any number of values,
+    and cheaper with several ranks.
     """
 
     def __init__(self, function: Callable[[Floats], Any], max_values: int = MAX_VALUES) -> None:

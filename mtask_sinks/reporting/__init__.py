@@ -1,8 +1,8 @@
-"""What a model calls.
+"""The ways in which a model reports metrics.
 
-`api` is the function `report_metrics`, `binding` gives flagged modules their ``self.report_metrics``, `capture` takes
-losses from the outputs of models that report nothing. All three pass on a task and a mapping of names to values, to
-whatever takes reports (`Reporter`): a registry, or a test.
+`api` has the function `report_metrics`. `binding` gives modules their ``self.report_metrics``. `capture` takes losses
+from the outputs of models that report nothing. In: a task, names and values. Out: the same, to a `Reporter`, which is
+a registry or a test.
 
 May import: `measurement`, `keys`, `patterns`, `errors`, `_util`.
 """

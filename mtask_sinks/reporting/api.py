@@ -1,4 +1,4 @@
-"""The function `report_metrics`: reports from anywhere, to the trainer that is at work."""
+"""Defines the function `report_metrics`, which reports to the running trainer from anywhere in the code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Reporter(Protocol):
     """Takes reports: a `MetricRegistry`, or a test."""
 
     def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
-        """Take what one call of `report_metrics` reports, be it the function or a module's method."""
+        """Take the values of one call of `report_metrics`, of the function or of a module's method."""
 
 
 # A plain global, not a context variable: torch.compile cannot trace ContextVar.get, and nn.DataParallel's threads
@@ -47,8 +47,8 @@ def report_metrics(task: str | None = None, /, *values: Any, **metrics: Any) -> 
     >>> registry.snapshot(step=1).metrics["nsp/loss"]
     0.7
 
-    Outside of a training or an evaluation the function does nothing, so that a model can be used without a trainer. If
-    no forward calls it there, it warns once that the values are lost.
+    Outside of a training or an evaluation the function does nothing, so a model also works without a trainer. If such a
+    call does not come from a forward, the function warns once that the values are lost.
 
     Arguments and errors: see `MetricRegistry.report_metrics`.
     """
@@ -62,7 +62,10 @@ def report_metrics(task: str | None = None, /, *values: Any, **metrics: Any) -> 
 
 @contextmanager
 def activated(reporter: Reporter) -> Iterator[None]:
-    """Let the function `report_metrics` report to ``reporter``; the innermost one of this thread counts."""
+    """Let the function `report_metrics` report to ``reporter`` inside a ``with`` block.
+
+    If blocks are nested in one thread, the innermost one counts.
+    """
     entry = (reporter, get_ident())
     _all_active.append(entry)
     _choose()
@@ -89,7 +92,7 @@ def refuse_positional(task: object, values: Sequence[object]) -> NoReturn:
 
 
 class _OfThread:
-    """Takes reports while several trainers are at work in several threads: a report goes to that of its thread."""
+    """Takes reports while trainers run in several threads. Each report goes to the trainer of its own thread."""
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
@@ -97,9 +100,9 @@ class _OfThread:
         mine = [reporter for reporter, theirs in _all_active if theirs == thread]
         if not mine:
             message = (
-                "report_metrics(%r, …) at %s: several trainers are at work in several threads, and this thread belongs "
-                "to none of them, so the report goes to the trainer that began last. Call self.report_metrics in the "
-                "model instead, which belongs to one trainer."
+                "report_metrics(%r, …) at %s: several trainers run in several threads, and this thread belongs to "
+                "none of them, so the report goes to the trainer that began last. Instead, call self.report_metrics "
+                "in the model: it reports to the trainer of that model."
             )
             _warn_once("threads", message, task, call_site())
         (mine or [_all_active[-1][0]])[-1].record(task, metrics)
@@ -119,7 +122,8 @@ def _warn_if_lost(task: object) -> None:
         _warn_once("worker", "report_metrics(%r, …) at %s: the values are lost: %s", task, call_site(), WHY_LOST)
     elif "mtask_sinks.trainer.mixin" in sys.modules and not is_in_forward(sys._getframe(2)):
         message = (
-            "report_metrics(%r, …) at %s: the values are lost, because no trainer trains or evaluates now. Report in "
-            "the training (in forward, in compute_loss, in a callback), or collect values in your own MetricRegistry."
+            "report_metrics(%r, …) at %s: the values are lost, because no trainer is training or evaluating now. "
+            "Report in the training (in forward, in compute_loss, in a callback), or collect values in your own "
+            "MetricRegistry."
         )
         _warn_once("nobody", message, task, call_site())

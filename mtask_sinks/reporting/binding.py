@@ -1,4 +1,4 @@
-"""``self.report_metrics`` of flagged modules, which is there while a trainer is at work and only then."""
+"""Gives modules with ``supports_report_metrics = True`` their ``self.report_metrics``, while a trainer is at work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: The class or instance attribute that asks for ``self.report_metrics``.
+#: The class or instance attribute that asks for ``self.report_metrics``. A module with this attribute is flagged.
 FLAG = "supports_report_metrics"
 #: The attribute by which a flagged module reports.
 NAME = "report_metrics"
@@ -25,8 +25,8 @@ NAME = "report_metrics"
 class BoundReport:
     """The ``self.report_metrics`` of a flagged module: reports to the trainer that bound it.
 
-    A copy of the model (an EMA copy, a pickle) that is made meanwhile belongs to no trainer. In the copy the attribute
-    is a built-in function that takes anything and does nothing, so that a pickle loads without ``mtask_sinks``.
+    A copy of the model (EMA, pickle) that somebody makes during a training belongs to no trainer. In the copy, the
+    attribute is a built-in function that accepts anything and does nothing. So a pickle loads without ``mtask_sinks``.
     """
 
     __slots__ = ("_reporter",)
@@ -59,8 +59,8 @@ def bound(model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
     >>> registry.snapshot(step=1).metrics["mlm/loss"], hasattr(model, "report_metrics")
     (2.5, False)
 
-    Only instances are changed, never classes: another instance of the same class (a teacher, a copy) stays as it is. A
-    class that defines ``report_metrics`` itself keeps it.
+    This changes instances, never classes. So other instances of the same class (a teacher, a copy) stay as they are. A
+    class that defines ``report_metrics`` itself keeps its own.
     """
     outside: list[tuple[nn.Module, BoundReport | None]] = []
     for module in _flagged(model):
@@ -76,9 +76,9 @@ def bound(model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
 
 
 def modules_around(trainer: Trainer | None) -> list[nn.Module]:
-    """The modules of a trainer that wrap its model, or compute its loss.
+    """Return the modules of a trainer that wrap its model or compute its loss.
 
-    Not a reference model, a teacher or any other module beside the model: those must stay silent.
+    A reference model, a teacher or any other module beside the model is not among them, because it must not report.
     """
     model = getattr(trainer, "model", None)
     modules: list[nn.Module] = []

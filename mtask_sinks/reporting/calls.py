@@ -1,4 +1,4 @@
-"""The stack of calls that a report comes from."""
+"""Looks at the call stack of a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def frames_above(frame: FrameType | None) -> Iterator[FrameType]:
-    """A frame and its callers."""
+    """Yield a frame, then its callers."""
     while frame is not None:
         yield frame
         frame = frame.f_back
@@ -24,7 +24,7 @@ def self_of(frame: FrameType) -> Any:
 
 
 def is_in_forward(frame: FrameType) -> bool:
-    """Whether a module's forward runs, or any other method of it except its constructor."""
+    """Return whether a frame is inside a module's forward, or another method of a module except the constructor."""
     return any(
         isinstance(self_of(each), nn.Module) and each.f_code.co_name != "__init__" for each in frames_above(frame)
     )

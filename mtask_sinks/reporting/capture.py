@@ -1,4 +1,4 @@
-"""Named losses of models that report nothing, taken from what their forward returns."""
+"""Takes named losses from the outputs of models that report nothing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mtask_sinks.reporting.model_outputs import batch_size_of, fields_of, is_gen
 
 logger = get_logger(__name__)
 
-#: What ``capture=`` takes: a pattern, several, or pattern → task.
+#: What ``capture=`` accepts: one pattern, several patterns, or a mapping pattern → task.
 CaptureSpec = str | Sequence[str] | Mapping[str, str]
 
 _BY_PATH = ""
 
-#: What the name of a twin ends in.
+#: The ending of a twin's name; see `Twins`.
 TWIN = ".per_micro_batch"
 
 
@@ -33,8 +33,8 @@ class Twins(NamedTuple):
     """Metrics that are captured a second time, as means over micro-batches instead of over samples.
 
     Attributes:
-        keys: of the metrics; those of their twins end in `TWIN`.
-        share: returns what part of an optimizer step the running micro-batch is.
+        keys: the keys of the metrics. The key of a twin also has the ending `TWIN`.
+        share: returns which part of an optimizer step the current micro-batch is, such as 0.25.
     """
 
     keys: frozenset[str]
@@ -56,21 +56,22 @@ class Capture:
     >>> dict(registry.snapshot(step=1).metrics)
     {'aux_loss': 0.5, 'loss_dict/ce': 2.0, 'loss_dict/box': 3.0}
 
-    A field's key is its path in the outputs: ``contrastive_loss``, and for one in a dict or in another output
-    ``loss_dict/loss_ce``, so that backends show such a dict as one group. Characters that no key may have become ``_``.
-    A pattern (``*`` matches ``/`` too) names a path, its last part (``mim`` for ``loss_info/mim``), or a dict with all
-    that is in it (``loss_dict``). A mapping names the task as well: with ``{"loss_dict": "detr"}`` the keys are
-    ``detr/loss_ce``, …
+    A field's key is its path in the outputs, such as ``contrastive_loss``. A field in a dict or in another output has a
+    key such as ``loss_dict/loss_ce``, so backends show the dict as one group. Characters that keys may not have become
+    ``_``. A pattern (``*`` matches ``/`` too) matches a path, the last part of a path (``mim`` for ``loss_info/mim``),
+    or a dict with everything in it (``loss_dict``). A mapping also gives the task: ``{"loss_dict": "detr"}`` makes the
+    keys ``detr/loss_ce``, …
 
-    Taken are numbers and tensors of one element, of the forwards of the whole model. Never taken is the combined
-    ``loss``, which the Trainer logs already, nor the same tensor once more as the ``loss`` in a dict. The forwards of
-    the model's ``generate`` do not count.
+    It takes numbers and tensors of one element from each forward of the whole model, except those inside the model's
+    ``generate``. It never takes the combined ``loss``, which the Trainer logs already, nor the same tensor again as
+    the ``loss`` in a dict.
 
-    Each forward counts with the size of its batch. So a short last batch counts for what it is, and an evaluation's
-    parts add up to its ``eval_loss``, which is a mean over samples as well. What the model returns is averaged as it
-    is: Wav2Vec2's losses are sums over the masked positions of a batch, as its ``loss`` is, and so the mean of such
-    sums is logged. A part that the model divides by the tokens of the whole step (``num_items_in_batch``: CSM's
-    ``backbone_loss``) is only a share of it under gradient accumulation, which an output does not tell.
+    Each forward counts with the size of its batch. So a short last batch counts less, and the parts of an evaluation
+    add up to its ``eval_loss``, which is a mean over samples too. The values are averaged as the model returns them.
+    For example, Wav2Vec2's losses are sums over the masked positions of a batch, as its ``loss`` is, so the log shows
+    the mean of such sums. A model may divide a part by the tokens of the whole step (``num_items_in_batch``: CSM's
+    ``backbone_loss``). Under gradient accumulation, an output then has only a share of that part, and nothing in the
+    output tells so.
 
     Raises:
         TypeError, MetricKeyError: the patterns cannot be used.
@@ -80,11 +81,12 @@ class Capture:
         self._tasks = Rules(_tasks_of(patterns), default=None)
         self._patterns = patterns
         self._warn_once = WarnOnce(logger)
-        #: Path → task and name, ``None`` if it is not to be taken; and the path that has a key.
+        #: Path → task and name; ``None`` for a path to leave out.
         self._targets: dict[str, tuple[str | None, str] | None] = {}
+        #: Key → the path that got it.
         self._owners: dict[str, str] = {}
         self._has_looked = False
-        #: What a loss budget needs besides.
+        #: Metrics to capture a second time, for a loss budget.
         self.twins: Twins | None = None
 
     @property
@@ -94,9 +96,9 @@ class Capture:
 
     @contextmanager
     def watching(self, model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
-        """Report what a model returns inside a ``with`` block; this instance only, not its copies.
+        """Report what a model returns inside a ``with`` block. Copies of the model report nothing.
 
-        As with `bound`, only the innermost block on a model counts, also if it takes nothing.
+        As with `bound`, only the innermost block on a model counts, even if it has no pattern.
         """
         if model is None:
             yield
@@ -139,7 +141,7 @@ class Capture:
                 self._warn_of_nothing_taken(output)
 
     def _report_first(self, path: str, entry: Any, reporter: Reporter) -> tuple[str | None, str] | None:
-        """Report the value of a new path, and return the task and name of its values from now on."""
+        """Report the first value of a path; return the task and name for its later values."""
         wanted = self._task_of(path)
         if wanted is None:
             return None
@@ -148,13 +150,13 @@ class Capture:
         key = f"{task}/{name}" if task else name
         owner = self._owners.setdefault(key, path)
         if owner != path:
-            message = "capture: %s and %s of the outputs are both called %s; the second is left out."
+            message = "capture: the outputs %s and %s would both get the key %s, so the second is left out."
             self._warn_once(f"twice: {key}", message, owner, path, key)
             return None
         try:
             reporter.record(task, {name: entry})
         except MetricKeyError as error:
-            self._warn_once(f"refused: {path}", "capture: %s of the outputs is left out: %s", path, error)
+            self._warn_once(f"refused: {path}", "capture: the output %s is left out: %s", path, error)
             return None
         return task, name
 
@@ -166,8 +168,8 @@ class Capture:
 
     def _warn_of_nothing_taken(self, output: Any) -> None:
         message = (
-            "capture=%r found nothing to take in the first output with a loss, %s: no number there has such a name. "
-            "The combined 'loss' is the Trainer's own; some models compute the parts only on request (a setting like "
+            "capture=%r matches no number in the first output with a loss, %s. The combined 'loss' does not count, "
+            "because the Trainer logs it. Some models compute the parts of the loss only on request (a setting like "
             "output_router_logits=True), and outputs must have names (return_dict=True)."
         )
         known = ", ".join(f"{name}=None" if value is None else name for name, value in fields_of(output).items())
@@ -184,20 +186,23 @@ class _Hook:
         self._reporter = reporter
         self.is_on = True
 
-    # Disabled, it runs beside the graph of a compiled model, which stays whole.
+    # Outside of the compiler, the hook does not break the graph of a compiled model.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if self.is_on and not is_generating(module):
             self._capture.report_output(output, batch_size_of(module, args, kwargs), self._reporter)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (nullcontext(), "__exit__")  # takes anything, needs no mtask_sinks to load
+        return getattr, (nullcontext(), "__exit__")  # accepts anything, and loads without mtask_sinks
 
 
 def _tasks_of(patterns: CaptureSpec) -> dict[str, str | None]:
     given = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(given, Iterable) or not all(isinstance(pattern, str) for pattern in given):
-        raise TypeError(f"capture={patterns!r}: pass a pattern, '*loss*', several, ['aux_loss', …], or pattern → task.")
+        raise TypeError(
+            f"capture={patterns!r}: pass one pattern ('*loss*'), several (['aux_loss', …]), or a mapping of patterns "
+            "to tasks ({'loss_dict': 'detr'})."
+        )
     if isinstance(given, Mapping):
         return {pattern: check_key(task) for pattern, task in given.items()}
     return dict.fromkeys(given, _BY_PATH)

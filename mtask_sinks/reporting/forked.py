@@ -1,4 +1,4 @@
-"""Reports in child processes, whose registry is a copy that nobody reads: said once instead of lost in silence."""
+"""Warns once about reports in child processes. They are lost, because nobody reads a child's registry."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Protocol
 from weakref import WeakSet
 
 WHY_LOST = (
-    "a data-loader worker (or another forked process) reported it, and its memory is not that of the training. Return "
-    "the value with the batch, and report it in forward or compute_loss."
+    "a data-loader worker (or another forked process) made the report, and its memory is separate from that of the "
+    "training. Return the value with the batch, and report it in forward or compute_loss."
 )
 
 
 class Registry(Protocol):
-    """What can be told to leave reports out: a `MetricRegistry`."""
+    """Can leave reports out: a `MetricRegistry`."""
 
     def leave_out(self, why_left_out: Callable[[], str | None] | None) -> None: ...
 
 
 _at_work: WeakSet[Registry] = WeakSet()
-# One byte that all forked processes share: whether one of them has said it. Workers are many, and new in each epoch.
+# One byte that all forked processes share: whether one of them has warned. Each epoch starts many new workers.
 _is_said = mmap.mmap(-1, 1)
 _is_child = False
 
 
 @contextmanager
 def lost_in_children(registry: Registry) -> Iterator[None]:
-    """Let reports that a child process makes to a registry inside the ``with`` block not count there, and say so."""
+    """Inside a ``with`` block, leave out what child processes report to a registry, and warn."""
     _at_work.add(registry)
     try:
         yield
@@ -38,7 +38,7 @@ def lost_in_children(registry: Registry) -> Iterator[None]:
 
 
 def is_said_by_other_process() -> bool:
-    """Whether this is a child, and another child has said that reports are lost. From now on one of them has."""
+    """Return whether another child process has already warned. If none has, this child counts as warned."""
     if not _is_child:
         return False
     before, _is_said[0] = _is_said[0], 1
@@ -52,5 +52,5 @@ def _after_fork() -> None:
         registry.leave_out(lambda: WHY_LOST)
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, where no process is forked
+if hasattr(os, "register_at_fork"):  # Windows does not fork processes
     os.register_at_fork(after_in_child=_after_fork)

@@ -1,4 +1,4 @@
-"""The errors and silences of modules that cannot report: what was forgotten."""
+"""Explains the error of a module without ``self.report_metrics``, and finds code that means to report."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from mtask_sinks.reporting.binding import FLAG, NAME
 
 @contextmanager
 def explaining_errors() -> Iterator[None]:
-    """Add what to do to the error of a module that has no ``self.report_metrics``, inside a ``with`` block."""
+    """Inside a ``with`` block, add the remedy to the error of a module that has no ``self.report_metrics``."""
     try:
         yield
     except AttributeError as error:
         if error.name == NAME and isinstance(error.obj, nn.Module):
             kind = type(error.obj).__qualname__
             error.add_note(
-                f"A module has self.{NAME} while a trainer trains or evaluates its model, and only if its class sets "
-                f"{FLAG} = True. Set it in {kind}, and put calls that must also work without a trainer under "
+                f"A module has self.{NAME} only while a trainer trains or evaluates the model, and only if the class "
+                f"sets {FLAG} = True. Set it in {kind}, and put calls that must also work without a trainer under "
                 f"`if hasattr(self, '{NAME}'):`."
             )
         raise
 
 
 def names_reports(function: Any) -> bool:
-    """Whether the code of a function names `report_metrics`; also that of a method, and of functions inside it.
+    """Return whether the code of a function or method, or of a function inside it, names `report_metrics`.
 
     >>> def silent(): pass
     >>> def reporting(): return lambda module: module.report_metrics("mlm", loss=1.0)

@@ -1,4 +1,4 @@
-"""What the call of a model shows, without knowing the model: its fields, its batch size, whether it generates."""
+"""Reads from the call of any model: the fields of the output, the batch size, and whether the model generates text."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# Outputs nest two deep (FLAVA's loss_info); a bound, because an object may well refer to itself.
+# Outputs have up to two levels (FLAVA's loss_info). There must be a limit, because an object may refer to itself.
 _MAX_DEPTH = 4
 
 
 def numbers_in(output: Any, above: str = "", depth: int = 1) -> Iterator[tuple[str, Any]]:
-    """Path and value of each number in an output.
+    """Yield path and value of each number in an output.
 
     >>> list(numbers_in({"loss": 3.0, "loss_dict": {"ce": 1.0, "box l1": 2.0}, "logits": [0.5]}))
     [('loss', 3.0), ('loss_dict/ce', 1.0), ('loss_dict/box_l1', 2.0)]
 
-    Numbers are Python's and tensors of shape ``()`` and ``(1,)``. Characters that no key may have become ``_``.
+    Numbers are Python numbers and tensors of shape ``()`` or ``(1,)``. Characters that keys may not have become ``_``.
     """
     for name, value in fields_of(output).items():
         path = above + re.sub(r"[^\w.\-/]+", "_", str(name))
@@ -35,9 +35,9 @@ def numbers_in(output: Any, above: str = "", depth: int = 1) -> Iterator[tuple[s
 
 
 def fields_of(output: Any) -> dict[Any, Any]:
-    """Name → value of an output that has names: a mapping, a dataclass.
+    """Return name → value for an output with named fields: a mapping or a dataclass.
 
-    Also the fields that are ``None``, which a `ModelOutput` does not list.
+    Fields that are ``None`` are in it too, though a `ModelOutput` does not list them.
     """
     declared = fields(output) if is_dataclass(output) and not isinstance(output, type) else ()
     items = {field.name: getattr(output, field.name, None) for field in declared}
@@ -45,10 +45,11 @@ def fields_of(output: Any) -> dict[Any, Any]:
 
 
 def is_generating(model: nn.Module) -> bool:
-    """Whether a generation by this model calls the caller: its own ``generate``, or the code of transformers for it.
+    """Return whether the current forward is a step of text generation.
 
-    Such a forward computes one token and no loss. The stack tells, not the arguments: their names differ between
-    versions of transformers (``past_key_values``, ``cache``), and without a cache there are none. Takes 2 us.
+    Such a forward computes one token and no loss. The call stack then has the model's own ``generate``, or the code of
+    transformers for generation. The arguments would not tell: their names differ between versions of transformers
+    (``past_key_values``, ``cache``), and without a cache there are none. This takes 2 us.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -64,8 +65,8 @@ def is_generating(model: nn.Module) -> bool:
 def batch_size_of(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
     """How many samples a forward got; ``None`` if it got no tensor.
 
-    Not by the first tensor to be found at any depth: a detector's labels are a list, an entry an image, and the first
-    tensor in it has a row an object.
+    Tensors inside of lists do not count. For example, a detector's labels are a list with one entry per image, and the
+    first tensor in an entry has one row per object.
     """
     main = kwargs.get(str(getattr(model, "main_input_name", None)))
     tensors = (value for value in (main, *args, *kwargs.values()) if isinstance(value, Tensor) and value.dim())

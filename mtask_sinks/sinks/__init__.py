@@ -1,12 +1,8 @@
 """Sinks write snapshots to tracking backends: TensorBoard, MLflow, W&B, memory, and backends of plug-ins.
 
-`base` defines the interface. Each backend has one file or folder. `lookup` finds sinks by name, and `listing` lists
-them for the command ``mtask-sinks sinks``. `health` checks whether a backend answers; `timeouts` limits how long the
-backends' clients wait. A sink gets a `RunInfo` when a run opens, then its `Snapshot`s. It writes points to the backend,
-or raises an error that says what to do.
-
-To add a sink, add a file here, its name in `lookup.BACKENDS`, and an entry point and an extra in ``pyproject.toml``. If
-the Trainer has a callback for the backend, also add a class in ``trainer/backend_runs.py``.
+A sink gets a `RunInfo` when a run opens, then its `Snapshot`s. It writes points to the backend, or raises an error that
+says what to do. `base` defines the interface, and each backend has one file or folder. `lookup` and `listing` find
+sinks by name. `health` checks whether a backend answers; `timeouts` limits how long the backends' clients wait.
 
 May import: ``snapshot``, ``keys``, ``errors`` and ``_util``; never the registry, the trainer or the journal.
 """

@@ -29,10 +29,13 @@ class Sink(ABC):
     next trial of a search).
 
     A sink may raise exceptions: they do not affect the training or other sinks. The type of the exception decides what
-    the worker does next. `Rejected`: it leaves out this snapshot. `Forgotten`: it delivers the whole run again. An HTTP
-    error of urllib, requests or httpx: it leaves out the snapshot if the status is 4xx (but not 408, 425 or 429). Any
-    sign of an outage (an `OSError`, a time-out, an unknown error): it repeats the call until it succeeds, however long
-    that takes. Until then, snapshots wait in the journal, not in memory.
+    the worker does next:
+
+    * `Rejected`: the worker leaves out this snapshot.
+    * `Forgotten`: it delivers the whole run again.
+    * An HTTP error of urllib, requests or httpx with status 4xx (but not 408, 425 or 429): it leaves out this snapshot.
+    * Any sign of an outage (an `OSError`, a time-out, an unknown error): it repeats the call until the call succeeds,
+      however long that takes. Until then, snapshots wait in the journal, not in memory.
 
     Attributes:
         name: the sink's name in ``report_to``, and the key of its run in `RunInfo.attached` and `RunInfo.continued`.
@@ -46,8 +49,8 @@ class Sink(ABC):
         If ``run.step`` is above 0, the training was resumed from a checkpoint. If the sink writes to the same backend
         run as before, that run may hold steps beyond the checkpoint, and the training will report these steps again:
         drop either the old or the new ones.
-        If ``self.name in run.continued``, the backend run may already hold some of the snapshots that `write` will get,
-        after a crash or in a replay.
+        If ``self.name in run.continued``, for example after a crash or in a replay, the backend run may already hold
+        some of the snapshots that `write` will get.
         """
 
     @abstractmethod
@@ -78,8 +81,8 @@ class Sink(ABC):
     def environment(self) -> Mapping[str, str]:
         """Return the environment variables with which another process finds this backend.
 
-        A message shows them, in a command. If a value holds a password or a token, it shows ``***`` there, and asks the
-        user to set the variable.
+        A message shows them in the command that delivers the rest. If a value holds a password or a token, the message
+        shows ``***`` instead, and asks the user to set the variable.
         """
         return {}
 
@@ -88,7 +91,7 @@ class Sink(ABC):
         return ()
 
     def chosen_by(self, run: RunInfo) -> Path | str | None:
-        """Return where ``run`` makes `open` write to, so that a replay can refuse what somebody else has chosen.
+        """Return the place to which ``open(run)`` would write, so that a replay can refuse a place of somebody else.
 
         Returns:
             The directory, for a sink that writes files; else the identifier of a backend run; ``None`` if the sink

@@ -71,7 +71,7 @@ TRACKERS: Mapping[str, Tracker] = {
 
 
 def list_sinks() -> list[SinkListing]:
-    """List this package's sinks, then plug-ins, then trackers of transformers without a sink; each group by name.
+    """List this package's sinks, then plug-ins, then trackers of transformers without a sink. Each group is sorted.
 
     >>> [listing.get for listing in list_sinks() if listing.name == "mlflow"]
     ["pip install 'mtask-sinks[mlflow]'"]

@@ -1,4 +1,8 @@
-"""Finds sinks by name: sinks of this package, and sinks that other installed packages offer."""
+"""Finds sinks by name: sinks of this package, and sinks that other installed packages offer.
+
+To add a sink to this package, write its file, and add its name to `BACKENDS` and an entry point and an extra to
+``pyproject.toml``. If the Trainer has a callback for the backend, also add a class in ``trainer/backend_runs.py``.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +80,7 @@ def offering_package(name: str) -> str:
 
 def _entry_points() -> dict[str, EntryPoint]:
     found = {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINTS)}
-    # No other package takes the place of a sink of this one.
+    # If another package uses the name of a sink of this package, the sink of this package wins.
     own = (entry_point for entry_point in entry_points(group=ENTRY_POINTS) if entry_point.name in BACKENDS)
     return found | {each.name: each for each in own if each.value.startswith(f"{__name__.partition('.')[0]}.")}
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 #: (the server accepts and never answers). With W&B's defaults, the client waits 90 s for a run to begin, and without
 #: limit for a run to finish (measured with mlflow 3.17 and wandb 0.31). The last variable makes W&B's client write its
 #: file every second instead of every 15 s, so a killed process loses at most one second of data. Without jitter,
-#: MLflow's client leaves Python's ``random`` alone; a sink calls the client in a thread, at times that vary.
+#: MLflow's client draws no numbers from Python's ``random``. A sink's thread calls the client at times that vary, so
+#: such draws would change the random numbers of the training.
 NETWORK_LIMITS: Mapping[str, str] = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

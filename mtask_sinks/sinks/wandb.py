@@ -28,7 +28,8 @@ STEP = "train/global_step"
 # Totals of the Trainer. Its own callback writes them to the summary of the run, not to rows.
 _TOTALS = frozenset(["train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"])
 
-# What a finished run keeps if the sink opens it again. Offline, it is a second file, which W&B knows nothing about.
+# Settings that a finished run keeps if the sink opens it again. Offline, opening makes a second file, and W&B does not
+# know the settings of the first one.
 _SAME = ("project", "entity", "name")
 
 _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
@@ -58,7 +59,7 @@ class WandbSink(BuiltAnew, Sink):
     the column ``train/training``.
 
     If somebody finishes the run while there are rows to write, the sink opens it again by its id. Offline, this makes
-    a second file, with the same parameters and axes. If that fails for good, the sink rejects the rows of the run.
+    a second file, with the same parameters and axes. If W&B will never open the run again, the sink rejects its rows.
 
     Args:
         project: project of a run that the sink opens; by default ``WANDB_PROJECT``, else ``huggingface``.
@@ -84,7 +85,7 @@ class WandbSink(BuiltAnew, Sink):
         self._lost: dict[str, str] = {}
         #: First segments of the names whose x axis is defined.
         self._groups: set[str] = set()
-        #: Runs written to in this process whose rows may not survive it.
+        #: Runs to which this process wrote, and whose rows may be lost when the process ends.
         self._unsafe: list[Run] = []
 
     def _settings(self) -> dict[str, Any]:
@@ -132,11 +133,12 @@ class WandbSink(BuiltAnew, Sink):
                 **self._training,
                 **hidden_columns(snapshot, self._run.id),
             }
-            # The rest of a training has no row with a plain Trainer. It joins the row that follows at the same step.
+            # With a plain Trainer, the partial window at the end of a training has no row of its own. So let W&B add
+            # its values to the next row of the same step.
             opened.log(row, commit=not snapshot.is_partial)
 
     def note(self, note: Note) -> None:
-        """Send an alert of W&B, if its action says so."""
+        """Send an alert through W&B, if ``"wandb"`` is among the actions of the note."""
         actions = note.data.get("actions", ()) if note.kind == "alert" else ()
         if self._opened is not None and "wandb" in actions:
             level = "ERROR" if "stop" in actions else "WARN"
@@ -234,7 +236,7 @@ def _is_finished(run: Run) -> bool:
 
 
 def _is_safe(run: Run) -> bool:
-    """Return whether all rows of the run are stored for good: in W&B's file, or on its server."""
+    """Return whether all rows of the run are stored permanently: in W&B's file, or on its server."""
     # This attribute is private too. If W&B drops it, the sink gets rows again and leaves out those that exist.
     is_sent = _is_finished(run) and not getattr(run, "_finish_timed_out", True)
     return bool(is_sent or run.offline)

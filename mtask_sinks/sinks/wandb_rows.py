@@ -1,4 +1,4 @@
-"""The columns that tell the rows of a W&B run apart: which snapshots it holds, and of which training."""
+"""Defines columns that show which snapshots a W&B run holds, and which training wrote each row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
-# The number of the training, in the rows of all trainings of a process that share a run, except the first.
+# The column with the number of the training. If trainings of a process share a run, all but the first have it.
 _TRAINING = "train/training"
 
 # Run → ids of the trainings that this process wrote to it, through any sink.
@@ -31,7 +31,7 @@ class WrittenRows:
     (True, False)
 
     W&B's summary keeps the last value of every column. So a later process, on any machine, knows the last row of each
-    training by its number and step. Times would not do, because the clocks of two machines differ.
+    training by its number and step. Times would not work, because the clocks of two machines differ.
 
     Attributes:
         sequence: number of the last row of this training; 0 if there is none.
@@ -45,7 +45,7 @@ class WrittenRows:
 
     @classmethod
     def read(cls, summary: Mapping[str, Any], run: RunInfo) -> WrittenRows:
-        """Return the rows that a run holds, by its summary, for a training that goes on in it."""
+        """Find out from the summary of a run which rows it holds, for a training that continues in the run."""
         sequence, steps = 0, dict[str, int]()
         for name, value in summary.items():
             if not name.startswith(_HIDDEN) or not isinstance(value, (int, float)):
@@ -71,7 +71,7 @@ def hidden_columns(snapshot: Snapshot, training: str) -> dict[str, int]:
 
 
 def training_column(run_id: str, run: RunInfo) -> dict[str, int]:
-    """Return the column that tells a training from those before it in the same run. A resume is no other training."""
+    """Return the column that marks the second training of a run and later ones. A resume is not another training."""
     trainings = _trainings.setdefault(run_id, [])
     if run.id not in trainings and not (trainings and run.step):
         trainings.append(run.id)

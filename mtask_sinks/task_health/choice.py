@@ -1,4 +1,4 @@
-"""Decides once, from the first micro-batches, with respect to which parameters a training is measured."""
+"""Chooses the parameters to measure in a training: once, from the first micro-batches."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mtask_sinks.task_health.reported_losses import ReportedLoss
 from mtask_sinks.task_health.selection import Selection, select_shared
 from mtask_sinks.task_health.settings import task_of
 
-#: Measurements that wait for a second task before the parameters are chosen.
+#: This many measurements wait for a second task. After that, one task is enough.
 WAIT_FOR_TASKS = 10
 
 
 class Choice:
-    """The parameters of one training: chosen as soon as two tasks were seen.
+    """The parameters to measure in one training. They are chosen as soon as two tasks have reported losses.
 
     Args:
         named: the parameters that the user named; ``None`` to choose them.
 
     Attributes:
-        made: the chosen parameters; ``None`` before.
-        tasks: the tasks that were seen before the choice.
+        made: the chosen parameters; ``None`` before the choice.
+        tasks: the tasks that had reported losses before the choice.
     """
 
     def __init__(self, named: Selection | None) -> None:
@@ -45,10 +45,10 @@ class Choice:
         return self._tries >= WAIT_FOR_TASKS and not self._distances
 
     def make(self, distances: Mapping[str, dict[int, int]], model: nn.Module) -> Selection | None:
-        """Return the parameters; ``None`` as long as only one task was seen, in up to ten micro-batches.
+        """Return the parameters; ``None`` while only one task has reported losses, but for ten micro-batches at most.
 
         Args:
-            distances: for each task of this micro-batch, what its losses reach.
+            distances: the result of `distances_by_task` for this micro-batch.
             model: the model.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The end of measuring, with its reason."""
+"""Defines the exception that ends the measurements, with the reason."""
 
 from __future__ import annotations
 

@@ -12,20 +12,20 @@ import numpy as np
 from mtask_sinks.keys import MAX_KEY_LENGTH, digest
 from mtask_sinks.task_health.gradients import Products
 
-#: The task under which metrics about all tasks stand.
+#: The name of the task for metrics about all tasks.
 HEALTH = "health"
-#: Up to so many tasks, there is a cosine for each pair.
+#: Up to this many tasks, each pair gets a cosine.
 MAX_PAIRED = 8
 #: The name that stands for the gradient of the total in a cosine.
 TOTAL = "total"
-#: What the names of weights and shares end in if the weights are estimated.
+#: The ending of the names of weights and shares if the weights are estimated.
 ESTIMATED = ".estimated"
 #: The names of a task's metrics.
 NAMES = ("grad_norm", "effective_weight", "loss_share", "grad_share")
 
-#: Below this residual, and at full rank, estimated weights count.
+#: Estimated weights count if the residual is below this, and if the gradients are linearly independent.
 MAX_RESIDUAL = 1e-3
-# A gradient whose part that no other one explains is smaller than this share of it adds nothing to the rank.
+# A gradient counts as dependent on the others if they leave less than this share of it unexplained.
 _MIN_INDEPENDENT = 1e-4
 
 
@@ -36,7 +36,7 @@ class Group:
     Attributes:
         task: the task.
         value: the sum of the losses.
-        weight: the derivative of the total with respect to each of them; ``None`` if the total is not made of them.
+        weight: the derivative of the total with respect to each loss; ``None`` if the total does not depend on it.
     """
 
     task: str
@@ -47,13 +47,13 @@ class Group:
 def metrics_of(
     groups: Sequence[Group], products: Products, micro_batches: int, has_total: bool
 ) -> Mapping[str, dict[str, float]]:
-    """Return task → name → value.
+    """Return the metrics, as task → name → value.
 
     Args:
         groups: the losses, in the order of the rows of the matrices.
-        products: inner products of their gradients; the gradient of the total is the last one, if there is one.
+        products: inner products of their gradients, and of the gradient of the total if ``has_total``, in the last row.
         micro_batches: how many micro-batches make an optimizer step.
-        has_total: whether there is one.
+        has_total: whether the gradient of the total is known.
     """
     weights, are_estimated = known_or_estimated(groups, products, has_total)
     tasks = sorted({group.task for group in groups})
@@ -92,8 +92,8 @@ def unexplained(groups: Sequence[Group], products: Products) -> float | None:
 def known_or_estimated(groups: Sequence[Group], products: Products, has_total: bool) -> tuple[list[float | None], bool]:
     """Return the weight of each group, and whether some are estimated by least squares.
 
-    Only if the weights explain the gradient of the total (with a residual below `MAX_RESIDUAL`) and no other weights
-    would (the gradients are linearly independent), estimates count.
+    Estimates count only if they explain the gradient of the total (with a residual below `MAX_RESIDUAL`), and if no
+    other weights would explain it too (the gradients are linearly independent).
     """
     weights = [group.weight for group in groups]
     missing = [at for at, weight in enumerate(weights) if weight is None]

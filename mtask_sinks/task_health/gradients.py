@@ -21,8 +21,8 @@ class Products:
     """Inner products of gradients, in float64.
 
     Attributes:
-        gram: square matrix: the inner product of each two gradients.
-        overlaps: whether the two have a parameter in common that both reach.
+        gram: square matrix with the inner product of every pair of gradients.
+        overlaps: square matrix that tells for every pair whether both reach a common parameter.
     """
 
     gram: np.ndarray[Any, np.dtype[np.float64]]
@@ -30,7 +30,7 @@ class Products:
 
 
 def weights_of(losses: Sequence[ReportedLoss], total: Tensor) -> list[Tensor | None]:
-    """Return the derivative of the total with respect to each loss; ``None`` if the total is not made of that tensor.
+    """Return the derivative of the total with respect to each loss; ``None`` if the total does not depend on it.
 
     ``None`` is not 0: a weight of 0 is a weight.
     """
@@ -45,7 +45,7 @@ def gradient_of(
 
     Args:
         losses: the losses, of any shape.
-        scales: for each loss, what its elements count.
+        scales: for each loss, the weights of its elements.
         parameters: the parameters.
     """
     gradients = torch.autograd.grad(list(losses), list(parameters), list(scales), retain_graph=True, allow_unused=True)
@@ -55,8 +55,8 @@ def gradient_of(
 def products_of(gradients: Sequence[Sequence[Tensor | None]]) -> Products:
     """Return the inner products of gradients, each a list with one tensor per parameter.
 
-    In float64 from the beginning: a norm in bfloat16 has three digits, and squares of elements below 1e-23 or above
-    1e19 do not fit float32.
+    It computes in float64 from the beginning, because a norm in bfloat16 has three digits, and squares of elements
+    below 1e-23 or above 1e19 do not fit float32.
     """
     count = len(gradients)
     overlaps = np.zeros((count, count), dtype=bool)

@@ -1,4 +1,4 @@
-"""Walks the autograd graph of a loss, without running it: which parameters it reaches, and what is on the way."""
+"""Walks the autograd graph of a loss, without running it, to find the parameters and the nodes that it reaches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Reach:
         distances: leaf tensor (by its id) → distance from the loss, in nodes of the graph.
         leaves: leaf tensor (by its id) → the tensor.
         functions: the nodes that run Python code: those of subclasses of `torch.autograd.Function`.
-        nodes: every node, by its id. They are kept, because a node that nobody keeps has another id later.
+        nodes: every node, by its id. The ids stay valid only while somebody holds the nodes.
     """
 
     distances: dict[int, int] = field(default_factory=dict)

@@ -15,13 +15,13 @@ from mtask_sinks.task_health.settings import task_of
 
 
 class Measured(NamedTuple):
-    """What autograd gave.
+    """The results of autograd.
 
     Attributes:
-        groups: losses of one task and one weight together, because one backward pass does for all of them.
-        products: inner products of their gradients; the last row is the gradient of the total, if there is one.
-        has_total: whether there is one.
-        without_weight: keys of the losses of which the total is not made.
+        groups: the losses. Those of one task and one weight form a group, because one backward pass serves all of them.
+        products: inner products of their gradients, and of the gradient of the total if ``has_total``, in the last row.
+        has_total: whether the gradient of the total was computed.
+        without_weight: keys of the losses on which the total does not depend.
     """
 
     groups: list[Group]
@@ -41,7 +41,7 @@ def measure(
         parameters: the shared parameters.
         needs_total: whether the gradient of the total is wanted in any case. It is also computed if a weight is
             unknown.
-        loss_scale: by what to multiply before the backward pass, so that gradients in float16 do not vanish.
+        loss_scale: a factor for the losses before the backward pass, so that gradients in float16 do not vanish.
     """
     weights = weights_of(losses, total)
     pairs = list(zip(losses, weights, strict=True))
@@ -65,13 +65,13 @@ def measure(
 
 
 def loss_scale_of(accelerator: Any) -> float:
-    """Return by what an accelerator multiplies the loss before the backward pass."""
+    """Return the factor by which an accelerator multiplies the loss before the backward pass."""
     scaler = getattr(accelerator, "scaler", None)
     return float(scaler.get_scale()) if scaler is not None and scaler.is_enabled() else 1.0
 
 
 def _element_scales(loss: Tensor, weight: Tensor | None) -> Tensor:
-    """Return what each element of a loss counts in its value: all the same, or by their weights in the total."""
+    """Return how much each element counts in the value of a loss: all the same, or by their weights in the total."""
     if weight is not None and loss.numel() > 1:
         total = weight.sum()
         if bool(total != 0):

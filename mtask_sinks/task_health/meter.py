@@ -1,4 +1,9 @@
-"""Runs the measurements: keeps the losses of a micro-batch, measures at the call of ``backward``, and reports."""
+"""Runs the measurements: keeps the losses of a micro-batch, measures at the call of ``backward``, and reports.
+
+`reported_losses` keeps the losses of one micro-batch. `refusals` and `graph` find out whether measuring is safe.
+`selection` and `choice` choose the shared parameters. `measure` and `gradients` compute, and `saved_tensors` undoes
+what a measurement has changed. `findings` turns the result into metrics, and `remarks` logs what a user should know.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +43,7 @@ class HealthMeter:
     Args:
         settings: what to measure.
         registry: where the metrics are reported.
-        note: takes what the journal is to record: kind, text and data.
+        note: writes a note to the journal: kind, text and data.
     """
 
     def __init__(
@@ -89,7 +94,7 @@ class HealthMeter:
     def _measuring(self, trainer: Any, losses: ReportedLosses) -> Iterator[list[str]]:
         """Measure at the first call of ``accelerator.backward`` inside the ``with`` block.
 
-        The method is replaced on the instance: another accelerator, as each trial of a search has one, stays as it is.
+        It replaces the method on the instance. So other accelerators, such as those of other trials, stay as they are.
         """
         backward, calls = trainer.accelerator.backward, list[str]()
 
@@ -103,7 +108,7 @@ class HealthMeter:
             yield calls
 
     def _measure(self, trainer: Any, losses: ReportedLosses, total: Any) -> None:
-        """Measure and report. Whatever goes wrong ends the measuring, and the training goes on."""
+        """Measure and report. Any error ends the measuring, but not the training."""
         losses.is_muted = True
         try:
             found = self._find(trainer, losses, total)
@@ -111,9 +116,7 @@ class HealthMeter:
             self._turn_off(str(error))
             return
         except Exception as error:
-            hint = (
-                " (compiled layers give away what they saved: leave them uncompiled)" if "donat" in str(error) else ""
-            )
+            hint = " (compiled layers free their saved tensors: do not compile them)" if "donat" in str(error) else ""
             text = str(error).partition("\n")[0].rstrip(". ")
             self._turn_off(f"the gradients could not be computed: {type(error).__name__}: {text}{hint}")
             return
@@ -139,7 +142,7 @@ class HealthMeter:
         check_graph({**reaches, _TOTAL: whole}, trainer.model)
         check_nesting(losses, reaches)
         if not self._has_run_backward and _is_compiled(whole):
-            return {}  # a compiled layer would choose its kernels for a graph that is kept, and go on with them
+            return {}  # the layer would compile kernels for a graph that is kept, and use them from then on
         selection = self._choose(trainer, losses, reaches)
         if selection is None:
             return {}

@@ -1,4 +1,4 @@
-"""How far each task has come, from reduced values alone: the loss relative to that of the first window."""
+"""Computes the progress of each task from reduced values alone: its loss relative to that of the first window."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ class TaskProgress:
         return dict(self._first)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the state of `state_dict`."""
+        """Continue from the state of `state_dict`."""
         self._first = {task: float(value) for task, value in state.items()}

@@ -1,7 +1,7 @@
 """Finds out whether measuring would be safe: from the settings of the trainer, and from the autograd graph.
 
-Each refusal stands for a case in which measuring changes the gradients of the training, or gives wrong numbers without
-an error. Nothing here runs autograd.
+Each refusal is for a case in which measuring would change the gradients of the training, or would give wrong numbers
+without an error. Nothing here runs autograd.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def check_wrapper(wrapper: Any) -> None:
 
 
 def checked_losses(losses: Iterable[ReportedLoss], total: Tensor) -> list[ReportedLoss]:
-    """Return losses, but refuse those that are not what was reported, or whose backward pass does more than it seems.
+    """Return the losses. Refuse a loss that changed after its report, or whose backward pass has side effects.
 
     Raises:
         NotMeasurable: a loss was changed in place, or it is a leaf with hooks.
@@ -91,11 +91,11 @@ def checked_losses(losses: Iterable[ReportedLoss], total: Tensor) -> list[Report
 
 
 def check_graph(reaches: Mapping[str, Reach], model: nn.Module) -> None:
-    """Refuse graphs with nodes that must not run twice, and parameters that are only parts.
+    """Refuse graphs with nodes that must not run twice, and parameters of which a rank holds only a part.
 
     Args:
-        reaches: key of a loss → what its graph reaches; with that of the total.
-        model: whose parameters the leaves should be.
+        reaches: key of a loss → what its graph reaches; also for the total.
+        model: the model. The leaves should be its parameters.
 
     Raises:
         NotMeasurable: with the reason.
@@ -139,7 +139,7 @@ def check_nesting(losses: list[ReportedLoss], reaches: Mapping[str, Reach]) -> N
 
 
 _STATIC_GRAPH = (
-    "with {} a backward pass before that of the training makes DDP average the wrong gradients, without an error. "
+    "with {}, a backward pass before the training's own makes DDP average the wrong gradients, without an error. "
     "Set ddp_static_graph=False"
 )
 _REENTRANT = (
@@ -147,12 +147,12 @@ _REENTRANT = (
     "gradient_checkpointing_kwargs={'use_reentrant': False}"
 )
 _LIGER = (
-    "{}: Liger's kernels change saved gradients in place, so a second backward pass would change those of the "
-    "training. Set use_liger_kernel=False"
+    "{}: Liger's kernels change saved gradients in place, so a second backward pass would change the "
+    "gradients of the training. Set use_liger_kernel=False"
 )
 _SHARDED = "{}: every rank holds only a part of each parameter, so gradients of single losses cannot be computed"
 _CACHED = (
-    "{}: this loss has no graph of its own; it computes gradients in a hook, as the cached losses of "
-    "sentence-transformers do, so a second backward pass would add to those of the training. Use the loss without "
-    "a cache"
+    "{}: this loss has no graph of its own. It computes gradients in a hook, as the cached losses of "
+    "sentence-transformers do, so a second backward pass would add to the gradients of the training. Use the loss "
+    "without a cache"
 )

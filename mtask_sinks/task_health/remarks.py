@@ -14,23 +14,25 @@ from mtask_sinks.task_health.settings import task_of
 
 logger = get_logger(__name__)
 
-# Above this part of the total's gradient, a message says that the reported losses do not explain it: in float32, and
-# where some of the training computes with fewer digits.
+# If the reported losses leave more than this part of the total's gradient unexplained, a message says so. The second
+# limit is for a training that computes with fewer digits than float32 has.
 _UNEXPLAINED, _UNEXPLAINED_ROUNDED = 1e-3, 3e-2
 
 _OFF = "task health is off, the training goes on: %s."
 _CHOSEN = "task health: every %d steps, gradients of the tasks %s with respect to %s (%d tensors, %s elements)."
-_NO_GRAPH = "task health leaves out %s: %s. Report the tensor that the training is made of."
-_DEEP_PATH = "task health counts %s as a loss of the task %s. If it is none, name the losses: TaskHealth(losses=[...])."
+_NO_GRAPH = "task health leaves out %s: %s. Report the tensor from which the loss of the training is computed."
+_DEEP_PATH = (
+    "task health counts %s as a loss of the task %s. If it is no loss, name the losses: TaskHealth(losses=[...])."
+)
 _UNREACHED = "task health: the task %s does not depend on %s, so it has no gradient there."
-_MANY_TASKS = "task health: with more than %d tasks, each cosine is that of a task and the total."
+_MANY_TASKS = "task health: there are more than %d tasks, so each cosine compares one task with the total."
 _NO_WEIGHT = (
-    "task health: the loss of the training is not made of the tensors reported as %s (they are copies, or means where "
-    "sums are trained), so weights and shares are not known. Report the tensors that are added up."
+    "task health: the loss of the training is not computed from the tensors reported as %s (they are copies, or means "
+    "of what is trained as sums), so weights and shares are unknown. Report the tensors that the training adds up."
 )
 _INCOMPLETE = (
-    "task health: the losses of %s do not explain %.0f %% of the gradient of the training's loss. Is a part of it not "
-    "reported, or not matched by losses=? Shares are shares of the matched losses."
+    "task health: the losses of %s do not explain %.0f %% of the gradient of the training's loss. Is a part of the "
+    "loss not reported, or not matched by losses=? Shares refer to the matched losses."
 )
 
 

@@ -25,8 +25,8 @@ class ReportedLoss:
         key: its key.
         tensor: the tensor as it was reported, with its graph.
         version: how often the tensor had been changed in place at that moment.
-        node: the node of the graph that had made it.
-        factor: by what the tensor was multiplied in place since then.
+        node: the node of the graph that had made the tensor.
+        factor: the factor by which the tensor was multiplied in place since then.
     """
 
     key: str
@@ -67,9 +67,9 @@ class ReportedLosses:
 
     Attributes:
         found: the losses, each tensor once per key, in the order of the reports.
-        without_graph: keys of the losses that were reported without a graph only, and why.
+        without_graph: key of a loss that was reported only without a graph → the reason.
         keys: the keys of everything that was reported.
-        is_muted: whether reports get lost at the moment: those of hooks and recomputes while gradients are measured.
+        is_muted: whether to ignore reports now, because they come from hooks and recomputes of a measurement.
     """
 
     is_loss: Callable[[str], bool]
@@ -82,8 +82,8 @@ class ReportedLosses:
     def kept_from(self, registry: MetricRegistry) -> Iterator[None]:
         """Look at every report to a registry inside the ``with`` block, before the registry gets it.
 
-        The method `record` of this registry is replaced on the instance, for the time of one micro-batch. So reports
-        of other micro-batches cost nothing more.
+        It replaces the method `record` on this instance, for the time of one micro-batch. So reports in other
+        micro-batches cost nothing extra.
         """
         record = registry.record
 

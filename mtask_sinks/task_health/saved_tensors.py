@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Compiled code may have given its saved tensors away.
+# Compiled code may have freed its saved tensors.
 _NOT_READ = "CompiledFunction"
 
 
 class SavedTensors:
     """Copies of what the nodes of a graph saved, taken before the first measurement.
 
-    Only nodes that run Python code of a package or of the user are looked at. PyTorch's own do not change anything.
+    It copies only from nodes that run Python code of a package or of the user. PyTorch's own nodes change nothing.
 
     Args:
         nodes: the nodes.
@@ -43,10 +43,10 @@ class SavedTensors:
         self._versions = preserve(tensors) if preserve is not None and tensors else None
 
     def restore_changed(self) -> str | None:
-        """Give every changed tensor its values again; return the name of a node that changed one, else ``None``."""
+        """Restore the values of every changed tensor; return the name of a node that changed one, else ``None``."""
         changed = None
         for name, tensor, copy in self._copies:
-            values = tensor.data  # unlike detach(), it lets no version change
+            values = tensor.data  # unlike with detach(), writing to it changes no version
             if not torch.equal(values, copy) and not _are_equal_with_nan(values, copy):
                 values.copy_(copy)
                 changed = changed or name

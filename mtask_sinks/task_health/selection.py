@@ -16,7 +16,7 @@ class Selection(NamedTuple):
     """Parameters of a model.
 
     Attributes:
-        name: what they are called in messages: the name of a module, or the pattern.
+        name: the name of the module, or the pattern, for messages.
         parameters: name → parameter; each parameter once.
     """
 
@@ -76,10 +76,10 @@ def select_named(shared: str | nn.Module, model: nn.Module) -> Selection:
 def select_shared(reaches: Sequence[Mapping[int, int]], model: nn.Module) -> Selection | None:
     """Return the last numbered block whose parameters the losses of all tasks depend on; ``None`` if there is none.
 
-    Of the parameters that all tasks reach, the nearest is that with the smallest distance from the task farthest from
-    it. (The smallest distance from any task would give tied word embeddings.) All parameters of its block that all
-    tasks reach are chosen: the nearest ones alone are often a normalisation's, which say little. Without numbered
-    blocks, the nearest parameter's module takes the place of the block.
+    First this finds the nearest parameter that all tasks reach. The distance of a parameter is its distance from the
+    task that is farthest from it. (If the nearest task counted, tied word embeddings would win.) Then this chooses all
+    parameters of the same block that all tasks reach, because the nearest ones alone often belong to a normalisation
+    and tell little. In a model without numbered blocks, the parameter's module takes the place of the block.
 
     Args:
         reaches: for each task, parameter (by its id) → distance of its loss.
@@ -107,8 +107,9 @@ def select_shared(reaches: Sequence[Mapping[int, int]], model: nn.Module) -> Sel
 def _block_of(name: str, modules: Mapping[str, nn.Module]) -> str | None:
     """Return the numbered block around a parameter.
 
-    In ``0.encoder.layer.3.mlp.1.weight`` that is ``0.encoder.layer.3``: the innermost one in a list of several modules
-    of one class that have parts themselves, but none of a mixture of experts. If there is none, it is the outermost.
+    For ``0.encoder.layer.3.mlp.1.weight`` that is ``0.encoder.layer.3``. It is the innermost numbered module that has
+    submodules and is one of several modules of the same class in a list. Experts of a mixture do not count. If no
+    module is like that, it is the outermost numbered one.
     """
     parts = name.split(".")[:-1]
     numbered = [".".join(parts[: at + 1]) for at, part in enumerate(parts) if part.isdigit()]

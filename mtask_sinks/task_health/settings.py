@@ -21,24 +21,24 @@ class TaskHealth:
     >>> [health.is_loss(key) for key in ("mlm/loss", "nsp/loss", "mlm/accuracy")]
     [True, True, False]
 
-    Every so many optimizer steps, in the first micro-batch, the trainer computes the gradient of each task's loss with
-    respect to some parameters that the tasks share. It reports, for each task, ``<task>/grad_norm`` (the norm of the
-    gradient of the loss as reported), ``<task>/effective_weight`` (the weight with which the loss enters the loss of
-    the optimizer step), ``<task>/loss_share`` and ``<task>/grad_share`` (its parts of the weighted losses and of the
-    weighted norms), and for all tasks together ``health/grad_cosine.<a>.<b>`` and ``health/conflict`` (the share of
-    pairs with a cosine below 0). With more than 8 tasks, the cosines are those between each task and the total.
+    Every ``every`` optimizer steps, in the first micro-batch, the trainer computes the gradient of each task's loss
+    with respect to some parameters that the tasks share. For each task it reports ``<task>/grad_norm`` (the norm of the
+    gradient of the loss as reported), ``<task>/effective_weight`` (the weight of the loss in the loss of the optimizer
+    step), ``<task>/loss_share`` and ``<task>/grad_share`` (the task's shares of the weighted losses and of the weighted
+    norms). For all tasks together it reports ``health/grad_cosine.<a>.<b>`` and ``health/conflict`` (the share of pairs
+    with a cosine below 0). With more than 8 tasks, each cosine compares one task with the total.
 
     At each log event it adds ``<task>/progress``, the loss relative to that of the first window, and
     ``<task>/inverse_rate``, which is the progress divided by its mean over all tasks (GradNorm's relative inverse
     training rate, Chen et al. 2018; above 1 means slower than the others).
 
-    The gradients of the training do not change. A training with a setting under which measuring would not be safe is
-    not measured: a message says why, and the training goes on.
+    The gradients of the training do not change. If a setting makes measuring unsafe, nothing is measured: a message
+    says why, and the training goes on.
 
     Args:
-        losses: the keys, or patterns of keys, of the losses. Report the tensors that the training is made of: not
-            detached, and not changed in place afterwards. Losses of one task add up. An ungrouped loss is a task of its
-            own.
+        losses: the keys, or patterns of keys, of the losses. Report the tensors from which the loss of the training is
+            computed: do not detach them, and do not change them in place afterwards. Losses of one task add up. An
+            ungrouped loss is a task of its own.
         shared: the parameters: name of a module or a parameter of the model, or the end of such a name, or a pattern of
             names of parameters (``"*"`` for all parameters that the tasks share), or a module. By default the last
             numbered block, such as ``bert.encoder.layer.1``, whose parameters every task's loss depends on.
@@ -56,7 +56,7 @@ class TaskHealth:
         patterns = self._patterns
         if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
             raise TypeError(
-                f"TaskHealth(losses={self.losses!r}): pass a key or a pattern, '*/loss', or several, ['mlm/loss', …]."
+                f"TaskHealth(losses={self.losses!r}): pass a key or a pattern ('*/loss'), or several (['mlm/loss', …])."
             )
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
             raise ValueError(f"TaskHealth(every={self.every!r}): pass a number of optimizer steps, 1 or more.")

@@ -2,6 +2,8 @@
 
 pytest has the fixtures `metric_reports`, `metric_ranks`, `metric_rules` and `memory_sink` if a ``conftest.py`` says
 ``pytest_plugins = ["mtask_sinks.testing.plugin"]``. The classes do the same without pytest.
+
+May import: `registry`, `reporting`, `sinks` and what these import.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class MetricReports:
 
     @contextmanager
     def on(self, *models: nn.Module) -> Iterator[MetricReports]:
-        """Collect what the flagged modules of these models, and the function `report_metrics`, report inside."""
+        """Collect the reports inside: of flagged modules of these models, and of the function `report_metrics`."""
         for model in models:
             if not isinstance(model, nn.Module):
                 raise TypeError(f"on({model!r}): pass the model itself, a torch.nn.Module.")
@@ -101,7 +101,7 @@ class MetricReports:
         return outputs
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Count what is reported inside in another phase than ``train``, such as ``eval``."""
+        """Let reports inside the ``with`` block count for another phase than ``train``, such as ``eval``."""
         return self.registry.phase(name)
 
     def snapshot(self, step: int = 1, phase: str = "train") -> Snapshot:

@@ -1,7 +1,7 @@
 """The pytest plug-in: fixtures for tests of what a model reports.
 
-pytest loads it only where somebody names it: ``pytest_plugins = ["mtask_sinks.testing.plugin"]`` in a ``conftest.py``,
-or ``-p mtask_sinks.testing.plugin``. It imports nothing slow.
+pytest loads it only if it is named, by ``pytest_plugins = ["mtask_sinks.testing.plugin"]`` in a ``conftest.py`` or
+by ``-p mtask_sinks.testing.plugin``. It imports nothing slow.
 """
 
 from __future__ import annotations

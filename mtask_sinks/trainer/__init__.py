@@ -1,8 +1,8 @@
-"""The Hugging Face Trainer: from the events of its life to snapshots, log rows and sinks.
+"""Connects the Hugging Face Trainer with the registry and the sinks. This room computes no metric itself.
 
-`mixin` overrides what a Trainer has to do differently, `session` holds what one trainer does about metrics,
-`backend_runs` attaches the sinks to the runs that the Trainer's own callbacks open. Here everything meets: this room
-knows the registry and the sinks, and computes no metric itself.
+In: the events of a Trainer. Out: snapshots, rows in its log, and deliveries to sinks. `mixin` overrides methods of the
+Trainer, `session` handles the metrics of one trainer, and `backend_runs` attaches the sinks to the runs that the
+Trainer's own callbacks open.
 
 May import: `console`, `delivery`, `registry` and what these import. Only `demo` and `cli` import this room.
 """

@@ -1,4 +1,4 @@
-"""SinkArguments: what can be set from the command line or a YAML file."""
+"""Defines `SinkArguments`: the settings for the command line or a YAML file."""
 
 # No `from __future__ import annotations`: argument parsers read the types of the fields themselves.
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mtask_sinks.console import Console
 
 
-# Settings that are environment variables of the backends: read by transformers' callbacks as well as by the sinks.
+# Settings that have an environment variable, which transformers' callbacks and the sinks read.
 _VARIABLES = {
     "tensorboard_log_dir": "TENSORBOARD_LOGGING_DIR",
     "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
@@ -37,8 +37,8 @@ class SinkArguments:
     >>> sink_args.reducers()
     {'*/n_tokens': 'sum', 'lr_scale': 'last'}
 
-    Pass it as ``HfMultiTaskTrainer(..., sink_args=sink_args)``. What only code can say, derived metrics and reducers
-    that are functions, goes to `MetricRegistry`.
+    Pass it as ``HfMultiTaskTrainer(..., sink_args=sink_args)``. Derived metrics, and reducers that are functions, need
+    code: pass a `MetricRegistry`.
     """
 
     metric_reducers: Optional[List[str]] = field(  # noqa: UP006, UP045
@@ -54,15 +54,15 @@ class SinkArguments:
         metadata={"help": "What NaN and Inf do: propagate into the value, skip and count, or raise at the log event."},
     )
     metric_max_keys: int = field(
-        default=1000, metadata={"help": "Distinct metrics that are kept; further ones are dropped and counted."}
+        default=1000, metadata={"help": "Largest number of distinct metrics; further ones are dropped and counted."}
     )
     tensorboard_layout: Literal["flat", "overlay"] = field(
         default="flat",
-        metadata={"help": "TensorBoard: one section a task (flat), or all tasks on one chart, in sub-runs (overlay)."},
+        metadata={"help": "TensorBoard: one section per task (flat), or one chart with a sub-run per task (overlay)."},
     )
     drain_seconds: float = field(
         default=DRAIN_SECONDS,
-        metadata={"help": "Seconds that the end of the training waits at most for backends that are behind."},
+        metadata={"help": "At the end of the training, wait at most this many seconds for backends that are behind."},
     )
     journal_publish: Optional[str] = field(  # noqa: UP045
         default=None,
@@ -74,20 +74,20 @@ class SinkArguments:
     network_limits: bool = field(
         default=True,
         metadata={
-            "help": "Limit how long MLflow's and W&B's clients try to reach a server, where no "
-            "MLFLOW_HTTP_REQUEST_* or WANDB_*_TIMEOUT is set. By their own defaults one call to a server "
-            "that is away takes minutes."
+            "help": "Limit how long MLflow's and W&B's clients try to reach a server, unless "
+            "MLFLOW_HTTP_REQUEST_* or WANDB_*_TIMEOUT is set. By default, one call to a server that does not "
+            "answer takes minutes."
         },
     )
     metric_nonfinite_rules: Optional[List[str]] = field(  # noqa: UP006, UP045
         default=None,
-        metadata={"help": "Where metric_nonfinite does not hold: KEY=POLICY or PATTERN=POLICY, such as 'aux/*=skip'."},
+        metadata={"help": "Exceptions from metric_nonfinite: KEY=POLICY or PATTERN=POLICY, such as 'aux/*=skip'."},
     )
     metric_spread: Optional[List[str]] = field(  # noqa: UP006, UP045
         default=None,
         metadata={
-            "help": "Keys and patterns of those whose smallest and largest value among the ranks is logged too, "
-            "as KEY.rank_min and KEY.rank_max; only where there are several ranks."
+            "help": "Keys and patterns of the metrics whose smallest and largest value among several ranks is logged "
+            "too, as KEY.rank_min and KEY.rank_max."
         },
     )
     capture: Optional[List[str]] = field(  # noqa: UP006, UP045
@@ -100,14 +100,14 @@ class SinkArguments:
     loss_budget: Optional[List[str]] = field(  # noqa: UP006, UP045
         default=None,
         metadata={
-            "help": "All parts of the loss as KEY=WEIGHT, such as mlm/loss=1 nsp/loss=0.5: warns if they do not "
-            "add up to it."
+            "help": "All parts of the loss as KEY=WEIGHT, such as mlm/loss=1 nsp/loss=0.5. You get a warning if they "
+            "do not add up to the loss."
         },
     )
     console: Literal["table", "dict", "off"] = field(
         default="table",
         metadata={
-            "help": "Task metrics in the console: one line a task below the Trainer's own values (table), all in "
+            "help": "Task metrics in the console: one line per task below the Trainer's own values (table), all in "
             "the Trainer's row (dict), or none (off)."
         },
     )
@@ -118,8 +118,8 @@ class SinkArguments:
     progress_bar_metrics: Optional[List[str]] = field(  # noqa: UP006, UP045
         default=None,
         metadata={
-            "help": "Keys and patterns of the metrics beside the progress bar; none for none. Default: the losses "
-            "of the first three tasks."
+            "help": "Keys and patterns of the metrics beside the progress bar; 'none' shows no metric. Default: "
+            "the losses of the first three tasks."
         },
     )
     tensorboard_log_dir: Optional[str] = field(  # noqa: UP045
@@ -129,7 +129,7 @@ class SinkArguments:
     tensorboard_custom_scalars: bool = field(
         default=True,
         metadata={
-            "help": "TensorBoard: write a layout for the tab Custom Scalars, which lays the tasks over one another."
+            "help": "TensorBoard: write a layout for the tab Custom Scalars, which shows all tasks in one chart."
         },
     )
     mlflow_tracking_uri: Optional[str] = field(  # noqa: UP045
@@ -175,7 +175,8 @@ class SinkArguments:
     task_health_every: Optional[int] = field(  # noqa: UP045
         default=None,
         metadata={
-            "help": "Measure every so many optimizer steps whether the tasks help or hurt each other. Default: not."
+            "help": "Optimizer steps from one measurement of task health to the next. Task health shows whether the "
+            "tasks help or hurt each other. Default: no measurement."
         },
     )
     task_health_losses: Optional[List[str]] = field(  # noqa: UP006, UP045
@@ -184,13 +185,13 @@ class SinkArguments:
     task_health_shared: Optional[str] = field(  # noqa: UP045
         default=None,
         metadata={
-            "help": "Parameters that task health measures: name of a module or a parameter, its end, or a pattern. "
+            "help": "Parameters that task health measures: name of a module or a parameter, end of a name, or pattern. "
             "Default: the last numbered block that all tasks share."
         },
     )
 
     def make_alerts(self) -> "list[Alert]":
-        """What ``alerts=`` of the trainer takes.
+        """Return the trainer's argument ``alerts``.
 
         >>> SinkArguments(alerts=["*/loss nonfinite action=stop"]).make_alerts()[0].rule
         'nonfinite'
@@ -198,7 +199,7 @@ class SinkArguments:
         return parse_alerts(self.alerts or ())
 
     def make_task_health(self) -> Optional[TaskHealth]:  # noqa: UP045
-        """What ``task_health=`` of the trainer takes.
+        """Return the trainer's argument ``task_health``.
 
         >>> SinkArguments(task_health_every=50).make_task_health()
         TaskHealth(losses='*/loss', shared=None, every=50)
@@ -213,11 +214,11 @@ class SinkArguments:
         return TaskHealth(losses or TaskHealth.losses, self.task_health_shared, every)
 
     def reducers(self) -> dict[str, str]:
-        """The rules of ``metric_reducers``, for `MetricRegistry`."""
+        """Return the rules of ``metric_reducers``, for `MetricRegistry`."""
         return _rules("metric_reducers", self.metric_reducers, "KEY=REDUCER, such as '*/n_tokens=sum'")
 
     def directions(self) -> dict[str, Direction | None]:
-        """The rules of ``metric_directions``, for `MetricRegistry`.
+        """Return the rules of ``metric_directions``, for `MetricRegistry`.
 
         >>> SinkArguments(metric_directions=["*/bias=min", "mlm/accuracy=neither"]).directions()
         {'*/bias': 'min', 'mlm/accuracy': None}
@@ -231,7 +232,7 @@ class SinkArguments:
         return {key: directions[direction] for key, direction in rules.items()}
 
     def make_registry(self) -> MetricRegistry:
-        """The registry that these settings describe."""
+        """Make the registry that these settings describe."""
         return MetricRegistry(
             self.reducers(),
             nonfinite=self._nonfinite(),
@@ -246,23 +247,23 @@ class SinkArguments:
         return any(getattr(self, f.name) != f.default for f in fields(self) if f.name.startswith("metric_"))
 
     def make_console(self) -> "Console":
-        """How the console shows task metrics."""
+        """Make the object that decides how the console shows task metrics."""
         from mtask_sinks.console import Console
 
         return Console(self.console, self.console_metrics or (), self.progress_bar_metrics or ())
 
     def captured(self) -> list[str] | dict[str, str] | None:
-        """What ``capture=`` of the trainer takes.
+        """Return the trainer's argument ``capture``.
 
         >>> SinkArguments(capture=["aux_loss"]).captured(), SinkArguments(capture=["loss_dict=detr"]).captured()
         (['aux_loss'], {'loss_dict': 'detr'})
         """
         if not any("=" in pattern for pattern in self.capture or ()):
             return self.capture
-        return _rules("capture", self.capture, "all as PATTERN=TASK, such as loss_dict=detr, or all as PATTERN")
+        return _rules("capture", self.capture, "either all as PATTERN=TASK, such as loss_dict=detr, or all as PATTERN")
 
     def budget(self) -> dict[str, float] | None:
-        """What ``loss_budget=`` of the trainer takes.
+        """Return the trainer's argument ``loss_budget``.
 
         >>> SinkArguments(loss_budget=["mlm/loss=1", "nsp/loss=0.5"]).budget()
         {'mlm/loss': 1.0, 'nsp/loss': 0.5}
@@ -277,16 +278,16 @@ class SinkArguments:
             ) from None
 
     def set_environment(self) -> None:
-        """Set what the backends read from this process's environment; what is on the command line beats what is there.
+        """Set the environment variables of the backends. A setting here replaces a variable that is already set.
 
-        In the environment, because transformers' callbacks, which open the runs, read it nowhere else.
+        transformers' callbacks open the runs, and they read these settings only from the environment.
         """
         for name, variable in _VARIABLES.items():
             if (value := getattr(self, name)) is not None:
                 os.environ[variable] = value
 
     def make_sinks(self, names: Sequence[str]) -> list[Sink]:
-        """The sinks among ``names`` for which there are settings that differ from the default."""
+        """Make the sinks among ``names`` that have a setting other than the default."""
         differs = any(getattr(self, f.name) != f.default for f in fields(self) if f.name.startswith("tensorboard_"))
         if "tensorboard" not in names or not differs:
             return []
@@ -306,7 +307,7 @@ class SinkArguments:
 
 
 def _rules(name: str, given: Sequence[str] | None, form: str) -> dict[str, str]:
-    """KEY=VALUE, several, as a mapping."""
+    """Return rules of the form KEY=VALUE as a mapping."""
     rules = {}
     for rule in given or ():
         key, equals, value = rule.rpartition("=")

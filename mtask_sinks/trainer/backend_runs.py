@@ -1,4 +1,4 @@
-"""The runs that the Trainer's own reporting callbacks open, for the sinks that write into them."""
+"""Finds the runs that the Trainer's own reporting callbacks open, so that the sinks can write to them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mtask_sinks.sinks.timeouts import fail_fast
 
 
 class BackendRun(BuiltAnew):
-    """The run of one backend that a reporting callback of the Trainer opened, or the user.
+    """The run of one backend, which the Trainer's reporting callback or the user opens.
 
-    The callback opens the run, with its name, parameters and artifacts. The sink alone writes values to it, the
-    Trainer's own too: it delivers them however long the backend is away, where the callback would lose them or hold up
-    the training. This base class serves backends of which nothing is known.
+    The callback opens the run, and records its name, parameters and artifacts. Only the sink writes values to it,
+    including the Trainer's own. If the backend is away, the sink delivers the values later; the callback would lose
+    them or hold up the training. This base class serves backends that have no class of their own.
 
     Args:
         callback: reporting callback of the backend; ``None`` if the trainer has none.
-        output_dir: of the training.
+        output_dir: the output directory of the training.
 
     Attributes:
-        numbers_rows: whether the backend numbers rows as they come. Then one row must come per log event, in the
-            callback's turn: another place or number would make the user's own rows, which have numbers, too late.
-        has_failed: whether the callback could not set up. Then it is called no more, and the sink opens a run itself.
+        numbers_rows: whether the backend counts rows itself. Then each log event must send one row, in the callback's
+            turn. Otherwise the backend would drop the user's own rows, because their step numbers would be too small.
+        has_failed: whether the callback's setup failed. Then nobody calls it any more, and the sink opens a run itself.
     """
 
     numbers_rows: ClassVar[bool] = False
@@ -47,7 +47,7 @@ class BackendRun(BuiltAnew):
         return {"callback": self.callback, "output_dir": self.output_dir}
 
     def begin(self, is_training: bool) -> None:
-        """Call this before the callback's turn: a run that is open now is somebody else's. A training begins anew."""
+        """Call this before the callback's turn. A run that is open now belongs to somebody else."""
         current = self._current()
         if current is not None and current != self._run_id:
             self._foreign.add(current)
@@ -55,17 +55,17 @@ class BackendRun(BuiltAnew):
             self._run_id, self.has_failed = current, False
 
     def arguments(self, args: Any, state: Any) -> Any:
-        """The training arguments as the callback is to see them."""
+        """Return the training arguments for the callback."""
         return args
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
-        """Let the callback open its run, if it has not, as it would to log something."""
+        """Let the callback open its run, if it has not yet, as it does before it logs."""
 
     def take_over(self) -> None:
-        """The callback has set up: take over what the sink does from now on."""
+        """After the callback's setup, take over what the sink does from now on."""
 
     def run_id(self) -> str | None:
-        """How a sink finds the run; ``None`` while there is none."""
+        """Return the identifier of the run; ``None`` while there is no run."""
         self._run_id = self._current() or self._run_id
         return self._run_id
 
@@ -77,7 +77,7 @@ class BackendRun(BuiltAnew):
         return False
 
     def end(self, status: Status, is_reachable: bool) -> None:
-        """After a training, let go of its run, and end it with that status if nobody else does.
+        """After a training, forget its run, and end the run with that status if nobody else does.
 
         Args:
             status: how the training ended.
@@ -107,8 +107,8 @@ class TensorBoardRun(BackendRun):
             type(self.callback).on_log(self.callback, args, state, control, logs={})  # opens its writer, logs nothing
 
     def resume(self, step: int) -> None:
-        # In a file of its own, now: in the sink's file, which is opened later, it would purge what others have written
-        # until then; and the callback's file may be read before those of a process that was killed just now.
+        # Write to a separate file now. The sink opens its file later, so a restart there would purge what others have
+        # written until then. TensorBoard may read the callback's file before those of a process that was just killed.
         log_dir = self._current()
         if log_dir is not None:
             from mtask_sinks.sinks.tensorboard.restart import write_restart
@@ -124,16 +124,16 @@ class TensorBoardRun(BackendRun):
 class MLflowRun(BackendRun):
     """The active run of this thread, which is the callback's or the user's.
 
-    Left alone, the callback sets up only once, and ends whatever run is active when it is deleted. Here it sets up for
-    each training, so that each gets a run with a name and parameters. The sink ends the callback's run when everything
-    is delivered; the callback would end it before that, and raise if the server is away. A run that the user opens in
-    mid-training, such as a nested one, is the user's alone.
+    By itself, the callback sets up only once, and ends the active run, whichever that is, when Python deletes the
+    callback. Here it sets up for each training, so each training gets a run with a name and parameters. The sink ends
+    the callback's run after it has delivered everything. The callback would end it earlier, and raise if the server is
+    away. A run that the user opens during a training, such as a nested one, belongs to the user.
     """
 
     def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
         super().__init__(callback, output_dir)
         self._is_training = False
-        #: Whether the run of the training is known, whatever run becomes active later.
+        #: Whether the run of the training is known. Then a run that becomes active later does not count.
         self._is_settled = False
 
     def begin(self, is_training: bool) -> None:
@@ -174,13 +174,13 @@ class MLflowRun(BackendRun):
             return
         import mlflow
 
-        # It is no longer the process's active run, whether or not the server answers; the sink says so again.
+        # The run is then no longer active in this process, even if no server answers. The sink sends the status again.
         with fail_fast() if not is_reachable else nullcontext():
             mlflow.end_run("FINISHED" if status == "finished" else "FAILED")
 
     def _current(self) -> str | None:
         mlflow = sys.modules.get("mlflow")
-        # Not there yet while another thread, that of a sink, imports it.
+        # The function may be missing while the thread of a sink imports the module.
         active_run = getattr(mlflow, "active_run", None)
         run = active_run() if active_run is not None else None
         return None if run is None else str(run.info.run_id)
@@ -195,18 +195,18 @@ class WandbRun(BackendRun):
         _set_up(self.callback, args, state, model)
 
     def run_id(self) -> str | None:
-        # A finished W&B run takes nothing more: unlike the others it exists only while it is open.
+        # W&B accepts nothing more for a finished run, so a run counts only while it is open.
         self._run_id = self._current()
         return self._run_id
 
     def end(self, status: Status, is_reachable: bool) -> None:
-        # After a training that went well the run stays open: what the user logs then belongs to it.
+        # After a successful training the run stays open, so the user can log more to it.
         if status == "finished" or not self._is_the_callbacks(self._current()):
             return
         import wandb
 
         wandb.finish(exit_code=1)
-        # The callback would go on as if its run were there; now it sets up anew.
+        # Otherwise the callback would go on as if its run were open. Now it sets up a new one.
         vars(self.callback)["_initialized"] = False
 
     def _current(self) -> str | None:
@@ -227,18 +227,18 @@ _KINDS: dict[str, type[BackendRun]] = {
 
 
 def find_backend_run(name: str, callbacks: Sequence[TrainerCallback], output_dir: str | None) -> BackendRun:
-    """The run of a backend, with its reporting callback if the trainer has one."""
+    """Return the run of a backend, with its reporting callback if the trainer has one."""
     callback = next((callback for callback in callbacks if backend_of(callback) == name), None)
     return _KINDS.get(name, BackendRun)(callback, output_dir)
 
 
 def backend_of(callback: TrainerCallback) -> str | None:
-    """The name in `report_to` of a reporting callback of transformers; ``None`` for any other callback."""
+    """Return the ``report_to`` name of one of transformers' reporting callbacks; ``None`` for any other callback."""
     return next((name for name, kind in INTEGRATION_TO_CALLBACK.items() if type(callback) is kind), None)
 
 
 def backends_logged_by(callbacks: Sequence[TrainerCallback]) -> frozenset[str]:
-    """Backends to which a class derived from one of transformers' callbacks logs, as its author wants it to."""
+    """Return the backends to which a user's subclass of transformers' callbacks logs, as its author wants."""
     return frozenset(
         name
         for name, kind in INTEGRATION_TO_CALLBACK.items()

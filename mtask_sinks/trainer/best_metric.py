@@ -26,7 +26,7 @@ def wrong_direction(trainer: Trainer, rules: Mapping[str, Direction | None]) -> 
     """Return a warning if ``greater_is_better`` contradicts the direction of ``metric_for_best_model``, else ``None``.
 
     transformers sets ``greater_is_better=True`` for every name that does not end in ``loss``, so for ``eval_a/rmse`` it
-    keeps the worst checkpoint. It matters if the training evaluates, and either saves checkpoints or stops early:
+    keeps the worst checkpoint. This matters if the training evaluates, and either saves checkpoints or stops early:
     transformers then compares every evaluation with the best one so far, in both major versions, with and without
     ``load_best_model_at_end``.
 

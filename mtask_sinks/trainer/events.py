@@ -1,4 +1,4 @@
-"""The Trainer's events, for a session: heard before all other callbacks, or after them."""
+"""Passes the Trainer's events to a session, before and after all other callbacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_event_callbacks(trainer: MultiTaskTrainerMixin, session: Session) -> None:
-    """Let a session hear of the events of its trainer, before all other callbacks and after them."""
+    """Pass the events of a trainer to its session, before and after all other callbacks."""
     session.serve(trainer)
     BeforeOthers(session).take_places()
 
@@ -48,7 +48,7 @@ class BeforeOthers(TrainerCallback):
             trainer._on_log(logs)
 
     def take_places(self) -> None:
-        """Be the first callback, and let `AfterOthers` be the last. Works also while the Trainer goes through them."""
+        """Make this the first callback, and `AfterOthers` the last. This also works while the Trainer calls them."""
         trainer = self._session.trainer()
         callbacks: list[TrainerCallback] = [] if trainer is None else trainer.callback_handler.callbacks
         if callbacks[:1] != [self]:

@@ -27,13 +27,13 @@ def guard(
 ) -> None:
     """Give an instance of a reporting callback guarded event methods.
 
-    It stays the same object of the same class, so that ``pop_callback`` and the like go on to work.
+    It stays the same object of the same class, so ``pop_callback`` and similar methods still work.
 
     Args:
         callback: one of transformers' reporting callbacks.
-        run: of its backend, if there is a sink for it. Without a sink the callback logs all values, and their log
-            counts them.
-        warn_once: where failures are counted.
+        run: the run of its backend, if the backend has a sink. Otherwise the callback itself logs all values, and a
+            `TrackerLog` counts its log events.
+        warn_once: counts failures.
         take_turn: called with the logs in place of the callback, if its backend numbers the rows.
     """
     for event in _EVENTS:
@@ -49,7 +49,7 @@ class _GuardedEvent:
         warn_once: WarnOnce,
         take_turn: Callable[[Any], None],
     ) -> None:
-        self._callback = WeakReference(callback)  # whose attribute this is: no cycle, it is freed as ever
+        self._callback = WeakReference(callback)  # weak, because the callback holds this object
         self._event = event
         self._run = run
         self._warn_once = warn_once
@@ -78,7 +78,7 @@ class _GuardedEvent:
         return result
 
     def _call(self, callback: Any, *args: Any, **kwargs: Any) -> Any:
-        # Not the attribute of the instance, which is this very object.
+        # The method of the class, because the attribute of the instance is this object.
         return getattr(type(callback), self._event)(callback, *args, **kwargs)
 
     def _warn(self, callback: Any, error: Exception) -> None:

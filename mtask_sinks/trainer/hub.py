@@ -11,7 +11,7 @@ from mtask_sinks.journal.writer import FILE_NAME
 logger = get_logger(__name__)
 
 _STEM, _SUFFIX = Path(FILE_NAME).stem, Path(FILE_NAME).suffix
-# The journal, and those of processes that wrote at the same time.
+# The journal, and the journals of other processes that ran at the same time.
 _LINES = tuple(f"/{stem}{ending}" for stem in (_STEM, f"{_STEM}-*") for ending in (_SUFFIX, f"{DIRECTORY_SUFFIX}/"))
 
 

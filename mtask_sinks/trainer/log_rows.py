@@ -1,4 +1,4 @@
-"""A trainer's rows in the log: at each of them a window is reduced, joins the row, and goes to the sinks."""
+"""Adds metrics to each row that a trainer logs, and delivers the row to the sinks."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class LogRowsMixin(_Base):
     _loss_budget: LossBudget | None
     #: The snapshot of the row that is being logged.
     _logging: Snapshot | None = None
-    #: Whether it was delivered in the turn of a callback.
+    #: Whether this row has been delivered in the turn of a callback.
     _is_delivered = False
-    #: The values over the whole training that the last summary got, by their names there.
+    #: The values over the whole training in the last summary, by their names in it.
     _overall: Mapping[str, float] = MappingProxyType({})
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -48,7 +48,7 @@ class LogRowsMixin(_Base):
             self._log_phases_of_training()
 
     def _on_log(self, logs: dict[str, float]) -> None:
-        """Hear of a row, before any other callback does."""
+        """Handle a row before any other callback gets it."""
         is_training = self._session.row_is_awaited
         self._session.row_is_logged()
         row = self._row_with(logs)
@@ -58,7 +58,7 @@ class LogRowsMixin(_Base):
             if self._session.is_turn_first:
                 self._deliver_in_turn(logs)
             return
-        # A log of the user's own, which does not call the one above.
+        # The user has overridden `log`, and does not call the one above.
         snapshot = self._session.find_evaluation(logs)
         if snapshot is None and is_training:
             snapshot = self._reduce_training(logs)
@@ -72,7 +72,7 @@ class LogRowsMixin(_Base):
             self._log_phases_of_training()
 
     def _row_with(self, logs: Mapping[str, Any]) -> dict[str, float]:
-        """The row in the history that has just been made of these logs; an empty one if there is none."""
+        """Return the row that the history has just got for these logs; an empty one if it has none."""
         row = self.state.log_history[-1] if self.state.log_history else {}
         return row if logs.items() <= row.items() else {}
 
@@ -82,7 +82,7 @@ class LogRowsMixin(_Base):
         return snapshot
 
     def _reduce_overall(self, logs: dict[str, float]) -> Snapshot:
-        """Add the values over the whole training to its summary, after what was reported since the last row."""
+        """Deliver the reports since the last row, then add the values over the whole training to its summary."""
         self._deliver_rest()
         before = set(logs)
         snapshot = self._session.reduce_overall(self.state, logs)
@@ -90,14 +90,14 @@ class LogRowsMixin(_Base):
         return snapshot
 
     def _deliver_rest(self) -> None:
-        """Deliver what was reported after the last row of the training. A plain Trainer has no row for it either."""
+        """Deliver the reports after the last row of the training. A plain Trainer has no row for them either."""
         for rest in self._session.reduce_rest(self.state):
             print_partial(self._console, self.callback_handler.callbacks, self.state, rest)
             self._deliver(rest, {})
         self._session.warn_if_silent(self)
 
     def _log_epoch(self) -> None:
-        """Log a row of its own for the values over an epoch, if they are wanted."""
+        """Log a separate row with the values over an epoch, if the user wants them."""
         snapshot = self._session.reduce_epoch(self.state)
         if snapshot is not None:
             row: dict[str, float] = {}
@@ -106,7 +106,7 @@ class LogRowsMixin(_Base):
 
     @contextmanager
     def _additional_row(self) -> Iterator[None]:
-        """Log a row beside those of the Trainer, which takes any row for the one that it is about to log."""
+        """Wrap the logging of an additional row. Otherwise the Trainer would take it for its own next row."""
         should_log = self.control.should_log
         yield
         self.control.should_log = should_log
@@ -120,20 +120,20 @@ class LogRowsMixin(_Base):
     ) -> None:
         rows = len(self.state.log_history)
         self._show_in_console(snapshot)
-        # A callback may log a row while another one is logged.
+        # A callback may log a row while the Trainer logs another one.
         outside, self._logging, self._is_delivered = (self._logging, self._is_delivered), snapshot, False
         try:
             log(logs, *args, **kwargs)
-        finally:  # also if a callback raises: the window must not be lost
+        finally:  # even if a callback raises, the window must not be lost
             logged, is_delivered = self._logging, self._is_delivered
             self._logging, self._is_delivered = outside
             if not is_delivered:
-                # The row also has what the trainer added on the way: the epoch, a subclass's own metrics.
+                # The row also has the values that the trainer added: the epoch, a subclass's own metrics.
                 row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
                 self._deliver(logged or snapshot, row)
 
     def _deliver_in_turn(self, logs: Mapping[str, Any]) -> None:
-        """Deliver what is being logged now, or what ``predict()`` returns, which logs no row."""
+        """Deliver the current row, or the metrics of ``predict()``, which logs no row."""
         if self._logging is None:
             predicted = self._session.find_evaluation(logs)
             if predicted is not None:
@@ -152,10 +152,10 @@ class LogRowsMixin(_Base):
         self._session.deliver(snapshot, row, self.args, self.state, self.model)
 
     def _no_metrics(self) -> Snapshot:
-        """A snapshot for a row that has no metric of ours."""
+        """Return a snapshot for a row without task metrics."""
         return Snapshot(self.state.global_step, epoch=self.state.epoch, time=time.time())
 
 
 def _is_summary(logs: Mapping[str, Any]) -> bool:
-    """Whether a row is the one with which a training ends."""
+    """Return whether a row is the summary at the end of a training."""
     return "train_runtime" in logs

@@ -1,4 +1,4 @@
-"""Loss budget: do the parts that are reported add up to the loss that is optimised?"""
+"""Loss budget: checks whether the reported parts add up to the loss that the training optimises."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ _ROUNDING = 5e-5
 
 
 class LossBudget(TrainerCallback):
-    """Compares ``sum(weight * part)`` with the Trainer's own ``loss`` and says once if they do not fit.
+    """Compares ``sum(weight * part)`` with the Trainer's own ``loss``, and warns once if they differ.
 
     >>> budget = LossBudget({"mlm/loss": 1.0, "nsp/loss": 0.5})
     >>> parts = {"mlm/loss": 4.0, "nsp/loss": 0.6, "aux/loss": 2.0}
     >>> budget.finding(4.3, parts)              # 4.0 + 0.5 * 0.6: they fit
     >>> budget.finding(4.0, parts)
-    "'nsp/loss' is reported but not optimised: without it they fit"
+    "'nsp/loss' is reported but not optimised: without it, the sum fits"
     >>> budget.finding(4.5, parts)
     'something is optimised that is not reported, or a weight is too small'
 
-    It looks at each log event of the training and of an evaluation. It says nothing where it cannot know: if the event
-    has no loss, a value is not finite, or a part was not reported in every micro-batch of the window (tasks that take
-    turns). It warns when two such events in a row show the same.
+    It checks each log event of the training and of an evaluation. It skips an event without a loss, with a value
+    that is not finite, or with a part that was not reported in every micro-batch of the window (tasks that take turns).
+    It warns if two checked events in a row have the same finding.
 
-    The Trainer's ``loss`` of a training is a mean over optimizer steps, and each of them a mean over its micro-batches,
-    however many samples these have. So a part that `Capture` takes from the outputs, which is a mean over samples, is
-    captured a second time as such a mean, for the comparison alone.
+    In a training, the Trainer's ``loss`` is a mean over optimizer steps, and the loss of a step is a mean over its
+    micro-batches, however many samples these have. A part that `Capture` takes from the outputs is a mean over samples.
+    So it is captured a second time as a mean over micro-batches, only for the comparison.
 
     Args:
-        weights: key of a part → its weight in the combined loss; all parts that there should be.
-        tolerance: largest difference, relative to the loss, that passes. Leave room if the model reports parts with
-            weights of its own: a part that is weighted by tokens is a mean over tokens, while ``loss`` is one over
+        weights: key of a part → its weight in the combined loss, for all parts of the loss.
+        tolerance: the largest difference that passes, relative to the loss. Allow more if the model itself reports
+            weighted parts: a part with tokens as weights is a mean over tokens, while ``loss`` is a mean over
             micro-batches.
 
     Raises:
@@ -71,11 +71,11 @@ class LossBudget(TrainerCallback):
         self._micro_batches = 0
         self._eval_batches = 0
         self._last: str | None = None
-        #: Key → the value to compare with the training's loss, where it is not the value of the metric.
+        #: Key → the value to compare with the training's loss, if that is not the value of the metric.
         self._twins: dict[str, float] = {}
 
     def use_twins(self, capture: Capture, session: Session) -> None:
-        """Let the parts that are captured be captured a second time, as means over micro-batches."""
+        """Capture the parts a second time, as means over micro-batches, if ``capture`` is on."""
         if not capture.is_on:
             return
         for key in self.weights:
@@ -83,7 +83,7 @@ class LossBudget(TrainerCallback):
         capture.twins = Twins(frozenset(self.weights), _Share(session))
 
     def without_twins(self, snapshot: Snapshot) -> Snapshot:
-        """Return a snapshot without the values that were captured for the comparison alone; `check` uses them."""
+        """Return a snapshot without the values that were captured only for the comparison. `check` uses these."""
         self._twins = {key: snapshot.metrics[key + TWIN] for key in self.weights if key + TWIN in snapshot.metrics}
         if not self._twins:
             return snapshot
@@ -96,7 +96,7 @@ class LossBudget(TrainerCallback):
         )
 
     def check(self, snapshot: Snapshot, logs: Mapping[str, Any]) -> None:
-        """Look at a log event: the reduced values, and the row that has the Trainer's loss."""
+        """Check a log event: its reduced values, and the row with the Trainer's loss."""
         name = log_name("loss", snapshot.phase)
         loss = logs.get(name)
         if not isinstance(loss, float) or not self._is_complete(snapshot, self._take_count(snapshot.phase)):
@@ -115,14 +115,14 @@ class LossBudget(TrainerCallback):
         self._last = finding
 
     def finding(self, loss: float, parts: Mapping[str, float]) -> str | None:
-        """What is probably wrong; ``None`` if the parts fit the loss."""
+        """Return what is probably wrong; ``None`` if the parts add up to the loss."""
         total = self._total(parts)
         slack = self.tolerance * abs(loss) + _ROUNDING
         if abs(loss - total) <= slack:
             return None
         for key, weight in self.weights.items():
             if abs(loss - (total - weight * parts[key])) <= slack:
-                return f"{key!r} is reported but not optimised: without it they fit"
+                return f"{key!r} is reported but not optimised: without it, the sum fits"
         if loss > total:
             return "something is optimised that is not reported, or a weight is too small"
         return "more is reported than is optimised, or a weight is too large"
@@ -146,7 +146,7 @@ class LossBudget(TrainerCallback):
         return math.fsum(weight * parts[key] for key, weight in self.weights.items())
 
     def _take_count(self, phase: str) -> int:
-        """How many batches the window of a phase had."""
+        """Return how many batches the window of a phase had, and count from zero again."""
         if phase == "train":
             count, self._micro_batches = self._micro_batches, 0
         else:
@@ -154,16 +154,16 @@ class LossBudget(TrainerCallback):
         return count
 
     def _is_complete(self, snapshot: Snapshot, batches: int) -> bool:
-        """Whether every part was reported equally often, in every batch: once, or once a layer or a replica."""
+        """Return whether all parts were reported equally often in every batch: once, or once per layer or replica."""
         first, *others = (snapshot.counts.get(key, 0) for key in self.weights)
         return batches > 0 and first > 0 and first % batches == 0 and all(count == first for count in others)
 
 
 class _Share:
-    """What part of an optimizer step the running micro-batch is."""
+    """Returns which part of an optimizer step the current micro-batch is, such as 0.25."""
 
     def __init__(self, session: Session) -> None:
-        self._session = WeakReference(session)  # which holds this
+        self._session = WeakReference(session)  # weak, because the session holds this object
 
     def __call__(self) -> float:
         session = self._session()

@@ -45,19 +45,19 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
     ...     pass
 
     While it trains, evaluates or predicts, every module with ``supports_report_metrics = True`` has
-    ``self.report_metrics``, and the function `report_metrics` reports from anywhere. At each log event the reduced
-    values join the Trainer's own in the console, ``log_history`` and the metrics that ``evaluate()`` and ``predict()``
-    return, and go to the sinks that ``report_to`` names.
+    ``self.report_metrics``, and the function `report_metrics` reports from anywhere. Each log event adds the reduced
+    values to the Trainer's own: in the console, in ``log_history`` and in the metrics that ``evaluate()`` and
+    ``predict()`` return. They also go to the sinks that ``report_to`` names.
 
     Args:
-        *args, **kwargs: those of the Trainer class. ``TrainingArguments.report_to`` may also name sinks of installed
-            packages.
+        *args, **kwargs: arguments of the Trainer class. ``TrainingArguments.report_to`` may also name sinks of
+            installed packages.
         metrics: reduction policies and derived metrics; by default each key is a mean.
         sinks: sinks with their own settings. Each replaces the default sink of the same name.
-        sink_args: settings, as from the command line: of the registry instead of ``metrics``, of the default sinks, of
-            the delivery, of the console; ``capture`` and ``loss_budget`` too.
-        capture: names of losses to take from the model's outputs, ``"*loss*"``; see `Capture`.
-        loss_budget: key → weight of all parts of the loss; warns if they do not add up to it; see `LossBudget`.
+        sink_args: settings, for example from the command line: for the registry (instead of ``metrics``), the default
+            sinks, the delivery and the console, and instead of the arguments below.
+        capture: names of losses to take from the model's outputs, such as ``"*loss*"``; see `Capture`.
+        loss_budget: key → weight, for all parts of the loss. You get a warning if they do not add up; see `LossBudget`.
         task_health: measures whether tasks help or hurt each other; see `TaskHealth`.
         alerts: rules on reduced values, and what to do when one begins to hold; see `Alert`.
 
@@ -93,7 +93,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         console = settings.make_console()
         settings.set_environment()
         training_args = _training_args(args, kwargs)
-        if training_args is not None:  # refuse a name before the Trainer does, and say more about it
+        if training_args is not None:  # check the names before the Trainer does, because our error says more
             chosen = _choose_sinks(training_args, sinks, sink_args)
         with only_known_to_transformers(training_args):
             super().__init__(*args, **kwargs)
@@ -128,7 +128,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
 
     @property
     def metric_registry(self) -> MetricRegistry:
-        """Where the reports of this trainer are gathered."""
+        """The registry that collects the reports of this trainer."""
         return self._session.registry
 
     @property
@@ -138,12 +138,12 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         return self.__dict__["additional_state"]
 
     @additional_state.setter
-    def additional_state(self, value: Any) -> None:  # of a class that has one of its own
+    def additional_state(self, value: Any) -> None:  # for a class that has such an attribute
         self.__dict__["additional_state"] = value
 
     @property
     def sink_counts(self) -> dict[str, SinkCounts]:
-        """Sink's name → its state, and how many snapshots are delivered, pending or failed."""
+        """Name of a sink → its state, and how many snapshots are delivered, pending or failed."""
         return self._session.delivery.counts
 
     @boundary
@@ -215,7 +215,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
 
     @contextmanager
     def report_phase(self, name: str) -> Iterator[dict[str, float]]:
-        """Count reports inside the ``with`` block for a separate phase, logged like an evaluation.
+        """Let reports inside a ``with`` block count for a separate phase, which is logged like an evaluation.
 
         >>> import tempfile, torch
         >>> from mtask_sinks import report_metrics
@@ -238,7 +238,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
             name: the name of the phase, and the prefix of its names in the log.
 
         Returns:
-            A dict that has the reduced values, by their names in the log, after the block; empty inside of a step.
+            A dict. After the block it has the reduced values, by names in the log. Inside of a step it stays empty.
         """
         session, metrics = self._session, dict[str, float]()
         session.serve(self)
@@ -311,7 +311,7 @@ class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
 
 
 def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArguments | None:
-    """The training arguments, wherever a Trainer class takes them."""
+    """Return the training arguments, at whatever position they were passed."""
     candidates = (kwargs.get("args"), *args)
     return next((candidate for candidate in candidates if isinstance(candidate, TrainingArguments)), None)
 
@@ -323,8 +323,8 @@ def _choose_registry(metrics: MetricRegistry | None, sink_args: SinkArguments | 
         return MetricRegistry() if sink_args is None else sink_args.make_registry()
     if sink_args is not None and sink_args.sets_metrics():
         raise ValueError(
-            "metrics= is given, and sink_args sets metric_* options too: which rules hold? Build the registry from "
-            "both: MetricRegistry(reducers={..., **sink_args.reducers()})."
+            "metrics= is given, and sink_args sets metric_* options too, so it is unclear which rules hold. Build the "
+            "registry from both: MetricRegistry(reducers={..., **sink_args.reducers()})."
         )
     return metrics
 

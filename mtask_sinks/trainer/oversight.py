@@ -1,4 +1,4 @@
-"""What watches over a training: task health, and alerts. Both look at every snapshot."""
+"""Watches over a training with task health and alerts, which look at every snapshot."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Oversight:
     Args:
         health: what to measure; ``None`` for nothing.
         alerts: the alerts.
-        registry: of the trainer.
+        registry: the registry of the trainer.
 
     Attributes:
         meter: measures gradients; ``None`` if there is nothing to measure.
@@ -69,7 +69,7 @@ class Oversight:
             self.meter.begin(trainer)
 
     def completed(self, snapshot: Snapshot) -> Snapshot:
-        """Return a snapshot with the metrics that follow from its values and those before."""
+        """Return a snapshot with the progress of its tasks, which depends on earlier snapshots too."""
         self._step = snapshot.step
         return snapshot if self._progress is None else self._progress.added(snapshot)
 
@@ -90,12 +90,12 @@ class Oversight:
         return {} if self.stopped_by is None else {"stopped_by": self.stopped_by}
 
     def say_why_it_stopped(self) -> None:
-        """Log as the last line of the training which alert ended it."""
+        """Log which alert ended the training, as its last line."""
         if self.stopped_by is not None and self._is_first_rank:
             logger.warning("the training stopped at step %d because of an alert: %s.", self._step, self.stopped_by)
 
     def write_notes(self, write: Callable[[Note], None] | None) -> None:
-        """Hand over the notes since the last call; without a function, drop them."""
+        """Write the notes since the last call; with ``None``, drop them."""
         notes, self._notes = self._notes, []
         if write is not None:
             for note in notes:
@@ -107,7 +107,7 @@ class Oversight:
         return progress | ({"alerts": self._episodes.state_dict()} if self._episodes.alerts else {})
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Go on at a step from the state of `state_dict`; from none in a training from the beginning."""
+        """Continue at a step with the state of `state_dict`; with an empty one, if the training is new."""
         self._step = step
         self._episodes.begin(step, self._ranks)
         self._episodes.load_state_dict(state.get("alerts", {}))
@@ -131,7 +131,7 @@ class Oversight:
 
 
 def check_given(health: object, alerts: object, settings: SinkArguments) -> None:
-    """Refuse what is no `TaskHealth` or no list of alerts, and what the settings set too.
+    """Refuse arguments of a wrong type, and arguments that the settings set too.
 
     Raises:
         TypeError: the type is wrong.
@@ -150,11 +150,11 @@ def check_given(health: object, alerts: object, settings: SinkArguments) -> None
 
 
 def check_actions(alerts: Sequence[Alert], sinks: Sequence[Sink]) -> None:
-    """Refuse what is no alert, and alerts that no sink would send.
+    """Refuse objects that are not alerts, and alerts that no sink would send.
 
     Raises:
         TypeError: one of them is no `Alert`.
-        ValueError: the action ``wandb`` without a sink for W&B.
+        ValueError: an alert has the action ``wandb``, but there is no sink for W&B.
     """
     for alert in alerts:
         if not isinstance(alert, Alert):

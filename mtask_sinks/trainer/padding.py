@@ -16,8 +16,8 @@ class _LastRound(NamedTuple):
     """The last batches of an evaluation, one per rank, seen from one rank.
 
     Attributes:
-        real: samples in all of them together that were not seen before.
-        before: samples in the batches of the lower ranks, where the real ones come first.
+        real: how many samples in all these batches are new.
+        before: how many samples the batches of lower ranks have. The new samples come first.
     """
 
     real: int
@@ -27,9 +27,9 @@ class _LastRound(NamedTuple):
 def is_padding(accelerator: Accelerator, inputs: Any) -> bool:
     """Whether this rank's batch holds only samples that some rank has already seen.
 
-    At the end of a dataset `accelerate` gives ranks without data of their own samples from its beginning. The real
-    samples of that last round belong to the lowest ranks. A batch of which only a part is real counts in full: a model
-    cannot tell its samples apart. A batch counts too if nothing says how many samples are real.
+    If some ranks have no data left at the end of a dataset, `accelerate` gives them samples from its beginning. The new
+    samples of that last round belong to the lowest ranks. A batch with some new samples counts in full, because a model
+    cannot tell them apart. A batch also counts if the number of new samples is unknown.
     """
     state = accelerator.gradient_state
     if accelerator.num_processes == 1 or not state.end_of_dataloader:
@@ -45,8 +45,8 @@ def is_padding(accelerator: Accelerator, inputs: Any) -> bool:
 def _last_round(loader: Any) -> _LastRound:
     """The last round of a loader whose ranks take their batches from one sampler.
 
-    Only the sampler says how many samples are real: it may repeat or drop rows of the dataset, from whose length
-    `accelerate` computes its own remainder. A batch sampler that forms batches in a way of its own says nothing.
+    Only the sampler knows how many samples are new. `accelerate` computes its remainder from the length of the dataset,
+    but the sampler may repeat or drop rows. A batch sampler with its own ``__iter__`` does not tell the number.
     """
     shard: Any = getattr(loader, "batch_sampler", None)
     if not isinstance(shard, BatchSamplerShard) or shard.drop_last:
@@ -63,7 +63,7 @@ def _last_round(loader: Any) -> _LastRound:
 
 
 def _size_of(inputs: Any) -> int:
-    """Samples in a batch that another rank has sent, which holds tensors."""
+    """Return the number of samples in a batch of tensors that another rank has sent."""
     try:
         return find_batch_size(inputs) or 0
     except (TypeError, ValueError, IndexError):  # no tensor at the first place: the batch cannot be judged

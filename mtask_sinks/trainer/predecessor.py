@@ -1,4 +1,4 @@
-"""Says how code that was written for hf-mtask-trainer is written now."""
+"""Explains how to replace code that was written for hf-mtask-trainer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BASES_REPLACED = (
 
 
 def warn_of_replaced_bases(cls: type, ours: type) -> None:
-    """Warn if another package's Trainer class has been put below one of ours.
+    """Warn if another package's Trainer class was made a subclass of one of ours.
 
     Args:
         cls: the class of a trainer.

@@ -1,4 +1,4 @@
-"""`report_to`: which of its names are sinks, which are trackers that transformers knows, and which are neither."""
+"""Sorts the names in ``report_to``: sinks, trackers that only transformers knows, and unknown names."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ logger = get_logger(__name__)
 
 
 def sinks_for(names: Iterable[str], given: Sequence[Sink] = ()) -> list[Sink]:
-    """The sinks that a training writes to: those given as objects, and one for each name that is a sink's.
+    """Return the sinks of a training: the given objects, and one sink for each name that has one.
 
     Args:
-        names: of ``report_to``; a name that only transformers knows has no sink.
-        given: sinks that stand for the names they have.
+        names: the names in ``report_to``. A name that only transformers knows gets no sink.
+        given: sinks that replace the default sinks of the same names.
 
     Raises:
-        UnknownSinkError, MissingBackendError, PluginError: a name cannot be served.
+        UnknownSinkError, MissingBackendError, PluginError: a name has no sink that can be used.
     """
     for sink in given:
         if not isinstance(sink, Sink):
@@ -49,14 +49,14 @@ def sinks_for(names: Iterable[str], given: Sequence[Sink] = ()) -> list[Sink]:
         except MissingBackendError as error:
             if name not in _installed():
                 raise
-            # tensorboardX serves transformers, not us: its callback then gets the task metrics.
+            # With tensorboardX, transformers works but our sink does not. So transformers' callback gets the metrics.
             logger.info("%s; transformers' own callback for %r writes the task metrics instead.", error, name)
     return sinks
 
 
 @contextmanager
 def only_known_to_transformers(args: TrainingArguments | None) -> Iterator[None]:
-    """Hide from transformers, which refuses them, the names that are sinks only."""
+    """Hide names that are only sinks from transformers, which would refuse them."""
     if args is None:
         yield
         return
@@ -76,8 +76,8 @@ def names_of(report_to: str | Sequence[str] | None) -> list[str]:
     >>> names_of("mlflow,my_plugin")             # what one can write on a command line
     ['mlflow', 'my_plugin']
 
-    ``"all"`` is what transformers makes of it: every tracker it knows that is installed. Plug-ins are asked for by
-    name.
+    ``"all"`` means what it means in transformers: every installed tracker that transformers knows. It includes no
+    plug-ins: write their names.
     """
     given = [report_to] if isinstance(report_to, str) else list(report_to or [])
     names = [name.strip() for several in given if several is not None for name in several.split(",")]
@@ -93,7 +93,7 @@ def _installed() -> list[str]:
 
 
 def _is_disabled(sink: Sink) -> bool:
-    """Whether the user has disabled W&B by ``WANDB_DISABLED``, in a version of transformers that heeds it (4)."""
+    """Whether the user has disabled W&B by ``WANDB_DISABLED``, in a version of transformers that obeys it (4)."""
     if sink.name != "wandb" or is_wandb_available():  # type: ignore[no-untyped-call]
         return False
     logger.warning("sink wandb is left out, because WANDB_DISABLED is set.")

@@ -1,4 +1,4 @@
-"""What a trainer says about its run, compared at every log event."""
+"""Collects what a trainer knows about its run, to notice changes at each log event."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class RunFacts(NamedTuple):
     >>> facts.to_run_info({"lr": 0.1}, frozenset()).attached["mlflow"]
     '0a1b'
 
-    A log event compares these, and makes a new `RunInfo` only if they differ: that copies all parameters, and takes ten
-    times as long.
+    Each log event compares these facts with the last ones. Only if they differ, it makes a new `RunInfo`. That copies
+    all parameters, and takes ten times as long as the comparison.
     """
 
     run: RunInfo
@@ -36,12 +36,12 @@ class RunFacts(NamedTuple):
     def collect(
         cls, run: RunInfo, args: TrainingArguments, state: TrainerState, backend_runs: Mapping[str, BackendRun]
     ) -> RunFacts:
-        """The facts as they are now.
+        """Collect the facts as they are now.
 
         Args:
             run: what is known about the run without the trainer.
-            args, state: of the trainer.
-            backend_runs: by backend, the runs that the sinks write to.
+            args, state: the arguments and the state of the trainer.
+            backend_runs: backend → the run to which its sink writes.
         """
         found = {name: run_id for name, each in backend_runs.items() if (run_id := each.run_id()) is not None}
         continued = {name: run_id for name, run_id in found.items() if backend_runs[name].is_ended_by_sink()}
@@ -49,13 +49,13 @@ class RunFacts(NamedTuple):
         return cls(run, args.output_dir, state.trial_name or args.run_name, attached, continued)
 
     def to_run_info(self, params: Mapping[str, Any], logged: frozenset[str]) -> RunInfo:
-        """What the sinks are told, with the parameters, and the backends to which others log."""
+        """Return these facts with the parameters, and with the backends to which others log."""
         changed = {name: getattr(self, name) for name in ("output_dir", "name", "attached", "continued")}
         return replace(self.run, **changed, params=params, logged=logged)
 
 
 def collect_params(args: TrainingArguments, model: nn.Module | None) -> dict[str, Any]:
-    """What transformers' own callbacks record: model configuration and training arguments, without secrets."""
+    """Return model configuration and training arguments, as transformers' own callbacks do, but mask secrets."""
     to_dict: Callable[[], dict[str, Any]] = getattr(getattr(model, "config", None), "to_dict", dict)
     training: dict[str, Any] = args.to_dict()  # type: ignore[no-untyped-call]
     params: dict[str, Any] = mask_params({**to_dict(), **training})

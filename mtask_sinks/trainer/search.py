@@ -32,14 +32,15 @@ class SearchMixin(_Base):
         hp_name: Callable[[Any], str] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As that of `Trainer`, with two other defaults.
+        """Do as `Trainer.hyperparameter_search`, with two other defaults.
 
         Args:
             compute_objective: by default transformers' own, without the task metrics: the loss of the evaluation, or
                 the sum of what ``compute_metrics`` returns. To optimise a task metric, name it:
                 ``lambda metrics: metrics["eval_mlm/loss"]``.
-            hp_name: by default the name that transformers gives the directory of a trial's checkpoints, ``run-0``. So
-                every sink has one run per trial, with this name. (For searches of W&B, which names its runs, ``None``.)
+            hp_name: by default the name of the directory with the trial's checkpoints, such as ``run-0``. So every sink
+                has one run per trial, with this name. In a search of W&B the default is ``None``, because W&B names its
+                runs itself.
         """
         chosen = backend or default_hp_search_backend()
         if hp_name is None and chosen is not None:

@@ -49,8 +49,9 @@ _BEFORE_TRAINING = (
 )
 _SILENT_EVALUATION = (
     "the evaluation %r had no report, though the training has task metrics. If compute_loss makes the reports: in an "
-    "evaluation the Trainer calls it only if a batch has labels; name them in TrainingArguments(label_names=[...]). If "
-    "forward makes them: does it report in eval mode, and without labels?"
+    "evaluation the Trainer calls it only if a batch has labels, so name the labels in "
+    "TrainingArguments(label_names=[...]). If forward makes the reports: it must also report in eval mode, and without "
+    "labels."
 )
 _NO_ROW = (
     "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so no task "
@@ -131,7 +132,7 @@ class Session:
         self._run = self._new_run()
         self._opened: RunInfo | None = None
         self._opened_facts: RunFacts | None = None
-        #: When the training began, until its first snapshot opens the run, which can be much later.
+        #: When the training began; ``None`` after its first snapshot has opened the run, which can be much later.
         self._begun_at: float | None = None
         self.is_training = False
         #: Whether the training's loop has not begun yet. The loop may begin several times.
@@ -260,7 +261,7 @@ class Session:
         return self._awaited_row is not None
 
     def row_is_logged(self) -> None:
-        """Note that the callbacks get the row, so none is missing."""
+        """Note that the callbacks get the row, so no row is missing."""
         self._awaited_row = None
 
     def warn_if_silent(self, trainer: Trainer) -> None:

@@ -1,4 +1,4 @@
-"""Termination: SIGTERM, which a scheduler sends before it kills, ends a training as an exception would."""
+"""Lets SIGTERM, which a scheduler sends before it kills a process, end a training as an exception does."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: Seconds that a training which is told to end spends on its sinks: schedulers kill 30 s after SIGTERM, as a rule.
+#: Seconds that a training spends on its sinks after SIGTERM. Most schedulers kill a process 30 s after SIGTERM.
 TERMINATION_SECONDS = 10.0
 
-# Seconds after which the main thread counts as stuck: it is in a call, such as a collective whose peers are gone, that
-# runs no handlers of signals written in Python.
+# After this many seconds the main thread counts as stuck: it is in a call that does not let Python handle signals, such
+# as a collective whose other ranks have ended.
 _STUCK_SECONDS = 3.0
 
 _EXIT_CODE = 128 + signal.SIGTERM
@@ -25,13 +25,12 @@ class Terminated(SystemExit):
 
 @contextmanager
 def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
-    """Inside, SIGTERM raises `Terminated` instead of ending the process on the spot.
+    """Let SIGTERM raise `Terminated` inside a ``with`` block, instead of ending the process at once.
 
-    Nothing is changed if somebody else handles the signal or watches for signals, and outside the main thread.
+    This changes nothing outside of the main thread, or if other code handles SIGTERM or watches for signals.
 
     Args:
-        if_stuck: what is done, in another thread, before the process ends after all, if the main thread does not
-            react.
+        if_stuck: if the main thread does not react, another thread calls this and then ends the process.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
@@ -49,7 +48,7 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
     process = os.getpid()
 
     def handler(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a worker of a data loader, which inherits the handler
+        if os.getpid() != process:  # a data-loader worker inherits the handler
             os._exit(_EXIT_CODE)
         has_reacted.set()
         raise Terminated(_EXIT_CODE)
@@ -71,7 +70,7 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
 
 
 def _watch(reader: int, has_reacted: threading.Event, if_stuck: Callable[[], None]) -> None:
-    """The signal's number arrives in the pipe at once, whatever the main thread does."""
+    """Wait for SIGTERM. Its number arrives in the pipe at once, whatever the main thread does."""
     try:
         while received := os.read(reader, 1):
             if received[0] == signal.SIGTERM and not has_reacted.wait(_STUCK_SECONDS):

@@ -19,10 +19,10 @@ NOTHING_REPORTED = (
 
 
 def why_reports_are_expected(trainer: Trainer, given: Sequence[str]) -> str | None:
-    """Return what tells that a user meant to report, in words; ``None`` if nothing does.
+    """Return the sign that the user meant to report, as text; ``None`` if there is no sign.
 
     Args:
-        trainer: whose model, and whose methods, are looked at.
+        trainer: the trainer. Its model and its methods are searched.
         given: the arguments about metrics that the trainer was given.
     """
     if given:

@@ -1,4 +1,4 @@
-"""A trainer's steps, inside of which every report counts."""
+"""Wraps the steps of a trainer, inside of which every report counts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ else:
 class StepsMixin(_Base):
     """Lets a trainer know whether it is inside a training step or an evaluation step.
 
-    The steps are wrapped on the instance, for the time of a training or an evaluation: a class below may override them
-    without calling the methods above it, and a user may replace them on the instance.
+    It wraps the steps on the instance, for the time of a training or an evaluation. So it also works if a subclass
+    overrides them without ``super()``, or if a user replaces them on the instance.
     """
 
     _session: Session
@@ -40,7 +40,7 @@ class StepsMixin(_Base):
             name: attributes[name] for name in ("training_step", "prediction_step") if name in attributes
         }
         self._own_steps = own
-        # Bound methods, not functions: a trainer that can be pickled must stay so.
+        # Bound methods, not functions, because pickle cannot handle local functions.
         attributes.update(training_step=self._run_training_step, prediction_step=self._run_prediction_step)
         try:
             yield

@@ -1,10 +1,10 @@
-"""Counts the log events that a tracker without a sink got, to name it at the end if it lacks some."""
+"""Counts the log events of a tracker without a sink, to tell at the end whether it lacks some."""
 
 from __future__ import annotations
 
 
 class TrackerLog:
-    """The log events of one tracker of transformers that has no sink here, so that nobody can repeat them.
+    """Counts the log events of one tracker that has no sink, so nobody can send them again.
 
     >>> log = TrackerLog("swanlab")
     >>> log.count("on_log", None); log.count("on_log", "ConnectionError: no route"); log.missing()

@@ -136,7 +136,7 @@ def test_a_long_training_keeps_a_bounded_uniform_sample_and_says_so(caplog) -> N
     assert abs(overall.metrics["a/x"] - 30_000) < 5 * 60_000 * 0.5 / math.sqrt(8192)
     assert overall.metrics["a/y"] == 29.5
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message == "a/x: the value over a whole training is that of a uniform sample of 8192 values."
+    assert message == "a/x: the value over a whole training comes from a uniform sample of 8192 values."
 
 
 def test_windows_with_samples_of_their_own_join_by_what_they_saw() -> None:

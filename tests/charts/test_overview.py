@@ -65,7 +65,7 @@ def test_one_task_of_one_run_has_no_overview(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a/loss": 1.0, "lr": 1.0})], None))
     chart = make_chart(open_runs([tmp_path]))
     assert chart.overview == ()
-    with pytest.raises(NothingToDrawError, match="it compares tasks or runs"):
+    with pytest.raises(NothingToDrawError, match="an overview compares tasks or runs"):
         overview_only(chart)
 
 

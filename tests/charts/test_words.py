@@ -24,7 +24,7 @@ def test_a_panel_has_at_most_three_notes_of_a_kind() -> None:
         "r0 a/x train: 1 not finite, first at step 20",
         "r1 a/x train: 1 not finite, first at step 20",
         "not finite in 2 more curves",
-        "r a/x train: partial, of a window that the end of the training cut short",
+        "r a/x train: partial, because the end of the training cut the window short",
     ]
     assert notes(Panel("a/x", (curve(),))) == []
     shares = (curve(values=(0.5, math.nan, math.nan)), curve("b", values=(0.5, math.nan, math.nan)))

@@ -69,7 +69,7 @@ def test_a_rule_of_the_training_says_which_is_better_and_without_one_nothing_doe
     ("run", "said"),
     [
         ("{}:3", "there is no training '3'. The trainings are: 1 (one), 2 (two)."),
-        ("nowhere", "there is no nowhere. Name a journal"),
+        ("nowhere", "there is no nowhere. Pass a journal"),
     ],
 )
 def test_a_run_that_is_not_there_is_a_usage_error(two, run, said) -> None:

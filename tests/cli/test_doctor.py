@@ -93,7 +93,7 @@ def test_the_list_has_every_finding() -> None:
 def test_what_is_not_there_is_a_usage_error(sound, arguments) -> None:
     done = doctor(*arguments)
     assert done.exit_code == 2
-    assert any(says in text_of(done) for says in ("there is no", "name a training script", "has no"))
+    assert any(says in text_of(done) for says in ("there is no", "pass a training script", "has no"))
 
 
 def test_a_directory_without_a_journal_is_a_finding(tmp_path) -> None:

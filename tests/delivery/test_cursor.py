@@ -51,7 +51,7 @@ def test_a_cursor_with_a_wrong_type_is_none_with_one_warning(tmp_path, caplog, c
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     assert [load_cursor(path, "f"), load_cursor(path, "f")] == [None, None]
     (message,) = caplog.messages
-    assert message.startswith(f"{path} holds no progress of a sink (")
+    assert message.startswith(f"{path} does not hold a sink's progress (")
     assert message.endswith(f"mtask-sinks replay {tmp_path} --to mlflow --all")
 
 

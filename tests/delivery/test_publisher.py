@@ -88,8 +88,7 @@ def test_what_fails_is_tried_again(tmp_path, monkeypatch, caplog) -> None:
     path = deliver(tmp_path / "out", "memory://again", RunInfo(id="1"), 2)
     assert fsspec.filesystem("memory").cat("/again/metrics.jsonl") == path.read_bytes()
     assert [m for m in caplog.messages if "journal" in m] == [
-        "the journal cannot be copied to memory://again (OSError: no route). Training goes on, and the copy is tried "
-        "again."
+        "the journal cannot be copied to memory://again (OSError: no route). Training goes on, and other tries follow."
     ]
 
 
@@ -123,7 +122,7 @@ def test_an_output_directory_in_an_object_store_is_one_warning(tmp_path, monkeyp
     (message,) = [m for m in caplog.messages if "object store" in m]
     scheme = output_dir[:2]
     assert message == (
-        f"output_dir={output_dir} is not a place in an object store: the Trainer and the journal write to the local "
-        f"directory {tmp_path}/{scheme}:/bucket/run. Choose a local directory, and let "
+        f"output_dir={output_dir} looks like a place in an object store, but the Trainer and the journal write to the "
+        f"local directory {tmp_path}/{scheme}:/bucket/run. Choose a local directory, and let "
         f"SinkArguments(journal_publish='{scheme}://bucket/run') copy the journal."
     )

@@ -241,8 +241,8 @@ def test_force_takes_a_process_for_ended_whose_start_is_not_known(tmp_path, capl
     sink = MemorySink()
     assert replay(path, [sink], force=True)["memory"].delivered == 1
     assert (sink.closed, [run.status for run in read_journal(path)]) == (["killed"], ["killed"])
-    (message,) = [message for message in caplog.messages if "takes the training for killed" in message]
-    assert message.startswith(f"process {os.getppid()} runs")
+    (message,) = [message for message in caplog.messages if "treats the training as killed" in message]
+    assert message.startswith(f"process {os.getppid()} is running")
 
 
 def test_a_backend_that_does_not_come_back_is_given_up(tmp_path) -> None:
@@ -276,7 +276,7 @@ def test_the_command_says_what_became_of_it_and_exits_with_it(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere", "--to", "mlflow"], "there is no nowhere. Name a journal"),
+        (["nowhere", "--to", "mlflow"], "there is no nowhere. Pass a journal"),
         (["metrics.jsonl", "--to", "tensorbord"], "there is no sink 'tensorbord'"),
         (["metrics.jsonl", "--to", "mlflow", "--all", "--new"], "choose one"),
         (["metrics.jsonl"], "Missing option '--to'"),

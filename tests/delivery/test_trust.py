@@ -126,7 +126,7 @@ def test_a_run_of_a_server_is_used_only_if_this_user_has_written_to_it(foreign, 
         cursor = foreign / "metrics.delivery" / "server.json"
         cursor.write_text(json.dumps({**json.loads(cursor.read_text()), "targets": {"1": "prod"}, "offset": 0}))
     sink = ServerSink()
-    with pytest.raises(UntrustedJournalError, match="the run prod of server, to which no training of yours here"):
+    with pytest.raises(UntrustedJournalError, match="the run prod of server, to which you have not delivered"):
         replay(foreign, [sink])
     assert not sink.runs
     replay(foreign, [sink], what="new")

@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def scalars_match_float64(put: Put, dtype: torch.dtype) -> None:
-    """0-d tensors: results equal those of the numbers that `item` reads; for float32, the mean is exact within 1e-6."""
+    """Report 0-d tensors: the results equal those of their `item` values, but the mean of float32 only within 1e-6."""
     registry, read = MetricRegistry({"a/sum": "sum", "a/max": "max", "a/std": "std", "a/p": "median"}), []
     for value in draw(40):
         tensor = put(torch.tensor(value, dtype=dtype))
@@ -45,7 +45,7 @@ def scalars_match_float64(put: Put, dtype: torch.dtype) -> None:
 
 
 def every_shape_counts_element_by_element(put: Put) -> None:
-    """Vectors, matrices, views, transposed tensors, weights per element and per report, counts above 2**24."""
+    """Report vectors, matrices, views, transposed tensors, weights per element and per report, counts above 2**24."""
     registry, rows, weights = MetricRegistry({"n": "sum", "last": "last"}), draw(6, 4), np.abs(draw(6, 4, seed=1))
     for row, weight in zip(rows, weights, strict=True):
         vector, mask = put(torch.tensor(row)), put(torch.tensor(weight))
@@ -77,7 +77,7 @@ def every_shape_counts_element_by_element(put: Put) -> None:
 
 
 def host_and_device_values_of_a_key_keep_their_order(put: Put) -> None:
-    """`first`, `last` and a function of the values, with numbers and tensors alternating."""
+    """Alternate numbers and tensors; reduce them with `first`, `last` and a function of the values."""
     registry = MetricRegistry({"first": "first", "last": "last", "all": lambda v: float(v @ 10.0 ** np.arange(len(v)))})
     for number in range(1, 7):
         value: Any = put(torch.tensor(float(number))) if number % 2 else float(number)

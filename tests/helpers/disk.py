@@ -47,5 +47,5 @@ def small_disk(path: Path, kilobytes: int = 256) -> Iterator[Disk]:
     try:
         yield Disk(path)
     finally:
-        # Lazily, because an open file would otherwise prevent it.
+        # Unmount lazily, because an open file would prevent the unmounting otherwise.
         subprocess.run(["umount", "--lazy", str(path)], check=True, timeout=30)

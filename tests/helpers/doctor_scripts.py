@@ -1,4 +1,4 @@
-"""Parts of scripts, of which the cases for the doctor are made."""
+"""Makes scripts for the doctor's test cases from parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of the documentation: their blocks of code, and whether a command prints what a page shows below it.
+"""Reads the code blocks of the documentation, and tells whether a command prints what a page shows below it.
 
 A page says three things in HTML comments, on the line above a block:
 
@@ -6,8 +6,8 @@ A page says three things in HTML comments, on the line above a block:
 * ``<!-- not compared: why -->``: no test compares the block, for this reason;
 * ``<!-- continues index.md -->``, anywhere: the Python of the page uses the names of the first page.
 
-In a ``console`` block, lines that begin with ``$ `` are commands and the others are what they print. ``…`` stands for
-text that the page leaves out: on a line of its own for any lines, inside a line for the rest of a word or line.
+In a ``console`` block, lines that begin with ``$ `` are commands and the others are what they print. ``…`` means
+text that the page leaves out: on its own line any lines, inside a line the rest of a word or of the line.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Block:
     """A fenced block of a page.
 
     Attributes:
-        line: of the page on which it begins.
+        line: line of the page on which the block begins.
         language: what follows the fence.
         code: its lines.
-        file: the file that holds it for the commands of the page, if the page says so.
-        not_compared: why no test compares it, if the page says so.
+        file: the file that holds it for the commands of the page, if the page names one.
+        not_compared: why no test compares it, if the page gives a reason.
     """
 
     line: int
@@ -56,7 +56,7 @@ class Command:
 
 
 def read_blocks(page: str) -> list[Block]:
-    """All blocks of a page, in order."""
+    """Return all blocks of a page, in order."""
     text = DOCUMENTS[page].read_text()
     found = []
     for match in _BLOCK.finditer(text):
@@ -67,19 +67,19 @@ def read_blocks(page: str) -> list[Block]:
 
 
 def code_of(page: str, language: str) -> list[str]:
-    """The code of all blocks of a page in one language."""
+    """Return the code of all blocks of a page in one language."""
     return [block.code for block in read_blocks(page) if block.language == language]
 
 
 def python_of(page: str) -> list[str]:
-    """The Python of a page: its blocks, and what its diffs that show a whole file lead to."""
+    """Return the Python of a page: its blocks, and the new side of each diff that shows a whole file."""
     blocks = read_blocks(page)
     changes = [sides(block.code)[1] for block in blocks if block.language == "diff" and block.file]
     return [block.code for block in blocks if block.language == "python"] + changes
 
 
 def sides(diff: str) -> tuple[str, str]:
-    """The code before and after a diff that shows all of it.
+    """Return the code before and after a diff that shows all of the code.
 
     >>> sides("-a = 1\\n+a = 2\\n \\n b = 3\\n")
     ('a = 1\\n\\nb = 3\\n', 'a = 2\\n\\nb = 3\\n')
@@ -90,7 +90,7 @@ def sides(diff: str) -> tuple[str, str]:
 
 
 def commands_of(block: Block) -> list[Command]:
-    """The commands of a ``console`` block. What follows two blanks and a ``#`` is a comment."""
+    """Return the commands of a ``console`` block. Text after two blanks and a ``#`` is a comment."""
     found: list[Command] = []
     for number, line in enumerate(block.code.splitlines(), block.line + 1):
         if line.startswith("$ "):
@@ -101,7 +101,7 @@ def commands_of(block: Block) -> list[Command]:
     return found
 
 
-# What may differ from run to run and from machine to machine: its name, and how it is written.
+# Name → pattern of the texts that may differ between runs and between machines.
 _VARYING = {
     "moment": r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
     "time span": r"\d+ d \d+ h|\d+(?::\d\d)+|\d+ s\b",
@@ -159,7 +159,7 @@ def difference(shown: str, printed: str, any_number: bool = False) -> str:
 
 
 def _pattern(line: list[re.Match[str]]) -> str:
-    """Return a regular expression for what a line of a page stands for, with a group for each number."""
+    """Return a regular expression that matches a line of a page, with a group for each number."""
     if "".join(token[0] for token in line).strip() == "…":
         return r"(?:.*\n)*?"
     return "".join(map(_part, line)) + r"\n"

@@ -1,4 +1,4 @@
-"""One rank of a real job with DDP that measures task health; writes what it found to a file per rank.
+"""Runs one rank of a real DDP job that measures task health, and writes the result to one file per rank.
 
 torchrun --nproc-per-node 2 tests/helpers/health_job.py OUTPUT_DIR
 """

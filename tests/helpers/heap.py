@@ -16,7 +16,7 @@ _modules = 0
 
 @pytest.fixture(autouse=True)
 def short_collections() -> None:
-    """Exempt what was imported before the test, if that is much."""
+    """Exempt the objects that were imported before the test from garbage collection, if there are many."""
     global _modules
     if len(sys.modules) > _modules + 100:
         gc.collect()

@@ -1,4 +1,4 @@
-"""A stand-in for the Hub: it creates repositories, and says what a commit would ignore, as `git` does."""
+"""A server that replaces the Hub: it creates repositories, and tells which files a commit ignores, as `git` does."""
 
 from __future__ import annotations
 

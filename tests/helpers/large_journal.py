@@ -14,7 +14,7 @@ PHASES = ("train", "eval_books", "eval_news", "eval_wiki")
 
 
 def value(task: str, metric: str, phase: str, step: int) -> float:
-    """The value of a metric: as long as numbers get, and other ones in each phase."""
+    """Return the value of a metric, with as many digits as a float can have, and different in each phase."""
     scale = 1 + TASKS.index(task) / 7 + PHASES.index(phase) / 70
     kinds = {"loss": 6 * math.exp(-step / 900) + 0.4, "perplexity": 20 * math.exp(-step / 900) + 1, "n_tokens": 21_000}
     small = -5.5341e-05 * (1 + math.sin(step) / 3)

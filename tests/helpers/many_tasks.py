@@ -153,7 +153,7 @@ def by_hand(
     Args:
         model: the model.
         inputs: a batch.
-        names: tells by its name whether a parameter is selected.
+        names: takes the name of a parameter, and returns whether the parameter is selected.
         of: computes the losses from a model: ``lambda model: model.losses(**inputs)``.
     """
     found = {}

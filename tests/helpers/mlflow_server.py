@@ -47,7 +47,8 @@ class MlflowServer:
             return
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(self.port)]
         command += ["--backend-store-uri", self.store]
-        # Not those of a client that a test has set. Its runner of jobs is slow to start and has no part here.
+        # Leave out the variables that a test has set for a client. Switch off the job runner: it starts slowly, and no
+        # test needs it.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         self._reserved.release()

@@ -57,7 +57,7 @@ def _file_of(module: ModuleType) -> str | None:
 
 
 def _is_about_torch(error: BaseException | None) -> bool:
-    """Tell whether the error, or one that it was raised from, is the import of a package that is not installed."""
+    """Return whether an import of a package that is not installed caused the error."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _NOT_INSTALLED:
             return True

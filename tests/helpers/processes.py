@@ -143,13 +143,13 @@ def _train(
     os.dup2(log, 2)
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_", "TENSORBOARD_"))]:
         del os.environ[name]
-    # Without the list of installed packages, for which W&B needs 0.2 s.
+    # Do not let W&B save the list of installed packages, which takes 0.2 s.
     os.environ.update({"WANDB_X_SAVE_REQUIREMENTS": "false", **environment})
     from transformers import TrainerCallback
 
     from helpers import faulty
 
-    gc.freeze()  # accelerate collects garbage when the training begins: not among all that was imported
+    gc.freeze()  # accelerate collects garbage when the training begins; exempt the imported objects
 
     class Tells(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

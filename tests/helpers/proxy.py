@@ -38,7 +38,7 @@ class Proxy:
     """Forwards requests to a server on this machine, unless it has a fault. It serves one request per connection.
 
     Each method replaces the current fault. With ``path``, the fault applies only to requests whose path contains it;
-    with ``times``, only to the next so many of them.
+    with ``times``, only to that many of the next ones.
     """
 
     def __init__(self, port: int) -> None:

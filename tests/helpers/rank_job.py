@@ -1,4 +1,4 @@
-"""One rank of a real job: runs the scenarios of the command line, and writes the result of each to a file per rank.
+"""Runs one rank of a real job: the scenarios that the command line names. Writes one file per scenario and rank.
 
 torchrun --nproc-per-node 2 tests/helpers/rank_job.py OUTPUT_DIR scenario...
 """
@@ -190,7 +190,7 @@ class Repeating(torch.utils.data.Sampler):
 
 
 def padding(out: Path) -> object:
-    """Evaluations with a padded last round, for several first entries of a batch, samplers and ways of sharing."""
+    """Evaluate with a padded last round: with several samplers, first entries of a batch, and ways to share data."""
     from accelerate.data_loader import BatchSampler
     from transformers import Trainer
     from trl.trainer.utils import RepeatSampler
@@ -305,7 +305,7 @@ def resume(out: Path) -> object:
 
 
 def phases(out: Path) -> object:
-    """Forwards outside of the steps, a phase in a callback, and a phase inside a step that one rank alone enters."""
+    """Run forwards outside of the steps, a phase in a callback, and a phase in a step that only one rank enters."""
     from transformers import TrainerCallback
 
     from helpers.toy import InOrder, Toy, arguments, numbers
@@ -316,7 +316,7 @@ def phases(out: Path) -> object:
     class Around(TrainerCallback):
         def on_step_end(self, args, state, control, model=None, **kwargs):
             with torch.no_grad():
-                model(torch.full((1, 1), 1e6))  # in train mode, outside of a step: counts for nothing
+                model(torch.full((1, 1), 1e6))  # in train mode, but outside of a step, so it does not count
                 with trainer.report_phase("probe"):
                     for number in range(1 + rank):
                         model(torch.full((1, 1), 100.0 * state.global_step + rank + number))
@@ -361,7 +361,7 @@ def main() -> None:
     if not dist.is_initialized():
         dist.init_process_group("gloo")
     for name in names:
-        gc.freeze()  # accelerate collects garbage when a training begins: not among all that was imported
+        gc.freeze()  # accelerate collects garbage when a training begins; exempt the imported objects
         result = globals()[name](out)
         (out / f"{name}-{dist.get_rank()}.json").write_text(json.dumps(result))
 

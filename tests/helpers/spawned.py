@@ -1,4 +1,4 @@
-"""What processes run that `torch.multiprocessing.spawn` starts. They import it by name."""
+"""Functions for processes that `torch.multiprocessing.spawn` starts. The processes import them by name."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def train(directory: Path, stop_at: int) -> None:
 
 
 if __name__ == "__main__":
-    gc.freeze()  # accelerate collects garbage when a training begins: not among all that was imported
+    gc.freeze()  # accelerate collects garbage when a training begins; exempt the imported objects
     for name in sys.argv[2:]:
         for stop_at in (int(sys.argv[1]), 0):
             child = os.fork()  # fork, because the imports above take longer than a training

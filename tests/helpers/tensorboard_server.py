@@ -43,7 +43,7 @@ def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path
     end = time.monotonic() + LIMIT
     while True:
         with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
-            if answer.read().strip() != b"[]":  # it has read a run
+            if answer.read().strip() != b"[]":  # the server has read a run
                 return
         if process.poll() is not None or time.monotonic() > end:
             raise RuntimeError(f"no TensorBoard server:\n{log.read_text()[-3000:]}")

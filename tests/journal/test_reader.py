@@ -60,7 +60,7 @@ def test_no_journal_says_what_there_is(tmp_path) -> None:
     assert find_journal(tmp_path / "demo-1") == find_journal(path) == path
     with pytest.raises(NoJournalError, match=r"There are journals in .*demo-1\."):
         find_journal(tmp_path)
-    with pytest.raises(NoJournalError, match="Name a journal"):
+    with pytest.raises(NoJournalError, match="Pass a journal"):
         find_journal(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoJournalError, match="appears with the first log event"):

@@ -221,7 +221,7 @@ def test_without_an_explanation_of_the_total_there_is_no_weight(tmp_path, caplog
     (row,) = first_rows(HiddenPart(), tmp_path, caplog, steps=1)
     assert not [name for name in row if "weight" in name or "share" in name]
     assert "a/grad_norm" in row
-    assert "is not made of the tensors reported as a/loss, b/loss" in caplog.text
+    assert "is not computed from the tensors reported as a/loss, b/loss" in caplog.text
 
 
 class VectorLosses(OwnMeans):

@@ -22,8 +22,8 @@ PARTS = {"mlm/loss": 4.0, "nsp/loss": 0.6}  # weighted sum: 4.3
         (4.3, None),
         (4.3 * 1.0099, None),
         (4.3 / 1.0099, None),
-        (4.0, "'nsp/loss' is reported but not optimised: without it they fit"),
-        (0.3, "'mlm/loss' is reported but not optimised: without it they fit"),
+        (4.0, "'nsp/loss' is reported but not optimised: without it, the sum fits"),
+        (0.3, "'mlm/loss' is reported but not optimised: without it, the sum fits"),
         (4.3 * 1.02, "something is optimised that is not reported, or a weight is too small"),
         (4.15, "more is reported than is optimised, or a weight is too large"),
     ],
@@ -60,7 +60,7 @@ def test_it_is_said_once_with_the_figures(caplog) -> None:
     (message,) = said(caplog, *[(4.0, PARTS)] * 4)
     assert message == (
         "loss budget at step 1: 1 * 4 (mlm/loss) + 0.5 * 0.6 (nsp/loss) = 4.3, but loss = 4. Probably 'nsp/loss' is "
-        "reported but not optimised: without it they fit (tolerance 0.01)."
+        "reported but not optimised: without it, the sum fits (tolerance 0.01)."
     )
 
 

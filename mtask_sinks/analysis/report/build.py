@@ -43,7 +43,7 @@ class RunReport:
         no_best: why there is no best checkpoint.
         nonfinite, missing: metrics that are not finite, and metrics that are missing, in some windows.
         alerts: rules that began to hold, and when they were over.
-        health: what it measured of the gradients of its tasks; ``None`` if nothing.
+        health: measurements of its tasks' gradients; ``None`` if it made none.
         sinks: delivery of the whole journal, which may hold other trainings too.
         settings: the parameters that people look for first.
         params: all parameters.
@@ -77,14 +77,14 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The trainings, and how their metrics go.
+    """The trainings, and how their metrics develop.
 
     Attributes:
         runs: one entry per training.
         metrics: final and best values of every metric in every phase.
-        tasks: how the main metric of each task goes.
+        tasks: how the main metric of each task develops.
         sentences: for each training, how far it got, its best checkpoint, and a sentence per task.
-        comparisons: sentences on where the other trainings are better and worse than the first one.
+        comparisons: sentences that compare every other training with the first one.
     """
 
     runs: tuple[RunReport, ...]

@@ -1,4 +1,4 @@
-"""Tabulates the last and the best value of every metric in several trainings."""
+"""Makes a table of the last and the best value of every metric in several trainings."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def metric_rows(trainings: Sequence[Training]) -> tuple[MetricRow, ...]:
     >>> [each.best for each in row.outcomes], row.winners
     ([2.5, 1.5], (1,))
 
-    The rules of the trainings tell which value is best, else the metric's name. If several trainings have a rule for a
-    metric, that of the last one applies.
+    The rules of the trainings decide which value of a metric is best. If several trainings have a rule for it, the rule
+    of the last one applies; if none has a rule, the name of the metric decides.
     """
     directions = directions_of(trainings)
     every: dict[tuple[str, str], Series] = {}

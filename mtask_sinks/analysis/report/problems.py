@@ -95,7 +95,7 @@ def nonfinite_metrics(training: Training) -> tuple[NonFiniteMetric, ...]:
 
 
 def missing_metrics(training: Training) -> tuple[MissingMetrics, ...]:
-    """Return the metrics that some windows lack, by task; those that lack the same windows together.
+    """Return the metrics that are missing in some windows, by task. Metrics missing in the same windows share an entry.
 
     Windows without any metric, and partial ones, do not count.
 
@@ -113,7 +113,7 @@ def missing_metrics(training: Training) -> tuple[MissingMetrics, ...]:
     lacking: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     for series in sorted_by_task(training.series.values()):
         places = tuple(sorted(windows[series.phase].difference(series.at)))
-        # A count of skipped values exists only in windows that skipped some, measurements only in windows with one.
+        # It is normal that some windows lack counts of skipped values, or metrics that are measured only now and then.
         if places and series.key not in counted and not is_measured_rarely(series.key):
             lacking.setdefault((series.task, series.phase, places), []).append(series.name)
     return tuple(
@@ -131,5 +131,5 @@ def missing_metrics(training: Training) -> tuple[MissingMetrics, ...]:
 
 
 def _number(training: Training, places: Iterable[int]) -> int:
-    """Return the number of windows for which these snapshots stand."""
+    """Return how many windows these snapshots represent."""
     return sum(training.windows[at] for at in places)

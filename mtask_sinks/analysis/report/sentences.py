@@ -1,4 +1,4 @@
-"""Says in sentences how trainings went: how far, how good, task by task, and which is better."""
+"""Describes trainings in sentences: how far each got, how each task developed, and which training is better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VERBS = {"running": "is running", "finished": "finished", "failed": "failed", "
 
 
 def how_far(run: RunReport) -> str:
-    """Return how far a training is: ``bert finished at step 500 of 500 (2.5 epochs) after 12:04.``"""
+    """Return how far a training got: ``bert finished at step 500 of 500 (2.5 epochs) after 12:04.``"""
     where = f"at step {run.step:,}"
     if run.max_steps:
         where += f" of {run.max_steps:,}"
@@ -61,9 +61,10 @@ def task_sentences(rows: Sequence[TaskRow], run: int) -> list[str]:
 
 
 def comparisons(labels: Sequence[str], rows: Sequence[TaskRow]) -> list[str]:
-    """Return for every training but the first one where it is better and worse than the first one.
+    """Compare every other training with the first one: in which tasks it is better, worse or the same.
 
-    A task counts by the best value of its main metric, in the first evaluation that both have, else in training.
+    A task is better if the best value of its main metric is better, in the first evaluation that both trainings have,
+    or in training if they share none.
     """
     return [
         sentence for run, label in enumerate(labels) if run for sentence in _comparison(label, labels[0], rows, run)

@@ -1,4 +1,4 @@
-"""Tabulates the tasks: how the main metric of each goes in training and in evaluations."""
+"""Makes a table of how the main metric of each task develops in training and in evaluations."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mtask_sinks.analysis.trends import Word, trend
 from mtask_sinks.directions import Direction
 from mtask_sinks.keys import EPOCH, OVERALL, split_key
 
-# A small curve has at most so many points.
+# A small curve has at most this many points.
 _POINTS = 60
 
 
 @dataclass(frozen=True)
 class TaskCourse:
-    """How a metric of one training goes in one phase.
+    """How a metric of one training develops in one phase.
 
     Attributes:
         phase: the phase.
         first, last: first and last value.
         best, best_step: best value, and the first step with it; ``None`` if it is not known which value is best.
         word, since: the word for how it develops, and since which step it holds, as `trend` returns them.
-        curve: the values, or if there are many, means of equal parts of them; NaN if a part has none.
+        curve: the values. If there are many, the means of equal parts; NaN for a part without finite values.
     """
 
     phase: str
@@ -46,7 +46,7 @@ class TaskRow:
     Attributes:
         task, name: task and name of the metric.
         better: whether the smallest (``min``) or the largest value (``max``) is best.
-        runs: for each training, how the metric goes in each phase; training first, then the evaluations.
+        runs: for each training, how the metric develops in each phase; training first, then the evaluations.
     """
 
     task: str
@@ -104,7 +104,7 @@ def _course(training: Training, series: Series, better: Direction | None) -> Tas
 
 
 def _thinned(values: Sequence[float]) -> tuple[float, ...]:
-    """Return at most 60 values: each is the mean of the finite values of an equal part."""
+    """Return at most 60 values. Each is the mean of the finite values in an equal part of the curve."""
     n = min(_POINTS, len(values))
     parts = (values[len(values) * i // n : len(values) * (i + 1) // n] for i in range(n))
     finite = ([value for value in part if math.isfinite(value)] for part in parts)

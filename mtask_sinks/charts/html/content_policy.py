@@ -14,8 +14,8 @@ def content_policy(scripts: Iterable[str], styles: Iterable[str]) -> str:
     ["default-src 'none'", "script-src 'none'", "style-src-elem 'none'", "style-src-attr 'unsafe-inline'"]
 
     Even if a name from a journal got into the page as a tag, the browser would not run it: each script and style sheet
-    needs its hash in the policy. Attributes of style need none, because Plotly and the tables set them; they run
-    nothing. Nothing is loaded from elsewhere: pictures come from the page itself, as the chart that a button saves.
+    needs its hash in the policy. ``style`` attributes need no hash: Plotly and the tables set them, and they run no
+    code. The page loads nothing from elsewhere: pictures, such as the chart that a button saves, are part of it.
     Source: W3C, Content Security Policy Level 3.
 
     Args:

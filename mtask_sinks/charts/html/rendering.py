@@ -61,13 +61,13 @@ def render(template: str, chart: Chart | None, **values: Any) -> str:
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file is a page that this module made."""
+    """Return whether a file is a page that this module made."""
     with path.open(encoding="utf-8", errors="replace") as file:
         return GENERATOR in file.read(1000)
 
 
 def _script_json(value: Any) -> str:
-    """Return JSON that cannot end its script element, whatever the runs are called."""
+    """Return JSON that cannot end its script element, whatever names the runs have."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -110,5 +110,5 @@ def _read(name: str) -> str:
 
 
 def _with_plain_newlines(text: str) -> str:
-    """Return a text as a browser reads it, so that its hash is that of the element."""
+    """Return a text as a browser reads it, so that this library and the browser compute the same hash."""
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -51,7 +51,7 @@ def report_page(report: Report, chart: Chart | None) -> str:
 
 
 def _first_evaluations(report: Report) -> dict[str, None]:
-    """Return the phases of the evaluations in the table of tasks: of each task and training, the first one."""
+    """Return the evaluations that the table of tasks shows: the first one of each task and training."""
     found = (
         (course.phase for course in courses if course.phase != "train") for row in report.tasks for courses in row.runs
     )

@@ -26,7 +26,7 @@ def unknown_sink(script: Script) -> Iterator[Observation]:
             close = difflib.get_close_matches(name, known, n=1)
             what = f"report_to names {name!r}, which is no sink, no installed plug-in and no tracker of transformers."
             hint = f"Did you mean {close[0]!r}? " if close else ""
-            yield Observation(source.where(node), what, f"{hint}mtask-sinks sinks lists every name.")
+            yield Observation(source.where(node), what, f"{hint}To list every name: mtask-sinks sinks.")
 
 
 def missing_sink(script: Script) -> Iterator[Observation]:
@@ -52,7 +52,7 @@ def no_sink(script: Script) -> Iterator[Observation]:
                 source.where(value),
                 "report_to names no sink, and no sinks= is passed: metrics go only to the console, log_history and "
                 "<output_dir>/metrics.jsonl.",
-                "Name one: report_to='tensorboard'. Or deliver later: mtask-sinks replay DIR --to tensorboard.",
+                "Choose one: report_to='tensorboard'. Or deliver later: mtask-sinks replay DIR --to tensorboard.",
             )
 
 
@@ -90,7 +90,7 @@ def keeps_worst(script: Script) -> Iterator[Observation]:
 
 
 def _falls(name: str) -> bool:
-    """Whether small values of a metric are better, as its name tells: ``eval_books_price/rmse``."""
+    """Return whether the name of a metric shows that small values are better, such as ``eval_books_price/rmse``."""
     task, last = split_key(name)
     words = re.split(r"[^a-z0-9]+", (last if task else name.removeprefix("eval_")).lower())
     return "neg" not in words and known_direction("_".join(words)) == "min"

@@ -1,4 +1,4 @@
-"""Checks of which tasks a training has metrics of, and when."""
+"""Checks of the tasks for which a training has metrics, and of the steps at which it has them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def silent_training(recorded: RecordedTraining) -> Iterator[Observation]:
         yield Observation(
             recorded.at(windows[-1]),
             f"{len(windows)} log events of the training have no reported metric; the evaluations have some.",
-            "Perhaps a condition around the reports, such as not self.training, is true in evaluations only.",
+            "Perhaps the reports are under a condition that is true in evaluations only: if not self.training.",
         )
 
 
@@ -47,9 +47,9 @@ def silent_evaluation(recorded: RecordedTraining) -> Iterator[Observation]:
             yield Observation(
                 recorded.at(windows[-1]),
                 f"no log event of {phase} has a reported metric, but those of the training have some.",
-                "If compute_loss reports: an evaluation calls it only if a batch has labels, so name their columns: "
-                "TrainingArguments(label_names=[...]). If forward reports: let it report in eval mode too, and without "
-                "labels.",
+                "If compute_loss reports: an evaluation calls it only if a batch has labels, so list their columns in "
+                "TrainingArguments(label_names=[...]). If forward reports: let it report in eval mode too, even if "
+                "there are no labels.",
             )
 
 

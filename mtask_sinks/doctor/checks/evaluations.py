@@ -15,7 +15,7 @@ from mtask_sinks.doctor.trainer_classes import is_multi_task, replacing_methods
 # What an evaluation calls to run the model, or to compute the loss.
 _RUN_MODEL = frozenset({"model", "model_wrapped"})
 _RUN_LOSS = frozenset({"compute_loss", "prediction_step"})
-# Names in an ``evaluate`` that lead to the Trainer's own evaluation, or to a phase.
+# If one of these names is in an ``evaluate``, it calls the Trainer's own evaluation, or opens a phase.
 _HAS_PHASE = frozenset({"report_phase", "evaluation_loop", "prediction_loop", "predict", "_evaluate"})
 # Arguments of ``forward`` that let an evaluation compute the loss, besides those that contain "label".
 _OTHER_LABELS = ("start_positions", "end_positions", "return_loss")
@@ -62,12 +62,12 @@ def no_label_names(script: Script) -> Iterator[Observation]:
                 compute_loss.source.where(compute_loss.node),
                 f"{name_of(compute_loss)} reports, but an evaluation calls it only if batches have labels, and "
                 f"{name_of(forward)} takes none: the evaluation has no task metrics.",
-                "Name the columns that the loss needs: TrainingArguments(label_names=[...]). Or report in forward.",
+                "List the columns that the loss needs: TrainingArguments(label_names=[...]). Or report in forward.",
             )
 
 
 def _called(functions: list[Function]) -> set[str]:
-    """Return the last names of what some functions call; ``model`` also for a method or an evaluator that runs it."""
+    """Return the last part of each called name; ``model`` for calls that run the model, such as an evaluator's."""
     found = set()
     for call in expressions_of(functions):
         if isinstance(call, ast.Call):
@@ -97,14 +97,14 @@ def _forward(script: Script, call: Call) -> Function | None:
 
 
 def _takes_no_labels(forward: Function) -> bool:
-    """Whether the Trainer finds no names of labels among the arguments of a model's ``forward``."""
+    """Return whether the Trainer finds no names of labels among the arguments of a model's ``forward``."""
     arguments = forward.node.args
     names = [each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
     return not any("label" in name or name in _OTHER_LABELS for name in names)
 
 
 def _only_reports(script: Script, function: Function) -> bool:
-    """Whether a function makes reports, and no other code does."""
+    """Return whether a function makes reports, and no other code does."""
     inside = {node for node in expressions_of(reached(script, function)) if isinstance(node, ast.Call)}
     reports = {report.node for report in report_calls(script)}
     return bool(reports) and reports <= inside and not has_flag(script) and "capture" not in script.words

@@ -92,7 +92,7 @@ def computed_key(script: Script) -> Iterator[Observation]:
 
 
 def _tasks(report: ReportCall) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the names of the task that the script spells out; two in ``"train" if self.training else "eval"``."""
+    """Yield the literal names of the task; two of them for ``"train" if self.training else "eval"``."""
     for task in report.node.args[:1]:
         for node in [task.body, task.orelse] if isinstance(task, ast.IfExp) else [task]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -100,7 +100,7 @@ def _tasks(report: ReportCall) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _names(report: ReportCall) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the names of metrics that the script spells out."""
+    """Yield the literal names of metrics."""
     for keyword in report.node.keywords:
         if keyword.arg is not None:
             yield keyword.arg, keyword.value

@@ -82,7 +82,7 @@ def no_guard(script: Script) -> Iterator[Observation]:
 
 
 def _is_guarded(cls: Class) -> bool:
-    """Whether the class mentions the method by name, as in hasattr, or handles AttributeError."""
+    """Return whether the class mentions the method by name, as in hasattr, or handles AttributeError."""
     return defines_reports(cls) or any(
         (isinstance(node, ast.Constant) and node.value == "report_metrics")
         or (isinstance(node, ast.Name) and node.id == "AttributeError")

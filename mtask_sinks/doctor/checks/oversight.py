@@ -27,8 +27,8 @@ def alert_holds(recorded: RecordedTraining) -> Iterator[Observation]:
         if row.until is None and not row.is_stop:
             yield Observation(
                 recorded.at(row.step),
-                f"an alert is not over: {row.text}.",
-                f"mtask-sinks report shows the course of {row.key} and all alerts.",
+                f"the rule of an alert still holds: {row.text}.",
+                f"mtask-sinks report shows the curves of {row.key} and all alerts.",
             )
 
 
@@ -38,6 +38,6 @@ def health_is_off(recorded: RecordedTraining) -> Iterator[Observation]:
     if summary is not None and summary.off is not None:
         yield Observation(
             recorded.name,
-            f"task health measured {'up to then' if summary.tasks else 'nothing'}: {summary.off}.",
+            f"task health {'ended early' if summary.tasks else 'measured nothing'}: {summary.off}.",
             "Change the setting that the message names, or train without task_health=.",
         )

@@ -12,7 +12,7 @@ from mtask_sinks.doctor.script import Class, Function, Script
 from mtask_sinks.doctor.settings import all_settings, number_in, values_of
 
 _NEEDLESS = ("item", "detach", "cpu", "tolist", "numpy")
-# Arguments that take a function, or an object, which makes a batch of samples.
+# Arguments that take a function or an object that makes a batch of samples.
 _COLLATORS = ("data_collator", "collate_fn")
 _COLLATES = ("__call__", "torch_call")
 _READS = ("__getitem__", "__getitems__", "__iter__")

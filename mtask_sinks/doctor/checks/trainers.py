@@ -11,7 +11,7 @@ from mtask_sinks.doctor.report_calls import report_calls
 from mtask_sinks.doctor.script import Script
 from mtask_sinks.doctor.trainer_classes import MIXIN, replacing_methods, trainer_name, uses_multi_task_trainer
 
-# Names in a ``log`` that tell the callbacks of a row.
+# If one of these names is in a ``log``, it passes the row to the callbacks.
 _TELL_CALLBACKS = ("on_log", "call_event")
 
 

@@ -80,7 +80,7 @@ def too_many_keys(recorded: RecordedTraining) -> Iterator[Observation]:
 def _values(recorded: RecordedTraining) -> Iterator[tuple[list[int], str, str, list[float]]]:
     """Yield steps, key, phase and values of each metric in each phase.
 
-    Values of the whole training are left out: what is wrong with them was wrong before.
+    This leaves out values of the whole training, because their problems also show in the windows.
     """
     for (phase, key), series in recorded.training.series.items():
         if phase == OVERALL:

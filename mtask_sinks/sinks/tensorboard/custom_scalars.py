@@ -31,8 +31,8 @@ class Charts:
     True
 
     Attributes:
-        by_phase: phase and name of each metric: one chart with the curves of all tasks.
-        by_task: task and name of each metric: one chart with the curves of all phases.
+        by_phase: phase and name of each metric. Each pair has one chart, with the curves of all tasks.
+        by_task: task and name of each metric. Each pair has one chart, with the curves of all phases.
         relative: phase and name of each metric that has a chart of relative values, with the curves of all tasks.
         seen: phase → metrics that need no further chart.
     """
@@ -43,9 +43,9 @@ class Charts:
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
 
     def with_metrics(self, keys: Collection[str], phase: str) -> Charts:
-        """Return these charts with those of further metrics. The result equals these if there is no new chart.
+        """Return these charts and those of further metrics. If no chart is new, the result equals this object.
 
-        Ungrouped metrics have no charts, and values over a whole training are no curve.
+        Ungrouped metrics have no charts. Values over a whole training have none, because they make no curve.
         """
         if phase == OVERALL:
             return self
@@ -62,7 +62,7 @@ class Charts:
         return replace(self, by_phase=tuple(by_phase)[:MAX_CHARTS], by_task=tuple(by_task)[:MAX_CHARTS], seen=seen)
 
     def with_relative(self, keys: Collection[str], phase: str) -> Charts:
-        """Return these charts with those of the relative values of further metrics."""
+        """Return these charts and charts of relative values for further metrics."""
         names = dict.fromkeys((phase, split_key(key)[1]) for key in keys)
         if all(name in self.relative for name in names):
             return self
@@ -117,7 +117,7 @@ def _chart(title: str, pattern: str) -> Any:
 
 
 def _all_tasks_pattern(phase: str, name: str, is_overlay: bool) -> str:
-    """Return a pattern for the tags of one metric in one phase, of all tasks."""
+    """Return a pattern that matches the tags of one metric in one phase, for all tasks."""
     flat = rf"[^/]+/{re.escape(phase)}/{re.escape(name)}$"
     # In the overlay layout, the tags of a task with a sub-run do not contain the task, and its names have '.' in place
     # of '/'. Tasks without a sub-run keep the flat tags.
@@ -125,11 +125,11 @@ def _all_tasks_pattern(phase: str, name: str, is_overlay: bool) -> str:
 
 
 def _relative_pattern(phase: str, name: str) -> str:
-    """Return a pattern for the tags of the relative values of one metric in one phase, of all tasks."""
+    """Return a pattern that matches the tags of relative values of one metric in one phase, for all tasks."""
     tag = re.escape(relative_tag(phase, name.replace("/", ".")))
     return rf"{tag}(/[^/]+)?$"
 
 
 def _all_phases_pattern(task: str, name: str) -> str:
-    """Return a pattern for the tags of one metric of one task, in all phases that have curves."""
+    """Return a pattern that matches the tags of one metric of one task, in all phases that have curves."""
     return rf"{re.escape(task)}/(?!{OVERALL}/)[^/]+/{re.escape(name)}$"

@@ -1,14 +1,15 @@
-"""Defines the charts of TensorBoard's tab Custom Scalars that hold the metrics of task health together."""
+"""Defines the charts of task health in TensorBoard's tab Custom Scalars."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
 
-#: The task under which metrics about all tasks stand.
+#: The task in the keys of metrics that are about all tasks.
 HEALTH = "health"
 
-# Title of a chart → pattern of the names of its metrics. Cosines are metrics of `health`, the others of each task.
+# Title of a chart → pattern of the names of its metrics. The first two are metrics of the task ``health``; every task
+# has its own metrics for the others.
 _CHARTS = {
     "cosines of the gradients": r"grad_cosine\..+",
     "conflict: share of pairs with a cosine below 0": "conflict",

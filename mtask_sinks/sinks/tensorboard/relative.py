@@ -21,7 +21,7 @@ FILE_NAME = "first_values.mtask.json"
 
 
 class RelativeValues:
-    """Follows the first value of every loss, and gives the values relative to it where tasks differ a lot.
+    """Divides losses by their first values, for metrics whose first values differ a lot between tasks.
 
     >>> relative = RelativeValues()
     >>> relative.add(Snapshot(step=10, metrics={"mlm/loss": 8.0, "nsp/loss": 0.5, "mlm/accuracy": 0.1}))
@@ -29,8 +29,9 @@ class RelativeValues:
     >>> relative.add(Snapshot(step=20, metrics={"mlm/loss": 6.0, "nsp/loss": 0.4, "mlm/accuracy": 0.2}))
     {'mlm/loss': 0.75, 'nsp/loss': 0.8}
 
-    A metric of a phase is relative once the first values of its tasks differ by more than a factor of four. It must be
-    a metric of which smaller values are better (a loss, an error, a perplexity), with first values above 0.
+    A metric in a phase gets relative values once the first values of two tasks differ by more than a factor of four.
+    Only metrics count whose smaller values are better (a loss, an error, a perplexity), and only tasks whose first
+    values are above 0.
 
     Args:
         run: the run; its rules tell which values are better.
@@ -43,7 +44,7 @@ class RelativeValues:
         self._is_saved = True
 
     def add(self, snapshot: Snapshot) -> dict[str, float]:
-        """Return key → relative value for those metrics that are relative. Adding a snapshot again changes nothing."""
+        """Return key → relative value, for the metrics that have them. Adding a snapshot again changes nothing."""
         found: dict[str, float] = {}
         if snapshot.phase == OVERALL:  # one value is no curve
             return found
@@ -95,6 +96,6 @@ def relative_tag(phase: str, name: str, task: str = "") -> str:
 
     Args:
         phase, name: phase and name of the metric.
-        task: its task; empty in the sub-run of the task.
+        task: task of the metric; empty if the tag is in the task's own sub-run.
     """
     return "/".join(filter(None, (PREFIX, phase, name, task)))

@@ -9,14 +9,15 @@ from typing import Any
 from mtask_sinks.sinks.tensorboard.event_file import EventFile, read_events
 from mtask_sinks.sinks.tensorboard.subrun import RUN_SUFFIX
 
-# Marks the event of a window that a resume at its step goes on with, see `mark_open`.
+# Marks the event of a window that was still open at its step, so that a resume at this step continues it; see
+# `mark_open`.
 _OPEN = "mtask_sinks open window"
 # Bytes to read at a time.
 _BLOCK = 1 << 20
 
 
 def mark_open(event: Any) -> Any:
-    """Return a copy of an event with a mark: if the training is resumed at its step, its values are reported again."""
+    """Return a marked copy of an event. The mark means: a resume at its step will report its values again."""
     marked = type(event)()
     marked.CopyFrom(event)
     marked.source_metadata.writer = _OPEN
@@ -24,14 +25,14 @@ def mark_open(event: Any) -> Any:
 
 
 def restart_events(step: int, directory: Path | None = None) -> list[Any]:
-    """Return events that make TensorBoard purge all points beyond ``step`` in the files of a run that it has read.
+    """Return events that make TensorBoard purge the points beyond ``step`` that it has already read.
 
     TensorBoard reads the files of a run in the order of their names. A name begins with the second of its creation.
 
     Args:
         step: the step of the resume.
-        directory: the directory of the run. If it holds marked events of this step, these are purged too. TensorBoard
-            can only purge all events of a step, so the other ones follow again.
+        directory: the directory of the run. If it holds marked events of this step, TensorBoard must purge them too. It
+            can only purge all events of a step, so the result then contains the other events of the step again.
     """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
@@ -43,7 +44,7 @@ def restart_events(step: int, directory: Path | None = None) -> list[Any]:
 
 
 def _kept_of_step(directory: Path, step: int) -> list[Any]:
-    """Return the events of a step without the marked ones, and ``None`` for each of these; empty if none is marked."""
+    """Return the events of a step, with ``None`` in place of each marked one; an empty list if none is marked."""
     if not any(_holds_mark(path) for path in directory.glob("*")):
         return []
     events = [event for event in read_events(directory, "") if event.step == step and event.HasField("summary")]

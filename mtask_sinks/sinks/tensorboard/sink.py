@@ -31,7 +31,7 @@ Layout = Literal["flat", "overlay"]
 MAX_SUBRUNS = 32
 
 
-#: Most file systems accept names of up to so many bytes.
+#: Most file systems accept names of up to this many bytes.
 MAX_FOLDER_SIZE = 255
 
 
@@ -56,8 +56,8 @@ class TensorBoardSink(BuiltAnew, Sink):
             stay flat.
         custom_scalars: write a layout for TensorBoard's tab Custom Scalars: one chart per metric with the curves of
             all tasks, and one chart per metric of each task with the curves of training and evaluations. If the losses
-            of tasks differ a lot, write their values relative to the first ones too, for a chart of their own. A run
-            can have only one such layout. Pass ``False`` to keep your own.
+            of tasks differ a lot, another chart shows their values relative to the first ones. A run can have only one
+            such layout. Pass ``False`` to keep your own.
 
     The sink stores values as float32, because TensorBoard's scalars are float32.
     """
@@ -80,7 +80,7 @@ class TensorBoardSink(BuiltAnew, Sink):
         self._relative = RelativeValues()
         self._events = ScalarEvents()
         self._run = RunInfo()
-        #: Task → its sub-run. The empty string stands for the run itself. Empty before the first `open`.
+        #: Task → its sub-run. The empty string is the key of the run itself. Empty before the first `open`.
         self._subruns: dict[str, SubRun] = {}
 
     def _settings(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class TensorBoardSink(BuiltAnew, Sink):
                 continue
             subrun.open_file(self._first_events(name))
             event = self._events.make(scalars, snapshot.step, snapshot.time, further)
-            is_open = snapshot.is_partial or snapshot.phase == OVERALL  # a resume at this step goes on with it
+            is_open = snapshot.is_partial or snapshot.phase == OVERALL  # a resume at this step continues it
             subrun.write(mark_open(event) if is_open else event)
         if relative:
             self._relative.save(self._subruns[""].directory)
@@ -147,7 +147,7 @@ class TensorBoardSink(BuiltAnew, Sink):
         by_user = self._given_dir or os.environ.get("TENSORBOARD_LOGGING_DIR")
         try:
             is_of_user = by_user and directory.resolve().is_relative_to(Path(by_user).expanduser().resolve())
-        except (OSError, RuntimeError, ValueError):  # no path
+        except (OSError, RuntimeError, ValueError):  # not a valid path
             is_of_user = False
         return None if is_of_user else directory
 
@@ -240,7 +240,7 @@ class TensorBoardSink(BuiltAnew, Sink):
         return not name and attached is not None and self._subruns[""].directory.resolve() == Path(attached).resolve()
 
     def _resume_subruns(self) -> None:
-        """Purge all existing sub-runs, also of tasks that do not report again. Each task keeps its sub-run."""
+        """Purge all existing sub-runs, even those of tasks that will not report again. Each task keeps its sub-run."""
         for path in sorted(self._subruns[""].directory.glob(f"*/*{SUBRUN_SUFFIX}")):
             task = path.parent.name
             if self._gets_subrun(task):
@@ -248,7 +248,7 @@ class TensorBoardSink(BuiltAnew, Sink):
 
 
 def _folders(name: str) -> list[str]:
-    """Return the folders for a run or a task of this name, which never lead out of the folder that they are in.
+    """Return the folders for a run or a task of this name. They never lead out of the parent folder.
 
     >>> _folders("me/bert"), _folders("../../x"), _folders("/etc"), _folders("..")
     (['me', 'bert'], ['x'], ['etc'], ['unnamed'])

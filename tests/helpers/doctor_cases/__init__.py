@@ -1,4 +1,4 @@
-"""For each check of a script: scripts that have the mistake, with a part of what the doctor says, and near misses."""
+"""Collects cases for each check of a script: scripts that have the mistake, and scripts that almost have it."""
 
 from __future__ import annotations
 
