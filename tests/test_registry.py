@@ -122,7 +122,7 @@ def test_a_function_reducer_past_its_bound_says_so_once(caplog) -> None:
         registry.report_metrics(x=np.arange(1000.0))
         assert registry.snapshot(step=1).metrics["x"] == 100.0
     assert len(caplog.records) == 1
-    assert "x: more than 100 values" in caplog.text
+    assert "x: one window has more than 100 values" in caplog.text
 
 
 # Phases

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,14 +32,62 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def pages_of(site: Path) -> list[Path]:
+    return [path for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
+
+
 def test_every_page_loads_from_a_directory_and_asks_nobody(site: Path, browser) -> None:
-    pages = [path for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
+    pages = pages_of(site)
     assert len(pages) > 25
     for page in pages:
         browser.open(page)
         assert browser.evaluate("return document.querySelector('h1').innerText"), page
         assert [address for address in browser.evaluate(_LOADED) if not address.startswith("file:")] == [], page
         assert browser.errors() == [], page
+
+
+@contextmanager
+def emulated(browser, width: int, colours: str = "light") -> Iterator[None]:
+    """Show pages as on a screen of this width, on a system with these colours."""
+    command = browser.driver.execute_cdp_cmd
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 700}
+    command("Emulation.setDeviceMetricsOverride", screen)
+    command("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": colours}]})
+    try:
+        yield
+    finally:
+        command("Emulation.setEmulatedMedia", {"media": "", "features": []})
+        command("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_no_page_scrolls_sideways_on_a_phone(site: Path, browser) -> None:
+    with emulated(browser, 390):
+        for page in pages_of(site):
+            browser.open(page)
+            assert browser.evaluate("return document.documentElement.scrollWidth") == 390, page
+
+
+# Tables that scroll, and names in the text that reach beyond it.
+_TOO_WIDE = """
+const article = document.querySelector("article"), edge = article.getBoundingClientRect().right + 1
+const wide = [...article.querySelectorAll(".md-typeset__scrollwrap")].filter(box => box.scrollWidth > box.clientWidth)
+const names = [...article.querySelectorAll(":is(p, li) code")]
+return [...wide, ...names.filter(name => name.getBoundingClientRect().right > edge)].map(part => part.innerText)
+"""
+
+
+def test_every_table_and_every_name_fits_a_wide_page(site: Path, browser) -> None:
+    with emulated(browser, 1440):
+        for page in pages_of(site):
+            browser.open(page)
+            assert browser.evaluate(_TOO_WIDE) == [], page
+
+
+def test_the_colours_follow_the_system_also_on_a_later_visit(site: Path, browser) -> None:
+    for colours, scheme in (("light", "default"), ("dark", "slate"), ("light", "default")):
+        with emulated(browser, 1440, colours):
+            browser.open(site / "index.html")
+            assert browser.evaluate("return document.body.dataset.mdColorScheme") == scheme
 
 
 def found(browser) -> list[str]:

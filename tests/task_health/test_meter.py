@@ -318,7 +318,7 @@ def test_more_than_eight_tasks_are_compared_with_the_total(tmp_path, caplog):
     cosines = {f"health/grad_cosine.{task}.total": cosine(each, total) for task, each in single.items()}
     assert {name: value for name, value in row.items() if "cosine" in name} == pytest.approx(cosines, abs=1e-5)
     assert row["health/conflict"] == sum(each < 0 for each in cosines.values()) / 9
-    assert "with more than 8 tasks" in caplog.text
+    assert "there are more than 8 tasks" in caplog.text
 
 
 def test_measurements_are_those_of_the_steps_that_are_due_and_are_averaged(tmp_path, caplog):
