@@ -51,7 +51,8 @@ class WandbSink(BuiltAnew, Sink):
     A row counts as delivered when W&B's client has accepted it. The client stores the row in a file and sends it later:
     every 15 s, or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed, the next resume or replay
     delivers the rows of the run again, except those that the server has. To know them, the sink writes their numbers
-    and steps to hidden columns, ``_mtask_sinks/…``. So online, each row exists once. Offline, the client does not know
+    and steps to hidden columns, ``_mtask_sinks/…``. So online, each row exists once; only the last row before the kill
+    may be missing, if the client had sent its summary and not the row. Offline, the client does not know
     which rows a server has: rows that the sink sends again exist twice after a sync of both files. Rows that the client
     had not written to its file when it was killed exist only in the journal.
 

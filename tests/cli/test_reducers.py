@@ -17,7 +17,8 @@ def test_reducers_are_listed() -> None:
     assert done.exit_code == 0
     lines = done.output.splitlines()
     assert lines[1].split()[:3] == ["mean", "mtask-sinks", "Weighted"]
-    assert any(line.startswith("example_gmean  mtask-example-plugin") for line in lines)
+    # Other tests of this process may have registered longer names, which make the first column wider.
+    assert ["example_gmean", "mtask-example-plugin"] in [line.split()[:2] for line in lines]
     assert [each["name"] for each in json.loads(run("reducers", "--json").output)][:2] == ["mean", "sum"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,13 @@ def test_mlflow_has_one_run_and_it_is_finished(survived: Survived) -> None:
 
 
 def test_wandb_holds_every_point_once(survived: Survived) -> None:
-    assert differences({name: survived.wandb.points(name) for name in ALL}, ALL) == {}
+    """But the last row before a kill: W&B's client may have sent the summary of the row, and not the row."""
+    found = {name: Counter(survived.wandb.points(name)) for name in ALL}
+    assert {name: points - Counter(ALL[name]) for name, points in found.items()} == dict.fromkeys(ALL, Counter())
+    lost = {point[0] for name, points in found.items() for point in Counter(ALL[name]) - points}
+    *killed, _ = read_journal(survived.directory)
+    assert lost <= {run.snapshots[-1].step for run in killed if run.snapshots}
+    assert len(lost) <= 2
     assert survived.wandb.exit_code == 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mtask_sinks.analysis.axes import EPOCH, STEP, TIME, time_unit
 from mtask_sinks.charts.curves import Chart, Curve, Panel
+from mtask_sinks.charts.palette import COLOURS
 from mtask_sinks.charts.style import ChartStyles
 
 
@@ -46,6 +47,7 @@ class _Payload:
             "axes": self._axes,
             "x": chart.x,
             "weight": chart.weight,
+            "colours": COLOURS,
             "legend": [asdict(row) | {"label": row.label} for row in self._styles.legend()],
             "places": self._places,
             "panels": panels,

@@ -12,7 +12,7 @@
   // All panels share one range of x; each zoomed panel has its own range of values.
   const state = {
     hidden: { run: new Set(), task: new Set(), phase: new Set() },
-    words: [], weight: data.weight, x: data.x, scale: "", range: null, heights: new Map(),
+    words: [], weight: data.weight, x: data.x, scale: "", colour: "task", range: null, heights: new Map(),
   };
   // Panels in or near the view; the version that each panel shows; the curves that it shows.
   const near = new Set();
@@ -105,6 +105,15 @@
 
   // ---- What Plotly draws
 
+  const runs = data.legend.filter((row) => row.of === "run").map((row) => row.name);
+  const colourOfRun = (run) => data.colours[runs.indexOf(run) % data.colours.length];
+
+  // The look of a curve in its panel. A panel with several tasks always shows them by their colours.
+  function lookOf(panel, curve) {
+    if (state.colour !== "run" || panel.kind !== "curves" || panel.curves.some((each) => each.task !== curve.task)) return curve;
+    return { ...curve, colour: colourOfRun(curve.run), marker: null };
+  }
+
   function lines(curve, x, shown, look, parts) {
     const kept = places(x, shown, parts);
     const y = kept.map((i) => shown[i]);
@@ -127,9 +136,9 @@
   const drawings = {
     curves(panel, curves, parts) {
       return curves.flatMap((curve) => {
-        const { raw, front } = valuesOf(curve, scaleOf(panel));
-        const traces = lines(curve, xOf(curve), front, curve, parts);
-        if (state.weight) traces.unshift(...lines(curve, xOf(curve), raw, { width: 1, dash: "solid", opacity: 0.25, isBehind: true }, parts));
+        const { raw, front } = valuesOf(curve, scaleOf(panel)), look = lookOf(panel, curve);
+        const traces = lines(look, xOf(curve), front, look, parts);
+        if (state.weight) traces.unshift(...lines(look, xOf(curve), raw, { width: 1, dash: "solid", opacity: 0.25, isBehind: true }, parts));
         return traces.map((trace) => ({ ...trace, owner: curve }));
       });
     },
@@ -152,21 +161,40 @@
         return lines(curve, xOf(curve), at, { width: isFew ? 1 : 4, dash: "solid", opacity: 1, plain: !isFew, dot: isFew ? 6 : 4 }, parts);
       });
     },
-    gains(panel, curves) {
+    gains(panel, curves, parts, plot) {
+      const { letters } = roomOf(curves, plot);
       return curves.map((curve, i) => ({
         type: "bar", orientation: "h", y: [curves.length - 1 - i], x: [curve.values[0]], width: 0.7, showlegend: false,
         marker: { color: curve.colour, opacity: curve.opacity }, hoverinfo: "skip", textposition: "outside", cliponaxis: false, textfont: { size: 11 },
-        text: [`${escaped(curve.run)}  ${curve.values[0] > 0 ? "+" : ""}${(100 * curve.values[0]).toFixed(1)} %`],
+        text: [`${escaped(shortened(curve.run, letters - GAIN))}  ${curve.values[0] > 0 ? "+" : ""}${(100 * curve.values[0]).toFixed(1)} %`],
       }));
     },
   };
   const rowsOf = (curves) => [...new Set(curves.map((curve) => curve.task))];
 
+  // How many letters a label beside a bar has, and the part of the width that it takes. A letter has 6.5 pixels.
+  // The bars have at least a fifth of the width.
+  const LETTER = 6.5, GAIN = 10;
+  function roomOf(curves, plot) {
+    const values = curves.map((curve) => curve.values[0]), sides = values.some((value) => value < 0) && values.some((value) => value > 0) ? 2 : 1;
+    const longest = (names) => Math.max(...names.map((name) => name.length));
+    const width = Math.max(plot.clientWidth - Math.max(54, LETTER * longest(rowsOf(curves)) + 8) - 12, 1);
+    const letters = Math.min(longest(curves.map((curve) => curve.run)) + GAIN, Math.max(Math.floor((0.8 * width) / sides / LETTER), GAIN + 3));
+    return { letters, part: Math.min((LETTER * letters) / width, 0.8 / sides), sides };
+  }
+
+  // Names of runs often differ at their ends, so the middle is left out.
+  function shortened(name, letters) {
+    if (name.length <= letters) return name;
+    const end = Math.floor((letters - 1) / 2);
+    return `${name.slice(0, letters - 1 - end)}…${end ? name.slice(-end) : ""}`;
+  }
+
   function layout(at, panel, curves) {
     const axis = { gridcolor: colour("grid"), linecolor: colour("line"), zeroline: false, tickfont: { size: 11 }, fixedrange: false };
     const scale = scaleOf(panel), heights = state.heights.get(at);
     const x = { ...axis, title: { text: escaped(data.axes.find((each) => each.name === state.x).title), font: { size: 11 }, standoff: 4 }, range: state.range ?? extent() };
-    const y = { ...axis, type: scale === "log" ? "log" : "linear", nticks: 6, exponentformat: "power", minexponent: 6, separatethousands: true, ...(heights ? { range: heights } : { autorange: true }) };
+    const y = { ...axis, type: scale === "log" ? "log" : "linear", nticks: 6, exponentformat: "power", minexponent: 6, separatethousands: true, automargin: true, ...(heights ? { range: heights } : { autorange: true }) };
     const margin = { l: 54, r: 12, t: 10, b: 36 };
     if (panel.kind === "share") Object.assign(y, { range: [0, 1], autorange: false, tickformat: ".0%" });
     if (panel.kind === "timeline") {
@@ -181,10 +209,8 @@
       };
       Object.assign(y, { range: [-0.7, curves.length - 0.3], autorange: false, fixedrange: true, tickvals: rows.map(middle), ticktext: rows.map((name) => escaped(name || "no task")), gridcolor: "rgba(0,0,0,0)", automargin: true });
       const [low, high] = [Math.min(...values, 0), Math.max(...values, 0)];
-      // Room for the labels beside the bars: 6.5 pixels per letter.
-      const letters = Math.max(...curves.map((curve) => curve.run.length)) + 10;
-      const part = Math.min((6.5 * letters) / Math.max(panels[at].clientWidth - 110, 1), 0.7);
-      const room = (high - low || 0.01) * (part / (1 - part));
+      const { part, sides } = roomOf(curves, panels[at].querySelector(".plot"));
+      const room = (high - low || 0.01) * (part / (1 - sides * part));
       Object.assign(x, { range: [low - (low < 0 ? room : room / 20), high + (high > 0 || low === high ? room : room / 20)], title: { text: "better than the first run by", font: { size: 11 }, standoff: 4 }, tickformat: "+.0%", zeroline: true, zerolinecolor: colour("faint"), nticks: 5, fixedrange: true });
     }
     // The steps of alerts.
@@ -216,9 +242,13 @@
     const plot = panels[at].querySelector(".plot"), panel = data.panels[at];
     hideTip();
     drawn.set(at, version);
-    if (panel.kind === "gains") plot.style.height = `${Math.max(70 + 24 * chosen[at].length, 160)}px`;
+    if (panel.kind === "gains") {
+      const height = Math.max(70 + 24 * chosen[at].length, 160);
+      plot.style.height = `${height}px`;
+      panels[at].style.gridRow = height > 400 ? "span 2" : "";  // beside two other panels, not beside an empty place
+    }
     // Three pixels per part: a curve then has as many points as one can tell apart.
-    const traces = drawings[panel.kind](panel, chosen[at], Math.max(Math.round(plot.clientWidth / 3), 100));
+    const traces = drawings[panel.kind](panel, chosen[at], Math.max(Math.round(plot.clientWidth / 3), 100), plot);
     const buttons = [["zoom2d", "pan2d", "autoScale2d", "toImage"]];
     const config = { responsive: true, doubleClick: "autosize", displaylogo: false, displayModeBar: "hover", modeBarButtons: buttons };
     Plotly.react(plot, traces.map(({ owner, ...trace }) => trace), layout(at, panel, chosen[at]), config);
@@ -366,7 +396,7 @@
     for (const { curve, i } of points) {
       const row = table.insertRow();
       row.className = curve === pointed.curve ? "pointed" : "";
-      row.insertCell().append(sample(curve));
+      row.insertCell().append(sample(lookOf(panel, curve)));
       if (runs > 1 || data.legend.filter((each) => each.of === "run").length > 1) row.append(element("td", curve.run));
       if (tasks > 1) row.append(element("td", panel.kind === "share" ? curve.task || "no task" : curve.key));
       row.append(element("td", curve.phase));
@@ -427,7 +457,9 @@
       const label = document.createElement("label");
       const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true, value: row.name });
       label.title = `${row.label}: double-click to show only this one`;
-      label.append(box, sample(row.style), row.label);
+      const show = () => sample(of === "run" && state.colour === "run" ? { ...row.style, colour: colourOfRun(row.name) } : row.style);
+      label.append(box, show(), row.label);
+      field("colour").addEventListener("change", () => label.querySelector("svg").replaceWith(show()));
       fieldset.append(label);
       box.addEventListener("change", () => { apply(); refresh(); });
       label.addEventListener("dblclick", () => {
@@ -447,6 +479,9 @@
     select.value = value;
   }
 
+  // Before the boxes, so that `state` has the new choice when they show it.
+  field("colour").addEventListener("change", () => { state.colour = field("colour").value; refresh(); });
+  field("colour").parentElement.hidden = runs.length < 2;
   ["task", "phase", "run"].forEach(addBoxes);
   document.getElementById("legend").hidden = [...controls.querySelectorAll("fieldset")].every((each) => each.hidden);
   addOptions(field("x"), data.axes.map((axis) => [axis.name, axis.title]), state.x);
@@ -454,6 +489,7 @@
   state.scale = scales.size > 1 ? "" : [...scales][0] ?? "";
   const every = [["linear", "as logged"], ["relative", "relative to the first"], ["log", "logarithmic"]];
   addOptions(field("scale"), scales.size > 1 ? [["", "best for each panel"], ...every] : every, state.scale);
+  addOptions(field("colour"), ["task", "run"].map((of) => [of, of]), state.colour);
   field("smoothing").value = state.weight;
   const showWeight = () => { field("weight").textContent = state.weight ? state.weight.toFixed(2) : "off"; };
   showWeight();
