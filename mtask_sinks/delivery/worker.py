@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -41,6 +42,9 @@ _FAILURES_UNTIL_DOWN = 3
 # Seconds between two saves of a cursor. After a kill, delivery repeats the snapshots since the last save.
 _SAVE_SECONDS = 1.0
 
+# Number the workers of this process, for `SharedCursor`. An id of an object may be used again.
+_numbers = itertools.count()
+
 ReplayScope = Literal["left", "all", "new"]
 
 
@@ -73,6 +77,7 @@ class Worker:
         self.sink = sink
         self._stream = stream
         self._shares_cursor = shares_cursor
+        self._number = next(_numbers)
         cursor, position = _find_start(stream, self._path, what)
         shared = SharedCursor.find(self._path, stream.fingerprint) if shares_cursor else None
         if shared is not None:
@@ -296,7 +301,7 @@ class Worker:
             if self._shares_cursor:
                 shared = SharedCursor.join(path, fingerprint, self._targets.targets)
                 is_behind = self._progress.safe_position < self._stream.end_position
-                offset = shared.agree(id(self), offset, is_behind=is_behind)
+                offset = shared.agree(self._number, offset, is_behind=is_behind)
             self._progress.to_cursor(fingerprint, offset).save(path)
             self._remember(fingerprint)
 
