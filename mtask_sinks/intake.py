@@ -34,7 +34,7 @@ from mtask_sinks.reporting.forked import is_said_by_other_process
 _PHASES = ("train", "eval", "test")
 _TASK_IS_PHASE = (
     "%s: the task is called %r, which is also a phase. The library adds the phase by itself (in backends the key is "
-    "<task>/<phase>/<name>), so %r is needed in no key; name the task by what it computes."
+    "<task>/<phase>/<name>), so no key needs %r; name the task after what it computes."
 )
 
 
@@ -68,8 +68,9 @@ class Intake:
         self._overflow = overflow
         self._find_ranks = find_ranks
         self._warn_once = warn_once
-        # Threads may report new keys and fill buffers at the same time. The first lock never covers a user's code.
-        # No report waits for the second: a reducer or a log handler runs under it, and may report in any thread.
+        # Threads may report new keys and fill buffers at the same time. Under the first lock, no code of the user runs.
+        # Under the second, a reducer or a log handler of the user may run, and may report from any thread. If a report
+        # waited for this lock, it could wait forever.
         self._admitting = threading.RLock()
         self._reducing = threading.RLock()
 
@@ -85,7 +86,7 @@ class Intake:
             return
         try:
             buffers = window.buffers[task]
-        except (KeyError, TypeError):  # a new task, or a value that is not hashable
+        except (KeyError, TypeError):  # a new task, or one that is not hashable
             _check_task(task)
             buffers = {}
         on_device: dict[str, OnDevice] = {}

@@ -71,26 +71,27 @@ class MetricRegistry(BuiltAnew):
 
     Args:
         reducers: exact key or pattern → reducer: a name (``mean sum last first min max count std median p95 …``), a
-            `Reducer`, or a function of the window's values. An exact key beats a pattern, the first pattern that
-            matches wins, otherwise `mean`.
+            `Reducer`, or a function of the window's values. An exact key beats a pattern, and the first pattern that
+            matches wins. If nothing matches, the reducer is `mean`.
         derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It can
-            also use the Trainer's values in the row, by their names without the prefix of an evaluation
-            (``m["loss"]``, ``m["learning_rate"]``). ``m["window.seconds"]`` is the time since the last row of the phase
-            (the mean over the ranks, without evaluations in between), and ``m["window.steps"]`` counts the optimizer
-            steps since then (in an evaluation: the batches of this process).
+            also use the Trainer's values in the row, such as ``m["learning_rate"]``. In an evaluation their names have
+            no prefix: ``m["loss"]`` is the ``eval_loss``. ``m["window.seconds"]`` is the time since the last row of the
+            phase; it leaves out the time of evaluations, and is the mean over the ranks. ``m["window.steps"]`` counts
+            the optimizer steps since then (in an evaluation: the batches of this process).
         nonfinite: how to treat NaN and Inf: ``"propagate"`` (default: the result shows them), ``"skip"`` (leave them
             out, and report their number as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event).
             One policy for all keys, or a mapping: exact key or pattern → policy.
         max_keys: the most distinct keys. The registry drops and counts further ones; one warning names the caller.
-        spread: exact keys and patterns. With several ranks, each such key also gets the smallest and the largest value
-            of a rank, as ``<key>.rank_min`` and ``<key>.rank_max``.
+        spread: exact keys and patterns. With several ranks, each rank has its own value of such a key. The snapshot
+            also has the smallest and the largest of them, as ``<key>.rank_min`` and ``<key>.rank_max``.
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
             (tensor or pipeline parallel), pass a group with only one of them. `snapshot` reduces: every rank of the
-            group must call it, even without reports. It needs one collective; one more if a reducer needs a maximum or
-            minimum, a gather if one needs all values, and an exchange of names if some rank has a new key.
+            group must call it, even without reports. It makes one collective. It makes another one if a reducer needs a
+            maximum or minimum, a gather if a reducer needs all values, and an exchange of names if some rank has a new
+            key.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
-            ``None`` (neither): ``{"*/bias": "min"}``. Without a rule, a known name decides (loss, rmse,
-            accuracy, …). ``mtask-sinks diff``, ``report`` and ``watch`` use it, and so does the check of
+            ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
+            knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of
             ``metric_for_best_model``.
         per_epoch: exact keys and patterns, such as ``["*/loss"]``. Each such key also gets a value per epoch. A trainer
             logs it at the end of the epoch as ``epoch_<key>``, in a separate row.
@@ -175,7 +176,7 @@ class MetricRegistry(BuiltAnew):
 
         Raises:
             ConflictError: the key has another reducer already.
-            MetricKeyError: the key is not valid, or that of a derived metric.
+            MetricKeyError: the key is not valid, or it belongs to a derived metric or to the Trainer's logs.
         """
         self._key_table.register(key, as_reducer(reducer))
 
@@ -193,7 +194,8 @@ class MetricRegistry(BuiltAnew):
                 counts. Only the numbers of a tensor are kept.
 
         Raises:
-            MetricKeyError: at the first report of a key that is not valid or has another meaning.
+            MetricKeyError: at the first report of a key that is not valid, or that belongs to a derived metric or to
+                the Trainer's logs.
             MetricValueError: at the first report of a key, if its value has a type that is not accepted. Later the
                 registry drops and counts such a value, so that it does not stop a training that went well.
         """
@@ -205,7 +207,7 @@ class MetricRegistry(BuiltAnew):
         """As `report_metrics`, with the values as a mapping.
 
         Every report of eager code calls this, also one from a module or from the function `report_metrics`. Override it
-        in a subclass to see all reports.
+        in a subclass to see them. Compiled code calls `store` and `store_packed`.
         """
         if is_dynamo_compiling():
             from mtask_sinks.compiled.packing import report  # needs the compiler, which takes seconds to import
@@ -215,7 +217,7 @@ class MetricRegistry(BuiltAnew):
             self._intake.store(task, metrics)
 
     def store(self, task: str | None, metrics: Mapping[str, Any]) -> None:
-        """As `record`, without a check whether the report counts. Compiled code reports here."""
+        """As `record`, without a check whether gradient checkpointing repeats the forward. For compiled code."""
         self._intake.store(task, metrics)
 
     def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
@@ -253,7 +255,7 @@ class MetricRegistry(BuiltAnew):
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Let the function `report_metrics` report here, in the ``with`` block. The training runs in this thread."""
+        """In the ``with`` block, the function `report_metrics` reports here, and this thread runs the training."""
         with activated(self), self._phases.run_by_this_thread(), lost_in_children(self):
             yield
 

@@ -11,8 +11,8 @@ from mtask_sinks.keys import join_key
 from mtask_sinks.measurement.device_queue import DeviceQueue
 from mtask_sinks.measurement.entries import Block
 
-# The states are updated after the first number of values, or after the second number per key if that is more. So a log
-# event after a thousand steps has as little left to do as one after ten.
+# How many values a window takes before it updates its states: the first number, or the second number times the keys if
+# that is more. So even after a thousand steps, only few values are left for the log event.
 _UNTIL_UPDATE, _UNTIL_UPDATE_PER_KEY = 8192, 32
 # This many numbers of a block count as one value.
 _NUMBERS_PER_VALUE = 16
@@ -71,7 +71,7 @@ class Window:
         return key in self.accumulators and self.accumulators[key].was_used
 
     def expect(self, block: Block) -> None:
-        """Count a reported block as many values, and make the next update take it."""
+        """Count a reported block as several values, and make the next update take all values, due or not."""
         self.until_update -= len(block.values) // _NUMBERS_PER_VALUE
         self._has_blocks = True
 

@@ -39,7 +39,7 @@ def make_chart(
     """Choose the curves to draw: one panel per task metric, with training and evaluation together.
 
     Values over a whole training make no curve, so the chart leaves them out. A metric gets no panel if its value is the
-    same everywhere and neither good nor bad, such as a count of tokens per window.
+    same everywhere and the library knows no direction for it, such as a count of tokens per window.
 
     Args:
         runs: the trainings to draw into the same panels.
@@ -72,7 +72,7 @@ def make_chart(
     constants = [panel for panel in every_panel if _is_constant(panel, directions)]
     panels = [panel for panel in every_panel if panel not in constants] or every_panel
     overview = overview_panels(list(makers.values())) if only == "*" else ()
-    drawn = [curve.task for panel in overview for curve in panel.curves]  # some are pairs of tasks
+    drawn = [curve.task for panel in overview for curve in panel.curves]  # in the overview, a task may be a pair
     return Chart(
         panels=tuple(part for panel in panels for part in _split(panel)),
         runs=tuple(run.label for run in runs if any(curve.run == run.label for curve in curves)),
@@ -118,7 +118,7 @@ def _split(panel: Panel) -> list[Panel]:
 
 
 def _is_constant(panel: Panel, directions: Directions) -> bool:
-    """Return whether a panel would show nothing but a number that is the same everywhere, and neither good nor bad."""
+    """Return whether a panel shows only values that are the same everywhere, of metrics without a direction."""
     return all(curve.is_constant and directions.for_key(curve.key) is None for curve in panel.curves)
 
 

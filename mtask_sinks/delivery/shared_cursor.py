@@ -1,4 +1,4 @@
-"""Lets workers of one process share a cursor: those of trainers that write to one journal, one after the other."""
+"""Lets workers of one process share a cursor, if their trainers write to one journal, one after the other."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class SharedCursor:
     >>> first.agree(1, 500, is_behind=True), first.agree(2, 900, is_behind=False), first.agree(1, 700, is_behind=False)
     (500, 500, 900)
 
-    Each worker delivers the lines of its own trainer. The first one also delivers the lines that it found. So a line
-    goes to the sink once. The cursor says that all lines before its offset are delivered. So it must not pass a line
-    that another worker still has to deliver.
+    Each worker delivers the lines of its own trainer. The first worker also delivers the lines that earlier
+    trainings left. So a line goes to the sink once. The cursor says that all lines before its offset are delivered. So
+    it must not pass a line that another worker still has to deliver.
 
     Args:
         targets: run's id → identifier of the backend's run. All workers use this dict.

@@ -42,7 +42,7 @@ _FAILURES_UNTIL_DOWN = 3
 # Seconds between two saves of a cursor. After a kill, delivery repeats the snapshots since the last save.
 _SAVE_SECONDS = 1.0
 
-# Number the workers of this process, for `SharedCursor`. An id of an object may be used again.
+# Numbers for the workers of this process, for `SharedCursor`. `id(worker)` would not do: Python may use it again.
 _numbers = itertools.count()
 
 ReplayScope = Literal["left", "all", "new"]
@@ -57,12 +57,12 @@ class Worker:
     Args:
         sink: the sink; only this worker calls it.
         stream: the stream of the journal.
-        what: ``left`` delivers the items after the sink's cursor; without a cursor, only items that are added from now
-            on (a replay uses ``all`` then). ``all`` delivers the whole journal into the backend runs to which the sink
-            wrote before. ``new`` delivers the whole journal into new backend runs.
+        what: ``left`` delivers the items after the sink's cursor. If there is no cursor, it delivers only items that
+            are added from now on; a replay uses ``all`` in this case. ``all`` delivers the whole journal into the
+            backend runs to which the sink wrote before. ``new`` delivers the whole journal into new backend runs.
         trust_ids: as for `RunTargets`.
-        shares_cursor: whether other workers of this process save the same cursor. If there is such a worker now, this
-            one delivers only items that are added from now on.
+        shares_cursor: whether other workers of this process may save the same cursor. If one has already done so, this
+            worker delivers only items that are added from now on.
     """
 
     def __init__(

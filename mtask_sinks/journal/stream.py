@@ -31,9 +31,10 @@ class JournalStream:
     (10, True, 1, [])
     >>> journal.close()
 
-    A reader keeps a position: the number of bytes in all lines before it. Position 0 is the beginning of the file that
-    this process found, `end_position` is the end. Recent lines come from memory, older lines from the file. A position
-    stays valid if somebody removes the file, or if a line never reaches the disk; an offset in the file does not.
+    A reader keeps a position: the number of bytes in all lines before it. Position 0 is the beginning of the file as
+    this process found it, and `end_position` is the end of the last line. Recent lines come from memory, older lines
+    from the file. A position stays valid if somebody removes the file, or if a line never reaches the disk; an offset
+    in the file does not.
 
     One thread adds lines, through `Journal`. Any number of threads may read.
 

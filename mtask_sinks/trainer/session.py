@@ -182,7 +182,7 @@ class Session:
                 self.registry.leave_out(self.admission.training_judge, "train")
                 yield
         except BaseException as error:
-            # A pruned trial, or code after the training, raises when the training has already ended.
+            # The training itself may have ended well. Then a pruned trial, or code after the training, has raised.
             status: Status = "finished" if self._has_ended else "failed"
             self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
             raise
@@ -412,7 +412,7 @@ class Session:
 
     @property
     def is_turn_first(self) -> bool:
-        """Whether to deliver rows before all callbacks: a backend without a callback numbers its rows."""
+        """Whether to deliver rows before all callbacks: some backend that numbers its rows has no callback."""
         return any(self._backend_runs[name].callback is None for name in self._numbering)
 
     def _take_turn(self, logs: Mapping[str, Any]) -> None:
@@ -502,7 +502,7 @@ class Session:
         for name, run in self._backend_runs.items():
             try:
                 run.end(status, is_reachable=name not in counts or not counts[name].pending)
-            except Exception as error:  # the backend may be down; keep what the training raised
+            except Exception as error:  # the backend may be down; it must not hide the training's own error
                 self._warn_once(f"end: {name}", "the run of %s was not ended: %s", name, error)
 
 
