@@ -85,10 +85,10 @@ class MetricRegistry(BuiltAnew):
         spread: exact keys and patterns. With several ranks, each rank has its own value of such a key. The snapshot
             also has the smallest and the largest of them, as ``<key>.rank_min`` and ``<key>.rank_max``.
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
-            (tensor or pipeline parallel), pass a group with only one of them. `snapshot` reduces: every rank of the
-            group must call it, even without reports. It makes one collective. It makes another one if a reducer needs a
-            maximum or minimum, a gather if a reducer needs all values, and an exchange of names if some rank has a new
-            key.
+            (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` reduces: every
+            rank of the group must call it, even without reports. It makes one collective. It makes another one if a
+            reducer needs a maximum or minimum, a gather if a reducer needs all values, and an exchange of names if some
+            rank has a new key.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
             knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of

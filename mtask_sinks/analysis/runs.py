@@ -19,9 +19,9 @@ from mtask_sinks.keys import split_key
 from mtask_sinks.note import Note
 from mtask_sinks.snapshot import Snapshot
 
-#: A training with more values than this keeps half as many in memory.
+#: If a training has more values than this in memory, it forgets some, so that about half of this number stay.
 MAX_VALUES = 150_000
-# Beyond this number of kinds, all other snapshots of a phase count as one kind.
+# After this many kinds of snapshots (see `Training.kinds`), the others of a phase are of two: with and without metrics.
 _MAX_KINDS = 1_000
 # Compute the rate of steps over this many log events.
 _RATE_POINTS = 20
@@ -88,7 +88,8 @@ class Training:
         phases, steps, epochs, times: one entry per snapshot in memory; an unknown epoch is NaN.
         windows: for each snapshot, how many windows it represents: 1, or more if later snapshots with the same metrics
             are not in memory.
-        kinds: for each snapshot, the number of its kind: its phase, its metrics, and which of these are not finite.
+        kinds: for each snapshot, the index of its kind. Snapshots are of one kind if they have the same phase and the
+            same metrics, and if the same metrics are not finite.
         series: (phase, key) → values, in the order of first appearance.
         notes: alerts and the choices of task health. A resume discards those after its step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
@@ -112,7 +113,7 @@ class Training:
     notes: list[Note] = field(default_factory=list)
     journal: Path | None = None
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_POINTS))
-    #: Number of windows in one part of a phase. Only the extremes of each part are in memory.
+    #: Thinning cuts each phase into parts of this many windows, and keeps the extremes of each part.
     windows_per_part: int = 1
     _kinds: dict[tuple[Any, ...], int] = field(default_factory=dict)
     _values: int = 0
@@ -375,7 +376,7 @@ class Trainings:
 
 
 def directions_of(trainings: Sequence[Training]) -> Directions:
-    """Return the rules of several trainings on which values are better. The last training's rule for a metric wins."""
+    """Return the rules that tell which values are better. If trainings differ on a metric, the last one's rule wins."""
     return Directions(*(training.directions for training in reversed(trainings)))
 
 

@@ -259,7 +259,7 @@ def _warn_of_scheme(output_dir: str | None, path: Path | None) -> None:
 def end_killed(journal: Journal, *, take_for_ended: bool = False) -> None:
     """Record that the journal's last run was killed, if it has no end and its process no longer exists.
 
-    If the run ended before and only an evaluation after it was killed, its status stays.
+    If the run had ended already, and the process was killed in a later evaluation, the status of the run stays.
 
     Args:
         journal: the journal.

@@ -142,7 +142,9 @@ class HealthMeter:
         check_graph({**reaches, _TOTAL: whole}, trainer.model)
         check_nesting(losses, reaches)
         if not self._has_run_backward and _is_compiled(whole):
-            return {}  # the layer would compile kernels for a graph that is kept, and use them from then on
+            # The first backward pass decides which kernels a layer compiles. A measurement keeps the graph, so after it
+            # the layer would use other kernels for the rest of the training.
+            return {}
         selection = self._choose(trainer, losses, reaches)
         if selection is None:
             return {}

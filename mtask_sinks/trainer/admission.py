@@ -33,7 +33,7 @@ OUTSIDE_EVALUATION = (
 _CALL_EVENT = CallbackHandler.call_event.__code__
 _EVALUATES = frozenset({"_evaluate", "evaluate", "predict", "evaluation_loop", "prediction_loop"})
 _PARALLEL_APPLY = sys.modules[DataParallel.__module__].parallel_apply.__code__.co_filename
-# The methods in which a trainer's own work begins; what calls them says nothing about a report.
+# The methods in which a trainer's own work begins. The search for the caller of a report stops at them.
 _boundaries: set[CodeType] = set()
 
 
@@ -47,9 +47,9 @@ class Admission:
     """Decides whether a report counts.
 
     Inside a training step everything counts: an accuracy under ``no_grad``, a frozen part in eval mode, a second model.
-    Outside of the steps a value counts if code reports it by itself. It does not count if a module's forward reports
-    it, and a callback or an evaluation called that forward. The same holds for the steps of an evaluation and what is
-    around them.
+    The same holds for the steps of an evaluation. Outside of the steps, a report counts if no module makes it. If a
+    module makes it, it counts only for the training, and only if the module is in training mode and neither a callback
+    nor an evaluation called it.
 
     Inside a step this takes a comparison of thread numbers; outside, it walks the stack (5 us).
 
@@ -87,7 +87,7 @@ class Admission:
 
     @contextmanager
     def outside_of_steps(self) -> Iterator[None]:
-        """Say that the work of this thread begins inside a ``with`` block, with no step yet."""
+        """In the ``with`` block, this thread is the one that trains or evaluates, and no step has begun."""
         training, evaluation = self.training_judge, self.evaluation_judge
         before = self._thread, training.exempt_thread, evaluation.exempt_thread
         self._thread, training.exempt_thread, evaluation.exempt_thread = get_ident(), None, None

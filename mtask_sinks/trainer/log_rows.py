@@ -30,7 +30,7 @@ class LogRowsMixin(_Base):
     _loss_budget: LossBudget | None
     #: The snapshot of the row that is being logged.
     _logging: Snapshot | None = None
-    #: Whether this row has been delivered in the turn of a callback.
+    #: Whether this row is delivered already. A backend that numbers its rows gets it when its callback would log it.
     _is_delivered = False
     #: The values over the whole training in the last summary, by their names in it.
     _overall: Mapping[str, float] = MappingProxyType({})
@@ -106,7 +106,7 @@ class LogRowsMixin(_Base):
 
     @contextmanager
     def _additional_row(self) -> Iterator[None]:
-        """Wrap the logging of an additional row. Otherwise the Trainer would take it for its own next row."""
+        """Restore ``should_log`` after an additional row. Each row clears it, but the Trainer's own row needs it."""
         should_log = self.control.should_log
         yield
         self.control.should_log = should_log

@@ -137,7 +137,7 @@ def test_mlflow_has_one_run_and_it_is_finished(survived: Survived) -> None:
 def test_wandb_holds_every_point_once(survived: Survived) -> None:
     """But the last row before a kill: W&B's client may have sent the summary of the row, and not the row."""
     found = {name: Counter(survived.wandb.points(name)) for name in ALL}
-    assert {name: points - Counter(ALL[name]) for name, points in found.items()} == dict.fromkeys(ALL, Counter())
+    assert {name: points - Counter(ALL[name]) for name, points in found.items()} == {name: Counter() for name in ALL}
     lost = {point[0] for name, points in found.items() for point in Counter(ALL[name]) - points}
     *killed, _ = read_journal(survived.directory)
     assert lost <= {run.snapshots[-1].step for run in killed if run.snapshots}
