@@ -59,9 +59,8 @@ class Two:
 
     def let_deliver(self, name: str) -> None:
         self.sinks[name].is_up = True
-        counts = self.deliveries[name].counts
-        wait_for(lambda: not self.deliveries[name].counts["store"].pending, f"{name} to deliver, at first {counts}")
-        self.deliveries[name].confirm()
+        workers = self.deliveries[name]._workers
+        wait_for(lambda: not any(each.is_alive() for each in workers), f"{name} to deliver and save its cursor")
 
     def end_of(self, name: str, step: int) -> int:
         """The offset before the line of a snapshot."""
@@ -98,6 +97,7 @@ def test_the_cursor_passes_no_snapshot_that_waits(tmp_path) -> None:
     two.train("a", 1, 2)
     two.train("b", 1, 2, 3)
     two.let_deliver("b")
+    assert ("b", 3) in two.rows
     assert two.cursor() <= two.end_of("a", 1)
     two.let_deliver("a")
     two.train("b", 4)
