@@ -70,7 +70,7 @@ class Snapshot(_Frozen):
             training's id it identifies the snapshot, even if a machine's clock is wrong.
     """
 
-    _mappings: ClassVar = ("metrics", "counts", "nonfinite", "logs")
+    _mappings: ClassVar[tuple[str, ...]] = ("metrics", "counts", "nonfinite", "logs")
 
     step: int
     phase: str = "train"
@@ -141,7 +141,7 @@ class RunInfo(_Frozen):
         loss_weights: key → its weight in the combined loss, from ``loss_budget``; empty without it.
     """
 
-    _mappings: ClassVar = ("params", "attached", "continued", "directions", "loss_weights")
+    _mappings: ClassVar[tuple[str, ...]] = ("params", "attached", "continued", "directions", "loss_weights")
 
     id: str = ""
     output_dir: str | None = None

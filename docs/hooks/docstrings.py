@@ -15,7 +15,7 @@ PUBLIC = {
     )
 }
 
-_EXAMPLE = re.compile(r"^( *)>>> .*\n(?:\1\S.*\n?)*", re.MULTILINE)
+_EXAMPLE = re.compile(r"^( *)>>> .*\n(?:\1.*\S.*\n?)*", re.MULTILINE)
 _FLAG = re.compile(r" *# doctest: .*$", re.MULTILINE)
 _NAME = re.compile(r"(?<!`)`(\w+)(?:\.\w+)?`(?!`)")
 

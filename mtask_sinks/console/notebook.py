@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _NOTHING = "No Log"
 # Ends of the headings of columns that tell how long an evaluation took.
 _RUNTIMES = ("Runtime", "Samples Per Second", "Steps Per Second", "Model Preparation Time")
+# With more columns than this, a table would scroll sideways in JupyterLab on a screen of 1440 pixels.
+_FITTING = 14
 
 
 def is_notebook_callback(callback: TrainerCallback) -> bool:
@@ -44,6 +46,12 @@ class _Column(NamedTuple):
         task, name, phase = (_breakable(part) for part in (*split_key(self.key), self.phase))
         return f"<small>{f'{task}/<br>' if task else ''}{name}{'' if phase == 'train' else f' <br>({phase})'}</small>"
 
+    @property
+    def line(self) -> str:
+        """What the column shows besides its task, as text."""
+        name = split_key(self.key)[1]
+        return name if self.phase == "train" else f"{name} ({self.phase})"
+
 
 def _breakable(name: str) -> str:
     """Return a name as HTML that may continue on the next line after each ``_`` and ``-``."""
@@ -57,6 +65,9 @@ class NotebookTable:
     The columns of the tasks follow its own columns, grouped by task; a later row may add columns. If the user names no
     metrics, the table shows at most 24 of them, as the console does: first one of each task, then a second one, and so
     on. The row of an evaluation also shows the last values of the training, as transformers does for ``Training Loss``.
+
+    A table of too many columns gets one column per task instead, in which each metric and phase has a line of its own.
+    If several evaluation sets have run times, one column has their sum, and names all of them if you hover over it.
     """
 
     def __init__(self, console: Console) -> None:
@@ -120,6 +131,8 @@ class NotebookTable:
         self._training = {}
         # Index of a row → all its texts, also of columns that are not shown.
         self._rows: dict[int, dict[_Column, str]] = {}
+        # Index of a row → heading of a run time → its value.
+        self._times: dict[int, dict[str, Any]] = {}
         # Columns of metrics that the user does not want to see.
         self._unwanted: dict[_Column, None] = {}
 
@@ -140,15 +153,29 @@ class NotebookTable:
         shown, left_out = self._chosen()
         own = [heading for heading in headings if heading not in self._added]
         first = [heading for heading in own if not heading.endswith(_RUNTIMES)]
-        last = [heading for heading in own if heading.endswith(_RUNTIMES)]
+        kept = [{name: text for name, text in zip(headings, row, strict=False) if name in own} for row in rows]
+        for at, row in enumerate(kept):
+            times = {name: time for name, time in row.items() if name.endswith(_RUNTIMES) and time != _NOTHING}
+            self._times.setdefault(at, {}).update(times)
+        last = list(dict.fromkeys(name for times in self._times.values() for name in times))
+        is_sum = len(last) > len(_RUNTIMES)
+        is_wide = len(first) + len(shown) + (1 if is_sum else len(last)) > _FITTING
+        of_tasks = _by_line(shown) if is_wide else {column.heading: [column] for column in shown}
+        lines = list(dict.fromkeys(column.line for column in shown)) if is_wide else []
         names = html.escape(", ".join(f"{column.key} ({column.phase})" for column in left_out))
         more = [f'<span title="{names}">+{len(left_out):,} more</span>'] if left_out else []
-        self._added.update([column.heading for column in shown], more)
-        table = [[*first, *(column.heading for column in shown), *more, *last]]
-        for at, row in enumerate(rows):
-            kept, texts = dict(zip(headings, row, strict=False)), self._rows.get(at, {})
-            of_tasks = [texts.get(column, _NOTHING) for column in shown]
-            table.append([*_texts(kept, first), *of_tasks, *("" for _ in more), *_texts(kept, last)])
+        label, total = ["<small>metric</small>"] if is_wide else [], ["<small>Runtime</small>"] if is_sum else []
+        self._added.update(of_tasks, label, more, total)
+        table: list[list[Any]] = [[*first, *label, *of_tasks, *more, *(total or last)]]
+        for at, row in enumerate(kept):
+            texts, times = self._rows.get(at, {}), self._times[at]
+            cells_of_tasks = [
+                _lines("" if column is None else texts.get(column, _NOTHING) for column in columns)
+                for columns in of_tasks.values()
+            ]
+            labels = [_lines(f"<small>{html.escape(printable(line))}</small>" for line in lines) for _ in label]
+            ends = [_sum(times)] if is_sum else _texts(times, last)
+            table.append([*_texts(row, first), *labels, *cells_of_tasks, *("" for _ in more), *ends])
         self._tracker.inner_table = table
 
     def _chosen(self) -> tuple[list[_Column], list[_Column]]:
@@ -163,6 +190,31 @@ class NotebookTable:
 
 def _by_task(keys: Iterable[str]) -> list[str]:
     return [key for names in group_by_task(dict.fromkeys(keys)).values() for key in names]
+
+
+def _by_line(columns: Sequence[_Column]) -> dict[str, list[_Column | None]]:
+    """Return the heading of each task, and its column for each line; ``None`` where it has none."""
+    lines = dict.fromkeys(column.line for column in columns)
+    tasks: dict[str, dict[str, _Column]] = {}
+    for column in columns:
+        tasks.setdefault(split_key(column.key)[0], {})[column.line] = column
+    return {
+        f"<small>{_breakable(task) or 'no task'}</small>": [found.get(line) for line in lines]
+        for task, found in tasks.items()
+    }
+
+
+def _lines(texts: Iterable[str]) -> str:
+    """Return texts one below the other. No line wraps, so that the lines of all cells are at the same heights."""
+    found = list(texts)
+    return found[0] if len(found) == 1 else f'<div style="white-space: nowrap">{"<br>".join(found)}</div>'
+
+
+def _sum(times: Mapping[str, Any]) -> str:
+    """Return the sum of the run times of all evaluation sets, with all of them in a title."""
+    runtimes = [time for name, time in times.items() if name.endswith("Runtime")]
+    names = html.escape(", ".join(f"{name} {time}" for name, time in times.items()))
+    return f'<span title="{names}">{number(sum(runtimes))}</span>' if runtimes else _NOTHING
 
 
 def _texts(row: Mapping[str, Any], headings: Sequence[str]) -> list[Any]:

@@ -189,6 +189,25 @@ def test_metrics_are_found_by_typing(plot) -> None:
         assert ("No metric matches" in plot.text()) is not found
 
 
+def test_found_panels_are_side_by_side_at_the_top_and_then_where_they_were(browser, tmp_path) -> None:
+    metrics = ("a/x", "a/loss", "b/loss", "b/x")
+    snapshots = [Snapshot(step, metrics={name: float(step) for name in metrics}) for step in STEPS]
+    write(tmp_path, (RunInfo(id="1"), snapshots, None))
+    write_chart(make_chart(open_runs([tmp_path])), tmp_path / "p.html")
+    show(browser, tmp_path / "p.html")
+    before = titles(browser)
+    choose(browser, "find", "loss")
+    tops = browser.evaluate("return [...document.querySelectorAll('.panel')].map(p => p.getBoundingClientRect().top)")
+    assert titles(browser) == ["a/loss", "b/loss"]
+    assert tops[0] == tops[1] == min(top for top in tops if top)
+    widths = "return [...document.querySelectorAll('#found .plot')].map(p => p.clientWidth - p._fullLayout.width)"
+    assert browser.evaluate(widths) == [0, 0]
+    assert browser.evaluate("return document.querySelector('#found summary').innerText").split() == ["Found", "2"]
+    choose(browser, "find", "")
+    assert titles(browser) == before
+    assert not browser.evaluate("return document.querySelectorAll('#found .panel').length")
+
+
 def test_values_are_smoothed_made_relative_and_drawn_over_epochs(plot) -> None:
     choose(plot, "smoothing", "0.5")
     raw, smooth = data(plot, "[c.y, c.opacity]")[0][:2]
@@ -208,7 +227,7 @@ def test_a_task_folds_and_the_controls_stay_in_sight(plot) -> None:
     plot.evaluate("document.body.style.paddingBottom = '4000px'; scrollTo(0, 900)")
     assert plot.evaluate("return document.getElementById('controls').getBoundingClientRect().top") == 0
     plot.evaluate("scrollTo(0, 0)")
-    plot.driver.find_element("css selector", "details.group:not([data-fixed]) summary").click()
+    plot.driver.find_element("css selector", "details.group:not([data-fixed], [hidden]) summary").click()
     assert titles(plot) == ["b/acc"]
 
 
@@ -342,6 +361,113 @@ def test_a_report_fits_a_phone_follows_the_system_s_colours_and_prints_in_light_
         assert browser.evaluate(paper) == "#ffffff"
     finally:
         command("Emulation.setEmulatedMedia", {"media": "", "features": []})
+        command("Emulation.clearDeviceMetricsOverride", {})
+
+
+# Texts that reach beyond their chart, texts of bars that reach into the names of the rows, texts that cover another.
+_TROUBLE = """
+const found = [];
+for (const plot of document.querySelectorAll(".panel:not([hidden]) .plot")) {
+  const frame = plot.getBoundingClientRect(), texts = [...plot.querySelectorAll("text")];
+  const boxes = texts.map(text => [text.textContent, text.getBoundingClientRect()]).filter(([, box]) => box.width);
+  const left = frame.left + plot._fullLayout.xaxis._offset - 1;
+  for (const text of plot.querySelectorAll(".bars text")) {
+    if (text.getBoundingClientRect().left < left) found.push(text.textContent);
+  }
+  boxes.forEach(([text, box], i) => {
+    if (box.left < frame.left - 1 || box.right > frame.right + 1) found.push(text);
+    for (const [other, its] of boxes.slice(i + 1)) {
+      const width = Math.min(box.right, its.right) - Math.max(box.left, its.left);
+      const height = Math.min(box.bottom, its.bottom) - Math.max(box.top, its.top);
+      if (width > 1 && height > 2) found.push(`${text} / ${other}`);
+    }
+  });
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("name", ["lr-2e-4", "bert-base-uncased-lr-2e-4-seed-42"])
+def test_no_text_of_a_chart_is_cut_or_covers_another(browser, tmp_path, width, name) -> None:
+    for run, factor in (("first", 1.0), (name, 1.9)):
+        values = [{"summarization/loss": factor * 4 / s, "b/loss": 2 / s / factor, "b/drift": -8e-5 * s} for s in STEPS]
+        snapshots = [Snapshot(step, metrics=metrics) for step, metrics in zip(STEPS, values)]
+        write(tmp_path, (RunInfo(id=run, name=run), snapshots, None))
+    write_chart(make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"])), tmp_path / "p.html")
+    command = browser.driver.execute_cdp_cmd
+    screen = {"width": width, "height": 3000, "deviceScaleFactor": 1, "mobile": width < 700}
+    command("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        browser.open(tmp_path / "p.html")
+        settled(browser)
+        assert browser.evaluate(_TROUBLE) == []
+        assert name[-3:] in browser.text()
+    finally:
+        command("Emulation.clearDeviceMetricsOverride", {})
+
+
+def colours(browser, css: str) -> list[str]:
+    return browser.evaluate(
+        "return [...document.querySelectorAll(arguments[0])].map(e => e.getAttribute('stroke'))", css
+    )
+
+
+def test_the_colour_shows_the_run_if_the_user_wants_it(plot) -> None:
+    chips = "fieldset[data-of=run] line"
+    by_task = data(plot, "c.line.color")
+    assert by_task == [[by_task[0][0]] * 4, [by_task[1][0]] * 2]
+    assert len(set(colours(plot, chips))) == 1
+    choose(plot, "colour", "run")
+    a, b = data(plot, "c.line.color")
+    assert a == [*b, *b]  # both runs in training and in the evaluation
+    assert colours(plot, chips) == b
+    assert len(set(b)) == 2
+    point_at(plot, 10, 4)
+    plot.wait_for(lambda page: page.evaluate("return document.getElementById('tip').innerText"))
+    assert colours(plot, "#tip line") == a
+    choose(plot, "colour", "task")
+    assert data(plot, "c.line.color") == by_task
+
+
+def test_a_panel_of_several_tasks_keeps_their_colours(browser, runs, tmp_path) -> None:
+    chart = make_chart(runs, overlay=True, only="*/*")
+    write_chart(chart, tmp_path / "p.html")
+    show(browser, tmp_path / "p.html")
+    before = data(browser, "c.line.color")
+    choose(browser, "colour", "run")
+    several = [len({curve.task for curve in panel.curves}) > 1 for panel in chart.panels]
+    assert [old == new for old, new in zip(before, data(browser, "c.line.color"))] == several
+
+
+def test_paper_has_the_headings_of_a_report(browser, report) -> None:
+    show(browser, report)
+    command = browser.driver.execute_cdp_cmd
+    command("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+    try:
+        headings = browser.evaluate(
+            "return [...document.querySelectorAll('h2')].map(h => h.offsetHeight && h.innerText)"
+        )
+        assert headings == [
+            *("Tasks", "Curves", "Runs", "Final and best values", "Best checkpoints"),
+            *("Values that are not finite", "Missing values", "Delivery", "Settings"),
+        ]
+    finally:
+        browser.evaluate("dispatchEvent(new Event('afterprint'))")
+        command("Emulation.setEmulatedMedia", {"media": "", "features": []})
+
+
+def test_on_a_phone_the_names_of_tasks_stay_while_their_table_scrolls(browser, report) -> None:
+    command = browser.driver.execute_cdp_cmd
+    screen = {"width": 390, "height": 3000, "deviceScaleFactor": 1, "mobile": True}
+    command("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        browser.open(report)
+        scrolled = "const table = document.querySelector('.table'); table.scrollLeft = 200; return [table.scrollLeft, "
+        left = "table.querySelector('tbody th').getBoundingClientRect().left - table.getBoundingClientRect().left]"
+        assert browser.evaluate(scrolled + left) == [200, 0]
+    finally:
         command("Emulation.clearDeviceMetricsOverride", {})
 
 

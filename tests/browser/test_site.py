@@ -90,6 +90,25 @@ def test_the_colours_follow_the_system_also_on_a_later_visit(site: Path, browser
             assert browser.evaluate("return document.body.dataset.mdColorScheme") == scheme
 
 
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour such as ``rgb(0, 118, 106)``, by WCAG 2.2."""
+    parts = [int(part) / 255 for part in colour[4:-1].split(",")]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_links_are_readable(site: Path, browser, colours) -> None:
+    script = (
+        "const code = document.querySelector('article td a code'), colour = part => getComputedStyle(part);"
+        "return [colour(code).color, colour(code).backgroundColor]"
+    )
+    with emulated(browser, 1440, colours):
+        browser.open(site / "command-line.html")
+        low, high = sorted(luminance(colour) for colour in browser.evaluate(script))
+    assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
 def found(browser) -> list[str]:
     """Search, and return the links of the results."""
     script = "return [...document.querySelectorAll('a.md-search-result__link')].map(link => link.href)"

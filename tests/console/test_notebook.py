@@ -12,6 +12,7 @@ from helpers.toy import InOrder, Toy, arguments, numbers
 from transformers import PrinterCallback
 
 from mtask_sinks import HfMultiTaskTrainer, SinkArguments
+from mtask_sinks._util.formatting import number
 
 
 class Trainer(InOrder, HfMultiTaskTrainer):
@@ -166,16 +167,50 @@ def test_a_large_table_has_the_consoles_choice_of_columns_and_fits_a_screen(tmp_
     trainer.add_callback(NotebookProgressCallback)
     trainer.train()
     first, second = table(shown[-1])
-    names = [name for name in second if "/" in name]
-    phases = ("", " (eval_books)", " (eval_news)", " (eval_wiki)")
-    assert names == [f"{task}/loss{phase}" for task in TASKS for phase in phases]
-    assert "+168 more" in second
-    assert all("No Log" not in row.values() for row in (first, second))
+    own = ("Step", "Training Loss", "Validation Loss")
+    assert [*second] == [*own, "metric", *TASKS, "+168 more", "Runtime"]
+    assert lines(second["metric"]) == ["loss", "loss (eval_books)", "loss (eval_news)", "loss (eval_wiki)"]
+    names = [f"{phase}mlm/loss" for phase in ("", "eval_books_", "eval_news_", "eval_wiki_")]
+    logged = {name: number(event[name]) for event in trainer.state.log_history for name in names if name in event}
+    assert lines(second["mlm"]) == [logged[name] for name in names]
+    assert all("No Log" not in text for row in (first, second) for text in row.values())
+    assert all(f"{name} Samples Per Second" in first["Runtime"] for name in ("Books", "News", "Wiki"))
     page = tmp_path / "notebook.html"
-    page.write_text(f"<style>{JUPYTER}</style><div class=output>{shown[-1]}</div>")
+    page.write_text(f"<!doctype html><style>{JUPYTER}</style><div class=output>{shown[-1]}</div>")
     browser.open(page)
-    assert browser.evaluate("return document.querySelector('table').offsetWidth") <= 2700
+    assert browser.evaluate("return document.querySelector('table').offsetWidth") <= OUTPUT
+    # The lines of all cells of a row are at the same heights.
+    heights = "return [...document.querySelectorAll('tbody tr:first-child td div')].map(cell => cell.offsetHeight)"
+    assert len(set(browser.evaluate(heights))) == 1
 
+
+def test_tasks_with_different_metrics_share_the_lines(tmp_path, shown) -> None:
+    class Uneven(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("a", **{f"x{n}": loss + n for n in range(7)})
+            self.report_metrics("b", x0=loss, **{f"y{n}": loss - n for n in range(7)})
+
+    from transformers.utils.notebook import NotebookProgressCallback
+
+    trainer = Trainer(Uneven(), arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(NotebookProgressCallback)
+    trainer.train()
+    row = table(shown[-1])[-1]
+    assert [*row] == ["Step", "Training Loss", "metric", "a", "b"]
+    by_line = dict(zip(lines(row["metric"]), zip(*(lines(row[task]) for task in ("a", "b")))))
+    assert by_line["x0"] == ("3.5", "3.5")
+    assert by_line["x6"] == ("9.5", "")
+    assert by_line["y6"] == ("", "-2.5")
+
+
+def lines(cell: str) -> list[str]:
+    """Return the lines of a cell, without their tags."""
+    return [re.sub("<[^>]+>", "", line) for line in cell.split("<br>")]
+
+
+# The pixels that an output of JupyterLab has on a screen of 1440, with the list of files beside it.
+OUTPUT = 993
 
 # How JupyterLab shows a table in an output (its file rendermime/style/base.css).
 JUPYTER = """

@@ -5,6 +5,9 @@
   const root = document.documentElement;
   const panels = [...document.querySelectorAll(".panel")];
   const groups = [...document.querySelectorAll("details.group")];
+  // Where the panels are; while the user searches, the found ones are side by side at the top instead.
+  const homes = panels.map((panel) => panel.parentElement);
+  const found = document.querySelector("#found .panels");
   const controls = document.getElementById("controls");
   const field = (name) => controls.querySelector(`[name=${name}]`);
   // A curve of at most this many points has a dot at each.
@@ -166,28 +169,28 @@
       return curves.map((curve, i) => ({
         type: "bar", orientation: "h", y: [curves.length - 1 - i], x: [curve.values[0]], width: 0.7, showlegend: false,
         marker: { color: curve.colour, opacity: curve.opacity }, hoverinfo: "skip", textposition: "outside", cliponaxis: false, textfont: { size: 11 },
-        text: [`${escaped(shortened(curve.run, letters - GAIN))}  ${curve.values[0] > 0 ? "+" : ""}${(100 * curve.values[0]).toFixed(1)} %`],
+        text: [escaped(shortened(curve.run, letters - gainText(curve).length)) + gainText(curve)],
       }));
     },
   };
   const rowsOf = (curves) => [...new Set(curves.map((curve) => curve.task))];
 
-  // How many letters a label beside a bar has, and the part of the width that it takes. A letter has 6.5 pixels.
-  // The bars have at least a fifth of the width.
-  const LETTER = 6.5, GAIN = 10;
+  const gainText = ({ values: [value] }) => `  ${value > 0 ? "+" : ""}${(100 * value).toFixed(1)} %`;
+
+  // How many letters a label beside a bar has, and the part of the width that it takes. The bars keep a tenth of the width.
   function roomOf(curves, plot) {
-    const values = curves.map((curve) => curve.values[0]), sides = values.some((value) => value < 0) && values.some((value) => value > 0) ? 2 : 1;
-    const longest = (names) => Math.max(...names.map((name) => name.length));
-    const width = Math.max(plot.clientWidth - Math.max(54, LETTER * longest(rowsOf(curves)) + 8) - 12, 1);
-    const letters = Math.min(longest(curves.map((curve) => curve.run)) + GAIN, Math.max(Math.floor((0.8 * width) / sides / LETTER), GAIN + 3));
-    return { letters, part: Math.min((LETTER * letters) / width, 0.8 / sides), sides };
+    const pixels = 6.6, longest = (texts) => Math.max(...texts.map((text) => text.length));
+    const sides = new Set(curves.map((curve) => curve.values[0] < 0)).size;
+    const width = Math.max(plot.clientWidth - Math.max(54, pixels * longest(rowsOf(curves)) + 8) - 12, 1);
+    const letters = Math.min(longest(curves.map((curve) => curve.run + gainText(curve))) + 1, Math.floor((0.9 * width) / sides / pixels));
+    return { letters, part: (pixels * letters) / width, sides };
   }
 
   // Names of runs often differ at their ends, so the middle is left out.
   function shortened(name, letters) {
     if (name.length <= letters) return name;
-    const end = Math.floor((letters - 1) / 2);
-    return `${name.slice(0, letters - 1 - end)}…${end ? name.slice(-end) : ""}`;
+    const end = Math.max(Math.floor((letters - 1) / 2), 1);
+    return `${name.slice(0, end)}…${name.slice(-end)}`;
   }
 
   function layout(at, panel, curves) {
@@ -272,11 +275,12 @@
       const note = panel.querySelector(".scale");
       if (note) note.textContent = { relative: "relative to the first value", log: "logarithmic" }[of.kind === "curves" ? scaleOf(of) : ""] ?? "";
     });
+    const placeOf = (panel, at) => (state.words.length && !data.panels[at].fixed && !panel.hidden ? found : homes[at]);
+    if (panels.some((panel, at) => panel.parentElement !== placeOf(panel, at))) panels.forEach((panel, at) => placeOf(panel, at).append(panel));
     for (const group of groups) {
       const own = [...group.querySelectorAll(".panel")], shown = own.filter((panel) => !panel.hidden);
       group.hidden = !shown.length;
       group.querySelector(".count").textContent = shown.length === own.length ? `${own.length}` : `${shown.length} of ${own.length}`;
-      if (state.words.length && shown.length && !group.dataset.fixed) group.open = true;
     }
     const isEmpty = panels.every((panel, at) => panel.hidden || data.panels[at].fixed);
     document.getElementById("nothing").hidden = !isEmpty;
