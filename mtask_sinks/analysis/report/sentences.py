@@ -64,7 +64,7 @@ def comparisons(labels: Sequence[str], rows: Sequence[TaskRow]) -> list[str]:
     """Compare every other training with the first one: in which tasks it is better, worse or the same.
 
     A task is better if the best value of its main metric is better, in the first evaluation that both trainings have,
-    or in training if they share none.
+    or in training if they share none. The task that changed most comes first.
     """
     return [
         sentence for run, label in enumerate(labels) if run for sentence in _comparison(label, labels[0], rows, run)
@@ -72,7 +72,7 @@ def comparisons(labels: Sequence[str], rows: Sequence[TaskRow]) -> list[str]:
 
 
 def _comparison(label: str, first: str, rows: Sequence[TaskRow], run: int) -> Iterator[str]:
-    verdicts: dict[str, list[str]] = {"better": [], "worse": [], "the same": []}
+    verdicts: dict[str, list[tuple[float, str]]] = {"better": [], "worse": [], "the same": []}
     for row in rows:
         phases = [{course.phase: course for course in row.runs[at]} for at in (0, run)]
         phase = compared_phase(*phases)
@@ -83,8 +83,13 @@ def _comparison(label: str, first: str, rows: Sequence[TaskRow], run: int) -> It
         if change is not None:
             task = row.task or row.name
             values = f" ({phase} {row.name} {number(other)}, was {number(best)})" if change else ""
-            verdicts["the same" if not change else "better" if change > 0 else "worse"].append(task + values)
-    told = [f"{verdict} in {_listed(tasks)}" for verdict, tasks in verdicts.items() if tasks]
+            verdict = "the same" if not change else "better" if change > 0 else "worse"
+            verdicts[verdict].append((abs(change), task + values))
+    told = []
+    for verdict, tasks in verdicts.items():
+        largest_first = sorted(tasks, key=lambda each: each[0], reverse=True)
+        if tasks:
+            told.append(f"{verdict} in {_listed([text for _, text in largest_first])}")
     if told:
         yield f"Compared with {first}, {label} is {'; '.join(told)}, by best values."
 

@@ -68,3 +68,15 @@ def test_where_a_run_is_better_and_worse_than_the_first() -> None:
         "Compared with one, three is the same in a, b and c, by best values.",
     ]
     assert comparisons(["one"], rows) == []
+
+
+def test_a_comparison_names_the_task_that_changed_most_first() -> None:
+    changes = {"a": (2.0, 2.1), "b": (1.0, 1.9), "c": (4.0, 3.0), "d": (100.0, 120.0), "e": (8.0, 2.0)}
+    rows = [
+        TaskRow(task, "loss", "min", ((course("eval", before),), (course("eval", after),)))
+        for task, (before, after) in changes.items()
+    ]
+    assert comparisons(["one", "two"], rows) == [  # by -75 and -25 %; by +90, +20 and +5 %
+        "Compared with one, two is better in e (eval loss 2, was 8) and c (eval loss 3, was 4); worse in b (eval loss "
+        "1.9, was 1), d (eval loss 120, was 100) and a (eval loss 2.1, was 2), by best values."
+    ]
