@@ -16,7 +16,7 @@ from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.health import check_url, check_writable
 from mtask_sinks.sinks.lookup import require_backend
-from mtask_sinks.sinks.wandb_rows import WrittenRows, hidden_columns, training_column
+from mtask_sinks.sinks.wandb_rows import WrittenRows, at_end, hidden_columns, training_column
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class WandbSink(BuiltAnew, Sink):
     every 15 s, or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed, the next resume or replay
     delivers the rows of the run again, except those that the server has. To know them, the sink writes their numbers
     and steps to hidden columns, ``_mtask_sinks/…``. So online, each row exists once; only the last row before the kill
-    may be missing, if the client had sent its summary and not the row. Offline, the client does not know
+    may exist twice, because the server may have its summary and not the row. Offline, the client does not know
     which rows a server has: rows that the sink sends again exist twice after a sync of both files. Rows that the client
     had not written to its file when it was killed exist only in the journal.
 
@@ -84,6 +84,8 @@ class WandbSink(BuiltAnew, Sink):
         self._last: Run | None = None
         #: Run → why it cannot be opened again.
         self._lost: dict[str, str] = {}
+        #: Number of the last snapshot of the current run; ``None`` if there is none yet.
+        self._sequence: int | None = None
         #: First segments of the names whose x axis is defined.
         self._groups: set[str] = set()
         #: Runs to which this process wrote, and whose rows may be lost when the process ends.
@@ -107,6 +109,7 @@ class WandbSink(BuiltAnew, Sink):
             self._opened = self._resume_run(run, existing)
             self._is_owner = True
         if not is_same:
+            self._sequence = None
             may_hold_rows = self._opened.resumed and not self._opened.offline
             self._written = WrittenRows.read(dict(self._opened.summary), run) if may_hold_rows else WrittenRows()
         self._groups.clear()
@@ -127,6 +130,7 @@ class WandbSink(BuiltAnew, Sink):
                     opened.summary[log] = value
                 else:
                     row[trainer_log_name(log)] = value
+        self._sequence = max(self._sequence or 0, snapshot.sequence)
         if row and not self._written.contains(snapshot):
             self._define_groups(opened, row)
             row |= {
@@ -147,6 +151,8 @@ class WandbSink(BuiltAnew, Sink):
 
     def close(self, status: Status) -> None:
         opened, self._opened = self._opened, None
+        if opened is not None and self._sequence is not None and not _is_finished(opened):
+            opened.summary.update(at_end(self._sequence, self._run.id))
         if self._is_owner and opened is not None:
             opened.finish(exit_code=_EXIT_CODES[status])
 

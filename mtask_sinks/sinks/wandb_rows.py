@@ -16,6 +16,8 @@ _trainings: dict[str, list[str]] = {}
 
 # W&B does not show columns whose names begin with an underscore.
 _HIDDEN = "_mtask_sinks/"
+# The end of the name of the number of a training's last row, as of its end. It is in the summary only.
+_AT_END = ".end"
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,23 @@ class WrittenRows:
     >>> hidden
     {'_mtask_sinks/0a1b': 3, '_mtask_sinks/0a1b/eval': 10}
     >>> written = WrittenRows.read({**hidden, "mlm/train/loss": 2.5}, run)
-    >>> written.contains(Snapshot(step=10, sequence=3)), written.contains(Snapshot(step=10, sequence=4))
-    (True, False)
+    >>> [written.contains(Snapshot(step=10, sequence=number)) for number in (2, 3, 4)]
+    [True, False, False]
+    >>> written = WrittenRows.read({**hidden, **at_end(3, run.id)}, run)
+    >>> [written.contains(Snapshot(step=10, sequence=number)) for number in (2, 3, 4)]
+    [True, True, False]
 
     W&B's summary keeps the last value of every column. So a later process, on any machine, knows the last row of each
     training by its number and step. Times would not work, because the clocks of two machines differ.
 
+    The client sends the summary apart from the rows. If somebody kills it, or the server is away when the process ends,
+    the summary may name a row that the server does not have. So the last row of a training counts only if the sink has
+    ended the training. Otherwise the sink writes this row again, which no chart shows: the two rows are equal.
+
     Attributes:
-        sequence: number of the last row of this training; 0 if there is none.
+        sequence: number of the last row of this training that is surely there; 0 if there is none.
         resumed_at: the step from which this training was resumed; 0 if it began at the start.
-        steps: phase → step of the last row that another training wrote.
+        steps: phase → step of the last row of another training that is surely there.
     """
 
     sequence: int = 0
@@ -46,16 +55,26 @@ class WrittenRows:
     @classmethod
     def read(cls, summary: Mapping[str, Any], run: RunInfo) -> WrittenRows:
         """Find out from the summary of a run which rows it holds, for a training that continues in the run."""
-        sequence, steps = 0, dict[str, int]()
+        numbers: dict[str, int] = {}
+        ends: dict[str, int] = {}
+        last_steps: dict[str, dict[str, int]] = {}
         for name, value in summary.items():
             if not name.startswith(_HIDDEN) or not isinstance(value, (int, float)):
                 continue
             training, _, phase = name.removeprefix(_HIDDEN).partition("/")
-            if training != run.id and phase:
-                steps[phase] = max(int(value), steps.get(phase, 0))
-            elif training == run.id and not phase:
-                sequence = int(value)
-        return cls(sequence, run.step, steps)
+            if phase:
+                last_steps.setdefault(training, {})[phase] = int(value)
+            elif training.endswith(_AT_END):
+                ends[training.removesuffix(_AT_END)] = int(value)
+            else:
+                numbers[training] = int(value)
+        unsure = {training for training, number in numbers.items() if ends.get(training, -1) < number}
+        steps: dict[str, int] = {}
+        for training, by_phase in last_steps.items():
+            for phase, step in by_phase.items() if training != run.id else ():
+                is_last = training in unsure and step == max(by_phase.values())
+                steps[phase] = max(step - is_last, steps.get(phase, 0))
+        return cls(numbers.get(run.id, 0) - (run.id in unsure), run.step, steps)
 
     def contains(self, snapshot: Snapshot) -> bool:
         """Return whether the run holds this snapshot, or the same step of the training before it was resumed."""
@@ -68,6 +87,11 @@ def hidden_columns(snapshot: Snapshot, training: str) -> dict[str, int]:
     """Return the columns that tell a later process that the run holds this snapshot of a training (`RunInfo.id`)."""
     name = f"{_HIDDEN}{training}"
     return {name: snapshot.sequence, f"{name}/{snapshot.phase}": snapshot.step}
+
+
+def at_end(sequence: int, training: str) -> dict[str, int]:
+    """Return what the summary gets when a training ends with a row of this number: that this row is the last one."""
+    return {f"{_HIDDEN}{training}{_AT_END}": sequence}
 
 
 def training_column(run_id: str, run: RunInfo) -> dict[str, int]:

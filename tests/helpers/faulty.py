@@ -145,6 +145,19 @@ def differences(found: Mapping[str, Sequence[Any]], expected: Mapping[str, Seque
     return said
 
 
+def repeated_steps(found: Mapping[str, Sequence[Any]], expected: Mapping[str, Sequence[Any]]) -> set[int]:
+    """Return the steps of points that are there twice. Fail if a point is missing, wrong, or there more often."""
+    steps: set[int] = set()
+    for name in expected:
+        there, wanted = Counter(found.get(name, ())), Counter(expected[name])
+        assert set(there) == set(wanted), name
+        assert not wanted - there, name
+        extra = there - wanted
+        assert set(extra.values()) <= {1}, name
+        steps |= {step for step, _ in extra}
+    return steps
+
+
 @dataclass(frozen=True)
 class MlflowRun:
     """A run in a store, without times and paths."""

@@ -208,6 +208,42 @@ def test_a_run_that_is_continued_holds_each_row_once_and_is_ended(server: WandbS
         assert server.runs["r"].points("a/train/x") == [(s, float(s)) for s in (2, 4, 6, 8)]
 
 
+def test_the_last_row_before_a_kill_is_written_again(server: WandbServer) -> None:
+    """The server may have its summary and not the row, as here. If it has the row, there are two equal rows."""
+    rows = [Snapshot(step=2 * s, metrics={"a/x": 2.0 * s}, sequence=s) for s in range(1, 7)]
+    killed = WandbSink()
+    killed.open(RunInfo(id="1"))
+    for row in rows[:5]:
+        killed.write(row)
+    wandb.teardown()  # ends the client, and not the sink
+    run = server.runs["r"]
+    del run.history[-1:]
+    assert (run.summary["a/train/x"], run.points("a/train/x")[-1]) == (10.0, (8, 8.0))
+    for _ in range(2):  # the second replay finds everything there
+        write(WandbSink(), RunInfo(id="1", continued={"wandb": "r"}), *rows)
+        assert run.points("a/train/x") == [(s, float(s)) for s in (2, 4, 6, 8, 10, 12)]
+    again = [Snapshot(step=2 * s, metrics={"a/x": 2.0 * s}, sequence=s - 4) for s in range(5, 9)]
+    write(WandbSink(), RunInfo(id="2", step=8), *again)  # resumed from step 8: the rows of 10 and 12 are there
+    assert run.points("a/train/x") == [(s, float(s)) for s in (2, 4, 6, 8, 10, 12, 14, 16)]
+
+
+def test_a_training_that_was_killed_and_resumed_has_every_row(server: WandbServer) -> None:
+    rows = [Snapshot(step=s, metrics={"a/x": float(s)}, sequence=s) for s in range(1, 6)]
+    killed = WandbSink()
+    killed.open(RunInfo(id="1"))
+    for row in rows:
+        killed.write(row)
+    wandb.teardown()
+    run = server.runs["r"]
+    del run.history[-1:]
+    write(
+        WandbSink(),
+        RunInfo(id="2", step=2),
+        *(Snapshot(s, metrics={"a/x": float(s)}, sequence=s - 2) for s in (3, 4, 5, 6)),
+    )
+    assert run.points("a/train/x") == [(s, float(s)) for s in range(1, 7)]
+
+
 @pytest.mark.parametrize("behind", [600.0, -600.0])
 def test_a_resume_on_a_machine_with_another_clock_drops_nothing_and_repeats_nothing(
     server: WandbServer, behind: float

@@ -80,7 +80,6 @@ def test_evaluations_after_two_trainings_belong_to_them(tmp_path) -> None:
 
 def test_tensorboard_and_wandb_hold_what_the_journal_holds(tmp_path, monkeypatch) -> None:
     """Two trainings, then their evaluations: 4 + 1 rows of each training and its evaluation, in all three places."""
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     a, b = (trainer(tmp_path / "out", name, report_to=["tensorboard", "wandb"]) for name in ("a", "b"))
     b.train_dataset, b.eval_dataset = numbers(10, 20, 30, 40), numbers(50)
@@ -109,7 +108,7 @@ def test_tensorboard_and_wandb_hold_what_the_journal_holds(tmp_path, monkeypatch
     assert sorted(in_wandb) == sorted(expected)
     in_tensorboard = [
         (step, name, value)
-        for directory in run_dirs(tmp_path / "runs")
+        for directory in run_dirs(tmp_path)
         for name, points in read_scalars(directory).items()
         if name.startswith("a/")
         for step, value in points
