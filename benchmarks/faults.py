@@ -135,19 +135,21 @@ def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer
                 disk.free()
             replayed = _replay(output_dir, backend, environment) if times["left"][0] or backend == "wandb" else "-"
             points = read_scalars(board) if backend == "tensorboard" else {}
-            there = len(points.get("a/train/loss", ())) if backend == "tensorboard" else held()
+            steps = [step for step, _ in points.get("a/train/loss", ())] if backend == "tensorboard" else held()
+            twice = len(steps) - len({*steps})
+            there = f"{len({*steps})} of {STEPS}" + (f", {twice} twice" if twice else "")
     between = [after - before for before, after in zip(times["step"], times["step"][1:], strict=False)]
     begin = times["step"][0] - times["start"][0]
     return [
         backend, name, f"{begin:.1f}", f"{1000 * max(between):.0f}", f"{times['end'][0] - times['step'][-1]:.1f}",
-        f"{exit_seconds:.1f}", str(times["left"][0]), replayed, f"{there} of {STEPS}",
+        f"{exit_seconds:.1f}", str(times["left"][0]), replayed, there,
     ]  # fmt: skip
 
 
 @contextmanager
 def made(
     backend: str, directory: Path, server: MlflowServer
-) -> Iterator[tuple[Callable[[str], None], dict[str, str], Callable[[], int]]]:
+) -> Iterator[tuple[Callable[[str], None], dict[str, str], Callable[[], list[int]]]]:
     """Yield a function that makes a backend fail, the variables that point to it, and a function that counts points."""
     if backend == "mlflow":
         with proxy(server.port) as between:
@@ -184,9 +186,10 @@ def made(
                     if away.is_set():
                         served.start()
 
-            yield act, environment, lambda: sum(len(run.points("a/train/loss")) for run in served.runs.values())
+            runs = served.runs
+            yield act, environment, lambda: [step for run in runs.values() for step, _ in run.points("a/train/loss")]
     else:
-        yield lambda what: None, {}, lambda: 0
+        yield lambda what: None, {}, list
 
 
 def _act(between: Proxy, what: str) -> None:
@@ -207,11 +210,11 @@ def _signal_client(process: int | None, number: int) -> int:
     raise RuntimeError("no W&B client runs")
 
 
-def _in_mlflow(store: str, experiment: str) -> int:
+def _in_mlflow(store: str, experiment: str) -> list[int]:
     client = MlflowClient(store)
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id]) if found else []
-    return sum(len(client.get_metric_history(run.info.run_id, "a/train/loss")) for run in runs)
+    return [point.step for run in runs for point in client.get_metric_history(run.info.run_id, "a/train/loss")]
 
 
 def _replay(output_dir: Path, backend: str, environment: dict[str, str]) -> str:
