@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from helpers.faulty import wait_for
 
 from mtask_sinks import RunInfo, Sink, Snapshot
@@ -38,6 +40,15 @@ class Store(Sink):
 
     def target(self) -> str:
         return f"place of {self.run}"
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    """Provide two deliveries, and let them deliver everything in the end, so that no worker lives on."""
+    made = Two(tmp_path)
+    yield made
+    for name in made.deliveries:
+        made.let_deliver(name)
 
 
 class Two:
@@ -79,8 +90,7 @@ class Two:
         return found.offset
 
 
-def test_each_snapshot_arrives_once_when_the_backend_is_back_after_both(tmp_path) -> None:
-    two = Two(tmp_path)
+def test_each_snapshot_arrives_once_when_the_backend_is_back_after_both(two: Two) -> None:
     two.train("a", 1, 2)
     two.train("b", 1, 2, 3)
     assert {name: each.counts["store"].given for name, each in two.deliveries.items()} == {"a": 2, "b": 3}
@@ -91,9 +101,8 @@ def test_each_snapshot_arrives_once_when_the_backend_is_back_after_both(tmp_path
     assert sorted(two.rows) == [("a", 1), ("a", 2), ("a", 4), ("b", 1), ("b", 2), ("b", 3)]
 
 
-def test_the_cursor_passes_no_snapshot_that_waits(tmp_path) -> None:
+def test_the_cursor_passes_no_snapshot_that_waits(two: Two) -> None:
     """So a replay delivers them if the process is killed now."""
-    two = Two(tmp_path)
     two.train("a", 1, 2)
     two.train("b", 1, 2, 3)
     two.let_deliver("b")
@@ -109,12 +118,11 @@ def test_the_cursor_passes_no_snapshot_that_waits(tmp_path) -> None:
     assert two.end_of("b", 4) < two.cursor() <= two.end_of("a", 5)
     sink = MemorySink()
     sink.name = "store"  # as another process does after a kill
-    replay(tmp_path, [sink])
+    replay(two.directory, [sink])
     assert [snapshot.step for snapshot in sink.snapshots] == [5]
 
 
-def test_a_cursor_of_another_journal_with_this_path_does_not_count(tmp_path) -> None:
-    two = Two(tmp_path)
+def test_a_cursor_of_another_journal_with_this_path_does_not_count(two: Two) -> None:
     two.train("a", 1, 2)
     two.path.unlink()
     two.train("b", 1)

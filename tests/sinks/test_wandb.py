@@ -211,7 +211,7 @@ def test_a_run_that_is_continued_holds_each_row_once_and_is_ended(server: WandbS
 def test_the_last_row_before_a_kill_is_written_again(server: WandbServer) -> None:
     """The server may have its summary and not the row, as here. If it has the row, there are two equal rows."""
     rows = [Snapshot(step=2 * s, metrics={"a/x": 2.0 * s}, sequence=s) for s in range(1, 7)]
-    killed = WandbSink()
+    killed = WandbSink(settings=wandb.Settings(console="off"))  # nobody ends this run, nor what it does to the output
     killed.open(RunInfo(id="1"))
     for row in rows[:5]:
         killed.write(row)
@@ -229,7 +229,7 @@ def test_the_last_row_before_a_kill_is_written_again(server: WandbServer) -> Non
 
 def test_a_training_that_was_killed_and_resumed_has_every_row(server: WandbServer) -> None:
     rows = [Snapshot(step=s, metrics={"a/x": float(s)}, sequence=s) for s in range(1, 6)]
-    killed = WandbSink()
+    killed = WandbSink(settings=wandb.Settings(console="off"))  # nobody ends this run, nor what it does to the output
     killed.open(RunInfo(id="1"))
     for row in rows:
         killed.write(row)
