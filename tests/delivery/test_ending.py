@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from helpers.failing_sinks import Hanging, snapshots
+from helpers.faulty import wait_for
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.delivery import pipeline
@@ -40,6 +41,7 @@ def test_ctrl_c_ends_the_wait_and_nothing_else(tmp_path, caplog, monkeypatch) ->
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
     for snapshot in snapshots(3):
         delivery.write(snapshot)
+    wait_for(lambda: len(other.snapshots) == 3, "the other sink")
     wait = Ending.wait
     monkeypatch.setattr(Ending, "wait", lambda ending, seconds: sink.is_awaited.set() or wait(ending, seconds))
     delivery.close("finished")
