@@ -180,7 +180,7 @@ class Watch:
             seconds_left=None if left is None else max(left, 0.0),
             time=training.times[-1] if training.times else None,
             resumed_at=training.resumed_at,
-            tasks=tuple(dict.fromkeys(each.task for each in sorted_by_task(training.series.values()))),
+            tasks=tuple(dict.fromkeys(each.task for each in training.series.values())),
             rows=tuple(_row(training, each, directions, at) for each in sorted_by_task(shown)),
             sinks=tuple(sink_statuses(self._tail, status == "running")),
             alerts=alert_rows(training),

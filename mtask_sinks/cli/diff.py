@@ -101,7 +101,6 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
 
     from mtask_sinks._util.escaping import printable
     from mtask_sinks._util.shown import shown
-    from mtask_sinks.analysis.runs import sorted_by_task
     from mtask_sinks.cli.formatting import change, print_renderable
     from mtask_sinks.cli.table import TableColumn, make_table
     from mtask_sinks.cli.task_colours import task_colours
@@ -132,7 +131,7 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
         cells.append([*names, *finals, final_change, row.better or "-", *bests, best_change, row.verdict or ""])
     colours = {"better": "green", "worse": "yellow"}
     verdicts = [colours.get(row.verdict or "", "dim") for row in rows]
-    of_tasks = task_colours(each.task for _, training in runs for each in sorted_by_task(training.series.values()))
+    of_tasks = task_colours(each.task for _, training in runs for each in training.series.values())
     tasks = [of_tasks[row.task] for row in rows]
     print_renderable(console, make_table(columns, cells, console, styles={0: tasks, 9: verdicts, 10: verdicts}))
 
