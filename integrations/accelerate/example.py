@@ -77,14 +77,16 @@ def make_sinks(names: Sequence[str], output_dir: Path) -> list[Sink]:
     return sinks
 
 
-def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: int = 20, batch: int = 32) -> None:
+def train(
+    accelerator: Accelerator,
+    output_dir: Path,
+    names: Sequence[str],
+    steps: int = 60,
+    log_every: int = 20,
+    batch: int = 32,
+) -> None:
     """Train, evaluate at each log event, and write the metrics of both to the sinks with these names."""
     torch.manual_seed(0)
-    accelerator = Accelerator(
-        cpu=True,
-        gradient_accumulation_steps=2,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),  # each process gets a part of each batch
-    )
     model = Model()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     train_data, held_out = make_data()
@@ -132,8 +134,6 @@ def train(output_dir: Path, names: Sequence[str], steps: int = 60, log_every: in
         status = "finished"
     finally:
         delivery.close(status)
-    accelerator.wait_for_everyone()  # so that no process leaves the group while another still delivers
-    accelerator.end_training()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -142,7 +142,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--report_to", nargs="*", choices=["tensorboard", "mlflow"], default=["tensorboard", "mlflow"])
     given = parser.parse_args(arguments)
     given.output_dir.mkdir(parents=True, exist_ok=True)
-    train(given.output_dir, given.report_to)
+    accelerator = Accelerator(
+        cpu=True,
+        gradient_accumulation_steps=2,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),  # each process gets a part of each batch
+    )
+    train(accelerator, given.output_dir, given.report_to)
+    accelerator.wait_for_everyone()  # so that no process leaves the group while another still delivers
+    # torch (2.13) can hang when a wrapped model is freed after its process group: free it before the group ends.
+    accelerator.free_memory()
+    accelerator.end_training()
 
 
 if __name__ == "__main__":
