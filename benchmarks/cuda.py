@@ -1,4 +1,4 @@
-"""Checks on a GPU that a report never makes the host wait, and that a log event copies once per device.
+"""Checks, on a GPU, that a report never makes the host wait, and that a log event copies once per device.
 
 Also measures what reporting adds to a training step: BERT-base on 8 texts of 512 tokens, with forward, backward and
 AdamW in bf16. The ways of reporting take turns in one process, one window of steps each. Without a GPU the rows say
@@ -24,7 +24,7 @@ KEYS, STEPS = 64, 50
 # Steps per turn of a way of reporting.
 _TURN = 20
 COUNTS = (1, 16, 64, 256)
-_WAITS = "CUDA: host synchronisations between two log events, 64 keys, views, vectors, weights"
+_WAITS = "CUDA: whether the host waits between two log events (0: never), 64 losses, a view, a vector, a weight"
 _COPIES = "CUDA: copies to the host per log event, one device"
 _STEP = "CUDA: a step of BERT-base (bf16) that reports {}: {}, compared with the same step without reports"
 _KINDS = [*(f"{count} 0-d tensors" for count in COUNTS), "a loss per token, [8, 2048]"]

@@ -7,6 +7,7 @@ exponent is fitted to the larger half of the points, where fixed costs no longer
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from mtask_sinks import MetricRegistry
 
 @dataclass(frozen=True)
 class Curve:
-    """A cost by the size of the work.
+    """How a cost depends on the size of the work.
 
     Attributes:
         name: part of the figure's file name.
@@ -92,10 +93,10 @@ def over_gloo_ranks(quick: bool) -> list[Curve]:
     """
     sizes = [2, 4] if quick else [2, 4, 8]
     times = {size: timed_by_ranks(size, [64], 5 if quick else 30) for size in sizes}
+    where = f"gloo processes on {os.cpu_count()} cores"
     what = {"ours": "a log event of 64 keys", "bare": "an all-reduce of as many numbers"}
     return [
-        Curve(f"gloo-ranks-{way}", cost, "gloo processes on 2 cores", 1, {n: times[n][way, 64] for n in sizes})
-        for way, cost in what.items()
+        Curve(f"gloo-ranks-{way}", cost, where, 1, {n: times[n][way, 64] for n in sizes}) for way, cost in what.items()
     ]
 
 

@@ -1,7 +1,8 @@
 """Compares a step of the Hugging Face Trainer that reports with the same step that only computes the values.
 
-Blocks of steps of both take turns, and several pairs of new trainers do this. The reason: a trainer's objects are at
-random places in memory, so two equal trainers differ by up to 2 % of a small step for as long as they exist.
+The trainings take turns, one block of steps each. All this is repeated several times with new trainers, because a
+trainer's objects are at random places in memory: two equal trainers differ by up to 2 % of a small step for as long as
+they exist.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def predecessor(make: Callable[[], Reporting], data: Any, args: TrainingArgument
             return tensors
 
     model = make()
-    # It patches the model's class. A subclass keeps the original class as it is for the others.
+    # hf-mtask-trainer patches the class of the model. So this model gets a subclass, and the others keep their class.
     model.__class__ = type("Patched", (type(model),), {"supports_report_metrics": True})
     return Patched(model, args, train_dataset=data)
 

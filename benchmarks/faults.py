@@ -1,4 +1,4 @@
-"""Measures trainings while a backend fails, with all limits at their defaults. Prints the table of the docs.
+"""Measures trainings while a backend fails, with the default limits. Prints the table of docs/when-a-backend-fails.md.
 
     python benchmarks/faults.py [BACKEND or FAULT ...]      # ten minutes; needs the tests' packages, and root
 
@@ -150,7 +150,7 @@ def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer
 def made(
     backend: str, directory: Path, server: MlflowServer
 ) -> Iterator[tuple[Callable[[str], None], dict[str, str], Callable[[], list[int]]]]:
-    """Yield a function that makes a backend fail, the variables that point to it, and a function that counts points."""
+    """Yield a function that makes a backend fail, variables that point to it, and a function for the steps in it."""
     if backend == "mlflow":
         with proxy(server.port) as between:
             environment = {"MLFLOW_TRACKING_URI": between.url, "MLFLOW_EXPERIMENT_NAME": directory.name}

@@ -82,7 +82,7 @@ def _admission_row(make: Make, reports: int) -> Row:
 
     warm, cold = admission.run_step(admission.training_judge, measure_both)
     note = f"{cold:.2f} us between two matrix products"
-    return at_most("the check that a report of a training counts", warm, 0.2, "{:.2f} us", note)
+    return at_most("checking whether a report belongs to a step of the training", warm, 0.2, "{:.2f} us", note)
 
 
 def report_times(recorders: dict[str, Recorder], count: int, make: Make, reports: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Measures how long a log event with 200 metrics holds up the training thread, also while a sink hangs."""
+"""Measures how long a log event with 200 metrics delays the training thread, also while a sink hangs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BACKENDS = ["tensorboard", "wandb", "mlflow"]
 
 
 class Timed(Trainer):  # type: ignore[misc]
-    """Measures its log events, and releases the hung sinks before the last one."""
+    """Measures its log events, and releases the hung sinks before the last log event."""
 
     seconds: list[float]
     hung: threading.Event
@@ -85,7 +85,7 @@ def log_events(
 
 
 def log_events_of_backends(events: int, steps: int, *, ours: bool) -> list[float]:
-    """Measure this with TensorBoard, W&B (offline) and MLflow (SQLite), by our sinks or by transformers' callbacks."""
+    """Measure log events with TensorBoard, W&B (offline), MLflow (SQLite), by our sinks or transformers' callbacks."""
 
     def make(folder: str, *args: Any, **kwargs: Any) -> Timed:
         if ours:

@@ -1,10 +1,11 @@
-"""Measures how long Chromium takes for a page of `mtask-sinks plot`: 48 panels, 5 runs, 2,000 points, 3 evaluations.
+"""Measures how long Chromium takes for a page of `mtask-sinks plot`: 48 panels, 5 runs, 2,000 points, 3 sets.
 
     python benchmarks/page_times.py [--times 5]
 
-It measures three times: from opening the page until all panels in view are drawn, from a click on a run until they are
-drawn again, and from a jump to the end of the page until the panels there are drawn. It prints the median and the
-largest value of each, and the processor time of the page's main thread, which other programs do not change.
+It measures the time from opening the page until all panels in view are drawn, the time from a click that hides or shows
+a run until they are drawn again, and the time from a jump to the end of the page until the panels there are drawn. It
+prints the median and the largest value of each, and the processor time of the page's main thread, which other programs
+do not change.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ requestAnimationFrame(wait);
 
 
 def snapshots(seed: int) -> Iterator[Snapshot]:
-    """Yield snapshots whose values fall with noise. Every metric has values of another size."""
+    """Yield snapshots whose values fall with noise. Every task has values of another size."""
     chance = random.Random(seed)
     for at in range(1, POINTS + 1):
         for phase in ("train", *(PHASES if at % (POINTS // 20) == 0 else ())):

@@ -64,7 +64,7 @@ class BareItems(BareSums):
 
 
 class Predecessor:
-    """hf-mtask-trainer 0.0.5: the methods that its model mixin and its trainer's ``log`` call."""
+    """hf-mtask-trainer 0.0.5: the methods that are called by its model mixin and by ``log`` of its trainer."""
 
     class _Arguments:
         gradient_accumulation_steps = 1

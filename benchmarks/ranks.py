@@ -106,7 +106,7 @@ def _rank(rank: int, size: int, keys: list[int], rounds: int, port: int, folder:
                 dist.all_reduce(torch.tensor(value))
 
         def bare(count: int = count) -> None:
-            """Run the collective alone with as many numbers: the lower limit."""
+            """Run the collective alone, with as many numbers as a log event sends: the lower limit."""
             dist.all_reduce(torch.zeros(3 + 4 * count, dtype=torch.float64))
 
         ours()  # from here on all ranks know the keys

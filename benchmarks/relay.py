@@ -1,9 +1,9 @@
-"""Relay: runs several trainings in one process that take turns, one block of steps each.
+"""Relay: runs several trainings in one process. They take turns, one block of steps each.
 
-If whole trainings run one after the other on a shared machine, their times differ by more than reporting costs. Here
-each training has its own thread, and only one runs at a time. A block has as many steps as there are between two log
-events, so each block contains one log event. Each round has a random order: a training that always came after the one
-that leaves the most garbage was 1 to 2 % slower than the same training in another place.
+If whole trainings run one after the other on a shared machine, their times differ by more than the cost of reporting.
+Here each training has its own thread, and only one runs at a time. A block has as many steps as there are between two
+log events, so each block contains one log event. Each round has a random order: a training that always came after the
+one that leaves the most garbage was 1 to 2 % slower than the same training in another place.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Writes snapshots to a journal and four sinks at once, far faster than any training. The sinks are TensorBoard, one that
 refuses a connection now and then and rejects every thousandth snapshot, one that is away during the first half, and one
 that hangs twice for seconds. At the end each sink must have received every snapshot once and in order, except the
-rejected ones. Otherwise, or if memory grew, the script exits with 1.
+rejected ones. Otherwise, or if memory grew by more than 16 MiB, the script exits with 1.
 """
 
 from __future__ import annotations

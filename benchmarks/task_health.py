@@ -80,14 +80,14 @@ def _rows(model: Tasks, what: str, rounds: int) -> list[Row]:
             costs.append(cost)
         found.append(Row(f"a measurement, {what}, {name}, in backward passes", "", f"{median(ratios):.2f} ×"))
         share = 100 * median(costs) / EVERY / step
-        figure = f"every={EVERY}, {what}, {name}, compared with a step without"
+        figure = f"every={EVERY}, {what}, {name}, compared with a step without task health"
         is_promised = what == "BERT 2×128, 2 tasks" and name == "the last block"
         found.append(at_most(figure, share, 2.0, "+{:.2f}%") if is_promised else Row(figure, "", f"+{share:.2f}%"))
     return found
 
 
 def _measurement(losses: Sequence[Tensor], total: Tensor, parameters: Sequence[Tensor]) -> None:
-    """Do what a measurement does, after the first one."""
+    """Do what every measurement except the first one does."""
     reported = [ReportedLoss(f"t{at}/loss", loss, loss._version, loss.grad_fn) for at, loss in enumerate(losses)]
     for loss in losses:
         reach_of([loss])

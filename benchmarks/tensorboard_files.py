@@ -1,4 +1,4 @@
-"""Compares one TensorBoard event with all values of a snapshot with a loop of ``add_scalar``."""
+"""Compares two ways of writing the values of a snapshot: one TensorBoard event, and a loop of ``add_scalar``."""
 
 from __future__ import annotations
 

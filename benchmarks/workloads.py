@@ -14,7 +14,7 @@ REPORTS = 32
 
 
 class Reporting(nn.Module):
-    """A model that computes values in each step, and reports them if it has something to report to."""
+    """A model that computes values in each step, and reports them if it has a function or method for that."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Reporting(nn.Module):
 
 
 class Demo(Reporting):
-    """The demo model of hf-mtask-trainer 0.0.5. It adds a parameter, a number of NumPy and two numbers of Python.
+    """The demo model of hf-mtask-trainer 0.0.5. It adds a parameter, a random number of NumPy and two of Python.
 
     The original reports these four. This one reports ``count`` tensors instead, and leaves out the last step, "- 0".
     """

@@ -81,14 +81,15 @@ class MetricRegistry(BuiltAnew):
         nonfinite: how to treat NaN and Inf: ``"propagate"`` (default: the result shows them), ``"skip"`` (leave them
             out, and report their number as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event).
             One policy for all keys, or a mapping: exact key or pattern → policy.
-        max_keys: the most distinct keys. The registry drops and counts further ones; one warning names the caller.
+        max_keys: the largest number of different keys. The registry drops reports of further keys and counts them. One
+            warning names the line of your code that reported the first of them.
         spread: exact keys and patterns. With several ranks, each rank has its own value of such a key. The snapshot
             also has the smallest and the largest of them, as ``<key>.rank_min`` and ``<key>.rank_max``.
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
-            (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` reduces: every
-            rank of the group must call it, even without reports. It makes one collective. It makes another one if a
-            reducer needs a maximum or minimum, a gather if a reducer needs all values, and an exchange of names if some
-            rank has a new key.
+            (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` combines the
+            values of the group, so every rank of the group must call it, even a rank without reports. It makes one
+            collective operation. It makes another one if a reducer needs a maximum or minimum, a gather if a reducer
+            needs all values, and an exchange of names if some rank has a new key.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
             knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of
@@ -96,9 +97,10 @@ class MetricRegistry(BuiltAnew):
         per_epoch: exact keys and patterns, such as ``["*/loss"]``. Each such key also gets a value per epoch. A trainer
             logs it at the end of the epoch as ``epoch_<key>``, in a separate row.
 
-    A copy (``copy``, ``deepcopy``, pickle, cloudpickle) has the same rules and registered keys, and empty windows; a
-    subclass keeps its own attributes. Plain pickle cannot copy lambdas: use functions that have a name in a module. A
-    process group exists only in its process, so an unpickled registry has none, and a warning says so.
+    A copy (``copy``, ``deepcopy``, pickle, cloudpickle) has the same rules and registered keys, and empty windows. A
+    copy of a subclass also has the attributes that the subclass added. Plain pickle cannot copy lambdas: use functions
+    that have a name in a module. A process group exists only in its process, so an unpickled registry has none, and a
+    warning says so.
 
     Raises:
         MetricKeyError, ReducerError, TypeError, ValueError: a rule cannot be used.
@@ -191,7 +193,7 @@ class MetricRegistry(BuiltAnew):
             task: name that groups the metrics; none for ungrouped ones.
             **metrics: name → value: a number, a NumPy scalar or array, a torch tensor of any shape, dtype and device,
                 ``weighted(value, weight)``, or ``None`` (not computed here: does not count). Each element of a tensor
-                counts. Only the numbers of a tensor are kept.
+                counts. The registry keeps the numbers, not the tensor or its autograd graph.
 
         Raises:
             MetricKeyError: at the first report of a key that is not valid, or that belongs to a derived metric or to
@@ -206,8 +208,9 @@ class MetricRegistry(BuiltAnew):
     def record(self, task: str | None, metrics: Mapping[str, Any]) -> None:
         """As `report_metrics`, with the values as a mapping.
 
-        Every report of eager code calls this, also one from a module or from the function `report_metrics`. Override it
-        in a subclass to see them. Compiled code calls `store` and `store_packed`.
+        Every report of eager code comes through this method, also if it is made by `self.report_metrics` of a module or
+        by the function `report_metrics`. To see all of these reports, override this method in a subclass. Compiled code
+        calls `store` and `store_packed` instead.
         """
         if is_dynamo_compiling():
             from mtask_sinks.compiled.packing import report  # needs the compiler, which takes seconds to import
@@ -221,11 +224,11 @@ class MetricRegistry(BuiltAnew):
         self._intake.store(task, metrics)
 
     def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
-        """As `store`, for values that compiled code has packed into one vector on an accelerator; does not wait for it.
+        """As `store`, for values that compiled code has packed into one vector. Does not wait for the accelerator.
 
         Args:
             task: the task of the values.
-            parts: name → the part of the vector that is its value, in order.
+            parts: name → the part of the vector that holds the value of this name, in the order of the vector.
             packed: the vector; it may be overwritten afterwards.
         """
         self._intake.store_packed(task, parts, packed)
@@ -255,7 +258,10 @@ class MetricRegistry(BuiltAnew):
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """In the ``with`` block, the function `report_metrics` reports here, and this thread runs the training."""
+        """In the ``with`` block, the function `report_metrics` reports to this registry.
+
+        The registry takes the thread that enters the block as the one that runs the training.
+        """
         with activated(self), self._phases.run_by_this_thread(), lost_in_children(self):
             yield
 
@@ -294,7 +300,9 @@ class MetricRegistry(BuiltAnew):
         return self._summarize(window, step, phase, epoch, logs, spreads)
 
     def overall(self, step: int, *, epoch: float | None = None, logs: Mapping[str, Any] | None = None) -> Snapshot:
-        """The values over the whole training, up to its last log event; the phase is ``overall``. No window ends.
+        """The values over the whole training, up to its last log event; the phase is ``overall``.
+
+        The open windows stay open.
 
         >>> registry = MetricRegistry()
         >>> for loss in (3.0, 2.0, 1.0):
@@ -343,7 +351,10 @@ class MetricRegistry(BuiltAnew):
         return bool(self._is_per_epoch.exact or self._is_per_epoch.patterns)
 
     def tick(self) -> None:
-        """Mark the end of a micro-batch; a trainer does it. Only `first` and `last` over several ranks need it."""
+        """Mark the end of a micro-batch; a trainer does it.
+
+        `first` and `last` over several ranks need it, and so does ``window.steps`` of an evaluation.
+        """
         self._clock.now += 1
 
     def state_dict(self, phase: str = "train") -> dict[str, Any]:

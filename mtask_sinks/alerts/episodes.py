@@ -1,4 +1,4 @@
-"""Follows the snapshots of a training and finds out when the rule of an alert begins to hold, and when it is over."""
+"""Follows the snapshots of a training, and finds out from when to when the rule of an alert is true."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class AlertEvent:
 
     Attributes:
         alert: the alert.
-        key: the metric; for a silent task ``<task>/*``.
+        key: the metric. For a silent task ``<task>/*``, or the alert's pattern if nothing ever matched it.
         phase: the phase of the metric.
         step: optimizer steps taken so far.
-        since: step since which the rule holds.
+        since: step since which the rule is true.
         value: the value of the metric; ``None`` for a silent task.
         text: the message.
-        is_over: whether the rule no longer holds.
+        is_over: whether the rule is no longer true.
     """
 
     alert: Alert
@@ -73,7 +73,7 @@ class AlertEvent:
 
 @dataclass
 class _Episode:
-    """Since which step a rule holds, and whether there was an alert."""
+    """Since which step a rule is true, and whether there was an alert."""
 
     since: int
     has_fired: bool = False
@@ -103,7 +103,10 @@ class Episodes:
         self._begun_at, self._ranks = 0, 1
 
     def begin(self, step: int, ranks: int = 1) -> None:
-        """Set the step at which the training begins, from which silence counts, and the number of ranks."""
+        """Set the number of ranks, and the step at which the training begins.
+
+        If a task never reports, its silence is counted from this step.
+        """
         self._begun_at, self._ranks = step, ranks
 
     def look(self, snapshot: Snapshot) -> list[AlertEvent]:
@@ -143,14 +146,14 @@ class Episodes:
                 self._warn_once(f"spread {key}", _NO_SPREAD, alert.pattern, key, alert.pattern)
 
     def _silences(self, place: int, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
-        """Judge whether the tasks that matched before are silent. If nothing ever matched, judge the pattern itself."""
+        """Judge whether the tasks that matched before are silent. If none ever did, the pattern is a silent task."""
         alert, last = self.alerts[place], dict[str, int]()
         for (phase, key), state in self._metrics.items():
             if phase == snapshot.phase and alert.matches(key, phase):
                 task = split_key(key)[0]
                 name = f"{task}/*" if task else key
                 last[name] = max(last.get(name, 0), state.last_step)
-        # Only a training can be silent from its beginning, because an evaluation begins with its first report.
+        # Only for the training: before its first report, nothing tells that a phase of evaluation exists.
         if not last and snapshot.phase == "train":
             last[alert.pattern] = self._begun_at
         elif last and (place, snapshot.phase, alert.pattern) in self._episodes:

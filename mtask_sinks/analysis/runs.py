@@ -21,7 +21,8 @@ from mtask_sinks.snapshot import Snapshot
 
 #: If a training has more values than this in memory, it forgets some, so that about half of this number stay.
 MAX_VALUES = 150_000
-# After this many kinds of snapshots (see `Training.kinds`), the others of a phase are of two: with and without metrics.
+# If a training has this many kinds of snapshots (see `Training.kinds`), it gives new kinds no numbers of their own:
+# then each phase has two more kinds, snapshots with metrics and snapshots without.
 _MAX_KINDS = 1_000
 # Compute the rate of steps over this many log events.
 _RATE_POINTS = 20
@@ -79,19 +80,19 @@ class Training:
     """One training, from its beginning to its end, however often it was resumed.
 
     The values are in arrays, 24 bytes per value. A training with more than `MAX_VALUES` values keeps only some of them,
-    see `snapshots_to_keep`: its last and its extreme values are still exact, as are the numbers of windows.
+    see `snapshots_to_keep`. Its last values, its extreme values and the numbers of windows are still exact.
 
     Attributes:
         number: its place in the journal, from 1 on.
-        begins: the record of its beginning, and one for each time it was resumed.
+        begins: the record of its beginning, and one for each time it was resumed, or continued by an evaluation.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the journal does not say that it ended.
         phases, steps, epochs, times: one entry per snapshot in memory; an unknown epoch is NaN.
         windows: for each snapshot, how many windows it represents: 1, or more if later snapshots with the same metrics
             are not in memory.
-        kinds: for each snapshot, the index of its kind. Snapshots are of one kind if they have the same phase and the
-            same metrics, and if the same metrics are not finite.
+        kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if they have the same phase and
+            the same metrics, and if NaN or infinite values were reported for the same ones of these.
         series: (phase, key) → values, in the order of first appearance.
-        notes: alerts and the choices of task health. A resume discards those after its step.
+        notes: alerts, and which parameters task health measures. A resume discards those after its step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
             have no entry.
         partial: indices of the snapshots whose window was cut short by the end of the training.
@@ -145,8 +146,8 @@ class Training:
     @property
     def resumed_at(self) -> tuple[int, ...]:
         """Steps at which it was resumed."""
-        runs = dict.fromkeys((begin.run.id, begin.run.step) for begin in self.begins[1:])
-        return tuple(step for _, step in runs if step)
+        runs = dict.fromkeys((begin.run.id, begin.run.step) for begin in self.begins)
+        return tuple(step for _, step in [*runs][1:] if step)
 
     @property
     def step(self) -> int:
@@ -194,7 +195,7 @@ class Training:
         self._recent.append((begin.run.step, begin.time))
 
     def end(self, end: End) -> None:
-        """Note how a run ended, if that is the last run of the training."""
+        """Note how a run ended, if this run is the last one of the training."""
         if not self.begins or self.begins[-1].run.id == end.id:
             self.status = status_after(self.status, end.status)
 
@@ -240,7 +241,7 @@ class Training:
         return sum(self.windows[at] for at in series.at) if self.is_thinned else len(series.at)
 
     def curve(self, series: Series) -> Series:
-        """Return the values of a metric for its curve: those of windows that the end of the training did not cut short.
+        """Return the values of a metric for its curve, without windows that the end of the training cut short.
 
         >>> training = Training(1)
         >>> for step, n, is_partial in ((10, 2_837.0, False), (20, 2_801.0, False), (24, 1_090.0, True)):
@@ -389,7 +390,10 @@ def sorted_by_task(every: Iterable[Series]) -> list[Series]:
 
 
 def labels(trainings: Sequence[Training]) -> dict[int, str]:
-    """Return the label of each training by its number: its name, with the number if several have that name.
+    """Return number → label, for each training.
+
+    The label is the name, ``name:number`` if several trainings have that name, or the number of a training without a
+    name.
 
     >>> labels([Training(1), Training(2)])
     {1: '1', 2: '2'}

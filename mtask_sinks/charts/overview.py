@@ -24,8 +24,9 @@ def overview_panels(makers: Sequence[CurveMaker]) -> tuple[Panel, ...]:
     """Return the panels about all tasks together. Leave out panels for which the trainings have no values.
 
     * Progress: the main metric of every task, relative to its first value, on one axis; for two or more tasks.
-    * Gain per task: how much better the best value of every other run is than the best value of the first run.
+    * Gain per task, for each run after the first: how much its best value is better than that of the first run.
     * Share of the loss, for each run whose trainer has a ``loss_budget``: the weighted parts of each task, stacked.
+      Without a ``loss_budget``, for each run that measured task health.
     * Cosines of the tasks' gradients, and each task's share of the gradient, for each run that measured task health.
     * When each task reported, for each run: per phase, the windows with a value of the task; for two or more tasks.
     """

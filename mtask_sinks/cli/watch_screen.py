@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Seconds between two searches for new trainings.
 _SEARCH_SECONDS = 5.0
-# Seconds after which a change of the terminal's size shows at the latest.
+# A change of the terminal's size shows after at most this many seconds.
 _SIZE_SECONDS = 0.25
 
 
@@ -43,7 +43,10 @@ class WatchedTrainings:
         self.search()
 
     def search(self) -> None:
-        """Look for new trainings. If the shown one does not run, another one that runs takes its place."""
+        """Look for new trainings.
+
+        If the shown one does not run and the user has not chosen it, show the one that runs, else the newest.
+        """
         self._searched = time.monotonic()
         try:
             self.journals = find_journals(self._path)

@@ -28,8 +28,8 @@ logger = get_logger(__name__)
 #: How many seconds a training waits for its sinks when it ends.
 DRAIN_SECONDS = 30.0
 
-#: How many seconds a log event waits for a sink that shares a backend run with the Trainer's callback, if the backend
-#: numbers the rows in the order of their arrival.
+#: Some backends number the rows in the order of their arrival. If a sink and the Trainer's callback write to the same
+#: run of such a backend, a log event waits this many seconds for the sink.
 TURN_SECONDS = 1.0
 
 #: How many seconds an evaluation outside of a training waits for its sinks when it ends.
@@ -49,9 +49,10 @@ class Delivery:
     ([(1, 2.5)], 1)
 
     The journal is ``metrics.jsonl`` in the output directory of the run. Without an output directory, the snapshots stay
-    in memory, up to a limit. Each sink has its own thread, which follows the journal. So calls return immediately, and
-    a sink that is slow, fails or hangs delays nobody and loses nothing. `close` waits for all sinks together, for a
-    limited time. If it could not deliver some snapshots, it logs the command that delivers them later.
+    in memory, up to a limit. Each sink has its own thread, which follows the journal. So `write` returns immediately. A
+    sink that is slow, fails or hangs delays nobody, and gets all snapshots of the journal later. `close` waits for all
+    sinks together, for a limited time. If it could not deliver some snapshots, it logs the command that delivers them
+    later.
 
     In a forked process (a worker of a data loader), all calls do nothing.
 
@@ -84,7 +85,7 @@ class Delivery:
         self._run: RunInfo | None = None
         #: Run's id → number of its snapshots so far.
         self._written: Counter[str] = Counter()
-        #: Run's id → status at its end. A run may continue after its end.
+        #: Run's id → status at its end. A run may continue after its end, for an evaluation.
         self._ended: dict[str, Status] = {}
         self._process = os.getpid()
         self.exit_status: Status = "finished"
@@ -142,8 +143,8 @@ class Delivery:
         workers = [worker for worker in self._workers if worker.sink.name == name and not worker.is_in_trouble]
         if self._turns.wait(workers, Worker.has_reached, journal.stream.end_position, TURN_SECONDS):
             message = (
-                "sink %s did not take a row within %g s. The training goes on, and the row waits in the journal. Log "
-                "events do not wait for this sink until it has caught up."
+                "sink %s did not take a row within %g s. The training goes on, and the row waits in the journal. From "
+                "now on, log events do not wait for this sink. When it has caught up, they wait again."
             )
             logger.warning(message, name, TURN_SECONDS)
 
@@ -219,7 +220,10 @@ class Delivery:
             self._publisher.wait(seconds)
 
     def confirm(self) -> None:
-        """Save the cursors. Call this after the exit handlers of the backends: some send their last data there."""
+        """Save how far each sink has delivered the journal.
+
+        Call this after the exit handlers of the backends, because some backends send their last data in these handlers.
+        """
         if not self._is_forked():
             for worker in self._workers:
                 worker.confirm()
@@ -278,8 +282,8 @@ _all_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 def _close_at_exit(delivery: Delivery) -> None:
     """Close a delivery at the exit of the interpreter, if nobody has closed it.
 
-    Each call registers the exit handler again. Exit handlers run last in, first out, so it runs before the handlers
-    that the backends have registered.
+    Python runs the exit handler that was registered last first. Each call registers this one again, so it runs before
+    the handlers that the backends have registered until then.
     """
     _open_deliveries.add(delivery)
     _all_deliveries.add(delivery)

@@ -17,7 +17,7 @@ logger = get_logger(__name__)
 
 
 def claim(path: Path, *, create: bool) -> tuple[Path, AppendFile | None]:
-    """Open a journal to write to it, or the first journal beside it to which no other process writes now.
+    """Open a journal for writing. If another process writes to it, open the first journal beside it that is free.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "metrics.jsonl")
@@ -26,13 +26,14 @@ def claim(path: Path, *, create: bool) -> tuple[Path, AppendFile | None]:
     ('metrics.jsonl', 'metrics-2.jsonl')
     >>> first_file.close(); second_file.close()
 
-    The file is locked until it is closed. Trainings that follow one another share it. A lock that a killed training has
-    left to a process that it started, such as a worker of a data loader, does not count. On a file system without locks
-    the last run in the file decides: another process writes to it if the run has not ended and its process runs.
+    The file is locked until it is closed. Trainings that follow one another share it. If a training was killed, a
+    process that it had started, such as a worker of a data loader, may still have its lock. Such a lock does not count.
+    On a file system without locks, the last run in the file decides: another process writes to it if the run has not
+    ended and its process runs.
 
     Args:
         path: the journal that the training should write to.
-        create: whether to create a file that does not exist. If not, no file is opened in that case.
+        create: whether to create the file if it does not exist. If ``False``, a missing file is not opened.
 
     Returns:
         The path, and the open file.
@@ -47,8 +48,8 @@ def claim(path: Path, *, create: bool) -> tuple[Path, AppendFile | None]:
         if file is not None:
             return candidate, file
         message = (
-            "%s writes to %s now, so this one writes to a journal of its own beside it. The commands read both. If the "
-            "trainings belong together, give each process its own output_dir."
+            "%s writes to %s now, so this process writes to its own journal beside it. The commands of mtask-sinks "
+            "read both. If the trainings belong together, give each process its own output_dir."
         )
         if candidate == path:
             logger.warning(message, writer, path)

@@ -54,7 +54,7 @@ def decode(line: bytes, *, without_logs: bool = False) -> Item | Unreadable | No
         without_logs: leave out what the Trainer logged, which saves three quarters of the time.
 
     Returns:
-        ``None`` if the line is empty or has a kind of record that this version does not know.
+        ``None`` if the line is empty, or has a kind of record or a status of an end that this version does not know.
     """
     if not line.strip():
         return None

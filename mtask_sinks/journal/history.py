@@ -28,7 +28,7 @@ class JournalRun:
         time: when the run began, in seconds since 1970 (UTC).
         versions: versions of this library and of the packages that it used.
         snapshots: the snapshots, oldest first.
-        notes: alerts and the choices of task health, oldest first.
+        notes: alerts, and which parameters task health measures, oldest first.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the run has not ended, or if it was killed and no
             later process has recorded that.
     """

@@ -56,7 +56,7 @@ def read_lines(file: BinaryIO, position: int = 0) -> Iterator[Line]:
 
 
 class LeftOut:
-    r"""Counts the lines that a reader leaves out because they hold no record, or a record with a wrong value.
+    r"""Counts the lines of which a reader leaves something out: they hold no record, or a record with a wrong value.
 
     >>> left_out = LeftOut()
     >>> left_out.item(Line(b'{"record": "snapshot", "step": "ten"}\n', end=138)), left_out.count
@@ -93,7 +93,7 @@ class LeftOut:
     def warn(self, path: Path) -> None:
         """Log one warning if there are such lines."""
         if self.count:
-            message = "the journal %s: %d lines cannot be read and are left out. The first one is %s."
+            message = "the journal %s: %d lines cannot be read in full; what is wrong is left out. The first one is %s."
             logger.warning(message, path, self.count, self.first)
 
 

@@ -17,7 +17,7 @@ from mtask_sinks.journal.sampling import sample
 from mtask_sinks.journal.writer import FILE_NAME, journal_path
 from mtask_sinks.snapshot import Snapshot
 
-# With ``sampling``, more unread bytes than this are sampled.
+# With ``sampling``, the reader takes a sample if more bytes than this are unread.
 _LONG = 16 << 20
 
 

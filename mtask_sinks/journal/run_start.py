@@ -17,7 +17,7 @@ class RunStart(Enum):
     NEW = "new"
     #: A new run in which the training goes on from a checkpoint, usually in a new process.
     RESUMED = "resumed"
-    #: A run that began before: an evaluation after training, or another run of the backend.
+    #: A run that began before and goes on: with an evaluation after training, or in another run of a backend.
     CONTINUED = "continued"
 
 
@@ -88,6 +88,7 @@ def is_superseded(step: int, phase: str, is_partial: bool, resumed_at: int) -> b
     True
 
     This is true for every later step. At the step ``resumed_at`` itself it is true for values over the whole training
-    and for a partial window: the checkpoint contains the open window, so the next window has its reports too.
+    and for a partial window: the checkpoint contains the reports of this window, so the resumed training has them in
+    its next window again.
     """
     return step > resumed_at or (step == resumed_at and (is_partial or phase == OVERALL))

@@ -25,8 +25,8 @@ def sample(lines: Iterable[Line]) -> Iterator[Line]:
 
     Two snapshots are of one kind if they have the same phase, and if their lines have the same number of quotation
     marks. Such snapshots almost always have the same metrics. For each kind, the function yields the first line, the
-    last ones, and some between them. For each of the last ones, it also yields the line of the phase ``train`` before
-    it, because a chart draws an evaluation at the running totals of that line.
+    last ones, and some between them. Before each of the last ones, it also yields the latest line of the phase
+    ``train``, because a chart draws an evaluation at the running totals of that line.
 
     Args:
         lines: the lines of a journal. The function reads all of them before it yields the first one.
@@ -55,7 +55,7 @@ class _Kind:
 
     def __init__(self) -> None:
         self.spread: list[Line] = []
-        #: The last lines, each with the lines that come before it.
+        #: The last lines. Each comes with the latest line of the phase ``train`` before it, if there is one.
         self.last: deque[Sequence[Line]] = deque(maxlen=_LAST)
         self._every = 1
         self._count = 0

@@ -81,7 +81,7 @@ class JournalStream:
         return open_run(record for end, record in self.run_records if end <= position)
 
     def status_of(self, run_id: str) -> str | None:
-        """Return how a run ended, or ``None`` if it has not ended. An evaluation after the end changes nothing."""
+        """Return how a run ended, or ``None`` if it has not ended. A failed run stays failed, as in `status_after`."""
         status: str | None = None
         for _, record in self.run_records:
             if isinstance(record, End) and record.id == run_id:
@@ -160,7 +160,7 @@ class JournalStream:
                 self._first_line = first_line if first_line.endswith(b"\n") else None
 
     def announce(self, stored_position: int, keep: tuple[int, int]) -> None:
-        """Wake the readers, and remove lines from memory that are in the file.
+        """Wake the readers, and remove from memory lines that are already in the file.
 
         Args:
             stored_position: all lines before this position are in the file, or will never be in it.

@@ -23,8 +23,8 @@ logger = get_logger(__name__)
 #: Name of the journal's file in a training's output directory.
 FILE_NAME = "metrics.jsonl"
 
-# Limits (lines, bytes) in memory: for lines that wait for the disk, and for recent lines, which sinks that keep up get
-# without reading the file.
+# Limits (lines, bytes) in memory: for lines that wait for the disk, and for recent lines. A sink that keeps up gets
+# these without reading the file.
 _MAX_WAITING = (10_000, 64 << 20)
 _MAX_RECENT = (256, 4 << 20)
 

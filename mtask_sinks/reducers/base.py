@@ -40,8 +40,8 @@ class Reducer(ABC):
 
     Attributes:
         merge: for each slot of the state, how the slots of several ranks become one: ``"sum"``, ``"min"`` or
-            ``"max"``. A reduction is exact under this law: the state of all values equals the merged states of any
-            parts of the values.
+            ``"max"``. A reduction is exact if this holds: split the values into parts in any way, and merge the
+            states of the parts. The result equals the state of all values together.
     """
 
     merge: ClassVar[tuple[MergeOp, ...]]
@@ -117,6 +117,6 @@ class TimedReducer(Reducer):
         Args:
             state, values, weights: as in `Reducer.update`.
             times: the micro-batch in which each value was reported: a float64 array of shape ``(n,)``, which never
-                decreases. The fraction of a time depends on the rank: the lower the rank, the larger. ``None`` means 0
-                for all values.
+                decreases. The part after the decimal point depends on the rank: a lower rank has a larger one. ``None``
+                means 0 for all values.
         """

@@ -150,9 +150,9 @@ class First(TimedReducer):
     >>> First().reduce([2.0, -1.0, 5.0])
     2.0
 
-    A report of several elements counts as their mean. State: ``[time of the value, value]``. The lower the
-    rank, the larger the fraction of its times. Here the fraction is subtracted, so that the lowest rank has the
-    earliest time.
+    A report of several elements counts as their mean. State: ``[time of the value, value]``. A lower
+    rank has a larger part after the decimal point of its times. Here this part is subtracted, so that the lowest rank
+    has the earliest time.
     """
 
     merge = ("min", "sum")
@@ -178,8 +178,8 @@ class Std(Reducer):
 
     State: ``[origin, sum of w, sum of w*(x-origin), sum of w*(x-origin)^2]``. Each update moves the origin to the mean
     of what has been reported so far (Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing
-    Sample Variances", 1979). Sums about the mean keep the digits that a sum of squares loses: the textbook formula
-    gives 0 for ``[1e9, 1e9 + 1]``.
+    Sample Variances", 1979). Sums of deviations from the mean keep the digits that a sum of squares loses: the textbook
+    formula gives 0 for ``[1e9, 1e9 + 1]``.
 
     Limits: the common origin is the largest origin of all ranks, so the error is up to ``2e-16 * d**2 / std`` if the
     means of two ranks differ by ``d``. Squares of deviations beyond 1e±154 leave the range of float64, as they do in

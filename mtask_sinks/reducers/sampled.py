@@ -28,7 +28,7 @@ class Sample:
 
     Beyond the bound, it uses Vitter's algorithm R (ACM TOMS 11(1), 1985): value number ``t`` replaces a random kept
     value with probability ``bound / t``. The random numbers depend only on ``t``. So they do not change the training's
-    random state, and every run makes the same choices, however the values arrive.
+    random state, and every run makes the same choices, no matter in which portions the values arrive.
     """
 
     def __init__(self, bound: int = MAX_VALUES) -> None:
@@ -69,7 +69,10 @@ class Sample:
         self.seen += len(values)
 
     def share(self, total: int) -> Floats:
-        """Return the values for a common sample of several samples, which have seen ``total`` values together."""
+        """Return the values that this sample gives to a common sample.
+
+        The common sample replaces several samples, which have seen ``total`` values together.
+        """
         size = min(share_size(self.seen, total, self.bound), len(self.values))
         if size == len(self.values):
             return self.values
@@ -78,7 +81,9 @@ class Sample:
 
 
 def share_size(seen: int, total: int, bound: int) -> int:
-    """Return how many values a stream of ``seen`` values gives to a sample of ``bound`` out of ``total`` values.
+    """Return how many of the values of a common sample come from the stream that has ``seen`` values.
+
+    The common sample has ``bound`` values. All its streams have ``total`` values together.
 
     >>> share_size(30, 100, 1000), share_size(30, 100, 10)
     (30, 3)
@@ -87,7 +92,7 @@ def share_size(seen: int, total: int, bound: int) -> int:
 
 
 def _random_below(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return a random number below each number, by SplitMix64 of the number (Steele, Lea, Flood, OOPSLA 2014)."""
+    """For each number n, return a random number below n: SplitMix64 of n (Steele, Lea, Flood, OOPSLA 2014)."""
     z = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -129,7 +134,7 @@ class ValuesReducer(Reducer):
 
     @abstractmethod
     def reduce_values(self, values: Floats) -> Any:
-        """The number for all values of the window, a float64 array of shape ``(n,)``, ``n >= 1``."""
+        """Return one number for all values of the window; they are a float64 array of shape ``(n,)``, ``n >= 1``."""
 
 
 keep_old_names(ValuesReducer, _NEW_NAMES)

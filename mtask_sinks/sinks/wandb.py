@@ -43,18 +43,19 @@ class WandbSink(BuiltAnew, Sink):
 
     >>> sink = WandbSink()                          # charts: mlm/train/loss, mlm/eval/loss, nsp/train/loss, ...
 
-    The sink writes each snapshot as one row with a column ``train/global_step``. It never passes ``step=``, because
-    W&B would then drop rows or merge them with others. If the process has an open run, the sink writes to it. Otherwise
-    it opens a run with the training's name and parameters and finishes it, with exit code 1 if training failed and 137
-    if it was killed.
+    The sink writes each snapshot as one row with a column ``train/global_step``. It never passes ``step=``, because W&B
+    would then drop rows or merge them with others. If the trainer's W&B callback has a run, the sink writes to it.
+    Otherwise it opens a run with the training's name and parameters and finishes it, with exit code 1 if training
+    failed and 137 if it was killed.
 
     A row counts as delivered when W&B's client has accepted it. The client stores the row in a file and sends it later:
     every 15 s, or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed, the next resume or replay
-    delivers the rows of the run again, except those that the server has. To know them, the sink writes their numbers
-    and steps to hidden columns, ``_mtask_sinks/…``. So online, each row exists once; only the last row before the kill
-    may exist twice, because the server may have its summary and not the row. Offline, the client does not know
-    which rows a server has: rows that the sink sends again exist twice after a sync of both files. Rows that the client
-    had not written to its file when it was killed exist only in the journal.
+    delivers the rows of the run again, except those that the server has. To know later which rows these are, the sink
+    writes the number and the step of each row to hidden columns, ``_mtask_sinks/…``. So online, each row exists once,
+    except the last row before the kill: the server's summary may name it although the row never arrived, so the sink
+    sends it again, and it may exist twice. Offline, the client does not know which rows a server has: rows that the
+    sink sends again exist twice after a sync of the file of the killed process and of that of the new one. Rows that
+    the client had not written to its file when it was killed exist only in the journal.
 
     If a second training begins in the same run, its steps begin at 1 again. Its rows have the number of the training in
     the column ``train/training``.

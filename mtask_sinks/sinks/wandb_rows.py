@@ -16,7 +16,7 @@ _trainings: dict[str, list[str]] = {}
 
 # W&B does not show columns whose names begin with an underscore.
 _HIDDEN = "_mtask_sinks/"
-# The end of the name of the number of a training's last row, as of its end. It is in the summary only.
+# When a training ends, the sink writes the number of its last row under a name with this ending, in the summary only.
 _AT_END = ".end"
 
 
@@ -38,14 +38,15 @@ class WrittenRows:
     W&B's summary keeps the last value of every column. So a later process, on any machine, knows the last row of each
     training by its number and step. Times would not work, because the clocks of two machines differ.
 
-    The client sends the summary apart from the rows. If somebody kills it, or the server is away when the process ends,
-    the summary may name a row that the server does not have. So the last row of a training counts only if the sink has
-    ended the training. Otherwise the sink writes this row again, which no chart shows: the two rows are equal.
+    The client sends the summary separately from the rows. If somebody kills it, or the server is away when the process
+    ends, the summary may name a row that the server does not have. So the last row of a training counts only if the
+    sink has ended the training. Otherwise the sink writes this row again. No chart shows the difference, because the
+    two rows are equal.
 
     Attributes:
-        sequence: number of the last row of this training that is surely there; 0 if there is none.
+        sequence: number of the last row of this training that the run holds for sure; 0 if there is none.
         resumed_at: the step from which this training was resumed; 0 if it began at the start.
-        steps: phase → step of the last row of another training that is surely there.
+        steps: phase → step of the last row of another training that the run holds for sure.
     """
 
     sequence: int = 0
@@ -90,7 +91,7 @@ def hidden_columns(snapshot: Snapshot, training: str) -> dict[str, int]:
 
 
 def at_end(sequence: int, training: str) -> dict[str, int]:
-    """Return what the summary gets when a training ends with a row of this number: that this row is the last one."""
+    """Return the entry for the summary when a training ends: the row with this number is its last one."""
     return {f"{_HIDDEN}{training}{_AT_END}": sequence}
 
 

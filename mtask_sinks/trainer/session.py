@@ -75,7 +75,7 @@ class Session:
         drain_seconds: how long the end of a training waits for its sinks.
         limits_network: whether clients of backends get shorter timeouts than their own.
         given: the trainer's arguments about metrics. If there are any, the user expects reports.
-        loss_budget: checks every window.
+        loss_budget: checks in every window whether the reported parts make up the loss.
         oversight: task health and alerts.
         publish: URL of a directory to which the journal is copied; ``None`` for no copy.
     """
@@ -182,7 +182,8 @@ class Session:
                 self.registry.leave_out(self.admission.training_judge, "train")
                 yield
         except BaseException as error:
-            # The training itself may have ended well. Then a pruned trial, or code after the training, has raised.
+            # The training itself may have ended well before this error: then a search has pruned the trial, or code
+            # after the training has raised the error.
             status: Status = "finished" if self._has_ended else "failed"
             self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
             raise
@@ -190,7 +191,10 @@ class Session:
             self._end("finished")
 
     def on_train_begin(self, state: TrainerState) -> None:
-        """Load the saved windows: the first step is known now. A restart with a smaller batch calls this again."""
+        """Load the saved windows, because the first step is known now.
+
+        If the Trainer starts again with a smaller batch (``auto_find_batch_size``), it calls this again.
+        """
         saved = _stateful(state).get(_ENTRY, {})
         if self._is_new and self.registry.discard():
             self._warn_once("before training", _BEFORE_TRAINING)
@@ -204,7 +208,10 @@ class Session:
         self._run = replace(self._run, step=state.global_step)
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
-        """Bind the model after all callbacks: they may have changed it and opened the runs of their backends."""
+        """Give the modules of the model their ``report_metrics``.
+
+        This comes after all callbacks, because they may have changed the model or opened the runs of their backends.
+        """
         self._bind(model, around)
         if state.global_step:
             for name, run in self._backend_runs.items():
@@ -217,8 +224,8 @@ class Session:
     def save_window(self, state: TrainerState) -> None:
         """Put the open windows into the checkpoint that the Trainer writes next. Every rank must call this.
 
-        The entry looks like one of a stateful callback. It is not one, because the Trainer would ask only one rank for
-        its state.
+        The entry has the form of the entry of a stateful callback. But no callback makes it, because the Trainer would
+        ask a callback for its state on one rank only.
         """
         window = self.registry.state_dict()
         phases = {phase: self.registry.state_dict(phase) for phase in self.registry.phases_of_training}
@@ -231,7 +238,7 @@ class Session:
 
     @contextmanager
     def without_window(self, state: TrainerState) -> Iterator[None]:
-        """Hide the open window from ``restore_callback_states_from_checkpoint``: it belongs to no callback."""
+        """Hide the open window from ``restore_callback_states_from_checkpoint``, because it is no callback's."""
         saved = _stateful(state).pop(_ENTRY, None)
         try:
             yield
@@ -245,7 +252,7 @@ class Session:
         self._warn_of_missing_row()
 
     def on_step_end(self, step: int, should_log: bool) -> None:
-        """Count the micro-batch after all callbacks. If ``should_log``, the Trainer logs the step next."""
+        """Count the last micro-batch of a step, after all callbacks. The Trainer logs next if ``should_log``."""
         self.registry.tick()
         self._warn_of_missing_row()
         self.on_epoch_end(step, should_log)
@@ -412,11 +419,11 @@ class Session:
 
     @property
     def is_turn_first(self) -> bool:
-        """Whether to deliver rows before all callbacks: some backend that numbers its rows has no callback."""
+        """Whether to deliver rows before all callbacks. True if a backend that numbers its rows has no callback."""
         return any(self._backend_runs[name].callback is None for name in self._numbering)
 
     def _take_turn(self, logs: Mapping[str, Any]) -> None:
-        """Deliver the current row when it is a callback's turn."""
+        """Deliver the current row. A callback calls this just before it logs the same row itself."""
         trainer = self.trainer()
         if trainer is not None:
             trainer._deliver_in_turn(logs)
@@ -495,7 +502,7 @@ class Session:
     def _say_what_trackers_lack(self) -> None:
         for log in self._trackers.values():
             if (missing := log.missing()) is not None:
-                logger.warning("%s Nothing delivers them later; the journal has the values.", missing)
+                logger.warning("%s They cannot be delivered later, but the journal has them.", missing)
 
     def _end_backend_runs(self, status: Status) -> None:
         counts = self.delivery.counts
@@ -507,7 +514,7 @@ class Session:
 
 
 def _stateful(state: TrainerState) -> dict[str, Any]:
-    states: Any = state.stateful_callbacks  # declared as a list, a dict once the state exists
+    states: Any = state.stateful_callbacks  # declared as a list, but it is a dict as soon as the state exists
     return states  # type: ignore[no-any-return]
 
 
