@@ -39,7 +39,7 @@ HOME = "/home/me/project"
 #: Seconds that a command may take; on an idle machine the slowest takes 20.
 LIMIT = 240
 
-#: The pages show a demonstration of 2400 steps. The tests run one of 7, so its numbers are other ones.
+#: The pages show a demonstration of 2250 steps. The tests run one of 7, so its numbers are other ones.
 DEMO = "mtask-sinks demo"
 SHORT_DEMO = "mtask-sinks demo --output_dir out --max_steps 7"
 #: Run while the demonstration runs.

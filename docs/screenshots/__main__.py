@@ -25,7 +25,6 @@ from helpers.command import command  # noqa: E402
 from docs.screenshots import backends, pages, terminals  # noqa: E402
 
 IMAGES = ROOT / "docs" / "img"
-STEPS = 280
 #: A picture may have at most this many bytes. `reduce` removes colours until the picture is small enough.
 LIMIT = 250_000
 
@@ -47,8 +46,7 @@ KNOWN = (*PICTURES, *TERMINALS)
 def train(runs: Path) -> None:
     """Train the demo twice, with different seeds."""
     for seed in ("42", "1"):
-        options = ("--max_steps", str(STEPS), "--seed", seed, "--report_to", "tensorboard,mlflow")
-        command("demo", "--output_dir", str(runs), *options)
+        command("demo", "--output_dir", str(runs), "--seed", seed, "--report_to", "tensorboard,mlflow")
 
 
 def reduce(path: Path) -> None:

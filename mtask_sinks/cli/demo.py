@@ -14,7 +14,7 @@ def demo(
     output_dir: Annotated[
         Path, typer.Option("--output_dir", help="Directory for everything that the demo writes.")
     ] = Path("mtask-sinks-demo"),
-    max_steps: Annotated[int, typer.Option("--max_steps", min=1, help="Optimizer steps.")] = 2400,
+    max_steps: Annotated[int, typer.Option("--max_steps", min=1, help="Optimizer steps.")] = 2250,
     report_to: Annotated[
         list[str] | None,
         typer.Option(
@@ -28,7 +28,7 @@ def demo(
     """Pre-train a small BERT on Python's own documentation and log both of its tasks.
 
     The tasks are masked-LM and next-sentence prediction. Each has its own loss and accuracy, in training and on
-    held-out text. The demo needs no network, server or account, and takes 80 to 120 seconds on two cores. Each run gets
+    held-out text. The demo needs no network, server or account, and takes 60 to 100 seconds on two cores. Each run gets
     its own directory, so you can compare runs. On a terminal you see the training as `mtask-sinks watch` shows it, with
     the same keys. q stops it.
 
@@ -45,7 +45,7 @@ def demo(
     environment = local_backends(output_dir)
     console.print(
         f"Training a small BERT on two tasks for {max_steps:,} steps, in {run_dir}. "
-        "2,400 steps take 80 to 120 seconds on two cores.",
+        "2,250 steps take 60 to 100 seconds on two cores.",
         soft_wrap=not console.is_terminal,
         highlight=False,
     )

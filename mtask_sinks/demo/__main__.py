@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from mtask_sinks.demo.training import train
+from mtask_sinks.demo.text import read_documents
 
 if __name__ == "__main__":
     run_dir, max_steps, seed, sinks = sys.argv[1:]
-    train(Path(run_dir), int(max_steps), [name for name in sinks.split(",") if name], int(seed))
+    with ProcessPoolExecutor(max_workers=1) as reader:
+        documents = reader.submit(read_documents)  # takes seconds, and so does the import of torch: do both at once
+        from mtask_sinks.demo.training import train
+    names = [name for name in sinks.split(",") if name]
+    train(Path(run_dir), documents.result(), int(max_steps), names, int(seed))

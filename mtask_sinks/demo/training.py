@@ -13,24 +13,24 @@ from transformers.utils import logging as transformers_logging
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
 from mtask_sinks.demo.data import Collator, SentencePairs, split_documents, train_tokenizer
 from mtask_sinks.demo.model import make_model
-from mtask_sinks.demo.text import read_documents
 
-LENGTH = 96
+LENGTH = 64
 VOCAB_SIZE = 4096
 HELD_OUT = 0.1
 EVAL_PAIRS = 512
 
 
-def train(run_dir: Path, max_steps: int, report_to: Sequence[str], seed: int) -> None:
+def train(run_dir: Path, texts: Sequence[Sequence[str]], max_steps: int, report_to: Sequence[str], seed: int) -> None:
     """Train the model of the demo.
 
     Args:
         run_dir: directory for the checkpoints and the journal of this run.
+        texts: documents, each a sequence of sentences.
         max_steps: number of optimizer steps.
         report_to: as in `TrainingArguments`.
         seed: random seed of the model, the data and the split into training and held-out documents.
     """
-    documents, held_out = split_documents(read_documents(), HELD_OUT, seed)
+    documents, held_out = split_documents(texts, HELD_OUT, seed)
     tokenizer = train_tokenizer(documents, VOCAB_SIZE)
     vocab_size = tokenizer.get_vocab_size()
     # With the default number of steps, the last step has an evaluation and a log event.

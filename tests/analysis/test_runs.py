@@ -81,6 +81,13 @@ def test_an_evaluation_after_the_end_belongs_to_the_training(tmp_path) -> None:
     assert (values(training), training.resumed_at) == ([(2, 20.0), (4, 40.0)], ())
 
 
+def test_an_evaluation_is_not_a_resume_even_if_the_journal_begins_at_a_checkpoint(tmp_path) -> None:
+    run = RunInfo(id="1", step=20)
+    write(tmp_path, (run, losses(22), "finished"), (run, losses(22, phase="eval"), "finished"))
+    (training,) = read_trainings(tmp_path)
+    assert training.resumed_at == ()
+
+
 def tokens(step: int, n: float, phase: str = "train", is_partial: bool = False) -> Snapshot:
     return Snapshot(step, phase, {"a/n_tokens": n}, time=step, counts={"a/n_tokens": 4}, is_partial=is_partial)
 

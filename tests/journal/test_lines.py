@@ -63,7 +63,7 @@ def test_lines_that_are_left_out_are_counted_once_and_those_of_newer_versions_ar
     left_out.warn(tmp_path)
     (message,) = caplog.messages
     assert message == (
-        f"the journal {tmp_path}: 2 lines cannot be read and are left out. The first one is at byte "
+        f"the journal {tmp_path}: 2 lines cannot be read in full; what is wrong is left out. The first one is at byte "
         f"{len(LINES[0]) + len(newer)} (step: '7')."
     )
 

@@ -11,7 +11,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from mtask_sinks import HfMultiTaskTrainer
 
-JOURNAL = "Nothing delivers them later; the journal has the values."
+JOURNAL = "They cannot be delivered later, but the journal has them."
 
 
 class Tracker(TrainerCallback):
