@@ -111,7 +111,7 @@ class PanelDrawing:
         ]
         _name_rows(axes, [task or "no task" for task in tasks], middles)
         axes.margins(x=0.5)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}%")
         axes.set_xlabel("better than the first run by")
 
 

@@ -475,3 +475,16 @@ def test_a_panel_can_be_saved_as_a_picture(plot) -> None:
     script = "return Plotly.toImage(document.querySelector('.plot'), {format: 'png'})"
     assert plot.evaluate(script).startswith("data:image/png;base64,")
     assert plot.errors() == []
+
+
+def test_small_gains_have_an_axis_on_which_no_two_labels_are_equal(browser, tmp_path) -> None:
+    first, second = ([Snapshot(step, metrics={"a/loss": loss / step}) for step in (1, 2)] for loss in (1.0, 0.984))
+    write(tmp_path, (RunInfo(id="1", name="one"), first, None), (RunInfo(id="2", name="two"), second, None))
+    write_chart(make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"])), tmp_path / "p.html")
+    show(browser, tmp_path / "p.html")
+    labels = browser.evaluate(
+        "return [...document.querySelectorAll('.panel')].filter(p => p.innerText.startsWith('Best values'))"
+        ".flatMap(p => [...p.querySelectorAll('.xtick')].map(t => t.textContent))"
+    )
+    assert len(labels) == len(set(labels)) > 2
+    assert "+0.5%" in labels

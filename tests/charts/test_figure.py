@@ -8,7 +8,7 @@ import pytest
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.charts import Chart, make_chart, open_runs
+from mtask_sinks.charts import Chart, make_chart, open_runs, overview_only
 from mtask_sinks.charts.figure import write_figure
 
 # Names that matplotlib would leave out of a legend or read as a formula, and HTML as a tag.
@@ -60,3 +60,12 @@ def test_a_png_is_a_picture(chart, tmp_path) -> None:
     assert data.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", data[16:24])
     assert width > 500 and height > 300
+
+
+def test_small_gains_have_an_axis_on_which_no_two_labels_are_equal(tmp_path) -> None:
+    first, second = ([Snapshot(step, metrics={"a/loss": loss / step}) for step in (1, 2)] for loss in (1.0, 0.984))
+    write(tmp_path, (RunInfo(id="1", name="one"), first, None), (RunInfo(id="2", name="two"), second, None))
+    write_figure(overview_only(make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"]))), tmp_path / "c.svg", "svg")
+    labels = [text for text in texts(tmp_path / "c.svg") if text.endswith("%") and "two" not in text]
+    assert len(labels) == len(set(labels)) > 2
+    assert "+0.5%" in labels

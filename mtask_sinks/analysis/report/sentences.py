@@ -112,7 +112,11 @@ def _courses(courses: Sequence[TaskCourse]) -> list[str]:
 
 def _detail(course: TaskCourse) -> str:
     if course.word in ("worse", "flat"):
-        return "" if course.best is None else f"best {number(course.best)}, now {number(course.last)}"
+        if course.best is None:
+            return ""
+        if course.last == course.best and (course.best_step or 0) > (course.since or 0):
+            return f"now {number(course.last)}, its best value, but not better by more than the noise"
+        return f"best {number(course.best)}, now {number(course.last)}"
     if course.word == "not finite":
         return "" if course.best is None or course.best != course.best else f"best {number(course.best)}"
     if course.word == "silent":

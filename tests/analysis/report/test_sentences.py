@@ -80,3 +80,14 @@ def test_a_comparison_names_the_task_that_changed_most_first() -> None:
         "Compared with one, two is better in e (eval loss 2, was 8) and c (eval loss 3, was 4); worse in b (eval loss "
         "1.9, was 1), d (eval loss 120, was 100) and a (eval loss 2.1, was 2), by best values."
     ]
+
+
+def test_a_flat_metric_whose_last_value_is_its_best_one_is_not_said_to_contradict_itself() -> None:
+    flat = course("eval", best=0.6148, word="flat", since=1_125, last=0.6148, best_step=2_250)
+    (sentence,) = task_sentences([TaskRow("nsp", "loss", "min", ((flat,),))], 0)
+    assert sentence == (
+        "nsp/loss: flat in eval since step 1,125 (now 0.6148, its best value, but not better by more than the noise)."
+    )
+    older = replace(flat, best_step=1_125)
+    (sentence,) = task_sentences([TaskRow("nsp", "loss", "min", ((older,),))], 0)
+    assert sentence == "nsp/loss: flat in eval since step 1,125 (best 0.6148, now 0.6148)."

@@ -214,7 +214,7 @@
       const [low, high] = [Math.min(...values, 0), Math.max(...values, 0)];
       const { part, sides } = roomOf(curves, panels[at].querySelector(".plot"));
       const room = (high - low || 0.01) * (part / (1 - sides * part));
-      Object.assign(x, { range: [low - (low < 0 ? room : room / 20), high + (high > 0 || low === high ? room : room / 20)], title: { text: "better than the first run by", font: { size: 11 }, standoff: 4 }, tickformat: "+.0%", zeroline: true, zerolinecolor: colour("faint"), nticks: 5, fixedrange: true });
+      Object.assign(x, { range: [low - (low < 0 ? room : room / 20), high + (high > 0 || low === high ? room : room / 20)], title: { text: "better than the first run by", font: { size: 11 }, standoff: 4 }, tickformat: "+.2~%", zeroline: true, zerolinecolor: colour("faint"), nticks: 5, fixedrange: true });
     }
     // The steps of alerts.
     const marks = state.x === "step" && panel.kind === "curves" ? panel.marks ?? [] : [];
