@@ -47,7 +47,7 @@ class Intake:
         policies: how to treat NaN and Inf, by key.
         clock: tells in which micro-batch a value is reported.
         overflow: the buffer for keys beyond the limit.
-        find_ranks: returns the ranks, or ``None`` if this is the only one.
+        find_ranks: returns the ranks, or ``None`` if this rank is alone.
         warn_once: logs and counts what is dropped.
     """
 
@@ -103,7 +103,7 @@ class Intake:
                 if type(value) is Block:
                     window.expect(value)
             buffer = buffers[name] if name in buffers else self.admit(window, task, name)
-            if value is not None:  # None is not computed, but registers its key
+            if value is not None:  # None means "not computed", but it registers its key
                 buffer.append(value)
         if on_device:
             self._append(window, task, on_device, partial(window.devices.add, on_device.values()))
@@ -144,7 +144,7 @@ class Intake:
     def _append(
         self, window: Window, task: str | None, names: Iterable[str], make_entries: Callable[[], list[DeviceEntry]]
     ) -> None:
-        """Append entries on a device to their buffers; refuse them all if they cannot be made."""
+        """Make entries for values on a device, and append them to their buffers; refuse all values if that fails."""
         try:
             entries = make_entries()
         except Unreadable as error:
@@ -205,7 +205,7 @@ class Intake:
 
     def _update(self, window: Window) -> None:
         if not self._reducing.acquire(blocking=False):
-            return  # another thread updates, or waits for this one; the values stay in their buffers
+            return  # another thread has the lock, and may wait for this one; the values stay in their buffers
         try:
             self._set_rank()
             window.update_if_due()

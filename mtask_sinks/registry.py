@@ -76,8 +76,9 @@ class MetricRegistry(BuiltAnew):
         derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It can
             also use the Trainer's values in the row, such as ``m["learning_rate"]``. In an evaluation their names have
             no prefix: ``m["loss"]`` is the ``eval_loss``. ``m["window.seconds"]`` is the time since the last row of the
-            phase; it leaves out the time of evaluations, and is the mean over the ranks. ``m["window.steps"]`` counts
-            the optimizer steps since then (in an evaluation: the batches of this process).
+            training, without that of evaluations, or the time that an evaluation took; it is the mean over the ranks.
+            ``m["window.steps"]`` counts the optimizer steps since the last row (in an evaluation: the batches of this
+            process).
         nonfinite: how to treat NaN and Inf: ``"propagate"`` (default: the result shows them), ``"skip"`` (leave them
             out, and report their number as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event).
             One policy for all keys, or a mapping: exact key or pattern → policy.
@@ -148,6 +149,11 @@ class MetricRegistry(BuiltAnew):
         self._spans = Spans(with_epochs=bool(per_epoch))
         #: The number by which compiled code finds this registry.
         self.handle = new_handle(self)
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments that this registry was made with, without the process group."""
+        return self._given
 
     def _settings(self) -> dict[str, Any]:
         reducers = {key: without_own_names(spec) for key, spec in (self._given["reducers"] or {}).items()}

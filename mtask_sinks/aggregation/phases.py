@@ -12,9 +12,9 @@ from mtask_sinks.aggregation.window import Window
 class Phases:
     """The windows of a registry by phase, and the window to which each thread reports.
 
-    A thread reports to the phase that it entered last and has not left. If it is in no phase, it reports as the thread
-    that runs the training does, because nn.DataParallel's threads belong to that thread. The training's own thread then
-    reports to ``train``.
+    A thread reports to the phase that it entered last and has not left. If it is in no phase, it reports to the window
+    of the thread that runs the training, because nn.DataParallel's threads belong to that thread. If that thread is in
+    no phase either, this is the window of ``train``.
 
     Attributes:
         windows: phase → its window.
@@ -60,7 +60,7 @@ class Phases:
 
     @contextmanager
     def run_by_this_thread(self) -> Iterator[None]:
-        """Note that this thread runs the training, inside a ``with`` block."""
+        """Make this thread the one that runs the training, inside a ``with`` block."""
         with self._lock:
             outside, self._runs_training = self._runs_training, get_ident()
             self._choose()

@@ -12,7 +12,7 @@ from mtask_sinks.measurement.device_queue import DeviceQueue
 from mtask_sinks.measurement.entries import Block
 
 # How many values a window takes before it updates its states: the first number, or the second number times the keys if
-# that is more. So even after a thousand steps, only few values are left for the log event.
+# that is more, but at most `MAX_WAITING` times the keys. So only few values are left for the log event.
 _UNTIL_UPDATE, _UNTIL_UPDATE_PER_KEY = 8192, 32
 # This many numbers of a block count as one value.
 _NUMBERS_PER_VALUE = 16
@@ -76,7 +76,7 @@ class Window:
         self._has_blocks = True
 
     def update_if_due(self) -> None:
-        """Update states if that is cheap or many values wait. Wait for a device only if very many values are on it."""
+        """Update states if this is cheap or many values wait. Wait for a device only for blocks or many values."""
         waiting: set[Accumulator] = set()
         if self.devices:
             waiting = {each for each in self._accumulators() if each.waits_for_device}

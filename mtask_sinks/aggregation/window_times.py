@@ -48,7 +48,7 @@ class WindowTimes:
         Args:
             phase: of the window.
             now: the optimizer steps taken so far; for other phases than ``train`` the micro-batches so
-                far. ``None`` if nobody knows: then the steps count on.
+                far. ``None`` if it is not known: then these steps count in a later window.
         """
         self._switch(self._phase)
         began = self._began.get(phase, 0)

@@ -1,4 +1,4 @@
-"""Defines `Alert`: which metric to watch, and what to do if its rule holds."""
+"""Defines `Alert`: which metric to watch, and what to do if its rule is true."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ACTIONS = "'warn', 'stop', 'wandb', the address of a webhook ('https://…'), a
 
 @dataclass(frozen=True)
 class Alert:
-    """A rule on the reduced values of a training and its evaluations, and what to do when it begins to hold.
+    """A rule on the reduced values of a training and its evaluations, and what to do when it becomes true.
 
     >>> Alert("*/loss", nonfinite=True, action="stop").rule
     'nonfinite'
@@ -40,9 +40,9 @@ class Alert:
     True
 
     Pass alerts as ``HfMultiTaskTrainer(..., alerts=[Alert(...), ...])``. An alert watches each matching metric in each
-    matching phase separately. When its rule begins to hold, there is a warning in the log and a note in the journal,
-    and the action happens. When the rule no longer holds, the log gets one line; if the rule holds again later, there
-    is a new warning. All ranks have the same values, so they all decide the same.
+    matching phase separately. When its rule becomes true, there is a warning in the log and a note in the journal, and
+    the action happens. When the rule is no longer true, the log gets one line; if it becomes true again later, there is
+    a new warning. All ranks have the same values, so they all decide the same.
 
     Args:
         pattern: key or pattern of keys: ``"mlm/loss"``, ``"*/loss"``.

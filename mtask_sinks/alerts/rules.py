@@ -1,4 +1,4 @@
-"""Decides whether the rule of an alert holds for a metric now, and describes the facts in words."""
+"""Decides whether the rule of an alert is true for a metric now, and describes the facts in words."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ class MetricState:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a rule holds for a metric, and the facts in words.
+    """Whether a rule is true for a metric, and the facts in words.
 
     Attributes:
-        holds: whether the rule holds.
+        holds: whether the rule is true.
         text: what the metric is, such as ``is 0.41, below 0.5``.
     """
 
@@ -81,7 +81,7 @@ class Judgement:
 
 
 def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Judgement | None:
-    """Return whether the rule of an alert holds for a metric that has a value now; ``None`` if that is unknown.
+    """Return whether the rule of an alert is true for a metric that has a value now; ``None`` if that is unknown.
 
     Args:
         alert: any alert except one on silence.

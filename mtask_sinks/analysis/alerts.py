@@ -17,7 +17,7 @@ class AlertRow:
         text: the message.
         since: step since which the rule held.
         step: step of the alert.
-        until: step at which it was over; ``None`` if it still holds.
+        until: step at which it was over; ``None`` if the rule is still true.
         is_stop: whether it ended the training.
     """
 

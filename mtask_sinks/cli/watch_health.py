@@ -1,4 +1,4 @@
-"""Shows in ``mtask-sinks watch`` what the tasks do to each other, and the alerts that hold."""
+"""Shows in ``mtask-sinks watch`` what the tasks do to each other, and the alerts whose rules are true."""
 
 from __future__ import annotations
 

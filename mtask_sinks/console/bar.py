@@ -10,7 +10,7 @@ from mtask_sinks.keys import split_key
 
 # The bar keeps this many characters.
 _BAR = 6
-# Until the next log event, the numbers beside the bar may grow by this many characters, for example after an hour.
+# Until the next log event, tqdm's own times and counters may grow by this many characters, for example after an hour.
 _GROWTH = 3
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def attach_console(console: Console, callbacks: Iterable[TrainerCallback]) -> None:
-    """Make the callbacks that print logs show them as the console decides.
+    """Change the callbacks that print logs, so that they show the logs as the console decides.
 
     >>> callback = PrinterCallback()
     >>> attach_console(Console(), [callback])
@@ -49,7 +49,7 @@ def attach_console(console: Console, callbacks: Iterable[TrainerCallback]) -> No
 def print_partial(
     console: Console, callbacks: Iterable[TrainerCallback], state: TrainerState, snapshot: Snapshot
 ) -> None:
-    """Print what was reported after the last row of a training, for which the Trainer has no row.
+    """Print what was reported after the last row of a training. The Trainer makes no row for it.
 
     >>> from transformers import TrainerState
     >>> rest = Snapshot(12, metrics={"mlm/loss": 4.5}, is_partial=True)
@@ -58,7 +58,7 @@ def print_partial(
 
     Args:
         console: decides what to show.
-        callbacks: all callbacks of a trainer. Those that print its logs tell where to print this.
+        callbacks: all callbacks of a trainer. The lines go where these callbacks print the trainer's logs.
         state: the state of the trainer.
         snapshot: the snapshot of the last window.
     """

@@ -62,9 +62,10 @@ class NotebookTable:
     """Adds columns for task metrics to the table of one `NotebookProgressCallback`.
 
     The callback still makes the table: one row per evaluation, or one row per log event if there are no evaluations.
-    The columns of the tasks follow its own columns, grouped by task; a later row may add columns. If the user names no
-    metrics, the table shows at most 24 of them, as the console does: first one of each task, then a second one, and so
-    on. The row of an evaluation also shows the last values of the training, as transformers does for ``Training Loss``.
+    The columns of the tasks follow its own columns (except run times), grouped by task. A later row may add columns. If
+    the user names no metrics, the table shows at most 24 of them, as the console does: first one of each task, then a
+    second one, and so on. The row of an evaluation also shows the last values of the training, as transformers does for
+    ``Training Loss``.
 
     A table of too many columns gets one column per task instead, in which each metric and phase has a line of its own.
     If several evaluation sets have run times, one column has their sum, and names all of them if you hover over it.

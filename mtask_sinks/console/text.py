@@ -83,7 +83,7 @@ def left_out_lines(left_out: Sequence[str], every: Iterable[str], width: int | N
     ['  +3 more: */f1, nsp/n']
 
     Args:
-        left_out: the keys of these metrics. ``*/name`` stands for a metric of several tasks that is shown for none.
+        left_out: the keys of these metrics. In the lines, ``*/name`` is a metric of several tasks, not shown for any.
         every: all keys of the log event.
         width: columns of the terminal.
     """

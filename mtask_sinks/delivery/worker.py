@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: Seconds after which a sink's call that has not returned counts as hung.
+#: If a call of a sink has not returned after this many seconds, it counts as hung.
 CALL_SECONDS = 60.0
 
 # Seconds between tries: 0.25, 0.5, 1, …, 60, plus a random time of up to 0.25 s.
@@ -42,7 +42,7 @@ _FAILURES_UNTIL_DOWN = 3
 # Seconds between two saves of a cursor. After a kill, delivery repeats the snapshots since the last save.
 _SAVE_SECONDS = 1.0
 
-# Numbers for the workers of this process, for `SharedCursor`. `id(worker)` would not do: Python may use it again.
+# Numbers for the workers of this process, for `SharedCursor`. `id(worker)` is not suitable: Python may use it again.
 _numbers = itertools.count()
 
 ReplayScope = Literal["left", "all", "new"]
@@ -93,8 +93,8 @@ class Worker:
         self._has_started = False
         #: Set while somebody waits for this worker: `close`, the end of an evaluation, a replay.
         self._urgent = threading.Event()
-        # Both change under the lock of `lines_added`. So nobody can add a line or start the thread between the moment
-        # when the thread finds nothing to do and the moment when it ends.
+        # The next two fields change under the lock of `lines_added`. So nobody can add a line or start the thread
+        # between the moment when the thread finds nothing to do and the moment when it ends.
         self._thread: threading.Thread | None = None
         self._may_end = False
 
@@ -127,7 +127,7 @@ class Worker:
         return self._progress.backend.is_in_trouble
 
     def is_alive(self) -> bool:
-        """Return whether the thread lives, because there are items to deliver or to wait for."""
+        """Return whether the thread lives. It does while there are items to deliver or to wait for."""
         return self._thread is not None
 
     def expect_run(self, run: RunInfo) -> None:
@@ -163,7 +163,10 @@ class Worker:
         self._urgent.clear()
 
     def confirm(self) -> None:
-        """Save the cursor. Call this after the backends' exit handlers: only then the sink knows what survives."""
+        """Save the cursor.
+
+        Call this after the exit handlers of the backends: only then the sink knows which data survive the process.
+        """
         if self._thread is None:
             self._save()
 

@@ -27,7 +27,8 @@ class Column:
     Attributes:
         extremes: the numbers of this rank that a maximum merges.
         spread: the spread over the ranks, after the merge.
-        seen_by_most, seen: for a sample, the largest number of values that one rank has seen, and the number of all.
+        seen_by_most, seen: for a sample, the largest number of values that one rank has seen, and the number
+            that all ranks have seen together.
     """
 
     def __init__(self, key: str, state: ReducerState, has_spread: bool) -> None:

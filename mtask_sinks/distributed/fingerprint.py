@@ -1,4 +1,4 @@
-"""Tells whether two processes have the same policy. It may hold functions, which cannot be compared by value."""
+"""Tells whether two processes have the same rules. A rule may hold a function, which cannot be compared by value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def fingerprint(thing: Any) -> str:
-    """Return a text that is equal in all processes of a job for policies that do the same.
+    """Return a text for a rule or a reducer: the same text in all processes of a job that have the same one.
 
     >>> from mtask_sinks.reducers import Quantile
     >>> fingerprint(Quantile(0.5))

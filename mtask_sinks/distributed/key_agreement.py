@@ -1,4 +1,4 @@
-"""Lets the ranks agree on keys, on their reducers, and on the phases that they reduce with the training."""
+"""Lets the ranks agree on keys, their reducers, and the phases that they reduce at log events of the training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Proposal(NamedTuple):
 class KeyAgreement:
     """The keys that all ranks know, with their reducers.
 
-    They are the same on every rank. The ranks exchange names only when one of them has a new key.
+    They are the same on every rank. The ranks exchange names only when one of them has a new key or phase.
 
     Args:
         rules: the rules that must be the same on all ranks, by name. `by_rule` depends on nothing else.

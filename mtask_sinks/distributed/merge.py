@@ -1,4 +1,4 @@
-"""Merges the windows of all ranks into one, in one collective or two, however many keys and ranks there are."""
+"""Merges the windows of all ranks into one, in very few collectives, however many keys and ranks there are."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _NOTHING: SumState = (0.0, 0.0, 0.0, 0.0)
 class RankMerger:
     """Merges the windows of one registry with those of the other ranks.
 
-    One collective, a sum, adds up the states. If some keys have slots that merge by ``max`` or ``min``, a maximum comes
-    first, also for ``min``, with the sign changed. Then the reducers align their sums with the result. The first
-    collective also tells whether a rank has a key or a phase that others do not know, and whether all ranks reduce the
-    same window. A rank that did not report a key adds zeros. The vectors have the same order on all ranks
-    and for all phases. Only when a rank has a new key, all ranks exchange names and begin again. Samples of values
-    (quantiles, functions) need one more collective, a gather.
+    One collective, a sum, adds up the states. If some keys have slots that merge by ``max`` or ``min``, or a wanted
+    spread, another collective comes first, a maximum. It merges the ``min`` slots too, with the sign changed. Then the
+    reducers align their sums with the result. The first collective also tells whether a rank has a key or a phase that
+    others do not know, and whether all ranks reduce the same window. A rank that did not report a key adds zeros. The
+    vectors have the same order on all ranks and for all phases. Only when a rank has a new key or phase, all ranks
+    exchange names and begin again. Samples of values (quantiles, functions) need one more collective, a gather.
 
     Args:
         group: the ranks to reduce over; ``None`` for all ranks of the job.

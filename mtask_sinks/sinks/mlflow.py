@@ -71,7 +71,7 @@ class MLflowSink(BuiltAnew, Sink):
         self._run_id: str | None = None
         self._opened_client: MlflowClient | None = None
         self._lacks_params = False
-        #: Metric → steps beyond the checkpoint that the store held before training resumed.
+        #: Metric → steps beyond the checkpoint for which the store already had a value before training resumed.
         self._stored_steps: dict[str, frozenset[int]] = {}
 
     def _settings(self) -> dict[str, Any]:
@@ -156,8 +156,8 @@ class MLflowSink(BuiltAnew, Sink):
             if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
                 # MLflow uses the code of invalid values for this too. But somebody may restore the run.
                 raise RuntimeError(
-                    f"the MLflow run {run_id} is deleted, alone or with its experiment. To get the rest of its values, "
-                    f"restore it: mlflow runs restore --run-id {run_id}"
+                    f"the MLflow run {run_id} is deleted, alone or with its experiment. The rest of its values can "
+                    f"arrive only if you restore it: mlflow runs restore --run-id {run_id}"
                 ) from error
             return str(error)
         return None
@@ -227,9 +227,8 @@ def _log_name(name: str) -> str:
     >>> _log_name("eval_loss"), _log_name("top 5%"), _log_name("a//b")
     ('eval_loss', 'top 5_', 'a_b-586cec69')
 
-    Like the Trainer's callback, this replaces characters that MLflow does not allow by ``_``. MLflow would still reject
-    some names (``a//b``, ``../a``, too long), and with them all values of the snapshot. So this changes these names and
-    appends a hash.
+    Like the Trainer's callback, this puts ``_`` in place of characters that MLflow does not allow. MLflow would still
+    reject some names (``a//b``, ``../a``, too long). So this changes these names and appends a hash.
     """
     cleaned = re.sub(r"[^0-9A-Za-z_\-\. :/]", "_", name)
     if posixpath.normpath(cleaned) == cleaned and not cleaned.startswith(("/", "..")) and len(cleaned) < MAX_KEY_LENGTH:

@@ -52,8 +52,8 @@ class WandbSink(BuiltAnew, Sink):
     every 15 s, or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed, the next resume or replay
     delivers the rows of the run again, except those that the server has. To know later which rows these are, the sink
     writes the number and the step of each row to hidden columns, ``_mtask_sinks/…``. So online, each row exists once,
-    except the last row before the kill: the server's summary may name it although the row never arrived, so the sink
-    sends it again, and it may exist twice. Offline, the client does not know which rows a server has: rows that the
+    except the last row that the server's summary names: it may never have arrived, so the sink sends it again, and it
+    may exist twice. Offline, the client does not know which rows a server has: rows that the
     sink sends again exist twice after a sync of the file of the killed process and of that of the new one. Rows that
     the client had not written to its file when it was killed exist only in the journal.
 

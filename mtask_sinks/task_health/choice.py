@@ -45,7 +45,7 @@ class Choice:
         return self._tries >= WAIT_FOR_TASKS and not self._distances
 
     def make(self, distances: Mapping[str, dict[int, int]], model: nn.Module) -> Selection | None:
-        """Return the parameters; ``None`` while only one task has reported losses, but for ten micro-batches at most.
+        """Return the parameters; ``None`` while only one task has losses, for ten measurements at most.
 
         Args:
             distances: the result of `distances_by_task` for this micro-batch.

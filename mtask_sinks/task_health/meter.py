@@ -156,7 +156,7 @@ class HealthMeter:
             if changed is not None:
                 raise NotMeasurable(
                     f"{changed} changes the tensors that it saved, so a second backward pass would change the "
-                    "gradients of the training. What it changed was undone. Use a loss without such a fused kernel"
+                    "gradients of the training. Its changes were undone. Use a loss without a fused kernel that does so"
                 )
         self._harmless |= saved.names
         return found
@@ -172,7 +172,8 @@ class HealthMeter:
             raise NotMeasurable("none of the losses that were reported has a graph")
         if not kept and self._choice.count_without_losses():
             patterns = self.settings.losses
-            raise NotMeasurable(f"in {WAIT_FOR_TASKS} micro-batches nothing was reported that matches {patterns!r}")
+            tried = f"in {WAIT_FOR_TASKS} measured micro-batches"
+            raise NotMeasurable(f"{tried} nothing was reported that matches {patterns!r}")
         return reported.found
 
     def _choose(self, trainer: Any, losses: list[ReportedLoss], reaches: Mapping[str, Reach]) -> Selection | None:

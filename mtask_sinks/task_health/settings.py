@@ -40,8 +40,8 @@ class TaskHealth:
             computed: do not detach them, and do not change them in place afterwards. Losses of one task add up. An
             ungrouped loss is a task of its own.
         shared: the parameters: name of a module or a parameter of the model, or the end of such a name, or a pattern of
-            names of parameters (``"*"`` for all parameters that the tasks share), or a module. By default the last
-            numbered block, such as ``bert.encoder.layer.1``, whose parameters every task's loss depends on.
+            names of parameters (``"*"`` for all parameters that the tasks share), or a module. The default is the
+            last numbered block (such as ``bert.encoder.layer.1``) on which the loss of every task depends.
         every: optimizer steps from one measurement to the next. ``every=2`` measures the steps 2, 4, ….
 
     Raises:

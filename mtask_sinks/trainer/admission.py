@@ -22,12 +22,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _REMEDY = "To log such values, give them a phase of their own: with trainer.report_phase('probe'): ..."
 OUTSIDE_TRAINING = (
-    "a forward outside of the training steps made this report (in a callback, or in an evaluation of your own), so it "
-    f"is none of the training's values. {_REMEDY}"
+    "a forward call outside of the training steps (in a callback, or in an evaluation of your own) made this report, "
+    f"so the report does not count for the training. {_REMEDY}"
 )
 OUTSIDE_EVALUATION = (
-    "a forward outside of the evaluation steps made this report (an evaluator, or compute_metrics), so it is none of "
-    f"the evaluation's values. {_REMEDY}"
+    "a forward call outside of the evaluation steps (in an evaluator, or in compute_metrics) made this report, so the "
+    f"report does not count for the evaluation. {_REMEDY}"
 )
 
 _CALL_EVENT = CallbackHandler.call_event.__code__
@@ -38,7 +38,7 @@ _boundaries: set[CodeType] = set()
 
 
 def boundary(method: _F) -> _F:
-    """Say that a trainer's work begins in a method."""
+    """Mark a method as one in which a trainer's work begins."""
     _boundaries.add(method.__code__)
     return method
 
@@ -48,8 +48,8 @@ class Admission:
 
     Inside a training step everything counts: an accuracy under ``no_grad``, a frozen part in eval mode, a second model.
     The same holds for the steps of an evaluation. Outside of the steps, a report counts if no module makes it. If a
-    module makes it, it counts only for the training, and only if the module is in training mode and neither a callback
-    nor an evaluation called it.
+    module makes it, the report counts only for the training, and only if the module is in training mode and was called
+    neither by a callback nor by an evaluation, in the thread of the training or one of `nn.DataParallel`.
 
     Inside a step this takes a comparison of thread numbers; outside, it walks the stack (5 us).
 
@@ -128,8 +128,8 @@ class _Caller(NamedTuple):
 
     Attributes:
         module: the outermost module on the stack; ``None`` if no module's method makes the report.
-        is_own_loop: whether neither a callback nor an evaluation called it: a training loop or a rollout of the user's
-            own.
+        is_own_loop: ``True`` if a loop or a rollout of the user called the module; ``False`` if a callback or an
+            evaluation did.
     """
 
     module: nn.Module | None

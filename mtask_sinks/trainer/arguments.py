@@ -2,10 +2,11 @@
 
 # No `from __future__ import annotations`: argument parsers read the types of the fields themselves.
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, List, Literal, Optional  # noqa: UP035  # the spelling that all parsers understand
 
+from mtask_sinks.aggregation.derived import DerivedFunction
 from mtask_sinks.alerts.parsing import FORM, parse_alerts
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS
 from mtask_sinks.directions import Direction
@@ -26,6 +27,17 @@ _VARIABLES = {
     "wandb_project": "WANDB_PROJECT",
 }
 
+# Option → the argument of `MetricRegistry` to which it belongs.
+_ARGUMENTS = {
+    "metric_reducers": "reducers",
+    "metric_nonfinite": "nonfinite",
+    "metric_nonfinite_rules": "nonfinite",
+    "metric_max_keys": "max_keys",
+    "metric_spread": "spread",
+    "metric_directions": "directions",
+    "metric_per_epoch": "per_epoch",
+}
+
 
 @dataclass
 class SinkArguments:
@@ -38,7 +50,7 @@ class SinkArguments:
     {'*/n_tokens': 'sum', 'lr_scale': 'last'}
 
     Pass it as ``HfMultiTaskTrainer(..., sink_args=sink_args)``. Derived metrics, and reducers that are functions, need
-    code: pass a `MetricRegistry`.
+    code: pass ``metrics=sink_args.make_registry(derived=...)`` too, or a `MetricRegistry` that has the rules of both.
     """
 
     metric_reducers: Optional[List[str]] = field(  # noqa: UP006, UP045
@@ -231,10 +243,15 @@ class SinkArguments:
                 raise ValueError(f"metric_directions: '{key}={direction}' is no rule; write {form}.")
         return {key: directions[direction] for key, direction in rules.items()}
 
-    def make_registry(self) -> MetricRegistry:
-        """Make the registry that these settings describe."""
+    def make_registry(self, derived: Optional[Mapping[str, DerivedFunction]] = None) -> MetricRegistry:  # noqa: UP045
+        """Make the registry that these settings describe.
+
+        Args:
+            derived: derived metrics, as for `MetricRegistry`. A command line cannot describe them.
+        """
         return MetricRegistry(
             self.reducers(),
+            derived,
             nonfinite=self._nonfinite(),
             max_keys=self.metric_max_keys,
             spread=self.metric_spread or (),
@@ -242,9 +259,16 @@ class SinkArguments:
             per_epoch=self.metric_per_epoch or (),
         )
 
-    def sets_metrics(self) -> bool:
-        """Whether any ``metric_*`` option differs from its default."""
-        return any(getattr(self, f.name) != f.default for f in fields(self) if f.name.startswith("metric_"))
+    def missing_in(self, registry: MetricRegistry) -> list[str]:
+        """Return the ``metric_*`` options that differ from their defaults and that a registry does not follow.
+
+        >>> sink_args = SinkArguments(["*/n=sum"], metric_max_keys=50)
+        >>> sink_args.missing_in(MetricRegistry({"*/n": "sum", "*/m": "max"})), sink_args.missing_in(MetricRegistry())
+        (['metric_max_keys'], ['metric_reducers', 'metric_max_keys'])
+        """
+        wanted, given = self.make_registry().arguments, registry.arguments
+        options = [f.name for f in fields(self) if f.name in _ARGUMENTS and getattr(self, f.name) != f.default]
+        return [each for each in options if not _has(given[_ARGUMENTS[each]], wanted[_ARGUMENTS[each]])]
 
     def make_console(self) -> "Console":
         """Make the object that decides how the console shows task metrics."""
@@ -315,3 +339,13 @@ def _rules(name: str, given: Sequence[str] | None, form: str) -> dict[str, str]:
             raise ValueError(f"{name}: {rule!r} is no rule; write {form}.")
         rules[key] = value
     return rules
+
+
+def _has(given: Any, wanted: Any) -> bool:
+    """Whether an argument of a registry has all the rules or patterns of another one, or is equal to it."""
+    if isinstance(wanted, Mapping):
+        rules = given if isinstance(given, Mapping) else {}
+        return all(key in rules and rules[key] == value for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return {*wanted} <= {*([given] if isinstance(given, str) else given)}
+    return bool(given == wanted)

@@ -44,7 +44,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
     >>> class MultiTaskSeq2SeqTrainer(MultiTaskTrainerMixin, Seq2SeqTrainer):
     ...     pass
 
-    While it trains, evaluates or predicts, every module with ``supports_report_metrics = True`` has
+    While the trainer trains, evaluates or predicts, every module with ``supports_report_metrics = True`` has
     ``self.report_metrics``, and the function `report_metrics` reports from anywhere. Each log event adds the reduced
     values to the Trainer's own: in the console, in ``log_history`` and in the metrics that ``evaluate()`` and
     ``predict()`` return. They also go to the sinks that ``report_to`` names.
@@ -54,12 +54,13 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
             installed packages.
         metrics: reduction policies and derived metrics; by default each key is a mean.
         sinks: sinks with their own settings. Each replaces the default sink of the same name.
-        sink_args: settings, for example from the command line: for the registry (instead of ``metrics``), the default
-            sinks, the delivery and the console, and instead of the arguments below.
+        sink_args: settings of the default sinks, the delivery and the console, for example from the command line. They
+            can also take the place of ``metrics`` and of the arguments below; then do not pass these.
         capture: names of losses to take from the model's outputs, such as ``"*loss*"``; see `Capture`.
-        loss_budget: key → weight, for all parts of the loss. You get a warning if they do not add up; see `LossBudget`.
+        loss_budget: key → weight, for all parts of the loss. You get a warning if their weighted
+            sum is not the loss; see `LossBudget`.
         task_health: measures whether tasks help or hurt each other; see `TaskHealth`.
-        alerts: rules on reduced values, and what to do when one begins to hold; see `Alert`.
+        alerts: rules on reduced values, and what to do when one becomes true; see `Alert`.
 
     Raises:
         UnknownSinkError: ``report_to`` has a name that no sink has.
@@ -143,7 +144,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
 
     @property
     def sink_counts(self) -> dict[str, SinkCounts]:
-        """Name of a sink → its state, and how many snapshots are delivered, pending or failed."""
+        """Name of a sink → its state, and how many snapshots are delivered, pending or rejected."""
         return self._session.delivery.counts
 
     @boundary
@@ -235,10 +236,11 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         Every rank must enter the block.
 
         Args:
-            name: the name of the phase, and the prefix of its names in the log.
+            name: the name of the phase. In the log it is the prefix of the metrics' names.
 
         Returns:
-            A dict. After the block it has the reduced values, by names in the log. Inside of a step it stays empty.
+            A dict. After the block it has the reduced values, by names in the log. Inside of a step, and in
+            another thread, it stays empty.
         """
         session, metrics = self._session, dict[str, float]()
         session.serve(self)
@@ -321,10 +323,11 @@ def _choose_registry(metrics: MetricRegistry | None, sink_args: SinkArguments | 
         raise TypeError(f"metrics={metrics!r}: pass a registry, metrics=MetricRegistry(reducers=..., derived=...).")
     if metrics is None:
         return MetricRegistry() if sink_args is None else sink_args.make_registry()
-    if sink_args is not None and sink_args.sets_metrics():
+    if sink_args is not None and (missing := sink_args.missing_in(metrics)):
         raise ValueError(
-            "metrics= is given, and sink_args sets metric_* options too, so it is unclear which rules hold. Build the "
-            "registry from both: MetricRegistry(reducers={..., **sink_args.reducers()})."
+            f"metrics= is given, and sink_args sets {', '.join(missing)}, which this registry does not follow. So it "
+            "is unclear which rules to use. Pass metrics=sink_args.make_registry(derived=...), or a registry that also "
+            "has the rules of sink_args: MetricRegistry(reducers={..., **sink_args.reducers()})."
         )
     return metrics
 

@@ -68,7 +68,7 @@ def test_the_page_has_the_matrix_and_the_alert(path):
     assert '<td class="number cosine2">+0.50<br><small>36</small></td>' in page
     assert "encoder.layer.1" in page
     assert "is no proof that the tasks harm each other" in page
-    assert "a/loss is 1.5, above &lt;0.5&gt;" in page and "still holds" in page
+    assert "a/loss is 1.5, above &lt;0.5&gt;" in page and "still true" in page
 
 
 def test_markdown_and_terminal(path):

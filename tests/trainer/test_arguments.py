@@ -14,7 +14,7 @@ from helpers.toy import Silent, arguments, numbers
 from helpers.two_tasks import POINTS, train_two_tasks
 from transformers import HfArgumentParser, TrainingArguments
 
-from mtask_sinks import HfMultiTaskTrainer, SinkArguments
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments
 from mtask_sinks.reducers import Mean, Sum
 from mtask_sinks.sinks import TensorBoardSink
 
@@ -170,8 +170,24 @@ def test_spread_is_of_the_registry() -> None:
 def test_directions_are_of_the_registry() -> None:
     registry = SinkArguments(metric_directions=["*/bias=min", "a/x=max", "a/acc=neither"]).make_registry()
     assert registry.directions == {"*/bias": "min", "a/x": "max", "a/acc": None}
-    assert SinkArguments(metric_directions=["*/bias=min"]).sets_metrics()
     assert SinkArguments().make_registry().directions == {}
+
+
+def test_which_options_a_registry_does_not_follow() -> None:
+    options = SinkArguments(
+        ["a/x=sum"], metric_nonfinite="skip", metric_nonfinite_rules=["b/*=raise"], metric_max_keys=7,
+        metric_spread=["a/*"], metric_directions=["a/x=max", "a/y=neither"], metric_per_epoch=["a/x"],
+    )  # fmt: skip
+    every = ["reducers", "nonfinite", "max_keys", "nonfinite_rules", "spread", "directions", "per_epoch"]
+    assert sorted(options.missing_in(MetricRegistry())) == sorted(f"metric_{name}" for name in every)
+    more = MetricRegistry(
+        {"a/x": "sum", "c": "max"}, nonfinite={"c": "skip", "b/*": "raise", "*": "skip"}, max_keys=7,
+        spread=("b/*", "a/*"), directions={"a/x": "max", "a/y": None}, per_epoch="a/x",
+    )  # fmt: skip
+    assert options.missing_in(more) == []
+    other = MetricRegistry({"a/x": "mean"}, nonfinite="skip", max_keys=8, spread="b/*", directions={"a/x": "max"})
+    assert sorted(options.missing_in(other)) == sorted(f"metric_{name}" for name in every)
+    assert SinkArguments().missing_in(other) == []
 
 
 @pytest.mark.parametrize("rule", ["bias", "bias=", "=min", "bias=up", "bias=None"])

@@ -305,8 +305,24 @@ def test_the_mixin_makes_a_multi_task_trainer_of_another(tmp_path) -> None:
 
 def test_two_different_sets_of_rules_are_refused(tmp_path) -> None:
     sink_args = SinkArguments(metric_reducers=["*=sum"])
-    with pytest.raises(ValueError, match="which rules hold"):
+    with pytest.raises(ValueError, match="sets metric_reducers, which this registry does not follow"):
         HfMultiTaskTrainer(Toy(), arguments(tmp_path), metrics=MetricRegistry(), sink_args=sink_args)
+
+
+def test_what_the_refusal_of_two_sets_of_rules_proposes_is_accepted(tmp_path) -> None:
+    sink_args = SinkArguments(metric_reducers=["*/loss=sum"], metric_max_keys=9)
+    made = sink_args.make_registry(derived={"a/double": lambda m: 2 * m["a/loss"]})
+    by_hand = MetricRegistry(reducers={"*/n": "max", **sink_args.reducers()}, max_keys=9)
+    doubles = []
+    for registry in (made, by_hand, pickle.loads(pickle.dumps(by_hand))):
+        trainer = HfMultiTaskTrainer(
+            Toy(), arguments(tmp_path, max_steps=2, logging_steps=2), train_dataset=numbers(1, 2), metrics=registry,
+            sink_args=sink_args,
+        )  # fmt: skip
+        trainer.train()
+        assert rows(trainer, "a/loss") == [(2, 3.0)]
+        doubles.append(rows(trainer, "a/double"))
+    assert doubles == [[(2, 6.0)], [], []]
 
 
 def test_rules_from_the_command_line_hold(tmp_path) -> None:

@@ -47,9 +47,9 @@ def silent_evaluation(recorded: RecordedTraining) -> Iterator[Observation]:
             yield Observation(
                 recorded.at(windows[-1]),
                 f"no log event of {phase} has a reported metric, but those of the training have some.",
-                "If compute_loss reports: an evaluation calls it only if a batch has labels, so list their columns in "
-                "TrainingArguments(label_names=[...]). If forward reports: let it report in eval mode too, even if "
-                "there are no labels.",
+                "If compute_loss makes the reports: an evaluation calls it only for batches with labels, so list the "
+                "columns of the labels in TrainingArguments(label_names=[...]). If forward makes them: let it report "
+                "in eval mode too, even if there are no labels.",
             )
 
 

@@ -22,12 +22,12 @@ def stopped_by_alert(recorded: RecordedTraining) -> Iterator[Observation]:
 
 
 def alert_holds(recorded: RecordedTraining) -> Iterator[Observation]:
-    """The rule of an alert still holds."""
+    """The rule of an alert is still true."""
     for row in alert_rows(recorded.training):
         if row.until is None and not row.is_stop:
             yield Observation(
                 recorded.at(row.step),
-                f"the rule of an alert still holds: {row.text}.",
+                f"the rule of an alert is still true: {row.text}.",
                 f"mtask-sinks report shows the curves of {row.key} and all alerts.",
             )
 

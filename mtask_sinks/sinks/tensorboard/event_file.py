@@ -34,8 +34,8 @@ class EventFile:
         directory: the directory; it is created if it does not exist.
         suffix: ending of the file's name.
 
-    TensorBoard reads the files of a directory in the order of their names. A name begins with the second in which its
-    file was created, and a new file always comes last. Every call may raise `OSError`.
+    TensorBoard reads the files of a directory in the order of their names. A name holds the second in which its
+    file was created, or a larger number, so that a new file always comes last. Every call may raise `OSError`.
     """
 
     def __init__(self, directory: Path, suffix: str) -> None:

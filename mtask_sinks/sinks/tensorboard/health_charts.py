@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-#: The task in the keys of metrics that are about all tasks.
+#: Metrics that are about all tasks together have keys with this task.
 HEALTH = "health"
 
 # Title of a chart → pattern of the names of its metrics. The first two are metrics of the task ``health``; every task

@@ -30,8 +30,8 @@ class RelativeValues:
     {'mlm/loss': 0.75, 'nsp/loss': 0.8}
 
     A metric in a phase gets relative values once the first values of two tasks differ by more than a factor of four.
-    Only metrics count whose smaller values are better (a loss, an error, a perplexity), and only tasks whose first
-    values are above 0.
+    This counts only metrics for which smaller values are better (a loss, an error, a perplexity), and only tasks whose
+    first values are above 0.
 
     Args:
         run: the run; its rules tell which values are better.

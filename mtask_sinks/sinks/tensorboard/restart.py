@@ -9,8 +9,7 @@ from typing import Any
 from mtask_sinks.sinks.tensorboard.event_file import EventFile, read_events
 from mtask_sinks.sinks.tensorboard.subrun import RUN_SUFFIX
 
-# Marks the event of a window that was still open at its step, so that a resume at this step continues it; see
-# `mark_open`.
+# Marks an event whose window was still open. A resume at the event's step continues this window; see `mark_open`.
 _OPEN = "mtask_sinks open window"
 # Bytes to read at a time.
 _BLOCK = 1 << 20
@@ -27,7 +26,7 @@ def mark_open(event: Any) -> Any:
 def restart_events(step: int, directory: Path | None = None) -> list[Any]:
     """Return events that make TensorBoard purge the points beyond ``step`` that it has already read.
 
-    TensorBoard reads the files of a run in the order of their names. A name begins with the second of its creation.
+    TensorBoard reads the files of a run in the order of their names, which hold the second of the file's creation.
 
     Args:
         step: the step of the resume.

@@ -43,8 +43,8 @@ class TensorBoardSink(BuiltAnew, Sink):
     The sink writes one event with all values of a snapshot. This costs 0.3 us per value; a loop of ``add_scalar`` costs
     30-70 us per value. The sink has its own file. If the Trainer has a TensorBoard callback, the file is in the
     callback's directory, so TensorBoard shows both as one run. If training resumes into the directory to which it wrote
-    before, the sink makes TensorBoard purge all points of that run beyond the checkpoint. (In an attached run this
-    happens when training begins, so points that others write after that stay.) If somebody removes the directory, the
+    before, the sink makes TensorBoard purge all points of that run beyond the checkpoint. (If somebody else writes to
+    that run too, this happens when training begins, so their later points stay.) If somebody removes the directory, the
     sink creates it again with all points of the training.
 
     Args:
@@ -54,9 +54,10 @@ class TensorBoardSink(BuiltAnew, Sink):
             sub-run per task, so that one chart shows all tasks, each in its own color (TensorBoard colors by run, not
             by tag), and the list of runs becomes a filter of tasks. The first 32 tasks get a sub-run; further tasks
             stay flat.
-        custom_scalars: write a layout for TensorBoard's tab Custom Scalars: one chart per metric with the curves of
-            all tasks, and one chart per metric of each task with the curves of training and evaluations. If the losses
-            of tasks differ a lot, another chart shows their values relative to the first ones. A run can have only one
+        custom_scalars: write a layout for TensorBoard's tab Custom Scalars: one chart per metric and phase with the
+            curves of all tasks, and (only with ``flat``) one chart per metric of each task with the curves of training
+            and evaluations. If the losses of tasks differ a lot, another chart shows their values relative to the first
+            ones. A run can have only one
             such layout. Pass ``False`` to keep your own.
 
     The sink stores values as float32, because TensorBoard's scalars are float32.
@@ -80,7 +81,7 @@ class TensorBoardSink(BuiltAnew, Sink):
         self._relative = RelativeValues()
         self._events = ScalarEvents()
         self._run = RunInfo()
-        #: Task → its sub-run. The empty string is the key of the run itself. Empty before the first `open`.
+        #: Task → its sub-run; under the empty string, the run itself. Before the first `open`, the dict is empty.
         self._subruns: dict[str, SubRun] = {}
 
     def _settings(self) -> dict[str, Any]:
@@ -170,14 +171,20 @@ class TensorBoardSink(BuiltAnew, Sink):
         return {name: subrun.directory for name, subrun in self._subruns.items()}
 
     def _check_files(self) -> None:
-        """If somebody removed a file, start again and ask for the whole run, because most likely all files are lost."""
+        """If somebody removed a file, begin new files and raise `Forgotten`: the worker delivers the whole run again.
+
+        Most likely all files are lost.
+        """
         if not any(subrun.is_removed() for subrun in self._subruns.values()):
             return
         self._begin(self._directories())
         raise Forgotten(f"somebody removed event files from {self._subruns[''].directory}")
 
     def _is_stored(self, subrun: SubRun, snapshot: Snapshot) -> bool:
-        """Return whether an earlier process, or an earlier write without a saved cursor, has written this snapshot."""
+        """Return whether an earlier file holds this snapshot.
+
+        An earlier process wrote it, or it was written after the position of the delivery was last saved.
+        """
         return self.name in self._run.continued and subrun.has_stored(snapshot)
 
     def _choose_dir(self, run: RunInfo) -> Path:
@@ -228,19 +235,22 @@ class TensorBoardSink(BuiltAnew, Sink):
 
     def _first_events(self, name: str) -> Iterator[Any]:
         """Yield the events at the beginning of a sub-run's first file."""
-        # In a continued run, the points beyond the step belong to this run, so they must stay.
+        # In a continued run, the points beyond the step of the resume belong to this run, so they must stay.
         if self._run.step and self.name not in self._run.continued and not self._is_attached(name):
             yield from restart_events(self._run.step, self._subruns[name].directory)
         if not name and self._run.params and self._run.existing(self.name) is None:
             yield ScalarEvents().make({}, self._run.step, time.time(), [params_value(self._run.params)])
 
     def _is_attached(self, name: str) -> bool:
-        """Return whether somebody else writes to this sub-run too. `write_restart` purges its points."""
+        """Return whether somebody else writes to this sub-run too. Then `write_restart` has purged its points."""
         attached = self._run.attached.get(self.name)
         return not name and attached is not None and self._subruns[""].directory.resolve() == Path(attached).resolve()
 
     def _resume_subruns(self) -> None:
-        """Purge all existing sub-runs, even those of tasks that will not report again. Each task keeps its sub-run."""
+        """Purge the points beyond the checkpoint in all sub-runs, even if their tasks will not report again.
+
+        Each of these tasks keeps its sub-run.
+        """
         for path in sorted(self._subruns[""].directory.glob(f"*/*{SUBRUN_SUFFIX}")):
             task = path.parent.name
             if self._gets_subrun(task):
