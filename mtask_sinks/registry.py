@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -76,9 +76,9 @@ class MetricRegistry(BuiltAnew):
         derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It can
             also use the Trainer's values in the row, such as ``m["learning_rate"]``. In an evaluation their names have
             no prefix: ``m["loss"]`` is the ``eval_loss``. ``m["window.seconds"]`` is the time since the last row of the
-            training, without that of evaluations, or the time that an evaluation took; it is the mean over the ranks.
-            ``m["window.steps"]`` counts the optimizer steps since the last row (in an evaluation: the batches of this
-            process).
+            training, without the time of evaluations. In an evaluation it is the time that the evaluation took. It is
+            the mean over the ranks. ``m["window.steps"]`` counts the optimizer steps since the last row (in an
+            evaluation: the batches of this process).
         nonfinite: how to treat NaN and Inf: ``"propagate"`` (default: the result shows them), ``"skip"`` (leave them
             out, and report their number as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event).
             One policy for all keys, or a mapping: exact key or pattern → policy.
@@ -89,8 +89,8 @@ class MetricRegistry(BuiltAnew):
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
             (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` combines the
             values of the group, so every rank of the group must call it, even a rank without reports. It makes one
-            collective operation. It makes another one if a reducer needs a maximum or minimum, a gather if a reducer
-            needs all values, and an exchange of names if some rank has a new key.
+            collective operation. It makes another one if a reducer or ``spread`` needs a maximum or minimum, a gather
+            if a reducer needs all values, and an exchange of names if some rank has a new key.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
             knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of
@@ -243,7 +243,8 @@ class MetricRegistry(BuiltAnew):
     def phase(self, name: str) -> Iterator[None]:
         """Count reports inside the ``with`` block for this phase; they never mix with those outside.
 
-        This affects the thread that enters the block, and the threads of nn.DataParallel.
+        If the thread of the training enters the block, this affects all threads that are in no phase, such as those of
+        nn.DataParallel. If another thread enters it, this affects that thread alone.
 
         >>> registry = MetricRegistry()
         >>> registry.report_metrics(acc=1.0)
@@ -366,6 +367,8 @@ class MetricRegistry(BuiltAnew):
     def state_dict(self, phase: str = "train") -> dict[str, Any]:
         """The open window of a phase, merged over all ranks, as plain data for a checkpoint; it stays open.
 
+        For ``train`` it also has the values over the whole training and the epoch.
+
         >>> registry = MetricRegistry()
         >>> registry.report_metrics("mlm", loss=4.0)
         >>> resumed = MetricRegistry()
@@ -409,8 +412,7 @@ class MetricRegistry(BuiltAnew):
                 self._intake.admit(window, None, key)
                 window.accumulators[key].restore(saved)
             except (KeyError, ValueError) as error:
-                message = "%s: its open window in the checkpoint cannot be loaded and is left out: %s"
-                self._warn_once(f"not resumed: {key}", message, key, error)
+                self._say_not_resumed(key, error)
 
     def discard(self, phase: str = "train", *, step: int | None = None) -> bool:
         """Forget what was reported in the window of a phase; returns whether there was something.
@@ -499,11 +501,21 @@ class MetricRegistry(BuiltAnew):
         return Snapshot(step, phase, metrics, epoch, time.time(), counts, nonfinite, logs or {})
 
     def _load_spans(self, saved: Mapping[str, Any]) -> None:
-        for span in saved.values():
-            for key in span["keys"]:
-                with suppress(MetricKeyError):  # a warning comes when the window is loaded
-                    self._key_table.admit(key)
-        self._spans.load(saved, self._key_table.reducers)
+        for key in {key: None for span in saved.values() for key in span["keys"]}:
+            reason: object = "the registry has no room for further keys"
+            try:
+                if self._key_table.admit(key) is not None:
+                    continue
+            except MetricKeyError as error:
+                reason = error
+            self._say_not_resumed(key, reason)
+        self._spans.load(saved, self._key_table.reducers, self._say_not_resumed)
+
+    def _say_not_resumed(self, key: str, reason: object) -> None:
+        ranks = self._merger.ranks()
+        if ranks is None or not ranks.rank:
+            message = "%s: its values in the checkpoint cannot be loaded and are left out: %s"
+            self._warn_once(f"not resumed: {key}", message, key, reason)
 
     def _is_total(self, key: str) -> bool:
         return type(self._key_table.reducers.get(key)) is Total

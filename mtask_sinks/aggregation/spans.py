@@ -62,14 +62,25 @@ class Span:
         return {"keys": keys, "seconds": self.seconds, "steps": self.steps}
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> Span:
-        """The span that `to_json` saved, without keys whose reducer is missing or has changed since."""
+    def from_json(
+        cls, saved: Mapping[str, Any], reducers: Mapping[str, Reducer], leave_out: Callable[[str, ValueError], None]
+    ) -> Span:
+        """The span that `to_json` saved, without keys whose reducer is missing.
+
+        Args:
+            saved: what `to_json` returned.
+            reducers: key → reducer.
+            leave_out: called for a key whose reducer has changed since, with the reason.
+        """
         span = cls()
         span.seconds, span.steps = saved.get("seconds", 0.0), saved.get("steps", 0)
         for key, state in saved.get("keys", {}).items():
+            if key not in reducers:
+                continue
             try:
                 found = _smallest(ReducerState.from_json(reducers[key], state))
-            except (KeyError, ValueError):  # the registry warns of it when it loads the window
+            except ValueError as error:
+                leave_out(key, error)
                 continue
             span.states[key] = found.to_sums() if has_sum_state(reducers[key]) else found
         return span
@@ -114,11 +125,13 @@ class Spans:
         spans = {"training": self.training, "epoch": self._epoch, "carried": self._carried}
         return {name: saved for name, span in spans.items() if (saved := span.to_json(reducers))}
 
-    def load(self, saved: Mapping[str, Any], reducers: Mapping[str, Reducer]) -> None:
-        """Continue from what `to_json` saved."""
-        self.training = Span.from_json(saved.get("training", {}), reducers)
-        self._epoch = Span.from_json(saved.get("epoch", {}), reducers)
-        self._carried = Span.from_json(saved.get("carried", {}), reducers)
+    def load(
+        self, saved: Mapping[str, Any], reducers: Mapping[str, Reducer], leave_out: Callable[[str, ValueError], None]
+    ) -> None:
+        """Continue from what `to_json` saved; see `Span.from_json`."""
+        self.training, self._epoch, self._carried = (
+            Span.from_json(saved.get(name, {}), reducers, leave_out) for name in ("training", "epoch", "carried")
+        )
 
     def discard_window(self) -> None:
         """Forget the open window."""

@@ -76,14 +76,15 @@ class ReducerState:
     def to_json(self) -> dict[str, Any]:
         """Return the state as plain data for a checkpoint. Numbers that JSON cannot hold become text."""
         slots = self.slots
-        sample = {"seen": slots.seen} if isinstance(slots, Sample) else {}
+        # All reducers with a sample can use it. Slots are numbers that mean something only to the reducer's class.
+        whose = {"seen": slots.seen} if isinstance(slots, Sample) else {"reducer": type(self.reducer).__qualname__}
         values = slots.values if isinstance(slots, Sample) else slots
         return {
             "state": [value if math.isfinite(value) else repr(value) for value in map(float, values)],
             "reports": self.reports,
             "nonfinite": self.nonfinite,
             "has_failed": self.has_failed,
-            **sample,
+            **whose,
         }
 
     @classmethod
@@ -96,6 +97,9 @@ class ReducerState:
         values = [float(value) for value in saved["state"]]
         empty = reducer.initial()
         is_sample = isinstance(empty, Sample)
+        whose, name = saved.get("reducer"), type(reducer).__qualname__
+        if whose not in (None, name):
+            raise ValueError(f"the saved state belongs to the reducer {whose}, not to {name}")
         if is_sample != ("seen" in saved) or (not is_sample and len(empty) != len(values)):
             raise ValueError(f"the saved state does not belong to {reducer!r}")
         slots: Any = np.array(values)

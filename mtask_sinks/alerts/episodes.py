@@ -146,14 +146,17 @@ class Episodes:
                 self._warn_once(f"spread {key}", _NO_SPREAD, alert.pattern, key, alert.pattern)
 
     def _silences(self, place: int, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
-        """Judge whether the tasks that matched before are silent. If none ever did, the pattern is a silent task."""
+        """Judge whether the tasks that matched before are silent.
+
+        If no task of the training ever matched, the pattern counts as a silent task.
+        """
         alert, last = self.alerts[place], dict[str, int]()
         for (phase, key), state in self._metrics.items():
             if phase == snapshot.phase and alert.matches(key, phase):
                 task = split_key(key)[0]
                 name = f"{task}/*" if task else key
                 last[name] = max(last.get(name, 0), state.last_step)
-        # Only for the training: before its first report, nothing tells that a phase of evaluation exists.
+        # Only for the training: nobody knows that the phase of an evaluation exists until its first report.
         if not last and snapshot.phase == "train":
             last[alert.pattern] = self._begun_at
         elif last and (place, snapshot.phase, alert.pattern) in self._episodes:

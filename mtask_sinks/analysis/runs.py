@@ -21,8 +21,8 @@ from mtask_sinks.snapshot import Snapshot
 
 #: If a training has more values than this in memory, it forgets some, so that about half of this number stay.
 MAX_VALUES = 150_000
-# If a training has this many kinds of snapshots (see `Training.kinds`), it gives new kinds no numbers of their own:
-# then each phase has two more kinds, snapshots with metrics and snapshots without.
+# If a training has this many kinds of snapshots (see `Training.kinds`), new kinds share numbers: in each phase one
+# number for snapshots with metrics, and one for snapshots without.
 _MAX_KINDS = 1_000
 # Compute the rate of steps over this many log events.
 _RATE_POINTS = 20
@@ -87,10 +87,10 @@ class Training:
         begins: the record of its beginning, and one for each time it was resumed, or continued by an evaluation.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the journal does not say that it ended.
         phases, steps, epochs, times: one entry per snapshot in memory; an unknown epoch is NaN.
-        windows: for each snapshot, how many windows it represents: 1, or more if later snapshots with the same metrics
-            are not in memory.
+        windows: for each snapshot, how many windows it represents: 1, or more if later snapshots of the same kind are
+            not in memory.
         kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if they have the same phase and
-            the same metrics, and if NaN or infinite values were reported for the same ones of these.
+            the same metrics, and if the same metrics have NaN or infinite values.
         series: (phase, key) → values, in the order of first appearance.
         notes: alerts, and which parameters task health measures. A resume discards those after its step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
@@ -367,7 +367,7 @@ class Trainings:
             self.current.add(item)
 
     def add_without_record(self) -> None:
-        """Begin a training that has no record in the journal."""
+        """Begin a training whose `Begin` record is missing in the journal."""
         self._new()
 
     def _new(self) -> Training:

@@ -25,14 +25,14 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 logger = get_logger(__name__)
 
-#: How many seconds a training waits for its sinks when it ends.
+#: The longest time in seconds that a training waits for its sinks when it ends.
 DRAIN_SECONDS = 30.0
 
 #: Some backends number the rows in the order of their arrival. If a sink and the Trainer's callback write to the same
-#: run of such a backend, a log event waits this many seconds for the sink.
+#: run of such a backend, a log event waits at most this many seconds for the sink.
 TURN_SECONDS = 1.0
 
-#: How many seconds an evaluation outside of a training waits for its sinks when it ends.
+#: The longest time in seconds that an evaluation outside of a training waits for its sinks when it ends.
 FLUSH_SECONDS = 5.0
 
 
@@ -49,12 +49,12 @@ class Delivery:
     ([(1, 2.5)], 1)
 
     The journal is ``metrics.jsonl`` in the output directory of the run. Without an output directory, the snapshots stay
-    in memory, up to a limit. Each sink has its own thread, which follows the journal. So `write` returns immediately. A
-    sink that is slow, fails or hangs delays nobody, and gets all snapshots of the journal later. `close` waits for all
+    in memory, up to a limit. Each sink has its own thread, which follows the journal. So `write` returns immediately,
+    and a sink that is slow, fails or hangs gets all snapshots of the journal later. `close` waits for all
     sinks together, for a limited time. If it could not deliver some snapshots, it logs the command that delivers them
     later.
 
-    In a forked process (a worker of a data loader), all calls do nothing.
+    In a forked process (a worker of a data loader), all calls do nothing, except `open`, which begins a new journal.
 
     Args:
         sinks: the sinks. Each needs its own name.
@@ -282,8 +282,8 @@ _all_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 def _close_at_exit(delivery: Delivery) -> None:
     """Close a delivery at the exit of the interpreter, if nobody has closed it.
 
-    Python runs the exit handler that was registered last first. Each call registers this one again, so it runs before
-    the handlers that the backends have registered until then.
+    Python runs exit handlers in the reverse order of their registration. Each call registers this one again, so it runs
+    before the handlers that the backends have registered until then.
     """
     _open_deliveries.add(delivery)
     _all_deliveries.add(delivery)

@@ -182,7 +182,7 @@ class Session:
                 self.registry.leave_out(self.admission.training_judge, "train")
                 yield
         except BaseException as error:
-            # The training itself may have ended well before this error: then a search has pruned the trial, or code
+            # The training itself may have succeeded before this error: then a search has pruned the trial, or code
             # after the training has raised the error.
             status: Status = "finished" if self._has_ended else "failed"
             self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
@@ -238,7 +238,7 @@ class Session:
 
     @contextmanager
     def without_window(self, state: TrainerState) -> Iterator[None]:
-        """Hide the open window from ``restore_callback_states_from_checkpoint``, because it is no callback's."""
+        """Hide the open window from ``restore_callback_states_from_checkpoint``: no callback made this entry."""
         saved = _stateful(state).pop(_ENTRY, None)
         try:
             yield
@@ -258,7 +258,7 @@ class Session:
         self.on_epoch_end(step, should_log)
 
     def on_epoch_end(self, step: int, should_log: bool) -> None:
-        """As `on_step_end`, for the row at the end of an epoch."""
+        """Record that the Trainer logs a row next, if ``should_log``: it may log one at the end of an epoch."""
         if should_log:
             self._awaited_row = step
 
@@ -268,7 +268,7 @@ class Session:
         return self._awaited_row is not None
 
     def row_is_logged(self) -> None:
-        """Note that the callbacks get the row, so no row is missing."""
+        """Record that the callbacks get the awaited row, so it is not missing."""
         self._awaited_row = None
 
     def warn_if_silent(self, trainer: Trainer) -> None:
@@ -308,7 +308,7 @@ class Session:
     def arriving(self) -> Iterator[None]:
         """Wrap a call that may log an evaluation. Outside of a training, the block waits for the sinks.
 
-        So the user's next line may finish the run of a backend. Blocks nest; only the outermost one waits.
+        So the user's next line can finish the run of a backend. Blocks nest; only the outermost one waits.
         """
         self._arriving += 1
         try:

@@ -215,6 +215,47 @@ def test_a_reducer_of_ones_own_that_needs_times() -> None:
     assert registry.overall(1).metrics["a/x"] // 1000 == 2
 
 
+def test_values_over_the_training_that_cannot_be_loaded_are_named_even_if_no_window_is_open(caplog) -> None:
+    registry = MetricRegistry({"a/last": "last"})
+    registry.report_metrics("a", x=1.0, last=2.0, more=3.0)
+    registry.snapshot(step=1)
+    state = registry.state_dict()
+    assert "keys" not in state or state["keys"] == {}
+    resumed = MetricRegistry({"a/x": "max", "a/last": "last"}, max_keys=2)
+    resumed.load_state_dict(state)
+    told = [message.split(" in the checkpoint")[0] for message in caplog.messages]
+    assert told == ["a/more: its values", "a/x: its values"]
+    assert "no room for further keys" in caplog.messages[0]
+    assert dict(resumed.overall(step=1).metrics) == {"a/last": 2.0}
+
+
+@pytest.mark.parametrize(("before", "after"), [("mean", "max"), ("max", "mean"), ("max", "min"), ("last", "first")])
+def test_numbers_of_one_reducer_are_never_taken_for_those_of_another(caplog, before: str, after: str) -> None:
+    registry = MetricRegistry({"a/x": before})
+    for value in (1.0, 3.0):
+        registry.report_metrics("a", x=value)
+    registry.snapshot(step=1)
+    registry.report_metrics("a", x=5.0)
+    resumed = MetricRegistry({"a/x": after})
+    resumed.load_state_dict(registry.state_dict())
+    resumed.report_metrics("a", x=7.0)
+    assert (dict(resumed.snapshot(2).metrics), dict(resumed.overall(2).metrics)) == ({"a/x": 7.0}, {"a/x": 7.0})
+    (message,) = caplog.messages
+    assert message == (
+        "a/x: its values in the checkpoint cannot be loaded and are left out: the saved state belongs to the reducer "
+        f"{before.title()}, not to {after.title()}"
+    )
+
+
+def test_samples_serve_any_reducer_that_needs_all_values(caplog) -> None:
+    registry = MetricRegistry({"a/x": "median"})
+    for value in (1.0, 2.0, 9.0):
+        registry.report_metrics("a", x=value)
+    resumed = MetricRegistry({"a/x": lambda values: values.max()})
+    resumed.load_state_dict(registry.state_dict())
+    assert (dict(resumed.snapshot(1).metrics), caplog.messages) == ({"a/x": 9.0}, [])
+
+
 def test_a_checkpoint_of_another_reducer_or_an_impossible_key_is_no_error(caplog) -> None:
     registry = MetricRegistry({"a/x": "mean", "a/y": "max"})
     registry.report_metrics("a", x=1.0, y=2.0)
