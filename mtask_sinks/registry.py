@@ -298,6 +298,7 @@ class MetricRegistry(BuiltAnew):
         Raises:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
             DerivedMetricError: a derived metric refers to a key that nothing has reported.
+            ConflictError, LogEventError: the ranks have different rules, or reduce different windows at the same time.
         """
         window, spreads = self._drain(step, phase)
         if phase == "train":
@@ -439,7 +440,7 @@ class MetricRegistry(BuiltAnew):
 
     @property
     def phases_of_training(self) -> Sequence[str]:
-        """The phases that some rank passed to `reduce_with_training` before the last snapshot; equal on all ranks."""
+        """The phases that some rank passed to `reduce_with_training`, as of the last snapshot; equal on all ranks."""
         agreement = self._merger.agreement
         return agreement.own_phases if self._merger.ranks() is None else agreement.phases
 

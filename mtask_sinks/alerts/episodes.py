@@ -37,7 +37,8 @@ class AlertEvent:
 
     Attributes:
         alert: the alert.
-        key: the metric. For a silent task ``<task>/*``, or the alert's pattern if nothing ever matched it.
+        key: the metric. For a silent task ``<task>/*`` (the key itself if it has no task), or the alert's pattern if
+            nothing ever matched it.
         phase: the phase of the metric.
         step: optimizer steps taken so far.
         since: step since which the rule is true.

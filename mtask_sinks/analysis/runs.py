@@ -180,7 +180,7 @@ class Training:
         return (step - first_step) / (time - first_time) if time > first_time else None
 
     def begin(self, begin: Begin, start: RunStart) -> None:
-        """Begin or continue the training. A resume discards the snapshots after its step."""
+        """Begin or continue the training. A resume discards the snapshots that it makes again, see `is_superseded`."""
         self.begins.append(begin)
         if start is RunStart.CONTINUED:
             return

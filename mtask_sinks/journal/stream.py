@@ -53,6 +53,9 @@ class JournalStream:
         self._offsets = StreamOffsets()
         self._run_records: list[tuple[int, Begin | End]] = []
         self._end = 0
+        # The position up to which readers see lines. A line is on the disk first, if the disk accepts it: else a reader
+        # could deliver a line and save a cursor whose offset is before this line.
+        self._announced = 0
         self._first_line: bytes | None = None
         #: The lines of the file that readers have left out so far.
         self.left_out = LeftOut()
@@ -60,9 +63,9 @@ class JournalStream:
 
     @property
     def end_position(self) -> int:
-        """Position after the last line."""
+        """Position after the last line that readers see."""
         with self._lock:
-            return self._end
+            return self._announced
 
     @property
     def run_records(self) -> list[tuple[int, Begin | End]]:
@@ -92,9 +95,9 @@ class JournalStream:
         """Return some or all items from a position on, each with the position after its line. Empty at the end."""
         while True:
             with self._lock:
-                recent = [(entry.end, entry.item) for entry in self._recent if entry.position >= position]
+                recent = [(e.end, e.item) for e in self._recent if position <= e.position and e.end <= self._announced]
                 is_recent = len(self._recent) > 0 and self._recent.first.position <= position
-                segment = None if is_recent or position >= self._end else self._offsets.segment_at(position)
+                segment = None if is_recent or position >= self._announced else self._offsets.segment_at(position)
                 if segment is None or self.path is None:
                     return recent
                 start = max(position, segment.position)
@@ -125,7 +128,7 @@ class JournalStream:
     # Only `Journal` calls the methods below.
 
     def add(self, item: Item, line: bytes) -> JournalEntry:
-        """Add a line. Readers get it from memory until it is in the file and no longer recent."""
+        """Add a line, which readers see after `announce`: from memory until it is in the file and no longer recent."""
         with self._lock:
             entry = JournalEntry(self._end, line, item)
             self._end = entry.end
@@ -160,7 +163,7 @@ class JournalStream:
                 self._first_line = first_line if first_line.endswith(b"\n") else None
 
     def announce(self, stored_position: int, keep: tuple[int, int]) -> None:
-        """Wake the readers, and remove from memory lines that are already in the file.
+        """Show all lines so far to the readers, and remove from memory lines that are already in the file.
 
         Args:
             stored_position: all lines before this position are in the file, or will never be in it.
@@ -169,6 +172,7 @@ class JournalStream:
         with self._lock:
             while len(self._recent) and self._recent.first.position < stored_position and self._recent.exceeds(keep):
                 self._recent.drop_first()
+            self._announced = self._end
             self.lines_added.notify_all()
 
     def _scan_file(self) -> None:
@@ -188,6 +192,7 @@ class JournalStream:
             return
         if self._end:
             self._offsets.add(0, 0, self._end)
+            self._announced = self._end
 
     def _read_file(self, path: Path, offset: int, position: int, end: int) -> tuple[list[tuple[int, Item]], int]:
         """Return the items in a part of the file, up to one chunk, each with the position after its line.

@@ -5,6 +5,7 @@ from pathlib import Path
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks._util.append_file import AppendFile
 from mtask_sinks.journal.records import Begin, Item
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal
@@ -97,3 +98,24 @@ def test_a_file_that_another_one_replaced_has_another_fingerprint(tmp_path) -> N
     path.unlink()
     journal.begin(RunInfo(id="2"))
     assert journal.stream.fingerprint == JournalStream(path).fingerprint != first
+
+
+def test_a_reader_sees_a_line_only_when_the_file_has_it_so_a_saved_offset_is_never_before_it(
+    tmp_path, monkeypatch
+) -> None:
+    journal = Journal(tmp_path / "metrics.jsonl", eager=True)
+    stream = journal.stream
+    seen: list[tuple[list[str], bool]] = []
+    write_line = AppendFile.append
+
+    def look_and_write(file: AppendFile, line: bytes) -> None:
+        items = [type(item).__name__ for _, item in stream.read(0)]
+        seen.append((items, stream.offset_of(stream.end_position) == file.size))
+        write_line(file, line)
+
+    monkeypatch.setattr(AppendFile, "append", look_and_write)
+    journal.begin(RunInfo(id="1"))
+    journal.append(losses(1)[0])
+    journal.end("1", "finished")
+    assert seen == [([], True), (["Begin"], True), (["Begin", "Snapshot"], True)]
+    assert [type(item).__name__ for item in read_all(stream)[0]] == ["Begin", "Snapshot", "End"]

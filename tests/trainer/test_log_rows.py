@@ -86,7 +86,8 @@ def test_a_copied_log_loses_nothing(tmp_path, own, caplog) -> None:
 
 def test_a_log_that_tells_nobody_is_said_at_the_first_event_that_it_misses(tmp_path, caplog) -> None:
     _, sink = trained(Silenced, tmp_path)
-    messages = [record.getMessage() for record in caplog.records]
+    # Clients of earlier tests may log that they still look for their server.
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("mtask_sinks")]
     assert len(messages) == 1
     assert messages[0].startswith("step 2 has no row")
     assert "super().log(logs)" in messages[0]
