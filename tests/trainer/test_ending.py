@@ -62,13 +62,16 @@ def test_what_ends_a_training_passes_through_and_the_run_has_failed(tmp_path, er
 
 def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait_and_not_the_script(tmp_path, caplog) -> None:
     class Hangs(MemorySink):
-        released = threading.Event()
+        released, pressed = threading.Event(), threading.Event()
 
         def write(self, snapshot):
             while "waits up to" not in caplog.text and not self.released.is_set():
                 time.sleep(0.01)
             if not self.released.is_set():
-                os.kill(os.getpid(), signal.SIGINT)
+                # Once, and to the thread that waits: it would notice a signal to another thread only after its wait.
+                if not self.pressed.is_set():
+                    self.pressed.set()
+                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
                 self.released.wait(60)
 
     sink = Hangs()
