@@ -50,9 +50,8 @@ class Delivery:
 
     The journal is ``metrics.jsonl`` in the output directory of the run. Without an output directory, the snapshots stay
     in memory, up to a limit. Each sink has its own thread, which follows the journal. So `write` returns immediately,
-    and a sink that is slow, fails or hangs gets all snapshots of the journal later. `close` waits for all
-    sinks together, for a limited time. If it could not deliver some snapshots, it logs the command that delivers them
-    later.
+    and a sink that is slow, fails or hangs gets all snapshots of the journal later. `close` waits for all sinks
+    together, for a limited time. If it could not deliver some snapshots, it logs the command that delivers them later.
 
     In a forked process (a worker of a data loader), all calls do nothing, except `open`, which begins a new journal.
 

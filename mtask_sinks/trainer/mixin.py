@@ -55,10 +55,11 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         metrics: reduction policies and derived metrics; by default each key is a mean.
         sinks: sinks with their own settings. Each replaces the default sink of the same name.
         sink_args: settings of the default sinks, the delivery and the console, for example from the command line. They
-            can also take the place of ``metrics`` and of the arguments below; then do not pass these.
+            can also take the place of ``metrics`` and of the arguments below. Then do not pass these, except
+            ``metrics=sink_args.make_registry(derived=...)``.
         capture: names of losses to take from the model's outputs, such as ``"*loss*"``; see `Capture`.
-        loss_budget: key → weight, for all parts of the loss. You get a warning if their weighted
-            sum is not the loss; see `LossBudget`.
+        loss_budget: key → weight, for all parts of the loss. You get a warning if their weighted sum is
+            not the loss; see `LossBudget`.
         task_health: measures whether tasks help or hurt each other; see `TaskHealth`.
         alerts: rules on reduced values, and what to do when one becomes true; see `Alert`.
 
