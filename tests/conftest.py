@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.earlier_workers import only_own_log_lines  # noqa: F401  # for all tests
 from helpers.heap import short_collections  # noqa: F401  # for all tests
 
 if TYPE_CHECKING:
