@@ -8,6 +8,7 @@ the name and the kind of one value.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -90,6 +91,20 @@ def _read(parts: dict[str, Part], numbers: np.ndarray[Any, Any]) -> dict[str, An
     return values
 
 
+def _keep_out_of_cuda_graphs(operator: str) -> None:
+    """Tell inductor to run the operator between two CUDA graphs, not in one. This runs while a graph is traced.
+
+    A CUDA graph would not run it: only kernels are recorded. And in the run before the recording, everything is
+    allocated in the memory of the graphs, where inductor raises an error about the values that we keep. The tag
+    "cudagraph_unsafe" alone has no effect, because inductor looks for it at the operator, but finds "with_effects"
+    there. `Issue 166458 <https://github.com/pytorch/pytorch/issues/166458>`_ brought the setting (PyTorch 2.9.1).
+    """
+    config = sys.modules.get("torch._inductor.config")  # without inductor, there are no graphs, and the import is slow
+    operators = getattr(config, "custom_should_partition_ops", None)
+    if operators is not None and operator not in operators:
+        config.custom_should_partition_ops = [*operators, operator]  # type: ignore[union-attr]
+
+
 def define(namespace: str) -> Operator | None:
     """Return the operator; ``None`` if PyTorch cannot be told that it must run, once and in order.
 
@@ -107,7 +122,7 @@ def define(namespace: str) -> Operator | None:
     _libraries.append(library)
     library.define("report(Tensor packed, SymInt[] sizes, int registry, str layout) -> ()", tags=tags)  # type: ignore[no-untyped-call]
     library.impl("report", _report, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(name, lambda *_: None, lib=library)
+    torch.library.register_fake(name, lambda *_: _keep_out_of_cuda_graphs(name), lib=library)
     effectful(name, effects.EffectType.ORDERED, lib=library)
     defined: Operator = getattr(torch.ops, namespace).report.default
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtask_sinks.measurement.cuda_graphs import is_for_a_graph
 from mtask_sinks.measurement.entries import Block, Entry, OnDevice, Unreadable, entry_from
 from mtask_sinks.measurement.weighted import is_weight, weighted
 from mtask_sinks.reducers import Floats
@@ -111,7 +112,7 @@ class DeviceQueue:
         """Pack the values of one report into one vector per device. Return one entry per value, in the same order.
 
         Raises:
-            Unreadable: a CUDA graph is being captured.
+            Unreadable: a CUDA graph is being recorded.
         """
         parts: dict[torch.device, list[Tensor]] = {}
         places: list[tuple[torch.device, int]] = []
@@ -124,7 +125,7 @@ class DeviceQueue:
             ends[device] = ends.get(device, 0) + len(tensors) * value.numel()
             parts.setdefault(device, []).extend(_exact(tensor).reshape(-1) for tensor in tensors)
         for tensors in parts.values():
-            _refuse_capture(tensors[0])
+            _refuse_graph(tensors[0])
         with torch.no_grad():
             rows = {device: self._add_row(torch.cat(tensors)) for device, tensors in parts.items()}
         return [
@@ -136,9 +137,9 @@ class DeviceQueue:
         """Take values that are already in one vector. Return their entries. The vector may be overwritten afterwards.
 
         Raises:
-            Unreadable: a CUDA graph is being captured.
+            Unreadable: a CUDA graph is being recorded.
         """
-        _refuse_capture(packed)
+        _refuse_graph(packed)
         row, entries, start = self._add_row(packed.detach().clone()), [], 0
         for size, is_block, has_weights in parts:
             entries.append(DeviceEntry(row, start, size, is_block, None, has_weights))
@@ -182,8 +183,8 @@ def _exact(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 
-def _refuse_capture(tensor: Tensor) -> None:
-    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+def _refuse_graph(tensor: Tensor) -> None:
+    if is_for_a_graph(tensor):
         raise Unreadable(_CAPTURED)
 
 

@@ -426,6 +426,34 @@ def test_under_vmap_a_report_is_dropped_and_counted_and_under_grad_it_counts() -
     assert registry.dropped["unreadable: t/loss"] == 1
 
 
+def test_inductor_would_run_a_report_between_two_cuda_graphs(monkeypatch) -> None:
+    """There is no GPU here, so inductor is asked how it would split the graph if its device were one."""
+    import torch._inductor.config as config
+    from torch._inductor.scheduler import BaseSchedulerNode, Scheduler
+
+    split, should_partition = {}, Scheduler.should_partition
+
+    def noted(self, node):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(BaseSchedulerNode, "is_gpu", lambda _: True)
+            split[str(getattr(node.node, "op_overload", None))] = bool(should_partition(self, node))
+        return should_partition(self, node)
+
+    monkeypatch.setattr(Scheduler, "should_partition", noted)
+    registry = MetricRegistry()
+
+    def step(x):
+        registry.report_metrics("t", loss=(x * 2).mean())
+        return (x * 3).sum()
+
+    run, _ = compiled(step, "inductor")
+    with config.patch({"triton.cudagraphs": True, "custom_should_partition_ops": ["another::operator"]}):
+        assert [run(torch.ones(4)).item(), run(torch.full((4,), 2.0)).item()] == [12.0, 24.0]
+        assert config.custom_should_partition_ops == ["another::operator", "mtask_sinks::report"]
+    assert split == {"mtask_sinks.report.default": True, "None": False}
+    assert registry.snapshot(step=1).metrics["t/loss"] == 3.0
+
+
 def test_without_the_private_api_the_values_are_right_and_the_graph_breaks(monkeypatch) -> None:
     monkeypatch.delattr(torch.library, "_register_effectful_op")
     monkeypatch.setattr(operator, "report_op", operator.define("mtask_sinks_without_effects"))
