@@ -20,7 +20,7 @@ OVERALL, EPOCH = "overall", "epoch"
 _EVALUATION = "_evaluation"
 # Matches these prefixes, and the phases made from them.
 _IS_OWN = re.compile(r"(train|overall|epoch)(_evaluation)*")
-# Letters and digits of any script. This is MLflow's rule; TensorBoard, W&B and trackio allow at least as much.
+# Letters and digits of any alphabet. This is MLflow's rule; TensorBoard, W&B and trackio allow at least as much.
 _SEGMENT = re.compile(r"[\w.\-]+")
 _INVALID = re.compile(r"[^\w.\-]")
 # Names that the Trainer itself logs, without the prefix of the phase.
@@ -32,7 +32,7 @@ _TRAINER_LOGS = frozenset(
         *("train_tokens_per_second", "model_preparation_time", "jit_compilation_time"),
     ]
 )
-_ALLOWED = "allowed are segments of letters and digits (of any script), '_', '.', '-', separated by '/'"
+_ALLOWED = "allowed are segments of letters and digits (of any alphabet), '_', '.', '-', separated by '/'"
 
 
 def join_key(task: str | None, name: str) -> str:
@@ -63,7 +63,7 @@ def check_key(key: str) -> str:
     Traceback (most recent call last):
     ...
     mtask_sinks.errors.MetricKeyError: 'mlm loss' is no valid key: allowed are segments of letters and digits (of any \
-script), '_', '.', '-', separated by '/'. Try 'mlm_loss'.
+alphabet), '_', '.', '-', separated by '/'. Try 'mlm_loss'.
 
     TensorBoard, W&B, MLflow and trackio store a valid key unchanged. MLflow refuses most other characters, ``..`` and
     empty segments, and one such name makes it refuse the whole row.
@@ -170,7 +170,7 @@ def _is_valid(key: str) -> bool:
 
 
 def _suggest(key: str) -> str | None:
-    """Return a similar valid key. Keys that differ in a letter, of any script, get different suggestions."""
+    """Return a similar valid key. Keys that differ in a letter, of any alphabet, get different suggestions."""
     parts = re.split(r"\s*[:/\\]+\s*", unicodedata.normalize("NFC", key))
     parts = [_INVALID.sub(_replacement, part.strip()).strip("_") for part in parts]
     candidate = "/".join(part for part in parts if part not in ("", ".", ".."))

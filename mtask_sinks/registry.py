@@ -76,8 +76,8 @@ class MetricRegistry(BuiltAnew):
         derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It can
             also use the Trainer's values in the row, such as ``m["learning_rate"]``. In an evaluation their names have
             no prefix: ``m["loss"]`` is the ``eval_loss``. ``m["window.seconds"]`` is the time since the last row of the
-            training, without the time of evaluations. In an evaluation it is the time that the evaluation took. It is
-            the mean over the ranks. ``m["window.steps"]`` counts the optimizer steps since the last row (in an
+            training, without the time of evaluations. In an evaluation it is the time that the evaluation took. Both
+            times are means over the ranks. ``m["window.steps"]`` counts the optimizer steps since the last row (in an
             evaluation: the batches of this process).
         nonfinite: how to treat NaN and Inf: ``"propagate"`` (default: the result shows them), ``"skip"`` (leave them
             out, and report their number as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event).
@@ -88,9 +88,10 @@ class MetricRegistry(BuiltAnew):
             also has the smallest and the largest of them, as ``<key>.rank_min`` and ``<key>.rank_max``.
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
             (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` combines the
-            values of the group, so every rank of the group must call it, even a rank without reports. It makes one
-            collective operation. It makes another one if a reducer or ``spread`` needs a maximum or minimum, a gather
-            if a reducer needs all values, and an exchange of names if some rank has a new key.
+            values of the group, so every rank of the group must call it, even a rank without reports. `snapshot` makes
+            one collective operation. It makes a second one if a reducer or ``spread`` needs a maximum or minimum. If a
+            reducer needs all values, it makes this second one and a gather. If some rank has a new key, the ranks
+            exchange names, and repeat the operations.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
             knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of
@@ -297,7 +298,8 @@ class MetricRegistry(BuiltAnew):
 
         Raises:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
-            DerivedMetricError: a derived metric refers to a key that nothing has reported.
+            DerivedMetricError: a derived metric refers to a key that nothing has reported, although its task has
+                reported in this window of the training.
             ConflictError, LogEventError: the ranks have different rules, or reduce different windows at the same time.
         """
         window, spreads = self._drain(step, phase)
@@ -368,7 +370,7 @@ class MetricRegistry(BuiltAnew):
     def state_dict(self, phase: str = "train") -> dict[str, Any]:
         """The open window of a phase, merged over all ranks, as plain data for a checkpoint; it stays open.
 
-        For ``train`` it also has the values over the whole training and the epoch.
+        For ``train`` it also has the values over the whole training, and those over the current epoch.
 
         >>> registry = MetricRegistry()
         >>> registry.report_metrics("mlm", loss=4.0)
@@ -430,7 +432,7 @@ class MetricRegistry(BuiltAnew):
         return any(state is not None for state in states.values())
 
     def reduce_with_training(self, phase: str) -> None:
-        """Reduce a phase at each log event of the training; see `phases_of_training`."""
+        """Add a phase to `phases_of_training`, which a trainer reduces at each log event of the training."""
         self._merger.agreement.add_phase(phase)
 
     @property
@@ -455,7 +457,7 @@ class MetricRegistry(BuiltAnew):
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Topic (what was dropped or left out, and why) → how often."""
+        """Topic → how often: what was dropped or left out, and why; also other things that the registry warned of."""
         return dict(self._warn_once.counts)
 
     @property

@@ -39,7 +39,7 @@ class Span:
         self.steps = steps
 
     def add(self, later: Span, reducers: Mapping[str, Reducer]) -> None:
-        """Join the next span, without changing that one."""
+        """Add the next span to this one. The next one stays as it is."""
         own = self.states
         for key, state in later.states.items():
             before = own.get(key)
@@ -54,7 +54,7 @@ class Span:
         self.steps += later.steps
 
     def to_json(self, reducers: Mapping[str, Reducer]) -> dict[str, Any]:
-        """The span as plain data for a checkpoint; empty if nothing was added."""
+        """The span as plain data for a checkpoint; empty if nothing was reported in it."""
         found = {key: ReducerState.from_state(reducers[key], state) for key, state in self.states.items()}
         keys = {key: state.to_json() for key, state in found.items() if state.reports or state.nonfinite}
         if not keys:
@@ -99,7 +99,7 @@ class Spans:
         self._with_epochs = with_epochs
         self.training = Span()
         self._epoch = Span()
-        #: The reports from the last log event to the end of an epoch after it.
+        #: If an epoch has ended since the last log event: the reports between the two. Else empty.
         self._carried = Span()
 
     def end_window(self, last: Span, reducers: Mapping[str, Reducer]) -> Span:
@@ -147,7 +147,10 @@ def _smallest(state: ReducerState) -> ReducerState:
 
 
 def _joined(earlier: State, later: State, reducer: Reducer) -> State:
-    """Return the state for the values of both states. This may change the earlier one, which belongs to a span."""
+    """Return the state for the values of both states.
+
+    This may change the earlier one, because only the span that is extended has it.
+    """
     first, second = ReducerState.from_state(reducer, earlier), ReducerState.from_state(reducer, later).copy()
     slots = second.slots
     if isinstance(first.slots, Sample):

@@ -41,7 +41,7 @@ class AlertEvent:
             nothing ever matched it.
         phase: the phase of the metric.
         step: optimizer steps taken so far.
-        since: step since which the rule is true.
+        since: the step at which the rule became true; for a silent task, the step of its last value.
         value: the value of the metric; ``None`` for a silent task.
         text: the message.
         is_over: whether the rule is no longer true.
@@ -74,7 +74,7 @@ class AlertEvent:
 
 @dataclass
 class _Episode:
-    """Since which step a rule is true, and whether there was an alert."""
+    """Since when a rule is true (as `AlertEvent.since`), and whether there was an alert."""
 
     since: int
     has_fired: bool = False
@@ -106,7 +106,7 @@ class Episodes:
     def begin(self, step: int, ranks: int = 1) -> None:
         """Set the number of ranks, and the step at which the training begins.
 
-        If a task never reports, its silence is counted from this step.
+        If nothing that an alert watches is ever reported, its silence is counted from this step.
         """
         self._begun_at, self._ranks = step, ranks
 
@@ -147,9 +147,9 @@ class Episodes:
                 self._warn_once(f"spread {key}", _NO_SPREAD, alert.pattern, key, alert.pattern)
 
     def _silences(self, place: int, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
-        """Judge whether the tasks that matched before are silent.
+        """Judge for each task that the alert watches whether it is silent.
 
-        If no task of the training ever matched, the pattern counts as a silent task.
+        If nothing in the training has ever matched the alert's pattern, the pattern itself counts as a silent task.
         """
         alert, last = self.alerts[place], dict[str, int]()
         for (phase, key), state in self._metrics.items():
@@ -164,7 +164,8 @@ class Episodes:
             last.setdefault(alert.pattern, snapshot.step)  # something matches now
         for name, step in last.items():
             steps = snapshot.step - step
-            yield name, None, Judgement(steps >= alert.threshold, f"has no value for {steps:,} steps"), step
+            is_silent = steps >= alert.threshold + alert.for_steps
+            yield name, None, Judgement(is_silent, f"has no value for {steps:,} steps"), step
 
     def _follow(
         self, at: int, key: str, value: float | None, judgement: Judgement, since: int, snapshot: Snapshot
@@ -235,7 +236,7 @@ def _identity(alert: Alert) -> str:
 
 def _how_long(alert: Alert, episode: _Episode, snapshot: Snapshot) -> str:
     steps = snapshot.step - episode.since
-    return f", for {steps:,} steps" if alert.for_steps and steps else ""
+    return f", for {steps:,} steps" if alert.for_steps and steps and alert.rule != "silent_for" else ""
 
 
 def _over(alert: Alert, value: float | None) -> str:

@@ -21,8 +21,8 @@ from mtask_sinks.snapshot import Snapshot
 
 #: If a training has more values than this in memory, it forgets some, so that about half of this number stay.
 MAX_VALUES = 150_000
-# If a training has this many kinds of snapshots (see `Training.kinds`), new kinds share numbers: in each phase one
-# number for snapshots with metrics, and one for snapshots without.
+# If a training has this many kinds of snapshots (see `Training.kinds`), snapshots of new kinds count as one of two
+# kinds per phase: with metrics, and without.
 _MAX_KINDS = 1_000
 # Compute the rate of steps over this many log events.
 _RATE_POINTS = 20
@@ -173,14 +173,14 @@ class Training:
 
     @property
     def steps_per_second(self) -> float | None:
-        """Rate over the last log events, including evaluations between them."""
+        """Steps per second over the last log events of the training. The time of evaluations between them counts."""
         if len(self._recent) < 2:
             return None
         (first_step, first_time), (step, time) = self._recent[0], self._recent[-1]
         return (step - first_step) / (time - first_time) if time > first_time else None
 
     def begin(self, begin: Begin, start: RunStart) -> None:
-        """Begin or continue the training. A resume discards the snapshots that it makes again, see `is_superseded`."""
+        """Begin or continue the training. A resume replaces the snapshots beyond its step, see `is_superseded`."""
         self.begins.append(begin)
         if start is RunStart.CONTINUED:
             return
@@ -340,8 +340,8 @@ class Trainings:
 
     def __init__(self, items: Iterable[Item] = ()) -> None:
         self.all: list[Training] = []
-        #: The training to which the last item belongs. It is not always the last training: an evaluation may belong to
-        #: an earlier one.
+        #: The training to which the last begin, snapshot or note belongs. It is not always the last training: an
+        #: evaluation may belong to an earlier one.
         self.current = Training(1)
         self._starts = RunStarts()
         #: Run's id → its training.

@@ -28,8 +28,8 @@ logger = get_logger(__name__)
 #: The longest time in seconds that a training waits for its sinks when it ends.
 DRAIN_SECONDS = 30.0
 
-#: Some backends number the rows in the order of their arrival. If a sink and the Trainer's callback write to the same
-#: run of such a backend, a log event waits at most this many seconds for the sink.
+#: Some backends number the rows in the order of their arrival. If a run of such a backend is open in this process, so
+#: that your own code may write to it too, a log event waits at most this many seconds for the sink.
 TURN_SECONDS = 1.0
 
 #: The longest time in seconds that an evaluation outside of a training waits for its sinks when it ends.
@@ -97,7 +97,7 @@ class Delivery:
 
     @property
     def counts(self) -> dict[str, SinkCounts]:
-        """Sink's name → numbers of its snapshots: delivered, rejected, pending."""
+        """Sink's name → how many of its snapshots are delivered, rejected and pending, and its state."""
         return {worker.sink.name: worker.counts for worker in self._workers}
 
     def open(self, run: RunInfo, begun_at: float | None = None) -> None:
@@ -160,7 +160,7 @@ class Delivery:
         journal, seconds = self._journal, min(FLUSH_SECONDS, self.drain_seconds)
         if journal is None or self._is_forked():
             return
-        journal.close()  # another trainer may write to the file until the next snapshot
+        journal.close()  # so that another trainer can write to the file until the next snapshot
         if not seconds:
             return
         workers = [worker for worker in self._workers if not worker.is_in_trouble]
@@ -260,9 +260,9 @@ def _warn_of_scheme(output_dir: str | None, path: Path | None) -> None:
 
 
 def end_killed(journal: Journal, *, take_for_ended: bool = False) -> None:
-    """Record that the journal's last run was killed, if it has no end and its process no longer exists.
+    """Record that the journal's last run was killed, if it is open and its process no longer exists.
 
-    If the run had ended already, and the process was killed in a later evaluation, the status of the run stays.
+    If the run had ended before, and was opened again for an evaluation, this records its earlier status instead.
 
     Args:
         journal: the journal.
@@ -281,8 +281,8 @@ _all_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 def _close_at_exit(delivery: Delivery) -> None:
     """Close a delivery at the exit of the interpreter, if nobody has closed it.
 
-    Python runs exit handlers in the reverse order of their registration. Each call registers this one again, so it runs
-    before the handlers that the backends have registered until then.
+    Python runs exit handlers in the reverse order of their registration. Each call registers `_close_all` again, so
+    that it runs before the handlers that backends have registered until then.
     """
     _open_deliveries.add(delivery)
     _all_deliveries.add(delivery)

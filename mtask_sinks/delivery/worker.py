@@ -35,7 +35,7 @@ CALL_SECONDS = 60.0
 
 # Seconds between tries: 0.25, 0.5, 1, …, 60, plus a random time of up to 0.25 s.
 _FIRST_WAIT, _LONGEST_WAIT, _JITTER = 0.25, 60.0, 0.25
-# The longest time between tries while somebody waits for the sinks.
+# The longest time between tries while somebody waits for the sinks, unless the server asks for more.
 _URGENT_WAIT = 0.5
 # Number of failures in a row after which the backend counts as down.
 _FAILURES_UNTIL_DOWN = 3
@@ -91,7 +91,7 @@ class Worker:
         self._delay = 0.0
         #: Whether `_calls` knows in which run the delivery starts.
         self._has_started = False
-        #: Set while somebody waits for this worker: `close`, the end of an evaluation, a replay.
+        #: Set while somebody waits for this worker: `Delivery.close`, `Delivery.flush` or a replay.
         self._urgent = threading.Event()
         # The next two fields change under the lock of `lines_added`. So nobody can add a line or start the thread
         # between the moment when the thread finds nothing to do and the moment when it ends.
@@ -114,7 +114,7 @@ class Worker:
         return self._progress.position
 
     def is_done(self, position: int) -> bool:
-        """Return whether all items before a position are delivered or rejected, and the saved cursor contains this."""
+        """Return whether all items before a position are delivered or rejected, and the cursor was saved after that."""
         return self._progress.is_done(position)
 
     def has_reached(self, position: int) -> bool:
@@ -142,19 +142,19 @@ class Worker:
             logger.warning(message, self.sink.name, CALL_SECONDS)
 
     def start(self) -> None:
-        """Start to deliver the run that has begun in the journal, and all items after it."""
+        """Start to deliver the items after the cursor, in this process's run and in earlier ones."""
         if self._thread is None:
             self._save()  # the cursor tells other processes where undelivered items begin
         self._start_thread(may_end=False)
 
     def hurry(self) -> None:
-        """Deliver the remaining items with short waits between tries, and then save the cursor immediately."""
+        """Tell the thread to deliver the rest with short waits between tries, and to save the cursor. Do not wait."""
         self._urgent.set()
         with self._stream.lines_added:
             self._stream.lines_added.notify_all()
 
     def finish(self) -> None:
-        """Deliver the remaining items, with short waits between tries, and then let the thread end."""
+        """Tell the thread to deliver the rest with short waits between tries, and then to end. Do not wait."""
         self._urgent.set()
         self._start_thread(may_end=True)
 
@@ -163,7 +163,7 @@ class Worker:
         self._urgent.clear()
 
     def confirm(self) -> None:
-        """Save the cursor.
+        """Save the cursor, if the thread has ended.
 
         Call this after the exit handlers of the backends: only then the sink knows which data survive the process.
         """

@@ -56,22 +56,22 @@ class Capture:
     >>> dict(registry.snapshot(step=1).metrics)
     {'aux_loss': 0.5, 'loss_dict/ce': 2.0, 'loss_dict/box': 3.0}
 
-    A field's key is its path in the outputs, such as ``contrastive_loss``. A field in a dict or in another output has a
-    key such as ``loss_dict/loss_ce``, so backends show the dict as one group. Characters that keys may not have become
+    A field's key is its path in the outputs, such as ``contrastive_loss``. A field in a nested dict or output has a key
+    such as ``loss_dict/loss_ce``, so backends show the dict as one group. Characters that keys may not have become
     ``_``. A pattern (``*`` matches ``/`` too) matches a path, the last part of a path (``mim`` for ``loss_info/mim``),
     or a dict with everything in it (``loss_dict``). A mapping also gives the task: ``{"loss_dict": "detr"}`` makes the
     keys ``detr/loss_ce``, …
 
-    It takes numbers and tensors of one element from each forward of the whole model, except those inside the model's
-    ``generate``. It never takes the combined ``loss``, which the Trainer logs already, nor the same tensor again as
-    the ``loss`` in a dict.
+    It takes numbers and tensors of the shapes ``()`` and ``(1,)`` from each forward of the whole model, except those
+    inside the model's ``generate``. It leaves out the combined ``loss``, because the Trainer logs it, also if a dict
+    has the same tensor as its ``loss``.
 
-    Each forward counts with the size of its batch. So a short last batch counts less, and the parts of an evaluation
-    add up to its ``eval_loss``, which is a mean over samples too. The values are averaged as the model returns them.
-    For example, Wav2Vec2's losses are sums over the masked positions of a batch, as its ``loss`` is, so the log shows
-    the mean of such sums. A model may divide a part by the tokens of the whole step (``num_items_in_batch``: CSM's
-    ``backbone_loss``). Under gradient accumulation, an output then has only a share of that part, and nothing in the
-    output tells so.
+    Each forward counts with the size of its batch. So a short last batch counts less. If the loss is the sum of its
+    parts, the parts of an evaluation add up to its ``eval_loss``, which is a mean over samples too. The values are
+    averaged as the model returns them. For example, Wav2Vec2's losses are sums over the masked positions of a batch, as
+    its ``loss`` is, so the log shows the mean of such sums. A model may divide a part by the tokens of the whole step
+    (``num_items_in_batch``: CSM's ``backbone_loss``). Under gradient accumulation, an output then has only a share of
+    that part, and nothing in the output tells so.
 
     Raises:
         TypeError, MetricKeyError: the patterns cannot be used.
@@ -186,7 +186,7 @@ class _Hook:
         self._reporter = reporter
         self.is_on = True
 
-    # Outside of the compiler, the hook does not break the graph of a compiled model.
+    # The compiler does not trace the hook, so the hook does not break the graph of a compiled model.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if self.is_on and not is_generating(module):

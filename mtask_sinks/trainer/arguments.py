@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mtask_sinks.console import Console
 
 
-# Settings that have an environment variable, which transformers' callbacks and the sinks read.
+# Settings that have an environment variable. The sinks read it, and so do most of transformers' callbacks.
 _VARIABLES = {
     "tensorboard_log_dir": "TENSORBOARD_LOGGING_DIR",
     "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
@@ -49,28 +49,35 @@ class SinkArguments:
     >>> sink_args.reducers()
     {'*/n_tokens': 'sum', 'lr_scale': 'last'}
 
-    Pass it as ``HfMultiTaskTrainer(..., sink_args=sink_args)``. Derived metrics, and reducers that are functions, need
-    code: pass ``metrics=sink_args.make_registry(derived=...)`` too, or a `MetricRegistry` that has the rules of both.
+    Pass it as ``HfMultiTaskTrainer(..., sink_args=sink_args)``. Derived metrics need code: also pass
+    ``metrics=sink_args.make_registry(derived=...)``. So do reducers that are functions: pass
+    ``metrics=MetricRegistry({**sink_args.reducers(), "mlm/x": function})``.
     """
 
     metric_reducers: Optional[List[str]] = field(  # noqa: UP006, UP045
         default=None,
         metadata={
             "help": "How metrics are reduced: KEY=REDUCER or PATTERN=REDUCER, several separated by blanks, such "
-            "as '*/n_tokens=sum' lr_scale=last. Reducers: mean, sum, last, first, min, max, count, std, "
-            "median, p95, and those that are registered or installed. Default: mean."
+            "as '*/n_tokens=sum' lr_scale=last. Reducers: mean, sum, total, last, first, min, max, count, "
+            "std, median, p95, and those that are registered or installed. Default: mean."
         },
     )
     metric_nonfinite: Literal["propagate", "skip", "raise"] = field(
         default="propagate",
-        metadata={"help": "What NaN and Inf do: propagate into the value, skip and count, or raise at the log event."},
+        metadata={
+            "help": "NaN and Inf make the value NaN or Inf (propagate), are left out and counted (skip), or are an "
+            "error at the log event (raise)."
+        },
     )
     metric_max_keys: int = field(
         default=1000, metadata={"help": "Largest number of distinct metrics; further ones are dropped and counted."}
     )
     tensorboard_layout: Literal["flat", "overlay"] = field(
         default="flat",
-        metadata={"help": "TensorBoard: one section per task (flat), or one chart with a sub-run per task (overlay)."},
+        metadata={
+            "help": "TensorBoard: one section per task (flat), or one chart per metric with a sub-run per task "
+            "(overlay)."
+        },
     )
     drain_seconds: float = field(
         default=DRAIN_SECONDS,
@@ -87,8 +94,8 @@ class SinkArguments:
         default=True,
         metadata={
             "help": "Limit how long MLflow's and W&B's clients try to reach a server, unless "
-            "MLFLOW_HTTP_REQUEST_* or WANDB_*_TIMEOUT is set. By default, one call to a server that does not "
-            "answer takes minutes."
+            "MLFLOW_HTTP_REQUEST_* or WANDB_*_TIMEOUT is set. With the clients' own limits, one call to a server "
+            "that does not answer takes minutes."
         },
     )
     metric_nonfinite_rules: Optional[List[str]] = field(  # noqa: UP006, UP045
@@ -282,9 +289,14 @@ class SinkArguments:
         >>> SinkArguments(capture=["aux_loss"]).captured(), SinkArguments(capture=["loss_dict=detr"]).captured()
         (['aux_loss'], {'loss_dict': 'detr'})
         """
-        if not any("=" in pattern for pattern in self.capture or ()):
+        form = "PATTERN=TASK for each, such as loss_dict=detr, or PATTERN for each"
+        with_task = [pattern for pattern in self.capture or () if "=" in pattern]
+        if not with_task:
             return self.capture
-        return _rules("capture", self.capture, "either all as PATTERN=TASK, such as loss_dict=detr, or all as PATTERN")
+        for pattern in self.capture or ():
+            if pattern not in with_task:
+                raise ValueError(f"capture: {with_task[0]!r} names a task, and {pattern!r} does not; write {form}.")
+        return _rules("capture", self.capture, form)
 
     def budget(self) -> dict[str, float] | None:
         """Return the trainer's argument ``loss_budget``.
@@ -304,7 +316,7 @@ class SinkArguments:
     def set_environment(self) -> None:
         """Set the environment variables of the backends. A setting here replaces a variable that is already set.
 
-        transformers' callbacks open the runs, and they read these settings only from the environment.
+        transformers' callbacks open the runs, and they read most of these settings only from the environment.
         """
         for name, variable in _VARIABLES.items():
             if (value := getattr(self, name)) is not None:

@@ -44,10 +44,10 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
     >>> class MultiTaskSeq2SeqTrainer(MultiTaskTrainerMixin, Seq2SeqTrainer):
     ...     pass
 
-    While the trainer trains, evaluates or predicts, every module with ``supports_report_metrics = True`` has
-    ``self.report_metrics``, and the function `report_metrics` reports from anywhere. Each log event adds the reduced
-    values to the Trainer's own: in the console, in ``log_history`` and in the metrics that ``evaluate()`` and
-    ``predict()`` return. They also go to the sinks that ``report_to`` names.
+    While the trainer trains, evaluates or predicts, every module in or around its model that sets
+    ``supports_report_metrics`` has ``self.report_metrics``. The function `report_metrics` reports from anywhere. Each
+    log event adds the reduced values to the Trainer's own: in the console, in ``log_history`` and in the metrics that
+    ``evaluate()`` and ``predict()`` return. They also go to the sinks that ``report_to`` names.
 
     Args:
         *args, **kwargs: arguments of the Trainer class. ``TrainingArguments.report_to`` may also name sinks of
@@ -55,8 +55,8 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         metrics: reduction policies and derived metrics; by default each key is a mean.
         sinks: sinks with their own settings. Each replaces the default sink of the same name.
         sink_args: settings of the default sinks, the delivery and the console, for example from the command line. They
-            can also take the place of ``metrics`` and of the arguments below. Then do not pass these, except
-            ``metrics=sink_args.make_registry(derived=...)``.
+            can also set what ``metrics`` and the arguments below set. Do not set the same thing twice. A registry in
+            ``metrics`` must have the rules of ``sink_args``, as ``sink_args.make_registry(derived=...)`` has.
         capture: names of losses to take from the model's outputs, such as ``"*loss*"``; see `Capture`.
         loss_budget: key → weight, for all parts of the loss. You get a warning if their weighted sum is
             not the loss; see `LossBudget`.
@@ -140,7 +140,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         return self.__dict__["additional_state"]
 
     @additional_state.setter
-    def additional_state(self, value: Any) -> None:  # for a class that has such an attribute
+    def additional_state(self, value: Any) -> None:  # for a Trainer class that sets such an attribute itself
         self.__dict__["additional_state"] = value
 
     @property
@@ -231,8 +231,8 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         {'probe_mlm/loss': 2.0}
 
         Outside of the training's steps (in a callback, in an ``evaluate`` of your own) the values are reduced at the
-        end of the block and logged as a row of their own. Inside of a step (a rollout), and in another thread, they are
-        reduced at the training's next log event.
+        end of the block and logged as a row of their own. Inside of a step (a rollout), and in another thread during a
+        training, they are reduced at the training's next log event.
 
         Every rank must enter the block.
 

@@ -61,7 +61,7 @@ _EMPTY_PHASE = "report_phase(%r): nothing was reported inside the block."
 
 
 class Session:
-    """Handles the metrics of a trainer with `MultiTaskTrainerMixin`. It computes no metric and knows no backend.
+    """Handles the metrics of a trainer with `MultiTaskTrainerMixin`. It has no code for a certain metric or backend.
 
     The trainer calls `training` around a training, `evaluation` around the loop of an evaluation, and at each log event
     `reduce_training` or `find_evaluation`, then `deliver`.
@@ -132,17 +132,17 @@ class Session:
         self._run = self._new_run()
         self._opened: RunInfo | None = None
         self._opened_facts: RunFacts | None = None
-        #: When the training began; ``None`` after its first snapshot has opened the run, which can be much later.
+        #: When the training began. The first snapshot opens the run, perhaps much later; then this becomes ``None``.
         self._begun_at: float | None = None
         self.is_training = False
-        #: Whether the training's loop has not begun yet. The loop may begin several times.
+        #: True until the training's loop begins for the first time. It may begin again, with a smaller batch.
         self._is_new = False
         self._trainings = 0
         self._has_ended = False
         #: Decides which reports count.
         self.admission = Admission()
         self.log_names = LogNames()
-        #: Phase → its last evaluation, until that is logged.
+        #: Phase → its last evaluation, until that is logged, or the training is reduced.
         self._evaluated: dict[str, Snapshot] = {}
         #: Whether a row of the training had a metric, and whether `warn_if_silent` has run.
         self._has_reported = False
@@ -191,7 +191,7 @@ class Session:
             self._end("finished")
 
     def on_train_begin(self, state: TrainerState) -> None:
-        """Load the saved windows, because the first step is known now.
+        """Load the saved windows. Only now is the first step known.
 
         If the Trainer starts again with a smaller batch (``auto_find_batch_size``), it calls this again.
         """
@@ -238,7 +238,7 @@ class Session:
 
     @contextmanager
     def without_window(self, state: TrainerState) -> Iterator[None]:
-        """Hide the open window from ``restore_callback_states_from_checkpoint``: no callback made this entry."""
+        """Hide the saved windows from ``restore_callback_states_from_checkpoint``: no callback has saved them."""
         saved = _stateful(state).pop(_ENTRY, None)
         try:
             yield
@@ -394,7 +394,7 @@ class Session:
         state: TrainerState,
         model: nn.Module | None,
     ) -> None:
-        """Give the sinks a snapshot with the Trainer's own values in ``logs``, on the first rank only."""
+        """Judge the alerts. On the first rank, also give the sinks the snapshot, with the Trainer's ``logs``."""
         self._evaluated.pop(snapshot.phase, None)
         self._oversight.look(snapshot, self.trainer(), self.is_training)
         if not state.is_world_process_zero:
@@ -419,11 +419,11 @@ class Session:
 
     @property
     def is_turn_first(self) -> bool:
-        """Whether to deliver rows before all callbacks. True if a backend that numbers its rows has no callback."""
+        """Whether to deliver a row before any callback gets it: if a backend that numbers its rows has no callback."""
         return any(self._backend_runs[name].callback is None for name in self._numbering)
 
     def _take_turn(self, logs: Mapping[str, Any]) -> None:
-        """Deliver the current row. A callback calls this just before it logs the same row itself."""
+        """Deliver the current row. This is called in place of the callback that would log the row to a backend."""
         trainer = self.trainer()
         if trainer is not None:
             trainer._deliver_in_turn(logs)

@@ -98,6 +98,17 @@ def test_a_task_that_never_reports_is_silent_from_the_beginning():
     assert events(Alert("mlm/*", silent_for=20), rows, phase="eval") == []
 
 
+def test_a_silence_may_have_to_last_longer():
+    rows = [{"mlm/loss": 1.0, "nsp/loss": 1.0}, *[{"nsp/loss": 1.0}] * 5, {"mlm/loss": 1.0}]
+    assert events(Alert("mlm/*", silent_for=20), rows) == [(30, "mlm/*", False), (70, "mlm/*", True)]
+    assert events(Alert("mlm/*", silent_for=20, for_steps=20), rows) == [(50, "mlm/*", False), (70, "mlm/*", True)]
+    assert events(Alert("mlm/*", silent_for=20, for_steps=40), rows) == []
+    episodes = Episodes([Alert("mlm/*", silent_for=20, for_steps=20)], Directions())
+    begun, over = [event for each in snapshots(rows) for event in episodes.look(each)]
+    assert (begun.text, begun.since) == ("mlm/* has no value for 40 steps", 10)
+    assert over.text == "mlm/* has values again (since step 10)"
+
+
 def test_ranks_apart():
     rows = [
         {"a/loss": 1.0, "a/loss.rank_min": 0.9, "a/loss.rank_max": 1.3},

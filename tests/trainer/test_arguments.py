@@ -214,7 +214,7 @@ def test_what_is_no_budget_is_refused(weights: list[str]) -> None:
 
 
 def test_captured_patterns_have_tasks_all_or_none() -> None:
-    with pytest.raises(ValueError, match="capture: 'aux_loss' is no rule"):
+    with pytest.raises(ValueError, match="'loss_dict=detr' names a task, and 'aux_loss' does not; write PATTERN=TASK"):
         SinkArguments(capture=["loss_dict=detr", "aux_loss"]).captured()
 
 

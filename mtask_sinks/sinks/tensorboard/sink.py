@@ -43,9 +43,9 @@ class TensorBoardSink(BuiltAnew, Sink):
     The sink writes one event with all values of a snapshot. This costs 0.3 us per value; a loop of ``add_scalar`` costs
     30-70 us per value. The sink has its own file. If the Trainer has a TensorBoard callback, the file is in the
     callback's directory, so TensorBoard shows both as one run. If training resumes into the directory to which it wrote
-    before, the sink makes TensorBoard purge all points of that run beyond the checkpoint. (If somebody else writes to
-    that run too, this happens when training begins, so their later points stay.) If somebody removes the directory, the
-    sink creates it again with all points of the training.
+    before, the sink makes TensorBoard purge all points of that run beyond the checkpoint. (It does so when it opens its
+    file. If the Trainer's callback writes there too, it does so when training begins, so that later points of the
+    callback stay.) If somebody removes the directory, the sink creates it again with all points of the training.
 
     Args:
         log_dir: directory to write to; by default the directory of the Trainer's own TensorBoard callback, else
@@ -56,9 +56,9 @@ class TensorBoardSink(BuiltAnew, Sink):
             stay flat.
         custom_scalars: write a layout for TensorBoard's tab Custom Scalars: one chart per metric and phase with the
             curves of all tasks, and (only with ``flat``) one chart per metric of each task with the curves of training
-            and evaluations. If the losses of tasks differ a lot, another chart shows their values relative to the first
-            ones. A run can have only one
-            such layout. Pass ``False`` to keep your own.
+            and evaluations. If the losses (or other values whose smaller ones are better) of tasks differ a lot,
+            another chart shows them relative to their first values. A run can have only one such layout. Pass ``False``
+            to keep your own.
 
     The sink stores values as float32, because TensorBoard's scalars are float32.
     """
@@ -121,7 +121,7 @@ class TensorBoardSink(BuiltAnew, Sink):
                 continue
             subrun.open_file(self._first_events(name))
             event = self._events.make(scalars, snapshot.step, snapshot.time, further)
-            is_open = snapshot.is_partial or snapshot.phase == OVERALL  # a resume at this step continues it
+            is_open = snapshot.is_partial or snapshot.phase == OVERALL  # a training resumed here continues it
             subrun.write(mark_open(event) if is_open else event)
         if relative:
             self._relative.save(self._subruns[""].directory)
@@ -173,7 +173,7 @@ class TensorBoardSink(BuiltAnew, Sink):
     def _check_files(self) -> None:
         """If somebody removed a file, begin new files and raise `Forgotten`: the worker delivers the whole run again.
 
-        Most likely all files are lost.
+        It delivers the whole run, because most likely all files are lost.
         """
         if not any(subrun.is_removed() for subrun in self._subruns.values()):
             return
@@ -183,7 +183,8 @@ class TensorBoardSink(BuiltAnew, Sink):
     def _is_stored(self, subrun: SubRun, snapshot: Snapshot) -> bool:
         """Return whether an earlier file holds this snapshot.
 
-        An earlier process wrote it, or it was written after the position of the delivery was last saved.
+        That is so if an earlier process wrote it, or if the process was killed after the write, before it saved its
+        position.
         """
         return self.name in self._run.continued and subrun.has_stored(snapshot)
 
@@ -235,14 +236,15 @@ class TensorBoardSink(BuiltAnew, Sink):
 
     def _first_events(self, name: str) -> Iterator[Any]:
         """Yield the events at the beginning of a sub-run's first file."""
-        # In a continued run, the points beyond the step of the resume belong to this run, so they must stay.
+        # If this continues a run (a replay), the points beyond the step of the resume are the run's own, so they must
+        # stay.
         if self._run.step and self.name not in self._run.continued and not self._is_attached(name):
             yield from restart_events(self._run.step, self._subruns[name].directory)
         if not name and self._run.params and self._run.existing(self.name) is None:
             yield ScalarEvents().make({}, self._run.step, time.time(), [params_value(self._run.params)])
 
     def _is_attached(self, name: str) -> bool:
-        """Return whether somebody else writes to this sub-run too. Then `write_restart` has purged its points."""
+        """Return whether the Trainer's callback writes here too. Then the points beyond the checkpoint are purged."""
         attached = self._run.attached.get(self.name)
         return not name and attached is not None and self._subruns[""].directory.resolve() == Path(attached).resolve()
 
