@@ -89,9 +89,9 @@ class MetricRegistry(BuiltAnew):
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
             (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` combines the
             values of the group, so every rank of the group must call it, even a rank without reports. `snapshot` makes
-            one collective operation. It makes a second one if a reducer or ``spread`` needs a maximum or minimum. If a
-            reducer needs all values, it makes this second one and a gather. If some rank has a new key, the ranks
-            exchange names, and repeat the operations.
+            one collective operation. It makes a second one if a reducer or ``spread`` needs a maximum or minimum, and a
+            second and third one if a reducer needs all values. If some rank has new keys, the ranks also exchange their
+            names, and repeat the first operation.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
             knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of
@@ -120,7 +120,7 @@ class MetricRegistry(BuiltAnew):
         directions: Mapping[str, Direction | None] | None = None,
         per_epoch: str | Sequence[str] = (),
     ) -> None:
-        # Copies are built from the arguments. This line is the first, so `locals` holds nothing else.
+        # Copies are built from the arguments. This line is the first, so `locals` holds nothing but them and `self`.
         given = {name: dict(each) if isinstance(each, Mapping) else each for name, each in locals().items()}
         self._given = {name: each for name, each in given.items() if name not in ("self", "process_group")}
         self._process_group = ProcessLocal(process_group)
@@ -268,7 +268,7 @@ class MetricRegistry(BuiltAnew):
     def activate(self) -> Iterator[None]:
         """In the ``with`` block, the function `report_metrics` reports to this registry.
 
-        The registry takes the thread that enters the block as the one that runs the training.
+        Until the end of the block, the registry treats the thread that entered it as the thread of the training.
         """
         with activated(self), self._phases.run_by_this_thread(), lost_in_children(self):
             yield
@@ -298,8 +298,8 @@ class MetricRegistry(BuiltAnew):
 
         Raises:
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
-            DerivedMetricError: a derived metric refers to a key that nothing has reported, although its task has
-                reported in this window of the training.
+            DerivedMetricError: a derived metric refers to a key that was never reported, although the task of that key
+                has reported other values in this window (only for ``train``).
             ConflictError, LogEventError: the ranks have different rules, or reduce different windows at the same time.
         """
         window, spreads = self._drain(step, phase)
@@ -457,7 +457,7 @@ class MetricRegistry(BuiltAnew):
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Topic → how often: what was dropped or left out, and why; also other things that the registry warned of."""
+        """Counts by topic. A topic names what was dropped or left out, and why, or the subject of another warning."""
         return dict(self._warn_once.counts)
 
     @property

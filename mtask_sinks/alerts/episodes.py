@@ -106,7 +106,7 @@ class Episodes:
     def begin(self, step: int, ranks: int = 1) -> None:
         """Set the number of ranks, and the step at which the training begins.
 
-        If nothing that an alert watches is ever reported, its silence is counted from this step.
+        If nothing that matches the pattern of an alert is ever reported, ``silent_for`` counts from this step on.
         """
         self._begun_at, self._ranks = step, ranks
 

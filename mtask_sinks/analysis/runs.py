@@ -19,7 +19,8 @@ from mtask_sinks.keys import split_key
 from mtask_sinks.note import Note
 from mtask_sinks.snapshot import Snapshot
 
-#: If a training has more values than this in memory, it forgets some, so that about half of this number stay.
+#: If a training has more values than this in memory, it forgets some. About half of this number stay, or more if there
+#: are very many kinds of snapshots.
 MAX_VALUES = 150_000
 # If a training has this many kinds of snapshots (see `Training.kinds`), snapshots of new kinds count as one of two
 # kinds per phase: with metrics, and without.
@@ -92,7 +93,8 @@ class Training:
         kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if they have the same phase and
             the same metrics, and if the same metrics have NaN or infinite values.
         series: (phase, key) → values, in the order of first appearance.
-        notes: alerts, and which parameters task health measures. A resume discards those after its step.
+        notes: the notes of alerts, and of task health (the parameters that it measures). A resume discards those after
+            its step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
             have no entry.
         partial: indices of the snapshots whose window was cut short by the end of the training.

@@ -54,7 +54,6 @@ def watch(
 
     from mtask_sinks.analysis.find import find_journals
     from mtask_sinks.cli.formatting import print_json, print_renderable
-    from mtask_sinks.cli.watch_choice import Choice
     from mtask_sinks.cli.watch_lines import print_lines
     from mtask_sinks.cli.watch_screen import WatchedTrainings, show_on_screen
     from mtask_sinks.cli.watch_view import make_frame
@@ -70,10 +69,9 @@ def watch(
         if not (path.is_dir() and (is_live or follow)):  # a training that has just begun has no journal yet
             raise typer.BadParameter(str(error), param_hint="PATH") from None
     trainings = WatchedTrainings(path, only, x)
-    choice = Choice()
     try:
         if is_live:
-            choice = show_on_screen(trainings, console, interval)
+            show_on_screen(trainings, console, interval)
         elif follow:
             print_lines(trainings.watch, interval, as_json)
     except KeyboardInterrupt:
@@ -85,7 +83,7 @@ def watch(
         if as_json:
             print_json(_record(progress))
         else:
-            print_renderable(console, make_frame(progress, console, choice, trainings.which))
+            print_renderable(console, make_frame(progress, console, trainings.choice, trainings.which))
     raise typer.Exit(1 if progress.status in ("failed", "killed") else 0)
 
 

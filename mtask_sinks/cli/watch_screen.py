@@ -40,6 +40,8 @@ class WatchedTrainings:
         self._searched = 0.0
         self.journals: list[FoundJournal] = []
         self.shown = FoundJournal(path, "")
+        #: What the user chose to see of the shown training.
+        self.choice = Choice()
         self.search()
 
     def search(self) -> None:
@@ -52,7 +54,8 @@ class WatchedTrainings:
             self.journals = find_journals(self._path)
         except NoJournalError:
             self.journals = []
-        if self.journals and not self._was_chosen and not is_running(self.shown.path):
+        is_gone = self.shown.path not in [journal.path for journal in self.journals]
+        if self.journals and (is_gone or not (self._was_chosen or is_running(self.shown.path))):
             self.shown = running_or_newest(self.journals)
 
     @property
@@ -88,21 +91,21 @@ class WatchedTrainings:
 
 def show_on_screen(
     trainings: WatchedTrainings, console: Console, interval: float, is_over: Callable[[], bool] = lambda: False
-) -> Choice:
-    """Fill the terminal until the user presses q or Ctrl-C; return what the user chose to see.
+) -> None:
+    """Fill the terminal until the user presses q, or Ctrl-C, which raises `KeyboardInterrupt`.
 
     Args:
-        trainings: what to show.
+        trainings: what to show. Its ``choice`` changes with the keys.
         console: the terminal.
         interval: seconds between two updates.
         is_over: also ends the screen, once it returns true.
     """
     from rich.live import Live
 
-    choice = Choice()
     with reading_keys() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
         progress, read_at = trainings.progress(), time.monotonic()
         while not is_over():
+            choice = trainings.choice
             screen = make_screen(progress, console, choice, trainings.which, trainings.position)
             live.update(screen.renderable, refresh=True)
             size = console.size
@@ -111,11 +114,10 @@ def show_on_screen(
                 keys = keyboard.keys(min(left, _SIZE_SECONDS))
             for key in keys:
                 if key in ("q", "interrupt") and not choice.is_typing:
-                    return choice
+                    return
                 if key in ("tab", "backtab") and not choice.is_typing:
                     trainings.move(1 if key == "tab" else -1)
                     choice, read_at = Choice(choice.pattern, order=choice.order), 0.0
-                choice = choice.after(key, metric_rows(progress.rows), screen.height)
+                trainings.choice = choice = choice.after(key, metric_rows(progress.rows), screen.height)
             if time.monotonic() - read_at >= interval:
                 progress, read_at = trainings.progress(), time.monotonic()
-    return choice

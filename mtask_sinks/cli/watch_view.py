@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mtask_sinks.delivery.status import SinkStatus
 
 _COLOURS = {"running": "green", "finished": "bold", "failed": "bold red", "killed": "bold red"}
-# Below the table of a screen: the columns without room, and the keys.
+# Below the table of a screen: a line with the columns that do not fit, and the line of keys.
 _FOOTER = 2
 
 
@@ -92,12 +92,12 @@ def make_screen(progress: TrainingProgress, console: Console, choice: Choice, wh
         parts.append(draw_table(table.columns, cells, fitting, console.options.ascii_only, styles))
     elif every:
         parts.append(Text("no metric matches", "dim"))
-    missing = max(height - max(len(rows), 1), 0) + (0 if rows else 1)
-    parts += [Text("")] * missing
+    parts += [Text("")] * max(height + 1 - (len(rows) + 1 if rows else bool(every)), 0)
     parts.append(_cropped(Text(no_room(fitting), "dim")) if fitting and fitting.left_out else Text(""))
     more = max(len(rows) - top - height, 0)
     keys = _keys(choice, len(rows), len(every), top, more, position)
-    parts.append(keys if keys.cell_len <= console.width else _cropped(_without_words(keys)))
+    is_narrow = keys.cell_len > console.width and not choice.is_typing
+    parts.append(_cropped(_without_words(keys) if is_narrow else keys))
     return Screen(Group(*parts), height)
 
 
@@ -150,7 +150,8 @@ def summary_parts(progress: TrainingProgress) -> list[str]:
     if progress.time:
         parts.append(f"last snapshot {_when(progress.time, progress.status == 'running')}")
     if progress.left_out:
-        parts.append(f"{progress.left_out:,} lines of the journal cannot be read")
+        lines = "line" if progress.left_out == 1 else "lines"
+        parts.append(f"{progress.left_out:,} {lines} of the journal cannot be read")
     return parts
 
 
@@ -171,7 +172,7 @@ def _head(progress: TrainingProgress, console: Console, which: str) -> list[Text
 
     text = Text(no_wrap=not console.is_terminal, overflow="fold" if console.is_terminal else "ignore")
     if progress.status == "waiting":
-        text.append(f"{progress.journal} does not exist yet: the first log event with metrics creates it.")
+        text.append(f"{progress.journal} has no rows yet: the first log event with metrics writes one.")
         return [text]
     text.append(progress.name or f"training {progress.number}", "bold").append("  ")
     text.append(progress.status, _COLOURS.get(progress.status, ""))

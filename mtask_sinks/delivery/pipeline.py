@@ -25,7 +25,7 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 logger = get_logger(__name__)
 
-#: The longest time in seconds that a training waits for its sinks when it ends.
+#: By default, the longest time in seconds that a training waits for its sinks when it ends.
 DRAIN_SECONDS = 30.0
 
 #: Some backends number the rows in the order of their arrival. If a run of such a backend is open in this process, so

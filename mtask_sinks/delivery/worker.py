@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.backend_state import BackendState
 from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.delivery.cursor import Cursor, cursor_path, load_cursor
@@ -86,6 +87,7 @@ class Worker:
         self._progress = Progress(cursor, position, given, BackendState(CALL_SECONDS), stream.reader_advanced)
         self._targets = RunTargets(stream, sink.name, cursor.targets, use_journal=what != "new", trust_ids=trust_ids)
         self._own = OwnRecord()
+        self._warn_once = WarnOnce(logger)
         self._calls = SinkCalls(sink, self._targets, self._progress, self._save)
         #: How many seconds to wait after the last failed call, because the server asked for it.
         self._delay = 0.0
@@ -233,7 +235,7 @@ class Worker:
         progress = self._progress
         while True:
             end = self._stream.end_position
-            items = self._stream.read(progress.position)
+            items = self._read()
             if items:
                 return items
             with self._stream.lines_added:
@@ -251,6 +253,17 @@ class Worker:
                 if not (self._may_end or self._urgent.is_set()) and self._stream.lines_added.wait(_SAVE_SECONDS):
                     continue
             self._save()
+
+    def _read(self) -> list[tuple[int, Item]]:
+        """Return the next items that are there. While the file cannot be read, wait: a skipped line would be lost."""
+        while True:
+            try:
+                return self._stream.read(self._progress.position)
+            except OSError as error:
+                self._progress.note_error(error_text(error))
+                message = "sink %s waits, because the journal cannot be read: %s"
+                self._warn_once("read", message, self.sink.name, error)
+                time.sleep(_URGENT_WAIT)
 
     def _pause(self, seconds: float) -> None:
         """Wait between two tries: at least as long as the server wants, but not much longer if somebody waits."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional
-from transformers import BertConfig, BertForPreTraining
-from transformers.models.bert.modeling_bert import BertForPreTrainingOutput
+from transformers.models.bert.configuration_bert import BertConfig
+from transformers.models.bert.modeling_bert import BertForPreTraining, BertForPreTrainingOutput
 
 from mtask_sinks import report_metrics, weighted
 from mtask_sinks.demo.data import IGNORED

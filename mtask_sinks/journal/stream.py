@@ -53,8 +53,8 @@ class JournalStream:
         self._offsets = StreamOffsets()
         self._run_records: list[tuple[int, Begin | End]] = []
         self._end = 0
-        # The position up to which readers see lines. A line is on the disk first, if the disk accepts it: else a reader
-        # could deliver a line and save a cursor whose offset is before this line.
+        # The position up to which readers see lines. If the disk accepts a line, readers see it only after it is on the
+        # disk. Otherwise a reader could deliver a line, and save a cursor whose offset is before this line.
         self._announced = 0
         self._first_line: bytes | None = None
         #: The lines of the file that readers have left out so far.
@@ -92,7 +92,13 @@ class JournalStream:
         return status
 
     def read(self, position: int) -> list[tuple[int, Item]]:
-        """Return some or all items from a position on, each with the position after its line. Empty at the end."""
+        """Return some or all items from a position on, each with the position after its line. Empty at the end.
+
+        If somebody removed the file, its items are missing.
+
+        Raises:
+            OSError: the file exists and cannot be read now.
+        """
         while True:
             with self._lock:
                 recent = [(e.end, e.item) for e in self._recent if position <= e.position and e.end <= self._announced]
@@ -108,11 +114,12 @@ class JournalStream:
             position = reached  # this part of the file holds no item
 
     def snapshots_after(self, position: int) -> int:
-        """Return how many snapshots come after a position."""
+        """Return how many snapshots come after a position, without those that cannot be read now."""
         count = 0
-        while items := self.read(position):
-            count += sum(isinstance(item, Snapshot) for _, item in items)
-            position = items[-1][0]
+        with suppress(OSError):
+            while items := self.read(position):
+                count += sum(isinstance(item, Snapshot) for _, item in items)
+                position = items[-1][0]
         return count
 
     def offset_of(self, position: int) -> int:
@@ -128,7 +135,7 @@ class JournalStream:
     # Only `Journal` calls the methods below.
 
     def add(self, item: Item, line: bytes) -> JournalEntry:
-        """Add a line, which readers see after `announce`: from memory until it is in the file and no longer recent."""
+        """Add a line. Readers see it after `announce`, and get it from memory while it is recent or not in the file."""
         with self._lock:
             entry = JournalEntry(self._end, line, item)
             self._end = entry.end
@@ -220,6 +227,6 @@ class JournalStream:
                         items.append((line.end, item))
                     if reached - start >= _CHUNK:
                         break
-        except OSError:
+        except FileNotFoundError:
             return [], start
         return items, reached

@@ -28,6 +28,12 @@ FILE_NAME = "metrics.jsonl"
 _MAX_WAITING = (10_000, 64 << 20)
 _MAX_RECENT = (256, 4 << 20)
 
+_TOO_MANY_WAIT = "the journal %s cannot be written, and more than %d lines wait in memory. The oldest lines get lost."
+_TOO_MANY_BEFORE = (
+    "the journal %s begins with the first row that has a metric of a task. More than %d rows came before it. The "
+    "oldest of them get lost."
+)
+
 
 class Journal:
     """Appends snapshots to a file. Its `stream` gives them to readers, which may be far behind.
@@ -80,8 +86,8 @@ class Journal:
         self._warn_once = WarnOnce(logger)
         #: Whether lines go to the file. Before the first metric they wait in memory.
         self._is_begun = eager
-        #: The last `Begin` record. The journal writes it again if somebody removed the file, or if another trainer
-        #: wrote to the file. So the next lines always belong to the right run.
+        #: The `Begin` record of the next line to write. The journal writes it again if somebody removed the file, or if
+        #: another trainer wrote to the file. So the next lines always belong to the right run.
         self._begin: Begin | None = None
         #: Size of the file when this journal closed it; ``None`` before that.
         self._size_before: int | None = None
@@ -115,7 +121,7 @@ class Journal:
         self._add(End(run_id, status))
 
     def close(self) -> None:
-        """Write the lines that wait, and close the file. Readers can still read."""
+        """Write the lines that wait, if there were metrics, and close the file. Readers can still read."""
         if self._is_begun:
             self._write_waiting()
             if self._waiting:
@@ -129,8 +135,6 @@ class Journal:
     def _add(self, item: Item) -> None:
         line = encode(item)
         entry = self.stream.add(item, line)
-        if isinstance(item, Begin):
-            self._begin = item
         if self.path is None:
             self.stream.announce(entry.end, keep=_MAX_WAITING)
             return
@@ -138,9 +142,10 @@ class Journal:
         if self._is_begun:
             self._write_waiting()
         while self._waiting.exceeds(_MAX_WAITING):
+            self._note_begin(self._waiting.first.item)
             self._waiting.drop_first()
-            message = "the journal %s cannot be written, and too many lines wait in memory. The oldest lines get lost."
-            self._warn_once("lost", message, self.path)
+            message = _TOO_MANY_WAIT if self._is_begun else _TOO_MANY_BEFORE
+            self._warn_once("lost", message, self.path, _MAX_WAITING[0])
         self.stream.announce(self._waiting.first.position if self._waiting else entry.end, keep=_MAX_RECENT)
 
     def _write_waiting(self) -> None:
@@ -151,6 +156,7 @@ class Journal:
             file = self._open_file(self.path)
             while self._waiting:
                 entry = self._waiting.first
+                self._note_begin(entry.item)
                 if self._begin is not None and entry.item is not self._begin and self._lacks_run(file):
                     self._write(file, encode(replace(self._begin, time=time.time()) if file.size else self._begin))
                 self._size_before = None
@@ -160,6 +166,10 @@ class Journal:
             self._close_file()
             message = "the journal %s cannot be written: %s. Up to %d lines wait in memory until the disk accepts them."
             self._warn_once("disk", message, self.path, error, _MAX_WAITING[0])
+
+    def _note_begin(self, item: Item) -> None:
+        if isinstance(item, Begin):
+            self._begin = item
 
     def _open_file(self, path: Path) -> AppendFile:
         """Return the open file. Create it if it does not exist, and remove a torn last line."""

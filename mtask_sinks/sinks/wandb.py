@@ -50,12 +50,12 @@ class WandbSink(BuiltAnew, Sink):
 
     A row counts as delivered when W&B's client has accepted it. The client stores the row in a file and sends it later:
     every 15 s, or every ``WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL``. If the process is killed, the next resume or replay
-    delivers the rows of the run again, except those that the server has. To know later which rows these are, the sink
-    writes the number and the step of each row to hidden columns, ``_mtask_sinks/…``. So online, each row exists once,
-    except the last row that the server's summary names: it may never have arrived, so the sink sends it again, and it
-    may exist twice. Offline, the client does not know which rows a server has: rows that the
-    sink sends again exist twice after a sync of the file of the killed process and of that of the new one. Rows that
-    the client had not written to its file when it was killed exist only in the journal.
+    of an online run delivers its rows again, except those that the server has. To know later which rows these are, the
+    sink writes the number and the step of each row to hidden columns, ``_mtask_sinks/…``. Each row exists once, with
+    one exception. The summary on the server says which row was the last one. That row itself may be missing there, so
+    the sink sends it again; if it had arrived, it exists twice. For an offline run, the sink sends only the rows after
+    its cursor. If you sync the files of both processes, rows that it sent again exist twice. Rows that the client had
+    not written to its file when it was killed exist only in the journal.
 
     If a second training begins in the same run, its steps begin at 1 again. Its rows have the number of the training in
     the column ``train/training``.
@@ -139,8 +139,8 @@ class WandbSink(BuiltAnew, Sink):
                 **self._training,
                 **hidden_columns(snapshot, self._run.id),
             }
-            # With a plain Trainer, the partial window at the end of a training has no row of its own. So let W&B add
-            # its values to the next row of the same step.
+            # A plain Trainer logs no row for the steps after its last log event. To keep the number of rows the same,
+            # W&B adds the values of a partial window to the next row of the same step.
             opened.log(row, commit=not snapshot.is_partial)
 
     def note(self, note: Note) -> None:

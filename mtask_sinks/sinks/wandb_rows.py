@@ -18,6 +18,8 @@ _trainings: dict[str, list[str]] = {}
 _HIDDEN = "_mtask_sinks/"
 # When a training ends, the sink writes the number of its last row under a name with this ending, in the summary only.
 _AT_END = ".end"
+# A row that holds a partial window too has the number of that snapshot under a name with this ending.
+_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class WrittenRows:
         """Find out from the summary of a run which rows it holds, for a training that continues in the run."""
         numbers: dict[str, int] = {}
         ends: dict[str, int] = {}
+        partials: dict[str, int] = {}
         last_steps: dict[str, dict[str, int]] = {}
         for name, value in summary.items():
             if not name.startswith(_HIDDEN) or not isinstance(value, (int, float)):
@@ -67,6 +70,8 @@ class WrittenRows:
                 last_steps.setdefault(training, {})[phase] = int(value)
             elif training.endswith(_AT_END):
                 ends[training.removesuffix(_AT_END)] = int(value)
+            elif training.endswith(_PARTIAL):
+                partials[training.removesuffix(_PARTIAL)] = int(value)
             else:
                 numbers[training] = int(value)
         unsure = {training for training, number in numbers.items() if ends.get(training, -1) < number}
@@ -75,7 +80,10 @@ class WrittenRows:
             for phase, step in by_phase.items() if training != run.id else ():
                 is_last = training in unsure and step == max(by_phase.values())
                 steps[phase] = max(step - is_last, steps.get(phase, 0))
-        return cls(numbers.get(run.id, 0) - (run.id in unsure), run.step, steps)
+        number = numbers.get(run.id, 0)
+        if run.id in unsure:
+            number -= 2 if partials.get(run.id) == number - 1 else 1  # the row also holds the partial window before it
+        return cls(number, run.step, steps)
 
     def contains(self, snapshot: Snapshot) -> bool:
         """Return whether the run holds this snapshot, or the same step of the training before it was resumed."""
@@ -87,7 +95,8 @@ class WrittenRows:
 def hidden_columns(snapshot: Snapshot, training: str) -> dict[str, int]:
     """Return the columns that tell a later process that the run holds this snapshot of a training (`RunInfo.id`)."""
     name = f"{_HIDDEN}{training}"
-    return {name: snapshot.sequence, f"{name}/{snapshot.phase}": snapshot.step}
+    partial = {f"{name}{_PARTIAL}": snapshot.sequence} if snapshot.is_partial else {}
+    return {name: snapshot.sequence, f"{name}/{snapshot.phase}": snapshot.step, **partial}
 
 
 def at_end(sequence: int, training: str) -> dict[str, int]:

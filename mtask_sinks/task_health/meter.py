@@ -1,14 +1,16 @@
 """Runs the measurements: keeps the losses of a micro-batch, measures at the call of ``backward``, and reports.
 
 `reported_losses` keeps the losses of one micro-batch. `refusals` and `graph` find out whether measuring is safe.
-`selection` and `choice` choose the shared parameters. `measure` and `gradients` compute, and `saved_tensors` undoes
-what a measurement has changed. `findings` turns the result into metrics, and `remarks` logs what a user should know.
+`selection` and `choice` choose the shared parameters. `measure` and `gradients` compute the numbers, and
+`saved_tensors` undoes what a measurement has changed. `findings` turns the result into metrics, and `remarks` logs what
+a user should know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -59,7 +61,8 @@ class HealthMeter:
         self._is_off = False
         self._choice = Choice(named)
         self._last_step: int | None = None
-        self._has_run_backward = False
+        #: Number of micro-batches so far.
+        self._micro_batches = 0
         self._has_checked_total = False
         #: Names of autograd functions that change nothing when they run twice.
         self._harmless: set[str] = set()
@@ -75,11 +78,14 @@ class HealthMeter:
         if reason is not None:
             self._turn_off(reason)
 
-    def is_due(self, step: int) -> bool:
-        """Return whether the next micro-batch is the first one of an optimizer step to measure."""
-        return not (step % self.settings.every or step == self._last_step or self._is_off)
+    def next_step(self, trainer: Any, training_step: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what to call for the next micro-batch: the training step, with a measurement in it if one is due."""
+        self._micro_batches += 1
+        step = trainer.state.global_step + 1
+        is_due = not (step % self.settings.every or step == self._last_step or self._is_off)
+        return partial(self._run_step, trainer, training_step) if is_due else training_step
 
-    def run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run the training step of one micro-batch, and measure when it calls ``accelerator.backward``."""
         self._last_step = trainer.state.global_step + 1
         losses = ReportedLosses(self.settings.is_loss)
@@ -87,7 +93,6 @@ class HealthMeter:
             result = training_step(*args, **kwargs)
         if not calls:
             self._turn_off("training_step did not call accelerator.backward(loss), where the gradients are measured")
-        self._has_run_backward = True
         return result
 
     @contextmanager
@@ -141,7 +146,7 @@ class HealthMeter:
         whole = reach_of([total])
         check_graph({**reaches, _TOTAL: whole}, trainer.model)
         check_nesting(losses, reaches)
-        if not self._has_run_backward and _is_compiled(whole):
+        if self._micro_batches == 1 and _is_compiled(whole):
             # The first backward pass decides which kernels a layer compiles. A measurement keeps the graph, so after it
             # the layer would use other kernels for the rest of the training.
             return {}
@@ -156,7 +161,8 @@ class HealthMeter:
             if changed is not None:
                 raise NotMeasurable(
                     f"{changed} changes the tensors that it saved, so a second backward pass would change the "
-                    "gradients of the training. Its changes were undone. Use a loss without a fused kernel that does so"
+                    "gradients of the training. The library has undone the changes. Use a loss that does not "
+                    "change what it saved"
                 )
         self._harmless |= saved.names
         return found

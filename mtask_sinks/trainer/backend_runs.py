@@ -29,8 +29,9 @@ class BackendRun(BuiltAnew):
         output_dir: the output directory of the training.
 
     Attributes:
-        numbers_rows: whether the backend counts rows itself. Then each log event must send one row, in the callback's
-            turn. Otherwise the backend would drop the user's own rows, because their step numbers would be too small.
+        numbers_rows: whether the backend counts rows itself. Then the sink must send one row per log event, when the
+            Trainer would call the callback. With a later or additional row, the backend's counter could pass the
+            ``step=`` of the user's own next row, which the backend would then drop.
         has_failed: whether the callback's setup failed. Then nobody calls it any more, and the sink opens a run itself.
     """
 
@@ -47,7 +48,7 @@ class BackendRun(BuiltAnew):
         return {"callback": self.callback, "output_dir": self.output_dir}
 
     def begin(self, is_training: bool) -> None:
-        """Call this before the callback's turn. A run that is open now belongs to somebody else."""
+        """Call this before the callback's turn. A run that is open now belongs to somebody else, or is from before."""
         current = self._current()
         if current is not None and current != self._run_id:
             self._foreign.add(current)
@@ -59,10 +60,10 @@ class BackendRun(BuiltAnew):
         return args
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
-        """Let the callback open its run, if it has not yet, as it does before it logs."""
+        """Let the callback open its run, if it has none yet. A plain Trainer's callback does so at its first log."""
 
     def take_over(self) -> None:
-        """After the callback's setup, take over what the sink does from now on."""
+        """After the callback's setup, keep the callback from doing what the sink does from now on."""
 
     def run_id(self) -> str | None:
         """Return the identifier of the run; ``None`` while there is no run."""
@@ -77,7 +78,7 @@ class BackendRun(BuiltAnew):
         return False
 
     def end(self, status: Status, is_reachable: bool) -> None:
-        """After a training, forget its run, and end the run with that status if nobody else does.
+        """After a training, end its run with that status if nobody else does.
 
         Args:
             status: how the training ended.
@@ -107,8 +108,9 @@ class TensorBoardRun(BackendRun):
             type(self.callback).on_log(self.callback, args, state, control, logs={})  # opens its writer, logs nothing
 
     def resume(self, step: int) -> None:
-        # Write to a separate file now. The sink opens its file later, so a restart there would purge what others have
-        # written until then. TensorBoard may read the callback's file before those of a process that was just killed.
+        # The event that purges later steps goes to a file of its own, now. The sink's file is opened later, so there
+        # the event would also purge what others have written until then. The callback's file does not fit either:
+        # TensorBoard may read it before the files of a process that was just killed.
         log_dir = self._current()
         if log_dir is not None:
             from mtask_sinks.sinks.tensorboard.restart import write_restart
@@ -126,8 +128,9 @@ class MLflowRun(BackendRun):
 
     By itself, the callback sets up only once, and ends the active run, whichever that is, when Python deletes the
     callback. Here it sets up for each training, so each training gets a run with a name and parameters. The sink ends
-    the callback's run after it has delivered everything. The callback would end it earlier, and raise if the server is
-    away. A run that the user opens during a training, such as a nested one, belongs to the user.
+    the callback's run after it has delivered everything. The callback itself would end it in ``on_train_end``, before
+    that, and raise if the server is away. A run that the user opens during a training, such as a nested one, belongs to
+    the user.
     """
 
     def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
@@ -238,7 +241,7 @@ def backend_of(callback: TrainerCallback) -> str | None:
 
 
 def backends_logged_by(callbacks: Sequence[TrainerCallback]) -> frozenset[str]:
-    """Return the backends to which a user's subclass of transformers' callbacks logs, as its author wants."""
+    """Return the backends to which a user's own subclass of a transformers callback logs."""
     return frozenset(
         name
         for name, kind in INTEGRATION_TO_CALLBACK.items()

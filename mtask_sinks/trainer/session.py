@@ -61,7 +61,7 @@ _EMPTY_PHASE = "report_phase(%r): nothing was reported inside the block."
 
 
 class Session:
-    """Handles the metrics of a trainer with `MultiTaskTrainerMixin`. It has no code for a certain metric or backend.
+    """Handles the metrics of a trainer with `MultiTaskTrainerMixin`. No code in it is special to one backend.
 
     The trainer calls `training` around a training, `evaluation` around the loop of an evaluation, and at each log event
     `reduce_training` or `find_evaluation`, then `deliver`.
@@ -142,7 +142,7 @@ class Session:
         #: Decides which reports count.
         self.admission = Admission()
         self.log_names = LogNames()
-        #: Phase → its last evaluation, until that is logged, or the training is reduced.
+        #: Phase → snapshot of its last evaluation, until that is logged, or until the next log event of the training.
         self._evaluated: dict[str, Snapshot] = {}
         #: Whether a row of the training had a metric, and whether `warn_if_silent` has run.
         self._has_reported = False
@@ -308,7 +308,8 @@ class Session:
     def arriving(self) -> Iterator[None]:
         """Wrap a call that may log an evaluation. Outside of a training, the block waits for the sinks.
 
-        So the user's next line can finish the run of a backend. Blocks nest; only the outermost one waits.
+        So the next line of the user's script may end the run of a backend (``wandb.finish()``), and the run has the
+        values already. Blocks nest; only the outermost one waits.
         """
         self._arriving += 1
         try:
@@ -419,7 +420,7 @@ class Session:
 
     @property
     def is_turn_first(self) -> bool:
-        """Whether to deliver a row before any callback gets it: if a backend that numbers its rows has no callback."""
+        """Whether a row goes to the sinks before any callback: if a numbering sink has no callback to replace."""
         return any(self._backend_runs[name].callback is None for name in self._numbering)
 
     def _take_turn(self, logs: Mapping[str, Any]) -> None:

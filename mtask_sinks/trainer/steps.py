@@ -51,8 +51,8 @@ class StepsMixin(_Base):
 
     def _run_training_step(self, *args: Any, **kwargs: Any) -> Any:
         step = self._step_below("training_step")
-        if self._health is not None and self._health.is_due(self.state.global_step + 1):
-            step = partial(self._health.run_step, self, step)
+        if self._health is not None:
+            step = self._health.next_step(self, step)
         admission = self._session.admission
         return admission.run_step(admission.training_judge, step, *args, **kwargs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -141,7 +142,10 @@ def test_q_quits_and_leaves_the_picture_that_was_chosen(large) -> None:
 def test_ctrl_c_quits_too_and_the_terminal_is_as_before(large) -> None:
     script = 'trap : INT; old=$(stty -g); "$0" -m mtask_sinks watch "$1"; test "$old" = "$(stty -g)"; echo differs $?'
     with Terminal(program=["sh", "-c", script, sys.executable, str(large)]) as terminal:
-        terminal.wait_for("quit").press("interrupt").wait_for("differs 0")
+        terminal.wait_for("quit").press("/", "nsp/loss", "enter").wait_for("/ nsp/loss").press("interrupt")
+        terminal.wait_for("differs 0")
+        left = terminal.text[terminal.text.rindex("bert  finished") :]
+    assert left.count("nsp ") == 1 and "mlm" not in left
 
 
 def test_another_size_makes_another_picture(terminal) -> None:
@@ -180,6 +184,9 @@ def test_one_that_runs_goes_before_a_newer_one_that_has_ended(tmp_path) -> None:
     write(make(tmp_path / "e"), (RunInfo(id="e"), losses(2), None))
     trainings.search()
     assert trainings.shown == chosen  # the user chose it
+    shutil.rmtree(chosen.path.parent)
+    trainings.search()
+    assert (trainings.shown.name, trainings.position) == ("e", "4/4")  # the chosen one is gone
 
 
 def test_a_directory_without_any_training_is_waited_for(tmp_path) -> None:

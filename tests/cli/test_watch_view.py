@@ -34,6 +34,24 @@ def test_a_screen_is_as_high_as_the_terminal_and_tells_how_many_rows_do_not_fit(
     assert (f"↓ {40 - rows} more" in lines[-1]) == (rows < 40)
 
 
+def test_a_screen_without_any_metric_is_as_high_as_the_terminal(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(1, logs={"loss": 1.0})], "finished"))
+    console = Console(file=io.StringIO(), width=100, height=12, force_terminal=True, color_system=None)
+    console.print(make_screen(Watch(tmp_path).progress(), console, Choice(), "", "").renderable)
+    lines = console.file.getvalue().splitlines()
+    assert (len(lines), "quit" in lines[-1]) == (12, True)
+
+
+def test_what_the_user_types_stays_whole_on_a_narrow_terminal(tmp_path) -> None:
+    metrics = {f"task{i}/loss": 1.0 for i in range(40)}
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics=metrics)], "finished"))
+    console = Console(file=io.StringIO(), width=30, height=24, force_terminal=True, color_system=None)
+    choice = Choice("task1 loss", is_typing=True)
+    console.print(make_screen(Watch(tmp_path).progress(), console, choice, "", "").renderable)
+    line = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue().splitlines()[-1])
+    assert line == "/task1 loss▏  0 of 40 rows  e…"
+
+
 def test_a_summary_has_what_is_known() -> None:
     assert summary_line(TrainingProgress("j", step=1200)) == "step 1,200"
     everything = TrainingProgress(
@@ -42,8 +60,13 @@ def test_a_summary_has_what_is_known() -> None:
     assert summary_line(everything) == "step 50 of 200  25%  epoch 0.50  2 steps/s  1:15 left  resumed at 20, 1,000"
 
 
+def test_one_line_that_cannot_be_read_is_one_line() -> None:
+    assert summary_line(TrainingProgress("j", step=2, left_out=1)).endswith("1 line of the journal cannot be read")
+    assert summary_line(TrainingProgress("j", step=2, left_out=2)).endswith("2 lines of the journal cannot be read")
+
+
 def test_a_training_that_has_not_begun_is_waited_for() -> None:
-    assert shown(TrainingProgress("out/metrics.jsonl"))[0].startswith("out/metrics.jsonl does not exist yet: ")
+    assert shown(TrainingProgress("out/metrics.jsonl"))[0].startswith("out/metrics.jsonl has no rows yet: ")
 
 
 def test_an_error_of_a_sink_is_cut_to_its_first_line() -> None:

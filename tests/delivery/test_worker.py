@@ -10,6 +10,7 @@ from helpers.failing_sinks import Flaky, Hanging, snapshots
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.errors import Forgotten
+from mtask_sinks.journal import stream
 from mtask_sinks.sinks import MemorySink
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -85,6 +86,27 @@ def test_a_backlog_lies_on_disk_and_not_in_memory(tmp_path) -> None:
     hanging.released.set()
     delivery.close("finished")
     assert hanging.steps == list(range(2000))
+
+
+def test_a_journal_that_cannot_be_read_for_a_while_costs_no_snapshot(tmp_path, monkeypatch, caplog) -> None:
+    flaky = Flaky("write", failures=3)
+    delivery = Delivery([flaky])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    failures = iter([OSError(24, "Too many open files")] * 2)
+    read = stream.read_lines
+
+    def failing(*args):
+        if (error := next(failures, None)) is not None:
+            raise error
+        return read(*args)
+
+    monkeypatch.setattr(stream, "read_lines", failing)
+    for snapshot in snapshots(600):  # 256 of them stay in memory
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert flaky.steps == [*range(600)]
+    assert (delivery.counts["flaky"].delivered, delivery.counts["flaky"].pending) == (600, 0)
+    assert sum("the journal cannot be read: [Errno 24]" in message for message in caplog.messages) == 1
 
 
 def test_a_sink_that_hangs_holds_up_neither_the_caller_nor_the_others_nor_the_end(caplog, monkeypatch) -> None:

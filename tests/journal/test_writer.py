@@ -155,6 +155,48 @@ def test_what_waits_for_the_disk_is_bounded_and_readers_skip_what_is_lost(tmp_pa
     assert (seen, position) == (kept, journal.stream.end_position)
 
 
+def lines_of(path: Path) -> list[str]:
+    """What each line is: the run that begins or ends, or the step of a snapshot."""
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [f"{each['record']} {each.get('id', each.get('step'))}" for each in found]
+
+
+def test_a_run_without_metrics_stays_before_the_next_one(tmp_path) -> None:
+    journal = written(tmp_path / "metrics.jsonl", Snapshot(1, logs={"loss": 2.0}))
+    journal.end("1", "finished")
+    journal.begin(RunInfo(id="2"))
+    journal.append(snapshot(5, x=1.0))
+    journal.close()
+    assert lines_of(journal.path) == ["run 1", "snapshot 1", "end 1", "run 2", "snapshot 5"]
+
+
+def test_lines_of_two_runs_that_waited_for_the_disk_have_their_own_runs(tmp_path) -> None:
+    path = tmp_path / "out" / "metrics.jsonl"
+    journal = written(path, snapshot(1, x=1.0))
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.write_text("in the way")
+    journal.append(snapshot(2, x=1.0))
+    journal.end("1", "finished")
+    journal.begin(RunInfo(id="2"))
+    journal.append(snapshot(5, x=1.0))
+    path.parent.unlink()
+    journal.append(snapshot(6, x=1.0))
+    journal.close()
+    assert lines_of(path) == ["run 1", "snapshot 2", "end 1", "run 2", "snapshot 5", "snapshot 6"]
+
+
+def test_rows_before_the_first_metric_are_bounded_and_the_warning_does_not_blame_the_disk(
+    tmp_path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr("mtask_sinks.journal.writer._MAX_WAITING", (3, 1 << 20))
+    journal = written(tmp_path / "metrics.jsonl", *(Snapshot(step, logs={"loss": 1.0}) for step in range(1, 6)))
+    assert ["begins with the first row that has a metric" in message for message in caplog.messages] == [True]
+    journal.append(snapshot(6, x=1.0))
+    journal.close()
+    assert lines_of(journal.path) == ["run 1", "snapshot 3", "snapshot 4", "snapshot 5", "snapshot 6"]
+
+
 def test_lines_that_the_disk_never_took_are_counted_at_the_end(tmp_path, caplog) -> None:
     (tmp_path / "out").write_text("in the way")
     written(tmp_path / "out" / "metrics.jsonl", snapshot(1, x=1.0), snapshot(2, x=2.0)).close()

@@ -13,6 +13,7 @@ from helpers.wandb_server import WandbServer, wandb_server
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.sinks import WandbSink
+from mtask_sinks.sinks.wandb_rows import WrittenRows, at_end, hidden_columns
 
 pytestmark = pytest.mark.usefixtures("wandb_dir")
 
@@ -144,6 +145,16 @@ def test_the_rest_of_a_training_joins_the_row_of_its_totals(wandb_dir: Path) -> 
         [{"a/train/x": 1.0, "train/global_step": 7}],
         [{"a/train/x": 1.0, "train/epoch": 1.0, "train/global_step": 7}],
     ]
+
+
+def test_if_the_last_row_is_unsure_the_partial_window_in_it_is_unsure_too() -> None:
+    rest, totals = Snapshot(step=7, sequence=4, is_partial=True), Snapshot(step=7, sequence=5)
+    summary = hidden_columns(rest, "1") | hidden_columns(totals, "1")  # W&B makes one row of them
+    held = [WrittenRows.read(each, RunInfo(id="1")) for each in (summary, summary | at_end(5, "1"))]
+    numbers = [[rows.contains(Snapshot(step=7, sequence=number)) for number in (3, 4, 5)] for rows in held]
+    assert numbers == [[True, False, False], [True, True, True]]
+    earlier = WrittenRows.read(summary | hidden_columns(Snapshot(step=9, sequence=6), "1"), RunInfo(id="1"))
+    assert [earlier.contains(Snapshot(step=9, sequence=number)) for number in (4, 5, 6)] == [True, True, False]
 
 
 def test_a_run_of_its_own_does_not_take_the_place_of_the_users(wandb_dir: Path) -> None:

@@ -287,3 +287,14 @@ def test_compiled_layers_that_give_away_what_they_saved(tmp_path, caplog, fresh_
     # The first step ran before any measurement, and those after it are those of the training alone.
     for name, expected in weights[0].items():
         torch.testing.assert_close(weights[1][name], expected)
+
+
+def test_compiled_layers_that_have_run_before_the_first_due_step_are_measured_in_it(tmp_path, fresh_compiler):
+    """The first backward pass of compiled layers must not be in a measurement; here it is in step 1."""
+    import torch._functorch.config as config
+
+    with config.patch(donated_buffer=False):  # so that the layers keep what they saved
+        trainer = make_trainer(CompiledBlocks(), tmp_path, TaskHealth(every=2), steps=4, logging_steps=2)
+        trainer.train()
+    rows = [row for row in trainer.state.log_history if "health/conflict" in row]
+    assert [row["step"] for row in rows] == [2, 4]
