@@ -22,7 +22,7 @@ from mtask_sinks.aggregation.buffers import Overflow
 from mtask_sinks.aggregation.derived import Derived, DerivedFunction
 from mtask_sinks.aggregation.key_table import KeyTable
 from mtask_sinks.aggregation.phases import Phases
-from mtask_sinks.aggregation.spans import Span, Spans
+from mtask_sinks.aggregation.spans import Span, Spans, exact_span
 from mtask_sinks.aggregation.state import Spread, State
 from mtask_sinks.aggregation.summarize import Summarizer, nonfinite_policies
 from mtask_sinks.aggregation.window import Judge, Window
@@ -139,7 +139,8 @@ class MetricRegistry(BuiltAnew):
         self._is_per_epoch = Rules(dict.fromkeys([per_epoch] if isinstance(per_epoch, str) else per_epoch, True), False)
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
         agreement = KeyAgreement(rules, by_key.for_key, max_keys)
-        self._merger = RankMerger(process_group, agreement, spreads.for_key)
+        self._wants_spread: Callable[[str], bool] = lambda key: key != SECONDS and spreads.for_key(key)
+        self._merger = RankMerger(process_group, agreement, self._wants_spread)
         self._clock = MicroBatchClock()
         self._phases = Phases()
         overflow = Overflow(max_keys, self._warn_once)
@@ -148,6 +149,11 @@ class MetricRegistry(BuiltAnew):
         )
         self._times = WindowTimes()
         self._spans = Spans(with_epochs=bool(per_epoch))
+        #: What this rank itself has reported in the open window of the training, for the spread of keys whose window an
+        #: epoch's end has cut. The spans have the values of all ranks.
+        self._own = exact_span()
+        #: Phase → keys in its open window that came from a checkpoint, which has no rank's own values.
+        self._resumed: dict[str, set[str]] = {}
         #: The number by which compiled code finds this registry.
         self.handle = new_handle(self)
 
@@ -255,7 +261,8 @@ class MetricRegistry(BuiltAnew):
         (0.0, 1.0)
         """
         is_timed = self._phases.is_training_thread
-        with self._phases.entered(self._phases.window(name)), self._times.inside(name) if is_timed else nullcontext():
+        times = self._times.inside(name, self._clock.now) if is_timed else nullcontext()
+        with self._phases.entered(self._phases.window(name)), times:
             yield
 
     @contextmanager
@@ -305,8 +312,11 @@ class MetricRegistry(BuiltAnew):
         window, spreads = self._drain(step, phase)
         if phase == "train":
             window = self._spans.end_window(window, self._agreed)
-            totals = {key: state for key, state in self._spans.training.states.items() if self._is_total(key)}
-            window = Span({**window.states, **totals}, window.seconds, window.steps)
+            totals = self._totals(window)
+            joined = Span({**window.states, **totals}, window.seconds, window.steps)
+            found = self._summarize(joined, step, phase, epoch, logs, spreads)
+            counts = {key: _reports(window.states.get(key)) for key in totals if key in found.metrics}
+            return replace(found, counts={**found.counts, **counts}) if counts else found
         return self._summarize(window, step, phase, epoch, logs, spreads)
 
     def overall(self, step: int, *, epoch: float | None = None, logs: Mapping[str, Any] | None = None) -> Snapshot:
@@ -346,13 +356,16 @@ class MetricRegistry(BuiltAnew):
 
         Args: as for `snapshot`.
         """
-        window, _ = self._drain(step, "train")
-        found = self._summarize(self._spans.end_epoch(window, self._agreed), step, EPOCH, epoch, {})
-        metrics = {key: value for key, value in found.metrics.items() if self._is_per_epoch.for_key(key)}
-        counts, nonfinite = (
-            {key: count for key, count in each.items() if self._is_per_epoch.for_key(key)}
-            for each in (found.counts, found.nonfinite)
-        )
+        window, _ = self._drain(step, "train", is_cut=True)
+        ended = self._spans.end_epoch(window, self._agreed)
+        if not any(map(self._is_per_epoch.for_key, self._given["derived"] or ())):  # else these may need any key
+            ended.states = {key: state for key, state in ended.states.items() if self._is_per_epoch.for_key(key)}
+        found = self._summarize(ended, step, EPOCH, epoch, {})
+        nonfinite = {key: count for key, count in found.nonfinite.items() if self._is_per_epoch.for_key(key)}
+        wanted = {f"{key}.nonfinite" for key in nonfinite}
+        kept = [key for key in found.metrics if key in wanted or self._is_per_epoch.for_key(key)]
+        metrics = {key: found.metrics[key] for key in kept}
+        counts = {key: found.counts[key] for key in kept if key in found.counts}
         return replace(found, metrics=metrics, counts=counts, nonfinite=nonfinite)
 
     @property
@@ -404,8 +417,10 @@ class MetricRegistry(BuiltAnew):
         if "time" in state:  # new reports are later than all in the state
             self._clock.now = max(self._clock.now, state["time"] + 1)
         if phase == "train":
-            self._times.load(state.get("window", {"seconds": 0.0, "began": step}), phase)
             self._load_spans(state.get("spans", {}))
+        if phase == "train" or "window" in state:
+            self._times.load(state.get("window", {"seconds": 0.0, "began": step}), phase)
+        self._resumed[phase] = {*state.get("keys", ())}
         ranks = self._merger.ranks()
         if ranks is not None and ranks.rank:
             return  # the first rank takes the state of all ranks
@@ -427,8 +442,10 @@ class MetricRegistry(BuiltAnew):
         """
         states = self._intake.drain(phase)
         self._times.end(phase, step if phase == "train" else self._clock.now)
+        self._resumed.pop(phase, None)
         if phase == "train":
             self._spans.discard_window()
+            self._own = exact_span()
         return any(state is not None for state in states.values())
 
     def reduce_with_training(self, phase: str) -> None:
@@ -465,14 +482,26 @@ class MetricRegistry(BuiltAnew):
         """The reducers of all keys that the ranks know."""
         return self._key_table.reducers if self._merger.ranks() is None else self._merger.agreed
 
-    def _drain(self, step: int, phase: str) -> tuple[Span, dict[str, Spread]]:
-        """What all ranks reported in the open window of a phase. A new window begins."""
+    def _drain(self, step: int, phase: str, is_cut: bool = False) -> tuple[Span, dict[str, Spread]]:
+        """What all ranks reported in the open window of a phase, and its spread. A new window begins.
+
+        With ``is_cut``, an epoch ends: the window goes on later.
+        """
         ranks = self._merger.ranks()
         states = self._intake.drain(phase)
         seconds, steps = self._times.end(phase, step if phase == "train" else self._clock.now)
         if SECONDS in self._key_table.reducers:
             states[SECONDS] = (seconds, 1.0, 1.0, 0.0)  # the merge makes the mean over the ranks
-        states, spreads = self._merge_ranks(phase, states, ranks)
+        own: Mapping[str, State] = {}
+        if phase == "train" and ranks is not None and self.has_values_per_epoch:
+            spread = {key: state for key, state in states.items() if self._wants_spread(key)}
+            self._own.add(Span(spread), self._key_table.reducers)
+            own = self._own.states
+        states, spreads = self._merge_ranks(phase, states, ranks, own)
+        if not is_cut:
+            self._own = exact_span()
+            for key in self._resumed.pop(phase, ()):
+                spreads.pop(key, None)
         of_ranks = states.pop(SECONDS, None)
         if isinstance(of_ranks, tuple):
             seconds = of_ranks[0] / of_ranks[1]
@@ -520,15 +549,25 @@ class MetricRegistry(BuiltAnew):
             message = "%s: its values in the checkpoint cannot be loaded and are left out: %s"
             self._warn_once(f"not resumed: {key}", message, key, reason)
 
-    def _is_total(self, key: str) -> bool:
-        return type(self._key_table.reducers.get(key)) is Total
+    def _totals(self, window: Span) -> dict[str, State]:
+        """The running totals, up to the end of a window. Only the window's own NaN and Inf count."""
+        found: dict[str, State] = {}
+        for key, state in self._spans.training.states.items():
+            if isinstance(state, tuple) and type(self._key_table.reducers.get(key)) is Total:
+                own = window.states.get(key)
+                found[key] = (*state[:3], own[3] if isinstance(own, tuple) else 0.0)
+        return found
 
     def _merge_ranks(
-        self, phase: str, states: dict[str, State | None], ranks: Ranks | None
+        self,
+        phase: str,
+        states: dict[str, State | None],
+        ranks: Ranks | None,
+        own: Mapping[str, State] = MappingProxyType({}),
     ) -> tuple[dict[str, State | None], dict[str, Spread]]:
         if ranks is None:
             return states, {}
-        merged = self._merger.merge(phase, states, self._key_table.reducers, ranks)
+        merged = self._merger.merge(phase, states, self._key_table.reducers, ranks, own)
         agreed = self._merger.agreed
         if states.keys() <= agreed.keys() <= self._key_table.reducers.keys():
             return merged
@@ -537,3 +576,8 @@ class MetricRegistry(BuiltAnew):
 
 
 keep_old_names(MetricRegistry, _NEW_NAMES)
+
+
+def _reports(state: State | None) -> int:
+    """How many reports a window has for a running total."""
+    return int(state[2]) if isinstance(state, tuple) else 0

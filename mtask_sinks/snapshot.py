@@ -57,11 +57,13 @@ class Snapshot(_Frozen):
     Attributes:
         step: optimizer steps taken so far (the Trainer's ``global_step``).
         phase: ``train``, ``eval``, ``eval_<dataset>``, ``test``: the Trainer's ``metric_key_prefix``, or ``train``.
-        metrics: the reduced value of each key with reports in the window. A key without reports is absent.
+        metrics: the reduced value of each key with reports in the window. A key without reports is absent, unless its
+            reducer is ``total``.
         epoch: epochs done, including the fraction; ``None`` if the training has no epochs.
         time: when the snapshot was made, in seconds since 1970 (UTC). Sinks always write this time, so a snapshot that
             is sent twice gives the same point.
-        counts: for each key, the number of reports from which its value was computed.
+        counts: for each key, the number of reports in the window. Only a running total, which goes on without a report,
+            may have 0.
         nonfinite: for each key that had NaN or infinite reports, the number of these reports.
         logs: what the Trainer itself logged at this event (``loss``, ``learning_rate``, …), under the Trainer's names.
         is_partial: whether the training ended in the middle of the window. It then has the reports since the last log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,12 +32,20 @@ class Span:
         states: key → its state in the first window. Keys with ``None`` are left out.
         seconds: the time that the window took.
         steps: the optimizer steps in the window.
+        max_values: how many values to keep per key at most, if a reducer needs all values.
     """
 
-    def __init__(self, states: Mapping[str, State | None] | None = None, seconds: float = 0.0, steps: int = 0) -> None:
+    def __init__(
+        self,
+        states: Mapping[str, State | None] | None = None,
+        seconds: float = 0.0,
+        steps: int = 0,
+        max_values: float = _MAX_VALUES,
+    ) -> None:
         self.states = {key: state for key, state in (states or {}).items() if state is not None}
         self.seconds = seconds
         self.steps = steps
+        self.max_values = max_values
 
     def add(self, later: Span, reducers: Mapping[str, Reducer]) -> None:
         """Add the next span to this one. The next one stays as it is."""
@@ -44,12 +53,12 @@ class Span:
         for key, state in later.states.items():
             before = own.get(key)
             if before is None:
-                own[key] = state if isinstance(state, tuple) else _smallest(state.copy())
+                own[key] = state if isinstance(state, tuple) else _at_most(self.max_values, state.copy())
             elif isinstance(before, tuple) and isinstance(state, tuple):
                 total, weight, reports, nonfinite = state
                 own[key] = (before[0] + total, before[1] + weight, before[2] + reports, before[3] + nonfinite)
             else:
-                own[key] = _joined(before, state, reducers[key])
+                own[key] = _joined(before, state, reducers[key], self.max_values)
         self.seconds += later.seconds
         self.steps += later.steps
 
@@ -78,7 +87,7 @@ class Span:
             if key not in reducers:
                 continue
             try:
-                found = _smallest(ReducerState.from_json(reducers[key], state))
+                found = _at_most(_MAX_VALUES, ReducerState.from_json(reducers[key], state))
             except ValueError as error:
                 leave_out(key, error)
                 continue
@@ -100,13 +109,13 @@ class Spans:
         self.training = Span()
         self._epoch = Span()
         #: If an epoch has ended since the last log event: the reports between the two. Else empty.
-        self._carried = Span()
+        self._carried = exact_span()
 
     def end_window(self, last: Span, reducers: Mapping[str, Reducer]) -> Span:
         """Add the reports up to a log event; return the whole window."""
         window = last
         if self._carried.states or self._carried.seconds:
-            window, self._carried = self._carried, Span()
+            window, self._carried = self._carried, exact_span()
             window.add(last, reducers)
         self.training.add(window, reducers)
         if self._with_epochs:
@@ -135,18 +144,23 @@ class Spans:
 
     def discard_window(self) -> None:
         """Forget the open window."""
-        self._carried = Span()
+        self._carried = exact_span()
 
 
-def _smallest(state: ReducerState) -> ReducerState:
-    """Make a state's sample smaller, if it is too large for a checkpoint."""
+def exact_span() -> Span:
+    """Return a span for one window, which keeps as many values as the reducer does."""
+    return Span(max_values=math.inf)
+
+
+def _at_most(size: float, state: ReducerState) -> ReducerState:
+    """Make a state's sample smaller, if it may become larger than ``size``."""
     sample = state.slots
-    if isinstance(sample, Sample) and sample.bound > _MAX_VALUES:
-        state.slots = _sampled([sample], _MAX_VALUES)
+    if isinstance(sample, Sample) and sample.bound > size:
+        state.slots = _sampled([sample], int(size))
     return state
 
 
-def _joined(earlier: State, later: State, reducer: Reducer) -> State:
+def _joined(earlier: State, later: State, reducer: Reducer, max_values: float) -> State:
     """Return the state for the values of both states.
 
     This may change the earlier one, because only the span that is extended has it.
@@ -154,7 +168,7 @@ def _joined(earlier: State, later: State, reducer: Reducer) -> State:
     first, second = ReducerState.from_state(reducer, earlier), ReducerState.from_state(reducer, later).copy()
     slots = second.slots
     if isinstance(first.slots, Sample):
-        slots = _sampled([first.slots, slots], min(first.slots.bound, _MAX_VALUES))
+        slots = _sampled([first.slots, slots], int(min(first.slots.bound, slots.bound, max_values)))
     elif not second.reports or second.has_failed:
         slots = first.slots
     elif first.reports and not first.has_failed:
@@ -197,5 +211,7 @@ def _sampled(samples: list[Sample], bound: int) -> Sample:
         for each in samples:
             joined.add(each.values)
         return joined
-    shares = [Sample.from_kept(each.values, each.seen, bound).share(total) for each in samples]
+    # Each sample gives the same part of what it has seen, so the part is as small as the smallest sample needs.
+    size = min(bound, *(len(each.values) * total // each.seen for each in samples if each.seen))
+    shares = [each.share(total, size) for each in samples]
     return Sample.from_kept(np.concatenate(shares), total, bound)

@@ -31,11 +31,21 @@ class WindowTimes:
         self._spent: dict[str, float] = {}
         #: Phase → the step, or the number of micro-batches, at which its window began.
         self._began: dict[str, int] = {}
+        #: The phases whose window has begun. That of the training begins when the one before ends.
+        self._open = {"train"}
 
     @contextmanager
-    def inside(self, phase: str) -> Iterator[None]:
-        """Count the time of a ``with`` block for a phase."""
+    def inside(self, phase: str, now: int = 0) -> Iterator[None]:
+        """Count the time of a ``with`` block for a phase.
+
+        Args:
+            phase: the phase. Its window begins here, if it has not begun.
+            now: the micro-batches so far.
+        """
         before = self._phase
+        if phase not in self._open:
+            self._open.add(phase)
+            self._began[phase] = now
         self._switch(phase)
         try:
             yield
@@ -53,6 +63,8 @@ class WindowTimes:
         self._switch(self._phase)
         began = self._began.get(phase, 0)
         self._began[phase] = began if now is None else now
+        if phase != "train":
+            self._open.discard(phase)
         return self._spent.pop(phase, 0.0), self._began[phase] - began
 
     def to_json(self, phase: str) -> dict[str, Any]:
@@ -64,6 +76,7 @@ class WindowTimes:
         """Go on with a window that `to_json` saved."""
         self._spent[phase] = saved["seconds"]
         self._began[phase] = saved["began"]
+        self._open.add(phase)
 
     def _switch(self, phase: str) -> None:
         now = time.perf_counter()

@@ -37,8 +37,8 @@ class AlertEvent:
 
     Attributes:
         alert: the alert.
-        key: the metric. For a silent task ``<task>/*`` (the key itself if it has no task), or the alert's pattern if
-            nothing ever matched it.
+        key: the metric. For a silent task, the task with the alert's pattern for names: ``mlm/*`` or ``mlm/loss`` (the
+            key itself if it has no task). If nothing ever matched the pattern, the pattern.
         phase: the phase of the metric.
         step: optimizer steps taken so far.
         since: the step at which the rule became true; for a silent task, the step of its last value.
@@ -115,8 +115,8 @@ class Episodes:
         if snapshot.phase in (OVERALL, EPOCH):  # this class has judged the windows already
             return []
         for key, value in snapshot.metrics.items():
-            if not self._is_watched(snapshot.phase, key):
-                continue
+            if not self._is_watched(snapshot.phase, key) or snapshot.counts.get(key) == 0:
+                continue  # a running total without a new report is no new value
             place = (snapshot.phase, key)
             if place not in self._metrics:
                 self._metrics[place] = MetricState.new(self._directions.for_key(key))
@@ -155,7 +155,7 @@ class Episodes:
         for (phase, key), state in self._metrics.items():
             if phase == snapshot.phase and alert.matches(key, phase):
                 task = split_key(key)[0]
-                name = f"{task}/*" if task else key
+                name = f"{task}/{alert.pattern.partition('/')[2] or '*'}" if task else key
                 last[name] = max(last.get(name, 0), state.last_step)
         # Only for the training: nobody knows that the phase of an evaluation exists until its first report.
         if not last and snapshot.phase == "train":
@@ -210,10 +210,10 @@ class Episodes:
                 continue
             metric = self._metrics[phase, key] = MetricState.new(self._directions.for_key(key))
             metric.load_state_dict(saved)
-        places = {_identity(alert): at for at, alert in enumerate(self.alerts)}
         for identity, phase, key, since, has_fired in state.get("episodes", ()):
-            if identity in places:
-                self._episodes[places[identity], phase, key] = _Episode(since, has_fired)
+            for at, alert in enumerate(self.alerts):  # alerts that differ only in their actions have the same identity
+                if _identity(alert) == identity:
+                    self._episodes[at, phase, key] = _Episode(since, has_fired)
 
     def _is_watched(self, phase: str, key: str) -> bool:
         return any(alert.matches(key, phase) for alert in self.alerts)

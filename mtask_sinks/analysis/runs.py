@@ -155,7 +155,7 @@ class Training:
     def step(self) -> int:
         """Optimizer steps so far, according to the journal."""
         begun_at = self.begins[-1].run.step if self.begins else 0
-        return max(self.steps, default=begun_at)
+        return max(begun_at, max(self.steps, default=0))
 
     @property
     def epoch(self) -> float | None:

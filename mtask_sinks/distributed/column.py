@@ -22,16 +22,17 @@ class Column:
     Args:
         key: the key of the metric.
         state: the state of this rank. `receive` turns it into the state of all ranks.
-        has_spread: whether the spread of the key over the ranks is wanted.
+        spread_of: the state of this rank whose value counts for the spread; ``None`` if no spread is wanted.
 
     Attributes:
         extremes: the numbers of this rank that a maximum merges.
+        error: what the reducer raised on this rank; ``None`` if it did not.
         spread: the spread over the ranks, after the merge.
         seen_by_most, seen: for a sample, the largest number of values that one rank has seen, and the number
             that all ranks have seen together.
     """
 
-    def __init__(self, key: str, state: ReducerState, has_spread: bool) -> None:
+    def __init__(self, key: str, state: ReducerState, spread_of: ReducerState | None) -> None:
         self.key = key
         self.state = state
         if state.has_failed:  # send an empty state that is marked as failed
@@ -39,7 +40,8 @@ class Column:
         self.spread: Spread | None = None
         self.seen_by_most = self.seen = 0
         self._ops = state.reducer.merge
-        self._has_spread = has_spread
+        self._spread_of = spread_of
+        self.error: Exception | None = None
         self.extremes = self._own_extremes()
 
     def align(self, merged: Iterator[float]) -> None:
@@ -48,8 +50,11 @@ class Column:
         for _ in islice(merged, len(self.extremes) - sum(op in _SIGN for op in self._ops)):
             pass
         if self.state.reports:
-            with np.errstate(all="ignore"):
-                self.state.reducer.align(self.state.slots, agreed)
+            try:
+                with np.errstate(all="ignore"):
+                    self.state.reducer.align(self.state.slots, agreed)
+            except Exception as error:  # this rank must not stop here, because the others would wait for it
+                self.error, self.state.has_failed = error, True
 
     def addends(self) -> list[float]:
         """The numbers of this rank that add up over the ranks."""
@@ -68,9 +73,9 @@ class Column:
         else:
             slots = [_SIGN[op] * next(extremes) if op in _SIGN else next(totals) for op in self._ops]
             state.slots = np.array(slots)
-        if self._has_spread:
+        if self._spread_of is not None:
             high, low = next(extremes), -next(extremes)
-            self.spread = Spread(low, high)
+            self.spread = None if low > high else Spread(low, high)  # no rank has a value of its own
         state.reports, state.nonfinite = int(next(totals)), int(next(totals))
         state.has_failed = bool(next(totals))
 
@@ -80,10 +85,18 @@ class Column:
             extremes = [float(slots.seen)]
         else:
             extremes = [_SIGN[op] * slot for op, slot in zip(self._ops, slots, strict=True) if op in _SIGN]
-        if self._has_spread:
-            value = self.state.compute()
+        if self._spread_of is not None:
+            value = self._own_value(self._spread_of)
             extremes += [-math.inf, -math.inf] if value is None else [value, -value]
         return extremes
+
+    def _own_value(self, state: ReducerState) -> float | None:
+        """Return the reduced value of this rank alone; ``None`` if it has none."""
+        try:
+            return state.compute()
+        except Exception as error:  # as in `align`
+            self.error = error
+            return None
 
 
 def gather_samples(columns: Sequence[Column], ranks: Ranks) -> None:

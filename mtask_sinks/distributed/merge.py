@@ -6,10 +6,13 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.state import ReducerState, Spread, State, SumState, has_sum_state
 from mtask_sinks.distributed.collectives import Ranks, find_ranks
 from mtask_sinks.distributed.column import Column, gather_samples
@@ -19,6 +22,10 @@ from mtask_sinks.reducers import Floats, Reducer
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+logger = get_logger(__name__)
+
+_FAILED = "%s: the reducer %r failed on this rank, so its value or spread is left out; training goes on: %s"
 
 # The sums of a key that this rank has not reported.
 _NOTHING: SumState = (0.0, 0.0, 0.0, 0.0)
@@ -53,6 +60,7 @@ class RankMerger:
         #: The other keys.
         self._others: dict[str, Reducer] = {}
         self._needs_maximum = False
+        self._warn_once = WarnOnce(logger)
 
     def ranks(self) -> Ranks | None:
         """Return the ranks; ``None`` if this rank is alone."""
@@ -64,7 +72,12 @@ class RankMerger:
         return self.agreement.keys
 
     def merge(
-        self, phase: str, states: Mapping[str, State | None], known: Mapping[str, Reducer], ranks: Ranks
+        self,
+        phase: str,
+        states: Mapping[str, State | None],
+        known: Mapping[str, Reducer],
+        ranks: Ranks,
+        spread_of: Mapping[str, State] = MappingProxyType({}),
     ) -> tuple[dict[str, State | None], dict[str, Spread]]:
         """Return the merged states and the spreads, by key. Do not use the given states afterwards.
 
@@ -73,6 +86,7 @@ class RankMerger:
             states: the states of this rank by key, also of keys without values. Keys without agreement are left out.
             known: reducers of all keys that this rank knows.
             ranks: the ranks that merge. Each of them calls this at the same log event.
+            spread_of: the states of this rank that count for the spread, by key, if they are not those in ``states``.
 
         Raises:
             LogEventError: another rank reduces another window.
@@ -81,7 +95,7 @@ class RankMerger:
         has_news = not states.keys() <= self._layout.keys() or self.agreement.has_new_phase
         # Small enough that the sum of its squares is exact for up to 131,072 ranks.
         phase_hash = float(zlib.crc32(phase.encode()) & 0x3FFFF)
-        columns = self._columns(states)
+        columns = self._columns(states, spread_of)
         if self._needs_maximum:
             own = np.array([has_news, phase_hash, -phase_hash, *chain.from_iterable(c.extremes for c in columns)])
             # NaN has no order, so infinity takes its place here. The sum counts the NaN.
@@ -98,13 +112,16 @@ class RankMerger:
         if merged[0]:  # some rank has a new key or phase; after the exchange no rank has one
             self._lay_out(self.agreement.extend(known, ranks))
             agreed = {key: state for key, state in states.items() if key in self._layout}
-            return self.merge(phase, agreed, known, ranks)
+            return self.merge(phase, agreed, known, ranks, spread_of)
         if self._needs_maximum:
             extremes, totals = self._add_up(columns, merged[3:], states, ranks)
         else:
             extremes, totals = np.empty(0), merged[3:]
         found = self._unpack(columns, extremes, totals, ranks)
-        return found, {each.key: each.spread for each in columns if each.spread and each.state.reports}
+        for column in columns:
+            if column.error is not None:
+                self._warn_once(f"merge: {column.key}", _FAILED, column.key, column.state.reducer, column.error)
+        return found, {each.key: each.spread for each in columns if each.spread is not None}
 
     def _lay_out(self, agreed: Mapping[str, Reducer]) -> None:
         """Lay out the vectors anew, in the order of the agreement, which is the same on all ranks."""
@@ -118,14 +135,17 @@ class RankMerger:
             self._wants_spread(key) or not only_adds_up(reducer) for key, reducer in self._others.items()
         )
 
-    def _columns(self, states: Mapping[str, State | None]) -> list[Column]:
-        if not self._others:
-            return []
-        with np.errstate(all="ignore"):
-            return [
-                Column(key, ReducerState.from_state(reducer, states.get(key)), self._wants_spread(key))
-                for key, reducer in self._others.items()
-            ]
+    def _columns(self, states: Mapping[str, State | None], spread_of: Mapping[str, State]) -> list[Column]:
+        columns = []
+        if self._others:
+            with np.errstate(all="ignore"):
+                for key, reducer in self._others.items():
+                    state = ReducerState.from_state(reducer, states.get(key))
+                    own = None
+                    if self._wants_spread(key):
+                        own = ReducerState.from_state(reducer, spread_of[key]) if key in spread_of else state
+                    columns.append(Column(key, state, own))
+        return columns
 
     def _addends(self, columns: Sequence[Column], states: Mapping[str, State | None]) -> Iterator[float]:
         """All numbers that add up over the ranks."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -62,11 +61,7 @@ def _pair_on_host(value: Any, weight: Any) -> Entry | None:
     if values.ndim == 0 and weights.ndim == 0:
         return weighted(float(values), float(weights))
     # Check the shapes first: Dynamo may trace this after a graph break, and does not raise NumPy's error.
-    if not broadcasts(weights.shape, values.shape):
-        raise MetricValueError(
-            f"weighted: the weight has shape {weights.shape}, the value {values.shape}; the weight must be a number or "
-            "broadcast to the value's shape."
-        )
+    _check_shapes(weights.shape, values.shape)
     return Block(values.ravel(), np.broadcast_to(weights, values.shape).ravel())
 
 
@@ -78,20 +73,33 @@ def _pair_on_device(value: Any, weight: Any) -> OnDevice | None:
         return None
     for tensor in tensors:
         check_readable(tensor)
+    exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's MPS has no float64
     if not isinstance(value, Tensor):
         host = _host_array(value, "value")
         if host is None or host.size == 0:
             return None
-        # Apple's MPS has no float64.
-        value = torch.as_tensor(host, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-    if isinstance(weight, Tensor):
-        weight = torch.broadcast_to(local_part(weight).detach(), value.shape).to(device, non_blocking=True)
-    else:
-        number = _host_array(weight, "weight")
-        if number is None or number.ndim or not math.isfinite(number) or number < 0:
+        value = torch.as_tensor(host, dtype=exact, device=device)
+    value = local_part(value)
+    if not isinstance(weight, Tensor):
+        weights = _host_array(weight, "weight")
+        if weights is None or not np.isfinite(weights).all() or (weights < 0).any():
             raise MetricValueError(f"weighted(…, {weight!r}): a weight is a finite number >= 0.")
-        weight = float(number)
-    return OnDevice(local_part(value).to(device, non_blocking=True), weight)
+        weight = torch.as_tensor(weights, dtype=exact, device=device) if weights.ndim else float(weights)
+    if isinstance(weight, Tensor):
+        weight = local_part(weight).detach()
+        if not value.dim() and weight.numel() == 1:
+            weight = weight.reshape(())
+        _check_shapes(tuple(weight.shape), tuple(value.shape))
+        weight = torch.broadcast_to(weight, value.shape).to(device, non_blocking=True)
+    return OnDevice(value.to(device, non_blocking=True), weight)
+
+
+def _check_shapes(weight: tuple[int, ...], value: tuple[int, ...]) -> None:
+    if not broadcasts(weight, value):
+        raise MetricValueError(
+            f"weighted: the weight has shape {weight}, the value {value}; the weight must be a number or broadcast to "
+            "the value's shape."
+        )
 
 
 def _host_array(part: Any, role: str) -> Floats | None:

@@ -47,7 +47,7 @@ class Sample:
     @property
     def is_partial(self) -> bool:
         """Whether values were left out."""
-        return self.seen > self.bound
+        return self.seen > len(self._kept) + sum(map(len, self._parts))
 
     @property
     def values(self) -> Floats:
@@ -58,22 +58,25 @@ class Sample:
         return self._kept
 
     def add(self, values: Floats) -> None:
-        room = max(self.bound - self.seen, 0)
+        # A sample that was loaded may have fewer values than its bound. Then more values would have too much weight.
+        size = len(self.values) if self.is_partial else self.bound
+        room = max(size - self.seen, 0)
         if room:
             self._parts.append(values[:room].copy())
         rest = values[room:]
         if len(rest):
-            places = _random_below(np.arange(len(rest)) + max(self.seen, self.bound) + 1)
-            chosen = places < self.bound
+            places = _random_below(np.arange(len(rest)) + max(self.seen, size) + 1)
+            chosen = places < size
             self.values[places[chosen]] = rest[chosen]
         self.seen += len(values)
 
-    def share(self, total: int) -> Floats:
+    def share(self, total: int, bound: int | None = None) -> Floats:
         """Return the values that this sample gives to a common sample.
 
-        The common sample replaces several samples, which have seen ``total`` values together.
+        The common sample replaces several samples, which have seen ``total`` values together. It has at most ``bound``
+        values; by default as many as this sample.
         """
-        size = min(share_size(self.seen, total, self.bound), len(self.values))
+        size = min(share_size(self.seen, total, self.bound if bound is None else bound), len(self.values))
         if size == len(self.values):
             return self.values
         chosen = np.random.Generator(np.random.PCG64(self.seen)).choice(len(self.values), size, replace=False)
@@ -130,7 +133,7 @@ class ValuesReducer(Reducer):
         state.add(values)
 
     def compute(self, state: Sample) -> float:
-        return float(self.reduce_values(state.values))
+        return float(self.reduce_values(state.values.copy()))  # a function may change what it gets
 
     @abstractmethod
     def reduce_values(self, values: Floats) -> Any:

@@ -355,7 +355,7 @@ class Session:
         """Reduce the reports since the training's last log event."""
         phases = ["train", *self.registry.phases_of_training]
         for snapshot in (self.log_names.add(self._snapshot(phase, state, {}), {}) for phase in phases):
-            if snapshot.metrics:
+            if any(snapshot.counts.values()):  # not only running totals without a new report
                 self._has_reported = True
                 yield replace(snapshot, is_partial=True)
 

@@ -90,10 +90,10 @@ def test_values_over_an_epoch_go_across_the_windows_of_the_training() -> None:
 
 
 def test_an_epoch_counts_the_nonfinite_reports_of_its_keys_alone() -> None:
-    registry = MetricRegistry(per_epoch="a/*", nonfinite="skip")
+    registry = MetricRegistry(per_epoch="*/x", nonfinite="skip")
+    registry.report_metrics("b", y=math.nan)
     for value in (1.0, math.nan, 3.0):
         registry.report_metrics("a", x=value)
-        registry.report_metrics("b", x=value)
     found = registry.end_epoch(1)
     assert (dict(found.metrics), dict(found.counts), dict(found.nonfinite)) == (
         {"a/x": 2.0, "a/x.nonfinite": 1.0},
@@ -114,7 +114,9 @@ def test_a_total_goes_on_over_windows_and_is_there_when_nothing_is_reported() ->
     registry = resumed(registry, reducers)
     registry.report_metrics("a", n=5)
     snapshot = registry.snapshot(3)
-    assert (dict(snapshot.metrics), dict(snapshot.counts)) == ({"a/n": 15.0}, {"a/n": 3})
+    assert (dict(snapshot.metrics), dict(snapshot.counts)) == ({"a/n": 15.0}, {"a/n": 2})  # since the last snapshot
+    again = registry.snapshot(3)
+    assert (dict(again.metrics), dict(again.counts)) == ({"a/n": 15.0}, {"a/n": 0})
     with registry.phase("eval"):
         registry.report_metrics("a", n=100)
     assert registry.snapshot(3, "eval").metrics["a/n"] == 100.0
@@ -265,3 +267,52 @@ def test_a_checkpoint_of_another_reducer_or_an_impossible_key_is_no_error(caplog
     other = MetricRegistry({"a/x": "mean", "a/y": "median"})
     other.load_state_dict(state)
     assert dict(other.overall(1).metrics) == {"a/x": 1.0}
+
+
+def test_a_total_counts_the_nonfinite_values_of_its_window_alone() -> None:
+    registry = MetricRegistry({"a/n": "total"}, nonfinite="skip")
+    found = []
+    for value in (2.0, math.nan, 3.0, 4.0):
+        registry.report_metrics("a", n=value)
+        found.append(registry.snapshot(1))
+    assert [each.metrics["a/n"] for each in found] == [2.0, 2.0, 5.0, 9.0]
+    assert [dict(each.nonfinite) for each in found] == [{}, {"a/n": 1}, {}, {}]
+    assert registry.dropped["nonfinite: a/n"] == 1
+    assert dict(registry.overall(1).nonfinite) == {"a/n": 1}
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_a_sample_of_a_training_that_was_resumed_stands_for_all_its_values(parts: int) -> None:
+    reducers = {"a/x": lambda values: values.mean()}
+    registry = MetricRegistry(reducers)
+    for part in range(parts):
+        registry = resumed(registry, reducers)
+        registry.report_metrics("a", x=np.full(20_000, float(part)))
+        registry.snapshot(part + 1)
+    # Each part has the same number of values. The error of the mean of 8,192 of them is at most a few 0.01.
+    assert registry.overall(parts).metrics["a/x"] == pytest.approx((parts - 1) / 2, abs=0.03)
+    assert registry.overall(parts).counts["a/x"] == parts
+
+
+def test_a_window_with_the_end_of_an_epoch_in_it_keeps_as_many_values_as_any(caplog) -> None:
+    registry = MetricRegistry({"a/x": "p95"}, per_epoch="b/loss")
+    values = np.random.default_rng(0).normal(size=40_000)
+    registry.report_metrics("a", x=values[:30_000])
+    registry.end_epoch(1)
+    registry.report_metrics("a", x=values[30_000:])
+    assert registry.snapshot(2).metrics["a/x"] == np.quantile(values, 0.95)
+    assert not caplog.records
+
+
+def test_a_function_that_changes_its_array_changes_nothing_else() -> None:
+    def deviation(values):
+        values -= values.mean()
+        return math.sqrt((values**2).mean())
+
+    registry = MetricRegistry({"a/x": deviation})
+    registry.report_metrics("a", x=np.array([1.0, 3.0]))
+    registry.snapshot(1)
+    assert [registry.overall(1).metrics["a/x"] for _ in range(2)] == [1.0, 1.0]
+    registry.report_metrics("a", x=np.array([5.0, 7.0]))
+    registry.snapshot(2)
+    assert registry.overall(2).metrics["a/x"] == np.std([1.0, 3.0, 5.0, 7.0])

@@ -111,3 +111,31 @@ def test_a_training_of_some_steps_before_begins_at_them() -> None:
     registry.load_state_dict({}, step=50)
     time.sleep(0.001)
     assert reported(registry, 60).metrics["a/steps"] == 10
+
+
+def test_the_steps_of_an_evaluation_in_a_loop_of_ones_own_are_its_batches_alone() -> None:
+    registry = MetricRegistry(derived=RATES)
+    found = []
+    for batches in (3, 2):
+        for _ in range(7):
+            registry.report_metrics("a", loss=1.0)
+            registry.tick()
+        with registry.phase("eval"):
+            for _ in range(batches):
+                registry.report_metrics("a", loss=1.0)
+                registry.tick()
+            found.append(registry.snapshot(7, "eval").metrics["a/steps"])
+    assert found == [3.0, 2.0]
+
+
+def test_a_phase_of_the_training_goes_on_with_its_time_after_a_resume(clock) -> None:
+    first, second = (MetricRegistry({"*/n": "sum"}, RATES) for _ in range(2))
+    with first.phase("rollout"):
+        clock[0] += 9.0
+        first.report_metrics("a", n=60)
+    saved = json.loads(json.dumps(first.state_dict("rollout")))
+    second.load_state_dict(saved, "rollout")
+    with second.phase("rollout"):
+        clock[0] += 3.0
+        second.report_metrics("a", n=60)
+    assert second.snapshot(1, "rollout").metrics["a/rate"] == 120 / 12

@@ -88,7 +88,7 @@ def test_a_task_is_silent_if_all_its_metrics_are():
     rows = [{"mlm/loss": 1.0, "mlm/n": 1.0, "nsp/loss": 1.0}, {"nsp/loss": 1.0}, {"mlm/n": 1.0}]
     rows += [{"nsp/loss": 1.0}, {"nsp/loss": 1.0}, {"mlm/loss": 1.0}]
     assert events(Alert("mlm/*", silent_for=20), rows) == [(50, "mlm/*", False), (60, "mlm/*", True)]
-    assert events(Alert("*/loss", silent_for=20), rows) == [(30, "mlm/*", False), (60, "mlm/*", True)]
+    assert events(Alert("*/loss", silent_for=20), rows) == [(30, "mlm/loss", False), (60, "mlm/loss", True)]
 
 
 def test_a_task_that_never_reports_is_silent_from_the_beginning():
@@ -174,3 +174,21 @@ def test_the_state_of_other_alerts_is_left_out():
     after = Episodes([Alert("a/loss", above=2.5)], Directions())
     after.load_state_dict(before.state_dict())
     assert [e.text for e in after.look(Snapshot(20, metrics={"a/loss": 3.0}))] == ["a/loss is 3, above 2.5"]
+
+
+def test_a_running_total_without_reports_is_silent():
+    episodes = Episodes([Alert("mlm/*", silent_for=20)], Directions())
+    found = []
+    for step, count in ((10, 2), (20, 0), (30, 0), (40, 1)):
+        snapshot = Snapshot(step, metrics={"mlm/n": 5.0, "nsp/loss": 1.0}, counts={"mlm/n": count, "nsp/loss": 1})
+        found += [(event.step, event.key, event.is_over) for event in episodes.look(snapshot)]
+    assert found == [(30, "mlm/*", False), (40, "mlm/*", True)]
+
+
+def test_a_resume_repeats_neither_of_two_alerts_that_differ_in_their_actions():
+    alerts = [Alert("a/loss", above=2.5), Alert("a/loss", above=2.5, action="stop")]
+    before, after = Episodes(alerts, Directions()), Episodes(alerts, Directions())
+    assert len(before.look(Snapshot(10, metrics={"a/loss": 3.0}))) == 2
+    after.load_state_dict(before.state_dict())
+    assert after.look(Snapshot(20, metrics={"a/loss": 3.0})) == []
+    assert len(after.look(Snapshot(30, metrics={"a/loss": 1.0}))) == 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from mtask_sinks import MetricRegistry, Reducer, weighted
 from mtask_sinks.errors import ConflictError, LogEventError, NonFiniteError
+from mtask_sinks.reducers import Std
 from mtask_sinks.testing.simulated_ranks import Job
 
 ALL = ["mean", "sum", "count", "min", "max", "first", "last", "std", "median", "p90"]
@@ -419,3 +421,94 @@ def flat(name, reports):
         "median": np.median(values),
         "p90": np.percentile(values, 90),
     }[name]
+
+
+def test_a_reducer_that_fails_for_the_spread_of_one_rank_stops_no_rank(caplog) -> None:
+    def body(registry, rank):
+        registry.report_metrics("a", x=[1.0, 5.0, 3.0][rank])
+        if rank == 0:
+            registry.report_metrics("a", x=2.0)
+
+    settings = {"reducers": {"a/x": lambda values: np.sort(values)[-2]}, "spread": "a/x"}
+    snapshot = metrics_of(3, body, **settings)  # only the first rank has two values
+    assert dict(snapshot.metrics) == {"a/x": 3.0, "a/x.rank_min": 1.0, "a/x.rank_max": 1.0}
+    assert sum("failed on this rank" in message for message in caplog.messages) == 2
+
+
+def test_a_reducer_that_cannot_align_on_one_rank_stops_no_rank() -> None:
+    class Picky(Std):
+        def align(self, state, merged):
+            if state[1] > 2:
+                raise ValueError("too many")
+            super().align(state, merged)
+
+    def body(registry, rank):
+        for value in range([1, 5][rank]):
+            registry.report_metrics("a", x=float(value), y=2.0)
+
+    assert dict(metrics_of(2, body, reducers={"a/x": Picky()}).metrics) == {"a/y": 2.0}
+
+
+def windows_of(size, body, **settings):
+    """Run `body(registry, rank)` on every rank, which returns snapshots, and check that all ranks have equal ones."""
+
+    def run(ranks):
+        return body(MetricRegistry(process_group=ranks, **settings), ranks.rank)
+
+    first, *others = Job(size).run(run)
+    for other in others:
+        assert [dict(each.metrics) for each in other] == [dict(each.metrics) for each in first]
+    return [dict(each.metrics) for each in first]
+
+
+@pytest.mark.parametrize("reducer", ["mean", "max", "median"])
+def test_the_spread_of_a_window_has_its_reports_before_and_after_the_end_of_an_epoch(reducer) -> None:
+    parts = {0: ([1.0, 2.0], [6.0]), 1: ([4.0], [5.0, 12.0])}
+
+    def body(registry, rank):
+        before, after = parts[rank]
+        found = []
+        for _ in range(2):
+            for value in before:
+                registry.report_metrics("a", x=value)
+            registry.end_epoch(step=1)
+            for value in after:
+                registry.report_metrics("a", x=value)
+            found.append(registry.snapshot(step=2))
+        registry.report_metrics("a", x=float(rank))
+        registry.end_epoch(step=3)  # with logging_strategy="epoch", nothing comes after it
+        return [*found, registry.snapshot(step=3)]
+
+    of = {"mean": np.mean, "max": np.max, "median": np.median}[reducer]
+    own = [of([1.0, 2.0, 6.0]), of([4.0, 5.0, 12.0])]
+    window = {"a/x": of([1.0, 2.0, 6.0, 4.0, 5.0, 12.0]), "a/x.rank_min": min(own), "a/x.rank_max": max(own)}
+    last = {"a/x": of([0.0, 1.0]), "a/x.rank_min": 0.0, "a/x.rank_max": 1.0}
+    found = windows_of(2, body, reducers={"a/x": reducer}, spread="a/x", per_epoch="a/x")
+    assert found == [pytest.approx(window), pytest.approx(window), pytest.approx(last)]
+
+
+def test_a_window_that_was_resumed_has_no_spread_and_the_next_one_has() -> None:
+    def body(registry, rank):
+        registry.report_metrics("a", x=[1.0, 4.0][rank])
+        registry.load_state_dict(registry.state_dict())
+        found = []
+        for _ in range(2):
+            registry.report_metrics("a", x=[1.0, 4.0][rank])
+            found.append(registry.snapshot(step=1))
+        return found
+
+    assert windows_of(2, body, spread="a/x") == [
+        {"a/x": 2.5},
+        {"a/x": 2.5, "a/x.rank_min": 1.0, "a/x.rank_max": 4.0},
+    ]
+
+
+def test_with_a_spread_for_all_keys_every_rank_divides_by_the_same_time() -> None:
+    def body(registry, rank):
+        registry.report_metrics("a", n=10.0)
+        time.sleep(0.02 * rank)
+        return [registry.snapshot(step=1)]
+
+    derived = {"a/rate": lambda m: m["a/n"] / m["window.seconds"]}
+    (window,) = windows_of(3, body, reducers={"a/n": "sum"}, derived=derived, spread="*")
+    assert window["a/rate"] < 30 / 0.02

@@ -13,6 +13,7 @@ from helpers.watched import watched
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtask_sinks import MetricRegistry, weighted
+from mtask_sinks.errors import MetricValueError
 from mtask_sinks.measurement import device_queue
 from mtask_sinks.measurement.device_queue import DeviceQueue
 from mtask_sinks.measurement.entries import Unreadable
@@ -64,6 +65,33 @@ def test_scalars_vectors_and_weights_come_to_the_same_as_on_the_host() -> None:
     assert metrics["a/last"] == vectors[-1].mean()
     assert metrics["a/n"] == 3 * (2**40 + 1)
     assert metrics["a/host"] == 7.0
+
+
+def test_a_weight_on_the_device_has_the_shapes_that_it_may_have_on_the_host() -> None:
+    registry = MetricRegistry()
+    for value, count in ((2.0, 3), (6.0, 1)):
+        registry.report_metrics(
+            "a",
+            tensor=weighted(accelerated(value), accelerated([count])),
+            number=weighted(value, accelerated([count])),
+            mask=weighted(accelerated([value, 9.0, value]), np.array([1.0, 0.0, count])),
+        )
+    metrics = registry.snapshot(step=1).metrics
+    assert metrics["a/tensor"] == metrics["a/number"] == (2 * 3 + 6) / 4
+    assert metrics["a/mask"] == (2 * 1 + 2 * 3 + 6 * 1 + 6 * 1) / 6
+
+
+@pytest.mark.parametrize("weight", [torch.ones(3), np.ones(3), np.array([1.0, -1.0, 1.0, 1.0])])
+def test_a_weight_that_does_not_fit_is_refused_as_on_the_host_and_the_other_values_count(weight, caplog) -> None:
+    registry = MetricRegistry()
+    misfit = accelerated(weight) if isinstance(weight, torch.Tensor) else weight
+    with pytest.raises(MetricValueError, match="the weight must be a number or|a weight is a finite number >= 0"):
+        registry.report_metrics(x=weighted(accelerated(torch.ones(4)), misfit))
+    registry.report_metrics(x=weighted(accelerated(torch.ones(4)), 1.0))
+    for _ in range(2):
+        registry.report_metrics(x=weighted(accelerated(torch.ones(4)), misfit), y=accelerated(2.0))
+    assert dict(registry.snapshot(step=1).metrics) == {"x": 1.0, "y": 2.0}
+    assert registry.dropped["refused: x"] == 2
 
 
 def test_integers_beside_float32_keep_their_digits() -> None:

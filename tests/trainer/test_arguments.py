@@ -102,7 +102,10 @@ def test_parser_binding_reads_both_as_hf_argument_parser_does() -> None:
     classes = (plain, SinkArguments)
     args, sink_args = BindingParser(*classes).parse_into_dataclasses(classes, args=COMMAND, split_classes=True)
     expected, expected_sinks = HfArgumentParser((TrainingArguments, SinkArguments)).parse_args_into_dataclasses(COMMAND)
-    assert args.to_dict() == expected.to_dict()
+    times = {"logging_dir"}  # in transformers 4 its default has the time of the call
+    assert {n: v for n, v in args.to_dict().items() if n not in times} == {
+        n: v for n, v in expected.to_dict().items() if n not in times
+    }
     assert sink_args == expected_sinks
     assert isinstance(args, TrainingArguments)
 

@@ -102,9 +102,11 @@ def test_the_last_window_is_a_partial_snapshot_and_no_row(tmp_path, capsys) -> N
     assert [line.get("partial") for line in journal if line["record"] == "snapshot"] == [None, True, None]
 
 
-def test_nothing_is_left_at_the_end_if_the_last_step_is_logged(tmp_path) -> None:
+@pytest.mark.parametrize("reducer", ["mean", "total"])
+def test_nothing_is_left_at_the_end_if_the_last_step_is_logged(tmp_path, reducer: str) -> None:
     sink = MemorySink()
-    Ordered(Reports(), arguments(tmp_path), train_dataset=numbers(1, 2), sinks=[sink]).train()
+    registry = MetricRegistry({"a/*": reducer})
+    Ordered(Reports(), arguments(tmp_path), train_dataset=numbers(1, 2), sinks=[sink], metrics=registry).train()
     assert [(each.phase, each.is_partial) for each in sink.snapshots] == [("train", False), ("overall", False)]
 
 

@@ -50,7 +50,7 @@ def copied_log(script: Script) -> Iterator[Observation]:
 
 
 def replaced_bases(script: Script) -> Iterator[Observation]:
-    """The bases of a Trainer class are replaced by a multi-task trainer, which changes the class everywhere."""
+    """The script sets `__bases__` of a Trainer class to a multi-task trainer. This changes the class in the process."""
     for source in script.sources:
         for node in ast.walk(source.tree):
             targets = node.targets if isinstance(node, ast.Assign) else []

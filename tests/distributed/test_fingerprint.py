@@ -1,0 +1,57 @@
+"""Fingerprints of rules: equal for equal scripts in all processes, different for different rules."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from mtask_sinks.distributed.fingerprint import fingerprint
+from mtask_sinks.reducers import FunctionReducer, Quantile
+
+SCRIPT = """
+from mtask_sinks.distributed.fingerprint import fingerprint
+def f(values, how="iqr"):
+    return values.max() if how in {"iqr", "range", "mad", "std"} else 0.0
+print(fingerprint({"a/x": f, "b": {"one", "two", "three"}}))
+"""
+
+
+def test_sets_have_the_same_text_in_every_process() -> None:
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(texts) == 1
+
+
+def test_a_function_that_calls_itself_has_a_text() -> None:
+    def make(base):
+        def depth(values):
+            return base if len(values) < 2 else depth(values[1:]) + 1
+
+        return depth
+
+    assert fingerprint(make(0)) == fingerprint(make(0)) != fingerprint(make(1))
+
+
+def test_objects_that_a_function_uses_count_by_their_class_alone() -> None:
+    class Trainer:
+        def __init__(self, rank):
+            self.rank, self.me = rank, self
+
+        def reducer(self):
+            return lambda values: values.max() + self.rank
+
+    assert fingerprint(Trainer(0).reducer()) == fingerprint(Trainer(1).reducer())
+
+
+def test_the_attributes_of_reducers_count_also_inside_of_others() -> None:
+    def around(reducer):
+        return FunctionReducer(lambda values: reducer.reduce(values))
+
+    assert (
+        fingerprint(around(Quantile(0.5))) == fingerprint(around(Quantile(0.5))) != fingerprint(around(Quantile(0.9)))
+    )
