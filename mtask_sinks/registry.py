@@ -89,9 +89,9 @@ class MetricRegistry(BuiltAnew):
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
             (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` combines the
             values of the group, so every rank of the group must call it, even a rank without reports. `snapshot` makes
-            one collective operation. It makes a second one if a reducer or ``spread`` needs a maximum or minimum, and a
-            second and third one if a reducer needs all values. If some rank has new keys, the ranks also exchange their
-            names, and repeat the first operation.
+            one collective operation. It makes a second one if ``spread`` or some reducer needs a maximum or minimum, or
+            if some reducer needs all values. For all values it also makes a third one, a gather. If some rank has new
+            keys, the ranks also exchange their names, and repeat the first operation.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
             knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of
@@ -411,7 +411,7 @@ class MetricRegistry(BuiltAnew):
         Args:
             state: the saved state; an empty one clears the window and the values over the whole training.
             phase: as for `snapshot`.
-            step: optimizer steps taken so far, for a state that does not have them.
+            step: optimizer steps taken so far. The window begins here, if the state does not say where it began.
         """
         self.discard(phase)
         if "time" in state:  # new reports are later than all in the state

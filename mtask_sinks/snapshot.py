@@ -141,6 +141,7 @@ class RunInfo(_Frozen):
         directions: the registry's rules about which value is best: exact key or pattern → ``min`` (the smallest),
             ``max`` (the largest) or ``None`` (neither). See `mtask_sinks.directions`.
         loss_weights: key → its weight in the combined loss, from ``loss_budget``; empty without it.
+        is_training: ``False`` for evaluations outside of a training. A resume does not continue them.
     """
 
     _mappings: ClassVar[tuple[str, ...]] = ("params", "attached", "continued", "directions", "loss_weights")
@@ -155,6 +156,7 @@ class RunInfo(_Frozen):
     logged: frozenset[str] = frozenset()
     directions: Mapping[str, str | None] = field(default_factory=dict)
     loss_weights: Mapping[str, float] = field(default_factory=dict)
+    is_training: bool = True
 
     def existing(self, name: str) -> str | None:
         """Return the identifier of a backend's run if the run already exists, whoever owns it."""

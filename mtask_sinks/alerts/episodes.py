@@ -88,7 +88,7 @@ class Episodes:
     ...     for event in episodes.look(Snapshot(step=step, metrics={"nsp/accuracy": accuracy})):
     ...         print(step, event.text)
     20 nsp/accuracy is 0.4, below 0.5
-    40 nsp/accuracy is 0.7: no longer below 0.5 (since step 20)
+    40 nsp/accuracy is 0.7: no longer below 0.5 (alert since step 20)
 
     Args:
         alerts: the alerts.
@@ -106,7 +106,7 @@ class Episodes:
     def begin(self, step: int, ranks: int = 1) -> None:
         """Set the number of ranks, and the step at which the training begins.
 
-        If nothing that matches the pattern of an alert is ever reported, ``silent_for`` counts from this step on.
+        If nothing in the training ever matches the pattern of an alert, ``silent_for`` counts from this step on.
         """
         self._begun_at, self._ranks = step, ranks
 
@@ -149,7 +149,8 @@ class Episodes:
     def _silences(self, place: int, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
         """Judge for each task that the alert watches whether it is silent.
 
-        If nothing in the training has ever matched the alert's pattern, the pattern itself counts as a silent task.
+        If nothing in the training has ever matched the alert's pattern, the pattern is judged like a task whose last
+        value was at the beginning of the training.
         """
         alert, last = self.alerts[place], dict[str, int]()
         for (phase, key), state in self._metrics.items():
@@ -157,7 +158,7 @@ class Episodes:
                 task = split_key(key)[0]
                 name = f"{task}/{alert.pattern.partition('/')[2] or '*'}" if task else key
                 last[name] = max(last.get(name, 0), state.last_step)
-        # Only for the training: nobody knows that the phase of an evaluation exists until its first report.
+        # Only for the training: a task that reports only there must not count as silent in every evaluation.
         if not last and snapshot.phase == "train":
             last[alert.pattern] = self._begun_at
         elif last and (place, snapshot.phase, alert.pattern) in self._episodes:
@@ -187,7 +188,8 @@ class Episodes:
         del self._episodes[place]
         if not episode.has_fired:
             return None
-        text = f"{name} {_over(alert, value)} (since step {episode.since:,})"
+        what = "none" if alert.rule == "silent_for" else "alert"
+        text = f"{name} {_over(alert, value)} ({what} since step {episode.since:,})"
         return AlertEvent(alert, key, snapshot.phase, snapshot.step, episode.since, value, text, is_over=True)
 
     def state_dict(self) -> dict[str, Any]:

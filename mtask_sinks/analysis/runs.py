@@ -91,7 +91,7 @@ class Training:
         windows: for each snapshot, how many windows it represents: 1, or more if later snapshots of the same kind are
             not in memory.
         kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if they have the same phase and
-            the same metrics, and if the same metrics have NaN or infinite values.
+            the same metrics, and if NaN and infinite values occur in the same ones of these metrics.
         series: (phase, key) → values, in the order of first appearance.
         notes: the notes of alerts, and of task health (the parameters that it measures). A resume discards those after
             its step.

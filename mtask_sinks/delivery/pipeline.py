@@ -112,7 +112,7 @@ class Delivery:
             journal.end(self._run.id, self._ended.get(self._run.id, "finished"))
         for worker in self._workers:
             worker.expect_run(run)
-        journal.begin(run, begun_at)
+        journal.begin(run, begun_at, [sink.name for sink in self.sinks])
         for worker in self._workers:
             worker.start()
         if self._publisher is not None:
@@ -172,11 +172,15 @@ class Delivery:
             for worker in workers:
                 worker.stop_hurrying()
         for worker in late:
-            message = (
-                "sink %s: %d snapshots have not arrived within %g s; the program goes on. They wait in the journal. If "
-                "you finish the run of the backend now, it lacks them."
-            )
-            logger.warning(message, worker.sink.name, worker.counts.pending, seconds)
+            if pending := worker.counts.pending:
+                message = (
+                    "sink %s: %d snapshots have not arrived within %g s; the program goes on. They wait in the "
+                    "journal. If you finish the run of the backend now, it lacks them."
+                )
+                logger.warning(message, worker.sink.name, pending, seconds)
+            else:
+                message = "sink %s has every snapshot, but has not flushed them within %g s; the program goes on."
+                logger.warning(message, worker.sink.name, seconds)
 
     def close(self, status: Status, seconds: float | None = None) -> None:
         """Wait until every sink has finished and closed. Log a warning for each sink that did not get all snapshots.

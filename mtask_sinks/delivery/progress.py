@@ -54,7 +54,7 @@ class Progress:
         self.is_saved = True
         self._saved_at = time.monotonic()
         self._given = given
-        self._recomputed = 0
+        self._skipped = 0
         self._delivered = 0
         self._delivered_per_run: Counter[str] = Counter()
         self._rejected = 0
@@ -65,7 +65,7 @@ class Progress:
     @property
     def counts(self) -> SinkCounts:
         """The current numbers of snapshots."""
-        given = self._given - self._recomputed
+        given = self._given - self._skipped
         return SinkCounts(given, self._delivered, self._rejected, self.backend.state, self._error or self._rejection)
 
     @property
@@ -99,9 +99,9 @@ class Progress:
         """Count a snapshot that goes to the journal."""
         self._given += 1
 
-    def count_recomputed(self) -> None:
-        """Count a snapshot that is left out, because the training was resumed before it and computed it again."""
-        self._recomputed += 1
+    def count_skipped(self) -> None:
+        """Count a snapshot that the sink must not get: the training computed it again, or it is of another's run."""
+        self._skipped += 1
 
     def count_delivered(self, run_id: str) -> None:
         """Count a snapshot of a run that the sink has written."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
+from collections.abc import Collection
 from importlib.util import find_spec
 from itertools import chain, count
 from pathlib import Path
@@ -46,10 +48,12 @@ class Publisher:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_final = False
-        #: Path of the file → its number of bytes in the copy.
-        self._copied: dict[Path, int] = {}
-        #: Path of the file → path of the copy.
-        self._targets: dict[Path, str] = {}
+        #: Path and first line of a journal → its number of bytes in the copy.
+        self._copied: dict[tuple[Path, bytes], int] = {}
+        #: Path and first line of a journal → path of the copy.
+        self._targets: dict[tuple[Path, bytes], str] = {}
+        #: Copies that have more than their journal: somebody removed the journal, and the training began it again.
+        self._larger: set[str] = set()
         self._error = ""
 
     def start(self) -> None:
@@ -102,17 +106,25 @@ class Publisher:
         import fsspec
 
         path = self._stream.path
-        if path is None or not path.exists() or path.stat().st_size == self._copied.get(path):
+        if path is None or not path.exists():
             return
-        system, directory = fsspec.core.url_to_fs(self._url)
-        if path not in self._targets:
-            system.makedirs(directory, exist_ok=True)
-            self._targets[path] = _target(system, directory, path)
         with path.open("rb") as file:
+            first_line = file.readline()
+            size = os.fstat(file.fileno()).st_size
+            journal, copied = (path, first_line), self._copied.get((path, first_line), 0)
+            if not first_line.endswith(b"\n") or size == copied:
+                return
+            system, directory = fsspec.core.url_to_fs(self._url)
+            if size < copied:
+                self._larger.add(self._targets.pop(journal))
+            if journal not in self._targets:
+                system.makedirs(directory, exist_ok=True)
+                self._targets[journal] = _target(system, directory, path.name, first_line, self._larger)
+            file.seek(0)
             # The copy appears when the transaction ends.
-            with system.transaction, system.open(self._targets[path], "wb") as copy:
+            with system.transaction, system.open(self._targets[journal], "wb") as copy:
                 shutil.copyfileobj(file, copy, 1 << 20)
-            self._copied[path] = file.tell()
+            self._copied[journal] = file.tell()
 
 
 def check_publishing(url: str) -> None:
@@ -132,13 +144,13 @@ def check_publishing(url: str) -> None:
         )
 
 
-def _target(system: Any, directory: str, path: Path) -> str:
-    """Return the first path in the directory that does not exist yet, or that holds a copy of this journal."""
-    with path.open("rb") as file:
-        first_line = file.readline()
+def _target(system: Any, directory: str, file_name: str, first_line: bytes, larger: Collection[str]) -> str:
+    """Return the first path in the directory that does not exist yet, or that holds a smaller copy of this journal."""
     base = Path(FILE_NAME)
-    for name in chain([path.name], (f"{base.stem}-{number}{base.suffix}" for number in count(2))):
+    for name in chain([file_name], (f"{base.stem}-{number}{base.suffix}" for number in count(2))):
         target = f"{directory.rstrip('/')}/{name}"
+        if target in larger:
+            continue
         if not system.exists(target):
             return target
         with system.open(target, "rb") as copy:

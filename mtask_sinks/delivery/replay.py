@@ -87,6 +87,22 @@ def replay(
     return {name: added([counts[name] for counts in each]) for name in each[0]}
 
 
+def _refuse_twice(file: Path, stream: JournalStream, sinks: Sequence[Sink], force: bool) -> None:
+    """Raise an error if the process of a training that has ended still delivers the journal to one of the sinks."""
+    begins = [record for _, record in stream.run_records if isinstance(record, Begin)]
+    if force or not begins or begins[-1].process[1] == os.getpid() or not begins[-1].is_at_work():
+        return
+    for sink in sinks:
+        cursor = load_cursor(cursor_path(file, sink.name), stream.fingerprint)
+        if cursor is not None and cursor.offset < stream.offset_of(stream.end_position):
+            raise StillAtWorkError(
+                f"the training that wrote {file} has ended, but its process {begins[-1].process[1]} is still running, "
+                f"and delivers to sink {sink.name} what it lacks, as soon as its backend answers. Wait, or end that "
+                "process (such as a notebook). If you know that it delivers nothing, run the same command with --force "
+                "(in Python: force=True)."
+            )
+
+
 def _replay_file(
     file: Path, sinks: Sequence[Sink], what: ReplayScope, patience: float, trust: bool, force: bool
 ) -> dict[str, SinkCounts]:
@@ -105,6 +121,7 @@ def _replay_file(
             "training as killed. If it still runs, its sinks deliver the same snapshots, and W&B may show them twice."
         )
         logger.warning(message, last.process[1], file)
+    _refuse_twice(file, stream, sinks, force)
     if not trust:
         check_trust(file, stream, sinks, use_targets=what != "new")
     begins = {record.run.id for _, record in stream.run_records if isinstance(record, Begin)}

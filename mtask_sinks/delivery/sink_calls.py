@@ -37,9 +37,18 @@ class SinkCalls:
         targets: finds the backend run of each run.
         progress: counts delivered and rejected snapshots.
         save: saves the cursor.
+        skips_runs: whether to leave out runs of the journal that were not meant for this sink.
     """
 
-    def __init__(self, sink: Sink, targets: RunTargets, progress: Progress, save: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        targets: RunTargets,
+        progress: Progress,
+        save: Callable[[], None],
+        *,
+        skips_runs: bool = False,
+    ) -> None:
         self._sink = sink
         self._targets = targets
         self._progress = progress
@@ -49,12 +58,17 @@ class SinkCalls:
         #: The last step of this run that counts, because the training was resumed from it. ``None`` if all steps count.
         self._last_step: int | None = None
         self._is_open = False
+        self._skips_runs = skips_runs
+        #: Whether the current run was not meant for this sink.
+        self._is_skipped = False
         #: The backend runs that this process has opened.
         self.opened: set[str] = set()
 
     def start_within(self, begin: Begin) -> None:
         """Note that the delivery starts in the middle of this run."""
-        self._run, self._last_step = self._targets.run_for_sink(begin)
+        self._is_skipped = self._is_for_others(begin)
+        if not self._is_skipped:
+            self._run, self._last_step = self._targets.run_for_sink(begin)
 
     def deliver(self, item: Item) -> None:
         """Call the sink for one item.
@@ -71,8 +85,10 @@ class SinkCalls:
                 self._end_run(item)
             elif isinstance(item, Note):
                 self._tell(item)
-            elif self._last_step is not None and is_superseded(item.step, item.phase, item.is_partial, self._last_step):
-                self._progress.count_recomputed()
+            elif self._is_skipped or (
+                self._last_step is not None and is_superseded(item.step, item.phase, item.is_partial, self._last_step)
+            ):
+                self._progress.count_skipped()
             else:
                 self._write(item)
         finally:
@@ -91,11 +107,18 @@ class SinkCalls:
     def _begin_run(self, begin: Begin) -> None:
         if self._run is not None:
             self._close(self._targets.status_of(self._run.id) or "finished")
+            self._run = None
+        self._is_skipped = self._is_for_others(begin)
+        if self._is_skipped:
+            return
         run, self._last_step = self._targets.run_for_sink(begin)
         self._run = run
         if run.id in self._targets.live:
             with suppress(Rejected):  # each snapshot of the run will raise it again, and be rejected for that reason
                 self._open(run)
+
+    def _is_for_others(self, begin: Begin) -> bool:
+        return self._skips_runs and begin.sinks is not None and self._sink.name not in begin.sinks
 
     def _end_run(self, end: End) -> None:
         run = self._run

@@ -58,9 +58,10 @@ class Worker:
     Args:
         sink: the sink; only this worker calls it.
         stream: the stream of the journal.
-        what: ``left`` delivers the items after the sink's cursor. If there is no cursor, it delivers only items that
-            are added from now on; a replay uses ``all`` in this case. ``all`` delivers the whole journal into the
-            backend runs to which the sink wrote before. ``new`` delivers the whole journal into new backend runs.
+        what: ``left`` delivers the items after the sink's cursor, without runs that the journal says are for other
+            sinks. If there is no cursor, it delivers only items that are added from now on; a replay uses ``all`` in
+            this case. ``all`` delivers the whole journal into the backend runs to which the sink wrote before. ``new``
+            delivers the whole journal into new backend runs.
         trust_ids: as for `RunTargets`.
         shares_cursor: whether other workers of this process may save the same cursor. If one has already done so, this
             worker delivers only items that are added from now on.
@@ -88,7 +89,7 @@ class Worker:
         self._targets = RunTargets(stream, sink.name, cursor.targets, use_journal=what != "new", trust_ids=trust_ids)
         self._own = OwnRecord()
         self._warn_once = WarnOnce(logger)
-        self._calls = SinkCalls(sink, self._targets, self._progress, self._save)
+        self._calls = SinkCalls(sink, self._targets, self._progress, self._save, skips_runs=what == "left")
         #: How many seconds to wait after the last failed call, because the server asked for it.
         self._delay = 0.0
         #: Whether `_calls` knows in which run the delivery starts.

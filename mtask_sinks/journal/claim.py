@@ -16,7 +16,7 @@ from mtask_sinks.journal.run_start import open_run
 logger = get_logger(__name__)
 
 
-def claim(path: Path, *, create: bool) -> tuple[Path, AppendFile | None]:
+def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path, AppendFile | None]:
     """Open a journal for writing. If another process writes to it, open the first journal beside it that is free.
 
     >>> import tempfile
@@ -34,6 +34,7 @@ def claim(path: Path, *, create: bool) -> tuple[Path, AppendFile | None]:
     Args:
         path: the journal that the training should write to.
         create: whether to create the file if it does not exist. If ``False``, a missing file is not opened.
+        first: the first journal of the directory, whose name the others extend; by default ``path``.
 
     Returns:
         The path, and the open file.
@@ -41,7 +42,7 @@ def claim(path: Path, *, create: bool) -> tuple[Path, AppendFile | None]:
     Raises:
         OSError: the file cannot be opened.
     """
-    for candidate in _candidates(path):
+    for candidate in _candidates(path, first or path):
         if not create and not candidate.exists():
             return candidate, None
         file, writer = _open(candidate)
@@ -77,10 +78,13 @@ def journal_files(path: Path) -> list[Path]:
     return [*([path] if path.is_file() else []), *(file for _, file in sorted(found))]
 
 
-def _candidates(path: Path) -> Iterator[Path]:
+def _candidates(path: Path, first: Path) -> Iterator[Path]:
     yield path
+    if first != path:
+        yield first
     for number in itertools.count(2):
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+        if (numbered := first.with_name(f"{first.stem}-{number}{first.suffix}")) != path:
+            yield numbered
 
 
 def _open(path: Path) -> tuple[AppendFile | None, str]:

@@ -142,6 +142,7 @@ def _begin(record: dict[str, Any], line: bytes) -> Begin:
         logged=read("logged", _names, frozenset(), is_optional=True),
         directions=read("directions", _mapping, nothing, is_optional=True),
         loss_weights=read("loss_weights", _numbers, {}, is_optional=True),
+        is_training=record.get("is_training") is not False,
     )
     return Begin(
         run,
@@ -149,6 +150,7 @@ def _begin(record: dict[str, Any], line: bytes) -> Begin:
         read("versions", _texts, {}),
         read("process", _process, ("", 0, ""), is_optional=True),
         read("started", _text, None, is_optional=True),
+        read("sinks", _names, None, is_optional=True),
         tuple(wrong),
     )
 

@@ -54,6 +54,7 @@ class Begin:
         versions: versions of this library and of the packages that it uses.
         process: host, process id and token of the process that trains.
         started: when the process started, to distinguish it from a later one with the same id; ``None`` if unknown.
+        sinks: names of the sinks that get the run; ``None`` if the journal does not say.
         wrong: names of the fields that had a wrong type in the journal, and got their defaults.
     """
 
@@ -62,6 +63,7 @@ class Begin:
     versions: Mapping[str, str] = field(default_factory=_versions)
     process: tuple[str, int, str] = field(default_factory=lambda: (socket.gethostname(), os.getpid(), _TOKEN))
     started: str | None = field(default_factory=lambda: process_start(os.getpid()))
+    sinks: frozenset[str] | None = None
     wrong: tuple[str, ...] = ()
 
     def is_at_work(self) -> bool:
@@ -94,6 +96,10 @@ def encode(item: Item) -> bytes:
         record = {"record": "run", **run, "time": item.time, "versions": item.versions, "process": item.process}
         if item.started is not None:
             record["started"] = item.started
+        if not item.run.is_training:
+            record["is_training"] = False
+        if item.sinks is not None:
+            record["sinks"] = sorted(item.sinks)
     elif isinstance(item, Note):
         record = {"record": "note", **{name: getattr(item, name) for name in NOTE_FIELDS}}
     else:

@@ -34,20 +34,26 @@ class RunStarts:
 
     Several trainers may write to the same journal, one after the other. So an evaluation after a training may follow
     another training; the run's id shows where it belongs. A resume has a new id and belongs to the last training that
-    began.
+    began. Evaluations without a training do not count for that.
     """
 
     def __init__(self) -> None:
         #: Run's id → step at which it began last.
         self._steps: dict[str, int] = {}
+        #: The ids of the runs with a training, and the last of them.
+        self._trained: set[str] = set()
         self._latest: str | None = None
 
     def add(self, run: RunInfo) -> tuple[RunStart, str | None]:
         """Add the next run. Return how it relates to a run before it, and the id of that run."""
         before = run.id if run.id in self._steps else self._latest if run.step > 0 else None
-        if self._steps.get(run.id) == run.step:
+        is_same = self._steps.get(run.id) == run.step
+        if run.is_training and not (is_same and run.id in self._trained):
+            self._latest = run.id
+            self._trained.add(run.id)
+        if is_same:
             return RunStart.CONTINUED, before
-        self._steps[run.id], self._latest = run.step, run.id
+        self._steps[run.id] = run.step
         return (RunStart.NEW if before is None else RunStart.RESUMED), before
 
 

@@ -106,6 +106,8 @@ class JournalStream:
                 segment = None if is_recent or position >= self._announced else self._offsets.segment_at(position)
                 if segment is None or self.path is None:
                     return recent
+                if recent and self._recent.first.position < segment.position:  # these lines are not in the file
+                    return [(end, item) for end, item in recent if end <= segment.position]
                 start = max(position, segment.position)
                 offset, end = segment.offset + start - segment.position, segment.end
             items, reached = self._read_file(self.path, offset, start, end)

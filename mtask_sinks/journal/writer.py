@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,7 @@ class Journal:
         #: The `Begin` record of the next line to write. The journal writes it again if somebody removed the file, or if
         #: another trainer wrote to the file. So the next lines always belong to the right run.
         self._begin: Begin | None = None
+        self._begin_is_written = True
         #: Size of the file when this journal closed it; ``None`` before that.
         self._size_before: int | None = None
         self._waiting = EntryQueue()
@@ -98,14 +100,16 @@ class Journal:
         """How often the disk did not accept a line."""
         return self._warn_once.counts["disk"]
 
-    def begin(self, run: RunInfo, at: float | None = None) -> None:
+    def begin(self, run: RunInfo, at: float | None = None, sinks: Iterable[str] | None = None) -> None:
         """Record that a run begins. The snapshots after this call belong to it.
 
         Args:
             run: the run.
             at: when the run began, in seconds since 1970 (UTC); by default now.
+            sinks: names of the sinks that get the run.
         """
-        self._add(Begin(run) if at is None else Begin(run, at))
+        names = None if sinks is None else frozenset(sinks)
+        self._add(Begin(run, sinks=names) if at is None else Begin(run, at, sinks=names))
 
     def append(self, snapshot: Snapshot) -> None:
         """Write a snapshot. This never raises an error of the disk."""
@@ -158,8 +162,9 @@ class Journal:
                 entry = self._waiting.first
                 self._note_begin(entry.item)
                 if self._begin is not None and entry.item is not self._begin and self._lacks_run(file):
-                    self._write(file, encode(replace(self._begin, time=time.time()) if file.size else self._begin))
-                self._size_before = None
+                    is_late = self._begin_is_written and file.size > 0
+                    self._write(file, encode(replace(self._begin, time=time.time()) if is_late else self._begin))
+                self._size_before, self._begin_is_written = None, True
                 self.stream.mark_stored(entry, self._write(file, entry.line))
                 self._waiting.drop_first()
         except OSError as error:
@@ -168,8 +173,8 @@ class Journal:
             self._warn_once("disk", message, self.path, error, _MAX_WAITING[0])
 
     def _note_begin(self, item: Item) -> None:
-        if isinstance(item, Begin):
-            self._begin = item
+        if isinstance(item, Begin) and item is not self._begin:
+            self._begin, self._begin_is_written = item, False
 
     def _open_file(self, path: Path) -> AppendFile:
         """Return the open file. Create it if it does not exist, and remove a torn last line."""
@@ -179,7 +184,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         file: AppendFile | None = None
         if self._own_file:
-            used, file = claim(path, create=True)
+            used, file = claim(path, create=True, first=self.wanted)
             if used != path:
                 self.path = used
                 self.stream.move_to(used)
@@ -190,8 +195,12 @@ class Journal:
         return file
 
     def _lacks_run(self, file: AppendFile) -> bool:
-        """Return whether the file was removed, or another trainer wrote to it while this journal had closed it."""
-        return file.size == 0 or self._size_before not in (None, file.size)
+        """Return whether the file lacks the record of the run to which the next line belongs.
+
+        Somebody removed the file, or another trainer wrote to it while this journal had closed it, or the line of the
+        record was dropped.
+        """
+        return file.size == 0 or self._size_before not in (None, file.size) or not self._begin_is_written
 
     def _write(self, file: AppendFile, line: bytes) -> int:
         """Append a line and return its offset in the file."""

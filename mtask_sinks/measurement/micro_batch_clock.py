@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class MicroBatchClock:
-    """Counts micro-batches. Only the reducers `first` and `last` need the count.
+    """Counts micro-batches, for the reducers `first` and `last`, and for ``window.steps`` of an evaluation.
 
     Attributes:
         now: number of the current micro-batch.

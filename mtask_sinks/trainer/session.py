@@ -129,12 +129,12 @@ class Session:
         self._depth = 0
         #: How many blocks of `arriving` are open.
         self._arriving = 0
+        self.is_training = False
         self._run = self._new_run()
         self._opened: RunInfo | None = None
         self._opened_facts: RunFacts | None = None
         #: When the training began. The first snapshot opens the run, perhaps much later; then this becomes ``None``.
         self._begun_at: float | None = None
-        self.is_training = False
         #: True until the training's loop begins for the first time. It may begin again, with a smaller batch.
         self._is_new = False
         self._trainings = 0
@@ -152,7 +152,7 @@ class Session:
 
     def _new_run(self) -> RunInfo:
         weights = {} if self._loss_budget is None else self._loss_budget.weights
-        return RunInfo(id=_new_id(), directions=self._directions, loss_weights=weights)
+        return RunInfo(id=_new_id(), directions=self._directions, loss_weights=weights, is_training=self.is_training)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: vars(self)[name] for name in (*self._kept_by_copies, "_kept_by_copies")}
@@ -169,10 +169,9 @@ class Session:
     @contextmanager
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
-        if self._trainings:
-            self._run = self._new_run()
-        self._trainings += 1
         self.is_training, self._is_new, self._has_ended = True, True, False
+        self._run = self._new_run() if self._trainings else replace(self._run, is_training=True)
+        self._trainings += 1
         self._begun_at = time.time()
         self.delivery.exit_status = "failed"
         self._begin_backend_runs()
@@ -198,6 +197,8 @@ class Session:
         saved = _stateful(state).get(_ENTRY, {})
         if self._is_new and self.registry.discard():
             self._warn_once("before training", _BEFORE_TRAINING)
+        if self._is_new and state.global_step and self._opened is not None:
+            self._run = self._new_run()  # an evaluation has begun the run, but this training resumes an earlier one
         self._is_new = False
         attributes = saved.get("attributes", {})
         self.registry.load_state_dict(attributes.get("window", {}), step=state.global_step)
@@ -238,7 +239,7 @@ class Session:
 
     @contextmanager
     def without_window(self, state: TrainerState) -> Iterator[None]:
-        """Hide the saved windows from ``restore_callback_states_from_checkpoint``: no callback has saved them."""
+        """Hide the saved windows from ``restore_callback_states_from_checkpoint``, which would miss their callback."""
         saved = _stateful(state).pop(_ENTRY, None)
         try:
             yield
@@ -247,7 +248,7 @@ class Session:
                 _stateful(state)[_ENTRY] = saved
 
     def on_train_end(self) -> None:
-        """Note that the training reached its end."""
+        """Record that the training has reached its end."""
         self._has_ended = True
         self._warn_of_missing_row()
 
@@ -499,6 +500,7 @@ class Session:
             self.delivery.exit_status = "finished"
             self._opened = None
             self.is_training = False
+            self._run = replace(self._run, is_training=False)
 
     def _say_what_trackers_lack(self) -> None:
         for log in self._trackers.values():

@@ -106,7 +106,7 @@ def test_a_silence_may_have_to_last_longer():
     episodes = Episodes([Alert("mlm/*", silent_for=20, for_steps=20)], Directions())
     begun, over = [event for each in snapshots(rows) for event in episodes.look(each)]
     assert (begun.text, begun.since) == ("mlm/* has no value for 40 steps", 10)
-    assert over.text == "mlm/* has values again (since step 10)"
+    assert over.text == "mlm/* has values again (none since step 10)"
 
 
 def test_ranks_apart():
@@ -136,7 +136,7 @@ def test_conflict_is_judged_by_ten_measurements_or_more():
     found = [(e.step, e.text) for each in snapshots(rows, counts=4) for e in episodes.look(each)]
     assert found == [
         (30, f"{key} is -0.6 in the mean of 12 measurements, below -0.1"),
-        (40, f"{key} is 0.9: no longer below -0.1 in the mean (since step 30)"),
+        (40, f"{key} is 0.9: no longer below -0.1 in the mean (alert since step 30)"),
     ]
 
 

@@ -55,7 +55,7 @@ def test_a_terminal_shows_curves_over_tokens_and_where_older_values_are(out) -> 
     assert heading == ["task", "metric", "train", "change", "curve", "reports", "eval", "x", "reports"]
     # At 100, 275, 450, 625, 800 tokens: 8; 4 and 2; 1; none, as before; 0. The highest block is 8, the lowest 0.
     assert loss == ["mlm", "loss", "0", "-1", "█▄▂▂▁", "1", "3.5", "300", "-"]
-    assert tokens[:5] == ["n_tokens", "800", "+400", "▁▃▄▄█", "5"]  # 100; 200 and 300; 400; as before; 800
+    assert tokens[:5] == ["n_tokens", "800", "+400", "▁▃▄▄█", "1"]  # 100; 200 and 300; 400; as before; 800
 
 
 def test_a_pipe_tells_where_every_last_value_is(out) -> None:

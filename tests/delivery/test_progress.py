@@ -26,7 +26,7 @@ def test_every_snapshot_is_delivered_rejected_or_pending() -> None:
 
 def test_a_snapshot_that_was_computed_again_was_not_given() -> None:
     progress = progress_of(given=3)
-    progress.count_recomputed()
+    progress.count_skipped()
     assert (progress.counts.given, progress.counts.pending) == (2, 2)
 
 

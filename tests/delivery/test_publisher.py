@@ -11,6 +11,7 @@ from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.merge import merge
 from mtask_sinks.delivery import publisher
 from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.sinks import MemorySink
 
 
@@ -126,3 +127,37 @@ def test_an_output_directory_in_an_object_store_is_one_warning(tmp_path, monkeyp
         f"local directory {tmp_path}/{scheme}:/bucket/run. Choose a local directory, and let "
         f"SinkArguments(journal_publish='{scheme}://bucket/run') copy the journal."
     )
+
+
+def test_a_journal_without_a_line_replaces_no_copy(tmp_path) -> None:
+    url = f"file://{tmp_path}/there"
+    deliver(tmp_path / "node-1", url, RunInfo(id="1"), 2, 4)
+    copy = (tmp_path / "there" / "metrics.jsonl").read_bytes()
+    empty = tmp_path / "node-2" / "metrics.jsonl"
+    empty.parent.mkdir()
+    empty.touch()  # as a full disk leaves it
+    published = publisher.Publisher(JournalStream(empty), url)
+    published.start()
+    published.finish()
+    published.wait(10)
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["metrics.jsonl"]
+    assert (tmp_path / "there" / "metrics.jsonl").read_bytes() == copy
+
+
+def test_a_journal_that_was_removed_and_begun_again_does_not_replace_its_copy(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(publisher, "_EVERY_SECONDS", 0.05)
+    there, out = tmp_path / "there", tmp_path / "out"
+    delivery = Delivery([MemorySink()], 30.0, f"file://{there}")
+    delivery.open(RunInfo(id="1", output_dir=str(out)))
+    for step in range(1, 21):
+        delivery.write(Snapshot(step, metrics={"a/loss": 1.0}))
+    whole = (out / "metrics.jsonl").read_bytes()
+    end = time.monotonic() + 30
+    while not ((there / "metrics.jsonl").exists() and (there / "metrics.jsonl").read_bytes() == whole):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    (out / "metrics.jsonl").unlink()
+    delivery.write(Snapshot(21, metrics={"a/loss": 1.0}))
+    delivery.close("finished")
+    assert (there / "metrics.jsonl").read_bytes() == whole
+    assert (there / "metrics-2.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()

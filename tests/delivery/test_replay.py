@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 
 from mtask_sinks import RunInfo, Snapshot, read_journal
 from mtask_sinks.cli import app
+from mtask_sinks.delivery.cursor import Cursor, cursor_path
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.errors import StillAtWorkError
+from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.writer import Journal
 from mtask_sinks.sinks import MemorySink, MLflowSink, TensorBoardSink
 
@@ -300,3 +302,18 @@ def test_the_command_does_not_need_torch(tmp_path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
     assert done.stdout == "tensorboard: 1 delivered, 0 rejected, 0 left\n False\n"
+
+
+def test_what_a_process_still_tries_to_deliver_after_its_training_is_not_replayed(tmp_path) -> None:
+    journal = write(tmp_path, (RunInfo(id="1"), rows(1, 2), "finished"))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        as_of_process(journal, socket.gethostname(), other.pid)
+        first_line = journal.read_bytes().splitlines(keepends=True)[0]
+        Cursor(fingerprint_of(first_line), len(first_line)).save(cursor_path(journal, "memory"))
+        sink = MemorySink()
+        with pytest.raises(StillAtWorkError, match=rf"process {other.pid} is still running.*to sink memory"):
+            replay(tmp_path, [sink])
+        assert sink.snapshots == []
+        other.communicate(b"\n")
+    replay(tmp_path, [sink])
+    assert sink.series("a/x") == [(1, 10.0), (2, 20.0)]

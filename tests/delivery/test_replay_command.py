@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -85,7 +86,10 @@ def test_the_command_works_as_it_is_printed(layout, tag, tmp_path, caplog) -> No
     message = message_of(TensorBoardSink(layout=layout), out, caplog, continued={"tensorboard": str(elsewhere)})
     words = shlex.split(re.search(r"run: (mtask-sinks .*)$", message)[1])
     assert words[-3] == "--trust"  # the directory is outside of the journal's
-    done = subprocess.run([sys.executable, "-m", "mtask_sinks", *words[1:]], capture_output=True, text=True)
+    command = [sys.executable, "-m", "mtask_sinks", *words[1:]]
+    refused = subprocess.run(command, capture_output=True, text=True)  # this process still tries to deliver it
+    assert f"process {os.getpid()} is still running" in " ".join(refused.stderr.replace("│", " ").split())
+    done = subprocess.run([*command, "--force"], capture_output=True, text=True)
     assert done.stdout == "tensorboard: 1 delivered, 0 rejected, 0 left\n", done.stderr
     assert read_scalars(elsewhere / "a" if layout == "overlay" else elsewhere)[tag]
 
@@ -99,7 +103,7 @@ def test_the_command_names_the_directory_that_the_user_chose(is_given, tmp_path,
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR")
     command = message.partition("run: ")[2].replace("mtask-sinks", f"'{sys.executable}' -m mtask_sinks")
     assert "--trust" not in command
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    done = subprocess.run(["sh", "-c", f"{command} --force"], capture_output=True, text=True)  # this process lives
     assert done.stdout == "tensorboard: 1 delivered, 0 rejected, 0 left\n", done.stderr
     assert read_scalars(mine)
 

@@ -9,6 +9,7 @@ from helpers.failing_sinks import Flaky, Hanging, snapshots
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.delivery.replay import replay
 from mtask_sinks.errors import Forgotten
 from mtask_sinks.journal import stream
 from mtask_sinks.sinks import MemorySink
@@ -229,3 +230,19 @@ def test_a_sink_that_is_tried_again_leaves_the_random_numbers_of_the_user_alone(
     delivery.close("finished")
     assert flaky.steps == [1]
     assert random.random() == expected
+
+
+def test_a_run_that_was_for_other_sinks_stays_out_of_this_one(tmp_path) -> None:
+    sinks = {name: [] for name in ("1", "2", "3")}
+    for run, names in (("1", ["memory"]), ("2", []), ("3", ["memory"])):
+        sinks[run] = [MemorySink() for _ in names]
+        delivery = Delivery(sinks[run])
+        delivery.open(RunInfo(id=run, output_dir=str(tmp_path)))
+        delivery.write(Snapshot(int(run), metrics={"x": float(run)}))
+        delivery.close("finished")
+        assert all(counts.pending == 0 for counts in delivery.counts.values())
+    assert [sinks[run][0].series("x") for run in ("1", "3")] == [[(1, 1.0)], [(3, 3.0)]]
+    assert [run.id for run in sinks["3"][0].runs] == ["3"]
+    again = MemorySink()
+    replay(tmp_path, [again], what="all")  # the user asks for the whole journal
+    assert again.series("x") == [(1, 1.0), (2, 2.0), (3, 3.0)]

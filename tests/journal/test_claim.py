@@ -257,3 +257,21 @@ def test_without_locks_the_last_run_decides(tmp_path, monkeypatch, process, stat
     used, file = claim(path, create=True)
     assert used.name == ("metrics-2.jsonl" if taken else "metrics.jsonl")
     file.close()
+
+
+def test_every_journal_of_a_directory_has_a_name_that_the_commands_find(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first, second, third = (Journal(path, own_file=True) for _ in range(3))
+    first.begin(RunInfo(id="1"))
+    first.append(Snapshot(1, metrics={"a/x": 1.0}))
+    second.begin(RunInfo(id="2"))
+    second.append(Snapshot(1, metrics={"a/x": 1.0}))
+    second.close()
+    third.begin(RunInfo(id="3"))
+    third.append(Snapshot(1, metrics={"a/x": 1.0}))  # takes the file that the second one has left
+    second.append(Snapshot(2, metrics={"a/x": 1.0}))
+    for journal in (first, second, third):
+        journal.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["metrics-2.jsonl", "metrics-3.jsonl", "metrics.jsonl"]
+    found = [(run.id, [each.step for each in run.snapshots]) for run in read_journal(path.parent)]
+    assert sorted(found) == [("1", [1]), ("2", [1]), ("2", [2]), ("3", [1])]

@@ -36,6 +36,13 @@ def test_ids_and_steps_decide(runs, expected) -> None:
     assert [starts.add(RunInfo(id=name, step=step)) for name, step in runs] == expected
 
 
+def test_a_resume_belongs_to_the_last_training_not_to_an_evaluation_in_between() -> None:
+    starts = RunStarts()
+    runs = [("a", 0, True), ("e", 0, False), ("b", 4, True), ("f", 0, False), ("f", 0, True), ("c", 4, True)]
+    found = [starts.add(RunInfo(id=name, step=step, is_training=trains)) for name, step, trains in runs]
+    assert found == [(NEW, None), (NEW, None), (RESUMED, "a"), (NEW, None), (CONTINUED, "f"), (RESUMED, "f")]
+
+
 def test_a_run_that_failed_stays_failed() -> None:
     assert [status_after(before, "finished") for before in (None, "finished", "killed", "failed")] == [
         *("finished", "finished", "finished", "failed")

@@ -119,3 +119,18 @@ def test_a_reader_sees_a_line_only_when_the_file_has_it_so_a_saved_offset_is_nev
     journal.end("1", "finished")
     assert seen == [([], True), (["Begin"], True), (["Begin", "Snapshot"], True)]
     assert [type(item).__name__ for item in read_all(stream)[0]] == ["Begin", "Snapshot", "End"]
+
+
+def test_lines_in_memory_come_before_those_of_a_file_that_was_begun_again(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    journal = Journal(path)
+    journal.begin(RunInfo(id="1"))
+    for step in range(1, 301):
+        journal.append(Snapshot(step, metrics={"x": 1.0}))
+    path.unlink()
+    journal.append(Snapshot(301, metrics={"x": 1.0}))
+    position, steps = 0, []
+    while items := journal.stream.read(position):
+        steps += [item.step for _, item in items if isinstance(item, Snapshot)]
+        position = items[-1][0]
+    assert steps == [*range(46, 302)]  # the last 256 lines

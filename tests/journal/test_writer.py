@@ -253,3 +253,20 @@ while True:
     assert len(said) > 10
     assert steps == list(range(len(steps)))
     assert len(steps) in (len(said) + 1, len(said) + 2)  # plus "0", read above; one more may be written but not printed
+
+
+def test_a_run_whose_record_was_dropped_is_not_booked_to_the_training_before(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "metrics.jsonl"
+    earlier = written(path, snapshot(1, x=1.0))
+    earlier.end("1", "finished")
+    earlier.close()
+    monkeypatch.setattr("mtask_sinks.journal.writer._MAX_WAITING", (3, 1 << 20))
+    journal = Journal(path, own_file=True)
+    journal.begin(RunInfo(id="2"))
+    for step in range(1, 6):
+        journal.append(Snapshot(step, logs={"loss": 1.0}))
+    journal.append(snapshot(6, x=1.0))
+    journal.end("2", "failed")
+    journal.close()
+    rest = ["run 2", "snapshot 3", "snapshot 4", "snapshot 5", "snapshot 6", "end 2"]
+    assert lines_of(path) == ["run 1", "snapshot 1", "end 1", *rest]

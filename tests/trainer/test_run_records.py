@@ -206,3 +206,21 @@ class Counting(Toy):
 def counted(training) -> list[tuple[int, float, bool]]:
     points = [point for point in training.points() if (point.phase, point.name) == ("train", "n")]
     return [(point.step, point.value, point.partial) for point in points]
+
+
+@pytest.mark.parametrize("evaluates_in", ["the resuming process", "a process of its own"])
+def test_a_resume_after_an_evaluation_continues_the_training_before_it(tmp_path, evaluates_in: str) -> None:
+    def make(**options) -> HfMultiTaskTrainer:
+        args = arguments(tmp_path, run_name="r", report_to="none", logging_steps=1, save_steps=2, **options)
+        return Ordered(Toy(), args, train_dataset=numbers(1, 2, 3, 4), eval_dataset=numbers(5))
+
+    make(save_strategy="steps").train()
+    resuming = make()
+    (resuming if evaluates_in == "the resuming process" else make()).evaluate()
+    resuming.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    first, evaluation = read_trainings(tmp_path)
+    assert (first.resumed_at, [point.step for point in first.points() if point.phase == "train"]) == (
+        (2,),
+        [1, 2, 3, 4],
+    )
+    assert [point.phase for point in evaluation.points()] == ["eval"]
