@@ -16,9 +16,30 @@ _ALLOWED = "'min' (smaller is better), 'max' (larger is better) and None (neithe
 _NO_RULE: Any = object()
 
 _FALLING = re.compile(r"loss|perplexity|error")
-_FALLING_WORDS = frozenset({"err", "mae", "mse", "rmse", "mape", "nll", "ppl", "wer", "cer", "ter", "kl", "bpc", "bpb"})
+_FALLING_WORDS = frozenset(
+    {
+        "loss",
+        "perplexity",
+        "error",
+        "err",
+        "mae",
+        "mse",
+        "rmse",
+        "mape",
+        "nll",
+        "ppl",
+        "wer",
+        "cer",
+        "ter",
+        "kl",
+        "bpc",
+        "bpb",
+    }
+)
 # Names of counts, which are neither good nor bad.
 _COUNT_WORDS = frozenset({"n", "num", "count", "counts", "number", "tokens", "samples", "items", "nonfinite"})
+# If the name of a metric ends in one of these words, it is a setting, or tells how values differ.
+_NEITHER_WORDS = frozenset({"scale", "weight", "weights", "coef", "coefficient", "std", "var", "variance", "ratio"})
 # If the name of a metric ends in one of these words, or in two words that make one of them, its largest value is best.
 _RISING_WORDS = frozenset(
     [
@@ -88,23 +109,23 @@ def known_direction(name: str) -> Direction | None:
 
     >>> [known_direction(name) for name in ("loss", "box_loss", "rmse", "error_rate", "accuracy", "f1_macro", "map50")]
     ['min', 'min', 'min', 'min', 'max', 'max', 'max']
-    >>> [known_direction(name) for name in ("n_tokens", "loss.nonfinite", "bias", "loss_share", "reward_std")]
+    >>> [known_direction(name) for name in ("n_tokens", "loss.nonfinite", "bias", "loss_share", "loss_scale")]
     [None, None, None, None, None]
 
     Losses, errors and perplexities give ``"min"``. A name gives ``"max"`` only if it ends in a word such as accuracy,
     f1, bleu or reward; a number or a word such as ``macro`` or ``score`` may follow. Every other name gives ``None``,
     also counts, shares and names that begin with ``neg_``: scikit-learn's ``neg_mean_squared_error`` rises, but a loss
-    of the negative samples falls.
+    of the negative samples falls. So do names that end in a word such as ``scale`` or ``std``.
 
     Args:
         name: name of the metric in its task.
     """
     words = re.split(r"[^a-z0-9]+", name.lower())
-    if is_count(name) or words[0] == "neg" or "share" in words:
+    if is_count(name) or words[0] == "neg" or "share" in words or words[-1] in _NEITHER_WORDS:
         return None
-    if _is_falling(name):
-        return "min"
-    return "max" if _is_rising(words) else None
+    if _FALLING_WORDS.isdisjoint(_letters(name)) and _is_rising(words):  # also if another word contains "loss"
+        return "max"
+    return "min" if _is_falling(name) else None
 
 
 def is_count(name: str) -> bool:

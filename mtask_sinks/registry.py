@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -22,25 +20,22 @@ from mtask_sinks.aggregation.buffers import Overflow
 from mtask_sinks.aggregation.derived import Derived, DerivedFunction
 from mtask_sinks.aggregation.key_table import KeyTable
 from mtask_sinks.aggregation.phases import Phases
-from mtask_sinks.aggregation.spans import Span, Spans, exact_span
-from mtask_sinks.aggregation.state import Spread, State
 from mtask_sinks.aggregation.summarize import Summarizer, nonfinite_policies
 from mtask_sinks.aggregation.window import Judge, Window
-from mtask_sinks.aggregation.window_times import SECONDS, STEPS, WindowTimes
+from mtask_sinks.aggregation.window_times import SECONDS
 from mtask_sinks.compiled.handles import new_handle
 from mtask_sinks.directions import Direction, Directions
 from mtask_sinks.distributed.collectives import Ranks
 from mtask_sinks.distributed.key_agreement import KeyAgreement
 from mtask_sinks.distributed.merge import RankMerger
-from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.intake import Intake
-from mtask_sinks.keys import EPOCH, OVERALL, log_prefix
 from mtask_sinks.measurement.device_queue import Part
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.recompute import is_recompute
 from mtask_sinks.patterns import Rules
-from mtask_sinks.reducers import Mean, Reducer, ReducerSpec, Total, as_reducer
+from mtask_sinks.reducers import Mean, ReducerSpec, as_reducer
 from mtask_sinks.reducers.lookup import without_own_names
+from mtask_sinks.reduction import Reduction
 from mtask_sinks.reporting.api import activated, refuse_positional
 from mtask_sinks.reporting.forked import lost_in_children
 from mtask_sinks.snapshot import Snapshot
@@ -126,7 +121,7 @@ class MetricRegistry(BuiltAnew):
         self._process_group = ProcessLocal(process_group)
         self._warn_once = WarnOnce(logger)
         by_key = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
-        self._policies = nonfinite_policies(nonfinite)
+        policies = nonfinite_policies(nonfinite)
         Directions(directions or {})  # raises on a wrong rule
         self._directions = dict(directions or {})
         functions = Derived(derived or {}, self._warn_once)
@@ -134,26 +129,32 @@ class MetricRegistry(BuiltAnew):
         self._key_table = KeyTable(by_key, functions, max_keys)
         if functions:
             self._key_table.register(SECONDS, Mean())
-        self._summarizer = Summarizer(self._policies, functions, self._warn_once)
-        spreads = Rules(dict.fromkeys([spread] if isinstance(spread, str) else spread, True), False)
-        self._is_per_epoch = Rules(dict.fromkeys([per_epoch] if isinstance(per_epoch, str) else per_epoch, True), False)
+        summarizer = Summarizer(policies, functions, self._warn_once)
+        spreads, is_per_epoch = _patterns(spread), _patterns(per_epoch)
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
         agreement = KeyAgreement(rules, by_key.for_key, max_keys)
-        self._wants_spread: Callable[[str], bool] = lambda key: key != SECONDS and spreads.for_key(key)
-        self._merger = RankMerger(process_group, agreement, self._wants_spread)
+
+        def wants_spread(key: str) -> bool:
+            return key != SECONDS and spreads.for_key(key)
+
+        self._merger = RankMerger(process_group, agreement, wants_spread)
         self._clock = MicroBatchClock()
         self._phases = Phases()
         overflow = Overflow(max_keys, self._warn_once)
         self._intake = Intake(
-            self._phases, self._key_table, self._policies, self._clock, overflow, self._merger.ranks, self._warn_once
+            self._phases, self._key_table, policies, self._clock, overflow, self._merger.ranks, self._warn_once
         )
-        self._times = WindowTimes()
-        self._spans = Spans(with_epochs=bool(per_epoch))
-        #: What this rank itself has reported in the open window of the training, for the spread of keys whose window an
-        #: epoch's end has cut. The spans have the values of all ranks.
-        self._own = exact_span()
-        #: Phase → keys in its open window that came from a checkpoint, which has no rank's own values.
-        self._resumed: dict[str, set[str]] = {}
+        self._reduction = Reduction(
+            self._intake,
+            self._key_table,
+            self._merger,
+            summarizer,
+            self._clock,
+            wants_spread,
+            is_per_epoch,
+            derived or {},
+            self._warn_once,
+        )
         #: The number by which compiled code finds this registry.
         self.handle = new_handle(self)
 
@@ -261,7 +262,7 @@ class MetricRegistry(BuiltAnew):
         (0.0, 1.0)
         """
         is_timed = self._phases.is_training_thread
-        times = self._times.inside(name, self._clock.now) if is_timed else nullcontext()
+        times = self._reduction.times.inside(name, self._clock.now) if is_timed else nullcontext()
         with self._phases.entered(self._phases.window(name)), times:
             yield
 
@@ -309,15 +310,7 @@ class MetricRegistry(BuiltAnew):
                 has reported other values in this window (only for ``train``).
             ConflictError, LogEventError: the ranks have different rules, or reduce different windows at the same time.
         """
-        window, spreads = self._drain(step, phase)
-        if phase == "train":
-            window = self._spans.end_window(window, self._agreed)
-            totals = self._totals(window)
-            joined = Span({**window.states, **totals}, window.seconds, window.steps)
-            found = self._summarize(joined, step, phase, epoch, logs, spreads)
-            counts = {key: _reports(window.states.get(key)) for key in totals if key in found.metrics}
-            return replace(found, counts={**found.counts, **counts}) if counts else found
-        return self._summarize(window, step, phase, epoch, logs, spreads)
+        return self._reduction.snapshot(step, phase, epoch, logs)
 
     def overall(self, step: int, *, epoch: float | None = None, logs: Mapping[str, Any] | None = None) -> Snapshot:
         """The values over the whole training, up to its last log event; the phase is ``overall``.
@@ -337,7 +330,7 @@ class MetricRegistry(BuiltAnew):
 
         Args: as for `snapshot`. A rank can call it alone.
         """
-        return self._summarize(self._spans.training, step, OVERALL, epoch, logs)
+        return self._reduction.overall(step, epoch, logs)
 
     def end_epoch(self, step: int, *, epoch: float | None = None) -> Snapshot:
         """The values of the keys in ``per_epoch`` over an epoch that ends now; the phase is ``epoch``.
@@ -356,22 +349,12 @@ class MetricRegistry(BuiltAnew):
 
         Args: as for `snapshot`.
         """
-        window, _ = self._drain(step, "train", is_cut=True)
-        ended = self._spans.end_epoch(window, self._agreed)
-        if not any(map(self._is_per_epoch.for_key, self._given["derived"] or ())):  # else these may need any key
-            ended.states = {key: state for key, state in ended.states.items() if self._is_per_epoch.for_key(key)}
-        found = self._summarize(ended, step, EPOCH, epoch, {})
-        nonfinite = {key: count for key, count in found.nonfinite.items() if self._is_per_epoch.for_key(key)}
-        wanted = {f"{key}.nonfinite" for key in nonfinite}
-        kept = [key for key in found.metrics if key in wanted or self._is_per_epoch.for_key(key)]
-        metrics = {key: found.metrics[key] for key in kept}
-        counts = {key: found.counts[key] for key in kept if key in found.counts}
-        return replace(found, metrics=metrics, counts=counts, nonfinite=nonfinite)
+        return self._reduction.end_epoch(step, epoch)
 
     @property
     def has_values_per_epoch(self) -> bool:
         """Whether ``per_epoch`` names some keys."""
-        return bool(self._is_per_epoch.exact or self._is_per_epoch.patterns)
+        return self._reduction.has_values_per_epoch
 
     def tick(self) -> None:
         """Mark the end of a micro-batch; a trainer does it.
@@ -395,15 +378,7 @@ class MetricRegistry(BuiltAnew):
 
         Every rank must call it, as for `snapshot`. The result is valid JSON, and empty if nothing was reported.
         """
-        ranks = self._merger.ranks()
-        states = self._intake.peek(phase)
-        states, _ = self._merge_ranks(phase, states, ranks)
-        reducers = self._key_table.reducers
-        states.pop(SECONDS, None)
-        found = {"keys": Span(states).to_json(reducers).get("keys", {})}
-        if phase == "train":
-            found["spans"] = self._spans.to_json(reducers)
-        return {"time": self._clock.now, "window": self._times.to_json(phase), **found} if any(found.values()) else {}
+        return self._reduction.state_dict(phase)
 
     def load_state_dict(self, state: Mapping[str, Any], phase: str = "train", *, step: int = 0) -> None:
         """Replace the open window by one that `state_dict` saved. Every rank must call it.
@@ -413,24 +388,7 @@ class MetricRegistry(BuiltAnew):
             phase: as for `snapshot`.
             step: optimizer steps taken so far. The window begins here, if the state does not say where it began.
         """
-        self.discard(phase)
-        if "time" in state:  # new reports are later than all in the state
-            self._clock.now = max(self._clock.now, state["time"] + 1)
-        if phase == "train":
-            self._load_spans(state.get("spans", {}))
-        if phase == "train" or "window" in state:
-            self._times.load(state.get("window", {"seconds": 0.0, "began": step}), phase)
-        self._resumed[phase] = {*state.get("keys", ())}
-        ranks = self._merger.ranks()
-        if ranks is not None and ranks.rank:
-            return  # the first rank takes the state of all ranks
-        window = self._phases.window(phase)
-        for key, saved in state.get("keys", {}).items():
-            try:
-                self._intake.admit(window, None, key)
-                window.accumulators[key].restore(saved)
-            except (KeyError, ValueError) as error:
-                self._say_not_resumed(key, error)
+        self._reduction.load_state_dict(state, self._phases.window(phase), phase, step)
 
     def discard(self, phase: str = "train", *, step: int | None = None) -> bool:
         """Forget what was reported in the window of a phase; returns whether there was something.
@@ -440,13 +398,7 @@ class MetricRegistry(BuiltAnew):
             step: optimizer steps taken so far. Without it, ``window.steps`` counts from the last snapshot of the
                 training.
         """
-        states = self._intake.drain(phase)
-        self._times.end(phase, step if phase == "train" else self._clock.now)
-        self._resumed.pop(phase, None)
-        if phase == "train":
-            self._spans.discard_window()
-            self._own = exact_span()
-        return any(state is not None for state in states.values())
+        return self._reduction.discard(phase, step)
 
     def reduce_with_training(self, phase: str) -> None:
         """Add a phase to `phases_of_training`, which a trainer reduces at each log event of the training."""
@@ -474,110 +426,13 @@ class MetricRegistry(BuiltAnew):
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Counts by topic. A topic names what was dropped or left out, and why, or the subject of another warning."""
+        """Topic → count. Most topics name what was dropped or left out, and why. Other warnings have topics too."""
         return dict(self._warn_once.counts)
-
-    @property
-    def _agreed(self) -> Mapping[str, Reducer]:
-        """The reducers of all keys that the ranks know."""
-        return self._key_table.reducers if self._merger.ranks() is None else self._merger.agreed
-
-    def _drain(self, step: int, phase: str, is_cut: bool = False) -> tuple[Span, dict[str, Spread]]:
-        """What all ranks reported in the open window of a phase, and its spread. A new window begins.
-
-        With ``is_cut``, an epoch ends: the window goes on later.
-        """
-        ranks = self._merger.ranks()
-        states = self._intake.drain(phase)
-        seconds, steps = self._times.end(phase, step if phase == "train" else self._clock.now)
-        if SECONDS in self._key_table.reducers:
-            states[SECONDS] = (seconds, 1.0, 1.0, 0.0)  # the merge makes the mean over the ranks
-        own: Mapping[str, State] = {}
-        if phase == "train" and ranks is not None and self.has_values_per_epoch:
-            spread = {key: state for key, state in states.items() if self._wants_spread(key)}
-            self._own.add(Span(spread), self._key_table.reducers)
-            own = self._own.states
-        states, spreads = self._merge_ranks(phase, states, ranks, own)
-        if not is_cut:
-            self._own = exact_span()
-            for key in self._resumed.pop(phase, ()):
-                spreads.pop(key, None)
-        of_ranks = states.pop(SECONDS, None)
-        if isinstance(of_ranks, tuple):
-            seconds = of_ranks[0] / of_ranks[1]
-        return Span(states, seconds, steps), spreads
-
-    def _summarize(
-        self,
-        span: Span,
-        step: int,
-        phase: str,
-        epoch: float | None,
-        logs: Mapping[str, Any] | None,
-        spreads: Mapping[str, Spread] = MappingProxyType({}),
-    ) -> Snapshot:
-        prefix = log_prefix("train_evaluation" if phase == OVERALL else phase)
-        row = {name.removeprefix(prefix): value for name, value in (logs or {}).items() if name.startswith(prefix)}
-        if span.seconds:
-            row |= {SECONDS: span.seconds, STEPS: span.steps}
-        metrics, counts, nonfinite = self._summarizer.summarize(
-            span.states,
-            spreads,
-            self._key_table.reducers,
-            self._agreed,
-            step=step,
-            phase=phase,
-            row=row,
-            has_logs=logs is not None,
-        )
-        return Snapshot(step, phase, metrics, epoch, time.time(), counts, nonfinite, logs or {})
-
-    def _load_spans(self, saved: Mapping[str, Any]) -> None:
-        for key in {key: None for span in saved.values() for key in span["keys"]}:
-            reason: object = "the registry has no room for further keys"
-            try:
-                if self._key_table.admit(key) is not None:
-                    continue
-            except MetricKeyError as error:
-                reason = error
-            self._say_not_resumed(key, reason)
-        self._spans.load(saved, self._key_table.reducers, self._say_not_resumed)
-
-    def _say_not_resumed(self, key: str, reason: object) -> None:
-        ranks = self._merger.ranks()
-        if ranks is None or not ranks.rank:
-            message = "%s: its values in the checkpoint cannot be loaded and are left out: %s"
-            self._warn_once(f"not resumed: {key}", message, key, reason)
-
-    def _totals(self, window: Span) -> dict[str, State]:
-        """The running totals, up to the end of a window. Only the window's own NaN and Inf count."""
-        found: dict[str, State] = {}
-        for key, state in self._spans.training.states.items():
-            if isinstance(state, tuple) and type(self._key_table.reducers.get(key)) is Total:
-                own = window.states.get(key)
-                found[key] = (*state[:3], own[3] if isinstance(own, tuple) else 0.0)
-        return found
-
-    def _merge_ranks(
-        self,
-        phase: str,
-        states: dict[str, State | None],
-        ranks: Ranks | None,
-        own: Mapping[str, State] = MappingProxyType({}),
-    ) -> tuple[dict[str, State | None], dict[str, Spread]]:
-        if ranks is None:
-            return states, {}
-        merged = self._merger.merge(phase, states, self._key_table.reducers, ranks, own)
-        agreed = self._merger.agreed
-        if states.keys() <= agreed.keys() <= self._key_table.reducers.keys():
-            return merged
-        self._intake.agree(agreed, states.keys() - agreed.keys())
-        return merged
 
 
 keep_old_names(MetricRegistry, _NEW_NAMES)
 
 
-def _reports(state: State | None) -> int:
-    """How many reports a window has for a running total."""
-    return int(state[2]) if isinstance(state, tuple) else 0
+def _patterns(given: str | Sequence[str]) -> Rules[bool]:
+    """Return rules that tell which keys match one of some exact keys and patterns."""
+    return Rules(dict.fromkeys([given] if isinstance(given, str) else given, True), False)

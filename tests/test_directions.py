@@ -26,6 +26,7 @@ def test_smallest_is_best(name) -> None:
         *("rouge_l", "rougeLsum", "meteor", "chrf", "em", "exact_match", "pass_at_1", "iou", "mean_iou", "miou"),
         *("dice", "psnr", "ssim", "ms_ssim", "r2", "r2_score", "r_squared", "kappa", "mcc", "pearsonr", "spearman"),
         *("matthews_correlation", "reward", "win_rate", "acc.rank_min", "acc.reported", "box/ap"),
+        *("gloss_accuracy", "glossary_f1"),  # words that contain "loss"
     ],
 )
 def test_largest_is_best(name) -> None:
@@ -46,6 +47,8 @@ def test_a_count_is_neither_good_nor_bad(name) -> None:
         # A word that rises does not end these names, or is a part of another word.
         *("accuracy_gap", "reward_std", "acc_steps", "map_size", "precision_bits", "recall.std", "em_weight"),
         *("items_seen", "accelerator", "mapping", "emotion", "dicey", "reclaim", "f", "r", "rewarded"),
+        # Settings, and how values differ.
+        *("loss_scale", "loss_weight", "kl_weight", "loss_std", "mse.var"),
         # scikit-learn's negated errors rise, and a loss of negative samples falls.
         *("neg_mean_squared_error", "neg_loss"),
     ],

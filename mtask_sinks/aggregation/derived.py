@@ -94,7 +94,8 @@ class Derived:
             except Exception:
                 self._warn_of_failure(key)
                 continue
-            value_counts[key] = min((counts.get(used, value_counts.get(used, 0)) for used in inputs.used), default=0)
+            if inputs.used:  # a value computed from the rest of the row alone has no reports, and no count
+                value_counts[key] = min(counts.get(used, value_counts.get(used, 0)) for used in inputs.used)
         return values, value_counts
 
     def _refuse(

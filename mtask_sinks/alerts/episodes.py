@@ -37,8 +37,9 @@ class AlertEvent:
 
     Attributes:
         alert: the alert.
-        key: the metric. For a silent task, the task with the alert's pattern for names: ``mlm/*`` or ``mlm/loss`` (the
-            key itself if it has no task). If nothing ever matched the pattern, the pattern.
+        key: the metric. For ``silent_for``: the task and the part of the alert's pattern after its slash, such as
+            ``mlm/*`` or ``mlm/loss``. For an ungrouped metric it is the key; if no key ever matched the pattern, it is
+            the whole pattern.
         phase: the phase of the metric.
         step: optimizer steps taken so far.
         since: the step at which the rule became true; for a silent task, the step of its last value.
@@ -135,7 +136,9 @@ class Episodes:
         for key, value in snapshot.metrics.items():
             if not alert.matches(key, snapshot.phase):
                 continue
-            state = self._metrics[snapshot.phase, key]
+            state = self._metrics.get((snapshot.phase, key))
+            if state is None:  # a running total that has had no report since the training was resumed
+                continue
             if alert.rule in _DIRECTED and state.course is None:
                 if not is_pattern(alert.pattern):
                     self._warn_once(f"{alert.pattern} {key}", _NO_DIRECTION, alert.pattern, alert.rule, key, key)

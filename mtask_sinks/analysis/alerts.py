@@ -48,7 +48,8 @@ def alert_rows(training: Training) -> tuple[AlertRow, ...]:
         if note.kind != "alert":
             continue
         data = note.data
-        place = tuple(data.get(name) for name in ("rule", "pattern", "threshold", "key", "phase"))
+        place = tuple(repr(data.get(name)) for name in ("rule", "pattern", "threshold", "key", "phase"))
+        since, actions = data.get("since"), data.get("actions")
         if data.get("is_over"):
             at = open_rows.pop(place, None)
             if at is not None:
@@ -61,10 +62,10 @@ def alert_rows(training: Training) -> tuple[AlertRow, ...]:
                 phase=str(data.get("phase", "")),
                 rule=str(data.get("rule", "")),
                 text=note.text,
-                since=int(data.get("since", note.step)),
+                since=since if isinstance(since, int) else note.step,
                 step=note.step,
                 until=None,
-                is_stop="stop" in data.get("actions", ()),
+                is_stop=isinstance(actions, list | tuple) and "stop" in actions,
             )
         )
     return tuple(rows)

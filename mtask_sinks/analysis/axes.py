@@ -43,14 +43,15 @@ def check_axis(trainings: Mapping[str, Training], x: str) -> None:
     if x in (STEP, EPOCH, TIME):
         return
     having = {label: each.series["train", x].values for label, each in trainings.items() if ("train", x) in each.series}
-    falling = [label for label, values in having.items() if any(not b >= a for a, b in pairwise(values))]
+    falling = [label for label, values in having.items() if not _never_falls(values)]
     if having and not falling:
         return
     allowed = ", ".join([STEP, EPOCH, TIME, *running_totals([*trainings.values()])])
     if not having:
         raise ValueError(f"x={x!r} is no metric of the training phase. Pass one of: {allowed}.")
+    what = "falls" if all(map(math.isfinite, having[falling[0]])) else "is not finite"
     raise ValueError(
-        f"x={x!r} falls in {falling[0]}, so no curve can be drawn over it. Pass a value that only grows, such "
+        f"x={x!r} {what} in {falling[0]}, so no curve can be drawn over it. Pass a value that only grows, such "
         f"as a metric with the reducer 'total', or one of: {allowed}."
     )
 
@@ -98,4 +99,9 @@ def _grows(training: Training, key: str) -> bool:
     series = training.series.get(("train", key))
     if series is None or len(series.values) < 2:
         return False
-    return series.values[-1] > series.values[0] and all(b >= a for a, b in pairwise(series.values))
+    return series.values[-1] > series.values[0] and _never_falls(series.values)
+
+
+def _never_falls(values: Sequence[float]) -> bool:
+    """Whether finite values stay or grow."""
+    return all(b >= a for a, b in pairwise(values)) and all(map(math.isfinite, (values[0], values[-1])))

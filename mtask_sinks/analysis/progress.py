@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from mtask_sinks.analysis.alerts import AlertRow, alert_rows
 from mtask_sinks.analysis.axes import STEP, check_axis, places
-from mtask_sinks.analysis.runs import Series, Training, Trainings, sorted_by_task
+from mtask_sinks.analysis.runs import Series, Training, Trainings, latest, sorted_by_task
 from mtask_sinks.analysis.task_health import GradientSummary, gradient_summary
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
 from mtask_sinks.directions import Direction, Directions
@@ -133,8 +133,8 @@ class Watch:
 
     @property
     def training(self) -> Training | None:
-        """The last training; ``None`` if there is none yet."""
-        return self._trainings.all[-1] if self._trainings.all else None
+        """The training that began or was resumed last; ``None`` if there is none yet."""
+        return latest(self._trainings.all) if self._trainings.all else None
 
     def update(self) -> Iterator[tuple[Training, Item]]:
         """Read what is new; yield each item with its training, which already includes the item."""

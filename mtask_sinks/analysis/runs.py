@@ -378,6 +378,19 @@ class Trainings:
         return self.current
 
 
+def latest(trainings: Sequence[Training]) -> Training:
+    """Return the training that began or was resumed last. Evaluations without a training count if there is none.
+
+    >>> first, evaluation = Training(1, [Begin(RunInfo(step=4))]), Training(2, [Begin(RunInfo(is_training=False))])
+    >>> latest([first, evaluation]).number, latest([evaluation]).number
+    (1, 2)
+    """
+    begun = {each.number: [begin.time for begin in each.begins if begin.run.is_training] for each in trainings}
+    trained = [each for each in trainings if begun[each.number] or not each.begins]
+    # Of several, `max` returns the first one: here the last one in the journal.
+    return max(reversed(trained or trainings), key=lambda each: max(begun[each.number], default=0.0))
+
+
 def directions_of(trainings: Sequence[Training]) -> Directions:
     """Return the rules that tell which values are better. If trainings differ on a metric, the last one's rule wins."""
     return Directions(*(training.directions for training in reversed(trainings)))
@@ -422,7 +435,7 @@ def choose(trainings: Sequence[Training], which: str | None, where: str) -> Trai
     if not trainings:
         raise NoTrainingError(f"{where} holds no training yet.")
     if which is None:
-        return trainings[-1]
+        return latest(trainings)
     found = [each for each in trainings if which in (each.name, labels(trainings)[each.number])]
     if len(found) == 1:
         return found[0]

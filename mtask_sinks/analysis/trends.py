@@ -23,6 +23,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, Literal
 
+from mtask_sinks._util.exact_mean import exact_mean
 from mtask_sinks.directions import Direction
 
 Word = Literal["improving", "flat", "worse", "silent", "not finite"]
@@ -93,7 +94,7 @@ class Course:
         self._recent = [*self._recent[1 - _NOISE_VALUES :], value]
         self.count += 1
         last = self._recent[-self._width :]
-        self.level = math.fsum(last) / len(last)
+        self.level = exact_mean(last)
         if self.best is not None:
             gain = -self._loss(self.best)
             if gain <= IMPROVED_SHARE * abs(self.best) or gain <= IMPROVED_NOISE * self.standard_error:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mtask_sinks._util.escaping import shell_word
+from mtask_sinks._util.masking import mask
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.runs import Training
 from mtask_sinks.cli.formatting import number, print_renderable
@@ -70,28 +72,36 @@ def _write_report(run_dir: Path) -> None:
 
 
 def _own_commands(run_dir: Path) -> Iterator[str]:
-    program = _program("mtask-sinks")
-    yield f"{program} watch {run_dir}"
-    yield f"{program} plot {run_dir} -o {run_dir / 'plot.html'}"
-    yield f"{program} report {run_dir.parent} -o {run_dir.parent / 'report.html'}"
+    program, run, parent = _program("mtask-sinks"), _word(run_dir), _word(run_dir.parent)
+    yield f"{program} watch {run}"
+    yield f"{program} plot {run} -o {_word(run_dir / 'plot.html')}"
+    yield f"{program} report {parent} -o {_word(run_dir.parent / 'report.html')}"
     others = sorted(path for path in run_dir.parent.glob("demo-*") if path != run_dir and path.is_dir())
     if others:
-        yield f"{program} diff {others[-1]} {run_dir}"
+        yield f"{program} diff {_word(others[-1])} {run}"
     else:
-        where = f" --output_dir {run_dir.parent}" if run_dir.parent != Path("mtask-sinks-demo") else ""
-        yield f"{program} demo --seed 1{where} && {program} diff {run_dir.parent}"
+        where = f" --output_dir {parent}" if run_dir.parent != Path("mtask-sinks-demo") else ""
+        yield f"{program} demo --seed 1{where} && {program} diff {parent}"
 
 
 def _backend_commands(output_dir: Path, sinks: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
     """Yield the command that opens the results, for each backend."""
+    store = environment["MLFLOW_TRACKING_URI"]
+    wandb_run = _word(output_dir / "wandb" / "latest-run")
     commands = {
-        "tensorboard": f"{_program('tensorboard')} --logdir {output_dir}",
-        "mlflow": f"{_program('mlflow')} ui --backend-store-uri {environment['MLFLOW_TRACKING_URI']}",
-        "wandb": f"{_program('wandb')} sync {output_dir / 'wandb' / 'latest-run'}    # without an account: wandb leet",
+        "tensorboard": f"{_program('tensorboard')} --logdir {_word(output_dir)}",
+        "mlflow": f"{_program('mlflow')} ui --backend-store-uri {shell_word(store)}",
+        "wandb": f"{_program('wandb')} sync {wandb_run}    # without an account: wandb leet",
     }
+    if store.startswith(("http:", "https:")):  # a server, which has its own pages
+        commands["mlflow"] = f"{mask(store)}    # in a browser"
     if environment["WANDB_MODE"] != "offline":
         del commands["wandb"]  # the run is on W&B's server
     yield from (command for name, command in commands.items() if name in sinks)
+
+
+def _word(path: Path) -> str:
+    return shell_word(str(path))
 
 
 def _program(name: str) -> str:

@@ -66,6 +66,7 @@ def diff(
 
 
 def _two_newest(directory: str) -> tuple[str, str]:
+    from mtask_sinks.analysis.counted import read_trainings
     from mtask_sinks.analysis.selection import with_names
     from mtask_sinks.errors import NoJournalError
 
@@ -73,6 +74,8 @@ def _two_newest(directory: str) -> tuple[str, str]:
         runs = [run for run, _ in with_names(directory)]
     except NoJournalError as error:
         raise typer.BadParameter(str(error), param_hint="RUN_A") from None
+    if len(runs) == 1 and (number := len(read_trainings(runs[0]))) > 1:
+        return f"{runs[0]}:{number - 1}", f"{runs[0]}:{number}"
     if len(runs) < 2:
         message = f"{directory} is one training. Pass the training to compare it with: mtask-sinks diff {directory} DIR"
         raise typer.BadParameter(message, param_hint="RUN_B")

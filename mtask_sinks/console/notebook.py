@@ -103,8 +103,14 @@ class NotebookTable:
         metrics = self.console.snapshot.metrics
         view = self.console.view({log_name(key, self.console.snapshot.phase): metrics[key] for key in metrics})
         self._use_table(callback.training_tracker)
-        if view is not None and self._tracker is not None and self.console.snapshot.phase == "train":
-            self._tracker.write_line({"Step": f"{step} (partial)", "Training Loss": _NOTHING})
+        if view is None or not view.metrics or self.console.snapshot.phase != "train":
+            return
+        if self._tracker is not None:
+            text, table = f"{step} (partial)", self._tracker.inner_table
+            if table is None:
+                self._tracker.write_line({"Step": text, "Training Loss": _NOTHING})
+            else:  # the first column may be the epoch, and `write_line` needs a value for it
+                table.append([text, *[_NOTHING] * (len(table[0]) - 1)])
             self._fill(self._cells(view))
             self._tracker.display()
 

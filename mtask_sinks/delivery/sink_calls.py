@@ -45,7 +45,7 @@ class SinkCalls:
         sink: Sink,
         targets: RunTargets,
         progress: Progress,
-        save: Callable[[], None],
+        save: Callable[[], object],
         *,
         skips_runs: bool = False,
     ) -> None:

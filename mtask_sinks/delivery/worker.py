@@ -253,7 +253,8 @@ class Worker:
                     continue
                 if not (self._may_end or self._urgent.is_set()) and self._stream.lines_added.wait(_SAVE_SECONDS):
                     continue
-            self._save()
+            if not self._save():
+                time.sleep(_URGENT_WAIT)
 
     def _read(self) -> list[tuple[int, Item]]:
         """Return the next items that are there. While the file cannot be read, wait: a skipped line would be lost."""
@@ -300,19 +301,31 @@ class Worker:
         message = "sink %s: its backend has lost the data of this run. The whole run is delivered again."
         logger.warning(message, self.sink.name)
 
-    def _save(self) -> None:
-        """Save the cursor for other processes."""
+    def _save(self) -> bool:
+        """Flush the sink, and save the cursor for other processes. Return whether the sink could be flushed."""
+        is_flushed = self._flush()
         if self._path is not None:
             try:
                 self._save_cursor(self._path)
             except Exception as error:
                 logger.debug("the cursor of sink %s could not be saved: %s", self.sink.name, error)
-        self._progress.mark_saved()
+        if is_flushed:
+            self._progress.mark_saved()
+        return is_flushed
+
+    def _flush(self) -> bool:
+        try:
+            self._calls.flush()
+            if self.sink.survives():
+                self._progress.mark_safe()
+        except Exception as error:
+            self._progress.note_error(error_text(error))
+            message = "sink %s could not flush: %s. Other tries follow."
+            self._warn_once("flush", message, self.sink.name, error_text(error))
+            return False
+        return True
 
     def _save_cursor(self, path: Path) -> None:
-        self._calls.flush()
-        if self.sink.survives():
-            self._progress.mark_safe()
         offset, fingerprint = self._stream.offset_of(self._progress.safe_position), self._stream.fingerprint
         if fingerprint:  # without a fingerprint there is no journal file, so a cursor would have no meaning
             if self._shares_cursor:

@@ -84,4 +84,4 @@ class AfterOthers(TrainerCallback):
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
         trainer = self._session.trainer()
         if trainer is not None:
-            trainer._deliver_in_turn(metrics)
+            trainer._deliver_prediction(metrics)

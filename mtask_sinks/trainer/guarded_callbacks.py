@@ -23,7 +23,7 @@ def guard(
     callback: TrainerCallback,
     run: BackendRun | TrackerLog,
     warn_once: WarnOnce,
-    take_turn: Callable[[Any], None],
+    take_turn: Callable[[str, Any], None],
 ) -> None:
     """Give an instance of a reporting callback guarded event methods.
 
@@ -34,7 +34,7 @@ def guard(
         run: the run of its backend, if the backend has a sink. Otherwise the callback itself logs all values, and a
             `TrackerLog` counts its log events.
         warn_once: counts failures.
-        take_turn: called with the logs in place of the callback, if its backend numbers the rows.
+        take_turn: called with the event and the logs in place of the callback, if its backend numbers the rows.
     """
     for event in _EVENTS:
         setattr(callback, event, _GuardedEvent(callback, event, run, warn_once, take_turn))
@@ -47,7 +47,7 @@ class _GuardedEvent:
         event: str,
         run: BackendRun | TrackerLog,
         warn_once: WarnOnce,
-        take_turn: Callable[[Any], None],
+        take_turn: Callable[[str, Any], None],
     ) -> None:
         self._callback = WeakReference(callback)  # weak, because the callback holds this object
         self._event = event
@@ -74,7 +74,7 @@ class _GuardedEvent:
         except Exception as error:
             self._warn(callback, error)
         if is_logging and isinstance(run, BackendRun) and run.numbers_rows:
-            self._take_turn(kwargs["logs" if self._event == "on_log" else "metrics"])
+            self._take_turn(self._event, kwargs["logs" if self._event == "on_log" else "metrics"])
         return result
 
     def _call(self, callback: Any, *args: Any, **kwargs: Any) -> Any:

@@ -32,18 +32,20 @@ class LogRowsMixin(_Base):
     _logging: Snapshot | None = None
     #: Whether this row is delivered already. A backend that numbers its rows gets it when its callback would log it.
     _is_delivered = False
+    #: Whether this row ends a window.
+    _is_window = False
     #: The values over the whole training in the last summary, by their names in it.
     _overall: Mapping[str, float] = MappingProxyType({})
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         self._session.serve(self)
         snapshot = self._session.find_evaluation(logs)
-        is_training = snapshot is None and self.control.should_log
+        is_training = snapshot is None and self.control.should_log and not _is_summary(logs)
         if is_training:
             snapshot = self._reduce_training(logs)
         elif snapshot is None and _is_summary(logs):
             snapshot = self._reduce_overall(logs)
-        self._log_with(snapshot or self._no_metrics(), super().log, logs, *args, **kwargs)
+        self._log_with(snapshot, super().log, logs, *args, **kwargs)
         if is_training:
             self._log_phases_of_training()
 
@@ -67,7 +69,7 @@ class LogRowsMixin(_Base):
             snapshot = self._reduce_overall(logs)
             row.update(logs)
         self._show_in_console(snapshot or self._no_metrics())
-        self._deliver(snapshot or self._no_metrics(), row or logs)
+        self._deliver(snapshot or self._no_metrics(), row or logs, is_window=snapshot is not None)
         if is_training:
             self._log_phases_of_training()
 
@@ -116,40 +118,48 @@ class LogRowsMixin(_Base):
             self._log_with(snapshot, partial(Trainer.log, self), row)
 
     def _log_with(
-        self, snapshot: Snapshot, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
+        self, found: Snapshot | None, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
     ) -> None:
-        rows = len(self.state.log_history)
-        self._show_in_console(snapshot)
+        """Log a row with the snapshot that was found for it; ``None`` if the row ends no window."""
+        rows, snapshot = len(self.state.log_history), found or self._no_metrics()
         # A callback may log a row while the Trainer logs another one.
-        outside, self._logging, self._is_delivered = (self._logging, self._is_delivered), snapshot, False
+        outside = (self._logging, self._is_delivered, self._is_window)
+        shown_outside = self._console.snapshot
+        self._show_in_console(snapshot)
+        self._logging, self._is_delivered, self._is_window = snapshot, False, found is not None
         try:
             log(logs, *args, **kwargs)
         finally:  # even if a callback raises, the window must not be lost
-            logged, is_delivered = self._logging, self._is_delivered
-            self._logging, self._is_delivered = outside
+            logged, is_delivered, is_window = self._logging, self._is_delivered, self._is_window
+            self._logging, self._is_delivered, self._is_window = outside
+            if self._logging is not None:
+                self._console.snapshot = shown_outside
             if not is_delivered:
-                # The row also has the values that the trainer added: the epoch, a subclass's own metrics.
-                row = self.state.log_history[-1] if len(self.state.log_history) > rows else logs
-                self._deliver(logged or snapshot, row)
+                # The row also has the values that the trainer added: the epoch, a subclass's own metrics. Rows after it
+                # are those of callbacks.
+                row = self.state.log_history[rows] if len(self.state.log_history) > rows else logs
+                self._deliver(logged or snapshot, row, is_window=is_window)
 
     def _deliver_in_turn(self, logs: Mapping[str, Any]) -> None:
-        """Deliver the current row, or the metrics of ``predict()``, which logs no row."""
-        if self._logging is None:
-            predicted = self._session.find_evaluation(logs)
-            if predicted is not None:
-                self._session.deliver(predicted, logs, self.args, self.state, self.model)
-        elif not self._is_delivered:
+        """Deliver the current row."""
+        if self._logging is not None and not self._is_delivered:
             self._is_delivered = True
-            self._deliver(self._logging, self._row_with(logs) or logs)
+            self._deliver(self._logging, self._row_with(logs) or logs, is_window=self._is_window)
+
+    def _deliver_prediction(self, metrics: Mapping[str, Any]) -> None:
+        """Deliver the metrics of ``predict()``, which logs no row. A callback may call it while a row is logged."""
+        predicted = self._session.find_evaluation(metrics)
+        if predicted is not None:
+            self._session.deliver(predicted, metrics, self.args, self.state, self.model)
 
     def _show_in_console(self, snapshot: Snapshot) -> None:
         attach_console(self._console, self.callback_handler.callbacks)
         self._console.snapshot = snapshot
 
-    def _deliver(self, snapshot: Snapshot, row: Mapping[str, Any]) -> None:
+    def _deliver(self, snapshot: Snapshot, row: Mapping[str, Any], *, is_window: bool = True) -> None:
         if self._loss_budget is not None and self.state.is_world_process_zero:
             self._loss_budget.check(snapshot, row)
-        self._session.deliver(snapshot, row, self.args, self.state, self.model)
+        self._session.deliver(snapshot, row, self.args, self.state, self.model, is_window=is_window)
 
     def _no_metrics(self) -> Snapshot:
         """Return a snapshot for a row without task metrics."""

@@ -78,7 +78,8 @@ class Oversight:
         if not self._episodes.alerts:
             return
         for event in self._episodes.look(snapshot):
-            is_stop = event.alert.stops and is_training and not event.is_over
+            # At a partial window, the training has ended already.
+            is_stop = event.alert.stops and is_training and not (event.is_over or snapshot.is_partial)
             if is_stop and trainer is not None:
                 trainer.control.should_training_stop = True
                 self.stopped_by = self.stopped_by or event.text

@@ -181,8 +181,8 @@ class Session:
                 self.registry.leave_out(self.admission.training_judge, "train")
                 yield
         except BaseException as error:
-            # The training itself may have succeeded before this error: then a search has pruned the trial, or code
-            # after the training has raised the error.
+            # This error may come after the end of the training: from a search, which prunes a trial then, or from code
+            # after the training. In both cases the training itself did not fail.
             status: Status = "finished" if self._has_ended else "failed"
             self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
             raise
@@ -200,6 +200,8 @@ class Session:
         if self._is_new and state.global_step and self._opened is not None:
             self._run = self._new_run()  # an evaluation has begun the run, but this training resumes an earlier one
         self._is_new = False
+        for phase in self.registry.phases_of_training:
+            self.registry.discard(phase)
         attributes = saved.get("attributes", {})
         self.registry.load_state_dict(attributes.get("window", {}), step=state.global_step)
         for phase, window in attributes.get("phases", {}).items():
@@ -239,7 +241,7 @@ class Session:
 
     @contextmanager
     def without_window(self, state: TrainerState) -> Iterator[None]:
-        """Hide the saved windows from ``restore_callback_states_from_checkpoint``, which would miss their callback."""
+        """Hide the saved windows from ``restore_callback_states_from_checkpoint``, which would warn of them."""
         saved = _stateful(state).pop(_ENTRY, None)
         try:
             yield
@@ -395,10 +397,16 @@ class Session:
         args: TrainingArguments,
         state: TrainerState,
         model: nn.Module | None,
+        *,
+        is_window: bool = True,
     ) -> None:
-        """Judge the alerts. On the first rank, also give the sinks the snapshot, with the Trainer's ``logs``."""
+        """Judge the alerts. On the first rank, also give the sinks the snapshot, with the Trainer's ``logs``.
+
+        Without ``is_window``, the snapshot is of a row that ends no window, such as one of the user's own.
+        """
         self._evaluated.pop(snapshot.phase, None)
-        self._oversight.look(snapshot, self.trainer(), self.is_training)
+        if is_window:
+            self._oversight.look(snapshot, self.trainer(), self.is_training)
         if not state.is_world_process_zero:
             self._oversight.write_notes(None)
             return
@@ -421,14 +429,18 @@ class Session:
 
     @property
     def is_turn_first(self) -> bool:
-        """Whether a row goes to the sinks before any callback: if a numbering sink has no callback to replace."""
+        """Whether the sinks get a row before the callbacks do.
+
+        Normally a sink takes the turn of the Trainer's callback for its backend. If a backend that numbers its rows has
+        no such callback, its sink must come first.
+        """
         return any(self._backend_runs[name].callback is None for name in self._numbering)
 
-    def _take_turn(self, logs: Mapping[str, Any]) -> None:
+    def _take_turn(self, event: str, logs: Mapping[str, Any]) -> None:
         """Deliver the current row. This is called in place of the callback that would log the row to a backend."""
         trainer = self.trainer()
         if trainer is not None:
-            trainer._deliver_in_turn(logs)
+            (trainer._deliver_prediction if event == "on_predict" else trainer._deliver_in_turn)(logs)
 
     def _reduce(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> Snapshot:
         """Reduce the window of an evaluation, and keep it until it is logged."""

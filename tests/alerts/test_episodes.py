@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from mtask_sinks import Alert, Snapshot
+from mtask_sinks import Alert, MetricRegistry, Snapshot
 from mtask_sinks.alerts.episodes import Episodes
 from mtask_sinks.directions import Directions
 
@@ -192,3 +192,17 @@ def test_a_resume_repeats_neither_of_two_alerts_that_differ_in_their_actions():
     after.load_state_dict(before.state_dict())
     assert after.look(Snapshot(20, metrics={"a/loss": 3.0})) == []
     assert len(after.look(Snapshot(30, metrics={"a/loss": 1.0}))) == 2
+
+
+def test_a_derived_metric_without_reports_behind_it_is_a_value_and_a_total_without_reports_is_none():
+    registry = MetricRegistry({"a/n": "total"}, {"all/ppl": lambda m: 2.0 * m["loss"]})
+    episodes = Episodes([Alert("*", above=3.0), Alert("all/*", silent_for=20)], Directions())
+    found = []
+    registry.report_metrics("a", n=5)
+    for step in (10, 20, 30):
+        registry.report_metrics("b", loss=1.0)
+        found += episodes.look(registry.snapshot(step, logs={"loss": 2.0}))
+    assert [(event.step, event.key) for event in found] == [(10, "a/n"), (10, "all/ppl")]
+    resumed = Episodes([Alert("*", above=3.0)], Directions())
+    snapshot = Snapshot(40, metrics={"a/n": 5.0, "b/loss": 9.0}, counts={"a/n": 0, "b/loss": 1})
+    assert [event.key for event in resumed.look(snapshot)] == ["b/loss"]

@@ -53,3 +53,9 @@ def test_a_resume_discards_the_alerts_after_its_step():
 
 def test_notes_of_other_kinds_are_none():
     assert rows(Begin(RunInfo(id="1")), Note("task_health", 5, "…", {"shared": "x"})) == ()
+
+
+def test_notes_with_wrong_types_are_shown_as_far_as_they_go():
+    wrong = Note("alert", 10, "text", {"rule": "above", "key": ["a"], "since": "x", "actions": None}, 1.0)
+    (row,) = rows(Begin(RunInfo(id="1")), wrong)
+    assert (row.since, row.step, row.is_stop) == (10, 10, False)

@@ -7,7 +7,10 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.progress import Watch
+from mtask_sinks.analysis.report import make_report
 from mtask_sinks.analysis.runs import Point, Training, choose, labels
+from mtask_sinks.analysis.selection import open_runs
 from mtask_sinks.errors import NoTrainingError
 
 
@@ -180,3 +183,15 @@ def test_labels_and_choice() -> None:
             choose(trainings, which, "j")
     with pytest.raises(NoTrainingError, match="no training yet"):
         choose([], None, "j")
+
+
+def test_the_last_training_is_the_one_that_was_resumed_not_an_evaluation_in_between(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="a", name="r"), losses(2, 4), None))
+    write(tmp_path, (RunInfo(id="e", name="r", is_training=False), losses(0, phase="eval"), "finished"))
+    write(tmp_path, (RunInfo(id="b", name="r", step=2), losses(4, 6), None))
+    trainings = read_trainings(tmp_path)
+    assert [training.number for training in trainings] == [1, 2]
+    assert choose(trainings, None, "here") is trainings[0]
+    progress = Watch(tmp_path / "metrics.jsonl").progress()
+    assert (progress.number, progress.step) == (1, 6)
+    assert make_report(open_runs([tmp_path])).runs[0].number == 1

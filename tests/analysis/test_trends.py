@@ -116,3 +116,10 @@ def test_the_level_is_the_mean_of_one_to_five_values():
         levels.append(course.level)
     widths = [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4
     assert levels == [np.mean(range(step - width + 1, step + 1)) for step, width in zip(range(1, 21), widths)]
+
+
+def test_values_whose_sum_is_too_large_have_a_level():
+    course = Course("min")
+    for step in range(12):
+        course.add(step, 1.5e308)
+    assert course.level == pytest.approx(1.5e308)

@@ -88,3 +88,9 @@ def test_a_directory_without_any_is_refused_with_the_reason(tmp_path) -> None:
     for command in (("watch",), ("diff",), ("plot",), ("report",), ("export",), ("replay", "--to", "tensorboard")):
         text = " ".join(run(command[0], tmp_path, *command[1:], expect=2).replace("│", " ").split())
         assert "It appears with the first log event that has metrics." in text
+
+
+def test_diff_compares_the_last_two_trainings_of_one_journal(tmp_path) -> None:
+    runs = (("a", 1.0), ("b", 3.0))
+    write(tmp_path, *((RunInfo(id=name, name=name), losses(2, factor=factor), "finished") for name, factor in runs))
+    assert run("diff", tmp_path) == run("diff", f"{tmp_path}:1", f"{tmp_path}:2")

@@ -24,6 +24,8 @@ def test_a_part_that_is_not_finite_is_marked(bad) -> None:
 
 def test_a_range_that_is_too_large_to_be_a_number_is_flat() -> None:
     assert sparkline([-1e308, 1e308]) == "▁▁"
+    assert sparkline([1e308] * 50) == "▁" * 20
+    assert sparkline([0.0, 5e-324]) == "▁█"
 
 
 def test_a_terminal_without_blocks_has_other_characters() -> None:

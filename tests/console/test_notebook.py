@@ -88,6 +88,26 @@ def test_the_rest_of_a_window_has_a_row_too(tmp_path, shown) -> None:
     }  # fmt: skip
 
 
+def test_the_rest_of_a_window_has_a_row_beside_the_evaluations_of_epochs(tmp_path, shown) -> None:
+    trainer = trained(tmp_path, data=(1, 2, 3), eval_strategy="epoch")
+    assert trainer.state.global_step == 3
+    last = table(shown[-1])[-1]
+    assert (last["Epoch"], last["a/loss"], last["b/loss"], last["Validation Loss"]) == (
+        "3 (partial)",
+        "3",
+        "30",
+        "No Log",
+    )
+    shown.clear()
+    trained(tmp_path, SinkArguments(console="off"), data=(1, 2, 3), eval_strategy="epoch")
+    assert "partial" not in shown[-1]
+
+
+def test_the_rest_of_a_training_shorter_than_a_log_event_has_a_row(tmp_path, shown) -> None:
+    trained(tmp_path, data=(1, 2, 3), logging_steps=500, eval_strategy="steps")
+    assert table(shown[-1])[-1]["a/loss"] == "2"
+
+
 def test_a_row_of_an_evaluation_has_training_and_evaluation_of_each_task_side_by_side(tmp_path, shown) -> None:
     trained(tmp_path, eval_strategy="steps", eval_steps=2)
     first, second = table(shown[-1])

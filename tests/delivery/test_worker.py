@@ -8,6 +8,7 @@ import pytest
 from helpers.failing_sinks import Flaky, Hanging, snapshots
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.delivery import pipeline
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.errors import Forgotten
@@ -246,3 +247,48 @@ def test_a_run_that_was_for_other_sinks_stays_out_of_this_one(tmp_path) -> None:
     again = MemorySink()
     replay(tmp_path, [again], what="all")  # the user asks for the whole journal
     assert again.series("x") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+class Buffering(MemorySink):
+    """Stores what it was given only when it is flushed, which fails at first."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+        self.waiting: list[Snapshot] = []
+
+    def write(self, snapshot: Snapshot) -> None:
+        self.waiting.append(snapshot)
+
+    def flush(self) -> None:
+        if self.waiting and self.failures:
+            self.failures -= 1
+            raise ConnectionError("no route")
+        while self.waiting:
+            super().write(self.waiting.pop(0))
+
+
+def test_a_flush_that_fails_is_tried_again_and_waited_for(tmp_path, caplog) -> None:
+    sink = Buffering(failures=2)
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(3):
+        delivery.write(snapshot)
+    delivery.flush()
+    assert sink.series("x") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert caplog.messages == ["sink memory could not flush: ConnectionError: no route. Other tries follow."]
+    delivery.close("finished")
+    assert delivery.counts["memory"].error is None
+
+
+def test_a_flush_that_takes_too_long_is_said(tmp_path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 0.3)
+    sink = Buffering(failures=10**9)
+    delivery = Delivery([sink], drain_seconds=0.5)
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    delivery.write(snapshots(1)[0])
+    delivery.flush()
+    assert "sink memory has every snapshot, but has not flushed them within 0.3 s" in caplog.text
+    sink.failures = 0
+    delivery.close("finished")
+    assert sink.series("x") == [(0, 0.0)]

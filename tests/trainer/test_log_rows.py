@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
 from transformers import Trainer, TrainerCallback
 
@@ -152,3 +153,55 @@ def test_a_row_that_a_callback_logs_while_a_row_is_logged(tmp_path) -> None:
     trainer.train()
     assert points(sink, "train") == TRAIN
     assert rows(trainer, "extra") == [(2, 3.0), (4, 7.0)]
+
+
+class Probes(TrainerCallback):
+    """Logs rows of its own, or predicts, while a row of the training or an evaluation is logged."""
+
+    is_inside = False
+
+    def __init__(self, probe) -> None:
+        self.probe = probe
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if ("loss" in logs or "eval_runtime" in logs) and not self.is_inside:
+            self.is_inside = True
+            self.probe(self.trainer)
+            self.is_inside = False
+
+
+def _in_a_phase(trainer) -> None:
+    with torch.no_grad(), trainer.report_phase("probe"):
+        trainer.model(torch.tensor([7.0]))
+
+
+@pytest.mark.parametrize(
+    ("probe", "phase"),
+    [
+        (_in_a_phase, "probe"),
+        (lambda trainer: trainer.log({"extra": 5.0}), None),
+        (lambda trainer: trainer.predict(numbers(8)), "test"),
+    ],
+)
+def test_each_row_reaches_the_sinks_with_its_own_logs_if_a_callback_logs_in_between(tmp_path, probe, phase) -> None:
+    sink, probes = MemorySink(), Probes(probe)
+    cls = type("Mine", (InOrder, HfMultiTaskTrainer), {})
+    data = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(5)}
+    args = arguments(tmp_path, eval_strategy="steps", eval_steps=2)
+    probes.trainer = trainer = cls(Toy(), args, callbacks=[probes], sinks=[sink], **data)
+    trainer.train()
+    found = {name: [each for each in sink.snapshots if each.phase == name] for name in ("train", "eval", phase)}
+    losses = [(each.logs["loss"], each.metrics["a/loss"]) for each in found["train"] if "loss" in each.logs]
+    assert losses == [(1.5, 1.5), (3.5, 3.5)]
+    assert [("eval_runtime" in each.logs, each.metrics["a/loss"]) for each in found["eval"]] == [(True, 5.0)] * 2
+    if phase is not None:
+        expected = 7.0 if phase == "probe" else 8.0
+        assert [each.metrics["a/loss"] for each in found[phase]] == [expected] * 4
+
+
+def test_the_summary_has_the_values_over_the_training_even_if_no_row_cleared_the_request_for_one(tmp_path) -> None:
+    cls = type("Mine", (InOrder, HfMultiTaskTrainer), {})
+    args = arguments(tmp_path, max_steps=1, logging_strategy="epoch", logging_first_step=True)
+    trainer = cls(Toy(), args, train_dataset=numbers(3, 4))
+    assert trainer.train().metrics["overall_a/loss"] == 3.0
+    assert rows(trainer, "a/loss") == [(1, 3.0)]

@@ -38,6 +38,28 @@ def test_an_alert_stops_the_training_and_says_why_everywhere(tmp_path, caplog):
     assert read_journal(tmp_path)[0].status == "finished"
 
 
+def test_rows_of_the_users_own_do_not_count_as_silence(tmp_path):
+    class Logging(Rising):
+        def report(self, losses):
+            super().report(losses)
+            self.own_trainer.log({"mine": 1.0})
+
+    alerts = [Alert("x/*", silent_for=2, action="stop")]
+    trainer = make_trainer(Logging(), tmp_path, None, steps=8, trainer_kwargs={"alerts": alerts}, logging_steps=8)
+    trainer.model.__dict__["own_trainer"] = trainer
+    trainer.train()
+    assert trainer.state.global_step == 8
+    assert read_journal(tmp_path)[0].notes == []
+
+
+def test_an_alert_in_the_last_window_does_not_claim_to_have_ended_the_training(tmp_path, caplog):
+    trainer, output = train(tmp_path, [Alert("x/level", above=4.5, action="stop")], steps=5, logging_steps=4)
+    assert trainer.state.global_step == 5
+    assert "stopped_by" not in output.metrics
+    assert not [message for message in caplog.messages if "the training stopped" in message]
+    assert [note.step for note in read_journal(tmp_path)[0].notes] == [5]
+
+
 def test_an_alert_in_an_evaluation_stops_the_training_too(tmp_path):
     trainer = make_trainer(
         Rising(),

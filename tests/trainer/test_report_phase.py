@@ -211,3 +211,21 @@ def test_reducers_hold_in_every_phase(tmp_path) -> None:
         for value in (3.0, 9.0, 6.0):
             trainer.model(torch.tensor([[value]]))
     assert metrics == {"probe_a/loss": 9.0}
+
+
+def test_a_training_that_is_started_again_forgets_what_a_phase_had_before(tmp_path) -> None:
+    class Interrupted(Rollout):
+        is_first = True
+
+        def training_step(self, *args, **kwargs):
+            loss = super().training_step(*args, **kwargs)
+            if self.is_first and self.state.global_step == 2:
+                self.is_first = False
+                raise KeyboardInterrupt
+            return loss
+
+    trainer = Interrupted(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.train()
+    assert rows(trainer, "rollout_a/loss")[-2:] == [(2, 150.0), (4, 350.0)]

@@ -12,8 +12,6 @@ _NAMES = (
     *("bf16", "fp16", "gradient_checkpointing", "torch_compile"),
     *("logging_steps", "eval_strategy", "eval_steps", "save_steps", "metric_for_best_model", "seed"),
 )
-# A parameter with one of these values is not set, or off.
-_SILENT: tuple[Any, ...] = (None, "", False)
 
 
 def chosen_settings(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,7 +20,12 @@ def chosen_settings(params: Mapping[str, Any]) -> dict[str, Any]:
     >>> chosen_settings({"seed": 1, "learning_rate": 3e-4, "bf16": False, "max_steps": -1, "hub_strategy": "end"})
     {'learning_rate': 0.0003, 'seed': 1}
     """
-    found = {name: params[name] for name in _NAMES if name in params and params[name] not in _SILENT}
+    found = {name: params[name] for name in _NAMES if name in params and _is_set(name, params[name])}
     if found.get("max_steps") == -1:
         del found["max_steps"]
     return found
+
+
+def _is_set(name: str, value: Any) -> bool:
+    """Whether a parameter has a value and is not off. A seed of 0 is a value; a weight decay of 0 is off."""
+    return value not in (None, "") and (bool(value) or name == "seed")

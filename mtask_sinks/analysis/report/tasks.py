@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mtask_sinks._util.exact_mean import exact_mean
 from mtask_sinks.analysis.compare import outcome
 from mtask_sinks.analysis.main_metric import main_metrics
 from mtask_sinks.analysis.runs import Series, Training, directions_of
@@ -108,4 +109,4 @@ def _thinned(values: Sequence[float]) -> tuple[float, ...]:
     n = min(_POINTS, len(values))
     parts = (values[len(values) * i // n : len(values) * (i + 1) // n] for i in range(n))
     finite = ([value for value in part if math.isfinite(value)] for part in parts)
-    return tuple(math.fsum(part) / len(part) if part else math.nan for part in finite)
+    return tuple(exact_mean(part) if part else math.nan for part in finite)

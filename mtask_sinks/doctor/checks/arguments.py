@@ -67,7 +67,9 @@ def never_logs(script: Script) -> Iterator[Observation]:
                 source.where(strategy), what, "Leave it out, or choose 'steps' with logging_steps, or 'epoch'."
             )
         every, end = (number_in(given.get(name)) for name in ("logging_steps", "max_steps"))
-        if strategy is None and every is not None and end is not None and every > end > 0:
+        first = given.get("logging_first_step")
+        logs_first = settings.has_more or (first is not None and not _is_false(first))
+        if strategy is None and every is not None and end is not None and every > end > 0 and not logs_first:
             what = f"logging_steps={every} is more than max_steps={end}: metrics are logged only once, at the end."
             yield Observation(source.where(given["logging_steps"]), what, f"Choose logging_steps of {end} or less.")
 
@@ -98,3 +100,7 @@ def _falls(name: str) -> bool:
 
 def _ends(source: Source, node: ast.expr, end: str) -> bool:
     return (source.dotted(node) or "").replace(IN_FILE, ".").endswith(end)
+
+
+def _is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False

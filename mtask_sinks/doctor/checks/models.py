@@ -23,7 +23,10 @@ from mtask_sinks.doctor.trainer_classes import has_trainer, is_trainer, uses_mul
 
 def nothing_reports(script: Script) -> Iterator[Observation]:
     """The script uses a multi-task trainer, but nothing reports: no flag, no `report_metrics`, no ``capture=``."""
-    is_captured = any(keyword.arg == "capture" for call in script.calls for keyword in call.node.keywords)
+    keywords = [keyword for call in script.calls for keyword in call.node.keywords]
+    # Settings from a command line, which the script does not show, may capture losses too.
+    may_capture = any(each.arg == "sink_args" and not isinstance(each.value, ast.Call) for each in keywords)
+    is_captured = may_capture or "capture" in script.words
     mentions = any(
         (isinstance(node, ast.Name) and node.id == "report_metrics")
         or (isinstance(node, ast.Attribute) and node.attr == "report_metrics")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from mtask_sinks._util.escaping import shell_word
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.recorded import RecordedTraining
 
@@ -27,7 +28,7 @@ def elsewhere(recorded: RecordedTraining) -> Iterator[Observation]:
             recorded.at(recorded.training.step),
             f"the training began on {recorded.host}, and the journal does not say that it ended: it still runs, "
             "or it was killed.",
-            f"Run this on {recorded.host}: mtask-sinks doctor {recorded.path.parent}.",
+            f"Run this on {recorded.host}: mtask-sinks doctor {shell_word(str(recorded.path.parent))}",
         )
 
 

@@ -15,3 +15,7 @@ def test_what_is_not_set_or_off_is_left_out() -> None:
 
 def test_a_number_of_steps_is_shown() -> None:
     assert chosen_settings({"max_steps": 100}) == {"max_steps": 100}
+
+
+def test_a_seed_of_zero_is_shown() -> None:
+    assert chosen_settings({"seed": 0, "weight_decay": 0.0}) == {"seed": 0}

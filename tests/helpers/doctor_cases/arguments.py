@@ -61,6 +61,7 @@ CASES = {
         [
             "TrainingArguments(out, logging_strategy='steps', logging_steps=100, max_steps=100)",
             "TrainingArguments(out, logging_steps=500, max_steps=-1)",
+            "TrainingArguments(out, logging_steps=500, max_steps=100, logging_first_step=True)",
             "TrainingArguments(out, save_strategy='no', eval_strategy='no')",
             "TrainingArguments(out, logging_strategy='epoch', logging_steps=500, max_steps=100)",
         ],

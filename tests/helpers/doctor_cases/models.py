@@ -12,6 +12,8 @@ CASES = {
         ],
         [
             USES + "HfMultiTaskTrainer(model, args, capture='*loss*')",
+            USES + "HfMultiTaskTrainer(model, args, sink_args=parsed)",
+            USES + "options = {'capture': '*loss*'}\nHfMultiTaskTrainer(model, args, **options)",
             USES + "from my_models import Model\nHfMultiTaskTrainer(Model(), args)",
             USES + "from mtask_sinks import report_metrics\nHfMultiTaskTrainer(m, a, callbacks=[report_metrics])",
             "from mtask_sinks import MetricRegistry\nMetricRegistry()",

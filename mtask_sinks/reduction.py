@@ -1,0 +1,248 @@
+"""Ends windows: merges them over the ranks, joins them to epochs and to the whole training, computes their values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.aggregation.key_table import KeyTable
+from mtask_sinks.aggregation.spans import Span, Spans, exact_span
+from mtask_sinks.aggregation.state import Spread, State
+from mtask_sinks.aggregation.summarize import Summarizer
+from mtask_sinks.aggregation.window import Window
+from mtask_sinks.aggregation.window_times import SECONDS, STEPS, WindowTimes
+from mtask_sinks.distributed.collectives import Ranks
+from mtask_sinks.distributed.merge import RankMerger
+from mtask_sinks.errors import MetricKeyError
+from mtask_sinks.intake import Intake
+from mtask_sinks.keys import EPOCH, OVERALL, log_prefix
+from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
+from mtask_sinks.patterns import Rules
+from mtask_sinks.reducers import Reducer, Total
+from mtask_sinks.snapshot import Snapshot
+
+
+class Reduction:
+    """Reduces the windows of a registry. Its methods do what the methods of `MetricRegistry` with these names say.
+
+    Args:
+        intake: puts reported values into the windows.
+        key_table: the keys and their reducers.
+        merger: merges the windows of all ranks.
+        summarizer: computes the values of a window.
+        clock: counts micro-batches.
+        wants_spread: tells whether the spread of a key over the ranks is wanted.
+        is_per_epoch: tells whether a key gets a value per epoch.
+        derived: the keys of the derived metrics.
+        warn_once: logs and counts what is left out.
+
+    Attributes:
+        times: how long the windows of all phases take.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        key_table: KeyTable,
+        merger: RankMerger,
+        summarizer: Summarizer,
+        clock: MicroBatchClock,
+        wants_spread: Callable[[str], bool],
+        is_per_epoch: Rules[bool],
+        derived: Mapping[str, Any],
+        warn_once: WarnOnce,
+    ) -> None:
+        self._intake = intake
+        self._key_table = key_table
+        self._merger = merger
+        self._summarizer = summarizer
+        self._clock = clock
+        self._wants_spread = wants_spread
+        self._is_per_epoch = is_per_epoch.for_key
+        self.has_values_per_epoch = bool(is_per_epoch.exact or is_per_epoch.patterns)
+        #: Whether a value per epoch may be computed from those of any other key.
+        self._has_derived_per_epoch = any(map(self._is_per_epoch, derived))
+        self._warn_once = warn_once
+        self.times = WindowTimes()
+        self._spans = Spans(with_epochs=self.has_values_per_epoch)
+        #: What this rank itself has reported in the open window of the training. If an epoch ends inside the window,
+        #: the spread at the next log event needs this, because the spans hold values merged over all ranks.
+        self._own = exact_span()
+        #: Phase → keys in its open window that came from a checkpoint. They get no spread, because a checkpoint holds
+        #: merged values, not those of each rank.
+        self._resumed: dict[str, set[str]] = {}
+
+    def snapshot(self, step: int, phase: str, epoch: float | None, logs: Mapping[str, Any] | None) -> Snapshot:
+        """Reduce the window of a phase and begin a new one."""
+        window, spreads = self._drain(step, phase)
+        if phase != "train":
+            return self._summarize(window, step, phase, epoch, logs, spreads)
+        window = self._spans.end_window(window, self._agreed)
+        totals = self._totals(window)
+        joined = Span({**window.states, **totals}, window.seconds, window.steps)
+        found = self._summarize(joined, step, phase, epoch, logs, spreads)
+        counts = {key: _reports(window.states.get(key)) for key in totals if key in found.metrics}
+        return replace(found, counts={**found.counts, **counts}) if counts else found
+
+    def overall(self, step: int, epoch: float | None, logs: Mapping[str, Any] | None) -> Snapshot:
+        """Reduce the whole training, up to its last log event."""
+        return self._summarize(self._spans.training, step, OVERALL, epoch, logs)
+
+    def end_epoch(self, step: int, epoch: float | None) -> Snapshot:
+        """Reduce the epoch that ends now. The window of the training goes on."""
+        window, _ = self._drain(step, "train", is_cut=True)
+        ended = self._spans.end_epoch(window, self._agreed)
+        if not self._has_derived_per_epoch:
+            ended.states = {key: state for key, state in ended.states.items() if self._is_per_epoch(key)}
+        found = self._summarize(ended, step, EPOCH, epoch, {})
+        nonfinite = {key: count for key, count in found.nonfinite.items() if self._is_per_epoch(key)}
+        wanted = {f"{key}.nonfinite" for key in nonfinite}
+        metrics = {key: value for key, value in found.metrics.items() if key in wanted or self._is_per_epoch(key)}
+        counts = {key: found.counts[key] for key in metrics if key in found.counts}
+        return replace(found, metrics=metrics, counts=counts, nonfinite=nonfinite)
+
+    def state_dict(self, phase: str) -> dict[str, Any]:
+        """The open window of a phase, merged over all ranks, as plain data."""
+        states, _ = self._merge_ranks(phase, self._intake.peek(phase), self._merger.ranks())
+        reducers = self._key_table.reducers
+        states.pop(SECONDS, None)
+        found = {"keys": Span(states).to_json(reducers).get("keys", {})}
+        if phase == "train":
+            found["spans"] = self._spans.to_json(reducers)
+        return {"time": self._clock.now, "window": self.times.to_json(phase), **found} if any(found.values()) else {}
+
+    def load_state_dict(self, state: Mapping[str, Any], window: Window, phase: str, step: int) -> None:
+        """Replace the open window of a phase by one that `state_dict` saved."""
+        self.discard(phase, None)
+        if "time" in state:  # new reports are later than all in the state
+            self._clock.now = max(self._clock.now, state["time"] + 1)
+        if phase == "train":
+            self._load_spans(state.get("spans", {}))
+        if phase == "train" or "window" in state:
+            self.times.load(state.get("window", {"seconds": 0.0, "began": step}), phase)
+        self._resumed[phase] = {*state.get("keys", ())}
+        ranks = self._merger.ranks()
+        if ranks is not None and ranks.rank:
+            return  # the first rank takes the state of all ranks
+        for key, saved in state.get("keys", {}).items():
+            try:
+                self._intake.admit(window, None, key)
+                window.accumulators[key].restore(saved)
+            except (KeyError, ValueError) as error:
+                self._say_not_resumed(key, error)
+
+    def discard(self, phase: str, step: int | None) -> bool:
+        """Forget what was reported in the window of a phase; returns whether there was something."""
+        states = self._intake.drain(phase)
+        self.times.end(phase, step if phase == "train" else self._clock.now)
+        self._resumed.pop(phase, None)
+        if phase == "train":
+            self._spans.discard_window()
+            self._own = exact_span()
+        return any(state is not None for state in states.values())
+
+    @property
+    def _agreed(self) -> Mapping[str, Reducer]:
+        """The reducers of all keys that the ranks know."""
+        return self._key_table.reducers if self._merger.ranks() is None else self._merger.agreed
+
+    def _drain(self, step: int, phase: str, is_cut: bool = False) -> tuple[Span, dict[str, Spread]]:
+        """What all ranks reported in the open window of a phase, and its spread. A new window begins.
+
+        With ``is_cut``, an epoch ends: the window goes on later.
+        """
+        ranks = self._merger.ranks()
+        states = self._intake.drain(phase)
+        seconds, steps = self.times.end(phase, step if phase == "train" else self._clock.now)
+        if SECONDS in self._key_table.reducers:
+            states[SECONDS] = (seconds, 1.0, 1.0, 0.0)  # the merge makes the mean over the ranks
+        own: Mapping[str, State] = {}
+        if phase == "train" and ranks is not None and self.has_values_per_epoch:
+            spread = {key: state for key, state in states.items() if self._wants_spread(key)}
+            self._own.add(Span(spread), self._key_table.reducers)
+            own = self._own.states
+        states, spreads = self._merge_ranks(phase, states, ranks, own)
+        if not is_cut:
+            self._own = exact_span()
+            for key in self._resumed.pop(phase, ()):
+                spreads.pop(key, None)
+        of_ranks = states.pop(SECONDS, None)
+        if isinstance(of_ranks, tuple):
+            seconds = of_ranks[0] / of_ranks[1]
+        return Span(states, seconds, steps), spreads
+
+    def _merge_ranks(
+        self,
+        phase: str,
+        states: dict[str, State | None],
+        ranks: Ranks | None,
+        own: Mapping[str, State] = MappingProxyType({}),
+    ) -> tuple[dict[str, State | None], dict[str, Spread]]:
+        if ranks is None:
+            return states, {}
+        merged = self._merger.merge(phase, states, self._key_table.reducers, ranks, own)
+        agreed = self._merger.agreed
+        if states.keys() <= agreed.keys() <= self._key_table.reducers.keys():
+            return merged
+        self._intake.agree(agreed, states.keys() - agreed.keys())
+        return merged
+
+    def _totals(self, window: Span) -> dict[str, State]:
+        """The running totals, up to the end of a window. Only the window's own NaN and Inf count."""
+        found: dict[str, State] = {}
+        for key, state in self._spans.training.states.items():
+            if isinstance(state, tuple) and type(self._key_table.reducers.get(key)) is Total:
+                own = window.states.get(key)
+                found[key] = (*state[:3], own[3] if isinstance(own, tuple) else 0.0)
+        return found
+
+    def _summarize(
+        self,
+        span: Span,
+        step: int,
+        phase: str,
+        epoch: float | None,
+        logs: Mapping[str, Any] | None,
+        spreads: Mapping[str, Spread] = MappingProxyType({}),
+    ) -> Snapshot:
+        prefix = log_prefix("train_evaluation" if phase == OVERALL else phase)
+        row = {name.removeprefix(prefix): value for name, value in (logs or {}).items() if name.startswith(prefix)}
+        if span.seconds:
+            row |= {SECONDS: span.seconds, STEPS: span.steps}
+        metrics, counts, nonfinite = self._summarizer.summarize(
+            span.states,
+            spreads,
+            self._key_table.reducers,
+            self._agreed,
+            step=step,
+            phase=phase,
+            row=row,
+            has_logs=logs is not None,
+        )
+        return Snapshot(step, phase, metrics, epoch, time.time(), counts, nonfinite, logs or {})
+
+    def _load_spans(self, saved: Mapping[str, Any]) -> None:
+        for key in {key: None for span in saved.values() for key in span["keys"]}:
+            reason: object = "the registry has no room for further keys"
+            try:
+                if self._key_table.admit(key) is not None:
+                    continue
+            except MetricKeyError as error:
+                reason = error
+            self._say_not_resumed(key, reason)
+        self._spans.load(saved, self._key_table.reducers, self._say_not_resumed)
+
+    def _say_not_resumed(self, key: str, reason: object) -> None:
+        ranks = self._merger.ranks()
+        if ranks is None or not ranks.rank:
+            message = "%s: its values in the checkpoint cannot be loaded and are left out: %s"
+            self._warn_once(f"not resumed: {key}", message, key, reason)
+
+
+def _reports(state: State | None) -> int:
+    """How many reports a window has for a running total."""
+    return int(state[2]) if isinstance(state, tuple) else 0
