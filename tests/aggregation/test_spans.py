@@ -89,19 +89,6 @@ def test_values_over_an_epoch_go_across_the_windows_of_the_training() -> None:
     assert registry.overall(15).metrics["b/n"] == 120
 
 
-def test_an_epoch_counts_the_nonfinite_reports_of_its_keys_alone() -> None:
-    registry = MetricRegistry(per_epoch="*/x", nonfinite="skip")
-    registry.report_metrics("b", y=math.nan)
-    for value in (1.0, math.nan, 3.0):
-        registry.report_metrics("a", x=value)
-    found = registry.end_epoch(1)
-    assert (dict(found.metrics), dict(found.counts), dict(found.nonfinite)) == (
-        {"a/x": 2.0, "a/x.nonfinite": 1.0},
-        {"a/x": 2, "a/x.nonfinite": 1},
-        {"a/x": 1},
-    )
-
-
 def test_a_total_goes_on_over_windows_and_is_there_when_nothing_is_reported() -> None:
     reducers = {"*/n": "total"}
     registry = MetricRegistry(reducers)
@@ -269,18 +256,6 @@ def test_a_checkpoint_of_another_reducer_or_an_impossible_key_is_no_error(caplog
     assert dict(other.overall(1).metrics) == {"a/x": 1.0}
 
 
-def test_a_total_counts_the_nonfinite_values_of_its_window_alone() -> None:
-    registry = MetricRegistry({"a/n": "total"}, nonfinite="skip")
-    found = []
-    for value in (2.0, math.nan, 3.0, 4.0):
-        registry.report_metrics("a", n=value)
-        found.append(registry.snapshot(1))
-    assert [each.metrics["a/n"] for each in found] == [2.0, 2.0, 5.0, 9.0]
-    assert [dict(each.nonfinite) for each in found] == [{}, {"a/n": 1}, {}, {}]
-    assert registry.dropped["nonfinite: a/n"] == 1
-    assert dict(registry.overall(1).nonfinite) == {"a/n": 1}
-
-
 @pytest.mark.parametrize("parts", [2, 3])
 def test_a_sample_of_a_training_that_was_resumed_stands_for_all_its_values(parts: int) -> None:
     reducers = {"a/x": lambda values: values.mean()}
@@ -292,16 +267,6 @@ def test_a_sample_of_a_training_that_was_resumed_stands_for_all_its_values(parts
     # Each part has the same number of values. The error of the mean of 8,192 of them is at most a few 0.01.
     assert registry.overall(parts).metrics["a/x"] == pytest.approx((parts - 1) / 2, abs=0.03)
     assert registry.overall(parts).counts["a/x"] == parts
-
-
-def test_a_window_with_the_end_of_an_epoch_in_it_keeps_as_many_values_as_any(caplog) -> None:
-    registry = MetricRegistry({"a/x": "p95"}, per_epoch="b/loss")
-    values = np.random.default_rng(0).normal(size=40_000)
-    registry.report_metrics("a", x=values[:30_000])
-    registry.end_epoch(1)
-    registry.report_metrics("a", x=values[30_000:])
-    assert registry.snapshot(2).metrics["a/x"] == np.quantile(values, 0.95)
-    assert not caplog.records
 
 
 def test_a_function_that_changes_its_array_changes_nothing_else() -> None:
