@@ -71,6 +71,8 @@ class MLflowSink(BuiltAnew, Sink):
         self._run_id: str | None = None
         self._opened_client: MlflowClient | None = None
         self._lacks_params = False
+        #: Whether the sink has ended the run.
+        self._has_ended = False
         #: Metric → steps beyond the checkpoint for which the store already had a value before training resumed.
         self._stored_steps: dict[str, frozenset[int]] = {}
 
@@ -92,7 +94,10 @@ class MLflowSink(BuiltAnew, Sink):
             self._run_id, self._lacks_params = None, existing is None
             self._run_id = self._create_run(run) if existing is None else existing
             self._stored_steps.clear()
-        self._run = run
+            self._has_ended = False
+        if self._has_ended and run.is_training:  # the training goes on, in another run of some other backend
+            self._opened_client.update_run(self._run_id, status="RUNNING")
+        self._run, self._has_ended = run, False
         if self._lacks_params:
             self._log_params(self._run_id, run.params)
             self._lacks_params = False
@@ -127,6 +132,7 @@ class MLflowSink(BuiltAnew, Sink):
             for key, text in _tags().items():
                 self._client.set_tag(self._run_id, key, text)
         self._client.set_terminated(self._run_id, _STATUS[status])
+        self._has_ended = True
 
     def target(self) -> str | None:
         return self._run_id

@@ -85,9 +85,14 @@ class LossBudget(TrainerCallback):
     def without_twins(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot without the values that were captured only for the comparison. `check` uses these."""
         self._twins = {key: snapshot.metrics[key + TWIN] for key in self.weights if key + TWIN in snapshot.metrics}
-        if not self._twins:
+        # A twin may also have a spread, or the number of its values that were not finite: `<twin>.rank_min`, ….
+        hidden = {
+            key
+            for key in {**snapshot.metrics, **snapshot.nonfinite}
+            if TWIN in key and key.partition(TWIN)[0] in self.weights
+        }
+        if not hidden:
             return snapshot
-        hidden = {key + TWIN for key in self._twins}
         return replace(
             snapshot,
             metrics=_without(snapshot.metrics, hidden),

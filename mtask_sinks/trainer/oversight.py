@@ -65,7 +65,12 @@ class Oversight:
         """
         self.stopped_by, self._is_first_rank = None, trainer.is_world_process_zero()
         self._ranks = trainer.args.world_size
-        if self.meter is not None:
+        if self.meter is not None and trainer.model_init is None:
+            self.meter.begin(trainer)
+
+    def after_train_begin(self, trainer: Any) -> None:
+        """Prepare what needs the model, if the trainer has made it only now, with ``model_init``."""
+        if self.meter is not None and trainer is not None and trainer.model_init is not None:
             self.meter.begin(trainer)
 
     def completed(self, snapshot: Snapshot) -> Snapshot:

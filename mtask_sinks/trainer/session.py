@@ -216,6 +216,7 @@ class Session:
         This comes after all callbacks, because they may have changed the model or opened the runs of their backends.
         """
         self._bind(model, around)
+        self._oversight.after_train_begin(self.trainer())
         if state.global_step:
             for name, run in self._backend_runs.items():
                 try:
@@ -371,7 +372,7 @@ class Session:
         """Reduce the epoch that ends now; ``None`` without values per epoch."""
         if not self.registry.has_values_per_epoch:
             return None
-        snapshot = self.registry.end_epoch(state.global_step, epoch=state.epoch)
+        snapshot = self._without_twins(self.registry.end_epoch(state.global_step, epoch=state.epoch))
         return snapshot if snapshot.metrics else None
 
     def reduce_phases_of_training(self, state: TrainerState) -> Iterator[tuple[Snapshot, dict[str, Any]]]:

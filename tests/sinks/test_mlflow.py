@@ -91,6 +91,17 @@ def test_opened_again_it_goes_on_with_the_run_and_begins_another_for_another_id(
     ]
 
 
+def test_a_run_is_running_again_if_its_training_goes_on_and_not_for_an_evaluation() -> None:
+    sink, found = MLflowSink(), []
+    for is_training in (True, True, False):
+        sink.open(RunInfo(id="1", is_training=is_training))
+        sink.write(Snapshot(step=1, metrics={"a/x": 1.0}))
+        (run,) = runs()
+        found.append(run.info.status)
+        sink.close("finished")
+    assert (found, runs()[0].info.status) == (["RUNNING", "RUNNING", "FINISHED"], "FINISHED")
+
+
 def test_an_earlier_run_is_continued_as_users_know_it(monkeypatch) -> None:
     with mlflow.start_run() as earlier:
         pass

@@ -429,3 +429,11 @@ def test_the_training_is_bit_for_bit_the_same(model, settings, tmp_path, caplog)
         found.add(state_hashes(trainer))
     assert len(found) == 1
     assert "task health is off" not in caplog.text
+
+
+def test_parameters_that_the_user_names_are_those_of_the_model_that_model_init_makes(tmp_path, caplog):
+    kwargs = {"model_init": lambda: ManyTasks()}
+    trainer = make_trainer(None, tmp_path, TaskHealth(shared="blocks.1", every=1), steps=2, trainer_kwargs=kwargs)
+    trainer.train()
+    assert [row["step"] for row in trainer.state.log_history if "health/conflict" in row] == [1, 2]
+    assert "task health is off" not in caplog.text

@@ -10,7 +10,7 @@ import torch
 from helpers.tiny_models import CASES
 from helpers.toy import InOrder, Toy, arguments, numbers
 
-from mtask_sinks import HfMultiTaskTrainer
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
 from mtask_sinks.trainer.loss_budget import LossBudget
 
 
@@ -191,3 +191,23 @@ def test_a_captured_metric_stays_a_mean_over_samples(tmp_path) -> None:
 
     assert train(None)["parts/ce"] == train({"parts/ce": 1.0})["parts/ce"] == 4.0  # (1 + 1 + 10) / 3
     assert train(None)["loss"] == 5.5  # (1 + 10) / 2
+
+
+def test_no_row_shows_what_was_captured_only_for_the_comparison(tmp_path) -> None:
+    class Outputs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            loss = (self.weight * x).mean()
+            return {"loss": loss, "parts": {"ce": loss * float("nan") if x.max() > 5 else loss}}
+
+    registry = MetricRegistry(nonfinite="skip", per_epoch="*")
+    args = arguments(tmp_path, logging_steps=2)
+    options = {"capture": "parts", "loss_budget": {"parts/ce": 1.0}, "metrics": registry}
+    trainer = Trainer(Outputs(), args, train_dataset=numbers(1, 2, 10, 10), **options)
+    trainer.train()
+    names = {name for row in trainer.state.log_history for name in row}
+    assert {"parts/ce", "parts/ce.nonfinite", "epoch_parts/ce"} <= names
+    assert not [name for name in names if "per_micro_batch" in name]
