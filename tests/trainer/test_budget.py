@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import pytest
@@ -173,16 +174,19 @@ def test_a_short_last_batch_is_compared_on_equal_terms(tmp_path, said, accumulat
     assert "overall_loss_dict/loss_ce" in names
 
 
+class Outputs(torch.nn.Module):
+    """Returns its loss also as a part, which is NaN for batches with values above ``limit``."""
+
+    def __init__(self, limit: float = math.inf) -> None:
+        super().__init__()
+        self.weight, self.limit = torch.nn.Parameter(torch.ones(1)), limit
+
+    def forward(self, x):
+        loss = (self.weight * x).mean()
+        return {"loss": loss, "parts": {"ce": loss * math.nan if x.max() > self.limit else loss}}
+
+
 def test_a_captured_metric_stays_a_mean_over_samples(tmp_path) -> None:
-    class Outputs(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(1))
-
-        def forward(self, x):
-            loss = (self.weight * x).mean()
-            return {"loss": loss, "parts": {"ce": loss}}
-
     def train(budget):
         args = arguments(tmp_path, per_device_train_batch_size=2, logging_steps=2)
         trainer = Trainer(Outputs(), args, train_dataset=numbers(1, 1, 10), capture="parts", loss_budget=budget)
@@ -194,19 +198,10 @@ def test_a_captured_metric_stays_a_mean_over_samples(tmp_path) -> None:
 
 
 def test_no_row_shows_what_was_captured_only_for_the_comparison(tmp_path) -> None:
-    class Outputs(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(1))
-
-        def forward(self, x):
-            loss = (self.weight * x).mean()
-            return {"loss": loss, "parts": {"ce": loss * float("nan") if x.max() > 5 else loss}}
-
     registry = MetricRegistry(nonfinite="skip", per_epoch="*")
     args = arguments(tmp_path, logging_steps=2)
     options = {"capture": "parts", "loss_budget": {"parts/ce": 1.0}, "metrics": registry}
-    trainer = Trainer(Outputs(), args, train_dataset=numbers(1, 2, 10, 10), **options)
+    trainer = Trainer(Outputs(limit=5.0), args, train_dataset=numbers(1, 2, 10, 10), **options)
     trainer.train()
     names = {name for row in trainer.state.log_history for name in row}
     assert {"parts/ce", "parts/ce.nonfinite", "epoch_parts/ce"} <= names
