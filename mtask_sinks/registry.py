@@ -243,7 +243,7 @@ class MetricRegistry(BuiltAnew):
         Args:
             task: the task of the values.
             parts: name → the part of the vector that holds the value of this name, in the order of the vector.
-            packed: the vector; it may be overwritten afterwards.
+            packed: the vector. The registry copies it, so the caller may overwrite it after this call.
         """
         self._intake.store_packed(task, parts, packed)
 
@@ -426,7 +426,7 @@ class MetricRegistry(BuiltAnew):
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Topic → count. Most topics name what was dropped or left out, and why. Other warnings have topics too."""
+        """Topic of a warning → how often it occurred. Most topics name what was dropped or left out, and why."""
         return dict(self._warn_once.counts)
 
 

@@ -37,8 +37,8 @@ class AlertEvent:
 
     Attributes:
         alert: the alert.
-        key: the metric. For ``silent_for``: the task and the part of the alert's pattern after its slash, such as
-            ``mlm/*`` or ``mlm/loss``. For an ungrouped metric it is the key; if no key ever matched the pattern, it is
+        key: the metric. The rule ``silent_for`` has one of these instead: the task and the part of the alert's pattern
+            after the slash, such as ``mlm/*``; for an ungrouped metric, its key; if no key ever matched the pattern,
             the whole pattern.
         phase: the phase of the metric.
         step: optimizer steps taken so far.
@@ -255,5 +255,5 @@ def _over(alert: Alert, value: float | None) -> str:
         "diverged": f"{shown}no longer worse than its best by a factor of {threshold}",
         "silent_for": "has values again",
         "spread": f"{shown}the ranks are close again",
-        "conflict": f"{shown}no longer below {threshold} in the mean",
+        "conflict": f"{shown}the mean of the last measurements is no longer below {threshold}",
     }[alert.rule]

@@ -51,7 +51,7 @@ class Series:
         phase, key: phase and key of the metric.
         at: the indices of the snapshots that hold the values.
         values: the values.
-        counts: how many reports each value is made of; 0 if unknown.
+        counts: how many reports each value is made of; 0 if unknown, and for a running total without a new report.
     """
 
     phase: str
@@ -69,6 +69,13 @@ class Series:
     def name(self) -> str:
         """Name of the metric in its task."""
         return split_key(self.key)[1]
+
+    @property
+    def reported_at(self) -> Sequence[int]:
+        """The indices of the snapshots whose windows have reports of the metric: without repeated running totals."""
+        if not any(self.counts):
+            return self.at
+        return [at for at, count in zip(self.at, self.counts, strict=True) if count]
 
     def taking(self, places: Sequence[int]) -> Series:
         """Return the series with only the values at these places."""
@@ -379,7 +386,7 @@ class Trainings:
 
 
 def latest(trainings: Sequence[Training]) -> Training:
-    """Return the training that began or was resumed last. Evaluations without a training count if there is none.
+    """Return the training that began or was resumed last. If there are only evaluations, return the last one.
 
     >>> first, evaluation = Training(1, [Begin(RunInfo(step=4))]), Training(2, [Begin(RunInfo(is_training=False))])
     >>> latest([first, evaluation]).number, latest([evaluation]).number

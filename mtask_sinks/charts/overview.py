@@ -79,7 +79,7 @@ def _timeline(maker: CurveMaker, suffix: str) -> Panel:
     reported: dict[str, dict[str, set[int]]] = {}
     for series in maker.training.series.values():
         if series.task not in ("", HEALTH) and series.phase not in (OVERALL, EPOCH):
-            reported.setdefault(series.phase, {}).setdefault(series.task, set()).update(series.at)
+            reported.setdefault(series.phase, {}).setdefault(series.task, set()).update(series.reported_at)
     windows = {phase: sorted(set().union(*tasks.values())) for phase, tasks in reported.items()}
     every = (series.task for series in maker.training.series.values())
     tasks = [task for task in dict.fromkeys(every) if task not in ("", HEALTH)]

@@ -28,8 +28,8 @@ logger = get_logger(__name__)
 #: By default, the longest time in seconds that a training waits for its sinks when it ends.
 DRAIN_SECONDS = 30.0
 
-#: Some backends number the rows in the order of their arrival. If a run of such a backend is open in this process, so
-#: that your own code may write to it too, a log event waits at most this many seconds for the sink.
+#: Some backends number the rows in the order of their arrival. If a run of such a backend is open in this process, your
+#: own code can write to it too. To keep the order, a log event then waits for the sink, for at most this many seconds.
 TURN_SECONDS = 1.0
 
 #: The longest time in seconds that an evaluation outside of a training waits for its sinks when it ends.

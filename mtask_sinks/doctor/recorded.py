@@ -56,7 +56,7 @@ class RecordedTraining:
         """Return the steps at which a task was reported in a phase. Each ungrouped metric counts as a task."""
         every = (series for (of, _), series in self.training.series.items() if of == phase)
         found = [series for series in every if task == (series.task or series.key)]
-        return sorted({self.training.steps[at] for series in found for at in series.at})
+        return sorted({self.training.steps[at] for series in found for at in series.reported_at})
 
     def places_of(self, phase: str, task: str) -> list[int]:
         """Return the result of `steps_of` as indices into the log events of the phase."""

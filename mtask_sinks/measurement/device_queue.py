@@ -134,7 +134,7 @@ class DeviceQueue:
         ]
 
     def add_packed(self, parts: Sequence[Part], packed: Tensor) -> list[DeviceEntry]:
-        """Take values that are already in one vector. Return their entries. The vector may be overwritten afterwards.
+        """Take values that are already in one vector. Return their entries. This copies the vector, so the caller may overwrite it.
 
         Raises:
             Unreadable: a CUDA graph is being recorded.

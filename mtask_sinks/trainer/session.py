@@ -403,7 +403,8 @@ class Session:
     ) -> None:
         """Judge the alerts. On the first rank, also give the sinks the snapshot, with the Trainer's ``logs``.
 
-        Without ``is_window``, the snapshot is of a row that ends no window, such as one of the user's own.
+        If ``is_window`` is false, the snapshot belongs to a row that ends no window, such as a row that the user's code
+        logs.
         """
         self._evaluated.pop(snapshot.phase, None)
         if is_window:
@@ -432,8 +433,8 @@ class Session:
     def is_turn_first(self) -> bool:
         """Whether the sinks get a row before the callbacks do.
 
-        Normally a sink takes the turn of the Trainer's callback for its backend. If a backend that numbers its rows has
-        no such callback, its sink must come first.
+        The sink of a backend that numbers its rows gets a row at the moment when the Trainer would call its own
+        callback for that backend. If there is no such callback, the sink must get the row before all callbacks.
         """
         return any(self._backend_runs[name].callback is None for name in self._numbering)
 

@@ -136,7 +136,7 @@ def test_conflict_is_judged_by_ten_measurements_or_more():
     found = [(e.step, e.text) for each in snapshots(rows, counts=4) for e in episodes.look(each)]
     assert found == [
         (30, f"{key} is -0.6 in the mean of 12 measurements, below -0.1"),
-        (40, f"{key} is 0.9: no longer below -0.1 in the mean (alert since step 30)"),
+        (40, f"{key} is 0.9: the mean of the last measurements is no longer below -0.1 (alert since step 30)"),
     ]
 
 

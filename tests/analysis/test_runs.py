@@ -195,3 +195,14 @@ def test_the_last_training_is_the_one_that_was_resumed_not_an_evaluation_in_betw
     progress = Watch(tmp_path / "metrics.jsonl").progress()
     assert (progress.number, progress.step) == (1, 6)
     assert make_report(open_runs([tmp_path])).runs[0].number == 1
+
+
+def test_a_running_total_without_new_reports_is_no_report(tmp_path) -> None:
+    rows = [
+        Snapshot(step, metrics={"nsp/n": 5.0, "nsp/old": 1.0, "mlm/loss": 1.0}, counts={"nsp/n": count, "mlm/loss": 1})
+        for step, count in enumerate((2, 1, 0, 0, 0, 0, 0, 0, 0, 0))
+    ]
+    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    (training,) = read_trainings(tmp_path)
+    found = {key: list(series.reported_at) for (_, key), series in training.series.items()}
+    assert found == {"nsp/n": [0, 1], "nsp/old": [*range(10)], "mlm/loss": [*range(10)]}  # "old": counts are not known
