@@ -134,7 +134,7 @@ class DeviceQueue:
         ]
 
     def add_packed(self, parts: Sequence[Part], packed: Tensor) -> list[DeviceEntry]:
-        """Take values that are already in one vector. Return their entries. This copies the vector, so the caller may overwrite it.
+        """Take values that are already in one vector, and return their entries. The vector is copied.
 
         Raises:
             Unreadable: a CUDA graph is being recorded.
