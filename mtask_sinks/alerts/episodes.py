@@ -37,9 +37,9 @@ class AlertEvent:
 
     Attributes:
         alert: the alert.
-        key: the metric. The rule ``silent_for`` has one of these instead: the task and the part of the alert's pattern
-            after the slash, such as ``mlm/*``; for an ungrouped metric, its key; if no key ever matched the pattern,
-            the whole pattern.
+        key: the metric. For the rule ``silent_for``, it is ``<task>/<part of the alert's pattern after the slash>``,
+            such as ``mlm/*``. If the metric is ungrouped, it is the key of the metric. If no key ever matched the
+            pattern, it is the whole pattern.
         phase: the phase of the metric.
         step: optimizer steps taken so far.
         since: the step at which the rule became true; for a silent task, the step of its last value.
@@ -150,7 +150,7 @@ class Episodes:
                 self._warn_once(f"spread {key}", _NO_SPREAD, alert.pattern, key, alert.pattern)
 
     def _silences(self, place: int, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
-        """Judge for each task that the alert watches whether it is silent.
+        """For each task that the alert watches, judge whether it is silent.
 
         If nothing in the training has ever matched the alert's pattern, the pattern is judged like a task whose last
         value was at the beginning of the training.

@@ -98,7 +98,7 @@ class Training:
         windows: for each snapshot, how many windows it represents: 1, or more if later snapshots of the same kind are
             not in memory.
         kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if they have the same phase and
-            the same metrics, and if NaN and infinite values occur in the same ones of these metrics.
+            the same metrics, and the same metrics have NaN or infinite values.
         series: (phase, key) → values, in the order of first appearance.
         notes: the notes of alerts, and of task health (the parameters that it measures). A resume discards those after
             its step.
@@ -394,7 +394,7 @@ def latest(trainings: Sequence[Training]) -> Training:
     """
     begun = {each.number: [begin.time for begin in each.begins if begin.run.is_training] for each in trainings}
     trained = [each for each in trainings if begun[each.number] or not each.begins]
-    # Of several, `max` returns the first one: here the last one in the journal.
+    # If several are equal, `max` returns the first. The list is reversed, so that is the last one in the journal.
     return max(reversed(trained or trainings), key=lambda each: max(begun[each.number], default=0.0))
 
 
