@@ -97,8 +97,8 @@ class Training:
         phases, steps, epochs, times: one entry per snapshot in memory; an unknown epoch is NaN.
         windows: for each snapshot, how many windows it represents: 1, or more if later snapshots of the same kind are
             not in memory.
-        kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if they have the same phase and
-            the same metrics, and the same metrics have NaN or infinite values.
+        kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if three things are equal: the
+            phase, the metrics, and which of the metrics are NaN or infinite.
         series: (phase, key) → values, in the order of first appearance.
         notes: the notes of alerts, and of task health (the parameters that it measures). A resume discards those after
             its step.
