@@ -191,7 +191,7 @@ class Episodes:
         del self._episodes[place]
         if not episode.has_fired:
             return None
-        what = "none" if alert.rule == "silent_for" else "alert"
+        what = "silent" if alert.rule == "silent_for" else "alert"
         text = f"{name} {_over(alert, value)} ({what} since step {episode.since:,})"
         return AlertEvent(alert, key, snapshot.phase, snapshot.step, episode.since, value, text, is_over=True)
 

@@ -22,8 +22,8 @@ from mtask_sinks.snapshot import Snapshot
 #: If a training has more values than this in memory, it forgets some. About half of this number stay, or more if there
 #: are very many kinds of snapshots.
 MAX_VALUES = 150_000
-# If a training has this many kinds of snapshots (see `Training.kinds`), snapshots of new kinds count as one of two
-# kinds per phase: with metrics, and without.
+# At most this many kinds of snapshots (see `Training.kinds`) are told apart. After that, all snapshots of new kinds in
+# a phase share two kinds: one for those with metrics, one for those without.
 _MAX_KINDS = 1_000
 # Compute the rate of steps over this many log events.
 _RATE_POINTS = 20

@@ -106,7 +106,7 @@ def test_a_silence_may_have_to_last_longer():
     episodes = Episodes([Alert("mlm/*", silent_for=20, for_steps=20)], Directions())
     begun, over = [event for each in snapshots(rows) for event in episodes.look(each)]
     assert (begun.text, begun.since) == ("mlm/* has no value for 40 steps", 10)
-    assert over.text == "mlm/* has values again (none since step 10)"
+    assert over.text == "mlm/* has values again (silent since step 10)"
 
 
 def test_ranks_apart():
