@@ -388,6 +388,7 @@ class Trainings:
 def latest(trainings: Sequence[Training]) -> Training:
     """Return the training that began or was resumed last. If there are only evaluations, return the last one.
 
+    >>> from mtask_sinks import RunInfo
     >>> first, evaluation = Training(1, [Begin(RunInfo(step=4))]), Training(2, [Begin(RunInfo(is_training=False))])
     >>> latest([first, evaluation]).number, latest([evaluation]).number
     (1, 2)

@@ -217,6 +217,11 @@ def left(tmp_path: Path, _empty_mlflow_store: Path) -> Iterator[Left]:
         yield Left(tmp_path / "out", environment, environment["MLFLOW_TRACKING_URI"], server)
 
 
+def check_killed(points: list[tuple[int, float]], expected: list[tuple[int, float]]) -> None:
+    """Check that W&B has each point once, but the last one perhaps twice: whether it had arrived was not known."""
+    assert sorted(points) in (expected, [*expected, expected[-1]])
+
+
 def test_a_replay_completes_the_runs_of_a_killed_training_and_marks_them(left: Left) -> None:
     left.replay()
     expected = left.expected()
@@ -224,7 +229,7 @@ def test_a_replay_completes_the_runs_of_a_killed_training_and_marks_them(left: L
     assert (run.name, run.status, run.series["a/train/loss"]) == ("toy", "KILLED", expected)
     (served,) = left.wandb.runs.values()
     assert served.exit_code not in (None, 0)
-    assert sorted(served.points("a/train/loss")) == expected
+    check_killed(served.points("a/train/loss"), expected)
     assert read_scalars(left.directory / "board")["a/train/loss"] == expected
 
 
@@ -237,6 +242,6 @@ def test_a_resume_into_other_runs_completes_those_of_the_killed_training_and_mar
     assert (finished.status, finished.series["a/train/loss"]) == ("FINISHED", LOGGED[resumed_at:])
     codes = {min(run.points("a/train/loss")): run for run in left.wandb.runs.values()}
     first, second = codes.pop((1, 1.0)), codes.pop(LOGGED[resumed_at])
-    assert sorted(first.points("a/train/loss")) == expected
+    check_killed(first.points("a/train/loss"), expected)
     assert sorted(second.points("a/train/loss")) == LOGGED[resumed_at:]
     assert (first.exit_code in (None, 0), second.exit_code) == (False, 0)
