@@ -139,7 +139,8 @@ def test_wandb_holds_every_point(survived: Survived) -> None:
     unexplained = repeated_steps({name: survived.wandb.points(name) for name in ALL}, ALL)
     for run in killed:
         unexplained -= {max(unexplained & {each.step for each in run.snapshots}, default=0)}
-    assert unexplained == set()
+    # A process that was killed before its first row may have delivered rows of the process before it.
+    assert len(unexplained) <= KILLS - len(killed)
     assert survived.wandb.exit_code == 0
 
 
