@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.counts import SinkCounts, added
-from mtask_sinks.delivery.cursor import cursor_path, load_cursor
+from mtask_sinks.delivery.cursor import Cursor, cursor_path, load_cursor
 from mtask_sinks.delivery.own_record import OWN_RUNS, OwnRecord
 from mtask_sinks.delivery.pipeline import end_killed
 from mtask_sinks.delivery.trust import check_trust
@@ -87,17 +87,15 @@ def replay(
     return {name: added([counts[name] for counts in each]) for name in each[0]}
 
 
-def _refuse_twice(file: Path, stream: JournalStream, sinks: Sequence[Sink], force: bool) -> None:
+def _refuse_twice(file: Path, stream: JournalStream, last: Begin, cursors: Mapping[str, Cursor]) -> None:
     """Raise an error if the process of a training that has ended still delivers the journal to one of the sinks."""
-    begins = [record for _, record in stream.run_records if isinstance(record, Begin)]
-    if force or not begins or begins[-1].process[1] == os.getpid() or not begins[-1].is_at_work():
+    if last.process[1] == os.getpid() or not last.is_at_work():
         return
-    for sink in sinks:
-        cursor = load_cursor(cursor_path(file, sink.name), stream.fingerprint)
-        if cursor is not None and cursor.offset < stream.offset_of(stream.end_position):
+    for name, cursor in cursors.items():
+        if cursor.offset < stream.offset_of(stream.end_position):
             raise StillAtWorkError(
-                f"the training that wrote {file} has ended, but its process {begins[-1].process[1]} is still running, "
-                f"and delivers to sink {sink.name} what it lacks, as soon as its backend answers. Wait, or end that "
+                f"the training that wrote {file} has ended, but its process {last.process[1]} is still running, "
+                f"and delivers to sink {name} what it lacks, as soon as its backend answers. Wait, or end that "
                 "process (such as a notebook). If you know that it delivers nothing, run the same command with --force "
                 "(in Python: force=True)."
             )
@@ -121,15 +119,18 @@ def _replay_file(
             "training as killed. If it still runs, its sinks deliver the same snapshots, and W&B may show them twice."
         )
         logger.warning(message, last.process[1], file)
-    _refuse_twice(file, stream, sinks, force)
+    begins = [record for _, record in stream.run_records if isinstance(record, Begin)]
+    found = {sink.name: load_cursor(cursor_path(file, sink.name), stream.fingerprint) for sink in sinks}
+    cursors = {name: cursor for name, cursor in found.items() if cursor is not None}
+    if begins and not force:
+        _refuse_twice(file, stream, begins[-1], cursors)
     if not trust:
         check_trust(file, stream, sinks, use_targets=what != "new")
-    begins = {record.run.id for _, record in stream.run_records if isinstance(record, Begin)}
-    trust_ids = trust or all(OwnRecord().holds(stream.fingerprint, OWN_RUNS, run_id) for run_id in begins)
+    run_ids = {begin.run.id for begin in begins}
+    trust_ids = trust or all(OwnRecord().holds(stream.fingerprint, OWN_RUNS, run_id) for run_id in run_ids)
     end_killed(journal, take_for_ended=force)
-    known = {sink.name for sink in sinks if load_cursor(cursor_path(file, sink.name), stream.fingerprint)}
     workers = [
-        Worker(sink, stream, what=what if sink.name in known or what != "left" else "all", trust_ids=trust_ids)
+        Worker(sink, stream, what=what if sink.name in cursors or what != "left" else "all", trust_ids=trust_ids)
         for sink in sinks
     ]
     for worker in workers:
