@@ -85,8 +85,9 @@ class MetricRegistry(BuiltAnew):
             (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` combines the
             values of the group, so every rank of the group must call it, even a rank without reports. `snapshot` makes
             one collective operation. It makes a second one if ``spread`` or some reducer needs a maximum or minimum, or
-            if some reducer needs all values. If some reducer needs all values, it also makes a third one, a gather. If
-            some rank has new keys, the ranks also exchange their names, and repeat the first operation.
+            if some reducer needs all values. If some rank has values for such a reducer, the third one is a gather of
+            these values. If some rank has new keys, the ranks also exchange their names, and repeat the first
+            operation.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
             knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of

@@ -97,11 +97,11 @@ class Training:
         phases, steps, epochs, times: one entry per snapshot in memory; an unknown epoch is NaN.
         windows: for each snapshot, how many windows it represents: 1, or more if later snapshots of the same kind are
             not in memory.
-        kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if three things are equal: the
-            phase, the metrics, and which of the metrics are NaN or infinite.
+        kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if these are equal: the phase,
+            the keys of the metrics, the keys whose value is NaN or infinite, and the keys in ``nonfinite``.
         series: (phase, key) → values, in the order of first appearance.
-        notes: the notes of alerts, and of task health (the parameters that it measures). A resume discards those after
-            its step.
+        notes: the notes: that an alert began or ended, or whose gradients task health measures. A resume discards those
+            after its step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
             have no entry.
         partial: indices of the snapshots whose window was cut short by the end of the training.

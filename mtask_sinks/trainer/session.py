@@ -344,7 +344,7 @@ class Session:
             self._warn_once("silent evaluation", _SILENT_EVALUATION, prefix)
 
     def reduce_own_phase(self, phase: str, state: TrainerState, metrics: dict[str, Any]) -> None:
-        """Reduce the window of a phase that the user named, and add it to an empty row."""
+        """Reduce the window of a phase that the user named, and add its values to `metrics`, which becomes a row."""
         if not self._reduce(phase, state, metrics).metrics:
             self._warn_once(f"empty: {phase}", _EMPTY_PHASE, phase)
 
