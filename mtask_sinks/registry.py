@@ -84,10 +84,9 @@ class MetricRegistry(BuiltAnew):
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
             (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` combines the
             values of the group, so every rank of the group must call it, even a rank without reports. `snapshot` makes
-            one collective operation. It makes a second one if ``spread`` or some reducer needs a maximum or minimum, or
-            if some reducer needs all values. If some rank has values for such a reducer, the third one is a gather of
-            these values. If some rank has new keys, the ranks also exchange their names, and repeat the first
-            operation.
+            one collective operation. It makes a second one for ``spread`` and for reducers that need a minimum, a
+            maximum or all values. If some rank has values for a reducer that needs all values, a gather follows. If
+            some rank has new keys, the ranks also exchange their names, and repeat the first operation.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
             knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of

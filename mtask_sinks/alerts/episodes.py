@@ -38,8 +38,8 @@ class AlertEvent:
     Attributes:
         alert: the alert.
         key: the metric, such as ``mlm/loss``. The rule ``silent_for`` is about a whole task, so the key is then the
-            task with the end of the alert's pattern, such as ``mlm/*``. If an ungrouped metric is silent, the key is
-            this metric. If no key ever matched the pattern, the key is the pattern.
+            name of the task, followed by the part of the alert's pattern after the slash: ``mlm/*``. If an ungrouped
+            metric is silent, the key is this metric. If no key ever matched the pattern, the key is the pattern.
         phase: the phase of the metric.
         step: optimizer steps taken so far.
         since: the step at which the rule became true; for a silent task, the step of its last value.

@@ -72,7 +72,10 @@ class Series:
 
     @property
     def reported_at(self) -> Sequence[int]:
-        """The indices of the snapshots whose windows have reports of the metric: without repeated running totals."""
+        """The indices of the snapshots whose windows have reports of the metric.
+
+        Snapshots that only repeat a running total are left out.
+        """
         if not any(self.counts):
             return self.at
         return [at for at, count in zip(self.at, self.counts, strict=True) if count]
@@ -100,8 +103,8 @@ class Training:
         kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if these are equal: the phase,
             the keys of the metrics, the keys whose value is NaN or infinite, and the keys in ``nonfinite``.
         series: (phase, key) → values, in the order of first appearance.
-        notes: the notes: that an alert began or ended, or whose gradients task health measures. A resume discards those
-            after its step.
+        notes: the notes of the training. A note says that an alert began or ended, or it names the parameters whose
+            gradients task health measures. A resume discards the notes after its step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
             have no entry.
         partial: indices of the snapshots whose window was cut short by the end of the training.
@@ -395,7 +398,7 @@ def latest(trainings: Sequence[Training]) -> Training:
     """
     begun = {each.number: [begin.time for begin in each.begins if begin.run.is_training] for each in trainings}
     trained = [each for each in trainings if begun[each.number] or not each.begins]
-    # If several are equal, `max` returns the first. The list is reversed, so that is the last one in the journal.
+    # If several are equal, `max` returns the first. In the reversed list, that is the last one of the journal.
     return max(reversed(trained or trainings), key=lambda each: max(begun[each.number], default=0.0))
 
 

@@ -181,8 +181,8 @@ class Session:
                 self.registry.leave_out(self.admission.training_judge, "train")
                 yield
         except BaseException as error:
-            # This error may come after the end of the training: from a search, which prunes a trial then, or from code
-            # after the training. In both cases the training itself did not fail.
+            # This error may come after the training has ended. Then a hyper-parameter search has pruned the trial, or
+            # code after the training has raised it. In both cases the training itself did not fail.
             status: Status = "finished" if self._has_ended else "failed"
             self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
             raise
@@ -312,8 +312,8 @@ class Session:
     def arriving(self) -> Iterator[None]:
         """Wrap a call that may log an evaluation. Outside of a training, the block waits for the sinks.
 
-        So the next line of the user's script may end the run of a backend (``wandb.finish()``), and the run has the
-        values already. Blocks nest; only the outermost one waits.
+        So the run of a backend has the values even if the user's script ends it in its next line (``wandb.finish()``).
+        Blocks nest; only the outermost one waits.
         """
         self._arriving += 1
         try:
