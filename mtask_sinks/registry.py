@@ -212,8 +212,9 @@ class MetricRegistry(BuiltAnew):
         Raises:
             MetricKeyError: at the first report of a key that is not valid, or that belongs to a derived metric or to
                 the Trainer's logs.
-            MetricValueError: at the first report of a key, if its value has a type that is not accepted. Later the
-                registry drops and counts such a value, so that it does not stop a training that went well.
+            MetricValueError: at the first report of a key, if its value has a type that is not accepted. The registry
+                drops such a value of a later report and counts how many it drops, so that no bad value stops a training
+                that went well.
         """
         if values:
             refuse_positional(task, values)
@@ -434,5 +435,5 @@ keep_old_names(MetricRegistry, _NEW_NAMES)
 
 
 def _patterns(given: str | Sequence[str]) -> Rules[bool]:
-    """Return rules that tell which keys match one of some exact keys and patterns."""
+    """Return rules that tell whether a key matches one of the given exact keys or patterns."""
     return Rules(dict.fromkeys([given] if isinstance(given, str) else given, True), False)

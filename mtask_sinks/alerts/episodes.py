@@ -58,7 +58,7 @@ class AlertEvent:
     is_over: bool = False
 
     def data(self) -> dict[str, Any]:
-        """Return the event as plain data, without addresses."""
+        """Return the event as plain data, without the addresses of webhooks."""
         names = [action_name(action) for action in self.alert.actions]
         return {
             "rule": self.alert.rule,

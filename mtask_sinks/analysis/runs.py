@@ -103,8 +103,8 @@ class Training:
         kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if these are equal: the phase,
             the keys of the metrics, the keys whose value is NaN or infinite, and the keys in ``nonfinite``.
         series: (phase, key) → values, in the order of first appearance.
-        notes: the notes of the training. A note says that an alert began or ended, or it names the parameters whose
-            gradients task health measures. A resume discards the notes after its step.
+        notes: the notes of the training. A note says that an alert began or ended, or it names the parameters that
+            `TaskHealth` measures. A resume discards the notes after its step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
             have no entry.
         partial: indices of the snapshots whose window was cut short by the end of the training.

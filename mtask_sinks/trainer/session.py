@@ -105,7 +105,7 @@ class Session:
         }
         self._numbering = [name for name, run in self._backend_runs.items() if run.numbers_rows]
         self._logged = backends_logged_by(callbacks)
-        #: Trackers of transformers that have no sink.
+        #: The backends that have no sink, but a callback in the transformers library.
         self._trackers: dict[str, TrackerLog] = {}
         for callback in callbacks:
             if (backend := backend_of(callback)) is not None:
@@ -182,7 +182,7 @@ class Session:
                 yield
         except BaseException as error:
             # This error may come after the training has ended. Then a hyper-parameter search has pruned the trial, or
-            # code after the training has raised it. In both cases the training itself did not fail.
+            # the error comes from code that ran after the training. In both cases the training itself did not fail.
             status: Status = "finished" if self._has_ended else "failed"
             self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
             raise
@@ -433,8 +433,8 @@ class Session:
     def is_turn_first(self) -> bool:
         """Whether the sinks get a row before the callbacks do.
 
-        The sink of a backend that numbers its rows gets a row at the moment when the Trainer would call its own
-        callback for that backend. If there is no such callback, the sink must get the row before all callbacks.
+        Some backends number their rows. The sink of such a backend gets a row at the moment when transformers' callback
+        for that backend would get it. If there is no such callback, the sink must get the row before all callbacks.
         """
         return any(self._backend_runs[name].callback is None for name in self._numbering)
 
