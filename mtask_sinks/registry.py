@@ -86,7 +86,7 @@ class MetricRegistry(BuiltAnew):
             values of the group, so every rank of the group must call it, even a rank without reports. `snapshot` makes
             one collective operation. It makes a second one for ``spread`` and for reducers that need a minimum, a
             maximum or all values. If some rank has values for a reducer that needs all values, a gather follows. If
-            some rank has new keys, the ranks also exchange their names, and repeat the first operation.
+            some rank has new keys, the ranks also exchange the names of these keys, and repeat the first operation.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
             knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of
@@ -301,7 +301,7 @@ class MetricRegistry(BuiltAnew):
 
         Args:
             step: optimizer steps taken so far.
-            phase: ``train``, or the name given to `phase`.
+            phase: ``train``, or the name that was passed to the method `phase`.
             epoch: epochs done, if there are epochs.
             logs: what else this event logs; the snapshot keeps it unchanged.
 

@@ -418,8 +418,8 @@ def sorted_by_task(every: Iterable[Series]) -> list[Series]:
 def labels(trainings: Sequence[Training]) -> dict[int, str]:
     """Return number → label, for each training.
 
-    The label is the name, ``name:number`` if several trainings have that name, or the number of a training without a
-    name.
+    The label is the name. If several trainings have that name, it is ``name:number``. If a training has no name, it is
+    the number.
 
     >>> labels([Training(1), Training(2)])
     {1: '1', 2: '2'}

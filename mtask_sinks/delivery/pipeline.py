@@ -160,7 +160,7 @@ class Delivery:
         journal, seconds = self._journal, min(FLUSH_SECONDS, self.drain_seconds)
         if journal is None or self._is_forked():
             return
-        journal.close()  # so that another trainer can write to the file until the next snapshot
+        journal.close()  # so that another trainer can write to the file, until this delivery gets its next snapshot
         if not seconds:
             return
         workers = [worker for worker in self._workers if not worker.is_in_trouble]
