@@ -51,16 +51,15 @@ class AppendFile:
     def append(self, data: bytes) -> None:
         """Append all bytes or none: if the disk accepts only some of them, remove these again."""
         self._cut_torn_record()
-        written = 0
+        size, written = self.size + len(data), 0
+        self._is_torn = True
         try:
             while written < len(data):
                 written += os.write(self._descriptor, data[written:])
-                self._is_torn = True
-        except OSError:
+        except BaseException:  # also an interrupt
             self._cut_torn_record()
             raise
-        self._is_torn = False
-        self.size += len(data)
+        self.size, self._is_torn = size, False
 
     def cut_torn_line(self) -> None:
         """Remove what follows the last newline: a crash may leave part of a line. Needs ``O_RDWR``."""

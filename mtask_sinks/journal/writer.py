@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mtask_sinks._util.append_file import AppendFile
+from mtask_sinks._util.interrupts import interrupts_deferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.journal.claim import claim
@@ -126,17 +127,22 @@ class Journal:
 
     def close(self) -> None:
         """Write the lines that wait, if there were metrics, and close the file. Readers can still read."""
-        if self._is_begun:
-            self._write_waiting()
-            if self._waiting:
-                message = (
-                    "the journal %s lacks its last %d lines, because the disk did not accept them. They are lost "
-                    "unless this process can write them later."
-                )
-                logger.warning(message, self.path, len(self._waiting))
-        self._close_file()
+        with interrupts_deferred():
+            if self._is_begun:
+                self._write_waiting()
+            self._close_file()
+        if self._is_begun and self._waiting:
+            message = (
+                "the journal %s lacks its last %d lines, because the disk did not accept them. They are lost "
+                "unless this process can write them later."
+            )
+            logger.warning(message, self.path, len(self._waiting))
 
     def _add(self, item: Item) -> None:
+        with interrupts_deferred():  # the file, the stream and the lines that wait must agree
+            self._add_uninterrupted(item)
+
+    def _add_uninterrupted(self, item: Item) -> None:
         line = encode(item)
         entry = self.stream.add(item, line)
         if self.path is None:
@@ -211,9 +217,14 @@ class Journal:
         return offset
 
     def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._size_before, self._file = self._file.size, None
+        file, self._file = self._file, None
+        if file is None:
+            return
+        self._size_before = file.size
+        try:
+            file.close()
+        except OSError as error:  # a network file system may tell only now that it has not stored everything
+            self._warn_once("close", "the journal %s may lack its last lines: closing it failed: %s", self.path, error)
 
 
 def journal_path(path: str | os.PathLike[str]) -> Path:

@@ -98,3 +98,21 @@ def test_a_file_that_must_be_new_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     with pytest.raises(FileExistsError):
         AppendFile(tmp_path / "f", os.O_WRONLY | os.O_EXCL)
+
+
+def test_an_interrupt_right_after_the_write_leaves_no_part_of_the_record(tmp_path: Path, monkeypatch) -> None:
+    file = AppendFile(tmp_path / "f")
+    file.append(b"one\n")
+    write = os.write
+
+    def interrupted(descriptor: int, data: bytes) -> int:
+        write(descriptor, data)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            file.append(b"two\n")
+    assert (file.path.read_bytes(), file.size) == (b"one\n", 4)
+    file.append(b"two\n")
+    assert (file.path.read_bytes(), file.size) == (b"one\ntwo\n", 8)

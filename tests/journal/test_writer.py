@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -270,3 +271,74 @@ def test_a_run_whose_record_was_dropped_is_not_booked_to_the_training_before(tmp
     journal.close()
     rest = ["run 2", "snapshot 3", "snapshot 4", "snapshot 5", "snapshot 6", "end 2"]
     assert lines_of(path) == ["run 1", "snapshot 1", "end 1", *rest]
+
+
+INTERRUPTED = """\
+import random, signal, sys, threading
+from pathlib import Path
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.journal.writer import Journal
+
+journal = Journal(Path(sys.argv[1]))
+journal.begin(RunInfo(id="1"))
+moments, main, is_over = random.Random(0), threading.main_thread().ident, threading.Event()
+
+def interrupt():
+    while not is_over.wait(moments.uniform(0.0, 2e-4)):
+        signal.pthread_kill(main, signal.SIGINT)
+
+step = interrupts = 0
+thread = threading.Thread(target=interrupt)
+thread.start()
+while interrupts < 500:
+    try:
+        step += 1
+        journal.append(Snapshot(step, metrics={"a/x": 1.0}))
+    except KeyboardInterrupt:
+        interrupts += 1
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+is_over.set()
+thread.join()
+journal.close()
+steps, position = [], 0
+while items := journal.stream.read(position):
+    steps += [item.step for _, item in items if isinstance(item, Snapshot)]
+    position = items[-1][0]
+print(*steps)
+print(journal.stream.offset_of(position), file=sys.stderr)
+"""
+
+
+def test_ctrl_c_at_any_moment_leaves_each_line_once_in_the_file_and_in_the_stream(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for _ in range(5):  # an interrupt between the statements of the script ends it
+        path.unlink(missing_ok=True)
+        done = subprocess.run([sys.executable, "-c", INTERRUPTED, path], capture_output=True, text=True, timeout=100)
+        if not done.returncode:
+            break
+    assert not done.returncode, done.stderr
+    in_stream = [int(step) for step in done.stdout.split()]
+    in_file = [each.step for each in read_journal(path)[0].snapshots]
+    assert in_file == in_stream == sorted({*in_file})
+    assert len(in_file) > 100
+    assert int(done.stderr) == path.stat().st_size
+
+
+def test_an_error_at_the_close_is_no_error_of_the_training(tmp_path, monkeypatch, caplog) -> None:
+    journal = written(tmp_path / "metrics.jsonl", snapshot(1, x=1.0))
+    close = os.close
+
+    def over_quota(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", over_quota)
+        journal.close()
+    assert "may lack its last lines" in caplog.text and "Disk quota exceeded" in caplog.text
+    other = (tmp_path / "checkpoint.bin").open("wb")  # it gets the number of the closed file
+    journal.append(snapshot(2, x=2.0))
+    journal.close()
+    other.close()
+    assert (tmp_path / "checkpoint.bin").read_bytes() == b""
+    assert [each.step for each in read_journal(journal.path)[0].snapshots] == [1, 2]
