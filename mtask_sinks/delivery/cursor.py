@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class Cursor:
         """
         refuse_foreign_links(path, path.parent.parent)
         path.parent.mkdir(exist_ok=True)
-        new = path.with_name(f"{path.name}.{os.getpid()}.new")
+        new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
         new.unlink(missing_ok=True)  # a killed process may have left it
         create_file(new)
         new.write_text(json.dumps(asdict(self), indent=1) + "\n")

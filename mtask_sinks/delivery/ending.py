@@ -70,12 +70,14 @@ class Ending:
     def _report_missing(self, worker: Worker, seconds: float) -> None:
         counts, journal = worker.counts, self._journal
         message = "sink %s (%s%s) received %d of %d snapshots; %d did not arrive within %g s.%s"
+        if not counts.pending:
+            message = "sink %s (%s%s) received %d of %d snapshots; storing them did not end within %g s.%s"
         error = f", {counts.error}" if counts.error else ""
         try:
             later = "" if journal.path is None else f" {how_to_deliver(worker.sink, journal.path, journal.stream)}"
         except Exception as problem:  # raised by the code of the sink
             later = f" The journal is {journal.path}. (The environment() of the sink failed: {error_text(problem)})"
-        numbers = (counts.delivered, counts.given, counts.pending, seconds)
+        numbers = (counts.delivered, counts.given, *([counts.pending] if counts.pending else []), seconds)
         logger.warning(message, worker.sink.name, counts.state, error, *numbers, later)
 
 

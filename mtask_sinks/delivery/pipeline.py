@@ -236,6 +236,9 @@ class Delivery:
         path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME).absolute()
         if self._journal is None or self._journal.wanted != path or self._is_forked():
             if self._journal is not None and not self._is_forked():
+                ending = self.end()  # an evaluation may have opened the run again
+                if ending is not None:
+                    wait_for_endings([ending], min(FLUSH_SECONDS, self.drain_seconds))
                 self._journal.close()
             self._process = os.getpid()
             self._run = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 from mtask_sinks.delivery.backend_state import BackendState
@@ -56,8 +56,9 @@ class Progress:
         self._given = given
         self._skipped = 0
         self._delivered = 0
-        self._delivered_per_run: Counter[str] = Counter()
         self._rejected = 0
+        #: Run's id → how many of its snapshots were skipped, delivered and rejected.
+        self._of_run: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
         #: The error of the call that fails now, and of the last snapshot that was rejected.
         self._error: str | None = None
         self._rejection: str | None = None
@@ -99,18 +100,20 @@ class Progress:
         """Count a snapshot that goes to the journal."""
         self._given += 1
 
-    def count_skipped(self) -> None:
+    def count_skipped(self, run_id: str | None) -> None:
         """Count a snapshot that the sink must not get: the training computed it again, or it is of another's run."""
         self._skipped += 1
+        self._of_run[run_id]["skipped"] += 1
 
     def count_delivered(self, run_id: str) -> None:
         """Count a snapshot of a run that the sink has written."""
         self._delivered += 1
-        self._delivered_per_run[run_id] += 1
+        self._of_run[run_id]["delivered"] += 1
 
-    def reject(self, snapshot: Snapshot, error: str) -> bool:
+    def reject(self, run_id: str | None, snapshot: Snapshot, error: str) -> bool:
         """Count a snapshot that the backend will never accept, and return whether it is the first."""
         self._rejected += 1
+        self._of_run[run_id]["rejected"] += 1
         self._rejection = error
         self._cursor.reject(snapshot.step, snapshot.phase, error)
         return self._rejected == 1
@@ -135,9 +138,20 @@ class Progress:
             self.position = position
             self._moved.notify_all()
 
-    def rewind(self, run_id: str, position: int) -> None:
-        """Go back to the position where a run begins, because the backend has lost the run."""
-        self._delivered -= self._delivered_per_run.pop(run_id, 0)
+    def rewind(self, run_id: str, position: int, more: int) -> None:
+        """Go back to the position where a run begins, because the backend has lost the run.
+
+        Args:
+            run_id: the run.
+            position: the position.
+            more: number of snapshots after this position that were not yet given to this sink.
+        """
+        before = self._of_run.pop(run_id, Counter())
+        self._given += more
+        self._skipped -= before["skipped"]
+        self._delivered -= before["delivered"]
+        self._rejected -= before["rejected"]
+        self._cursor.rejected -= before["rejected"]
         with self._moved:
             self.position = position
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mtask_sinks.delivery.pipeline import end_killed
 from mtask_sinks.delivery.trust import check_trust
 from mtask_sinks.delivery.worker import ReplayScope, Worker
 from mtask_sinks.errors import StillAtWorkError
-from mtask_sinks.journal.claim import journal_files
+from mtask_sinks.journal.claim import journal_files, open_if_free
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal, journal_path
@@ -83,7 +84,8 @@ def replay(
         raise FileNotFoundError(f"there is no journal {file}. Pass the file, or the output directory of a training.")
     import numpy  # noqa: F401  # here, because the import may fail if the threads of two backends do it at the same time
 
-    each = [_replay_file(file, sinks, what, patience, trust, force) for file in files]
+    hung: set[str] = set()
+    each = [_replay_file(file, sinks, what, patience, trust, force, hung) for file in files]
     return {name: added([counts[name] for counts in each]) for name in each[0]}
 
 
@@ -92,7 +94,8 @@ def _refuse_twice(file: Path, stream: JournalStream, last: Begin, cursors: Mappi
     if last.process[1] == os.getpid() or not last.is_at_work():
         return
     for name, cursor in cursors.items():
-        if cursor.offset < stream.offset_of(stream.end_position):
+        is_of_run = last.sinks is None or name in last.sinks
+        if is_of_run and cursor.offset < stream.offset_of(stream.end_position):
             raise StillAtWorkError(
                 f"the training that wrote {file} has ended, but its process {last.process[1]} is still running, "
                 f"and delivers to sink {name} what it lacks, as soon as its backend answers. Wait, or end that "
@@ -102,8 +105,9 @@ def _refuse_twice(file: Path, stream: JournalStream, last: Begin, cursors: Mappi
 
 
 def _replay_file(
-    file: Path, sinks: Sequence[Sink], what: ReplayScope, patience: float, trust: bool, force: bool
+    file: Path, sinks: Sequence[Sink], what: ReplayScope, patience: float, trust: bool, force: bool, hung: set[str]
 ) -> dict[str, SinkCounts]:
+    """Deliver one journal, but not to the sinks in ``hung``. Add to it the sinks with a call that does not return."""
     journal = Journal(file, eager=True)
     stream = journal.stream
     last = stream.open_run_at(stream.end_position)
@@ -128,23 +132,47 @@ def _replay_file(
         check_trust(file, stream, sinks, use_targets=what != "new")
     run_ids = {begin.run.id for begin in begins}
     trust_ids = trust or all(OwnRecord().holds(stream.fingerprint, OWN_RUNS, run_id) for run_id in run_ids)
-    end_killed(journal, take_for_ended=force)
-    workers = [
-        Worker(sink, stream, what=what if sink.name in cursors or what != "left" else "all", trust_ids=trust_ids)
-        for sink in sinks
-    ]
-    for worker in workers:
-        worker.finish()
-    _wait(stream, workers, patience)
-    journal.close()
+    with _locked(file, force):
+        end_killed(journal, take_for_ended=force)
+        workers = [
+            Worker(sink, stream, what=what if sink.name in cursors or what != "left" else "all", trust_ids=trust_ids)
+            for sink in sinks
+        ]
+        at_work = [worker for worker in workers if worker.sink.name not in hung]
+        for worker in at_work:
+            worker.finish()
+        try:
+            _wait(stream, at_work, patience)
+        finally:
+            hung |= {worker.sink.name for worker in at_work if not worker.abandon()}
+            journal.close()
     stream.left_out.warn(file)
-    return {worker.sink.name: _counts(worker) for worker in workers}
+    return {worker.sink.name: _counts(worker, stream.end_position) for worker in workers}
 
 
-def _counts(worker: Worker) -> SinkCounts:
+@contextmanager
+def _locked(file: Path, force: bool) -> Iterator[None]:
+    """Keep other replays and trainings from the journal inside a ``with`` block, if the file system has locks."""
+    try:
+        lock, writer = open_if_free(file)
+    except OSError:  # such as a file that may not be changed
+        lock, writer = None, ""
+    if writer and not force:
+        raise StillAtWorkError(
+            f"{writer} has locked {file}: a training that writes it, or another replay. Wait until it ends. If you "
+            "know that it delivers nothing, run the same command with --force (in Python: force=True)."
+        )
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def _counts(worker: Worker, position: int) -> SinkCounts:
     """Return the worker's counts. The state is ``down`` if items are left, even if only the end of a run is left."""
     counts = worker.counts
-    return replace(counts, state="down") if worker.is_alive() and not counts.is_in_trouble else counts
+    return counts if worker.is_done(position) or counts.is_in_trouble else replace(counts, state="down")
 
 
 def _wait(stream: JournalStream, workers: Sequence[Worker], patience: float) -> None:

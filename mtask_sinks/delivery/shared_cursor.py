@@ -3,7 +3,25 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Standing(NamedTuple):
+    """How far a worker is.
+
+    Attributes:
+        offset: how many bytes of the journal's file it has delivered.
+        is_behind: whether it has lines to deliver.
+        is_over: whether it will never have lines to deliver again.
+    """
+
+    offset: int
+    is_behind: bool
+    is_over: bool = False
 
 
 class SharedCursor:
@@ -12,8 +30,12 @@ class SharedCursor:
     >>> first = SharedCursor.join(Path("metrics.delivery/mlflow.json"), "0a1b", {})
     >>> first is SharedCursor.find(Path("metrics.delivery/mlflow.json"), "0a1b")
     True
-    >>> first.agree(1, 500, is_behind=True), first.agree(2, 900, is_behind=False), first.agree(1, 700, is_behind=False)
-    (500, 500, 900)
+    >>> with first.saving(1, lambda: Standing(500, is_behind=True)) as offset:
+    ...     offset
+    500
+    >>> with first.saving(2, lambda: Standing(900, is_behind=False)) as offset:
+    ...     offset                                # the first worker still has to deliver lines
+    500
 
     Each worker delivers the lines of its own trainer. The first worker also delivers the lines that earlier
     trainings left. So a line goes to the sink once. The cursor says that all lines before its offset are delivered. So
@@ -25,9 +47,10 @@ class SharedCursor:
 
     def __init__(self, targets: dict[str, str]) -> None:
         self.targets = targets
+        self._lock = threading.Lock()
         self._finished = 0
-        #: Number of a worker that is behind → its offset.
-        self._behind: dict[int, int] = {}
+        #: Number of a worker → tells how far it is. The call of its sink may hang, so it may not tell by itself.
+        self._workers: dict[int, Callable[[], Standing]] = {}
 
     @staticmethod
     def find(path: Path | None, fingerprint: str) -> SharedCursor | None:
@@ -45,20 +68,22 @@ class SharedCursor:
         """
         return _shared.setdefault((os.getpid(), path, fingerprint), SharedCursor(targets))
 
-    def agree(self, worker: int, offset: int, *, is_behind: bool) -> int:
-        """Return the offset to save.
+    @contextmanager
+    def saving(self, worker: int, standing: Callable[[], Standing]) -> Iterator[int]:
+        """Yield the offset to save. Inside the ``with`` block, no other worker saves the cursor.
 
         Args:
             worker: a number that no other worker has.
-            offset: how many bytes of the journal's file this worker has delivered.
-            is_behind: whether it has lines to deliver.
+            standing: tells how far this worker is.
         """
-        if is_behind:
-            self._behind[worker] = offset
-        else:
-            self._behind.pop(worker, None)
-            self._finished = max(self._finished, offset)
-        return min(self._behind.values(), default=self._finished)
+        with self._lock:
+            self._workers[worker] = standing
+            now = {number: tell() for number, tell in self._workers.items()}
+            for number, each in now.items():
+                if each.is_over:
+                    del self._workers[number]
+            self._finished = max([self._finished, *(each.offset for each in now.values() if not each.is_behind)])
+            yield min((each.offset for each in now.values() if each.is_behind), default=self._finished)
 
 
 _shared: dict[tuple[int, Path | None, str], SharedCursor] = {}

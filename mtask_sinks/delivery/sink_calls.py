@@ -88,7 +88,7 @@ class SinkCalls:
             elif self._is_skipped or (
                 self._last_step is not None and is_superseded(item.step, item.phase, item.is_partial, self._last_step)
             ):
-                self._progress.count_skipped()
+                self._progress.count_skipped(None if self._run is None else self._run.id)
             else:
                 self._write(item)
         finally:
@@ -96,8 +96,13 @@ class SinkCalls:
 
     def flush(self) -> None:
         """Let the sink store its data, if it is open."""
-        if self._is_open:
+        if not self._is_open:
+            return
+        self._progress.backend.begin_call()
+        try:
             self._sink.flush()
+        finally:
+            self._progress.backend.end_call()
 
     def forget_run(self) -> RunInfo | None:
         """Open the sink again for the next item, because the backend has lost the current run. Return that run."""
@@ -139,7 +144,7 @@ class SinkCalls:
             self._progress.count_delivered(self._run.id)
         except Exception as error:
             did_not_open = self._run is not None and not self._is_open and not isinstance(error, Rejected)
-            if did_not_open or not _is_final(error):
+            if did_not_open or not is_final(error):
                 raise
             self._reject(snapshot, error)
 
@@ -152,7 +157,7 @@ class SinkCalls:
             self._open(run)
             self._sink.note(note)
         except Exception as error:
-            if not self._is_open or not _is_final(error):
+            if not self._is_open or not is_final(error):
                 raise
             logger.warning("sink %s rejected a note (step %d): %s", self._sink.name, note.step, error_text(error))
 
@@ -160,7 +165,7 @@ class SinkCalls:
         text = error_text(error)
         if self._is_open:
             self._progress.backend.answer()
-        if self._progress.reject(snapshot, text):
+        if self._progress.reject(None if self._run is None else self._run.id, snapshot, text):
             message = "sink %s rejected a snapshot (step %d, %s): %s. Further rejections are counted, but not logged."
             logger.warning(message, self._sink.name, snapshot.step, snapshot.phase, text, exc_info=error)
 
@@ -184,14 +189,14 @@ class SinkCalls:
             self._sink.flush()
             self._sink.close(status)
         except Exception as error:
-            if not _is_final(error):
+            if not is_final(error):
                 raise
             logger.warning("sink %s could not be closed: %s", self._sink.name, error_text(error), exc_info=error)
         self._is_open = False
         self._progress.backend.close()
 
 
-def _is_final(error: Exception) -> bool:
+def is_final(error: Exception) -> bool:
     """Return whether another try would not help. Anything else is an outage."""
     status = http_status(error)
     if status is not None:

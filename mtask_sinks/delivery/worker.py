@@ -6,6 +6,8 @@ import itertools
 import random
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,8 +20,8 @@ from mtask_sinks.delivery.http_errors import retry_after
 from mtask_sinks.delivery.own_record import OWN_RUNS, OwnRecord
 from mtask_sinks.delivery.progress import Progress
 from mtask_sinks.delivery.run_targets import RunTargets
-from mtask_sinks.delivery.shared_cursor import SharedCursor
-from mtask_sinks.delivery.sink_calls import SinkCalls, error_text
+from mtask_sinks.delivery.shared_cursor import SharedCursor, Standing
+from mtask_sinks.delivery.sink_calls import SinkCalls, error_text, is_final
 from mtask_sinks.errors import Forgotten
 from mtask_sinks.journal.records import End, Item
 from mtask_sinks.journal.stream import JournalStream
@@ -27,12 +29,15 @@ from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import RunInfo
 
 if TYPE_CHECKING:
-    from tenacity import RetryCallState
+    from tenacity import RetryCallState, Retrying
 
 logger = get_logger(__name__)
 
 #: If a call of a sink has not returned after this many seconds, it counts as hung.
 CALL_SECONDS = 60.0
+
+#: How many seconds `Worker.abandon` waits for a call to return.
+ABANDON_SECONDS = 2.0
 
 # Seconds between tries: 0.25, 0.5, 1, …, 60, plus a random time of up to 0.25 s.
 _FIRST_WAIT, _LONGEST_WAIT, _JITTER = 0.25, 60.0, 0.25
@@ -47,6 +52,10 @@ _SAVE_SECONDS = 1.0
 _numbers = itertools.count()
 
 ReplayScope = Literal["left", "all", "new"]
+
+
+class _Abandoned(Exception):
+    """Ends the thread of a worker that nobody waits for any more."""
 
 
 class Worker:
@@ -89,7 +98,9 @@ class Worker:
         self._targets = RunTargets(stream, sink.name, cursor.targets, use_journal=what != "new", trust_ids=trust_ids)
         self._own = OwnRecord()
         self._warn_once = WarnOnce(logger)
-        self._calls = SinkCalls(sink, self._targets, self._progress, self._save, skips_runs=what == "left")
+        self._calls = SinkCalls(sink, self._targets, self._progress, self._save_cursor, skips_runs=what == "left")
+        #: All snapshots after this position were counted as given.
+        self._counted_from = position
         #: How many seconds to wait after the last failed call, because the server asked for it.
         self._delay = 0.0
         #: Whether `_calls` knows in which run the delivery starts.
@@ -100,6 +111,7 @@ class Worker:
         # between the moment when the thread finds nothing to do and the moment when it ends.
         self._thread: threading.Thread | None = None
         self._may_end = False
+        self._is_abandoned = False
 
     @property
     def _path(self) -> Path | None:
@@ -165,6 +177,16 @@ class Worker:
         """Use longer waits again, between tries and before a save, because nobody waits for this worker any more."""
         self._urgent.clear()
 
+    def abandon(self) -> bool:
+        """Let the thread end without delivering the rest. Return whether it has ended; else a call of the sink hangs.
+
+        This waits for the thread, but not for long.
+        """
+        self._is_abandoned = True
+        self.hurry()
+        with self._stream.reader_advanced:
+            return self._stream.reader_advanced.wait_for(lambda: self._thread is None, ABANDON_SECONDS)
+
     def confirm(self) -> None:
         """Save the cursor, if the thread has ended.
 
@@ -191,6 +213,10 @@ class Worker:
         """Run `_work`, and log a warning if an error of this library ends it. The thread runs this method."""
         try:
             self._work()
+        except _Abandoned:
+            with self._stream.lines_added:
+                self._thread = None
+                self._stream.reader_advanced.notify_all()
         except BaseException as error:
             text = error_text(error)
             self._progress.note_error(text)
@@ -207,7 +233,7 @@ class Worker:
 
         pause = wait_exponential(_FIRST_WAIT, _LONGEST_WAIT)
         retrying = Retrying(
-            retry=retry_if_not_exception_type(Forgotten),
+            retry=retry_if_not_exception_type((Forgotten, _Abandoned)),
             # Sinks that failed together are tried again at different times.
             wait=lambda state: pause(state) + _random.uniform(0, _JITTER),
             sleep=self._pause,
@@ -219,10 +245,10 @@ class Worker:
             if begun is not None:
                 self._calls.start_within(begun)
             self._has_started = True
-        while (items := self._next_items()) is not None:
+        while (items := self._next_items(retrying)) is not None:
             for end, item in items:
                 try:
-                    retrying(self._calls.deliver, item)
+                    retrying(self._call, self._calls.deliver, item)
                 except Forgotten:
                     self._rewind()
                     break
@@ -231,10 +257,17 @@ class Worker:
                 if isinstance(item, End) or self._progress.seconds_since_save > _SAVE_SECONDS:
                     self._save()
 
-    def _next_items(self) -> list[tuple[int, Item]] | None:
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        if self._is_abandoned:
+            raise _Abandoned
+        function(*arguments)
+
+    def _next_items(self, retrying: Retrying) -> list[tuple[int, Item]] | None:
         """Return items to deliver, after a wait if there are none now; ``None`` if the thread must end."""
         progress = self._progress
         while True:
+            if self._is_abandoned:
+                raise _Abandoned
             end = self._stream.end_position
             items = self._read()
             if items:
@@ -253,8 +286,10 @@ class Worker:
                     continue
                 if not (self._may_end or self._urgent.is_set()) and self._stream.lines_added.wait(_SAVE_SECONDS):
                     continue
-            if not self._save():
-                time.sleep(_URGENT_WAIT)
+            retrying(self._call, self._flush)
+            self._note_success()
+            self._save_cursor()
+            progress.mark_saved()
 
     def _read(self) -> list[tuple[int, Item]]:
         """Return the next items that are there. While the file cannot be read, wait: a skipped line would be lost."""
@@ -284,7 +319,9 @@ class Worker:
             self._progress.backend.go_down()
             message = "sink %s is down (%s); training goes on. %d snapshots wait in the journal until it is back."
             logger.warning(message, self.sink.name, error, self.counts.pending)
-            self._save()
+            self._save_cursor()
+            with self._stream.reader_advanced:  # nobody waits for a backend that is down
+                self._stream.reader_advanced.notify_all()
 
     def _note_success(self) -> None:
         self._progress.clear_error()
@@ -297,43 +334,59 @@ class Worker:
         """Go back to the beginning of the current run, to deliver it again."""
         run = self._calls.forget_run()
         if run is not None:
-            self._progress.rewind(run.id, self._targets.start_of(run.id))
+            start = self._targets.start_of(run.id)
+            more = self._stream.snapshots_after(start) - self._stream.snapshots_after(self._counted_from)
+            self._progress.rewind(run.id, start, max(more, 0))
+            self._counted_from = min(self._counted_from, start)
         message = "sink %s: its backend has lost the data of this run. The whole run is delivered again."
         logger.warning(message, self.sink.name)
 
-    def _save(self) -> bool:
-        """Flush the sink, and save the cursor for other processes. Return whether the sink could be flushed."""
-        is_flushed = self._flush()
-        if self._path is not None:
-            try:
-                self._save_cursor(self._path)
-            except Exception as error:
-                logger.debug("the cursor of sink %s could not be saved: %s", self.sink.name, error)
-        if is_flushed:
+    def _save(self) -> None:
+        """Flush the sink, and save the cursor for other processes."""
+        try:
+            self._flush()
+        except Exception as error:
+            self._progress.note_error(error_text(error))
+            message = "sink %s could not flush: %s. Other tries follow."
+            self._warn_once("flush", message, self.sink.name, error_text(error))
+            self._save_cursor()
+        else:
+            self._save_cursor()
             self._progress.mark_saved()
-        return is_flushed
 
-    def _flush(self) -> bool:
+    def _flush(self) -> None:
+        """Flush the sink, and note whether its data survive the process. Raise if another try may help."""
         try:
             self._calls.flush()
             if self.sink.survives():
                 self._progress.mark_safe()
         except Exception as error:
-            self._progress.note_error(error_text(error))
-            message = "sink %s could not flush: %s. Other tries follow."
-            self._warn_once("flush", message, self.sink.name, error_text(error))
-            return False
-        return True
+            if not is_final(error):
+                raise
+            self._warn_once("flush", "sink %s cannot flush: %s", self.sink.name, error_text(error))
 
-    def _save_cursor(self, path: Path) -> None:
-        offset, fingerprint = self._stream.offset_of(self._progress.safe_position), self._stream.fingerprint
-        if fingerprint:  # without a fingerprint there is no journal file, so a cursor would have no meaning
-            if self._shares_cursor:
-                shared = SharedCursor.join(path, fingerprint, self._targets.targets)
-                is_behind = self._progress.safe_position < self._stream.end_position
-                offset = shared.agree(self._number, offset, is_behind=is_behind)
-            self._progress.to_cursor(fingerprint, offset).save(path)
-            self._remember(fingerprint)
+    def _save_cursor(self) -> None:
+        path = self._path
+        if path is None or not self._stream.fingerprint:
+            return  # without a fingerprint there is no journal file, so a cursor would have no meaning
+        try:
+            with self._offset_to_save(path) as offset:
+                self._progress.to_cursor(self._stream.fingerprint, offset).save(path)
+            self._remember(self._stream.fingerprint)
+        except Exception as error:
+            logger.debug("the cursor of sink %s could not be saved: %s", self.sink.name, error)
+
+    def _offset_to_save(self, path: Path) -> AbstractContextManager[int]:
+        if not self._shares_cursor:
+            return nullcontext(self._stream.offset_of(self._progress.safe_position))
+        shared = SharedCursor.join(path, self._stream.fingerprint, self._targets.targets)
+        return shared.saving(self._number, self._standing)
+
+    def _standing(self) -> Standing:
+        """Tell other workers of the same cursor how far this one is."""
+        safe = self._progress.safe_position
+        is_behind = safe < self._stream.end_position
+        return Standing(self._stream.offset_of(safe), is_behind, is_over=not is_behind and self._thread is None)
 
     def _remember(self, fingerprint: str) -> None:
         """Record which runs belong to this user. A replay relies on the record, because anybody may write a journal."""

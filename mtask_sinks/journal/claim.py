@@ -45,7 +45,7 @@ def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path,
     for candidate in _candidates(path, first or path):
         if not create and not candidate.exists():
             return candidate, None
-        file, writer = _open(candidate)
+        file, writer = open_if_free(candidate)
         if file is not None:
             return candidate, file
         message = (
@@ -87,8 +87,12 @@ def _candidates(path: Path, first: Path) -> Iterator[Path]:
             yield numbered
 
 
-def _open(path: Path) -> tuple[AppendFile | None, str]:
-    """Open and lock a file; if another process writes to it, return ``None`` and the name of that process."""
+def open_if_free(path: Path) -> tuple[AppendFile | None, str]:
+    """Open and lock a journal; if another process writes to it or replays it, return ``None`` and who that is.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
     file = AppendFile(path)
     is_locked = file.lock()
     if is_locked:

@@ -9,7 +9,7 @@ import time
 import pytest
 from helpers.failing_sinks import Flaky, Hanging, snapshots
 
-from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks import RunInfo, Snapshot, read_journal
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.sinks import MemorySink
@@ -146,3 +146,33 @@ def test_the_last_lines_go_to_the_journal_that_was_begun_wherever_the_process_wo
     assert not list((tmp_path / "elsewhere").iterdir())
     lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["record"] for line in lines] == ["run", "snapshot", "end"]
+
+
+def test_a_new_output_directory_ends_the_run_that_an_evaluation_has_opened_again(tmp_path) -> None:
+    calls: list[str] = []
+
+    class Noting(MemorySink):
+        def open(self, run: RunInfo) -> None:
+            calls.append(f"open {run.id}")
+
+        def write(self, snapshot: Snapshot) -> None:
+            calls.append(f"write {snapshot.step}")
+
+        def close(self, status: str) -> None:
+            calls.append(f"close {status}")
+
+    delivery = Delivery([Noting()])
+    for fold in ("1", "2"):
+        run = RunInfo(id=fold, output_dir=str(tmp_path / fold))
+        delivery.open(run)
+        delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
+        delivery.close("failed" if fold == "1" else "finished")
+        delivery.open(run)  # by an evaluation
+        delivery.write(Snapshot(step=2, phase="eval", metrics={"x": 2.0}))
+    delivery.close("finished")
+    of_first = ["open 1", "write 1", "close failed", "open 1", "write 2", "close failed"]
+    assert calls[:6] == of_first
+    assert calls[6:] == [each.replace("1", "2", 1) if "open" in each else each for each in of_first[:2]] + [
+        "close finished", "open 2", "write 2", "close finished",
+    ]  # fmt: skip
+    assert [run.status for run in read_journal(tmp_path / "1")] == ["failed"]

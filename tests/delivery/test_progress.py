@@ -20,13 +20,13 @@ def test_every_snapshot_is_delivered_rejected_or_pending() -> None:
         progress.count_given()
     progress.count_delivered("1")
     progress.count_delivered("1")
-    assert [progress.reject(Snapshot(step), f"no {step}") for step in (3, 4)] == [True, False]
+    assert [progress.reject("1", Snapshot(step), f"no {step}") for step in (3, 4)] == [True, False]
     assert (progress.counts, progress.counts.pending) == (SinkCounts(6, 2, 2, "starting", "no 4"), 2)
 
 
 def test_a_snapshot_that_was_computed_again_was_not_given() -> None:
     progress = progress_of(given=3)
-    progress.count_skipped()
+    progress.count_skipped("1")
     assert (progress.counts.given, progress.counts.pending) == (2, 2)
 
 
@@ -57,17 +57,37 @@ def test_a_run_that_is_rewound_is_to_be_delivered_again_and_others_are_not() -> 
     for run in ("1", "1", "2", "2", "2"):
         progress.count_delivered(run)
     progress.advance(500)
-    progress.rewind("2", 200)
+    progress.rewind("2", 200, more=0)
     assert (progress.position, progress.counts.delivered, progress.counts.pending) == (200, 2, 3)
-    progress.rewind("3", 100)  # nothing of this run was delivered
+    progress.rewind("3", 100, more=0)  # nothing of this run was delivered
     assert progress.counts.delivered == 2
+
+
+def test_after_a_rewind_every_snapshot_of_the_run_is_counted_once() -> None:
+    cursor = Cursor()
+    progress = progress_of(cursor, given=4)
+
+    def deliver() -> None:
+        progress.count_skipped("1")
+        progress.reject("1", Snapshot(2), "too long")
+        progress.count_delivered("1")
+        progress.count_delivered("1")
+
+    deliver()
+    progress.rewind("1", 0, more=2)  # this process began after the first two
+    assert (progress.counts.given, progress.counts.delivered, progress.counts.rejected) == (6, 0, 0)
+    deliver()
+    progress.count_delivered("1")
+    progress.count_delivered("1")
+    assert (progress.counts.given, progress.counts.delivered, progress.counts.rejected) == (5, 4, 1)
+    assert (progress.counts.pending, cursor.rejected) == (0, 1)
 
 
 def test_the_cursor_tells_another_process_what_it_needs() -> None:
     earlier = Cursor("f", 100, {"1": "there"}, 7, 1, [{"step": 1, "phase": "train", "error": "E"}])
     progress = progress_of(replace(earlier, reasons=[*earlier.reasons]), given=3)
     progress.count_delivered("1")
-    progress.reject(Snapshot(2, "eval"), "F")
+    progress.reject("1", Snapshot(2, "eval"), "F")
     reasons = [*earlier.reasons, {"step": 2, "phase": "eval", "error": "F"}]
     assert progress.to_cursor("g", 120) == Cursor("g", 120, {"1": "there"}, 1, 2, reasons, 1, "starting", None)
 
@@ -81,7 +101,7 @@ def test_the_cursor_has_the_error_of_an_outage_while_it_lasts() -> None:
     progress.backend.recover()
     assert progress.to_cursor("f", 0).error is None
     assert progress.counts.error == "OSError: no route"  # until a call succeeds
-    progress.reject(Snapshot(3), "too long")
+    progress.reject("1", Snapshot(3), "too long")
     assert progress.counts.error == "OSError: no route"
     progress.clear_error()
     assert progress.counts.error == "too long"

@@ -6,10 +6,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from helpers.event_files import read_scalars
+from helpers.failing_sinks import Hanging
+from helpers.faulty import wait_for
 from helpers.journals import as_of_process, write
 from mlflow import MlflowClient
 from typer.testing import CliRunner
@@ -317,3 +320,80 @@ def test_what_a_process_still_tries_to_deliver_after_its_training_is_not_replaye
         other.communicate(b"\n")
     replay(tmp_path, [sink])
     assert sink.series("a/x") == [(1, 10.0), (2, 20.0)]
+
+
+def test_a_sink_that_only_earlier_trainings_had_is_replayed_beside_a_process_that_runs(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    journal = Journal(path)
+    for name, sinks in ("1", ["memory"]), ("2", ["other"]):
+        journal.begin(RunInfo(id=name), sinks=sinks)
+        journal.append(rows(int(name))[0])
+        journal.end(name, "finished")
+    journal.close()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        as_of_process(path, socket.gethostname(), other.pid)
+        first_line = path.read_bytes().splitlines(keepends=True)[0]
+        Cursor(fingerprint_of(first_line), len(first_line)).save(cursor_path(path, "memory"))
+        sink = MemorySink()
+        assert replay(tmp_path, [sink])["memory"].delivered == 1
+        other.communicate(b"\n")
+    assert sink.series("a/x") == [(1, 10.0)]
+
+
+def test_a_journal_that_another_replay_has_locked_is_left_alone(tmp_path) -> None:
+    path = written(tmp_path, (RunInfo(id="1"), rows(1, 2), "finished"))
+    first, second = Hanging(), MemorySink()
+    replaying = threading.Thread(target=replay, args=(path, [first]))
+    replaying.start()
+    assert first.is_called.wait(30)
+    with pytest.raises(StillAtWorkError, match="has locked .*another replay"):
+        replay(path, [second])
+    assert second.snapshots == []
+    first.released.set()
+    replaying.join(30)
+    assert replay(path, [second])["memory"].delivered == 2
+
+
+class Away(MemorySink):
+    """Cannot be reached until ``is_back``. Tells how many threads have called it, and the run of each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_back = False
+        self.threads: set[int] = set()
+        self.rows: list[tuple[str, int]] = []
+
+    def open(self, run: RunInfo) -> None:
+        self.threads.add(threading.get_ident())
+        if not self.is_back:
+            raise ConnectionError("no route")
+        self.run = run.name
+
+    def write(self, snapshot: Snapshot) -> None:
+        self.rows.append((self.run, snapshot.step))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_replay_that_gave_up_does_not_go_on_in_the_background(tmp_path) -> None:
+    path = written(tmp_path, (RunInfo(id="1", name="one"), rows(1, 2), "finished"))
+    path.with_name("metrics-2.jsonl").write_bytes(path.read_bytes().replace(b'"one"', b'"two"'))
+    sink = Away()
+    before = threading.active_count()
+    for _ in range(3):
+        assert replay(tmp_path, [sink], patience=0.1)["memory"].pending == 4
+    assert threading.active_count() == before
+    sink.is_back = True
+    assert replay(tmp_path, [sink])["memory"].delivered == 4
+    assert sink.rows == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
+
+
+def test_a_sink_with_a_call_that_does_not_return_gets_no_second_journal_at_the_same_time(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.delivery.worker.ABANDON_SECONDS", 0.1)
+    path = written(tmp_path, (RunInfo(id="1"), rows(1, 2), "finished"))
+    path.with_name("metrics-2.jsonl").write_bytes(path.read_bytes())
+    sink = Hanging()
+    counts = replay(tmp_path, [sink], patience=0.2)["hanging"]
+    assert (counts.pending, counts.state) == (4, "down")
+    sink.released.set()
+    wait_for(lambda: not any("mtask-sinks-hanging" in thread.name for thread in threading.enumerate()), "the end")
+    assert sink.steps == [1]

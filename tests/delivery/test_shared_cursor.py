@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.failing_sinks import Hanging
 from helpers.faulty import wait_for
 
 from mtask_sinks import RunInfo, Sink, Snapshot
@@ -128,3 +129,38 @@ def test_a_cursor_of_another_journal_with_this_path_does_not_count(two: Two) -> 
     two.train("b", 1)
     two.let_deliver("b")
     assert two.cursor() == two.path.stat().st_size
+
+
+def test_the_cursor_waits_for_a_worker_whose_call_does_not_return(tmp_path: Path) -> None:
+    rows: list[tuple[str, int]] = []
+    hanging, good = Hanging(), Store(rows)
+    hanging.name, good.is_up = "store", True
+    hanging.released.set()
+    deliveries = [Delivery([sink], drain_seconds=0.2) for sink in (hanging, good)]
+    path, steps = tmp_path / "metrics.jsonl", iter(range(1, 9))
+
+    def write(delivery: Delivery, count: int) -> None:
+        for _ in range(count):
+            step = next(steps)
+            delivery.write(Snapshot(step, metrics={"x": float(step)}))
+
+    deliveries[0].open(RunInfo(id="a", output_dir=str(tmp_path)))
+    write(deliveries[0], 1)
+    (worker,) = deliveries[0]._workers
+    wait_for(lambda: worker.is_done(deliveries[0]._journal.stream.end_position), "the first to save its cursor")
+    hanging.released.clear()
+    size = path.stat().st_size
+    write(deliveries[0], 3)
+    deliveries[0].close("finished")
+    deliveries[1].open(RunInfo(id="b", output_dir=str(tmp_path)))
+    write(deliveries[1], 2)
+    deliveries[1].close("finished")
+    assert rows == [("b", 5), ("b", 6)]
+    cursor = load_cursor(cursor_path(path, "store"), JournalStream(path).fingerprint)
+    assert cursor is not None and cursor.offset == size
+    sink = MemorySink()
+    sink.name = "store"
+    replay(tmp_path, [sink])  # as another process does later
+    assert [snapshot.step for snapshot in sink.snapshots] == [2, 3, 4, 5, 6]
+    hanging.released.set()
+    wait_for(lambda: not worker.is_alive(), "the first to end")

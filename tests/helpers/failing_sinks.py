@@ -41,10 +41,12 @@ class Hanging(Sink):
     name = "hanging"
 
     def __init__(self) -> None:
+        self.is_called = threading.Event()
         self.released = threading.Event()
         self.steps: list[int] = []
 
     def write(self, snapshot: Snapshot) -> None:
+        self.is_called.set()
         self.released.wait(30)
         self.steps.append(snapshot.step)
 
