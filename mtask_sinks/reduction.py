@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -68,7 +69,7 @@ class Reduction:
         self._has_derived_per_epoch = any(map(self._is_per_epoch, derived))
         self._warn_once = warn_once
         self.times = WindowTimes()
-        self._spans = Spans(with_epochs=self.has_values_per_epoch)
+        self._spans = Spans(self.has_values_per_epoch, warn_once)
         #: What this rank itself has reported in the open window of the training. If an epoch ends inside the window,
         #: the spread at the next log event needs this, because the spans hold values merged over all ranks.
         self._own = exact_span()
@@ -81,12 +82,12 @@ class Reduction:
         window, spreads = self._drain(step, phase)
         if phase != "train":
             return self._summarize(window, step, phase, epoch, logs, spreads)
-        window = self._spans.end_window(window, self._agreed)
+        window = self._spans.end_window(window, self._key_table.reducers)
         totals = self._totals(window)
         joined = Span({**window.states, **totals}, window.seconds, window.steps)
-        found = self._summarize(joined, step, phase, epoch, logs, spreads)
-        counts = {key: _reports(window.states.get(key)) for key in totals if key in found.metrics}
-        return replace(found, counts={**found.counts, **counts}) if counts else found
+        # A total covers the whole training, but its count is that of the window.
+        reports = {key: _reports(window.states.get(key)) for key in totals}
+        return self._summarize(joined, step, phase, epoch, logs, spreads, reports)
 
     def overall(self, step: int, epoch: float | None, logs: Mapping[str, Any] | None) -> Snapshot:
         """Reduce the whole training, up to its last log event."""
@@ -95,7 +96,7 @@ class Reduction:
     def end_epoch(self, step: int, epoch: float | None) -> Snapshot:
         """Reduce the epoch that ends now. The window of the training goes on."""
         window, _ = self._drain(step, "train", is_cut=True)
-        ended = self._spans.end_epoch(window, self._agreed)
+        ended = self._spans.end_epoch(window, self._key_table.reducers)
         if not self._has_derived_per_epoch:
             ended.states = {key: state for key, state in ended.states.items() if self._is_per_epoch(key)}
         found = self._summarize(ended, step, EPOCH, epoch, {})
@@ -124,7 +125,8 @@ class Reduction:
             self._load_spans(state.get("spans", {}))
         if phase == "train" or "window" in state:
             self.times.load(state.get("window", {"seconds": 0.0, "began": step}), phase)
-        self._resumed[phase] = {*state.get("keys", ())}
+        carried = state.get("spans", {}).get("carried", {}) if phase == "train" else {}
+        self._resumed[phase] = {*state.get("keys", ()), *carried.get("keys", ())}
         ranks = self._merger.ranks()
         if ranks is not None and ranks.rank:
             return  # the first rank takes the state of all ranks
@@ -134,6 +136,14 @@ class Reduction:
                 window.accumulators[key].restore(saved)
             except (KeyError, ValueError) as error:
                 self._say_not_resumed(key, error)
+
+    @contextmanager
+    def set_aside(self, phase: str) -> Iterator[None]:
+        """Keep what is known about the open window of a phase apart from another one inside a ``with`` block."""
+        resumed = self._resumed.pop(phase, set())
+        with self.times.set_aside(phase):
+            yield
+        self._resumed[phase] = resumed
 
     def discard(self, phase: str, step: int | None) -> bool:
         """Forget what was reported in the window of a phase; returns whether there was something."""
@@ -163,11 +173,12 @@ class Reduction:
         own: Mapping[str, State] = {}
         if phase == "train" and ranks is not None and self.has_values_per_epoch:
             spread = {key: state for key, state in states.items() if self._wants_spread(key)}
-            self._own.add(Span(spread), self._key_table.reducers)
+            self._own.add(Span(spread), self._key_table.reducers, self._warn_once)
             own = self._own.states
         states, spreads = self._merge_ranks(phase, states, ranks, own)
-        if not is_cut:
+        if phase == "train" and not is_cut:
             self._own = exact_span()
+        if not is_cut:
             for key in self._resumed.pop(phase, ()):
                 spreads.pop(key, None)
         of_ranks = states.pop(SECONDS, None)
@@ -208,6 +219,7 @@ class Reduction:
         epoch: float | None,
         logs: Mapping[str, Any] | None,
         spreads: Mapping[str, Spread] = MappingProxyType({}),
+        reports: Mapping[str, int] = MappingProxyType({}),
     ) -> Snapshot:
         prefix = log_prefix("train_evaluation" if phase == OVERALL else phase)
         row = {name.removeprefix(prefix): value for name, value in (logs or {}).items() if name.startswith(prefix)}
@@ -220,6 +232,7 @@ class Reduction:
             self._agreed,
             step=step,
             phase=phase,
+            reports=reports,
             row=row,
             has_logs=logs is not None,
         )

@@ -401,6 +401,12 @@ class MetricRegistry(BuiltAnew):
         """
         return self._reduction.discard(phase, step)
 
+    @contextmanager
+    def set_aside(self, phase: str) -> Iterator[None]:
+        """Give a phase an empty window inside a ``with`` block. After it, the window from before goes on."""
+        with self._phases.set_aside(phase), self._reduction.set_aside(phase):
+            yield
+
     def reduce_with_training(self, phase: str) -> None:
         """Add a phase to `phases_of_training`, which a trainer reduces at each log event of the training."""
         self._merger.agreement.add_phase(phase)

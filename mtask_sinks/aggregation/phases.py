@@ -59,6 +59,16 @@ class Phases:
                 self._choose()
 
     @contextmanager
+    def set_aside(self, phase: str) -> Iterator[None]:
+        """Give a phase a new window inside a ``with`` block. After it, the phase has its window from before again."""
+        before = self.windows.pop(phase, None)
+        try:
+            yield
+        finally:
+            if before is not None:
+                self.windows[phase] = before
+
+    @contextmanager
     def run_by_this_thread(self) -> Iterator[None]:
         """Make this thread the one that runs the training, inside a ``with`` block."""
         with self._lock:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.state import ReducerState, State, has_sum_state
 from mtask_sinks.reducers import Floats, Reducer, Sample, TimedReducer
 
@@ -18,10 +19,12 @@ _MAX_VALUES = 8192
 class Span:
     """The states of successive windows, joined.
 
+    >>> import logging
     >>> from mtask_sinks.reducers import Mean
+    >>> reducers, warn_once = {"mlm/loss": Mean()}, WarnOnce(logging.getLogger("doctest"))
     >>> span = Span()
-    >>> span.add(Span({"mlm/loss": (8.0, 2.0, 2.0, 0.0)}, seconds=1.0, steps=2), {"mlm/loss": Mean()})
-    >>> span.add(Span({"mlm/loss": (1.0, 1.0, 1.0, 0.0)}, seconds=0.5, steps=1), {"mlm/loss": Mean()})
+    >>> span.add(Span({"mlm/loss": (8.0, 2.0, 2.0, 0.0)}, seconds=1.0, steps=2), reducers, warn_once)
+    >>> span.add(Span({"mlm/loss": (1.0, 1.0, 1.0, 0.0)}, seconds=0.5, steps=1), reducers, warn_once)
     >>> span.states, span.seconds, span.steps
     ({'mlm/loss': (9.0, 3.0, 3.0, 0.0)}, 1.5, 3)
 
@@ -47,8 +50,11 @@ class Span:
         self.steps = steps
         self.max_values = max_values
 
-    def add(self, later: Span, reducers: Mapping[str, Reducer]) -> None:
-        """Add the next span to this one. The next one stays as it is."""
+    def add(self, later: Span, reducers: Mapping[str, Reducer], warn_once: WarnOnce) -> None:
+        """Add the next span to this one. The next one stays as it is.
+
+        If the reducer of a key fails, this logs a warning, and the key has no value in the longer span.
+        """
         own = self.states
         for key, state in later.states.items():
             before = own.get(key)
@@ -58,7 +64,7 @@ class Span:
                 total, weight, reports, nonfinite = state
                 own[key] = (before[0] + total, before[1] + weight, before[2] + reports, before[3] + nonfinite)
             else:
-                own[key] = _joined(before, state, reducers[key], self.max_values)
+                own[key] = _joined(before, state, reducers[key], self.max_values, warn_once)
         self.seconds += later.seconds
         self.steps += later.steps
 
@@ -102,10 +108,12 @@ class Spans:
 
     Args:
         with_epochs: whether to keep values over an epoch.
+        warn_once: logs that a reducer has failed.
     """
 
-    def __init__(self, with_epochs: bool) -> None:
+    def __init__(self, with_epochs: bool, warn_once: WarnOnce) -> None:
         self._with_epochs = with_epochs
+        self._warn_once = warn_once
         self.training = Span()
         self._epoch = Span()
         #: If an epoch has ended since the last log event: the reports between the two. Else empty.
@@ -116,16 +124,16 @@ class Spans:
         window = last
         if self._carried.states or self._carried.seconds:
             window, self._carried = self._carried, exact_span()
-            window.add(last, reducers)
-        self.training.add(window, reducers)
+            window.add(last, reducers, self._warn_once)
+        self.training.add(window, reducers, self._warn_once)
         if self._with_epochs:
-            self._epoch.add(last, reducers)
+            self._epoch.add(last, reducers, self._warn_once)
         return window
 
     def end_epoch(self, last: Span, reducers: Mapping[str, Reducer]) -> Span:
         """Add the reports up to the end of an epoch; return the whole epoch. The window stays open."""
-        self._carried.add(last, reducers)
-        self._epoch.add(last, reducers)
+        self._carried.add(last, reducers, self._warn_once)
+        self._epoch.add(last, reducers, self._warn_once)
         epoch, self._epoch = self._epoch, Span()
         return epoch
 
@@ -160,26 +168,31 @@ def _at_most(size: float, state: ReducerState) -> ReducerState:
     return state
 
 
-def _joined(earlier: State, later: State, reducer: Reducer, max_values: float) -> State:
+def _joined(earlier: State, later: State, reducer: Reducer, max_values: float, warn_once: WarnOnce) -> State:
     """Return the state for the values of both states.
 
     This may change the earlier one, because only the span that is extended has it.
     """
     first, second = ReducerState.from_state(reducer, earlier), ReducerState.from_state(reducer, later).copy()
-    slots = second.slots
+    slots, has_failed = second.slots, first.has_failed or second.has_failed
     if isinstance(first.slots, Sample):
         slots = _sampled([first.slots, slots], int(min(first.slots.bound, slots.bound, max_values)))
     elif not second.reports or second.has_failed:
         slots = first.slots
     elif first.reports and not first.has_failed:
-        with np.errstate(all="ignore"):
-            slots = _joined_slots(first.slots, slots, reducer)
+        try:
+            with np.errstate(all="ignore"):
+                slots = _joined_slots(first.slots, slots, reducer)
+        except Exception:  # from the code of the user's reducer
+            has_failed = True
+            message = "the reducer %r failed, so its values over longer windows are left out; training goes on."
+            warn_once(f"join: {reducer!r}", message, reducer, exc_info=True)
     return ReducerState(
         reducer,
         slots,
         first.reports + second.reports,
         first.nonfinite + second.nonfinite,
-        first.has_failed or second.has_failed,
+        has_failed,
     )
 
 

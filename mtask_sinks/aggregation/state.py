@@ -104,7 +104,7 @@ class ReducerState:
             raise ValueError(f"the saved state does not belong to {reducer!r}")
         slots: Any = np.array(values)
         if is_sample:
-            slots = Sample.from_kept(slots, saved["seen"], empty.bound)
+            slots = Sample.from_kept(slots, saved["seen"], len(slots)).with_bound(empty.bound)
         return cls(reducer, slots, saved["reports"], saved["nonfinite"], saved["has_failed"])
 
 

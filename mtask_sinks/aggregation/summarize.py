@@ -50,6 +50,7 @@ class Summarizer:
         *,
         step: int,
         phase: str,
+        reports: Mapping[str, int] = MappingProxyType({}),
         row: Mapping[str, Any] = MappingProxyType({}),
         has_logs: bool = False,
     ) -> Summary:
@@ -62,6 +63,7 @@ class Summarizer:
             known: every key that was ever reported or registered, the same ones on all ranks.
             step: optimizer steps taken so far.
             phase: the phase of the window.
+            reports: the counts of some keys, if they are not those in the states.
             row: the other values of the row, by name, for derived metrics.
             has_logs: whether the row comes from a Trainer. Then a missing value of the Trainer is no mistake.
 
@@ -75,19 +77,19 @@ class Summarizer:
         with _numpy_warnings_off(states):
             for key, state in states.items():
                 if isinstance(state, tuple):
-                    _, _, reports, nonfinite_count = state
+                    _, _, count, nonfinite_count = state
                     # A mean has the first two numbers as its slots, a sum has only the first one.
-                    value = reducers[key].compute(state) if reports else None
+                    value = reducers[key].compute(state) if count else None
                 elif state is None:
                     continue
                 else:
-                    reports, nonfinite_count = state.reports, state.nonfinite
+                    count, nonfinite_count = state.reports, state.nonfinite
                     value = self._compute(key, state, phase)
                 if nonfinite_count:
                     nonfinite[key] = int(nonfinite_count)
                 if value is not None:
                     metrics[key] = value
-                    counts[key] = int(reports)
+                    counts[key] = reports.get(key, int(count))
         self._apply_policies(nonfinite, metrics, counts, step, phase)
         if metrics:
             values, value_counts = self._derived.compute(metrics, counts, known, phase == "train", row, has_logs)

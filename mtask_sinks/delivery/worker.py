@@ -319,7 +319,7 @@ class Worker:
             self._progress.backend.go_down()
             message = "sink %s is down (%s); training goes on. %d snapshots wait in the journal until it is back."
             logger.warning(message, self.sink.name, error, self.counts.pending)
-            self._save_cursor()
+            self._save()
             with self._stream.reader_advanced:  # nobody waits for a backend that is down
                 self._stream.reader_advanced.notify_all()
 
@@ -346,9 +346,10 @@ class Worker:
         try:
             self._flush()
         except Exception as error:
-            self._progress.note_error(error_text(error))
-            message = "sink %s could not flush: %s. Other tries follow."
-            self._warn_once("flush", message, self.sink.name, error_text(error))
+            if not self._progress.backend.is_in_trouble:
+                self._progress.note_error(error_text(error))
+                message = "sink %s could not flush: %s. Other tries follow."
+                self._warn_once("flush", message, self.sink.name, error_text(error))
             self._save_cursor()
         else:
             self._save_cursor()

@@ -180,7 +180,9 @@ class RankMerger:
         for column in columns:
             column.receive(highest, rest)
         gather_samples(columns, ranks)
-        merged |= {column.key: column.state for column in columns}
+        for column in columns:
+            is_sum = has_sum_state(column.state.reducer)  # such a key is among the columns because of its spread
+            merged[column.key] = column.state.to_sums() if is_sum else column.state
         return {key: merged[key] for key in self._layout}
 
 

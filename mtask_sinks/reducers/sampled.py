@@ -44,6 +44,11 @@ class Sample:
         sample._kept, sample.seen = values, seen
         return sample
 
+    def with_bound(self, bound: int) -> Sample:
+        """Return a sample of what this one has seen, with another bound."""
+        kept = self.values if len(self.values) <= bound else self.share(self.seen, bound)
+        return Sample.from_kept(kept, self.seen, bound)
+
     @property
     def is_partial(self) -> bool:
         """Whether values were left out."""

@@ -30,11 +30,13 @@ _is_child = False
 @contextmanager
 def lost_in_children(registry: Registry) -> Iterator[None]:
     """Inside a ``with`` block, leave out what child processes report to a registry, and warn."""
+    is_nested = registry in _at_work  # an evaluation inside a training
     _at_work.add(registry)
     try:
         yield
     finally:
-        _at_work.discard(registry)
+        if not is_nested:
+            _at_work.discard(registry)
 
 
 def is_said_by_other_process() -> bool:

@@ -68,6 +68,11 @@ class Admission:
         return get_ident() in (self.training_judge.exempt_thread, self.evaluation_judge.exempt_thread)
 
     @property
+    def is_in_evaluation_step(self) -> bool:
+        """Whether the caller is inside a step of an evaluation."""
+        return get_ident() == self.evaluation_judge.exempt_thread
+
+    @property
     def is_in_other_thread(self) -> bool:
         """Whether the caller is in another thread than the training."""
         return get_ident() != self._thread

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -39,15 +39,13 @@ class LogRowsMixin(_Base):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         self._session.serve(self)
-        snapshot = self._session.find_evaluation(logs)
-        is_training = snapshot is None and self.control.should_log and not _is_summary(logs)
+        snapshot = self._find_or_reduce_overall(logs)
+        is_training = snapshot is None and self.control.should_log
         if is_training:
             snapshot = self._reduce_training(logs)
-        elif snapshot is None and _is_summary(logs):
-            snapshot = self._reduce_overall(logs)
         self._log_with(snapshot, super().log, logs, *args, **kwargs)
         if is_training:
-            self._log_phases_of_training()
+            self._log_inside_steps()
 
     def _on_log(self, logs: dict[str, float]) -> None:
         """Handle a row before any other callback gets it."""
@@ -61,17 +59,14 @@ class LogRowsMixin(_Base):
                 self._deliver_in_turn(logs)
             return
         # The user has overridden `log`, and does not call the one above.
-        snapshot = self._session.find_evaluation(logs)
+        snapshot = self._find_or_reduce_overall(logs)
         if snapshot is None and is_training:
             snapshot = self._reduce_training(logs)
-            row.update(logs)
-        elif snapshot is None and _is_summary(logs):
-            snapshot = self._reduce_overall(logs)
-            row.update(logs)
+        row.update(logs)
         self._show_in_console(snapshot or self._no_metrics())
         self._deliver(snapshot or self._no_metrics(), row or logs, is_window=snapshot is not None)
         if is_training:
-            self._log_phases_of_training()
+            self._log_inside_steps()
 
     def _row_with(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """Return the row that the history has just got for these logs; an empty one if it has none."""
@@ -83,8 +78,15 @@ class LogRowsMixin(_Base):
         self._session.warn_if_silent(self)
         return snapshot
 
-    def _reduce_overall(self, logs: dict[str, float]) -> Snapshot:
-        """Deliver the reports since the last row, then add the values over the whole training to its summary."""
+    def _find_or_reduce_overall(self, logs: dict[str, float]) -> Snapshot | None:
+        """Return the snapshot of an evaluation or of a training's summary; ``None`` for another row.
+
+        In a summary, add the values over the whole training, and deliver the reports since the last row before it.
+        """
+        # Only the summary of a training has "total_flos". An evaluation may have the prefix "train".
+        evaluation = None if "total_flos" in logs else self._session.find_evaluation(logs)
+        if evaluation is not None or "train_runtime" not in logs:
+            return evaluation
         self._deliver_rest()
         before = set(logs)
         snapshot = self._session.reduce_overall(self.state, logs)
@@ -113,9 +115,11 @@ class LogRowsMixin(_Base):
         yield
         self.control.should_log = should_log
 
-    def _log_phases_of_training(self) -> None:
-        for snapshot, row in self._session.reduce_phases_of_training(self.state):
-            self._log_with(snapshot, partial(Trainer.log, self), row)
+    def _log_inside_steps(self, phases: Sequence[str] | None = None) -> None:
+        """Log a row for each phase that was used inside of steps; by default for all of them."""
+        for snapshot, row in self._session.reduce_inside_steps(self.state, phases):
+            with self._additional_row():
+                self._log_with(snapshot, partial(Trainer.log, self), row)
 
     def _log_with(
         self, found: Snapshot | None, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
@@ -164,8 +168,3 @@ class LogRowsMixin(_Base):
     def _no_metrics(self) -> Snapshot:
         """Return a snapshot for a row without task metrics."""
         return Snapshot(self.state.global_step, epoch=self.state.epoch, time=time.time())
-
-
-def _is_summary(logs: Mapping[str, Any]) -> bool:
-    """Return whether a row is the summary at the end of a training."""
-    return "train_runtime" in logs

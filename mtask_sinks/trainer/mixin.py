@@ -232,7 +232,8 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
 
         Outside of the training's steps (in a callback, in an ``evaluate`` of your own) the values are reduced at the
         end of the block and logged as a row of their own. Inside of a step (a rollout), and in another thread during a
-        training, they are reduced at the training's next log event.
+        training, they are reduced at the training's next log event. Inside of a step of an evaluation, the phase is
+        called ``eval_<name>``, and it is reduced at the end of the evaluation.
 
         Every rank must enter the block.
 
@@ -245,8 +246,9 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         """
         session, metrics = self._session, dict[str, float]()
         session.serve(self)
-        if session.admission.is_in_step or (session.is_training and session.admission.is_in_other_thread):
-            with session.phase_of_training(phase_of_prefix(name)):
+        inside = session.phase_inside_step(phase_of_prefix(name))
+        if inside is not None:
+            with session.inside_step(inside):
                 yield metrics
             return
         with session.arriving():
@@ -279,8 +281,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
         evaluation = self._session.evaluation(self.model, modules_around(self), prefix)
         with evaluation, self._counting_steps(), explaining_errors():
             yield
-            if is_alone:
-                self._log_phases_of_training()
+            self._log_inside_steps(None if is_alone else self._session.phases_inside(phase_of_prefix(prefix)))
 
 
 class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):

@@ -144,6 +144,10 @@ class Session:
         self.log_names = LogNames()
         #: Phase → snapshot of its last evaluation, until that is logged, or until the next log event of the training.
         self._evaluated: dict[str, Snapshot] = {}
+        #: The phases of the evaluations that run now, the innermost last.
+        self._evaluations: list[str] = []
+        #: Whether the training has begun at a checkpoint, and no epoch has begun since.
+        self._is_resuming = False
         #: Whether a row of the training had a metric, and whether `warn_if_silent` has run.
         self._has_reported = False
         self._is_silence_explained = False
@@ -209,13 +213,35 @@ class Session:
             self.registry.load_state_dict(window, phase)
         self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
         self._run = replace(self._run, step=state.global_step)
+        self._is_resuming = state.global_step > 0
+
+    def on_epoch_begin(self, state: TrainerState, logs_epochs: bool) -> None:
+        """After a resume, end the epoch before this one, if the checkpoint was written right before its end.
+
+        The Trainer saves before it ends the epoch, so the process that wrote the checkpoint has logged the rows of that
+        epoch itself.
+
+        Args:
+            state: the state of the trainer.
+            logs_epochs: whether the Trainer logs a row at the end of each epoch, and at no other time.
+        """
+        is_resuming, self._is_resuming = self._is_resuming, False
+        if not is_resuming or not is_whole(state.epoch):
+            return
+        if self.registry.has_values_per_epoch:
+            self.registry.end_epoch(state.global_step, epoch=state.epoch)
+        if logs_epochs:
+            self.registry.snapshot(state.global_step, epoch=state.epoch, logs={})
+            for phase in self.registry.phases_of_training:
+                self.registry.snapshot(state.global_step, phase, epoch=state.epoch, logs={})
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
         """Give the modules of the model their ``report_metrics``.
 
         This comes after all callbacks, because they may have changed the model or opened the runs of their backends.
         """
-        self._bind(model, around)
+        self._bound.close()
+        self._bound.enter_context(self._binding(model, around))
         self._oversight.after_train_begin(self.trainer())
         if state.global_step:
             for name, run in self._backend_runs.items():
@@ -301,11 +327,14 @@ class Session:
         """
         phase = phase_of_prefix(prefix)
         with self._phase(phase, model, around):
-            self.registry.discard(phase)
+            for each in (phase, *self.phases_inside(phase)):
+                self.registry.discard(each)
             self.registry.leave_out(self.admission.evaluation_judge, phase)
+            self._evaluations.append(phase)
             try:
                 yield
             finally:
+                self._evaluations.pop()
                 self.registry.leave_out(None, phase)
 
     @contextmanager
@@ -326,16 +355,36 @@ class Session:
     @contextmanager
     def own_phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
         """Wrap the user's code outside of the steps: its reports count for a phase."""
-        with self._phase(phase, model, around):
+        is_inside_too = phase in self.registry.phases_of_training
+        aside = self.registry.set_aside(phase) if is_inside_too else nullcontext()
+        with aside, self._phase(phase, model, around):
             self.registry.discard(phase)
             yield
 
+    def phase_inside_step(self, phase: str) -> str | None:
+        """Return the name of a phase for a part of the current step; ``None`` outside of steps.
+
+        In an evaluation the name also has the phase of the evaluation, so that its values do not mix with those of the
+        training. Code in another thread than the training counts as part of a step.
+        """
+        if self.admission.is_in_evaluation_step and self._evaluations:
+            return f"{self._evaluations[-1]}_{phase}"
+        is_inside = self.admission.is_in_step or (self.is_training and self.admission.is_in_other_thread)
+        return phase if is_inside else None
+
     @contextmanager
-    def phase_of_training(self, phase: str) -> Iterator[None]:
-        """Wrap a part of a step: its reports count for a phase. The training's next log event reduces it."""
+    def inside_step(self, phase: str) -> Iterator[None]:
+        """Wrap a part of a step: its reports count for a phase.
+
+        The training's next log event reduces it, or the end of the evaluation to which the step belongs.
+        """
         self.registry.reduce_with_training(phase)
         with self.registry.phase(phase):
             yield
+
+    def phases_inside(self, evaluation: str) -> list[str]:
+        """The phases used inside of the steps of an evaluation."""
+        return [phase for phase in self.registry.phases_of_training if phase.startswith(f"{evaluation}_")]
 
     def reduce_evaluation(self, prefix: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
         """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
@@ -346,6 +395,7 @@ class Session:
     def reduce_own_phase(self, phase: str, state: TrainerState, metrics: dict[str, Any]) -> None:
         """Reduce the window of a phase that the user named, and add its values to `metrics`, which becomes a row."""
         if not self._reduce(phase, state, metrics).metrics:
+            del self._evaluated[phase]  # no row follows
             self._warn_once(f"empty: {phase}", _EMPTY_PHASE, phase)
 
     def reduce_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
@@ -375,9 +425,16 @@ class Session:
         snapshot = self._without_twins(self.registry.end_epoch(state.global_step, epoch=state.epoch))
         return snapshot if snapshot.metrics else None
 
-    def reduce_phases_of_training(self, state: TrainerState) -> Iterator[tuple[Snapshot, dict[str, Any]]]:
-        """Reduce the phases used inside of steps; yield snapshot and row of each phase that has metrics."""
-        for phase in list(self.registry.phases_of_training):
+    def reduce_inside_steps(
+        self, state: TrainerState, phases: Sequence[str] | None = None
+    ) -> Iterator[tuple[Snapshot, dict[str, Any]]]:
+        """Reduce the phases used inside of steps; yield snapshot and row of each phase that has metrics.
+
+        Args:
+            state: the state of the trainer.
+            phases: by default all of them.
+        """
+        for phase in list(self.registry.phases_of_training if phases is None else phases):
             row: dict[str, Any] = {}
             snapshot = self._reduce(phase, state, row)
             if snapshot.metrics:
@@ -463,8 +520,7 @@ class Session:
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
         if not self._depth:
             self._begin_backend_runs()
-        with self._reporting(), self.registry.phase(phase):
-            self._bind(model, around)
+        with self._reporting(), self.registry.phase(phase), self._binding(model, around):
             yield
 
     @contextmanager
@@ -478,14 +534,18 @@ class Session:
             self._depth -= 1
             if not self._depth:
                 self._bound.close()
-                self.registry.discard()
+                for phase in ("train", *self.registry.phases_of_training):
+                    self.registry.discard(phase)
                 self.registry.leave_out(None)
 
-    def _bind(self, model: nn.Module | None, around: Sequence[nn.Module]) -> None:
-        self._bound.close()
-        for module in (model, *around):
-            self._bound.enter_context(bound(module, self.registry))
-        self._bound.enter_context(self._capture.watching(model, self.registry))
+    @contextmanager
+    def _binding(self, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
+        """Let the modules report inside a ``with`` block. Blocks nest: an evaluation may be of another model."""
+        with ExitStack() as stack:
+            for module in (model, *around):
+                stack.enter_context(bound(module, self.registry))
+            stack.enter_context(self._capture.watching(model, self.registry))
+            yield
 
     def _warn_of_missing_row(self) -> None:
         if self._awaited_row is not None:
@@ -533,6 +593,15 @@ class Session:
 def _stateful(state: TrainerState) -> dict[str, Any]:
     states: Any = state.stateful_callbacks  # declared as a list, but it is a dict as soon as the state exists
     return states  # type: ignore[no-any-return]
+
+
+def is_whole(epoch: float | None) -> bool:
+    """Return whether this many epochs are over, and none has begun.
+
+    >>> is_whole(2.0), is_whole(2.25), is_whole(None)
+    (True, False, False)
+    """
+    return epoch is not None and epoch == round(epoch)
 
 
 def _new_id() -> str:

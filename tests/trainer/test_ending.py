@@ -153,7 +153,7 @@ def test_a_sinks_thread_that_dies_is_said_and_counted_and_begins_anew_with_the_n
     sink = MemorySink()
     trainer = made(tmp_path, lambda: None, sink, sink_args=SinkArguments(drain_seconds=1000.0))
     with monkeypatch.context() as broken:
-        broken.setattr("mtask_sinks.delivery.worker.Worker._next_items", lambda worker: 1 / 0)
+        broken.setattr("mtask_sinks.delivery.worker.Worker._next_items", lambda worker, retrying: 1 / 0)
         trainer.train()
     counts = trainer.sink_counts["memory"]
     assert (counts.state, counts.delivered, counts.pending) == ("stopped", 0, 5)

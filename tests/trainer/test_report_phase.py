@@ -172,7 +172,7 @@ def test_a_phase_inside_an_evaluation_step_is_a_row_of_its_own(tmp_path) -> None
     metrics = trainer.evaluate()
     assert metrics["eval_a/loss"] == 15.0
     assert "eval_n/x" not in metrics
-    assert rows(trainer, "inner_n/x") == [(0, 15.0)]
+    assert rows(trainer, "eval_inner_n/x") == [(0, 15.0)]
 
 
 def test_a_phase_without_a_report_says_so_once(tmp_path, caplog) -> None:
@@ -229,3 +229,62 @@ def test_a_training_that_is_started_again_forgets_what_a_phase_had_before(tmp_pa
         trainer.train()
     trainer.train()
     assert rows(trainer, "rollout_a/loss")[-2:] == [(2, 150.0), (4, 350.0)]
+
+
+class RollsOut(Ordered):
+    """Reports its batch for a phase in each step, also in those of evaluations, as TRL's GRPOTrainer generates."""
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        with self.report_phase("rollout"):
+            report_metrics("a", loss=inputs["x"].sum())
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def test_a_phase_inside_the_steps_of_an_evaluation_is_no_part_of_the_training(tmp_path) -> None:
+    changes = {"eval_strategy": "steps", "eval_steps": 1, "label_names": ["x"]}
+    trainer, snapshots = trained(tmp_path, cls=RollsOut, **changes)
+    assert rows(trainer, "rollout_a/loss") == OWN
+    assert rows(trainer, "eval_rollout_a/loss") == [(step, 15.0) for step in (1, 2, 3, 4)]
+    assert rows(trainer, "a/loss") == OWN
+    assert rows(trainer, "eval_a/loss") == [(step, 15.0) for step in (1, 2, 3, 4)]
+    of_evaluations = [each for each in snapshots if each.phase == "eval_rollout"]
+    assert [(each.step, dict(each.counts)) for each in of_evaluations] == [(s, {"a/loss": 2}) for s in (1, 2, 3, 4)]
+
+
+def test_a_phase_inside_the_steps_of_one_of_several_evaluations(tmp_path) -> None:
+    trainer = RollsOut(Toy(), arguments(tmp_path, label_names=["x"]))
+    for name, data in ("one", numbers(1, 3)), ("two", numbers(10)), ("one", numbers(5)):
+        trainer.evaluate(data, metric_key_prefix=f"eval_{name}")
+    assert rows(trainer, "eval_one_rollout_a/loss") == [(0, 2.0), (0, 5.0)]
+    assert rows(trainer, "eval_two_rollout_a/loss") == [(0, 10.0)]
+
+
+class Helps(TrainerCallback):
+    """Uses the phase of the rollouts outside of the steps too, once."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            with self.trainer.report_phase("rollout"):
+                report_metrics("a", loss=50.0)
+
+
+def test_a_phase_of_the_steps_that_a_callback_uses_too_loses_nothing(tmp_path) -> None:
+    trainer, snapshots = trained(tmp_path, Helps(), cls=RollsOut, logging_steps=4)
+    assert rows(trainer, "rollout_a/loss") == [(3, 50.0), (4, 2.5)]
+    found = [(each.step, dict(each.counts)) for each in snapshots if each.phase == "rollout"]
+    assert found == [(3, {"a/loss": 1}), (4, {"a/loss": 4})]
+
+
+def test_after_an_interrupt_the_next_evaluation_has_no_row_of_a_phase_of_the_training(tmp_path) -> None:
+    class Interrupted(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    data = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(10, 20)}
+    trainer = Rollout(Toy(), arguments(tmp_path, logging_steps=4), callbacks=[Interrupted()], **data)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.evaluate()
+    assert rows(trainer, "rollout_a/loss") == []
+    assert rows(trainer, "eval_a/loss") == [(3, 15.0)]

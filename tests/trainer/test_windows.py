@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
 from transformers import Trainer, TrainerCallback
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, read_journal, report_metrics
 from mtask_sinks.sinks import MemorySink
 
 # Different from run to run.
@@ -240,6 +241,124 @@ def test_a_resume_in_the_middle_of_an_epoch_keeps_its_value(tmp_path, strategy) 
     for key in ("epoch_a/loss", "a/loss", "overall_a/loss"):
         assert rows(resumed, key) == rows(whole, key)
     assert rows(whole, "epoch_a/loss") == [(3, 3.0), (6, 3.0)]
+
+
+@pytest.mark.parametrize("logging", ["epoch", "steps"])
+def test_a_resume_at_the_end_of_an_epoch_begins_the_next_one(tmp_path, logging) -> None:
+    def trainer(epochs: int, name: str = "resumed") -> Ordered:
+        changes = {"logging_strategy": logging, "logging_steps": 4, "save_strategy": "steps", "save_steps": 2}
+        args = arguments(tmp_path / name, num_train_epochs=epochs, **changes)
+        registry = MetricRegistry({"*/n": "sum"}, per_epoch="*")
+        return Ordered(Reports(), args, train_dataset=numbers(1, 2, 6, 7), metrics=registry)
+
+    whole, first, second = trainer(2, "whole"), trainer(1), trainer(2)
+    whole.train()
+    first.train()
+    second.train(resume_from_checkpoint=True)
+    for key in ("epoch_a/loss", "epoch_a/n", "a/loss", "a/n", "loss"):
+        assert rows(first, key) + [row for row in rows(second, key) if row[0] > 4] == rows(whole, key)
+    assert rows(second, "overall_a/n") == rows(whole, "overall_a/n")
+    assert rows(whole, "epoch_a/loss") == rows(whole, "a/loss") == [(4, 4.0), (8, 4.0)]
+
+
+def test_a_resume_at_the_end_of_an_epoch_keeps_the_window_that_goes_across_it(tmp_path) -> None:
+    def trainer(epochs: int) -> Ordered:
+        changes = {"logging_steps": 3, "save_strategy": "steps", "save_steps": 4}
+        registry = MetricRegistry({"*/n": "sum"}, per_epoch="*")
+        data = numbers(1, 2, 6, 7)
+        return Ordered(
+            Reports(), arguments(tmp_path, num_train_epochs=epochs, **changes), train_dataset=data, metrics=registry
+        )
+
+    first, second = trainer(1), trainer(2)
+    first.train()
+    second.train(resume_from_checkpoint=True)
+    assert [row for row in rows(second, "a/loss") if row[0] > 4] == [(6, (7 + 1 + 2) / 3)]
+    assert [row for row in rows(second, "epoch_a/loss") if row[0] > 4] == [(8, 4.0)]
+
+
+def test_a_training_that_stops_in_mid_epoch_has_no_row_for_it_and_its_resume_has(tmp_path) -> None:
+    def trainer(max_steps: int) -> Ordered:
+        changes = {"logging_steps": 2, "save_strategy": "epoch", "max_steps": max_steps}
+        registry = MetricRegistry(per_epoch="*/loss")
+        return Ordered(Reports(), arguments(tmp_path, **changes), train_dataset=numbers(1, 2, 6, 7), metrics=registry)
+
+    first, second = trainer(3), trainer(8)
+    first.train()
+    second.train(resume_from_checkpoint=True)
+    assert rows(first, "epoch_a/loss") == []
+    assert rows(second, "epoch_a/loss") == [(4, 4.0), (8, 4.0)]
+
+
+def test_an_evaluation_of_an_average_of_the_model_leaves_the_training_its_reports(tmp_path) -> None:
+    class Averaged(Ordered):
+        def evaluate(self, *args, **kwargs):
+            model, self.model = self.model, self.average
+            try:
+                return super().evaluate(*args, **kwargs)
+            finally:
+                self.model = model
+
+    data = {"train_dataset": numbers(1, 2, 3, 4, 5, 6), "eval_dataset": numbers(10, 20)}
+    args = arguments(tmp_path, logging_steps=1, eval_strategy="steps", eval_steps=3)
+    trainer = Averaged(Reports(), args, **data)
+    trainer.average = copy.deepcopy(trainer.model)
+    output = trainer.train()
+    assert rows(trainer, "a/loss") == [(step, float(step)) for step in range(1, 7)]
+    assert rows(trainer, "eval_a/loss") == [(3, 15.0), (6, 15.0)]
+    assert output.metrics["overall_a/loss"] == 3.5
+    assert not hasattr(trainer.model, "report_metrics") and not hasattr(trainer.average, "report_metrics")
+
+
+def test_an_evaluation_of_another_model_leaves_the_training_what_it_captures(tmp_path) -> None:
+    class Named(Toy):
+        supports_report_metrics = False
+
+        def forward(self, x):
+            (loss,) = super().forward(x)
+            return {"loss": loss, "part": 2 * loss}
+
+    class Averaged(Ordered):
+        def evaluate(self, *args, **kwargs):
+            model, self.model = self.model, Named()
+            try:
+                return super().evaluate(*args, **kwargs)
+            finally:
+                self.model = model
+
+    data = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(10, 20)}
+    args = arguments(tmp_path, logging_steps=1, eval_strategy="steps", eval_steps=2)
+    trainer = Averaged(Named(), args, capture="part", **data)
+    trainer.train()
+    assert rows(trainer, "part") == [(step, 2.0 * step) for step in range(1, 5)]
+    assert rows(trainer, "eval_part") == [(2, 30.0), (4, 30.0)]
+
+
+def test_a_metric_derived_from_a_running_total_counts_the_reports_of_its_window(tmp_path) -> None:
+    registry = MetricRegistry({"*/n": "total"}, derived={"a/thousands": lambda m: m["a/n"] / 1e3})
+    trainer = Ordered(Reports(), arguments(tmp_path), train_dataset=numbers(1, 2, 6, 7), metrics=registry)
+    trainer.train()
+    (run,) = read_journal(tmp_path)
+    counts = [
+        (each.step, each.counts["a/thousands"])
+        for each in run.snapshots
+        if "a/thousands" in each.counts and each.phase == "train"
+    ]
+    assert counts == [(2, 2), (4, 2)]
+    assert not any(each.is_partial for each in run.snapshots)
+
+
+def test_an_evaluation_that_is_called_train_and_not_logged_does_not_take_the_summary(tmp_path) -> None:
+    class Looks(TrainerCallback):
+        def on_epoch_end(self, args, state, control, **kwargs):
+            loader = self.trainer.get_eval_dataloader(numbers(100))
+            self.trainer.evaluation_loop(loader, "probe", metric_key_prefix="train")
+
+    looks = Looks()
+    trainer = Ordered(Reports(), arguments(tmp_path, logging_steps=1), train_dataset=numbers(1), callbacks=[looks])
+    looks.trainer = trainer
+    assert trainer.train().metrics["overall_a/loss"] == 1.0
+    assert points(trainer, "a/loss", "overall") == [(1, 1.0)]
 
 
 def test_tokens_per_second_is_one_line(tmp_path) -> None:
