@@ -16,10 +16,11 @@ import pytest
 @pytest.fixture(autouse=True)
 def only_own_log_lines(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Keep out of `caplog` what workers log that ran before the test began."""
-    earlier = {thread.ident for thread in threading.enumerate() if thread.name.startswith("mtask-sinks-")}
+    # Not their numbers: a new thread may get the number of one that has ended.
+    earlier = {thread for thread in threading.enumerate() if thread.name.startswith("mtask-sinks-")}
 
     def is_own(record: logging.LogRecord) -> bool:
-        return record.thread not in earlier
+        return threading.current_thread() not in earlier
 
     caplog.handler.addFilter(is_own)
     yield
