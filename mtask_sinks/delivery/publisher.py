@@ -9,7 +9,7 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.sink_calls import error_text
@@ -22,6 +22,8 @@ logger = get_logger(__name__)
 
 # Seconds between two copies.
 _EVERY_SECONDS = 180.0
+# How many bytes at each end of a copy are compared with the journal.
+_COMPARED_BYTES = 1 << 12
 # Seconds to wait after a failed copy: after the first failure, and at most.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 
@@ -72,9 +74,12 @@ class Publisher:
 
     def wait(self, seconds: float) -> None:
         """Wait after `finish` until the copy is complete; log a warning if it is not."""
-        with self._changed:
-            if self._changed.wait_for(lambda: self._thread is None, max(seconds, 0.0)):
-                return
+        try:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._thread is None, max(seconds, 0.0)):
+                    return
+        except KeyboardInterrupt:  # as in `wait_for_endings`
+            pass
         path = self._stream.path
         message = "the journal %s was not copied to %s before the training ended (%s). Copy the file yourself."
         logger.warning(message, path, self._url, self._error or "the copy is not complete yet")
@@ -119,7 +124,7 @@ class Publisher:
                 self._larger.add(self._targets.pop(journal))
             if journal not in self._targets:
                 system.makedirs(directory, exist_ok=True)
-                self._targets[journal] = _target(system, directory, path.name, first_line, self._larger)
+                self._targets[journal] = _target(system, directory, path.name, file, self._larger)
             file.seek(0)
             # The copy appears when the transaction ends.
             with system.transaction, system.open(self._targets[journal], "wb") as copy:
@@ -144,16 +149,32 @@ def check_publishing(url: str) -> None:
         )
 
 
-def _target(system: Any, directory: str, file_name: str, first_line: bytes, larger: Collection[str]) -> str:
-    """Return the first path in the directory that does not exist yet, or that holds a smaller copy of this journal."""
+def _target(system: Any, directory: str, file_name: str, journal: BinaryIO, larger: Collection[str]) -> str:
+    """Return the first path in a directory that does not exist yet, or that holds the beginning of a journal.
+
+    Args:
+        system: the file system of the directory.
+        directory: the directory.
+        file_name: the name to try first.
+        journal: the journal. Another machine may have copied the same journal there, and more lines of its own.
+        larger: paths to leave out.
+    """
     base = Path(FILE_NAME)
     for name in chain([file_name], (f"{base.stem}-{number}{base.suffix}" for number in count(2))):
         target = f"{directory.rstrip('/')}/{name}"
-        if target in larger:
-            continue
-        if not system.exists(target):
+        if target not in larger and (not system.exists(target) or _is_beginning(system, target, journal)):
             return target
-        with system.open(target, "rb") as copy:
-            if copy.read(len(first_line)) == first_line:
-                return target
     raise AssertionError("there is always another number")
+
+
+def _is_beginning(system: Any, target: str, journal: BinaryIO) -> bool:
+    """Return whether a copy is equal to the beginning of a journal, as its ends tell."""
+    size = system.size(target)
+    with system.open(target, "rb") as copy:
+        for start in (0, max(size - _COMPARED_BYTES, 0)):
+            copy.seek(start)
+            journal.seek(start)
+            length = min(size - start, _COMPARED_BYTES)
+            if copy.read(length) != journal.read(length):
+                return False
+    return bool(size)

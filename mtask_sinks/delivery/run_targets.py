@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -40,7 +41,9 @@ class RunTargets:
         self._stream = stream
         self._sink = sink
         self._use_journal = use_journal
-        self._trust_ids = trust_ids
+        # New runs need new ids. The tries of one delivery need the same ones.
+        self._salt = "" if use_journal else uuid.uuid4().hex
+        self._trust_ids = trust_ids and use_journal
         self.targets = targets
         self.live: dict[str, RunInfo] = {}
 
@@ -72,13 +75,15 @@ class RunTargets:
     def named_for_backend(self, run: RunInfo) -> RunInfo:
         """Return the run with an id by which its backend may look for it.
 
-        MLflow finds a run by the id of the training. If somebody else may have written the journal, this returns
-        another id. Otherwise the journal could use the id of one of this user's trainings, and its values would go
-        there.
+        MLflow finds a run by the id of the training. If the delivery is for new backend runs, or if somebody else may
+        have written the journal, this returns another id. Otherwise the journal could use the id of one of this user's
+        trainings, and its values would go there.
         """
         if self._trust_ids or run.id in self.live:
             return run
-        return replace(run, id=hashlib.sha256(f"{self._stream.fingerprint} {run.id}".encode()).hexdigest()[:32])
+        return replace(
+            run, id=hashlib.sha256(f"{self._salt}{self._stream.fingerprint} {run.id}".encode()).hexdigest()[:32]
+        )
 
     def start_of(self, run_id: str) -> int:
         """Return the position before a run's first line."""

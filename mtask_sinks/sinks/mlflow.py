@@ -6,11 +6,13 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mtask_sinks._util.built_anew import BuiltAnew
+from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.masking import mask
+from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.errors import Rejected
 from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
 from mtask_sinks.sinks.base import Sink, Status
@@ -20,7 +22,9 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Param
+
+logger = get_logger(__name__)
 
 # MLflow's limits: parameters per request, characters per parameter.
 _PARAMS_PER_BATCH = 100
@@ -71,6 +75,7 @@ class MLflowSink(BuiltAnew, Sink):
         self._run_id: str | None = None
         self._opened_client: MlflowClient | None = None
         self._lacks_params = False
+        self._warn_once = WarnOnce(logger)
         #: Whether the sink has ended the run.
         self._has_ended = False
         #: Metric → steps beyond the checkpoint for which the store already had a value before training resumed.
@@ -117,9 +122,9 @@ class MLflowSink(BuiltAnew, Sink):
             for name, value in values.items()
             if not self._is_stored(run_id, name, snapshot.step)
         ]
-        if metrics and self._send(run_id, metrics) is not None:
+        if metrics and self._send(run_id, metrics=metrics) is not None:
             # MLflow rejects a whole batch because of one metric. Send each metric alone, so that the valid ones arrive.
-            reasons = [reason for metric in metrics if (reason := self._send(run_id, [metric])) is not None]
+            reasons = [reason for metric in metrics if (reason := self._send(run_id, metrics=[metric])) is not None]
             if reasons:
                 raise Rejected(f"MLflow refused {len(reasons)} of {len(metrics)} metrics: {reasons[0]}")
 
@@ -150,12 +155,12 @@ class MLflowSink(BuiltAnew, Sink):
 
         return self._tracking_uri or mlflow.get_tracking_uri()
 
-    def _send(self, run_id: str, metrics: list[Metric]) -> str | None:
-        """Send metrics. Return MLflow's reason if it will never accept them; raise for every other failure."""
+    def _send(self, run_id: str, *, metrics: Sequence[Metric] = (), params: Sequence[Param] = ()) -> str | None:
+        """Send a batch. Return MLflow's reason if it will never accept the batch; raise for every other failure."""
         from mlflow import MlflowException
 
         try:
-            self._client.log_batch(run_id, metrics=metrics, synchronous=True)
+            self._client.log_batch(run_id, metrics=metrics, params=params, synchronous=True)
         except MlflowException as error:
             if error.error_code not in _REJECTIONS:
                 raise
@@ -209,7 +214,12 @@ class MLflowSink(BuiltAnew, Sink):
         wanted = list(short.items())[: int(limit) if limit.isdigit() else None]
         entries = [Param(key, text) for key, text in wanted if key not in existing]
         for start in range(0, len(entries), _PARAMS_PER_BATCH):
-            self._client.log_batch(run_id, params=entries[start : start + _PARAMS_PER_BATCH])
+            batch = entries[start : start + _PARAMS_PER_BATCH]
+            if self._send(run_id, params=batch) is None:
+                continue
+            refused = {each.key: reason for each in batch if (reason := self._send(run_id, params=[each])) is not None}
+            for name, reason in refused.items():
+                self._warn_once("params", "MLflow refused the parameter %r, which is left out: %s", name, reason)
 
 
 def _tags() -> dict[str, str]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -161,3 +163,33 @@ def test_a_journal_that_was_removed_and_begun_again_does_not_replace_its_copy(tm
     delivery.close("finished")
     assert (there / "metrics.jsonl").read_bytes() == whole
     assert (there / "metrics-2.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
+
+
+def test_a_copy_that_has_more_than_this_machine_stays(tmp_path) -> None:
+    url = f"file://{tmp_path}/there"
+    first = deliver(tmp_path / "node-1", url, RunInfo(id="1", name="r"), 1, 2, 3, 4, 5)
+    whole = first.read_bytes()
+    second = tmp_path / "node-2" / "metrics.jsonl"  # copied beside the checkpoint of step 3, before the end
+    second.parent.mkdir()
+    second.write_bytes(b"".join(whole.splitlines(keepends=True)[:4]))
+    deliver(second.parent, url, RunInfo(id="2", name="r", step=3), 4)
+    assert (tmp_path / "there" / "metrics.jsonl").read_bytes() == whole
+    assert (tmp_path / "there" / "metrics-2.jsonl").read_bytes() == second.read_bytes()
+    merge([tmp_path / "there"], tmp_path / "joined.jsonl")
+    (training,) = read_trainings(tmp_path / "joined.jsonl")
+    assert ([*training.steps], training.resumed_at) == ([1, 2, 3, 4], (3,))
+
+
+def test_ctrl_c_ends_the_wait_for_the_copy_alone(tmp_path, monkeypatch, caplog) -> None:
+    class Slow(publisher.Publisher):
+        def _copy(self) -> None:
+            signal.raise_signal(signal.SIGINT)  # the main thread waits
+            is_over.wait(30)
+
+    is_over = threading.Event()
+    published = Slow(JournalStream(tmp_path / "metrics.jsonl"), f"file://{tmp_path}/there")
+    published.start()
+    published.finish()
+    published.wait(60)
+    is_over.set()
+    assert "was not copied to" in caplog.text

@@ -397,3 +397,22 @@ def test_a_sink_with_a_call_that_does_not_return_gets_no_second_journal_at_the_s
     sink.released.set()
     wait_for(lambda: not any("mtask-sinks-hanging" in thread.name for thread in threading.enumerate()), "the end")
     assert sink.steps == [1]
+
+
+def test_tensorboard_keeps_each_point_once_even_if_the_cursor_is_lost(tmp_path) -> None:
+    path = written(tmp_path, (RunInfo(id="1", name="r"), rows(1, 2), "finished"))
+    for what in ("left", "new", "all", "left"):
+        shutil.rmtree(path.with_suffix(".delivery"), ignore_errors=True)
+        replay(path, [TensorBoardSink()], what=what)
+    assert read_scalars(tmp_path / "runs" / "r")["a/train/x"] == tens(1, 2)
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_a_replay_into_new_runs_makes_new_runs(tmp_path) -> None:
+    path = written(tmp_path, (RunInfo(id="1", name="r"), rows(1, 2), "finished"))
+    for _ in range(2):
+        replay(path, [MLflowSink()], what="new")
+    client = MlflowClient()
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    points = [client.get_metric_history(run.info.run_id, "a/train/x") for run in runs]
+    assert [sorted((point.step, point.value) for point in each) for each in points] == [tens(1, 2)] * 2

@@ -12,6 +12,7 @@ from helpers.event_files import read_scalars
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Sink
+from mtask_sinks.delivery.cursor import cursor_path
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.errors import UntrustedJournalError
@@ -162,11 +163,14 @@ def test_a_journal_of_this_user_that_somebody_changed_names_no_other_run(tmp_pat
 def test_a_backend_does_not_find_a_run_of_this_user_by_the_id_in_a_journal_of_somebody_else(foreign) -> None:
     theirs = "0a1b2c3d"  # the id of a training of this user, known from a journal that was shared
     write(foreign, (RunInfo(id=theirs), losses(1), "finished"))
-    sinks = [ServerSink(), ServerSink()]
+    sinks = [ServerSink(), ServerSink(), ServerSink()]
     replay(foreign, sinks[:1])
-    replay(foreign, sinks[1:], what="new", trust=True)
+    replay(foreign, sinks[1:2], what="new", trust=True)
+    cursor_path(foreign / "metrics.jsonl", ServerSink.name).unlink()
+    replay(foreign, sinks[2:], what="all", trust=True)
     assert theirs not in sinks[0].target()
-    assert sinks[1].target() == f"new-{theirs}"
+    assert theirs not in sinks[1].target()  # new runs have new ids
+    assert sinks[2].target() == f"new-{theirs}"
 
 
 def test_a_sink_that_says_nothing_about_its_places_is_asked_for_its_run() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.context import RequestContext
 from tensorboard.data.server_ingester import SubprocessServerDataIngester, get_server_binary
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.util.grpc_util import ChannelCredsType
 
 Series = dict[str, list[tuple[int, float]]]
@@ -21,6 +22,16 @@ def read_scalars(directory: Path) -> Series:
     return {
         tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]
     }
+
+
+def layouts(directory: Path) -> list[Layout]:
+    """Return all layouts of the tab Custom Scalars of one run, oldest first."""
+    accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    if "custom_scalars__config__" not in accumulator.Tags()["tensors"]:
+        return []
+    tensors = accumulator.Tensors("custom_scalars__config__")
+    return [Layout.FromString(tensor.tensor_proto.string_val[0]) for tensor in tensors]
 
 
 def run_dirs(root: Path) -> list[Path]:

@@ -302,3 +302,17 @@ def test_where_it_writes_can_be_told_without_secrets() -> None:
         assert MLflowSink(f"http://{user}@127.0.0.1:5000").environment() == {
             "MLFLOW_TRACKING_URI": "http://***@127.0.0.1:5000"
         }
+
+
+def test_a_parameter_that_mlflow_refuses_blocks_neither_the_others_nor_the_metrics(monkeypatch, caplog) -> None:
+    monkeypatch.setenv("MLFLOW_FLATTEN_PARAMS", "1")
+    params = {"seed": 0, "label2id": {"can't": 0, "a//b": 1, "good": 2}, "rate": 0.5}
+    run = RunInfo(id="1", params=params)
+    write(MLflowSink(), run, Snapshot(step=1, metrics={"a/x": 1.0}))
+    (found,) = runs()
+    assert found.data.params == {"seed": "0", "label2id.good": "2", "rate": "0.5"}
+    assert (found.data.metrics, found.info.status) == ({"a/train/x": 1.0}, "FINISHED")
+    assert sum('MLflow refused the parameter "label2id.can\'t"' in message for message in caplog.messages) == 1
+    continued = RunInfo(id="2", params=params, continued={"mlflow": found.info.run_id})
+    write(MLflowSink(), continued, Snapshot(step=2, metrics={"a/x": 2.0}), status="failed")
+    assert [run.info.status for run in runs()] == ["FAILED"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtask_sinks.keys import OVERALL, backend_name, split_key
 from mtask_sinks.sinks.tensorboard.health_charts import HEALTH, health_category
-from mtask_sinks.sinks.tensorboard.relative import relative_tag
+from mtask_sinks.sinks.tensorboard.relative import PREFIX, relative_tag
 from mtask_sinks.sinks.tensorboard.text_values import string_value
 
 #: Largest number of charts by phase, and of charts by task. Each new chart writes the layout again, and nobody reads
@@ -18,6 +18,9 @@ from mtask_sinks.sinks.tensorboard.text_values import string_value
 MAX_CHARTS = 128
 
 _TAG = "custom_scalars__config__"
+
+# The first parts of the tags of the Trainer's own values, and of ungrouped metrics.
+_TRAINER_LOGS = ("train", "eval", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,24 @@ class Charts:
         if len(by_phase) == len(self.by_phase) and len(by_task) == len(self.by_task):
             return replace(self, seen=seen)
         return replace(self, by_phase=tuple(by_phase)[:MAX_CHARTS], by_task=tuple(by_task)[:MAX_CHARTS], seen=seen)
+
+    def with_tags(self, tags: Collection[str], task: str = "") -> Charts:
+        """Return these charts and those of the metrics with these tags. Other tags have no charts.
+
+        Args:
+            tags: the tags of one sub-run.
+            task: the task of the sub-run, whose tags do not contain it; empty for the run itself.
+        """
+        charts = self
+        for tag in tags:
+            prefix, _, rest = tag.partition("/")
+            phase, _, name = rest.partition("/") if not task else (prefix, "", rest)
+            if prefix == PREFIX:
+                phase, name = rest.split("/")[:2]
+                charts = charts.with_relative([f"{task or prefix}/{name}"], phase)
+            elif name and (task or prefix not in _TRAINER_LOGS):
+                charts = charts.with_metrics([f"{task or prefix}/{name}"], phase)
+        return charts
 
     def with_relative(self, keys: Collection[str], phase: str) -> Charts:
         """Return these charts and charts of relative values for further metrics."""

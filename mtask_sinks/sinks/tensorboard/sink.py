@@ -164,8 +164,19 @@ class TensorBoardSink(BuiltAnew, Sink):
         }
         self._charts = None if self._charts is None else Charts()
         self._relative = RelativeValues(self._run)
-        if self._run.step:
+        is_continued = self.name in self._run.continued
+        if self._run.step or is_continued:
             self._relative.load(directories[""])
+        if self._charts is not None and is_continued:
+            self._charts = self._stored_charts(self._charts)
+
+    def _stored_charts(self, charts: Charts) -> Charts:
+        """Add the charts of the metrics in earlier files: TensorBoard shows only the last layout of a run."""
+        root = self._subruns[""]
+        charts = charts.with_tags(root.stored_tags())
+        for task in sorted({path.parent.name for path in root.directory.glob(f"*/*{SUBRUN_SUFFIX}")}):
+            charts = charts.with_tags(SubRun(root.directory / task, SUBRUN_SUFFIX).stored_tags(), task)
+        return charts
 
     def _directories(self) -> dict[str, Path]:
         return {name: subrun.directory for name, subrun in self._subruns.items()}
@@ -184,9 +195,10 @@ class TensorBoardSink(BuiltAnew, Sink):
         """Return whether an earlier file holds this snapshot.
 
         That is so if an earlier process wrote it, or if the process was killed after the write, before it saved its
-        position.
+        position. A training that this process resumes makes all points anew, so the sink need not look.
         """
-        return self.name in self._run.continued and subrun.has_stored(snapshot)
+        may_be_stored = self.name in self._run.continued or (not self._run.step and snapshot.time > 0)
+        return may_be_stored and subrun.has_stored(snapshot)
 
     def _choose_dir(self, run: RunInfo) -> Path:
         if self._given_dir is not None:

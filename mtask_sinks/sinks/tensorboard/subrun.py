@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ class SubRun:
         self._suffix = suffix
         self._file: EventFile | None = None
         self._has_begun = False
-        #: Step and time of each event in earlier files; ``None`` before `has_stored` has read them.
-        self._stored: set[tuple[int, float]] | None = None
+        #: Step and time of each event in earlier files, and their tags; ``None`` before somebody asks for them.
+        self._stored: tuple[set[tuple[int, float]], dict[str, None]] | None = None
 
     def open_file(self, first_events: Iterable[Any]) -> None:
         """Create an event file unless one is open.
@@ -76,8 +76,20 @@ class SubRun:
         return self._file is not None and not self._file.is_there()
 
     def has_stored(self, snapshot: Snapshot) -> bool:
-        """Return whether the directory held an event of this step and time at the first call of this method."""
+        """Return whether the directory held an event of this step and time when this object first looked."""
+        return (snapshot.step, snapshot.time) in self._read_stored()[0]
+
+    def stored_tags(self) -> Collection[str]:
+        """Return the tags of these events, in the order of their first appearance."""
+        return self._read_stored()[1]
+
+    def _read_stored(self) -> tuple[set[tuple[int, float]], dict[str, None]]:
         if self._stored is None:
-            events = read_events(self.directory, self._suffix)
-            self._stored = {(event.step, event.wall_time) for event in events if event.HasField("summary")}
-        return (snapshot.step, snapshot.time) in self._stored
+            times: set[tuple[int, float]] = set()
+            tags: dict[str, None] = {}
+            for event in read_events(self.directory, self._suffix):
+                if event.HasField("summary"):
+                    times.add((event.step, event.wall_time))
+                    tags.update((value.tag, None) for value in event.summary.value)
+            self._stored = times, tags
+        return self._stored

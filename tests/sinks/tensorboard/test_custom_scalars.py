@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.event_files import layouts
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from mtask_sinks import RunInfo, Snapshot
@@ -13,18 +14,6 @@ from mtask_sinks.sinks import TensorBoardSink
 from mtask_sinks.sinks.tensorboard.custom_scalars import MAX_CHARTS, Charts
 
 RUN = RunInfo(id="1")
-
-
-def layouts(directory: Path) -> list[Layout]:
-    """Return all layouts of a run, oldest first."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0})
-    accumulator.Reload()
-    if "custom_scalars__config__" not in accumulator.Tags()["tensors"]:
-        return []
-    tensors = accumulator.Tensors("custom_scalars__config__")
-    return [Layout.FromString(tensor.tensor_proto.string_val[0]) for tensor in tensors]
 
 
 def charts(layout: Layout) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.event_files import read_scalars, run_dirs
+from helpers.event_files import layouts, read_scalars, run_dirs
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.errors import Forgotten
@@ -372,3 +372,21 @@ def test_in_sub_runs_names_that_come_to_the_same_are_kept_apart(tmp_path: Path) 
         "a": {"train/x.y": [(1, 1.0)]},
         "b": {"train/x.y": [(1, 3.0)]},
     }
+
+
+def test_a_run_whose_rest_is_delivered_later_keeps_its_charts_and_first_values(tmp_path: Path) -> None:
+    rows = [Snapshot(s, metrics={"a/loss": 8.0 / s, "b/loss": 0.8 / s}, time=100.0 + s) for s in range(1, 7)]
+    evaluation = Snapshot(3, "eval", metrics={"a/acc": 0.5, "b/acc": 0.25}, time=110.0)
+    for layout in ("flat", "overlay"):
+        directory = tmp_path / layout
+        write(TensorBoardSink(directory, layout=layout), RunInfo(id="1"), *rows[:3], evaluation)
+        before = layouts(directory)[-1]
+        make_older(directory)
+        continued = RunInfo(id="1", continued={"tensorboard": str(directory)})
+        write(TensorBoardSink(directory, layout=layout), continued, *rows[3:])
+        last = layouts(directory)[-1]
+        assert {category.title for category in last.category} >= {category.title for category in before.category}
+        assert "tasks side by side: eval" in {category.title for category in last.category}
+    expected = [(s, pytest.approx(1 / s)) for s in range(1, 7)]
+    assert read_scalars(tmp_path / "flat")["relative_to_first/train/loss/a"] == expected
+    assert read_scalars(tmp_path / "overlay" / "b")["relative_to_first/train/loss"] == expected
