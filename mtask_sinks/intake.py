@@ -25,6 +25,7 @@ from mtask_sinks.keys import check_key, join_key
 from mtask_sinks.measurement.device_queue import DeviceEntry, Part
 from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
+from mtask_sinks.measurement.tensors import read_tensor
 from mtask_sinks.measurement.values import NAME, read
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer
@@ -91,9 +92,10 @@ class Intake:
             buffers = {}
         on_device: dict[str, OnDevice] = {}
         for name, value in metrics.items():
-            if type(value) is not float:
+            kind = type(value)
+            if kind is not float:
                 try:
-                    value = read(value)
+                    value = read_tensor(value) if kind is Tensor else read(value)
                 except Exception as error:
                     self._refuse(task, name, value, error)
                     continue

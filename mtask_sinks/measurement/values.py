@@ -37,10 +37,7 @@ def read(value: Any) -> Entry | OnDevice | None:
         MetricValueError: the type is not accepted, or the weight is not valid.
         Unreadable: it is a tensor without numbers.
     """
-    kind = type(value)
-    if kind is Tensor:
-        return read_tensor(value)
-    if kind is int or value is None:
+    if type(value) is int or value is None:
         return value  # type: ignore[no-any-return]
     if is_weighted(value):
         return read_pair(value)
