@@ -38,7 +38,7 @@ def read(value: Any) -> Entry | OnDevice | None:
         Unreadable: it is a tensor without numbers.
     """
     if type(value) is int or value is None:
-        return value  # type: ignore[no-any-return]
+        return value
     if is_weighted(value):
         return read_pair(value)
     if isinstance(value, Tensor):
