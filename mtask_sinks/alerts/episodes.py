@@ -133,10 +133,14 @@ class Episodes:
         return events
 
     def _looks(self, alert: Alert, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
-        for key, value in snapshot.metrics.items():
+        # If all values of a window were skipped, because they are not finite, the key has no value.
+        keys = {**snapshot.metrics, **snapshot.nonfinite} if alert.rule == "nonfinite" else snapshot.metrics
+        for key in keys:
             if not alert.matches(key, snapshot.phase):
                 continue
             state = self._metrics.get((snapshot.phase, key))
+            if state is None and key not in snapshot.metrics:
+                state = MetricState.new(None)
             if state is None:  # a running total that has had no report since the training was resumed
                 continue
             if alert.rule in _DIRECTED and state.course is None:
@@ -145,9 +149,13 @@ class Episodes:
                 continue
             judgement = judge(alert, key, state, snapshot)
             if judgement is not None:
-                yield key, value, judgement, snapshot.step
-            elif alert.rule == "spread" and self._ranks > 1 and not key.endswith((".rank_min", ".rank_max")):
+                yield key, snapshot.metrics.get(key), judgement, snapshot.step
+            elif alert.rule == "spread" and self._lacks_spread(key, snapshot):
                 self._warn_once(f"spread {key}", _NO_SPREAD, alert.pattern, key, alert.pattern)
+
+    def _lacks_spread(self, key: str, snapshot: Snapshot) -> bool:
+        is_end = key.endswith((".rank_min", ".rank_max"))
+        return self._ranks > 1 and not is_end and f"{key}.rank_min" not in snapshot.metrics
 
     def _silences(self, place: int, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
         """For each task that the alert watches, judge whether it is silent.

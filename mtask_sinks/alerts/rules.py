@@ -81,7 +81,7 @@ class Judgement:
 
 
 def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Judgement | None:
-    """Return whether the rule of an alert is true for a metric that has a value now; ``None`` if that is unknown.
+    """Return whether the rule of an alert is true for a metric that was reported now; ``None`` if that is unknown.
 
     Args:
         alert: any alert except one on silence.
@@ -89,16 +89,13 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
         state: the state of the metric; it includes this value.
         snapshot: the window.
     """
-    value, threshold, course = snapshot.metrics[key], alert.threshold, state.course
-    rule = alert.rule
-    shown = f"is {number(value)}"
+    rule, threshold, course = alert.rule, alert.threshold, state.course
     if rule == "nonfinite":
-        count = snapshot.nonfinite.get(key, 0)
-        is_finite = math.isfinite(value) and not count
-        return Judgement(
-            not is_finite,
-            f"{shown}, not finite" if not math.isfinite(value) else f"had {count} values that are not finite",
-        )
+        return _judge_nonfinite(snapshot.metrics.get(key), snapshot.nonfinite.get(key, 0))
+    value = snapshot.metrics[key]
+    shown = f"is {number(value)}"
+    if math.isnan(value) and rule in ("above", "below", "spread"):
+        return None
     if rule == "above":
         return Judgement(value > threshold, f"{shown}, above {number(threshold)}")
     if rule == "below":
@@ -117,6 +114,9 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
         return Judgement(
             mean < threshold, f"is {number(mean)} in the mean of {count} measurements, below {number(threshold)}"
         )
+    if rule == "no_improvement" and course is not None and course.best is None and course.nonfinite_since is not None:
+        without = snapshot.step - course.nonfinite_since
+        return Judgement(without >= threshold, f"{shown} and has had no finite value for {without:,} steps")
     if course is None or course.best is None or course.best_step is None:
         return None
     best = f"{number(course.best)} at step {course.best_step:,}"
@@ -126,3 +126,10 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
     without = snapshot.step - course.best_step
     text = f"{shown} and has not improved for {without:,} steps (best: {best})"
     return Judgement(without >= threshold, text)
+
+
+def _judge_nonfinite(value: float | None, count: int) -> Judgement:
+    """Judge the value of a window, if it has one, and the number of its reports that were not finite."""
+    if value is not None and not math.isfinite(value):
+        return Judgement(True, f"is {number(value)}, not finite")
+    return Judgement(count > 0, f"had {count} values that are not finite")

@@ -99,8 +99,7 @@ class _OnLog:
             if state.is_local_process_zero:
                 _print_lines(self.console.lines(view))
         elif state.is_world_process_zero and (bar := callback.training_bar) is not None:
-            for line in self.console.lines(view):
-                bar.write(line)
+            _print_lines(self.console.lines(view), bar.write)
             if (beside := self.console.beside_bar(room_beside(bar))) is not None:
                 bar.set_postfix_str(beside, refresh=False)
         return result
@@ -108,4 +107,7 @@ class _OnLog:
 
 def _print_lines(lines: Sequence[str], write: Callable[[str], None] = print) -> None:
     for line in lines:
-        write(line)
+        try:
+            write(line)
+        except UnicodeEncodeError as error:  # such as a file on Windows, and a task with a Chinese name
+            write(line.encode(error.encoding, "backslashreplace").decode(error.encoding))

@@ -81,7 +81,8 @@ class Console:
 
     def lines(self, view: LogView) -> list[str]:
         """Return the lines to print below the Trainer's row."""
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        is_terminal = getattr(sys.stdout, "isatty", bool)  # an object in its place may have no more than `write`
+        width = shutil.get_terminal_size().columns if is_terminal() else None
         phase = "partial" if self.snapshot.is_partial else self.snapshot.phase
         lines = self._lines.make(phase, view.metrics, width)
         return [*lines, *left_out_lines(view.left_out, self.snapshot.metrics, width)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -60,6 +60,21 @@ class Choice:
             if len(self._distances) > 1 or self._tries >= WAIT_FOR_TASKS:
                 self.made = self._shared(model)
         return self.made
+
+    def restore(self, name: str, parameters: Collection[str], tasks: Sequence[str], model: nn.Module) -> None:
+        """Take the choice of the training that is resumed, if the model still has these parameters and trains them.
+
+        Args:
+            name: the name of the selection.
+            parameters: the names of its parameters.
+            tasks: the tasks that had reported losses before the choice.
+            model: the model.
+        """
+        trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        allowed = trained if self._named is None else self._named.parameters
+        if {*parameters} <= trained.keys() & allowed.keys():
+            self.made = Selection(name, {each: trained[each] for each in parameters})
+            self._distances = {task: {} for task in tasks}
 
     def _shared(self, model: nn.Module) -> Selection:
         reaches, tasks = list(self._distances.values()), ", ".join(self.tasks)

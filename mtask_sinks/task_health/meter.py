@@ -1,9 +1,9 @@
 """Runs the measurements: keeps the losses of a micro-batch, measures at the call of ``backward``, and reports.
 
 `reported_losses` keeps the losses of one micro-batch. `refusals` and `graph` find out whether measuring is safe.
-`selection` and `choice` choose the shared parameters. `measure` and `gradients` compute the numbers, and
-`saved_tensors` undoes what a measurement has changed. `findings` turns the result into metrics, and `remarks` logs what
-a user should know.
+`selection` and `choice` choose the shared parameters. `measure` and `gradients` compute the numbers. `saved_tensors`
+and `unchanged` undo what a measurement has changed. `findings` turns the result into metrics, and `remarks` logs what a
+user should know.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtask_sinks._util.replaced import replaced
 from mtask_sinks.keys import join_key
@@ -35,6 +35,7 @@ from mtask_sinks.task_health.reported_losses import ReportedLoss, ReportedLosses
 from mtask_sinks.task_health.saved_tensors import SavedTensors
 from mtask_sinks.task_health.selection import Selection, select_named
 from mtask_sinks.task_health.settings import TaskHealth, task_of
+from mtask_sinks.task_health.unchanged import unchanged
 
 _TOTAL = "the loss of the training"
 
@@ -77,6 +78,16 @@ class HealthMeter:
         self._reset(None if shared is None or reason is not None else select_named(shared, trainer.model))
         if reason is not None:
             self._turn_off(reason)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the choice of parameters as plain data, for a checkpoint; empty if there is none."""
+        made = self._choice.made
+        return {} if made is None else {**data_of(made, self._choice.tasks, self.settings.every)}
+
+    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
+        """Continue with the parameters that `state_dict` returned, if the model has them."""
+        if state and not self._is_off:
+            self._choice.restore(state["shared"], state["parameters"], state["tasks"], model)
 
     def next_step(self, trainer: Any, training_step: Callable[..., Any]) -> Callable[..., Any]:
         """Return what to call for the next micro-batch: the training step, with a measurement in it if one is due."""
@@ -153,17 +164,18 @@ class HealthMeter:
         selection = self._choose(trainer, losses, reaches)
         if selection is None:
             return {}
-        saved = SavedTensors(each for each in whole.functions if type(each).__name__ not in self._harmless)
-        try:
-            found = self._compute(trainer, losses, total, selection)
-        finally:
-            changed = saved.restore_changed()
-            if changed is not None:
-                raise NotMeasurable(
-                    f"{changed} changes the tensors that it saved, so a second backward pass would change the "
-                    "gradients of the training. The library has undone the changes. Use a loss that does not "
-                    "change what it saved"
-                )
+        with unchanged(trainer.model):
+            saved = SavedTensors(each for each in whole.functions if type(each).__name__ not in self._harmless)
+            try:
+                found = self._compute(trainer, losses, total, selection)
+            finally:
+                changed = saved.restore_changed()
+                if changed is not None:
+                    raise NotMeasurable(
+                        f"{changed} changes the tensors that it saved, so a second backward pass would change the "
+                        "gradients of the training. The library has undone the changes. Use a loss that does not "
+                        "change what it saved"
+                    )
         self._harmless |= saved.names
         return found
 

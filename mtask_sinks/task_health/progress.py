@@ -7,9 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mtask_sinks.keys import join_key
+from mtask_sinks.keys import join_key, split_key
 from mtask_sinks.snapshot import Snapshot, thawed
+from mtask_sinks.task_health.findings import ESTIMATED, NAMES
 from mtask_sinks.task_health.settings import task_of
+
+#: The names of the metrics that this module adds to a task.
+_NAMES = ("progress", "inverse_rate")
+# The endings of the names that a registry adds to those of metrics.
+_ENDINGS = (".nonfinite", ".rank_min", ".rank_max")
 
 
 class TaskProgress:
@@ -43,7 +49,7 @@ class TaskProgress:
         losses: dict[str, float] = {}
         counts: dict[str, int] = {}
         for key, value in snapshot.metrics.items():
-            if self._is_loss(key):
+            if self._is_loss(key) and not _is_added(key):
                 task = task_of(key)
                 losses[task] = losses.get(task, 0.0) + value
                 counts[task] = max(counts.get(task, 0), snapshot.counts.get(key, 0))
@@ -70,3 +76,13 @@ class TaskProgress:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the state of `state_dict`."""
         self._first = {task: float(value) for task, value in state.items()}
+
+
+def _is_added(key: str) -> bool:
+    """Whether the library adds a metric with this key, from other metrics.
+
+    >>> _is_added("mlm/loss_share"), _is_added("mlm/loss.rank_min"), _is_added("mlm/loss")
+    (True, True, False)
+    """
+    name = split_key(key)[1]
+    return name.removesuffix(ESTIMATED) in (*NAMES, *_NAMES) or name.endswith(_ENDINGS)

@@ -15,6 +15,7 @@ from mtask_sinks.keys import join_key
 from mtask_sinks.measurement.recompute import is_recompute
 from mtask_sinks.measurement.weighted import is_weighted
 from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.reporting.capture import TWIN
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class ReportedLosses:
                 continue  # the registry refuses it
             key = join_key(task, name)
             self.keys.add(key)
-            if self.is_loss(key):
+            if self.is_loss(key) and not key.endswith(TWIN):
                 self._keep(key, value[0] if is_weighted(value) else value)
 
     def _keep(self, key: str, value: Any) -> None:

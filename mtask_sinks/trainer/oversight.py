@@ -12,6 +12,7 @@ from mtask_sinks.alerts.alert import Alert
 from mtask_sinks.alerts.episodes import AlertEvent, Episodes, action_name
 from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.directions import Directions
+from mtask_sinks.keys import is_trainer_log
 from mtask_sinks.note import Note
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.sinks.base import Sink
@@ -51,6 +52,8 @@ class Oversight:
         self._step = 0
         self._is_first_rank, self._ranks = True, 1
         self._notes: list[Note] = []
+        #: What the checkpoint says about the parameters to measure.
+        self._saved_choice: Mapping[str, Any] = {}
 
     def webhook_sinks(self) -> list[Sink]:
         """Return the sink that sends alerts to their addresses, if there are any."""
@@ -69,9 +72,12 @@ class Oversight:
             self.meter.begin(trainer)
 
     def after_train_begin(self, trainer: Any) -> None:
-        """Prepare what needs the model, if the trainer has made it only now, with ``model_init``."""
-        if self.meter is not None and trainer is not None and trainer.model_init is not None:
+        """Prepare what needs the model, which the trainer may have made only now, with ``model_init``."""
+        if self.meter is None or trainer is None:
+            return
+        if trainer.model_init is not None:
             self.meter.begin(trainer)
+        self.meter.load_state_dict(self._saved_choice, trainer.model)
 
     def completed(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot with the progress of its tasks, which depends on earlier snapshots too."""
@@ -110,6 +116,8 @@ class Oversight:
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for a checkpoint; empty if there is none."""
         progress = {} if self._progress is None else {"progress": self._progress.state_dict()}
+        if self.meter is not None and (choice := self.meter.state_dict()):
+            progress["health"] = choice
         return progress | ({"alerts": self._episodes.state_dict()} if self._episodes.alerts else {})
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
@@ -119,6 +127,7 @@ class Oversight:
         self._episodes.load_state_dict(state.get("alerts", {}))
         if self._progress is not None:
             self._progress.load_state_dict(state.get("progress", {}))
+        self._saved_choice = state.get("health", {})
 
     def _tell(self, event: AlertEvent, is_stop: bool) -> None:
         end = " The training stops." if is_stop else ""
@@ -160,13 +169,19 @@ def check_actions(alerts: Sequence[Alert], sinks: Sequence[Sink]) -> None:
 
     Raises:
         TypeError: one of them is no `Alert`.
-        ValueError: an alert has the action ``wandb``, but there is no sink for W&B.
+        ValueError: an alert has the action ``wandb``, but there is no sink for W&B; or it watches one of the Trainer's
+            own values.
     """
     for alert in alerts:
         if not isinstance(alert, Alert):
             kind = type(alert).__name__
             raise TypeError(
                 f"alerts= holds a {kind}: pass alerts, [Alert('*/loss', nonfinite=True, action='stop'), …]."
+            )
+        if is_trainer_log(alert.pattern):
+            raise ValueError(
+                f"Alert({alert.pattern!r}, …): {alert.pattern!r} is a value of the Trainer, and alerts watch reported "
+                "metrics. Pass the key of a metric, such as 'mlm/loss', or a pattern, such as '*/loss'."
             )
         if "wandb" in alert.actions and not any(sink.name == "wandb" for sink in sinks):
             raise ValueError(

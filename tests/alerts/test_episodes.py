@@ -206,3 +206,29 @@ def test_a_derived_metric_without_reports_behind_it_is_a_value_and_a_total_witho
     resumed = Episodes([Alert("*", above=3.0)], Directions())
     snapshot = Snapshot(40, metrics={"a/n": 5.0, "b/loss": 9.0}, counts={"a/n": 0, "b/loss": 1})
     assert [event.key for event in resumed.look(snapshot)] == ["b/loss"]
+
+
+def test_skipped_values_are_not_finite_even_if_none_is_left():
+    rows = [({"a/loss": 1.0}, {}), ({}, {"a/loss": 2}), ({}, {"a/loss": 2}), ({"a/loss": 1.0}, {})]
+    episodes = Episodes([Alert("*/loss", nonfinite=True)], Directions({}))
+    found = [
+        (event.step, event.text, event.is_over)
+        for at, (metrics, nonfinite) in enumerate(rows, 1)
+        for event in episodes.look(Snapshot(10 * at, metrics=metrics, nonfinite=nonfinite))
+    ]
+    assert found == [
+        (20, "a/loss had 2 values that are not finite", False),
+        (40, "a/loss is 1: finite again (alert since step 20)", True),
+    ]
+
+
+@pytest.mark.parametrize("rule", [{"above": 10.0}, {"below": 100.0}])
+def test_a_value_that_is_nan_leaves_an_alert_on_its_level_as_it_is(rule):
+    values = series(50.0, math.nan, 60.0, math.nan, 70.0)
+    assert events(Alert("*/loss", **rule), values) == [(10, "a/loss", False)]
+    assert events(Alert("*/loss", **rule, for_steps=30), values) == [(50, "a/loss", False)]
+
+
+def test_a_loss_that_is_nan_from_the_first_step_on_has_not_improved():
+    assert events(Alert("*/loss", no_improvement=20), series(*[math.nan] * 4)) == [(30, "a/loss", False)]
+    assert events(Alert("*/loss", no_improvement=20), series(math.nan, math.nan, 5.0, 4.0)) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -173,3 +175,41 @@ def test_a_callback_that_is_handed_on_shows_the_values_of_its_new_trainer(tmp_pa
         trainer.train()
         shown = re.findall(r"train    a +loss (\S+)", capsys.readouterr().out)
         assert [float(each) for each in shown] == [sum(values[:2]) / 2, sum(values[2:]) / 2]
+
+
+class Tee:
+    """A logger in place of the standard output, as many scripts have it: with `write` and `flush` alone."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("disable_tqdm", [True, False])
+def test_an_output_that_is_no_file_gets_the_lines(tmp_path, monkeypatch, disable_tqdm) -> None:
+    trainer, tee = make(tmp_path, disable_tqdm=disable_tqdm), Tee()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", tee)
+        trainer.train()
+    assert [line for line in tee.text.splitlines() if line.strip()][1:3] == TABLE[:2]
+
+
+@pytest.mark.parametrize("disable_tqdm", [True, False])
+def test_an_output_that_cannot_write_the_name_of_a_task_gets_it_in_ascii(tmp_path, monkeypatch, disable_tqdm) -> None:
+    class Chinese(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("价格", loss=loss)
+
+    written = io.BytesIO()
+    output = io.TextIOWrapper(written, encoding="cp1252", write_through=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", output)
+        make(tmp_path, Chinese(), disable_tqdm=disable_tqdm).train()
+    text = written.getvalue().decode("cp1252")
+    assert r"\u4ef7\u683c  loss 1.5" in text
+    assert r"\u4ef7\u683c  loss 3.5" in text

@@ -125,7 +125,7 @@ def test_all_readers_read_both(two) -> None:
     assert len(to_frame(directory)) == 2 * N
     sink = MemorySink()
     assert replay(directory, [sink], what="new", trust=True)["memory"].delivered == 2 * N
-    assert sorted(run.id for run in sink.runs) == ["a", "b"]
+    assert sorted(run.name for run in sink.runs) == ["a", "b"]
 
 
 def test_trainings_that_follow_one_another_share_the_file(tmp_path, caplog) -> None:

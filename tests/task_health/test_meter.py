@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.many_tasks import (
+    WIDTH,
     ManyTasks,
     OrderedTrainer,
     Tokens,
@@ -23,6 +24,7 @@ from helpers.many_tasks import (
     rows_of,
 )
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mtask_sinks import TaskHealth, read_journal, report_metrics, weighted
 from mtask_sinks.task_health.reported_losses import ReportedLoss
@@ -437,3 +439,78 @@ def test_parameters_that_the_user_names_are_those_of_the_model_that_model_init_m
     trainer.train()
     assert [row["step"] for row in trainer.state.log_history if "health/conflict" in row] == [1, 2]
     assert "task health is off" not in caplog.text
+
+
+class Normed(nn.Module):
+    """A checkpointed block that changes buffers in each forward, and draws random numbers that nobody restores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = nn.BatchNorm1d(WIDTH)
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        return nn.functional.dropout(self.linear(self.norm(x)), 0.1, self.training)
+
+
+class CheckpointedNorm(ManyTasks):
+    def __init__(self) -> None:
+        super().__init__()
+        self.normed = Normed()
+
+    def trunk(self, x):
+        return checkpoint(self.normed, super().trunk(x), use_reentrant=False, preserve_rng_state=False)
+
+
+def test_measuring_does_not_change_the_buffers_of_a_checkpointed_model(tmp_path, caplog):
+    found = []
+    for health in (None, TaskHealth(every=1)):
+        trainer = make_trainer(CheckpointedNorm(), tmp_path, health, steps=6, learning_rate=1e-2)
+        trainer.train()
+        found.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+    assert "task health is off" not in caplog.text
+    assert any("health/conflict" in row for row in trainer.state.log_history)
+    plain, measured = found
+    assert plain["normed.norm.num_batches_tracked"] == 12  # one forward, and one in each backward pass of the training
+    for name, value in plain.items():
+        assert torch.equal(value, measured[name]), name
+
+
+@pytest.mark.parametrize("weights", [{"a": 1.0}, {"a": 1.0, "b": 0.5}])
+def test_a_resumed_training_measures_the_same_parameters_from_its_first_step_on(weights, tmp_path):
+    def made(steps):
+        changes = {"save_strategy": "steps", "save_steps": 12, "learning_rate": 1e-2}
+        return make_trainer(ManyTasks(weights), tmp_path / "out", TaskHealth(every=1), steps=steps, **changes)
+
+    whole, resumed = made(16), made(16)
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-12"))
+    names = [name for name in [*rows_of(whole)][-1] if name.startswith(("a/", "b/", "health/"))]
+    assert "a/grad_norm" in names
+    for name in names:
+        values = [[(row["step"], row[name]) for row in rows_of(each) if row["step"] > 12] for each in (whole, resumed)]
+        assert values[0] == values[1]
+        assert len(values[0]) == 4
+
+
+def test_a_loss_that_is_captured_a_second_time_for_a_budget_is_one_loss(tmp_path, caplog):
+    class Outputs(ManyTasks):
+        supports_report_metrics = False
+
+        def forward(self, x, targets):
+            losses = self.losses(x, targets)
+            return {"loss": self.total(losses), **{f"{task}_loss": loss for task, loss in losses.items()}}
+
+    kwargs = {"capture": "*loss*", "loss_budget": {"a_loss": 1.0, "b_loss": 0.5}}
+    health = TaskHealth(losses="*loss*", every=1)
+    trainer = make_trainer(Outputs(), tmp_path, health, steps=3, learning_rate=0.0, trainer_kwargs=kwargs)
+    trainer.train()
+    assert "task health is off" not in caplog.text
+    rows = [*rows_of(trainer)]
+    assert all("a_loss/grad_norm" in row for row in rows)
+    # The patterns also match a_loss/loss_share, which is no loss.
+    first = {task: rows[0][f"{task}_loss"] for task in "ab"}
+    for row in rows:
+        for task in "ab":
+            assert row[f"{task}_loss/progress"] == pytest.approx(row[f"{task}_loss"] / first[task])
