@@ -141,9 +141,11 @@ class Reduction:
     def set_aside(self, phase: str) -> Iterator[None]:
         """Keep what is known about the open window of a phase apart from another one inside a ``with`` block."""
         resumed = self._resumed.pop(phase, set())
-        with self.times.set_aside(phase):
-            yield
-        self._resumed[phase] = resumed
+        try:
+            with self.times.set_aside(phase):
+                yield
+        finally:
+            self._resumed[phase] = resumed
 
     def discard(self, phase: str, step: int | None) -> bool:
         """Forget what was reported in the window of a phase; returns whether there was something."""

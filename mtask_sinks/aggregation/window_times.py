@@ -57,10 +57,12 @@ class WindowTimes:
         """Measure another window of a phase inside a ``with`` block. After it, the window from before goes on."""
         spent, began, is_open = self._spent.pop(phase, 0.0), self._began.get(phase, 0), phase in self._open
         self._open.discard(phase)
-        yield
-        self._spent[phase], self._began[phase] = spent, began
-        if is_open:
-            self._open.add(phase)
+        try:
+            yield
+        finally:
+            self._spent[phase], self._began[phase] = spent, began
+            if is_open:
+                self._open.add(phase)
 
     def end(self, phase: str, now: int | None) -> tuple[float, int]:
         """End the window of a phase, and begin the next one; returns its seconds and steps.

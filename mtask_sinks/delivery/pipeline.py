@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mtask_sinks._util.interrupts import interrupts_deferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.delivery.ending import Ending, wait_for_endings
@@ -112,13 +113,13 @@ class Delivery:
             journal.end(self._run.id, self._ended.get(self._run.id, "finished"))
         for worker in self._workers:
             worker.expect_run(run)
+        self._run = run
+        _close_at_exit(self)  # first, because Ctrl-C may come after each of the next lines
         journal.begin(run, begun_at, [sink.name for sink in self.sinks])
         for worker in self._workers:
             worker.start()
         if self._publisher is not None:
             self._publisher.start()
-        self._run = run
-        _close_at_exit(self)
 
     def write(self, snapshot: Snapshot) -> None:
         """Write a snapshot to the journal, from which every sink gets it."""
@@ -191,7 +192,12 @@ class Delivery:
         """
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         deadline = time.monotonic() + seconds
-        ending = self.end(status)
+        ending = None
+        try:
+            with interrupts_deferred():
+                ending = self.end(status)
+        except KeyboardInterrupt:  # as in `wait_for_endings`, it only ends the wait
+            seconds = 0.0
         if ending is not None:
             wait_for_endings([ending], seconds)
             self.wait_for_copy(deadline - time.monotonic())
@@ -235,6 +241,8 @@ class Delivery:
         # Absolute, because the process writes the last lines at its end, when its working directory may have changed.
         path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME).absolute()
         if self._journal is None or self._journal.wanted != path or self._is_forked():
+            # A forked process has none of the threads.
+            before = {} if self._is_forked() else {worker.sink.name: worker for worker in self._workers}
             if self._journal is not None and not self._is_forked():
                 ending = self.end()  # an evaluation may have opened the run again
                 if ending is not None:
@@ -245,7 +253,10 @@ class Delivery:
             self._journal = Journal(path, eager=bool(self.sinks), own_file=True)
             self._publisher = None if self._publish is None else Publisher(self._journal.stream, self._publish)
             _warn_of_scheme(run.output_dir, path)
-            self._workers = [Worker(sink, self._journal.stream, shares_cursor=True) for sink in self.sinks]
+            self._workers = [
+                Worker(sink, self._journal.stream, shares_cursor=True, predecessor=before.get(sink.name))
+                for sink in self.sinks
+            ]
             self._patience = Patience(self._journal.stream.reader_advanced)
             self._turns = Patience(self._journal.stream.reader_advanced)
             end_killed(self._journal)

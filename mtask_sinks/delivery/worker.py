@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -74,6 +75,7 @@ class Worker:
         trust_ids: as for `RunTargets`.
         shares_cursor: whether other workers of this process may save the same cursor. If one has already done so, this
             worker delivers only items that are added from now on.
+        predecessor: the worker that has called this sink before. This worker begins when that one has ended.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class Worker:
         what: ReplayScope = "left",
         trust_ids: bool = True,
         shares_cursor: bool = False,
+        predecessor: Worker | None = None,
     ) -> None:
         self.sink = sink
+        self._predecessor = predecessor
         self._stream = stream
         self._shares_cursor = shares_cursor
         self._number = next(_numbers)
@@ -139,7 +143,8 @@ class Worker:
     @property
     def is_in_trouble(self) -> bool:
         """Whether the backend does not take snapshots now, as far as the worker knows."""
-        return self._progress.backend.is_in_trouble
+        before = self._predecessor
+        return self._progress.backend.is_in_trouble or (before is not None and before.is_in_trouble)
 
     def is_alive(self) -> bool:
         """Return whether the thread lives. It does while there are items to deliver or to wait for."""
@@ -214,6 +219,7 @@ class Worker:
         try:
             self._work()
         except _Abandoned:
+            self._save()
             with self._stream.lines_added:
                 self._thread = None
                 self._stream.reader_advanced.notify_all()
@@ -240,6 +246,7 @@ class Worker:
             before_sleep=self._note_failure,
             reraise=True,
         )
+        self._wait_for_predecessor()
         if not self._has_started:
             begun = self._stream.open_run_at(self._progress.position)
             if begun is not None:
@@ -256,6 +263,16 @@ class Worker:
                 self._progress.advance(end)
                 if isinstance(item, End) or self._progress.seconds_since_save > _SAVE_SECONDS:
                     self._save()
+
+    def _wait_for_predecessor(self) -> None:
+        """Wait until the worker that has called the sink before has ended: two threads must not call a sink."""
+        while self._predecessor is not None and self._predecessor.is_alive():
+            if self._is_abandoned:
+                raise _Abandoned
+            if self._urgent.is_set():
+                self._predecessor.hurry()
+            time.sleep(_URGENT_WAIT)
+        self._predecessor = None
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         if self._is_abandoned:
@@ -286,7 +303,11 @@ class Worker:
                     continue
                 if not (self._may_end or self._urgent.is_set()) and self._stream.lines_added.wait(_SAVE_SECONDS):
                     continue
-            retrying(self._call, self._flush)
+            try:
+                retrying(self._call, self._flush)
+            except Forgotten:
+                self._rewind()
+                continue
             self._note_success()
             self._save_cursor()
             progress.mark_saved()
@@ -362,7 +383,7 @@ class Worker:
             if self.sink.survives():
                 self._progress.mark_safe()
         except Exception as error:
-            if not is_final(error):
+            if isinstance(error, Forgotten) or not is_final(error):
                 raise
             self._warn_once("flush", "sink %s cannot flush: %s", self.sink.name, error_text(error))
 
@@ -381,10 +402,12 @@ class Worker:
         if not self._shares_cursor:
             return nullcontext(self._stream.offset_of(self._progress.safe_position))
         shared = SharedCursor.join(path, self._stream.fingerprint, self._targets.targets)
-        return shared.saving(self._number, self._standing)
+        return shared.saving(self._number, partial(self._standing, path))
 
-    def _standing(self) -> Standing:
+    def _standing(self, path: Path) -> Standing:
         """Tell other workers of the same cursor how far this one is."""
+        if self._path != path:  # the journal has moved to another file, which has its own cursor
+            return Standing(0, is_behind=False, is_over=True)
         safe = self._progress.safe_position
         is_behind = safe < self._stream.end_position
         return Standing(self._stream.offset_of(safe), is_behind, is_over=not is_behind and self._thread is None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 
 from mtask_sinks.reporting.binding import modules_around
-from mtask_sinks.trainer.session import is_whole
+from mtask_sinks.trainer.session import has_no_length, is_whole
 
 if TYPE_CHECKING:
     from mtask_sinks.trainer.mixin import MultiTaskTrainerMixin
@@ -38,7 +37,8 @@ class BeforeOthers(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_places()
-        self._session.on_epoch_begin(state, logs_epochs=args.logging_strategy == IntervalStrategy.EPOCH)
+        logs_epochs = args.logging_strategy == IntervalStrategy.EPOCH
+        self._session.on_epoch_begin(state, logs_epochs, begins_anew=args.ignore_data_skip)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_places()
@@ -79,10 +79,10 @@ class AfterOthers(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self._session.trainer()
         # The Trainer also calls this if it stops in the middle of an epoch. A resumed training ends that epoch.
-        is_cut = control.should_training_stop and state.num_train_epochs < sys.maxsize and not is_whole(state.epoch)
+        is_cut = control.should_training_stop and not (has_no_length(state) or is_whole(state.epoch))
         if trainer is not None and not is_cut:
             trainer._log_epoch()
-        self._session.on_epoch_end(state.global_step, control.should_log)
+        self._session.on_epoch_end(state.global_step, control.should_log, is_cut)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.registry.tick()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,6 +154,8 @@ class Session:
         self._is_silence_explained = False
         #: The step whose row is still to come.
         self._awaited_row: int | None = None
+        #: Whether that row is about an epoch that the training has not finished.
+        self._is_cut = False
 
     def _new_run(self) -> RunInfo:
         weights = {} if self._loss_budget is None else self._loss_budget.weights
@@ -215,7 +218,7 @@ class Session:
         self._run = replace(self._run, step=state.global_step)
         self._is_resuming = state.global_step > 0
 
-    def on_epoch_begin(self, state: TrainerState, logs_epochs: bool) -> None:
+    def on_epoch_begin(self, state: TrainerState, logs_epochs: bool, begins_anew: bool) -> None:
         """After a resume, end the epoch before this one, if the checkpoint was written right before its end.
 
         The Trainer saves before it ends the epoch, so the process that wrote the checkpoint has logged the rows of that
@@ -224,9 +227,11 @@ class Session:
         Args:
             state: the state of the trainer.
             logs_epochs: whether the Trainer logs a row at the end of each epoch, and at no other time.
+            begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``).
         """
         is_resuming, self._is_resuming = self._is_resuming, False
-        if not is_resuming or not is_whole(state.epoch):
+        is_over = is_whole(state.epoch) or (begins_anew and has_no_length(state))
+        if not is_resuming or not is_over:
             return
         if self.registry.has_values_per_epoch:
             self.registry.end_epoch(state.global_step, epoch=state.epoch)
@@ -287,10 +292,14 @@ class Session:
         self._warn_of_missing_row()
         self.on_epoch_end(step, should_log)
 
-    def on_epoch_end(self, step: int, should_log: bool) -> None:
-        """Record that the Trainer logs a row next, if ``should_log``: it may log one at the end of an epoch."""
+    def on_epoch_end(self, step: int, should_log: bool, is_cut: bool = False) -> None:
+        """Record that the Trainer logs a row next, if ``should_log``: it may log one at the end of an epoch.
+
+        If the training has stopped in the middle of the epoch (``is_cut``), the window of this row is partial.
+        """
         if should_log:
             self._awaited_row = step
+            self._is_cut = is_cut
 
     @property
     def row_is_awaited(self) -> bool:
@@ -336,6 +345,8 @@ class Session:
             finally:
                 self._evaluations.pop()
                 self.registry.leave_out(None, phase)
+                for each in self.phases_inside(phase):  # nothing is left, unless the evaluation has raised
+                    self.registry.discard(each)
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
@@ -402,6 +413,8 @@ class Session:
         """Reduce the window of the training and add it to the logs."""
         self._evaluated.clear()
         snapshot = self.log_names.add(self._snapshot("train", state, logs), logs)
+        if self._is_cut:
+            snapshot = replace(snapshot, is_partial=True)
         self._has_reported = self._has_reported or bool(snapshot.metrics)
         return snapshot
 
@@ -439,6 +452,8 @@ class Session:
             snapshot = self._reduce(phase, state, row)
             if snapshot.metrics:
                 yield snapshot, row
+            else:
+                del self._evaluated[phase]  # no row follows
 
     def find_evaluation(self, logs: Mapping[str, Any]) -> Snapshot | None:
         """Return the evaluation that these logs belong to, if any."""
@@ -593,6 +608,11 @@ class Session:
 def _stateful(state: TrainerState) -> dict[str, Any]:
     states: Any = state.stateful_callbacks  # declared as a list, but it is a dict as soon as the state exists
     return states  # type: ignore[no-any-return]
+
+
+def has_no_length(state: TrainerState) -> bool:
+    """Return whether the training data have no length, so that nobody knows how long an epoch is."""
+    return state.num_train_epochs >= sys.maxsize
 
 
 def is_whole(epoch: float | None) -> bool:

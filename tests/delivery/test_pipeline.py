@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
 from helpers.failing_sinks import Flaky, Hanging, snapshots
+from helpers.faulty import wait_for
 
 from mtask_sinks import RunInfo, Snapshot, read_journal
+from mtask_sinks.delivery import pipeline
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
+from mtask_sinks.journal.records import Begin, End
+from mtask_sinks.journal.writer import Journal
 from mtask_sinks.sinks import MemorySink
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -176,3 +181,72 @@ def test_a_new_output_directory_ends_the_run_that_an_evaluation_has_opened_again
         "close finished", "open 2", "write 2", "close finished",
     ]  # fmt: skip
     assert [run.status for run in read_journal(tmp_path / "1")] == ["failed"]
+
+
+def test_a_sink_has_one_worker_at_a_time_and_each_run_gets_its_own_rows(tmp_path) -> None:
+    class Away(MemorySink):
+        def __init__(self) -> None:
+            super().__init__()
+            self.is_back = False
+            self.rows: list[tuple[str, int]] = []
+            self.ended: list[str] = []
+
+        def open(self, run: RunInfo) -> None:
+            if not self.is_back:
+                raise ConnectionError("no route")
+            self.run = run.id
+
+        def write(self, snapshot: Snapshot) -> None:
+            self.rows.append((self.run, snapshot.step))
+
+        def close(self, status: str) -> None:
+            self.ended.append(f"{self.run} {status}")
+
+    sink = Away()
+    delivery = Delivery([sink], drain_seconds=0.1)
+    for run in ("1", "2"):
+        delivery.open(RunInfo(id=run, output_dir=str(tmp_path / run)))
+        for step in (1, 2, 3):
+            delivery.write(Snapshot(step=step, metrics={"x": 1.0}))
+        delivery.close("finished")
+    assert sink.rows == []
+    sink.is_back = True
+    (worker,) = delivery._workers
+    wait_for(lambda: not worker.is_alive(), "the second to end")
+    assert sink.rows == [(run, step) for run in ("1", "2") for step in (1, 2, 3)]
+    assert sink.ended == ["1 finished", "2 finished"]
+
+
+class InterruptedAt(Journal):
+    """A journal in which Ctrl-C comes while a line of one kind is written."""
+
+    kind: type = Begin
+
+    def _add_uninterrupted(self, item) -> None:
+        super()._add_uninterrupted(item)
+        if isinstance(item, self.kind):
+            type(self).kind = int  # only once
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("kind", [Begin, End])
+def test_ctrl_c_at_the_first_or_last_line_leaves_a_whole_delivery(tmp_path, monkeypatch, kind) -> None:
+    monkeypatch.setattr(InterruptedAt, "kind", kind)
+    monkeypatch.setattr(pipeline, "Journal", InterruptedAt)
+    sink = MemorySink()
+    delivery = Delivery([sink])
+    if kind is Begin:
+        with pytest.raises(KeyboardInterrupt):
+            delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    else:
+        delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+        delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
+    delivery.close("failed")  # Ctrl-C ends the wait alone
+    (worker,) = delivery._workers
+    wait_for(lambda: not worker.is_alive(), "the sink")
+    assert sink.closed == ["failed"]
+    assert [run.status for run in read_journal(tmp_path)] == ["failed"]
+    other = Delivery([MemorySink()])
+    other.open(RunInfo(id="2", output_dir=str(tmp_path)))
+    other.close("finished")
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["metrics.jsonl"]  # the lock was given back

@@ -183,7 +183,7 @@ def test_a_copy_that_has_more_than_this_machine_stays(tmp_path) -> None:
 def test_ctrl_c_ends_the_wait_for_the_copy_alone(tmp_path, monkeypatch, caplog) -> None:
     class Slow(publisher.Publisher):
         def _copy(self) -> None:
-            signal.raise_signal(signal.SIGINT)  # the main thread waits
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             is_over.wait(30)
 
     is_over = threading.Event()

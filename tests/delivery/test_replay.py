@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -416,3 +418,21 @@ def test_a_replay_into_new_runs_makes_new_runs(tmp_path) -> None:
     runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
     points = [client.get_metric_history(run.info.run_id, "a/train/x") for run in runs]
     assert [sorted((point.step, point.value) for point in each) for each in points] == [tens(1, 2)] * 2
+
+
+def test_a_replay_that_was_interrupted_goes_on_where_it_stopped(tmp_path) -> None:
+    steps: list[int] = []
+
+    class Interrupting(MemorySink):
+        def write(self, snapshot: Snapshot) -> None:
+            steps.append(snapshot.step)
+            if snapshot.step == 7:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                time.sleep(0.2)
+
+    path = written(tmp_path, (RunInfo(id="1"), rows(*range(1, 21)), "finished"))
+    sink = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        replay(path, [sink])
+    assert replay(path, [sink])["memory"].pending == 0
+    assert steps == [*range(1, 21)]

@@ -164,3 +164,32 @@ def test_the_cursor_waits_for_a_worker_whose_call_does_not_return(tmp_path: Path
     assert [snapshot.step for snapshot in sink.snapshots] == [2, 3, 4, 5, 6]
     hanging.released.set()
     wait_for(lambda: not worker.is_alive(), "the first to end")
+
+
+def test_a_worker_whose_journal_has_moved_leaves_the_cursor_of_the_first_file_alone(tmp_path: Path) -> None:
+    rows: list[tuple[str, int]] = []
+    sinks = [Store(rows), Store(rows)]
+    first, second = (Delivery([sink], drain_seconds=0.2) for sink in sinks)
+    for sink in sinks:
+        sink.is_up = True
+
+    def evaluate(delivery: Delivery, run: str, *steps: int) -> None:
+        delivery.open(RunInfo(id=run, output_dir=str(tmp_path)))
+        for step in steps:
+            delivery.write(Snapshot(step, "eval", metrics={"x": 1.0}))
+        delivery.flush()
+
+    evaluate(first, "a", 1)
+    evaluate(second, "b", 1)
+    second.write(Snapshot(2, metrics={"x": 2.0}))  # it has locked the file now
+    (worker,) = second._workers
+    wait_for(lambda: worker.is_done(second._journal.stream.end_position), "the second to save its cursor")
+    evaluate(first, "a", *range(2, 40))
+    second.write(Snapshot(3, metrics={"x": 3.0}))
+    wait_for(lambda: worker.is_done(second._journal.stream.end_position), "the second to save its cursor")
+    path = tmp_path / "metrics.jsonl"
+    cursor = load_cursor(cursor_path(path, "store"), JournalStream(path).fingerprint)
+    assert cursor is not None and cursor.offset == path.stat().st_size
+    second.close("finished")
+    first.close("finished")
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["metrics-2.jsonl", "metrics.jsonl"]

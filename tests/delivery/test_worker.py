@@ -348,3 +348,26 @@ def test_a_mistake_in_the_code_of_flush_holds_up_nothing(tmp_path, caplog) -> No
     delivery.close("finished")
     assert sink.series("x") == [(0, 0.0), (1, 1.0), (2, 2.0)]
     assert "sink memory cannot flush: AttributeError: no such attribute" in caplog.text
+
+
+def test_a_backend_that_forgets_at_a_flush_gets_the_whole_run_again(tmp_path) -> None:
+    class Forgetful(MemorySink):
+        forgets = True
+
+        def flush(self) -> None:
+            if self.forgets and len(self.snapshots) == 2:
+                self.forgets = False
+                self.snapshots.clear()
+                raise Forgotten
+
+    sink = Forgetful()
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    first, second, third = snapshots(3)
+    delivery.write(first)
+    delivery.write(second)
+    delivery.flush()
+    delivery.write(third)
+    delivery.close("finished")
+    assert sink.series("x") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert (delivery.counts["memory"].given, delivery.counts["memory"].pending) == (3, 0)

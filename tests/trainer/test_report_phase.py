@@ -288,3 +288,37 @@ def test_after_an_interrupt_the_next_evaluation_has_no_row_of_a_phase_of_the_tra
     trainer.evaluate()
     assert rows(trainer, "rollout_a/loss") == []
     assert rows(trainer, "eval_a/loss") == [(3, 15.0)]
+
+
+def test_a_phase_without_a_report_takes_no_row_of_the_evaluation(tmp_path) -> None:
+    class Generates(Ordered):
+        def prediction_step(self, model, inputs, *args, **kwargs):
+            if self.state.global_step == 2:
+                with self.report_phase("gen"):
+                    report_metrics("a", loss=7.0)
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+    args = arguments(tmp_path, eval_strategy="steps", eval_steps=2, label_names=["x"])
+    data = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(10, 20)}
+    trainer = Generates(Toy(), args, compute_metrics=lambda _: {"gen_len": 3.0}, **data)
+    trainer.train()
+    assert points(trainer, "a/loss", "eval") == [(2, 15.0), (4, 15.0)]
+    assert points(trainer, "a/loss", "eval_gen") == [(2, 7.0)]
+
+
+def test_a_block_that_raises_beside_the_steps_spoils_nothing_of_their_phase(tmp_path) -> None:
+    class Raises(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                with pytest.raises(ValueError, match="of the user"), self.trainer.report_phase("rollout"):
+                    raise ValueError("of the user")
+
+    registry = MetricRegistry(derived={"a/steps": lambda m: m["window.steps"] + 0 * m["a/loss"]})
+
+    class RollsOutTimed(RollsOut):
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, metrics=registry, **kwargs)
+
+    trainer, _ = trained(tmp_path, Raises(), cls=RollsOutTimed, logging_steps=4)
+    assert rows(trainer, "rollout_a/loss") == [(4, 2.5)]
+    assert rows(trainer, "rollout_a/steps") == [(4, 4.0)]

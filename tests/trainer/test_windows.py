@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
 from transformers import Trainer, TrainerCallback
 
@@ -384,3 +385,40 @@ def test_toy_reports_as_ever(tmp_path) -> None:
     trainer = Ordered(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
     trainer.train()
     assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+
+
+def test_the_row_of_an_epoch_that_was_cut_short_is_partial_so_that_its_resume_counts_once(tmp_path) -> None:
+    def trainer(max_steps: int) -> Ordered:
+        args = arguments(tmp_path, logging_strategy="epoch", save_strategy="steps", save_steps=3, max_steps=max_steps)
+        return Ordered(Reports(), args, train_dataset=numbers(1, 2, 6, 7), metrics=MetricRegistry({"*/n": "sum"}))
+
+    first = trainer(3)
+    first.train()
+    trainer(8).train(resume_from_checkpoint=True)
+    assert rows(first, "a/n") == [(3, 3.0)]
+    runs = read_journal(tmp_path)
+    found = [(each.step, each.metrics["a/n"], each.is_partial) for run in runs for each in run.snapshots
+             if each.phase == "train" and "a/n" in each.metrics]  # fmt: skip
+    assert found == [(3, 3.0, True), (4, 4.0, False), (8, 4.0, False)]
+
+
+class Endless(torch.utils.data.IterableDataset):
+    """Four numbers, without a length."""
+
+    def __iter__(self):
+        return iter(numbers(1, 2, 6, 7))
+
+
+def test_a_resume_that_begins_data_without_a_length_anew_begins_an_epoch(tmp_path) -> None:
+    def trainer(name: str) -> HfMultiTaskTrainer:
+        changes = {"max_steps": 8, "save_strategy": "steps", "save_steps": 4, "ignore_data_skip": True}
+        args = arguments(tmp_path / name, logging_steps=4, **changes)
+        return HfMultiTaskTrainer(
+            Reports(), args, train_dataset=Endless(), metrics=MetricRegistry({"*/n": "sum"}, per_epoch="*/n")
+        )
+
+    whole, second = trainer("whole"), trainer("resumed")
+    whole.train()
+    second.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    assert [row for row in rows(second, "epoch_a/n") if row[0] > 4] == [(8, 4.0)]
+    assert rows(whole, "epoch_a/n") == [(4, 4.0), (8, 4.0)]
