@@ -51,6 +51,8 @@ _RISING_WORDS = frozenset(
         *("reward", "rewards", "winrate", "passrate", "successrate"),
     ]
 )
+# Words that tell the direction at the end of any name, even after a word such as `error`.
+_SCORES = frozenset(["acc", "accuracy", "precision", "recall", "f0", "f1", "f2", "fbeta", "auc", "auroc"])
 # Words that may follow them: `acc_top5`, `f1_macro`, `recall_at_10`, `accuracy.rank_min`.
 _QUALIFIERS = frozenset(
     [
@@ -124,6 +126,8 @@ def known_direction(name: str) -> Direction | None:
     if is_count(name) or words[0] == "neg" or "share" in words or words[-1] in _NEITHER_WORDS:
         return None
     if _FALLING_WORDS.isdisjoint(_letters(name)) and _is_rising(words):  # also if another word contains "loss"
+        return "max"
+    if words[-1] in _SCORES:  # such as the accuracy of finding errors
         return "max"
     return "min" if _is_falling(name) else None
 

@@ -16,7 +16,9 @@ from mtask_sinks.analysis.counted import CountedJournal, read_counted
 from mtask_sinks.analysis.find import FoundJournal, find_journals
 from mtask_sinks.analysis.runs import Training, choose, labels
 from mtask_sinks.errors import ExportError
+from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.records import as_plain
+from mtask_sinks.journal.writer import journal_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +115,7 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
         chosen = choose([training for training, _ in found], run, os.fspath(path))
         return _rows(_labels(found), [each for each in found if each[0] is chosen])
     journals = find_journals(path)
-    if len(journals) == 1 and not journals[0].name:
+    if Path(path).is_file() or journal_files(journal_path(path)):  # not only below it
         found = read_counted(path)
         return _rows(_labels(found), found)
     return (row for journal in journals for row in _rows_below(journal))

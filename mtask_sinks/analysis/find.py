@@ -70,8 +70,8 @@ def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
     here = journal_files(journal_path(path))
     if len(here) == 1:
         return [FoundJournal(here[0], "")]
-    if here:
-        return _last_written_at_the_end((file, file.stem) for file in here)
+    if here and (written := _last_written_at_the_end((file, file.stem) for file in here)):
+        return written
     found = journals_below(path)
     if not found:
         find_journal(path)  # raises

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,9 +41,9 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
     >>> [(each.resumed_at, list(each.steps)) for each in read_trainings(out)]
     [((10,), [10, 20])]
 
-    The runs of one journal keep their order. The journals are sorted by the start of their first run, but journals that
-    begin with a resume come after those that begin with a new training. If several journals hold the same run, because
-    somebody copied a journal, only the longest copy counts.
+    The runs are sorted by their start, as if one machine had made all of them. The runs of one journal keep their
+    order, and a resume comes after the first new training, even if the clocks of the machines differ. If several
+    journals hold the same run, because somebody copied a journal, only the longest copy counts.
 
     Args:
         paths: journals, or output directories.
@@ -53,9 +55,11 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
         OSError: a file cannot be read or written.
     """
     files = dict.fromkeys(file for path in paths for file in _files(path))
-    journals = sorted((_parts(file) for file in files), key=_order)
+    journals = [_parts(file) for file in files]
+    begins = [part.begin for parts in journals for part in parts if part.begin is not None]
+    first_start = min((begin.time for begin in begins if not begin.run.step), default=-math.inf)
     longest: dict[object, _Part] = {}
-    for part in (part for parts in journals for part in parts):
+    for part in heapq.merge(*journals, key=lambda part: _place(part, first_start)):
         name = (part.file, part.start) if part.begin is None else (part.begin.run.id, part.begin.time)
         if name not in longest or part.end - part.start > longest[name].end - longest[name].start:
             longest[name] = part
@@ -75,9 +79,12 @@ def _files(path: str | os.PathLike[str]) -> list[Path]:
     return journal_files(first) if Path(path).is_dir() else [first]
 
 
-def _order(parts: Sequence[_Part]) -> tuple[bool, float]:
-    begin = parts[0].begin if parts else None
-    return (False, 0.0) if begin is None else (begin.run.step > 0, begin.time)
+def _place(part: _Part, first_start: float) -> tuple[float, bool]:
+    """Return where a part comes among the others."""
+    if part.begin is None:
+        return -math.inf, False
+    is_resume = part.begin.run.step > 0
+    return max(part.begin.time, first_start if is_resume else -math.inf), is_resume
 
 
 def _parts(path: Path) -> list[_Part]:

@@ -396,10 +396,14 @@ def latest(trainings: Sequence[Training]) -> Training:
     >>> latest([first, evaluation]).number, latest([evaluation]).number
     (1, 2)
     """
-    begun = {each.number: [begin.time for begin in each.begins if begin.run.is_training] for each in trainings}
-    trained = [each for each in trainings if begun[each.number] or not each.begins]
-    # If several are equal, `max` returns the first. In the reversed list, that is the last one of the journal.
-    return max(reversed(trained or trainings), key=lambda each: max(begun[each.number], default=0.0))
+    return by_time(trainings)[-1]
+
+
+def by_time(trainings: Sequence[Training]) -> list[Training]:
+    """Sort trainings by when they were begun or resumed, without evaluations, if there is a training."""
+    begun = {id(each): [begin.time for begin in each.begins if begin.run.is_training] for each in trainings}
+    trained = [each for each in trainings if begun[id(each)] or not each.begins]
+    return sorted(trained or trainings, key=lambda each: max(begun[id(each)], default=0.0))
 
 
 def directions_of(trainings: Sequence[Training]) -> Directions:
@@ -418,16 +422,16 @@ def sorted_by_task(every: Iterable[Series]) -> list[Series]:
 def labels(trainings: Sequence[Training]) -> dict[int, str]:
     """Return number → label, for each training.
 
-    The label is the name. If several trainings have that name, it is ``name:number``. If a training has no name, it is
-    the number.
+    The label is the name. If several trainings have that name, or if it looks like a number, the label is
+    ``name:number``. If a training has no name, it is the number.
 
     >>> labels([Training(1), Training(2)])
     {1: '1', 2: '2'}
     """
     names = Counter(training.name for training in trainings)
     return {
-        each.number: str(each.number) if not each.name else each.name if names[each.name] == 1 else
-        f"{each.name}:{each.number}"
+        each.number: str(each.number) if not each.name else
+        each.name if names[each.name] == 1 and not each.name.isdigit() else f"{each.name}:{each.number}"
         for each in trainings
     }  # fmt: skip
 
@@ -437,7 +441,7 @@ def choose(trainings: Sequence[Training], which: str | None, where: str) -> Trai
 
     Args:
         trainings: the trainings of a journal.
-        which: number, from 1, or name; ``None`` for the last training.
+        which: number, from 1, or name; ``None`` for the last training. What looks like a number is one.
         where: the journal, for error messages.
 
     Raises:
@@ -447,11 +451,11 @@ def choose(trainings: Sequence[Training], which: str | None, where: str) -> Trai
         raise NoTrainingError(f"{where} holds no training yet.")
     if which is None:
         return latest(trainings)
+    if which.isdigit() and 1 <= int(which) <= len(trainings):
+        return trainings[int(which) - 1]
     found = [each for each in trainings if which in (each.name, labels(trainings)[each.number])]
     if len(found) == 1:
         return found[0]
-    if which.isdigit() and 1 <= int(which) <= len(trainings) and not found:
-        return trainings[int(which) - 1]
     listed = ", ".join(f"{each.number} ({each.name})" if each.name else str(each.number) for each in trainings)
     missing = f"there is no training {which!r}"
     reason = f"{len(found)} trainings are named {which!r}: choose one by number" if found else missing

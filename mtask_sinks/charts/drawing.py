@@ -72,8 +72,11 @@ class PanelDrawing:
 
     def _share(self, axes: Axes, panel: Panel) -> None:
         colours = [self._styles.style_of(curve).colour for curve in panel.curves]
-        values = [_shown(curve.values, panel) for curve in panel.curves]
-        axes.stackplot(self._places(panel.curves[0]), values, colors=colours, linewidth=0)
+        # A task may have no share at a place where others have one.
+        shares = [dict(zip(self._places(curve), _shown(curve.values, panel), strict=True)) for curve in panel.curves]
+        places = sorted({place for share in shares for place in share if not math.isnan(place)})
+        values = [[share.get(place, 0.0) for place in places] for share in shares]
+        axes.stackplot(places, values, colors=colours, linewidth=0)
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 

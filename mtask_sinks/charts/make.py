@@ -155,4 +155,4 @@ def overview_only(chart: Chart) -> Chart:
     """
     if not chart.overview:
         raise NothingToDrawError("one task in one run has no overview, because an overview compares tasks or runs.")
-    return replace(chart, panels=chart.overview, overview=(), constants=())
+    return replace(chart, panels=chart.overview, overview=(), constants=(), all_values=0)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mtask_sinks.analysis.compare import Difference, Outcome
     from mtask_sinks.analysis.runs import Training
 
@@ -48,10 +50,8 @@ def diff(
     from mtask_sinks.errors import NoJournalError, NoTrainingError
     from mtask_sinks.keys import join_key
 
-    runs = []
-    if run_b is None:
-        run_a, run_b = _two_newest(run_a)
-    for given, hint in ((run_a, "RUN_A"), (run_b, "RUN_B")):
+    runs = _two_newest(run_a) if run_b is None else []
+    for given, hint in () if run_b is None else ((run_a, "RUN_A"), (run_b, "RUN_B")):
         try:
             runs.append(open_run(given))
         except (NoJournalError, NoTrainingError) as error:
@@ -65,21 +65,24 @@ def diff(
         _print([(str(path_a), a), (str(path_b), b)], rows)
 
 
-def _two_newest(directory: str) -> tuple[str, str]:
+def _two_newest(directory: str) -> list[tuple[Path, Training]]:
+    """Return the two newest trainings of a directory, or below it, each with its journal."""
+    from mtask_sinks.analysis.compare import split_run
     from mtask_sinks.analysis.counted import read_trainings
-    from mtask_sinks.analysis.selection import with_names
+    from mtask_sinks.analysis.find import find_journals
+    from mtask_sinks.analysis.runs import by_time
     from mtask_sinks.errors import NoJournalError
 
     try:
-        runs = [run for run, _ in with_names(directory)]
+        journals = [] if split_run(directory)[1] is not None else find_journals(directory)
     except NoJournalError as error:
         raise typer.BadParameter(str(error), param_hint="RUN_A") from None
-    if len(runs) == 1 and (number := len(read_trainings(runs[0]))) > 1:
-        return f"{runs[0]}:{number - 1}", f"{runs[0]}:{number}"
-    if len(runs) < 2:
+    journal_of = {id(each): (found.path, each) for found in journals for each in read_trainings(found.path)}
+    newest = by_time([training for _, training in journal_of.values()])[-2:]
+    if len(newest) < 2:
         message = f"{directory} is one training. Pass the training to compare it with: mtask-sinks diff {directory} DIR"
         raise typer.BadParameter(message, param_hint="RUN_B")
-    return runs[-2], runs[-1]
+    return [journal_of[id(each)] for each in newest]
 
 
 def _about(path: str, training: Training) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class ScriptFiles:
 
     Attributes:
         sources: the files; the script is the first.
-        unread: modules beside the script that cannot be read, or are not valid Python.
+        unread: modules beside the script that cannot be read, are not valid Python, or are beyond the limit of 50.
 
     Args:
         path: path of the script.
@@ -46,7 +46,10 @@ class ScriptFiles:
 
     def _add(self, path: Path) -> None:
         known = [source.path for source in self.sources]
-        if path in known or path in self.unread or len(known) >= _MAX_FILES:
+        if path in known or path in self.unread:
+            return
+        if len(known) >= _MAX_FILES:
+            self.unread.append(path)
             return
         try:
             self.sources.append(read_source(path, self._find))

@@ -41,8 +41,11 @@ def may_have_flag(script: Script, cls: Class) -> bool:
 
 
 def defines_reports(cls: Class) -> bool:
-    """Return whether a class defines ``report_metrics`` by itself."""
-    return any(isinstance(part, ast.FunctionDef) and part.name == "report_metrics" for part in cls.node.body)
+    """Return whether a class defines ``report_metrics`` by itself, or assigns it."""
+    if any(isinstance(part, ast.FunctionDef) and part.name == "report_metrics" for part in cls.node.body):
+        return True
+    assigned = [node for node in ast.walk(cls.node) if isinstance(node, ast.Assign | ast.AnnAssign)]
+    return any(_name(target) == "report_metrics" for node in assigned for target in _targets(node))
 
 
 def derives_from_unknown(script: Script, cls: Class) -> bool:
@@ -66,14 +69,16 @@ def _sets_flag_of_others(script: Script) -> bool:
 
 def _sets_flag(tree: ast.AST) -> bool:
     for node in ast.walk(tree):
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
+        targets = _targets(node)
         value = getattr(node, "value", None)
         is_false = isinstance(value, ast.Constant) and not value.value
         if any(_name(target) == FLAG for target in targets) and not is_false:
             return True
     return any(isinstance(node, ast.Constant) and node.value == FLAG for node in ast.walk(tree))
+
+
+def _targets(node: ast.AST) -> list[ast.expr]:
+    return node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
 
 
 def _name(node: ast.expr) -> str | None:

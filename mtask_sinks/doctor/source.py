@@ -71,8 +71,8 @@ def read_source(path: Path, find: Callable[[Path, str, int], Path | None]) -> So
         file = find(path, module, level)
         inner = None if name is None else find(path, f"{module}.{name}".lstrip("."), level)
         imported += [each for each in (file, inner) if each is not None]
-        if file is None and inner is None and not level:
-            foreign.add(module)
+        if file is None and inner is None:
+            foreign.add("." * level + module)
         has_star = has_star or name == "*"
         if inner is not None:
             names[bound] = f"{inner}{IN_FILE}"

@@ -187,3 +187,15 @@ def test_no_text_of_a_csv_is_a_formula_and_numbers_stay_numbers(text: str, tmp_p
         assert cells[at][1:].encode().decode("unicode_escape" if text.isascii() else "utf-8") == text
     write_file(iter([row]), tmp_path / "t.jsonl")
     assert json.loads((tmp_path / "t.jsonl").read_text())["run"] == text  # for programs
+
+
+def test_journals_beside_each_other_have_the_names_of_their_trainings(tmp_path) -> None:
+    for file, name in (("metrics.jsonl", "A"), ("metrics-2.jsonl", "B")):
+        write(tmp_path / name, (RunInfo(id=name, name=name), losses(2), "finished"))
+        (tmp_path / name / "metrics.jsonl").rename(tmp_path / file)
+        (tmp_path / name).rmdir()
+    assert [row.run for row in measurements(tmp_path)] == ["A", "B"]
+    for file in tmp_path.iterdir():
+        file.write_text("")
+    with pytest.raises(NoJournalError):
+        list(measurements(tmp_path / "nothing"))

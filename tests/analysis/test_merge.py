@@ -12,6 +12,7 @@ from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.merge import merge
 from mtask_sinks.cli import app
 from mtask_sinks.errors import NoJournalError, OutputFileError
+from mtask_sinks.journal.writer import Journal
 
 
 @pytest.fixture
@@ -76,3 +77,26 @@ def test_the_command_says_what_it_joined(nodes, tmp_path) -> None:
     assert (done.exit_code, done.output) == (0, f"{out}/metrics.jsonl: 2 runs of 1 training\n")
     again = CliRunner().invoke(app, ["merge", *map(str, nodes), "-o", str(out)], env={"COLUMNS": "300"})
     assert again.exit_code == 2 and "must not be overwritten" in again.output
+
+
+def test_a_training_that_came_back_to_its_first_machine_keeps_its_order(tmp_path) -> None:
+    first, second = tmp_path / "node-1", tmp_path / "node-2"
+    for directory in (first, second):
+        directory.mkdir()
+    for directory, run, begun, steps, status in (
+        (first, RunInfo(id="1"), 1000.0, (10, 20), None),
+        (second, RunInfo(id="2", step=20), 2000.0, (30, 40), None),
+        (first, RunInfo(id="3", step=40), 3000.0, (50, 60), "finished"),
+    ):
+        journal = Journal(directory / "metrics.jsonl", eager=True)
+        journal.begin(run, begun)
+        for snapshot in losses(*steps):
+            journal.append(snapshot)
+        if status:
+            journal.end(run.id, status)
+        journal.close()
+    (tmp_path / "joined").mkdir()
+    assert merge([second, first], tmp_path / "joined" / "metrics.jsonl") == 3
+    (training,) = read_trainings(tmp_path / "joined")
+    assert (training.status, training.resumed_at) == ("finished", (20, 40))
+    assert points(tmp_path / "joined") == [[(step, 10.0 * step) for step in range(10, 61, 10)]]

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.selection import open_runs
-from mtask_sinks.charts import make_chart
+from mtask_sinks.charts import make_chart, overview_only
+from mtask_sinks.charts.figure import write_figure
 from mtask_sinks.cli import app
 from mtask_sinks.journal.writer import Journal
 from mtask_sinks.note import Note
@@ -91,3 +92,32 @@ def test_a_training_without_measurements_has_none_of_it(tmp_path):
     CliRunner().invoke(app, ["report", str(tmp_path), "-o", str(tmp_path / "report.html")])
     page = (tmp_path / "report.html").read_text()
     assert "Gradients of the tasks" not in page and 'id="alerts"' not in page
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+def test_a_picture_of_shares_has_zero_where_a_task_was_not_measured(tmp_path, monkeypatch, missing):
+    from matplotlib.axes import Axes
+
+    both, one = {"a/grad_share": 0.75, "b/grad_share": 0.25}, {"a/grad_share": 1.0}
+    rows = [Snapshot(10 * at, metrics=one if at == missing else both) for at in range(1, 5)]
+    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    stacked, stackplot = [], Axes.stackplot
+
+    def noting(axes, places, values, **looks):
+        stacked.append((list(places), [list(each) for each in values]))
+        return stackplot(axes, places, values, **looks)
+
+    monkeypatch.setattr(Axes, "stackplot", noting)
+    write_figure(overview_only(make_chart(open_runs([tmp_path]))), tmp_path / "shares.png", "png")
+    shares = [
+        [1.0 if at == missing else 0.75 for at in range(1, 5)],
+        [0.0 if at == missing else 0.25 for at in range(1, 5)],
+    ]
+    assert stacked == [([10, 20, 30, 40], shares)]
+
+
+def test_an_overview_alone_leaves_out_no_value(tmp_path):
+    rows = [Snapshot(at, metrics={"a/loss": 1.0, "b/loss": 2.0}) for at in range(1, 51)]
+    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    chart = overview_only(make_chart(open_runs([tmp_path])))
+    assert chart.all_values <= chart.values

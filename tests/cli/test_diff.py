@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from helpers.journals import losses, write
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks._util.formatting import number
 from mtask_sinks.cli import app
+from mtask_sinks.journal.writer import Journal
 
 
 def diff(*arguments: str):
@@ -94,3 +96,36 @@ def test_no_number_breaks_on_80_columns_and_what_is_left_out_is_named(tmp_path) 
     for _, metric, phase, first, second, *_ in rows:
         assert first == second == number(value("summarization", metric, phase, 2000))
     assert "no room for: change of the best value, which value is best" in terminal.text
+
+
+def compared(output: str) -> list[str]:
+    """The names of the two trainings in the first lines."""
+    return [re.split(r"  +", line)[1] for line in output.splitlines()[:2]]
+
+
+def begun(path: Path, name: str, at: float, *, is_training: bool = True) -> None:
+    journal = Journal(path, eager=True)
+    journal.begin(RunInfo(id=f"{name} {at}", name=name, is_training=is_training), at)
+    journal.append(losses(2, at=at)[0])
+    journal.end(f"{name} {at}", "finished")
+    journal.close()
+
+
+def test_trainings_whose_names_are_numbers_are_found_by_their_place(tmp_path) -> None:
+    for at, name in enumerate(["0", "1", "2", "2"]):
+        begun(tmp_path / "metrics.jsonl", name, 1000.0 + at)
+    assert compared(diff(str(tmp_path)).output) == ["2", "2"]
+    found = json.loads(diff(str(tmp_path), "--json").output)
+    assert (found["a"]["number"], found["b"]["number"]) == (3, 4)
+    found = json.loads(diff(f"{tmp_path}:1", f"{tmp_path}:2", "--json").output)
+    assert (found["a"]["name"], found["b"]["name"]) == ("0", "1")
+
+
+def test_the_two_newest_are_trainings_wherever_they_are(tmp_path) -> None:
+    for directory in ("a", "b"):
+        (tmp_path / directory).mkdir()
+    begun(tmp_path / "b" / "metrics.jsonl", "old", 1000.0)
+    begun(tmp_path / "a" / "metrics.jsonl", "new 1", 2000.0)
+    begun(tmp_path / "a" / "metrics.jsonl", "new 2", 3000.0)
+    begun(tmp_path / "b" / "metrics.jsonl", "evaluation", 4000.0, is_training=False)
+    assert compared(diff(str(tmp_path)).output) == ["new 1", "new 2"]

@@ -127,6 +127,7 @@ def test_one_evaluation_set_of_two_is_silent(tmp_path) -> None:
             [*train(2, a_loss=1.0), *evaluated(2), *evaluated(4, a_loss=1.0)], id="one evaluation has metrics"
         ),
         pytest.param([*train(2, a_loss=1.0), *without_labels(2, phase="test")], id="a test set may lack labels"),
+        pytest.param([*train(2, a_loss=1.0), *without_labels(2, phase="predict")], id="a prediction may lack labels"),
         pytest.param([*train(2), *without_labels(2)], id="the training has no metric either"),
         pytest.param([*train(2, a_loss=1.0), Snapshot(2, logs={"eval_note": 1.0})], id="a row of the user's own"),
         pytest.param(train(2, a_loss=1.0), id="no evaluation"),

@@ -61,3 +61,15 @@ def test_a_name_that_only_looks_taken(tmp_path) -> None:
 def test_too_many_keys(tmp_path, keys, found) -> None:
     journal(tmp_path, [Snapshot(2, metrics={f"a/{number}": 1.0 for number in range(keys)})])
     assert len(of(tmp_path, "too-many-keys")) == found
+
+
+@pytest.mark.parametrize(("keys", "found"), [(400, 0), (500, 0), (1000, 1)])
+def test_too_many_keys_are_those_of_reported_metrics(tmp_path, keys, found) -> None:
+    names = [f"a/{number}{ending}" for number in range(keys) for ending in ("", ".rank_min", ".rank_max", ".nonfinite")]
+    journal(tmp_path, [Snapshot(2, metrics=dict.fromkeys(names, 1.0))])
+    assert len(of(tmp_path, "too-many-keys")) == found
+
+
+def test_more_keys_than_the_usual_limit_show_that_the_limit_is_another(tmp_path) -> None:
+    journal(tmp_path, [Snapshot(2, metrics={f"a/{number}": 1.0 for number in range(1200)})])
+    assert of(tmp_path, "too-many-keys") == []

@@ -131,8 +131,11 @@ def _report(run: LabelledTraining) -> RunReport:
     status, host = status_of(training)
     latest = Watch(run.journal).progress()
     best: BestCheckpoint | str = "the checkpoints beside the journal belong to a later training"
-    if training.number == latest.number:
-        best = best_checkpoint(run.journal.parent, training.params)
+    if training.id == latest.id:
+        first = training.begins[0] if training.begins else None
+        is_resume = first is None or first.run.step > 0  # its checkpoint may come from another machine
+        begun = 0.0 if is_resume or first is None else first.time
+        best = best_checkpoint(run.journal.parent, training.params, training.step, begun)
     return RunReport(
         label=run.label,
         journal=str(run.journal),

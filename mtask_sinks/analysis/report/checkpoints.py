@@ -28,14 +28,21 @@ class BestCheckpoint:
     step: int | None
 
 
-def best_checkpoint(directory: Path, params: Mapping[str, Any]) -> BestCheckpoint | str:
+def best_checkpoint(
+    directory: Path, params: Mapping[str, Any], last_step: int | None = None, begun: float = 0.0
+) -> BestCheckpoint | str:
     """Return the best checkpoint, or the reason why there is none.
 
     Args:
-        directory: output directory of the training.
+        directory: output directory of the training. It may also have checkpoints of earlier trainings.
         params: configuration of the training, which names the metric.
+        last_step: the last step of the training.
+        begun: when the training began, in seconds since 1970 (UTC).
     """
-    states = [state for path in _state_files(directory) if (state := _read(path)) is not None]
+    files = [path for path in _state_files(directory) if path.stat().st_mtime >= begun]
+    states = [state for path in files if (state := _read(path)) is not None]
+    if last_step is not None:
+        states = [state for state in states if (_whole(state.get("global_step")) or 0) <= last_step]
     if not states:
         return "there is no checkpoint beside the journal"
     # Each state includes the earlier ones.

@@ -43,7 +43,7 @@ def silent_evaluation(recorded: RecordedTraining) -> Iterator[Observation]:
         return
     for phase, windows in recorded.windows.items():
         # A test set may lack the labels that the metrics need.
-        if phase not in reporting and not phase.startswith("test"):
+        if phase not in reporting and not phase.startswith(("test", "predict")):
             yield Observation(
                 recorded.at(windows[-1]),
                 f"no log event of {phase} has a reported metric, but those of the training have some.",

@@ -13,8 +13,8 @@ from mtask_sinks.doctor.trainer_classes import has_trainer
 from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.keys import check_key, is_trainer_log
 
-# Names of counters, which grow during a training.
-_GROWS = re.compile(r"(^|_)(steps?|batch|batch_?idx|epochs?|iter|iteration|sample|index|idx|uid|id)$", re.IGNORECASE)
+# Names of counters, which grow during a training. Those of layers, experts and tasks (layer_idx, task_id) do not.
+_GROWS = re.compile(r"(^|_)(steps?|batch|batch_?(idx|index|id)|epochs?|iter|iteration|sample|uid)$", re.IGNORECASE)
 _PHASES = ("train", "eval", "test")
 # The last sentence of an error about a key.
 _ADVICE = re.compile(r"(.*\.) (?:Try (.*)|(Shorten it))\.", re.DOTALL)

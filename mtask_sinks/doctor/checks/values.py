@@ -11,6 +11,8 @@ from mtask_sinks.keys import OVERALL
 
 # By default, a registry keeps at most this many distinct keys.
 _MAX_KEYS = 1000
+# The endings of the keys that a registry and a trainer add to those of reported metrics.
+_ENDINGS = (".rank_min", ".rank_max", ".nonfinite", ".reported")
 
 
 def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
@@ -67,8 +69,8 @@ def renamed(recorded: RecordedTraining) -> Iterator[Observation]:
 
 def too_many_keys(recorded: RecordedTraining) -> Iterator[Observation]:
     """There are as many keys as a registry keeps by default, so it may have dropped others."""
-    keys = {key for _, key in recorded.training.series}
-    if len(keys) >= _MAX_KEYS:
+    keys = {key for _, key in recorded.training.series if not key.endswith(_ENDINGS)}
+    if len(keys) == _MAX_KEYS:  # with more, max_keys is larger
         yield Observation(
             recorded.at(recorded.training.step),
             f"the training has {len(keys)} distinct keys: the registry seems to have reached max_keys and dropped "

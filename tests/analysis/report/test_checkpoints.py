@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -34,3 +35,13 @@ def test_a_state_that_cannot_be_read_is_none(tmp_path, text) -> None:
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-1" / "trainer_state.json").write_text(text)
     assert best_checkpoint(tmp_path, {}) == "there is no checkpoint beside the journal"
+
+
+def test_checkpoints_of_an_earlier_training_do_not_count(tmp_path) -> None:
+    save(tmp_path, 500, best_metric=0.5, best_model_checkpoint="out/checkpoint-500", best_global_step=500)
+    save(tmp_path, 50, best_metric=0.4, best_model_checkpoint="out/checkpoint-50", best_global_step=50)
+    os.utime(tmp_path / "checkpoint-50" / "trainer_state.json", (1000.0, 1000.0))
+    save(tmp_path, 40, best_metric=0.3, best_model_checkpoint="out/checkpoint-40", best_global_step=40)
+    found = best_checkpoint(tmp_path, {}, last_step=100, begun=2000.0)
+    assert isinstance(found, BestCheckpoint)
+    assert (found.name, found.value) == ("checkpoint-40", 0.3)

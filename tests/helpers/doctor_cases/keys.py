@@ -52,7 +52,13 @@ CASES = {
             (reporting("'a', **{f'loss_{self.state.global_step}': x}"), "computed from 'global_step'"),
             (reporting("**{f'at_{batch_idx}': v for batch_idx, v in x}"), "beyond max_keys"),
         ],
-        [reporting("f'layer_{layer}', loss=x"), reporting("'step', loss=x"), reporting("'a', loss=x, step_size=step")],
+        [
+            reporting("f'layer_{layer}', loss=x"),
+            reporting("f'layer_{layer_idx}', loss=x"),
+            reporting("**{f'load.{expert_id}': v for expert_id, v in x}"),
+            reporting("'step', loss=x"),
+            reporting("'a', loss=x, step_size=step"),
+        ],
     ),
     "computed-key": (
         [(reporting("f'layer_{layer}', loss=x"), "computed from 'layer'"), (reporting("**{f'{k}/loss': x}"), "'k'")],
