@@ -98,7 +98,8 @@ def test_a_training_without_measurements_has_none_of_it(tmp_path):
 def test_a_picture_of_shares_has_zero_where_a_task_was_not_measured(tmp_path, monkeypatch, missing):
     from matplotlib.axes import Axes
 
-    both, one = {"a/grad_share": 0.75, "b/grad_share": 0.25}, {"a/grad_share": 1.0}
+    both = {"a/grad_norm": 3.0, "a/grad_share": 0.75, "b/grad_norm": 1.0, "b/grad_share": 0.25}
+    one = {"a/grad_norm": 3.0, "a/grad_share": 1.0}
     rows = [Snapshot(10 * at, metrics=one if at == missing else both) for at in range(1, 5)]
     write(tmp_path, (RunInfo(id="1"), rows, "finished"))
     stacked, stackplot = [], Axes.stackplot
