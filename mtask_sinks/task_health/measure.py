@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ def measure(
             unknown.
         loss_scale: a factor for the losses before the backward pass, so that gradients in float16 do not vanish.
     """
+    loss_scale = min(loss_scale, *(_largest_scale(tensor) for tensor in (total, *(loss.tensor for loss in losses))))
     weights = weights_of(losses, total)
     pairs = list(zip(losses, weights, strict=True))
     scales = [_element_scales(loss.tensor, weight) / loss.factor for loss, weight in pairs]
@@ -68,6 +70,11 @@ def loss_scale_of(accelerator: Any) -> float:
     """Return the factor by which an accelerator multiplies the loss before the backward pass."""
     scaler = getattr(accelerator, "scaler", None)
     return float(scaler.get_scale()) if scaler is not None and scaler.is_enabled() else 1.0
+
+
+def _largest_scale(loss: Tensor) -> float:
+    """Return the largest power of two that the dtype of a loss can hold."""
+    return 2.0 ** math.floor(math.log2(torch.finfo(loss.dtype).max))
 
 
 def _element_scales(loss: Tensor, weight: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -18,6 +19,8 @@ from mtask_sinks.task_health.graph import Reach
 from mtask_sinks.task_health.reported_losses import ReportedLoss
 
 _LOMO = ("lomo", "adalomo")
+# What a backward pass calls if it exchanges data with other ranks.
+_COLLECTIVES = frozenset(["all_reduce", "all_gather", "all_gather_into_tensor", "all_to_all", "reduce_scatter"])
 
 
 def why_settings_refuse(trainer: Any) -> str | None:
@@ -101,6 +104,7 @@ def check_graph(reaches: Mapping[str, Reach], model: nn.Module) -> None:
         NotMeasurable: with the reason.
     """
     parameters = {id(parameter) for parameter in model.parameters()}
+    has_several_ranks = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     for key, reach in reaches.items():
         for node in reach.functions:
             name = type(node).__name__
@@ -108,6 +112,8 @@ def check_graph(reaches: Mapping[str, Reach], model: nn.Module) -> None:
                 raise NotMeasurable(_REENTRANT)
             if "Liger" in name:
                 raise NotMeasurable(_LIGER.format(name))
+            if has_several_ranks and _communicates(node):
+                raise NotMeasurable(_COMMUNICATES.format(name))
         for leaf in reach.leaves.values():
             if isinstance(leaf, DTensor) or type(leaf).__name__ == "FlatParameter":
                 raise NotMeasurable(_SHARDED.format("a model with sharded parameters"))
@@ -115,6 +121,22 @@ def check_graph(reaches: Mapping[str, Reach], model: nn.Module) -> None:
                 raise NotMeasurable(_SHARDED.format("DeepSpeed ZeRO stage 3"))
             if leaf._backward_hooks and id(leaf) not in parameters:
                 raise NotMeasurable(_CACHED.format(key))
+
+
+def _communicates(node: Any) -> bool:
+    """Whether the backward pass of an autograd function exchanges data with other ranks.
+
+    >>> from torch.nn.modules._functions import SyncBatchNorm
+    >>> class Node: _forward_cls = SyncBatchNorm
+    >>> _communicates(Node())
+    True
+    """
+    function = getattr(type(node), "_forward_cls", None)
+    if function is None:
+        return False
+    code = getattr(function.backward, "__code__", None)
+    names = () if code is None else code.co_names
+    return function.__module__.startswith("torch.distributed") or not _COLLECTIVES.isdisjoint(names)
 
 
 def check_nesting(losses: list[ReportedLoss], reaches: Mapping[str, Reach]) -> None:
@@ -149,6 +171,11 @@ _REENTRANT = (
 _LIGER = (
     "{}: Liger's kernels change saved gradients in place, so a second backward pass would change the "
     "gradients of the training. Set use_liger_kernel=False"
+)
+_COMMUNICATES = (
+    "{}: its backward pass exchanges data with the other ranks (a synchronised batch norm, a gather of features). If "
+    "the ranks have losses of different tasks, they would wait for each other. Compute such losses without gradients "
+    "across the ranks"
 )
 _SHARDED = "{}: every rank holds only a part of each parameter, so gradients of single losses cannot be computed"
 _CACHED = (

@@ -12,7 +12,9 @@ from torch import nn
 from mtask_sinks import TaskHealth, report_metrics
 from mtask_sinks.task_health.errors import NotMeasurable
 from mtask_sinks.task_health.graph import reach_of
+from mtask_sinks.task_health.measure import measure
 from mtask_sinks.task_health.refusals import check_graph, check_wrapper, why_settings_refuse
+from mtask_sinks.task_health.reported_losses import ReportedLoss
 
 
 def settings(**changes):
@@ -298,3 +300,40 @@ def test_compiled_layers_that_have_run_before_the_first_due_step_are_measured_in
         trainer.train()
     rows = [row for row in trainer.state.log_history if "health/conflict" in row]
     assert [row["step"] for row in rows] == [2, 4]
+
+
+class OwnGather(torch.autograd.Function):
+    """A gather whose gradients come back from all ranks, as many contrastive losses write it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 1.0
+
+    @staticmethod
+    def backward(ctx, gradient):
+        torch.distributed.all_reduce(gradient)
+        return gradient
+
+
+@pytest.mark.parametrize(("ranks", "is_refused"), [(2, True), (1, False)])
+def test_a_backward_pass_that_waits_for_other_ranks(monkeypatch, ranks, is_refused):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: ranks)
+    model = nn.Linear(2, 1)
+    loss = OwnGather.apply(model(torch.ones(1, 2))).sum()
+    reaches = {"a/loss": reach_of([loss])}
+    if is_refused:
+        with pytest.raises(NotMeasurable, match="OwnGatherBackward: its backward pass exchanges data"):
+            check_graph(reaches, model)
+    else:
+        check_graph(reaches, model)
+
+
+@pytest.mark.parametrize("loss_scale", [1.0, 65536.0, 2.0**20])
+def test_losses_in_half_precision_are_measured_whatever_the_scale_of_the_gradients(loss_scale):
+    weight = torch.tensor([0.5, -1.0], requires_grad=True)
+    losses = [ReportedLoss(f"{task}/loss", loss := factor * weight.half().abs().sum(), loss._version, loss.grad_fn)
+              for task, factor in (("a", 0.5), ("b", 1.0))]  # fmt: skip
+    measured = measure(losses, losses[0].tensor + losses[1].tensor, [weight], True, loss_scale)
+    # The gradients are (0.5, -0.5) and (1, -1), and that of the total is their sum.
+    assert measured.products.gram.tolist() == [[0.5, 1.0, 1.5], [1.0, 2.0, 3.0], [1.5, 3.0, 4.5]]
