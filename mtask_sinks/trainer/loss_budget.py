@@ -40,7 +40,9 @@ class LossBudget(TrainerCallback):
 
     It checks each log event of the training and of an evaluation. It skips an event without a loss, with a value
     that is not finite, or with a part that was not reported in every micro-batch of the window (tasks that take turns).
-    It warns if two checked events in a row have the same finding.
+    It also skips an event in which the means that a model reports are other means than that of the loss: if steps had
+    different numbers of micro-batches, or if the last batch of an evaluation was shorter. It warns if two checked
+    events of a phase in a row have the same finding.
 
     In a training, the Trainer's ``loss`` is a mean over optimizer steps, and the loss of a step is a mean over its
     micro-batches, however many samples these have. A part that `Capture` takes from the outputs is a mean over samples.
@@ -70,7 +72,13 @@ class LossBudget(TrainerCallback):
         self._warn_once = WarnOnce(logger)
         self._micro_batches = 0
         self._eval_batches = 0
-        self._last: str | None = None
+        #: The micro-batches of the current step, and the different numbers of them in the steps of the window.
+        self._in_step = 0
+        self._step_sizes: set[int] = set()
+        #: Whether all batches of the evaluation had the same size.
+        self._has_even_batches = True
+        #: Phase → the finding of its last event.
+        self._last: dict[str, str | None] = {}
         #: Key → the value to compare with the training's loss, if that is not the value of the metric.
         self._twins: dict[str, float] = {}
 
@@ -104,7 +112,9 @@ class LossBudget(TrainerCallback):
         """Check a log event: its reduced values, and the row with the Trainer's loss."""
         name = log_name("loss", snapshot.phase)
         loss = logs.get(name)
-        if not isinstance(loss, float) or not self._is_complete(snapshot, self._take_count(snapshot.phase)):
+        batches, is_even = self._take_batches(snapshot.phase)
+        is_captured = self._twins.keys() >= self.weights.keys()  # then the parts are the same means as the loss
+        if not isinstance(loss, float) or not self._is_complete(snapshot, batches) or not (is_even or is_captured):
             return
         parts = {key: snapshot.metrics[key] for key in self.weights}
         if snapshot.phase == "train":
@@ -112,12 +122,12 @@ class LossBudget(TrainerCallback):
         if not all(map(math.isfinite, (loss, *parts.values()))):
             return
         finding = self.finding(loss, parts)
-        if finding is not None and finding == self._last:
+        if finding is not None and finding == self._last.get(snapshot.phase):
             terms = " + ".join(f"{weight:g} * {parts[key]:.6g} ({key})" for key, weight in self.weights.items())
             message = "loss budget at step %d: %s = %.6g, but %s = %.6g. Probably %s (tolerance %g)."
             total = self._total(parts)
             self._warn_once("budget", message, snapshot.step, terms, total, name, loss, finding, self.tolerance)
-        self._last = finding
+        self._last[snapshot.phase] = finding
 
     def finding(self, loss: float, parts: Mapping[str, float]) -> str | None:
         """Return what is probably wrong; ``None`` if the parts add up to the loss."""
@@ -133,16 +143,23 @@ class LossBudget(TrainerCallback):
         return "more is reported than is optimised, or a weight is too large"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._micro_batches = 0
+        self._micro_batches = self._in_step = 0
+        self._step_sizes.clear()
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._micro_batches += 1
+        self._in_step += 1
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._micro_batches += 1
+        self._step_sizes.add(self._in_step + 1)
+        self._in_step = 0
 
-    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_prediction_step(
+        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
+    ) -> None:
         self._eval_batches += 1
+        self._has_even_batches = self._has_even_batches and _has_even_batches(eval_dataloader)
 
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
         self._eval_batches = 0
@@ -150,13 +167,15 @@ class LossBudget(TrainerCallback):
     def _total(self, parts: Mapping[str, float]) -> float:
         return math.fsum(weight * parts[key] for key, weight in self.weights.items())
 
-    def _take_count(self, phase: str) -> int:
-        """Return how many batches the window of a phase had, and count from zero again."""
+    def _take_batches(self, phase: str) -> tuple[int, bool]:
+        """Return how many batches the window of a phase had, and whether all counted alike. Then count anew."""
         if phase == "train":
-            count, self._micro_batches = self._micro_batches, 0
+            found = self._micro_batches, len(self._step_sizes) < 2
+            self._micro_batches, self._step_sizes = 0, set()
         else:
-            count, self._eval_batches = self._eval_batches, 0
-        return count
+            found = self._eval_batches, self._has_even_batches
+            self._eval_batches, self._has_even_batches = 0, True
+        return found
 
     def _is_complete(self, snapshot: Snapshot, batches: int) -> bool:
         """Return whether all parts were reported equally often in every batch: once, or once per layer or replica."""
@@ -174,6 +193,15 @@ class _Share:
         session = self._session()
         trainer = None if session is None else session.trainer()
         return 1.0 / max(getattr(trainer, "current_gradient_accumulation_steps", 1), 1)
+
+
+def _has_even_batches(loader: Any) -> bool:
+    """Return whether all batches of a data loader have the same size, as far as it tells."""
+    try:
+        size = getattr(loader, "total_batch_size", None) or loader.batch_size
+        return len(loader.dataset) % size == 0
+    except (AttributeError, TypeError):
+        return False
 
 
 def _without(values: Mapping[str, _V], hidden: Collection[str]) -> dict[str, _V]:

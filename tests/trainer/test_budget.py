@@ -206,3 +206,45 @@ def test_no_row_shows_what_was_captured_only_for_the_comparison(tmp_path) -> Non
     names = {name for row in trainer.state.log_history for name in row}
     assert {"parts/ce", "parts/ce.nonfinite", "epoch_parts/ce"} <= names
     assert not [name for name in names if "per_micro_batch" in name]
+
+
+class Parts(torch.nn.Module):
+    """Optimises the sum of two parts, and reports both as they are: means over its batch."""
+
+    supports_report_metrics = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        first, second = (self.weight * x).mean(), (self.weight * x * x).mean()
+        self.report_metrics("a", loss=first)
+        self.report_metrics("b", loss=second)
+        return (first + second,)
+
+
+BOTH = {"a/loss": 1.0, "b/loss": 1.0}
+
+
+@pytest.mark.parametrize(("items", "is_compared"), [(9, False), (8, True)])
+def test_steps_of_different_lengths_are_not_compared(tmp_path, said, items: int, is_compared: bool) -> None:
+    changes = {"gradient_accumulation_steps": 4, "logging_strategy": "epoch", "num_train_epochs": 3}
+    data = numbers(*[1, 2, 3, 4, 5, 6, 7, 8, 50][:items])
+    Trainer(Parts(), arguments(tmp_path, **changes), train_dataset=data, loss_budget=BOTH).train()
+    assert said() == []
+    Trainer(Parts(), arguments(tmp_path, **changes), train_dataset=data, loss_budget={"a/loss": 1.0}).train()
+    assert bool(said()) == is_compared
+
+
+@pytest.mark.parametrize(("items", "is_compared"), [(5, False), (4, True)])
+def test_evaluations_with_a_shorter_last_batch_are_not_compared(tmp_path, said, items: int, is_compared: bool) -> None:
+    args = arguments(tmp_path, per_device_eval_batch_size=4, label_names=["x"])
+    data = {name: numbers(*[1, 2, 3, 4, 50][:items]) for name in ("news", "books")}
+    Trainer(Parts(), args, eval_dataset=data, loss_budget=BOTH).evaluate()
+    assert said() == []
+    trainer = Trainer(Parts(), args, eval_dataset=data, loss_budget={"a/loss": 1.0})
+    trainer.evaluate()
+    assert said() == []  # one event of each set is no pattern yet
+    trainer.evaluate()
+    assert bool(said()) == is_compared
