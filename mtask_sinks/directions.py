@@ -51,9 +51,9 @@ _RISING_WORDS = frozenset(
         *("reward", "rewards", "winrate", "passrate", "successrate"),
     ]
 )
-# Words that tell the direction at the end of any name, even after a word such as `error`.
+# If a name ends in one of these words, large values are better, even if the name also has a word such as `error`.
 _SCORES = frozenset(["acc", "accuracy", "precision", "recall", "f0", "f1", "f2", "fbeta", "auc", "auroc"])
-# Words that may follow them: `acc_top5`, `f1_macro`, `recall_at_10`, `accuracy.rank_min`.
+# Words that may follow the rising words: `acc_top5`, `f1_macro`, `recall_at_10`, `accuracy.rank_min`.
 _QUALIFIERS = frozenset(
     [
         *("", "at", "k", "top", "macro", "micro", "weighted", "score", "avg", "average", "mean", "median", "p"),

@@ -139,7 +139,10 @@ class Reduction:
 
     @contextmanager
     def set_aside(self, phase: str) -> Iterator[None]:
-        """Keep what is known about the open window of a phase apart from another one inside a ``with`` block."""
+        """Let a phase have another open window inside a ``with`` block.
+
+        After the block, what was known about the window from before counts again.
+        """
         resumed = self._resumed.pop(phase, set())
         try:
             with self.times.set_aside(phase):

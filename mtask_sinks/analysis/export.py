@@ -115,7 +115,7 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
         chosen = choose([training for training, _ in found], run, os.fspath(path))
         return _rows(_labels(found), [each for each in found if each[0] is chosen])
     journals = find_journals(path)
-    if Path(path).is_file() or journal_files(journal_path(path)):  # not only below it
+    if Path(path).is_file() or journal_files(journal_path(path)):  # a journal is there, not only below it
         found = read_counted(path)
         return _rows(_labels(found), found)
     return (row for journal in journals for row in _rows_below(journal))

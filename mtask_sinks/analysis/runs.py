@@ -400,7 +400,10 @@ def latest(trainings: Sequence[Training]) -> Training:
 
 
 def by_time(trainings: Sequence[Training]) -> list[Training]:
-    """Sort trainings by when they were begun or resumed, without evaluations, if there is a training."""
+    """Sort trainings by the time when they last began or were resumed.
+
+    Evaluations are left out, unless there are no others.
+    """
     begun = {id(each): [begin.time for begin in each.begins if begin.run.is_training] for each in trainings}
     trained = [each for each in trainings if begun[id(each)] or not each.begins]
     return sorted(trained or trainings, key=lambda each: max(begun[id(each)], default=0.0))
@@ -423,7 +426,7 @@ def labels(trainings: Sequence[Training]) -> dict[int, str]:
     """Return number → label, for each training.
 
     The label is the name. If several trainings have that name, or if it looks like a number, the label is
-    ``name:number``. If a training has no name, it is the number.
+    ``name:number``. If a training has no name, the label is the number.
 
     >>> labels([Training(1), Training(2)])
     {1: '1', 2: '2'}
@@ -441,7 +444,8 @@ def choose(trainings: Sequence[Training], which: str | None, where: str) -> Trai
 
     Args:
         trainings: the trainings of a journal.
-        which: number, from 1, or name; ``None`` for the last training. What looks like a number is one.
+        which: number, from 1, or name; ``None`` for the last training. A number from 1 to the count of the trainings is
+            always a number, even if a training has this name.
         where: the journal, for error messages.
 
     Raises:

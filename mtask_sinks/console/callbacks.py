@@ -109,5 +109,5 @@ def _print_lines(lines: Sequence[str], write: Callable[[str], None] = print) -> 
     for line in lines:
         try:
             write(line)
-        except UnicodeEncodeError as error:  # such as a file on Windows, and a task with a Chinese name
+        except UnicodeEncodeError as error:  # such as a Chinese name, if the output goes to a file on Windows
             write(line.encode(error.encoding, "backslashreplace").decode(error.encoding))

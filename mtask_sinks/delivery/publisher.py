@@ -156,7 +156,8 @@ def _target(system: Any, directory: str, file_name: str, journal: BinaryIO, larg
         system: the file system of the directory.
         directory: the directory.
         file_name: the name to try first.
-        journal: the journal. Another machine may have copied the same journal there, and more lines of its own.
+        journal: the journal. Another machine may have continued the same journal, and copied it there. Such a copy has
+            other lines, so it must stay.
         larger: paths to leave out.
     """
     base = Path(FILE_NAME)
@@ -168,7 +169,7 @@ def _target(system: Any, directory: str, file_name: str, journal: BinaryIO, larg
 
 
 def _is_beginning(system: Any, target: str, journal: BinaryIO) -> bool:
-    """Return whether a copy is equal to the beginning of a journal, as its ends tell."""
+    """Return whether a copy seems equal to the beginning of a journal. This compares only the two ends of the copy."""
     size = system.size(target)
     with system.open(target, "rb") as copy:
         for start in (0, max(size - _COMPARED_BYTES, 0)):

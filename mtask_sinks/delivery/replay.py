@@ -107,7 +107,10 @@ def _refuse_twice(file: Path, stream: JournalStream, last: Begin, cursors: Mappi
 def _replay_file(
     file: Path, sinks: Sequence[Sink], what: ReplayScope, patience: float, trust: bool, force: bool, hung: set[str]
 ) -> dict[str, SinkCounts]:
-    """Deliver one journal, but not to the sinks in ``hung``. Add to it the sinks with a call that does not return."""
+    """Deliver one journal, but not to the sinks in ``hung``.
+
+    If a call of a sink does not return, this adds the sink to ``hung``.
+    """
     journal = Journal(file, eager=True)
     stream = journal.stream
     last = stream.open_run_at(stream.end_position)

@@ -76,8 +76,8 @@ class RunTargets:
         """Return the run with an id by which its backend may look for it.
 
         MLflow finds a run by the id of the training. If the delivery is for new backend runs, or if somebody else may
-        have written the journal, this returns another id. Otherwise the journal could use the id of one of this user's
-        trainings, and its values would go there.
+        have written the journal, this returns another id. With the id of the journal, the values could go to a run of
+        one of this user's own trainings.
         """
         if self._trust_ids or run.id in self.live:
             return run

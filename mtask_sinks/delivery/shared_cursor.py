@@ -49,7 +49,8 @@ class SharedCursor:
         self.targets = targets
         self._lock = threading.Lock()
         self._finished = 0
-        #: Number of a worker → tells how far it is. The call of its sink may hang, so it may not tell by itself.
+        #: Number of a worker → tells how far it is. The other workers ask for this, because a worker whose sink hangs
+        #: cannot tell it by itself.
         self._workers: dict[int, Callable[[], Standing]] = {}
 
     @staticmethod

@@ -265,7 +265,7 @@ class Worker:
                     self._save()
 
     def _wait_for_predecessor(self) -> None:
-        """Wait until the worker that has called the sink before has ended: two threads must not call a sink."""
+        """Wait for the end of the earlier worker of this sink: two threads must not call a sink at once."""
         while self._predecessor is not None and self._predecessor.is_alive():
             if self._is_abandoned:
                 raise _Abandoned

@@ -14,7 +14,7 @@ from mtask_sinks.task_health.settings import task_of
 
 #: The names of the metrics that this module adds to a task.
 _NAMES = ("progress", "inverse_rate")
-# The endings of the names that a registry adds to those of metrics.
+# A registry adds further names beside those of reported metrics. They have these endings.
 _ENDINGS = (".nonfinite", ".rank_min", ".rank_max")
 
 

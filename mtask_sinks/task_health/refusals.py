@@ -173,9 +173,9 @@ _LIGER = (
     "gradients of the training. Set use_liger_kernel=False"
 )
 _COMMUNICATES = (
-    "{}: its backward pass exchanges data with the other ranks (a synchronised batch norm, a gather of features). If "
-    "the ranks have losses of different tasks, they would wait for each other. Compute such losses without gradients "
-    "across the ranks"
+    "{}: its backward pass exchanges data with the other ranks (a synchronised batch norm, a gather of features). A "
+    "rank that lacks the loss of a task would make the others wait for ever. Exchange data in the forward pass only, "
+    "without gradients, and use an ordinary batch norm"
 )
 _SHARDED = "{}: every rank holds only a part of each parameter, so gradients of single losses cannot be computed"
 _CACHED = (

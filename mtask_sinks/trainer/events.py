@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 
 from mtask_sinks.reporting.binding import modules_around
-from mtask_sinks.trainer.session import has_no_length, is_whole
+from mtask_sinks.trainer.saved_windows import has_no_length, is_whole
 
 if TYPE_CHECKING:
     from mtask_sinks.trainer.mixin import MultiTaskTrainerMixin
@@ -38,7 +38,7 @@ class BeforeOthers(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_places()
         logs_epochs = args.logging_strategy == IntervalStrategy.EPOCH
-        self._session.on_epoch_begin(state, logs_epochs, begins_anew=args.ignore_data_skip)
+        self._session.saved_windows.on_epoch_begin(state, logs_epochs, begins_anew=args.ignore_data_skip)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_places()

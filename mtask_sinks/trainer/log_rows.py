@@ -81,7 +81,8 @@ class LogRowsMixin(_Base):
     def _find_or_reduce_overall(self, logs: dict[str, float]) -> Snapshot | None:
         """Return the snapshot of an evaluation or of a training's summary; ``None`` for another row.
 
-        In a summary, add the values over the whole training, and deliver the reports since the last row before it.
+        If the row is a summary, first deliver the reports since the last row, then add the values over the whole
+        training to the summary.
         """
         # Only the summary of a training has "total_flos". An evaluation may have the prefix "train".
         evaluation = None if "total_flos" in logs else self._session.find_evaluation(logs)

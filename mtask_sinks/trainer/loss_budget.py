@@ -38,11 +38,11 @@ class LossBudget(TrainerCallback):
     >>> budget.finding(4.5, parts)
     'something is optimised that is not reported, or a weight is too small'
 
-    It checks each log event of the training and of an evaluation. It skips an event without a loss, with a value
-    that is not finite, or with a part that was not reported in every micro-batch of the window (tasks that take turns).
-    It also skips an event in which the means that a model reports are other means than that of the loss: if steps had
-    different numbers of micro-batches, or if the last batch of an evaluation was shorter. It warns if two checked
-    events of a phase in a row have the same finding.
+    It checks each log event of the training and of an evaluation. It skips an event without a loss, with a value that
+    is not finite, or with a part that was not reported in every micro-batch of the window (tasks that take turns). It
+    also skips an event in which the reported values and the loss are averaged in different ways: if steps had different
+    numbers of micro-batches, or if the last batch of an evaluation was shorter. If all parts are captured, it does not
+    skip such an event. It warns if two checked events of a phase in a row have the same finding.
 
     In a training, the Trainer's ``loss`` is a mean over optimizer steps, and the loss of a step is a mean over its
     micro-batches, however many samples these have. A part that `Capture` takes from the outputs is a mean over samples.
@@ -112,9 +112,11 @@ class LossBudget(TrainerCallback):
         """Check a log event: its reduced values, and the row with the Trainer's loss."""
         name = log_name("loss", snapshot.phase)
         loss = logs.get(name)
+        if not isinstance(loss, float):
+            return
         batches, is_even = self._take_batches(snapshot.phase)
         is_captured = self._twins.keys() >= self.weights.keys()  # then the parts are the same means as the loss
-        if not isinstance(loss, float) or not self._is_complete(snapshot, batches) or not (is_even or is_captured):
+        if not self._is_complete(snapshot, batches) or not (is_even or is_captured):
             return
         parts = {key: snapshot.metrics[key] for key in self.weights}
         if snapshot.phase == "train":
@@ -168,7 +170,10 @@ class LossBudget(TrainerCallback):
         return math.fsum(weight * parts[key] for key, weight in self.weights.items())
 
     def _take_batches(self, phase: str) -> tuple[int, bool]:
-        """Return how many batches the window of a phase had, and whether all counted alike. Then count anew."""
+        """Return how many batches the window of a phase had, and whether all had the same weight in the loss.
+
+        The next window begins to count again.
+        """
         if phase == "train":
             found = self._micro_batches, len(self._step_sizes) < 2
             self._micro_batches, self._step_sizes = 0, set()
@@ -199,7 +204,7 @@ def _has_even_batches(loader: Any) -> bool:
     """Return whether all batches of a data loader have the same size, as far as it tells."""
     try:
         size = getattr(loader, "total_batch_size", None) or loader.batch_size
-        return len(loader.dataset) % size == 0
+        return not len(loader.dataset) % size
     except (AttributeError, TypeError):
         return False
 

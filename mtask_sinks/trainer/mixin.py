@@ -232,8 +232,9 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
 
         Outside of the training's steps (in a callback, in an ``evaluate`` of your own) the values are reduced at the
         end of the block and logged as a row of their own. Inside of a step (a rollout), and in another thread during a
-        training, they are reduced at the training's next log event. Inside of a step of an evaluation, the phase is
-        called ``eval_<name>``, and it is reduced at the end of the evaluation.
+        training, they are reduced at the training's next log event. Inside of a step of an evaluation, the name of the
+        phase begins with that of the evaluation, such as ``eval_<name>``, and the values are reduced at the end of the
+        evaluation.
 
         Every rank must enter the block.
 
@@ -267,11 +268,11 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         if self.args.push_to_hub and self.is_world_process_zero():
             keep_journal_from_hub(self.args.output_dir)
-        self._session.save_window(self.state)
+        self._session.saved_windows.save(self.state)
         super()._save_checkpoint(*args, **kwargs)
 
     def _load_callback_state(self) -> None:
-        with self._session.without_window(self.state):
+        with self._session.saved_windows.hidden(self.state):
             super()._load_callback_state()
 
     @contextmanager

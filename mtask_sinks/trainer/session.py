@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from mtask_sinks.trainer.log_names import LogNames
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight
 from mtask_sinks.trainer.run_info import RunFacts, collect_params
+from mtask_sinks.trainer.saved_windows import SavedWindows
 from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising_on_sigterm
 from mtask_sinks.trainer.silence import NOTHING_REPORTED, why_reports_are_expected
 from mtask_sinks.trainer.tracker_log import TrackerLog
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 logger = get_logger(__name__)
-
-# A checkpoint holds the open window under this name, among the states of callbacks.
-_ENTRY = "MultiTaskMetrics"
 
 _BEFORE_TRAINING = (
     "metrics were reported before the training began; they are left out. Report in the training: in forward, in "
@@ -143,12 +140,11 @@ class Session:
         #: Decides which reports count.
         self.admission = Admission()
         self.log_names = LogNames()
+        self.saved_windows = SavedWindows(self.registry, self._oversight)
         #: Phase → snapshot of its last evaluation, until that is logged, or until the next log event of the training.
         self._evaluated: dict[str, Snapshot] = {}
         #: The phases of the evaluations that run now, the innermost last.
         self._evaluations: list[str] = []
-        #: Whether the training has begun at a checkpoint, and no epoch has begun since.
-        self._is_resuming = False
         #: Whether a row of the training had a metric, and whether `warn_if_silent` has run.
         self._has_reported = False
         self._is_silence_explained = False
@@ -201,44 +197,13 @@ class Session:
 
         If the Trainer starts again with a smaller batch (``auto_find_batch_size``), it calls this again.
         """
-        saved = _stateful(state).get(_ENTRY, {})
         if self._is_new and self.registry.discard():
             self._warn_once("before training", _BEFORE_TRAINING)
         if self._is_new and state.global_step and self._opened is not None:
             self._run = self._new_run()  # an evaluation has begun the run, but this training resumes an earlier one
         self._is_new = False
-        for phase in self.registry.phases_of_training:
-            self.registry.discard(phase)
-        attributes = saved.get("attributes", {})
-        self.registry.load_state_dict(attributes.get("window", {}), step=state.global_step)
-        for phase, window in attributes.get("phases", {}).items():
-            self.registry.reduce_with_training(phase)
-            self.registry.load_state_dict(window, phase)
-        self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
+        self.saved_windows.load(state)
         self._run = replace(self._run, step=state.global_step)
-        self._is_resuming = state.global_step > 0
-
-    def on_epoch_begin(self, state: TrainerState, logs_epochs: bool, begins_anew: bool) -> None:
-        """After a resume, end the epoch before this one, if the checkpoint was written right before its end.
-
-        The Trainer saves before it ends the epoch, so the process that wrote the checkpoint has logged the rows of that
-        epoch itself.
-
-        Args:
-            state: the state of the trainer.
-            logs_epochs: whether the Trainer logs a row at the end of each epoch, and at no other time.
-            begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``).
-        """
-        is_resuming, self._is_resuming = self._is_resuming, False
-        is_over = is_whole(state.epoch) or (begins_anew and has_no_length(state))
-        if not is_resuming or not is_over:
-            return
-        if self.registry.has_values_per_epoch:
-            self.registry.end_epoch(state.global_step, epoch=state.epoch)
-        if logs_epochs:
-            self.registry.snapshot(state.global_step, epoch=state.epoch, logs={})
-            for phase in self.registry.phases_of_training:
-                self.registry.snapshot(state.global_step, phase, epoch=state.epoch, logs={})
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
         """Give the modules of the model their ``report_metrics``.
@@ -255,31 +220,6 @@ class Session:
                 except Exception as error:  # such as a full disk; it must not stop the training
                     message = "%s may show steps beyond the checkpoint twice: %s"
                     self._warn_once(f"resume: {name}", message, name, error)
-
-    def save_window(self, state: TrainerState) -> None:
-        """Put the open windows into the checkpoint that the Trainer writes next. Every rank must call this.
-
-        The entry has the form of the entry of a stateful callback. But no callback makes it, because the Trainer would
-        ask a callback for its state on one rank only.
-        """
-        window = self.registry.state_dict()
-        phases = {phase: self.registry.state_dict(phase) for phase in self.registry.phases_of_training}
-        attributes = {"window": window, **({"phases": phases} if any(phases.values()) else {})}
-        attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
-        if any(attributes.values()):
-            _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
-        else:
-            _stateful(state).pop(_ENTRY, None)
-
-    @contextmanager
-    def without_window(self, state: TrainerState) -> Iterator[None]:
-        """Hide the saved windows from ``restore_callback_states_from_checkpoint``, which would warn of them."""
-        saved = _stateful(state).pop(_ENTRY, None)
-        try:
-            yield
-        finally:
-            if saved is not None:
-                _stateful(state)[_ENTRY] = saved
 
     def on_train_end(self) -> None:
         """Record that the training has reached its end."""
@@ -387,7 +327,8 @@ class Session:
     def inside_step(self, phase: str) -> Iterator[None]:
         """Wrap a part of a step: its reports count for a phase.
 
-        The training's next log event reduces it, or the end of the evaluation to which the step belongs.
+        The phase is reduced at the training's next log event. If the step belongs to an evaluation, the phase is
+        reduced at the end of that evaluation.
         """
         self.registry.reduce_with_training(phase)
         with self.registry.phase(phase):
@@ -603,25 +544,6 @@ class Session:
                 run.end(status, is_reachable=name not in counts or not counts[name].pending)
             except Exception as error:  # the backend may be down; it must not hide the training's own error
                 self._warn_once(f"end: {name}", "the run of %s was not ended: %s", name, error)
-
-
-def _stateful(state: TrainerState) -> dict[str, Any]:
-    states: Any = state.stateful_callbacks  # declared as a list, but it is a dict as soon as the state exists
-    return states  # type: ignore[no-any-return]
-
-
-def has_no_length(state: TrainerState) -> bool:
-    """Return whether the training data have no length, so that nobody knows how long an epoch is."""
-    return state.num_train_epochs >= sys.maxsize
-
-
-def is_whole(epoch: float | None) -> bool:
-    """Return whether this many epochs are over, and none has begun.
-
-    >>> is_whole(2.0), is_whole(2.25), is_whole(None)
-    (True, False, False)
-    """
-    return epoch is not None and epoch == round(epoch)
 
 
 def _new_id() -> str:

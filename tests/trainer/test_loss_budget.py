@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import pytest
+from torch.utils.data import DataLoader
 
 from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.snapshot import Snapshot
@@ -14,6 +15,8 @@ from mtask_sinks.trainer.loss_budget import LossBudget
 
 WEIGHTS = {"mlm/loss": 1.0, "nsp/loss": 0.5}
 PARTS = {"mlm/loss": 4.0, "nsp/loss": 0.6}  # weighted sum: 4.3
+#: All its batches have the same size.
+EVEN = DataLoader([1, 2, 3, 4], batch_size=2)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_evaluations_are_compared_with_their_own_loss(caplog) -> None:
     snapshot = Snapshot(1, "eval_x", PARTS, counts=dict.fromkeys(PARTS, 1))
     for loss, messages in ((4.3, 0), (4.3, 0), (9.0, 0), (9.0, 1)):
         budget.on_step_end(None, None, None)
-        budget.on_prediction_step(None, None, None)
+        budget.on_prediction_step(None, None, None, eval_dataloader=EVEN)
         budget.check(snapshot, {"eval_x_loss": loss, "loss": 7.0})
         assert len(caplog.records) == messages
 
@@ -110,9 +113,9 @@ def test_evaluations_are_compared_with_their_own_loss(caplog) -> None:
 def test_batches_of_a_prediction_do_not_count(caplog) -> None:
     budget = LossBudget(WEIGHTS)
     for _ in range(2):
-        budget.on_prediction_step(None, None, None)
+        budget.on_prediction_step(None, None, None, eval_dataloader=EVEN)
         budget.on_predict(None, None, None, metrics={})
-        budget.on_prediction_step(None, None, None)
+        budget.on_prediction_step(None, None, None, eval_dataloader=EVEN)
         budget.check(Snapshot(1, "eval", PARTS, counts=dict.fromkeys(PARTS, 1)), {"eval_loss": 9.0})
     assert len(caplog.records) == 1
 

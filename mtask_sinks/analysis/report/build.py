@@ -133,7 +133,7 @@ def _report(run: LabelledTraining) -> RunReport:
     best: BestCheckpoint | str = "the checkpoints beside the journal belong to a later training"
     if training.id == latest.id:
         first = training.begins[0] if training.begins else None
-        is_resume = first is None or first.run.step > 0  # its checkpoint may come from another machine
+        is_resume = first is None or first.run.step > 0  # then older checkpoints belong to it too
         begun = 0.0 if is_resume or first is None else first.time
         best = best_checkpoint(run.journal.parent, training.params, training.step, begun)
     return RunReport(

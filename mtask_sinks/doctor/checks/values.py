@@ -11,7 +11,7 @@ from mtask_sinks.keys import OVERALL
 
 # By default, a registry keeps at most this many distinct keys.
 _MAX_KEYS = 1000
-# The endings of the keys that a registry and a trainer add to those of reported metrics.
+# A registry and a trainer add further keys beside those of reported metrics. They have these endings.
 _ENDINGS = (".rank_min", ".rank_max", ".nonfinite", ".reported")
 
 

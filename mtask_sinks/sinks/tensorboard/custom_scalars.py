@@ -65,7 +65,7 @@ class Charts:
         return replace(self, by_phase=tuple(by_phase)[:MAX_CHARTS], by_task=tuple(by_task)[:MAX_CHARTS], seen=seen)
 
     def with_tags(self, tags: Collection[str], task: str = "") -> Charts:
-        """Return these charts and those of the metrics with these tags. Other tags have no charts.
+        """Return these charts, and charts for the metrics of tasks with these tags. Tags of other values get no charts.
 
         Args:
             tags: the tags of one sub-run.

@@ -195,7 +195,8 @@ class TensorBoardSink(BuiltAnew, Sink):
         """Return whether an earlier file holds this snapshot.
 
         That is so if an earlier process wrote it, or if the process was killed after the write, before it saved its
-        position. A training that this process resumes makes all points anew, so the sink need not look.
+        position. If this process resumes the training at a checkpoint, all its points are new, so the sink does not
+        look. A snapshot without a time cannot be told apart from others.
         """
         may_be_stored = self.name in self._run.continued or (not self._run.step and snapshot.time > 0)
         return may_be_stored and subrun.has_stored(snapshot)

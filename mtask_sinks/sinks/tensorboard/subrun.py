@@ -80,7 +80,7 @@ class SubRun:
         return (snapshot.step, snapshot.time) in self._read_stored()[0]
 
     def stored_tags(self) -> Collection[str]:
-        """Return the tags of these events, in the order of their first appearance."""
+        """Return the tags of the events that the directory held when this object first looked, in their order."""
         return self._read_stored()[1]
 
     def _read_stored(self) -> tuple[set[tuple[int, float]], dict[str, None]]:

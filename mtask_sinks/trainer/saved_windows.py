@@ -1,0 +1,109 @@
+"""What a checkpoint holds of the metrics: the open windows, and what task health and alerts remember."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.trainer.oversight import Oversight
+
+if TYPE_CHECKING:
+    from transformers import TrainerState
+
+# A checkpoint holds the open windows under this name, among the states of callbacks.
+_ENTRY = "MultiTaskMetrics"
+
+
+class SavedWindows:
+    """Saves the open windows in the Trainer's checkpoints, and loads them when a training is resumed.
+
+    The entry has the form of the entry of a stateful callback. But no callback makes it, because the Trainer would ask
+    a callback for its state on one rank only.
+
+    Args:
+        registry: the registry, whose windows are saved.
+        oversight: task health and alerts.
+    """
+
+    def __init__(self, registry: MetricRegistry, oversight: Oversight) -> None:
+        self._registry = registry
+        self._oversight = oversight
+        #: Whether the training has begun at a checkpoint, and no epoch has begun since.
+        self._is_resuming = False
+
+    def save(self, state: TrainerState) -> None:
+        """Put the open windows into the checkpoint that the Trainer writes next. Every rank must call this."""
+        window = self._registry.state_dict()
+        phases = {phase: self._registry.state_dict(phase) for phase in self._registry.phases_of_training}
+        attributes = {"window": window, **({"phases": phases} if any(phases.values()) else {})}
+        attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
+        if any(attributes.values()):
+            _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
+        else:
+            _stateful(state).pop(_ENTRY, None)
+
+    def load(self, state: TrainerState) -> None:
+        """Load the windows of the checkpoint at which the training begins; empty ones if it begins anew."""
+        attributes = _stateful(state).get(_ENTRY, {}).get("attributes", {})
+        for phase in self._registry.phases_of_training:
+            self._registry.discard(phase)
+        self._registry.load_state_dict(attributes.get("window", {}), step=state.global_step)
+        for phase, window in attributes.get("phases", {}).items():
+            self._registry.reduce_with_training(phase)
+            self._registry.load_state_dict(window, phase)
+        self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
+        self._is_resuming = state.global_step > 0
+
+    def on_epoch_begin(self, state: TrainerState, logs_epochs: bool, begins_anew: bool) -> None:
+        """After a resume, end the epoch before this one, if the checkpoint was written right before its end.
+
+        The Trainer writes such a checkpoint before it logs the rows of the epoch. The process that wrote it has logged
+        these rows afterwards. So this method reduces the windows, and drops the result.
+
+        Args:
+            state: the state of the trainer.
+            logs_epochs: whether the Trainer logs a row at the end of each epoch, and at no other time.
+            begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``).
+        """
+        is_resuming, self._is_resuming = self._is_resuming, False
+        is_over = is_whole(state.epoch) or (begins_anew and has_no_length(state))
+        if not is_resuming or not is_over:
+            return
+        if self._registry.has_values_per_epoch:
+            self._registry.end_epoch(state.global_step, epoch=state.epoch)
+        if logs_epochs:
+            self._registry.snapshot(state.global_step, epoch=state.epoch, logs={})
+            for phase in self._registry.phases_of_training:
+                self._registry.snapshot(state.global_step, phase, epoch=state.epoch, logs={})
+
+    @contextmanager
+    def hidden(self, state: TrainerState) -> Iterator[None]:
+        """Hide the saved windows from ``restore_callback_states_from_checkpoint``, which would warn of them."""
+        saved = _stateful(state).pop(_ENTRY, None)
+        try:
+            yield
+        finally:
+            if saved is not None:
+                _stateful(state)[_ENTRY] = saved
+
+
+def has_no_length(state: TrainerState) -> bool:
+    """Return whether the training data have no length, so that nobody knows how long an epoch is."""
+    return state.num_train_epochs >= sys.maxsize
+
+
+def is_whole(epoch: float | None) -> bool:
+    """Return whether a number of epochs is whole: the last epoch is over, and the next one has not begun.
+
+    >>> is_whole(2.0), is_whole(2.25), is_whole(None)
+    (True, False, False)
+    """
+    return epoch is not None and epoch == round(epoch)
+
+
+def _stateful(state: TrainerState) -> dict[str, Any]:
+    states: Any = state.stateful_callbacks  # declared as a list, but it is a dict as soon as the state exists
+    return states  # type: ignore[no-any-return]
