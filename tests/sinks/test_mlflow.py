@@ -304,7 +304,11 @@ def test_where_it_writes_can_be_told_without_secrets() -> None:
         }
 
 
-def test_a_parameter_that_mlflow_refuses_blocks_neither_the_others_nor_the_metrics(monkeypatch, caplog) -> None:
+def test_a_parameter_that_mlflow_refuses_blocks_neither_the_others_nor_the_metrics(monkeypatch) -> None:
+    said: list[str] = []  # not `caplog`, whose handler MLflow 3.1 removes when it makes a store
+    monkeypatch.setattr(
+        "mtask_sinks.sinks.mlflow.logger.warning", lambda text, *values, **_: said.append(text % values)
+    )
     monkeypatch.setenv("MLFLOW_FLATTEN_PARAMS", "1")
     params = {"seed": 0, "label2id": {"can't": 0, "a//b": 1, "good": 2}, "rate": 0.5}
     run = RunInfo(id="1", params=params)
@@ -312,7 +316,8 @@ def test_a_parameter_that_mlflow_refuses_blocks_neither_the_others_nor_the_metri
     (found,) = runs()
     assert found.data.params == {"seed": "0", "label2id.good": "2", "rate": "0.5"}
     assert (found.data.metrics, found.info.status) == ({"a/train/x": 1.0}, "FINISHED")
-    assert sum('MLflow refused the parameter "label2id.can\'t"' in message for message in caplog.messages) == 1
+    (message,) = said
+    assert """MLflow refused the parameter "label2id.can't", which is left out""" in message
     continued = RunInfo(id="2", params=params, continued={"mlflow": found.info.run_id})
     write(MLflowSink(), continued, Snapshot(step=2, metrics={"a/x": 2.0}), status="failed")
     assert [run.info.status for run in runs()] == ["FAILED"]
