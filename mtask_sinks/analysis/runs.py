@@ -444,8 +444,8 @@ def choose(trainings: Sequence[Training], which: str | None, where: str) -> Trai
 
     Args:
         trainings: the trainings of a journal.
-        which: number, from 1, or name; ``None`` for the last training. A number from 1 to the count of the trainings is
-            always a number, even if a training has this name.
+        which: number, from 1, or name; ``None`` for the last training. If there is a training with the number, the
+            number counts, even if another training has it as its name.
         where: the journal, for error messages.
 
     Raises:

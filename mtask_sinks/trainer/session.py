@@ -542,7 +542,7 @@ class Session:
         for name, run in self._backend_runs.items():
             try:
                 run.end(status, is_reachable=name not in counts or not counts[name].pending)
-            except Exception as error:  # the backend may be down; it must not hide the training's own error
+            except Exception as error:  # the backend may be down; this error must not hide that of the training
                 self._warn_once(f"end: {name}", "the run of %s was not ended: %s", name, error)
 
 
