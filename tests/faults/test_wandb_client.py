@@ -74,11 +74,12 @@ def test_a_client_that_was_killed_ends_nothing_and_the_journal_delivers_what_is_
         (each.step, each.metrics["a/loss"]) for each in run.snapshots if each.phase == "train" and each.metrics
     ] == LOSS
     assert run.status == "finished"
-    # Its row may have gone to the client that has just died. It is lost, like the last second of a killed process.
+    # Its first rows after that may have gone to the client that has just died. They are lost, like the last second of a
+    # killed process.
     taken = int(re.findall(r"received (\d+) of 9 snapshots", training.said())[0])
     as_typed(replay_commands(training.said())["wandb"], WANDB_DIR=str(tmp_path / "replayed"))
     assert points(read_runs(tmp_path / "replayed"), "a/train/loss") == LOSS[taken:]
-    assert taken in (2, 3)
+    assert 2 <= taken < 9  # the steps take milliseconds; W&B 0.22 notices after several that its client is dead
 
 
 @pytest.mark.parametrize("is_user_run", [False, True])
