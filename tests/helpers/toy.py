@@ -39,6 +39,15 @@ class Silent(Toy):
     supports_report_metrics = False
 
 
+class Reports(Silent):
+    """The model that reports its loss, and the number of its inputs."""
+
+    supports_report_metrics = True
+
+    def extra(self, x: torch.Tensor, loss: torch.Tensor) -> None:
+        self.report_metrics("a", loss=loss, n=x.numel())
+
+
 def numbers(*values: float) -> list[dict[str, torch.Tensor]]:
     """Make a dataset with one number per item."""
     return [{"x": torch.tensor([float(value)])} for value in values]

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.toy import InOrder, Silent, arguments, numbers, rows
+from helpers.toy import InOrder, Reports, arguments, numbers, rows
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, read_journal
 
 
 class Ordered(InOrder, HfMultiTaskTrainer):
     pass
-
-
-class Reports(Silent):
-    """The model that reports its loss, and the number of its inputs."""
-
-    supports_report_metrics = True
-
-    def extra(self, x, loss):
-        self.report_metrics("a", loss=loss, n=x.numel())
 
 
 @pytest.mark.parametrize("strategy", ["epoch", "steps"])

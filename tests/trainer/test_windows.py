@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import pytest
-from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
+from helpers.toy import InOrder, Reports, Silent, Toy, arguments, numbers, points, rows
 from transformers import Trainer, TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, read_journal, report_metrics
@@ -24,15 +24,6 @@ class Plain(InOrder, Trainer):
 
 class Ordered(InOrder, HfMultiTaskTrainer):
     pass
-
-
-class Reports(Silent):
-    """The model that reports its loss, and the number of its inputs."""
-
-    supports_report_metrics = True
-
-    def extra(self, x, loss):
-        self.report_metrics("a", loss=loss, n=x.numel())
 
 
 class Heard(TrainerCallback):
