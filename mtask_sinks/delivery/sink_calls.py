@@ -64,6 +64,10 @@ class SinkCalls:
         #: The backend runs that this process has opened.
         self.opened: set[str] = set()
 
+    @property
+    def _run_id(self) -> str | None:
+        return None if self._run is None else self._run.id
+
     def start_within(self, begin: Begin) -> None:
         """Note that the delivery starts in the middle of this run."""
         self._is_skipped = self._is_for_others(begin)
@@ -88,7 +92,7 @@ class SinkCalls:
             elif self._is_skipped or (
                 self._last_step is not None and is_superseded(item.step, item.phase, item.is_partial, self._last_step)
             ):
-                self._progress.count_skipped(None if self._run is None else self._run.id)
+                self._progress.count_skipped(self._run_id)
             else:
                 self._write(item)
         finally:
@@ -165,7 +169,7 @@ class SinkCalls:
         text = error_text(error)
         if self._is_open:
             self._progress.backend.answer()
-        if self._progress.reject(None if self._run is None else self._run.id, snapshot, text):
+        if self._progress.reject(self._run_id, snapshot, text):
             message = "sink %s rejected a snapshot (step %d, %s): %s. Further rejections are counted, but not logged."
             logger.warning(message, self._sink.name, snapshot.step, snapshot.phase, text, exc_info=error)
 

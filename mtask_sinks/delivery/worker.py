@@ -220,18 +220,20 @@ class Worker:
             self._work()
         except _Abandoned:
             self._save()
-            with self._stream.lines_added:
-                self._thread = None
-                self._stream.reader_advanced.notify_all()
+            self._mark_ended()
         except BaseException as error:
             text = error_text(error)
             self._progress.note_error(text)
             self._progress.backend.stop()
-            with self._stream.lines_added:
-                self._thread = None
-                self._stream.reader_advanced.notify_all()
+            self._mark_ended()
             message = "sink %s has stopped (%s); training goes on. %d snapshots wait in the journal."
             logger.warning(message, self.sink.name, text, self.counts.pending, exc_info=error)
+
+    def _mark_ended(self) -> None:
+        """Note that the thread ends, and wake those who wait for it."""
+        with self._stream.lines_added:
+            self._thread = None
+            self._stream.reader_advanced.notify_all()
 
     def _work(self) -> None:
         """Deliver items until the thread may end."""
@@ -295,8 +297,7 @@ class Worker:
                 if self._stream.end_position > progress.position:
                     continue
                 if progress.is_saved and self._may_end:
-                    self._thread = None
-                    self._stream.reader_advanced.notify_all()
+                    self._mark_ended()
                     return None
                 if progress.is_saved:
                     self._stream.lines_added.wait()
