@@ -70,7 +70,8 @@ class Cursor:
         """
         refuse_foreign_links(path, path.parent.parent)
         path.parent.mkdir(exist_ok=True)
-        new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+        # A Trainer's upload to the Hub leaves out paths that begin with "_". It fails if a file is gone that it listed.
+        new = path.parent.with_name(f"_{path.parent.name}.{path.name}.{os.getpid()}-{threading.get_ident()}.new")
         new.unlink(missing_ok=True)  # a killed process may have left it
         create_file(new)
         new.write_text(json.dumps(asdict(self), indent=1) + "\n")

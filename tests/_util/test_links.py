@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,8 @@ def test_a_new_file_is_not_written_through_a_link_that_waits_for_it(tmp_path, fo
         new.write_text("page")
     (tmp_path / "metrics.delivery").mkdir()
     monkeypatch.undo()
-    foreign_link(tmp_path / "metrics.delivery" / f"mlflow.json.{os.getpid()}.new", tmp_path / "victim")
+    new = f"_metrics.delivery.mlflow.json.{os.getpid()}-{threading.get_ident()}.new"
+    foreign_link(tmp_path / new, tmp_path / "victim")
     Cursor().save(tmp_path / "metrics.delivery" / "mlflow.json")
     assert not (tmp_path / "victim").exists()
     assert not (tmp_path / "metrics.delivery" / "mlflow.json").is_symlink()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import huggingface_hub
 import pytest
 from helpers.hub_server import HubServer, hub_server
 from helpers.toy import Silent, Toy, arguments, numbers
+from huggingface_hub.utils import filter_repo_objects
 from transformers import Trainer
 
 from mtask_sinks import HfMultiTaskTrainer
@@ -35,6 +37,14 @@ class NoCard:
 
     def create_model_card(self, **kwargs: object) -> None:
         """Write nothing."""
+
+
+class TwoScales(Toy):
+    """Reports two losses of very different scale, whose first values TensorBoard's sink records."""
+
+    def extra(self, x, loss) -> None:
+        super().extra(x, loss)
+        self.report_metrics("b", loss=loss * 100)
 
 
 class Ours(NoCard, HfMultiTaskTrainer):
@@ -69,6 +79,20 @@ def test_the_journal_is_not_uploaded_and_all_else_is_as_with_a_plain_trainer(hub
         assert kinds(commit) == kinds(of_plain) | {".gitignore"}
     assert any("tfevents" in path and path.endswith(".mtask") for path in hub.commits[-1])  # for the Hub's TensorBoard
     assert (tmp_path / "ours" / "metrics.jsonl").stat().st_size > 1000
+
+
+def test_an_upload_lists_no_file_that_is_soon_gone(tmp_path, monkeypatch) -> None:
+    """An upload lists all files and opens one after the other: it fails, in silence, if one of them is gone by then."""
+    gone: list[Path] = []
+    replace, unlink = Path.replace, Path.unlink
+    monkeypatch.setattr(Path, "replace", lambda path, target: (gone.append(path), replace(path, target))[1])
+    monkeypatch.setattr(Path, "unlink", lambda path, **options: (gone.append(path), unlink(path, **options))[1])
+    args = arguments(tmp_path, report_to="tensorboard", logging_steps=1)
+    HfMultiTaskTrainer(TwoScales(), args, train_dataset=numbers(1, 2, 3, 4)).train()
+    listed = [str(path.relative_to(tmp_path)) for path in gone if path.is_relative_to(tmp_path)]
+    assert len(listed) >= 2
+    # What Trainer._push_from_checkpoint gives to upload_folder.
+    assert not list(filter_repo_objects(listed, ignore_patterns=["_*", "checkpoint-*"]))
 
 
 def test_who_names_the_journal_in_a_gitignore_decides(hub, tmp_path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
-from mtask_sinks._util.atomic_file import whole_file
+from mtask_sinks._util.append_file import AppendFile
 from mtask_sinks.directions import Directions, recorded_rules
 from mtask_sinks.keys import OVERALL, split_key
 from mtask_sinks.snapshot import RunInfo, Snapshot
@@ -16,8 +18,8 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 PREFIX = "relative_to_first"
 #: Tasks whose first values differ by more than this factor are not readable on one linear axis.
 DIFFERENT = 4.0
-#: A resumed training reads the first values from this file, beside the event files.
-FILE_NAME = "first_values.mtask.json"
+#: A resumed training reads the first values from this file, beside the event files: one object per line.
+FILE_NAME = "first_values.mtask.jsonl"
 
 
 class RelativeValues:
@@ -41,7 +43,9 @@ class RelativeValues:
         self._directions = Directions(recorded_rules({} if run is None else run.directions))
         #: (phase, name) → task → first value.
         self._firsts: dict[tuple[str, str], dict[str, float]] = {}
-        self._is_saved = True
+        #: The part of `_firsts` that the file does not have yet.
+        self._unsaved: dict[tuple[str, str], dict[str, float]] = {}
+        self._is_continued = False
 
     def add(self, snapshot: Snapshot) -> dict[str, float]:
         """Return key → relative value, for the metrics that have them. Adding a snapshot again changes nothing."""
@@ -54,34 +58,35 @@ class RelativeValues:
                 continue
             firsts = self._firsts.setdefault((snapshot.phase, name), {})
             if task not in firsts and math.isfinite(value) and value > 0:
-                firsts[task], self._is_saved = value, False
+                firsts[task] = self._unsaved.setdefault((snapshot.phase, name), {})[task] = value
             if task in firsts:
                 found[key] = value / firsts[task]
         names = {name for name in {split_key(key)[1] for key in found} if self._is_relative(snapshot.phase, name)}
         return {key: value for key, value in found.items() if split_key(key)[1] in names}
 
     def load(self, directory: Path) -> None:
-        """Read the first values of the run in this directory, if it recorded them."""
-        try:
-            recorded = json.loads((directory / FILE_NAME).read_bytes())
-            self._firsts = {
-                (phase, name): {str(task): float(value) for task, value in firsts.items()}
-                for phase, names in recorded.items()
-                for name, firsts in names.items()
-            }
-        except (OSError, ValueError, AttributeError, TypeError):
-            return
+        """Read the first values of the run in this directory, if it recorded them; `save` then adds to them."""
+        self._is_continued = True
+        for phase, name, firsts in _recorded(directory / FILE_NAME):
+            self._firsts.setdefault((phase, name), {}).update(firsts)
 
     def save(self, directory: Path) -> None:
-        """Record the first values, if there are new ones."""
-        if self._is_saved:
+        """Record the first values that are not recorded yet.
+
+        The lines are appended. A new file in place of the old one would be gone for a moment under its temporary name,
+        and an upload to the Hub fails if one of the files that it has listed is gone.
+        """
+        if not self._unsaved:
             return
-        phases: dict[str, dict[str, Mapping[str, float]]] = {}
-        for (phase, name), firsts in self._firsts.items():
-            phases.setdefault(phase, {})[name] = firsts
-        with whole_file(directory / FILE_NAME) as new:
-            new.write_text(json.dumps(phases), encoding="utf-8")
-        self._is_saved = True
+        lines = [
+            json.dumps({"phase": phase, "name": name, "firsts": firsts})
+            for (phase, name), firsts in self._unsaved.items()
+        ]
+        flags = os.O_RDWR if self._is_continued else os.O_RDWR | os.O_TRUNC
+        with closing(AppendFile(directory / FILE_NAME, flags)) as file:
+            file.cut_torn_line()
+            file.append("".join(f"{line}\n" for line in lines).encode())
+        self._unsaved, self._is_continued = {}, True
 
     def _is_relative(self, phase: str, name: str) -> bool:
         values = self._firsts[phase, name].values()
@@ -99,3 +104,18 @@ def relative_tag(phase: str, name: str, task: str = "") -> str:
         task: task of the metric; empty if the tag is in the task's own sub-run.
     """
     return "/".join(filter(None, (PREFIX, phase, name, task)))
+
+
+def _recorded(path: Path) -> Iterator[tuple[str, str, dict[str, float]]]:
+    """Yield phase, name, and task → first value for each line that `save` wrote; skip other lines."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            record = json.loads(line)
+            firsts = {str(task): float(value) for task, value in record["firsts"].items()}
+            yield str(record["phase"]), str(record["name"]), firsts
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            continue

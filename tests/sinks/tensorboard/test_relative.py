@@ -81,12 +81,24 @@ def test_a_resumed_training_goes_on_from_the_same_first_values(tmp_path) -> None
     assert relative(tmp_path)["relative_to_first/train/loss/a"][-1] == (1, 1.0)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"train": {"loss": 3}}', '{"train": {"loss": {"a": "x"}}}'])
-def test_a_file_that_cannot_be_read_counts_as_none(tmp_path, content) -> None:
-    (tmp_path / FILE_NAME).write_text(content)
-    values = RelativeValues()
-    values.load(tmp_path)
-    assert values.add(Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5})) == {"a/loss": 1.0, "b/loss": 1.0}
+RECORD = '{"phase": "train", "name": "loss", "firsts": {"a": 16.0}}\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "[" * 100_000, '{"phase": "train", "name": "loss", "firsts": 3}', RECORD.replace("16.0", '"x"'), "\xff"],
+)
+def test_lines_that_cannot_be_read_are_skipped(tmp_path, content) -> None:
+    row = Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5})
+    for begin, expected in [("", 1.0), (RECORD, 0.5)]:
+        (tmp_path / FILE_NAME).write_text(f"{begin}{content}", encoding="latin-1")
+        values = RelativeValues()
+        values.load(tmp_path)
+        assert values.add(row) == {"a/loss": expected, "b/loss": 1.0}
+        values.save(tmp_path)  # a line that a crash left incomplete does not spoil the next one
+        values = RelativeValues()
+        values.load(tmp_path)
+        assert values.add(Snapshot(2, metrics={"b/loss": 0.25, "a/loss": 8.0})) == {"a/loss": expected, "b/loss": 0.5}
 
 
 def test_the_first_value_is_finite_and_above_0_and_a_task_may_come_late() -> None:
