@@ -92,21 +92,26 @@ class Intake:
             buffers = {}
         on_device: dict[str, OnDevice] = {}
         for name, value in metrics.items():
-            kind = type(value)
-            if kind is not float:
+            if type(value) is not float:
                 try:
-                    value = read_tensor(value) if kind is Tensor else read(value)
+                    value = read_tensor(value) if type(value) is Tensor else read(value)
                 except Exception as error:
                     self._refuse(task, name, value, error)
                     continue
-                if type(value) is OnDevice:
-                    on_device[name] = value
-                    continue
-                if type(value) is Block:
-                    window.expect(value)
-            buffer = buffers[name] if name in buffers else self.admit(window, task, name)
-            if value is not None:  # None means "not computed", but it registers its key
-                buffer.append(value)
+                if type(value) is not float:  # most are floats now
+                    if type(value) is OnDevice:
+                        on_device[name] = value
+                        continue
+                    if value is None:  # not computed, but this registers its key
+                        self.admit(window, task, name)
+                        continue
+                    if type(value) is Block:
+                        window.expect(value)
+            try:
+                buffer = buffers[name]
+            except KeyError:
+                buffer = self.admit(window, task, name)
+            buffer.append(value)
         if on_device:
             self._append(window, task, on_device, partial(window.devices.add, on_device.values()))
         window.until_update -= len(metrics)
