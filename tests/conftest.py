@@ -65,6 +65,8 @@ def mlflow_store(_empty_mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, tmp
     import mlflow
 
     monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)  # of an earlier test's store
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")  # mlflow.set_experiment sets it; the end of the test removes it
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
     uri = f"sqlite:///{shutil.copy(_empty_mlflow_store, tmp_path / 'mlflow.db')}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)

@@ -31,7 +31,13 @@ _PARAMS_PER_BATCH = 100
 _PARAM_LENGTH = 6000
 
 # Variables, in addition to the tracking URI, that another process needs to create the same run.
-_VARIABLES = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_TAGS", "MLFLOW_FLATTEN_PARAMS", "MLFLOW_MAX_LOG_PARAMS")
+_VARIABLES = (
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_TAGS",
+    "MLFLOW_FLATTEN_PARAMS",
+    "MLFLOW_MAX_LOG_PARAMS",
+)
 
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
@@ -41,6 +47,8 @@ RUN_TAG = "mtask_sinks.run"
 
 # MLflow's error codes for data that it will never accept.
 _REJECTIONS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+# A store in a directory has one file per metric. It cannot hold both "box" and "box/l1".
+_NAME_CONFLICTS = (IsADirectoryError, NotADirectoryError, FileExistsError)
 
 
 class MLflowSink(BuiltAnew, Sink):
@@ -55,7 +63,8 @@ class MLflowSink(BuiltAnew, Sink):
 
     Args:
         tracking_uri: address of the tracking store; by default MLflow's own setting (``MLFLOW_TRACKING_URI``).
-        experiment: name of the experiment in which the sink creates a run; by default ``MLFLOW_EXPERIMENT_NAME``.
+        experiment: name of the experiment in which the sink creates a run; by default ``MLFLOW_EXPERIMENT_NAME``, or
+            the experiment that ``mlflow.set_experiment`` chose (``MLFLOW_EXPERIMENT_ID``).
 
     When the sink creates a run, it follows the same variables as the Trainer's callback: ``MLFLOW_RUN_ID``,
     ``MLFLOW_TAGS``, ``MLFLOW_FLATTEN_PARAMS``, ``MLFLOW_MAX_LOG_PARAMS``.
@@ -78,6 +87,8 @@ class MLflowSink(BuiltAnew, Sink):
         self._warn_once = WarnOnce(logger)
         #: Whether the sink has ended the run.
         self._has_ended = False
+        #: Names of metrics that MLflow has refused.
+        self._refused: set[str] = set()
         #: Metric → steps beyond the checkpoint for which the store already had a value before training resumed.
         self._stored_steps: dict[str, frozenset[int]] = {}
 
@@ -122,11 +133,17 @@ class MLflowSink(BuiltAnew, Sink):
             for name, value in values.items()
             if not self._is_stored(run_id, name, snapshot.step)
         ]
-        if metrics and self._send(run_id, metrics=metrics) is not None:
-            # MLflow rejects a whole batch because of one metric. Send each metric alone, so that the valid ones arrive.
-            reasons = [reason for metric in metrics if (reason := self._send(run_id, metrics=[metric])) is not None]
-            if reasons:
-                raise Rejected(f"MLflow refused {len(reasons)} of {len(metrics)} metrics: {reasons[0]}")
+        # MLflow rejects a whole batch because of one metric. So a metric that it has refused before comes alone. If
+        # MLflow rejects the batch, each metric comes alone, so that the valid ones arrive.
+        alone = [metric for metric in metrics if metric.key in self._refused]
+        together = [metric for metric in metrics if metric.key not in self._refused]
+        if together and self._send(run_id, metrics=together) is not None:
+            alone = metrics
+        refused = {each.key: reason for each in alone if (reason := self._send(run_id, metrics=[each])) is not None}
+        if refused:
+            self._refused |= refused.keys()
+            reason = next(iter(refused.values()))
+            raise Rejected(f"MLflow refused {len(refused)} of {len(metrics)} metrics: {reason}")
 
     def close(self, status: Status) -> None:
         if self.name in self._run.attached or self._run_id is None:
@@ -144,7 +161,7 @@ class MLflowSink(BuiltAnew, Sink):
 
     def environment(self) -> Mapping[str, str]:
         uri = self._uri()
-        found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        found = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
         return {name: mask(value) for name, value in {"MLFLOW_TRACKING_URI": uri, **found}.items()}
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
@@ -162,7 +179,7 @@ class MLflowSink(BuiltAnew, Sink):
         try:
             self._client.log_batch(run_id, metrics=metrics, params=params, synchronous=True)
         except MlflowException as error:
-            if error.error_code not in _REJECTIONS:
+            if error.error_code not in _REJECTIONS and not isinstance(error.__context__, _NAME_CONFLICTS):
                 raise
             if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
                 # MLflow uses the code of invalid values for this too. But somebody may restore the run.
@@ -193,14 +210,31 @@ class MLflowSink(BuiltAnew, Sink):
             self._client.set_terminated(continued, "RUNNING")
             os.environ.pop("MLFLOW_RUN_ID", None)  # as MLflow does, so that a second training is a second run
             return continued
-        name = self._experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
-        experiment = self._client.get_experiment_by_name(name)
-        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(name)
+        experiment_id = self._experiment_id()
         found = self._client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run.id}'") if run.id else []
         if found:
             return str(found[0].info.run_id)
         tags = {**resolve_tags(), **_tags(), RUN_TAG: run.id}
         return str(self._client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id)
+
+    def _experiment_id(self) -> str:
+        """Return the experiment for a new run. It is created if it does not exist."""
+        from mlflow import MlflowException
+
+        name = self._experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        chosen = os.environ.get("MLFLOW_EXPERIMENT_ID")
+        if not name and chosen and self._tracking_uri is None:
+            try:
+                return str(self._client.get_experiment(chosen).experiment_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                message = (
+                    "there is no experiment %r (MLFLOW_EXPERIMENT_ID) in %s. The run is in the experiment Default."
+                )
+                self._warn_once("experiment", message, chosen, mask(self._uri()))
+        experiment = self._client.get_experiment_by_name(name or "Default")
+        return str(experiment.experiment_id if experiment else self._client.create_experiment(name or "Default"))
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

@@ -129,8 +129,8 @@ class MLflowRun(BackendRun):
     By itself, the callback sets up only once, and ends the active run, whichever that is, when Python deletes the
     callback. Here it sets up for each training, so each training gets a run with a name and parameters. The sink ends
     the callback's run after it has delivered everything. The callback itself would end it in ``on_train_end``, before
-    that, and raise if the server is away. A run that the user opens during a training, such as a nested one, belongs to
-    the user.
+    that, and raise if the server is away. With ``MLFLOW_NESTED_RUN`` the callback opens its run inside the active one.
+    A run that the user opens during a training, such as a nested one, belongs to the user.
     """
 
     def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
@@ -143,8 +143,11 @@ class MLflowRun(BackendRun):
         super().begin(is_training)
         self._is_training = is_training
         self._is_settled = is_training and self._run_id is not None
-        if is_training and self.callback is not None and self._current() is None:
-            vars(self.callback)["_initialized"] = False
+        if is_training and self.callback is not None:
+            current = self._current()
+            is_nested = getattr(self.callback, "_nested_run", False)
+            if current is None or (is_nested and current in self._foreign):
+                vars(self.callback)["_initialized"] = False
 
     def arguments(self, args: Any, state: Any) -> Any:
         if state.trial_name is None:
@@ -158,6 +161,8 @@ class MLflowRun(BackendRun):
 
     def take_over(self) -> None:
         if self.callback is not None:
+            if vars(self.callback).get("_auto_end_run"):  # it has just opened a run: with MLFLOW_NESTED_RUN, in another
+                self._is_settled = False
             vars(self.callback)["_auto_end_run"] = False
         self.run_id()
 

@@ -188,6 +188,31 @@ def test_the_experiment_is_chosen_as_users_know_it(monkeypatch) -> None:
     assert {MlflowClient().get_experiment(run.info.experiment_id).name for run in runs()} == {"from-env"}
 
 
+def test_the_experiment_that_is_active_is_the_runs_too(monkeypatch, tmp_path) -> None:
+    chosen = mlflow.set_experiment("prices").experiment_id
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    assert MLflowSink().environment()["MLFLOW_EXPERIMENT_ID"] == chosen
+    write(MLflowSink(experiment="other"), RunInfo(id="2"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    assert sorted(MlflowClient().get_experiment(run.info.experiment_id).name for run in runs()) == ["other", "prices"]
+    # In another store, the number would belong to any other experiment.
+    elsewhere = f"sqlite:///{tmp_path}/elsewhere.db"
+    write(MLflowSink(elsewhere), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    (run,) = MlflowClient(elsewhere).search_runs(["0"])
+    assert run.data.metrics == {"a/train/x": 1.0}
+
+
+def test_an_experiment_that_does_not_exist_blocks_nothing(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "41")
+    said: list[str] = []
+    monkeypatch.setattr(
+        "mtask_sinks.sinks.mlflow.logger.warning", lambda text, *values, **_: said.append(text % values)
+    )
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    (run,) = runs()
+    assert (run.info.experiment_id, run.data.metrics) == ("0", {"a/train/x": 1.0})
+    assert len(said) == 1 and "there is no experiment '41'" in said[0]
+
+
 def test_nan_is_kept_and_infinity_is_the_largest_number() -> None:
     write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/n": math.nan, "a/i": math.inf}))
     (run,) = runs()
@@ -287,6 +312,20 @@ def test_a_metric_that_mlflow_refuses_does_not_take_the_others_with_it(monkeypat
         sink.write(Snapshot(step=1, metrics={"a/x": 1.0}, logs={"a//b": 2.0, "loss": 3.0}))
     (run,) = runs()
     assert run.data.metrics == {"a/train/x": 1.0, "loss": 3.0}
+
+
+def test_in_a_directory_a_name_that_is_also_a_group_is_refused_and_blocks_nothing(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    sink = MLflowSink(f"file:{tmp_path}/mlruns")
+    sink.open(RunInfo(id="1"))
+    for step in (1, 2, 3):
+        with pytest.raises(Rejected, match=r"MLflow refused 1 of 3 metrics: .*box"):
+            sink.write(Snapshot(step=step, metrics={"v/box": 1.0 * step, "v/box/l1": 2.0, "v/x": 3.0}, time=1e9 + step))
+    client, run_id = MlflowClient(f"file:{tmp_path}/mlruns"), sink.target()
+    for name, values in {"v/train/box": [1.0, 2.0, 3.0], "v/train/x": [3.0, 3.0, 3.0]}.items():
+        history = [(point.step, point.value) for point in client.get_metric_history(run_id, name)]
+        assert sorted(set(history)) == [(step, value) for step, value in zip((1, 2, 3), values)]
+        assert history.count((2, values[1])) == history.count((3, values[2])) == 1
 
 
 def test_an_integer_beyond_all_floats_is_left_out() -> None:

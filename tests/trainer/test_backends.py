@@ -263,6 +263,24 @@ def test_a_nested_run_in_the_users_own_run_takes_nothing_either(tmp_path, mlflow
     assert ml_points(mine.info.run_id, "a/eval/loss") == [(0, 15.0)]
 
 
+def test_each_training_has_its_own_run_inside_the_users_if_runs_are_nested(tmp_path, mlflow_store, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_NESTED_RUN", "TRUE")
+    with mlflow.start_run(run_name="cv") as outer:
+        again = make(tmp_path / "1", "mlflow", run_name="fold")
+        for _ in range(2):
+            again.train()
+            assert mlflow.active_run().info.run_id == outer.info.run_id
+        make(tmp_path / "2", "mlflow", run_name="last").train()
+    inner = [run for run in ml_runs() if run.info.run_id != outer.info.run_id]
+    assert sorted(run.info.run_name for run in inner) == ["fold", "fold", "last"]
+    for run in inner:
+        assert (run.data.tags["mlflow.parentRunId"], run.info.status) == (outer.info.run_id, "FINISHED")
+        assert ml_points(run.info.run_id, "a/train/loss") == OURS["a/train/loss"]
+        assert run.data.params["learning_rate"] == "0.0"
+    (cv,) = [run for run in ml_runs() if run.info.run_id == outer.info.run_id]
+    assert (cv.data.metrics, cv.info.status) == ({}, "FINISHED")
+
+
 def test_a_sink_alone_opens_and_ends_its_mlflow_run(tmp_path, mlflow_store) -> None:
     make(tmp_path, "none", run_name="r", sinks=[MLflowSink()]).train()
     with pytest.raises(RuntimeError):
