@@ -55,9 +55,10 @@ def sink_statuses(reader: JournalReader, is_running: bool) -> list[SinkStatus]:
         if cursor is None:
             continue
         state, delivered, pending = cursor.state, cursor.delivered, cursor.pending
-        behind = reader.snapshots_after(cursor.offset)
+        behind = reader.snapshots_after(cursor.offset, path.stem)
         if not is_running:
-            delivered, pending = reader.snapshots_after(0) - behind - cursor.rejected, behind
+            passed = reader.snapshots_after(0, path.stem) - behind
+            delivered, pending = max(passed - cursor.rejected, 0), behind
         elif state in TROUBLES or _is_late(path, reader.path):
             # A worker in trouble rarely writes its cursor, so its numbers are old: count from its offset. Otherwise use
             # its numbers, because with W&B the offset stays at the beginning of the run until the client has sent

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from mtask_sinks.errors import NoJournalError
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.lines import LeftOut, Line, read_lines
-from mtask_sinks.journal.records import Item, fingerprint_of, is_snapshot
+from mtask_sinks.journal.records import Begin, Item, fingerprint_of, is_snapshot
 from mtask_sinks.journal.sampling import sample
 from mtask_sinks.journal.writer import FILE_NAME, journal_path
 from mtask_sinks.snapshot import Snapshot
@@ -63,6 +63,8 @@ class JournalReader:
         self._offset = 0
         #: The offset after each snapshot.
         self._ends = array("q")
+        #: For each beginning of a run: how many snapshots come before it, and the names of the sinks that get the run.
+        self._begins: list[tuple[int, frozenset[str] | None]] = []
 
     def read(self) -> Iterator[Item]:
         """Yield the items that were written since the last call.
@@ -86,8 +88,7 @@ class JournalReader:
                     return
                 self._offset = line.end
                 item = self.left_out.item(line)
-                if isinstance(item, Snapshot):
-                    self._ends.append(self._offset)
+                self._note(item)
                 if item is not None:
                     yield item
 
@@ -103,13 +104,33 @@ class JournalReader:
             if not line.is_whole:
                 return
             self._offset = line.end
-            if is_snapshot(line.data) or isinstance(line.item(), Snapshot):
+            if is_snapshot(line.data):
                 self._ends.append(self._offset)
+            else:
+                self._note(line.item())
             yield line
 
-    def snapshots_after(self, offset: int) -> int:
-        """Return how many of the snapshots that were read come after an offset of the file."""
-        return len(self._ends) - bisect_right(self._ends, offset)
+    def snapshots_after(self, offset: int, sink: str | None = None) -> int:
+        """Return how many of the snapshots that were read come after an offset of the file.
+
+        Args:
+            offset: number of bytes.
+            sink: name of a sink. Then only runs that this sink gets count. If it gets none of them, somebody has
+                replayed the journal to it, so all runs count.
+        """
+        first = bisect_right(self._ends, offset)
+        meant = [(start, sinks is None or sink in sinks) for start, sinks in self._begins]
+        if sink is None or not any(is_meant for _, is_meant in meant):
+            return len(self._ends) - first
+        stops = [*(start for start, _ in meant[1:]), len(self._ends)]
+        spans = [(start, stop) for (start, is_meant), stop in zip(meant, stops, strict=True) if is_meant]
+        return sum(max(stop - max(start, first), 0) for start, stop in spans)
+
+    def _note(self, item: object) -> None:
+        if isinstance(item, Snapshot):
+            self._ends.append(self._offset)
+        elif isinstance(item, Begin):
+            self._begins.append((len(self._ends), item.sinks))
 
     def _restart_if_replaced(self, first_line: bytes, size: int) -> None:
         """Start at the beginning if the path leads to another file than before, or if the file became shorter."""
@@ -117,7 +138,7 @@ class JournalReader:
             return
         fingerprint = fingerprint_of(first_line)
         if fingerprint != self.fingerprint or size < self._offset:
-            self.fingerprint, self._offset, self._ends = fingerprint, 0, array("q")
+            self.fingerprint, self._offset, self._ends, self._begins = fingerprint, 0, array("q"), []
             self.left_out = LeftOut()
             self.times_begun += 1
 

@@ -8,6 +8,7 @@ from mtask_sinks import RunInfo
 from mtask_sinks.delivery.cursor import Cursor, cursor_path
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
 from mtask_sinks.journal.reader import JournalReader
+from mtask_sinks.journal.writer import Journal
 
 
 def journal(tmp_path, lines: int, **cursor) -> JournalReader:
@@ -53,3 +54,26 @@ def test_a_cursor_of_another_journal_says_nothing(tmp_path) -> None:
     reader = journal(tmp_path, 4)
     reader.fingerprint = "another"
     assert sink_statuses(reader, is_running=False) == []
+
+
+def test_runs_that_a_sink_does_not_get_do_not_count(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    journal = Journal(path, eager=True)
+    for number, sinks, steps in [("1", ["a"], 100), ("2", ["a", "b"], 3), ("3", ["a"], 5)]:
+        journal.begin(RunInfo(id=number), sinks=sinks)
+        for snapshot in losses(*range(steps)):
+            journal.append(snapshot)
+        journal.end(number, "finished")
+    journal.close()
+    reader = JournalReader(path)
+    list(reader.read())
+    size = path.stat().st_size
+    for name, offset in {"a": size, "b": size, "replayed": size}.items():
+        Cursor(fingerprint=reader.fingerprint, offset=offset).save(_made(cursor_path(path, name)))
+    found = {each.name: (each.delivered, each.pending) for each in sink_statuses(reader, is_running=False)}
+    assert found == {"a": (108, 0), "b": (3, 0), "replayed": (108, 0)}
+    # Of the 103 snapshots in the first two runs, "b" has only those of the first run behind it, which it does not get.
+    offset = len(b"".join(path.read_bytes().splitlines(keepends=True)[:102]))  # with its beginning and its end
+    Cursor(fingerprint=reader.fingerprint, offset=offset).save(cursor_path(path, "b"))
+    (b,) = [each for each in sink_statuses(reader, is_running=False) if each.name == "b"]
+    assert (b.delivered, b.pending) == (0, 3)

@@ -157,6 +157,14 @@ def test_if_the_last_row_is_unsure_the_partial_window_in_it_is_unsure_too() -> N
     assert [earlier.contains(Snapshot(step=9, sequence=number)) for number in (4, 5, 6)] == [True, True, False]
 
 
+def test_of_a_run_that_wandb_has_disabled_nothing_is_missing(wandb_dir: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    theirs = wandb.init(project="p")
+    sink = WandbSink()
+    write(sink, RunInfo(id="1", attached={"wandb": theirs.id}), Snapshot(step=1, metrics={"mlm/loss": 1.0}))
+    assert sink.survives()
+
+
 def test_a_run_of_its_own_does_not_take_the_place_of_the_users(wandb_dir: Path) -> None:
     theirs = wandb.init(project="p")
     write(WandbSink("other"), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))

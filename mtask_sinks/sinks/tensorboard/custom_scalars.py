@@ -139,7 +139,7 @@ def _chart(title: str, pattern: str) -> Any:
 
 def _all_tasks_pattern(phase: str, name: str, is_overlay: bool) -> str:
     """Return a pattern that matches the tags of one metric in one phase, for all tasks."""
-    flat = rf"[^/]+/{re.escape(phase)}/{re.escape(name)}$"
+    flat = rf"(?!{PREFIX}/)[^/]+/{re.escape(phase)}/{re.escape(name)}$"
     # In the overlay layout, the tags of a task with a sub-run do not contain the task, and its names have '.' in place
     # of '/'. Tasks without a sub-run keep the flat tags.
     return rf"{flat}|{re.escape(phase)}/{re.escape(name.replace('/', '.'))}$" if is_overlay else flat

@@ -27,14 +27,18 @@ def relative(directory: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: points for tag, points in found.items() if tag.startswith("relative_to_first/")}
 
 
-def chart(directory: Path) -> tuple[str, str]:
-    """Return title and pattern of the only chart of relative values, from the last layout."""
+def charts(directory: Path) -> dict[str, str]:
+    """Return title → pattern of each chart, from the last layout."""
     accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0})
     accumulator.Reload()
     last = accumulator.Tensors("custom_scalars__config__")[-1]
     layout = Layout.FromString(last.tensor_proto.string_val[0])
-    every = [one for category in layout.category for one in category.chart]
-    ((title, pattern),) = [(one.title, one.multiline.tag[0]) for one in every if "relative" in one.title]
+    return {one.title: one.multiline.tag[0] for category in layout.category for one in category.chart}
+
+
+def chart(directory: Path) -> tuple[str, str]:
+    """Return title and pattern of the only chart of relative values."""
+    ((title, pattern),) = [item for item in charts(directory).items() if "relative" in item[0]]
     return title, pattern
 
 
@@ -61,6 +65,9 @@ def test_in_overlay_the_relative_values_are_in_the_sub_runs(tmp_path) -> None:
         assert relative(tmp_path / task) == {"relative_to_first/eval/box.loss": [(1, 1.0)]}
     assert relative(tmp_path) == {}
     assert re.match(chart(tmp_path)[1], "relative_to_first/eval/box.loss")
+    patterns = charts(tmp_path)
+    tags = ["eval/box.loss", "relative_to_first/eval/box.loss"]
+    assert [tag for tag in tags if re.match(patterns["box/loss"], tag)] == tags[:1]
 
 
 @pytest.mark.parametrize("metrics", [{"a/loss": 1.0, "b/loss": 0.3}, {"a/loss": 8.0}, {"a/loss": 8.0, "b/acc": 0.1}])
