@@ -18,6 +18,12 @@ _STUCK_SECONDS = 3.0
 
 _EXIT_CODE = 128 + signal.SIGTERM
 
+# In the pipe, this number means that the training has ended. No signal has it.
+_END = 0
+
+# The handler of the training that runs, if it handles SIGTERM.
+_handlers: list[Callable[[int, FrameType | None], None]] = []
+
 
 class Terminated(SystemExit):
     """Raised in the main thread by SIGTERM."""
@@ -45,38 +51,54 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
         yield
         return
     has_reacted = threading.Event()
-    process = os.getpid()
 
     def handler(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a data-loader worker inherits the handler
-            os._exit(_EXIT_CODE)
         has_reacted.set()
         raise Terminated(_EXIT_CODE)
 
-    watch = threading.Thread(
-        target=_watch, args=(reader, has_reacted, if_stuck), name="mtask-sinks-sigterm", daemon=True
-    )
+    def is_stuck() -> bool:
+        is_replaced = signal.getsignal(signal.SIGTERM) is not handler  # by a callback that ends the training itself
+        return not (is_replaced or has_reacted.wait(_STUCK_SECONDS))
+
+    watch = threading.Thread(target=_watch, args=(reader, is_stuck, if_stuck), name="mtask-sinks-sigterm", daemon=True)
     signal.signal(signal.SIGTERM, handler)
+    _handlers.append(handler)
     watch.start()
     try:
         yield
     finally:
         if signal.getsignal(signal.SIGTERM) is handler:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _handlers.remove(handler)
         signal.set_wakeup_fd(-1)
         has_reacted.set()
-        os.close(writer)
+        # Closing the pipe would not wake the thread: child processes, such as data-loader workers, have it open too.
+        os.write(writer, bytes([_END]))
         watch.join()
+        os.close(writer)
 
 
-def _watch(reader: int, has_reacted: threading.Event, if_stuck: Callable[[], None]) -> None:
+def _watch(reader: int, is_stuck: Callable[[], bool], if_stuck: Callable[[], None]) -> None:
     """Wait for SIGTERM. Its number arrives in the pipe at once, whatever the main thread does."""
     try:
-        while received := os.read(reader, 1):
-            if received[0] == signal.SIGTERM and not has_reacted.wait(_STUCK_SECONDS):
+        while (received := os.read(reader, 1)) and received[0] != _END:
+            if received[0] == signal.SIGTERM and is_stuck():
                 try:
                     if_stuck()
                 finally:
                     os._exit(_EXIT_CODE)
     finally:
         os.close(reader)
+
+
+def _forget_in_child() -> None:
+    """In a forked process, undo what `raising_on_sigterm` did: signals to the child are no signals to the training."""
+    if _handlers:
+        if signal.getsignal(signal.SIGTERM) is _handlers[-1]:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
+        _handlers.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_in_child)

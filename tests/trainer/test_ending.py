@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -201,6 +204,70 @@ def _get_stuck(pipe: int) -> None:
         library.pthread_mutex_lock(mutex)
         os.write(pipe, b"ready")
         library.pthread_mutex_lock(mutex)
+
+
+_WITH_CHILDREN = """
+import os, signal, sys, time
+from mtask_sinks.trainer import sigterm
+
+sigterm._STUCK_SECONDS = 0.2
+child = 0
+with sigterm.raising_on_sigterm(lambda: print("ended by force", flush=True)):
+    if sys.argv[1] == "own handler":
+        signal.signal(signal.SIGTERM, lambda *_: print("noted"))
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+    if sys.argv[1] == "terminated child":
+        time.sleep(0.2)
+        os.kill(child, signal.SIGTERM)
+        print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        child = 0
+    time.sleep(1)
+print("over")
+if child:
+    os.kill(child, signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("child that lives on", ["over"]),  # such as a data-loader worker, which an exception's traceback keeps
+        ("terminated child", ["exit code -15", "over"]),  # such as those of multiprocessing.Pool
+        ("own handler", ["noted", "over"]),
+    ],
+)
+def test_children_and_handlers_of_the_user_neither_hold_up_nor_end_a_training(case: str, expected: list[str]) -> None:
+    command = [sys.executable, "-c", _WITH_CHILDREN, case]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.splitlines(), done.returncode) == (expected, 0), done.stderr
+
+
+def test_an_error_in_a_training_with_data_loader_workers_is_raised(tmp_path) -> None:
+    script = f"""
+from helpers.toy import Toy, arguments, numbers
+from transformers import TrainerCallback
+from mtask_sinks import HfMultiTaskTrainer
+
+class Fails(TrainerCallback):
+    def on_step_end(self, *_, **__):
+        raise ZeroDivisionError("mine")
+
+args = arguments({str(tmp_path)!r}, dataloader_num_workers=2, logging_steps=1)
+trainer = HfMultiTaskTrainer(Toy(), args, train_dataset=numbers(*range(64)), callbacks=[Fails()])
+try:
+    trainer.train()
+except ZeroDivisionError as error:
+    print("raised", error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=True
+    )
+    assert "raised mine" in done.stdout
 
 
 def test_sigterm_is_as_it_was_before_and_after_and_somebody_elses_handler_stays(tmp_path) -> None:
