@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import time
 import weakref
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 
 from mtask_sinks._util.interrupts import interrupts_deferred
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.delivery.ending import Ending, wait_for_endings
 from mtask_sinks.delivery.patience import Patience
@@ -238,9 +238,12 @@ class Delivery:
                 worker.confirm()
 
     def _journal_for(self, run: RunInfo) -> Journal:
-        # Absolute, because the process writes the last lines at its end, when its working directory may have changed.
+        # Absolute, and computed once per run, because the working directory may change during the training.
         path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME).absolute()
-        if self._journal is None or self._journal.wanted != path or self._is_forked():
+        before_run = self._run
+        is_same = before_run is not None and (before_run.id, before_run.output_dir) == (run.id, run.output_dir)
+        is_there = self._journal is not None and (is_same or self._journal.wanted == path)
+        if self._journal is None or not is_there or self._is_forked():
             # A forked process has none of the threads.
             before = {} if self._is_forked() else {worker.sink.name: worker for worker in self._workers}
             if self._journal is not None and not self._is_forked():
@@ -268,7 +271,7 @@ class Delivery:
 
 def _warn_of_scheme(output_dir: str | None, path: Path | None) -> None:
     """Warn if an output directory looks like a place in an object store: the Trainer writes to a local directory."""
-    if output_dir is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", output_dir):
+    if output_dir is not None and has_scheme(output_dir):
         message = (
             "output_dir=%s looks like a place in an object store, but the Trainer and the journal write to the local "
             "directory %s. Choose a local directory, and let SinkArguments(journal_publish=%s) copy the journal."

@@ -95,6 +95,11 @@ class BackendRun(BuiltAnew):
 class TensorBoardRun(BackendRun):
     """The directory that the callback writes to."""
 
+    def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
+        super().__init__(callback, output_dir)
+        #: The writer's directory, and its absolute path.
+        self._log_dir: tuple[str, str] | None = None
+
     def begin(self, is_training: bool) -> None:
         # transformers 5 chooses the directory when training begins; an evaluation before that would write to ./runs.
         if getattr(self.callback, "logging_dir", "") is None and self.output_dir is not None:
@@ -120,7 +125,11 @@ class TensorBoardRun(BackendRun):
     def _current(self) -> str | None:
         writer = getattr(self.callback, "tb_writer", None)
         log_dir = getattr(writer, "log_dir", None) or getattr(writer, "logdir", None)
-        return None if log_dir is None else str(Path(log_dir).absolute())
+        if log_dir is None:
+            return None
+        if self._log_dir is None or self._log_dir[0] != log_dir:
+            self._log_dir = (log_dir, str(Path(log_dir).absolute()))  # now: the working directory may change later
+        return self._log_dir[1]
 
 
 class MLflowRun(BackendRun):

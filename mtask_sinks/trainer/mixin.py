@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -344,4 +345,5 @@ def _choose_sinks(args: TrainingArguments, sinks: Sequence[Sink], sink_args: Sin
     names = names_of(args.report_to)
     configured = [] if sink_args is None else sink_args.make_sinks(names)
     given = {sink.name for sink in sinks}
-    return sinks_for(names, [*sinks, *(sink for sink in configured if sink.name not in given)])
+    tensorboard_dir = os.environ.get("TENSORBOARD_LOGGING_DIR") or getattr(args, "logging_dir", None)
+    return sinks_for(names, [*sinks, *(sink for sink in configured if sink.name not in given)], tensorboard_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from transformers.integrations.integration_utils import (
 )
 
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.errors import MissingBackendError, UnknownSinkError
 from mtask_sinks.sinks import Sink, has_sink, make_sink, sink_names
 from mtask_sinks.sinks.lookup import ENTRY_POINTS
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 
-def sinks_for(names: Iterable[str], given: Sequence[Sink] = ()) -> list[Sink]:
+def sinks_for(
+    names: Iterable[str], given: Sequence[Sink] = (), tensorboard_dir: str | os.PathLike[str] | None = None
+) -> list[Sink]:
     """Return the sinks of a training: the given objects, and one sink for each name that has one.
 
     Args:
         names: the names in ``report_to``. A name that only transformers knows gets no sink.
         given: sinks that replace the default sinks of the same names.
+        tensorboard_dir: the directory of transformers' TensorBoard callback, if it is set.
 
     Raises:
         UnknownSinkError, MissingBackendError, PluginError: a name has no sink that can be used.
@@ -43,6 +48,10 @@ def sinks_for(names: Iterable[str], given: Sequence[Sink] = ()) -> list[Sink]:
             continue
         if not has_sink(name):
             _check_known(name)
+            continue
+        if name == "tensorboard" and tensorboard_dir is not None and has_scheme(tensorboard_dir):
+            message = "sink tensorboard writes to local directories only. transformers' own callback writes to %s."
+            logger.warning(message, tensorboard_dir)
             continue
         try:
             sinks.append(make_sink(name))

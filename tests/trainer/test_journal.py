@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
+from helpers.event_files import read_scalars
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers
 from transformers import TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, read_journal
-from mtask_sinks.sinks import MemorySink
+from mtask_sinks.sinks import MemorySink, TensorBoardSink
 
 
 class Ordered(InOrder, HfMultiTaskTrainer):
@@ -23,6 +26,30 @@ def trainer_of(path, model=None, **others):
 
 def series(run, key):
     return [(each.step, each.phase, each.metrics[key]) for each in run.snapshots if key in each.metrics]
+
+
+class Moves(TrainerCallback):
+    """Changes the working directory at the second step."""
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 2:
+            Path("elsewhere").mkdir()
+            os.chdir("elsewhere")
+
+
+@pytest.mark.parametrize("report_to", ["none", "tensorboard", "sink"])
+def test_a_relative_directory_stays_where_it_was_when_the_training_began(tmp_path, monkeypatch, report_to: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    is_sink = report_to == "sink"
+    args = arguments("out", report_to="none" if is_sink else report_to, logging_steps=1)
+    sinks = [TensorBoardSink("tb")] if is_sink else []
+    Ordered(Toy(), args, train_dataset=numbers(1, 2, 3, 4), callbacks=[Moves()], sinks=sinks).train()
+    (run,) = read_journal(tmp_path / "out")
+    assert run.status == "finished"
+    assert [snapshot.step for snapshot in run.snapshots if snapshot.phase == "train"] == [1, 2, 3, 4]
+    assert not list((tmp_path / "elsewhere").iterdir())
+    for directory in [tmp_path / "tb"] if is_sink else (tmp_path / "out").glob("runs/*"):
+        assert read_scalars(directory)["a/train/loss"] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
 
 
 def test_every_snapshot_of_a_training_and_its_evaluations_is_there_without_any_sink(tmp_path) -> None:

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 
 import pytest
 import transformers
-from helpers.toy import Toy, arguments
+from helpers.event_files import read_scalars
+from helpers.toy import InOrder, Toy, arguments, numbers
 from transformers.integrations import TensorBoardCallback
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
-from mtask_sinks import HfMultiTaskTrainer
+from mtask_sinks import HfMultiTaskTrainer, RunInfo
 from mtask_sinks.errors import MissingBackendError, UnknownSinkError
 from mtask_sinks.sinks import MemorySink, TensorBoardSink, WandbSink, lookup
 from mtask_sinks.trainer.report_to import names_of, sinks_for
+
+
+class InOrderTrainer(InOrder, HfMultiTaskTrainer):
+    pass
 
 
 def sink_names(trainer: HfMultiTaskTrainer) -> list[str]:
@@ -72,6 +78,36 @@ def test_a_tracker_that_transformers_can_serve_without_us_is_left_to_it(monkeypa
     found = importlib.util.find_spec
     monkeypatch.setattr(lookup, "find_spec", lambda name: None if name == "tensorboard" else found(name))
     assert sinks_for(["tensorboard"]) == []  # for example with tensorboardX
+
+
+def test_a_remote_tensorboard_directory_is_left_to_transformers(tmp_path, monkeypatch, caplog) -> None:
+    """The callback can write there, because it uses TensorBoard's own file systems."""
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "memory://bucket/tb")
+    monkeypatch.chdir(tmp_path)
+    args = arguments(tmp_path / "out", report_to="tensorboard")
+    if int(transformers.__version__.partition(".")[0]) < 5:  # it knows no such variable
+        args.logging_dir = "memory://bucket/tb"
+    with caplog.at_level(logging.WARNING, "mtask_sinks"):
+        trainer = InOrderTrainer(Toy(), args, train_dataset=numbers(1, 2, 3, 4))
+        trainer.train()
+    assert "transformers' own callback writes to memory://bucket/tb" in caplog.text
+    assert trainer.sink_counts == {}
+    files = fsspec.filesystem("memory")
+    (path,) = files.find("/bucket/tb")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / path.rpartition("/")[2]).write_bytes(files.cat(path))
+    assert read_scalars(tmp_path / "copy")["train/a/loss"] == [(2, 1.5), (4, 3.5)]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["copy", "out"]
+
+
+@pytest.mark.parametrize("directory", ["gs://bucket/tb", "s3:/bucket"])
+def test_our_own_sink_says_that_it_cannot_write_there(directory: str, monkeypatch) -> None:
+    with pytest.raises(ValueError, match="writes to local directories only"):
+        TensorBoardSink(directory)
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", directory)
+    with pytest.raises(ValueError, match="writes to local directories only"):
+        TensorBoardSink().open(RunInfo(id="1"))
 
 
 def test_a_name_in_the_wrong_place_is_refused() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from mtask_sinks._util.built_anew import BuiltAnew
 from mtask_sinks._util.escaping import printable
 from mtask_sinks._util.links import refuse_foreign_links
+from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.errors import Forgotten
 from mtask_sinks.keys import OVERALL, backend_name, digest, split_key, trainer_log_name
 from mtask_sinks.sinks.base import Sink, Status
@@ -75,7 +76,9 @@ class TensorBoardSink(BuiltAnew, Sink):
         require_backend(self.name)
         if layout not in ("flat", "overlay"):
             raise ValueError(f"layout={layout!r} is not allowed. Use 'flat' or 'overlay'.")
-        self._given_dir = None if log_dir is None else Path(log_dir)
+        if log_dir is not None and has_scheme(log_dir):
+            raise ValueError(f"log_dir={str(log_dir)!r}: TensorBoardSink writes to local directories only.")
+        self._given_dir = None if log_dir is None else Path(log_dir).absolute()  # the working directory may change
         self._layout = layout
         self._charts = Charts() if custom_scalars else None
         self._relative = RelativeValues()
@@ -90,9 +93,9 @@ class TensorBoardSink(BuiltAnew, Sink):
     def open(self, run: RunInfo) -> None:
         before, self._run = self._run, run
         if not self._subruns or run.id != before.id:
-            directory = self._choose_dir(run)
+            directory = self._choose_dir(run).absolute()
             if run.output_dir is not None:
-                refuse_foreign_links(directory.absolute(), Path(run.output_dir).absolute())
+                refuse_foreign_links(directory, Path(run.output_dir).absolute())
             self._begin({"": directory})
         elif run.step != before.step:
             self._begin(self._directories())
@@ -134,7 +137,7 @@ class TensorBoardSink(BuiltAnew, Sink):
             subrun.close_file()
 
     def target(self) -> str | None:
-        return str(self._subruns[""].directory.absolute()) if self._subruns else None
+        return str(self._subruns[""].directory) if self._subruns else None
 
     def environment(self) -> Mapping[str, str]:
         directory = self._given_dir or os.environ.get("TENSORBOARD_LOGGING_DIR")
@@ -207,6 +210,11 @@ class TensorBoardSink(BuiltAnew, Sink):
         if (existing := run.existing(self.name)) is not None:
             return Path(existing)
         if configured := os.environ.get("TENSORBOARD_LOGGING_DIR"):
+            if has_scheme(configured):
+                raise ValueError(
+                    f"TENSORBOARD_LOGGING_DIR={configured}: TensorBoardSink writes to local directories only. Pass "
+                    "one: TensorBoardSink('runs')."
+                )
             return Path(configured).expanduser()
         return Path(run.output_dir or ".", "runs", *_folders(run.name or run.id))
 
