@@ -84,7 +84,7 @@ class Derived:
                 missing = error.args[0] if error.args else None
                 if missing not in inputs.absent:
                     self._warn_of_failure(key)
-                elif missing not in known and missing not in self._functions and missing not in self._row_names:
+                elif not self._may_come(str(missing), known):
                     self._refuse(key, str(missing), metrics, known, is_complete, has_logs)
                 continue
             except OverflowError:
@@ -97,6 +97,11 @@ class Derived:
             if inputs.used:  # a value computed from the rest of the row alone has no reports, and no count
                 value_counts[key] = min(counts.get(used, value_counts.get(used, 0)) for used in inputs.used)
         return values, value_counts
+
+    def _may_come(self, key: str, known: Collection[str]) -> bool:
+        """Return whether another window may have this key."""
+        # A window without NaN and infinite values has no count of them.
+        return key.removesuffix(".nonfinite") in known or key in self._functions or key in self._row_names
 
     def _refuse(
         self,

@@ -124,7 +124,9 @@ class Episodes:
             self._metrics[place].add(snapshot.step, value, snapshot.counts.get(key, 0))
         events = []
         for at, alert in enumerate(self.alerts):
-            if alert.watches_phase(snapshot.phase):
+            # A window that the end of the training cut short has smaller sums than the others.
+            is_judged = not (snapshot.is_partial and alert.rule == "below")
+            if is_judged and alert.watches_phase(snapshot.phase):
                 looks = self._silences(at, snapshot) if alert.rule == "silent_for" else self._looks(alert, snapshot)
                 for key, now, judgement, since in looks:
                     event = self._follow(at, key, now, judgement, since, snapshot)

@@ -38,6 +38,7 @@ class WebhookSink(Sink):
     """
 
     name = "webhook"
+    can_replay = False  # an alert is news
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = {action_name(url): url for url in urls}

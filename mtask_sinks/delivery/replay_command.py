@@ -9,13 +9,20 @@ from mtask_sinks._util.masking import MASK, mask
 from mtask_sinks.delivery.trust import untrusted_places
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.sinks.base import Sink
+from mtask_sinks.sinks.lookup import has_sink
 
 
 def how_to_deliver(sink: Sink, path: Path, stream: JournalStream) -> str:
     """Return a sentence with the command that delivers the rest of a journal. A user can paste the command as it is.
 
     The command holds no secret. If the address of a backend holds one, the sentence asks the user to set the variable.
+    The command knows no sink of the user's own, so for such a sink the sentence has a line of Python.
     """
+    if not sink.can_replay:
+        return "They cannot be delivered later."
+    if not has_sink(sink.name):
+        code = f"from mtask_sinks.delivery.replay import replay; replay({str(path)!r}, [the {sink.name} sink])"
+        return f"To deliver them, run in Python: {code}"
     variables, secret = [], []
     for name, value in sink.environment().items():
         if MASK in (shown := mask(value)):

@@ -54,6 +54,11 @@ def broadcasts(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
 
 def _pair_on_host(value: Any, weight: Any) -> Entry | None:
     values, weights = _host_array(value, "value"), _host_array(weight, "weight")
+    masks = [np.ma.getmaskarray(part) for part in (value, weight) if isinstance(part, np.ma.MaskedArray)]
+    if masks and values is not None and weights is not None:
+        _check_shapes(weights.shape, values.shape)
+        counts = ~np.logical_or.reduce([np.broadcast_to(mask, values.shape) for mask in masks])
+        values, weights = values[counts], np.broadcast_to(weights, values.shape)[counts]
     if values is None or values.size == 0:
         return None
     if weights is None or not np.isfinite(weights).all() or (weights < 0).any():

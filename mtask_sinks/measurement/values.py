@@ -70,8 +70,8 @@ def _number(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
-    except (TypeError, ValueError):
+        return math.inf if value > 0 else -math.inf
+    except Exception:  # the code of any class
         raise MetricValueError(_refusal(value)) from None
 
 

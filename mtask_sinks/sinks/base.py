@@ -39,9 +39,11 @@ class Sink(ABC):
 
     Attributes:
         name: the sink's name in ``report_to``, and the key of its run in `RunInfo.attached` and `RunInfo.continued`.
+        can_replay: whether a replay of the journal can deliver later what the sink lacks now.
     """
 
     name: ClassVar[str]
+    can_replay: ClassVar[bool] = True
 
     def open(self, run: RunInfo) -> None:  # noqa: B027  # not every sink has something to open
         """Prepare to write. If this raises, the worker calls it again.

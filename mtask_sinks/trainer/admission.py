@@ -29,6 +29,10 @@ OUTSIDE_EVALUATION = (
     "a forward call outside of the evaluation steps (in an evaluator, or in compute_metrics) made this report, so the "
     f"report does not count for the evaluation. {_REMEDY}"
 )
+IN_OTHER_THREAD = (
+    "a module made this report in a thread of its own, while a step ran. Nothing tells whether that thread works for "
+    "the step, so the report does not count. Let the forward itself report what its threads return."
+)
 
 _CALL_EVENT = CallbackHandler.call_event.__code__
 _EVALUATES = frozenset({"_evaluate", "evaluate", "predict", "evaluation_loop", "prediction_loop"})
@@ -106,12 +110,14 @@ class Admission:
         caller = self._find_caller(sys._getframe(1), self.training_judge)
         if caller.module is None or (caller.is_own_loop and caller.module.training):
             return None
-        return OUTSIDE_TRAINING
+        return IN_OTHER_THREAD if caller.is_in_other_thread else OUTSIDE_TRAINING
 
     def _why_left_out_of_evaluation(self) -> str | None:
         """Why a report that is being made does not count for the evaluation; ``None`` if it does."""
         caller = self._find_caller(sys._getframe(1), self.evaluation_judge)
-        return None if caller.module is None else OUTSIDE_EVALUATION
+        if caller.module is None:
+            return None
+        return IN_OTHER_THREAD if caller.is_in_other_thread else OUTSIDE_EVALUATION
 
     def _find_caller(self, frame: FrameType, judge: Judge) -> _Caller:
         """Find out who makes a report outside of a step of this thread."""
@@ -121,7 +127,7 @@ class Admission:
         if is_in_backward():  # autograd's threads work for the step
             return _Caller(None)
         if not any(each.f_code.co_filename == _PARALLEL_APPLY for each in frames_above(frame)):
-            return caller._replace(is_own_loop=False)
+            return caller._replace(is_own_loop=False, is_in_other_thread=judge.exempt_thread is not None)
         if judge.exempt_thread is not None:  # a step runs, and nn.DataParallel's threads work for it
             return _Caller(None)
         around = _caller_of(sys._current_frames()[self._thread])
@@ -135,10 +141,12 @@ class _Caller(NamedTuple):
         module: the outermost module on the stack; ``None`` if no module's method makes the report.
         is_own_loop: ``True`` if a loop or a rollout of the user called the module; ``False`` if a callback or an
             evaluation did.
+        is_in_other_thread: whether it runs in another thread than the step that runs now.
     """
 
     module: nn.Module | None
     is_own_loop: bool = True
+    is_in_other_thread: bool = False
 
 
 def _caller_of(frame: FrameType) -> _Caller:

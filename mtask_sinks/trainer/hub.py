@@ -25,13 +25,13 @@ def keep_journal_from_hub(output_dir: str | Path | None) -> None:
     ['/metrics.jsonl', '/metrics.delivery/', '/metrics-*.jsonl', '/metrics-*.delivery/']
 
     A Trainer uploads its whole output directory at every save. The journal grows with each log event and holds all
-    parameters, so it would be uploaded again and again. A file that names the journal already stays as it is: to upload
-    the journal, write ``!metrics.jsonl`` into it.
+    parameters, so it would be uploaded again and again. If a line of the file names the journal, the file stays as it
+    is: to upload the journal, write ``!metrics.jsonl`` into it.
     """
     path = Path(output_dir or "", ".gitignore")
     try:
         text = path.read_text() if path.exists() else ""
-        if FILE_NAME in text:
+        if any(line.strip().lstrip("!/") == FILE_NAME for line in text.splitlines()):
             return
         begin = text if not text or text.endswith("\n") else f"{text}\n"
         path.write_text(begin + "".join(f"{line}\n" for line in _LINES))

@@ -38,6 +38,20 @@ def test_an_input_absent_from_this_window_leaves_the_derived_metric_out() -> Non
     assert dict(registry.snapshot(step=2).metrics) == {"a/y": 1.0}
 
 
+def test_a_count_of_nonfinite_values_is_absent_from_windows_without_any() -> None:
+    derived = {"a/bad": lambda m: m["a/y.nonfinite"] / 2}
+    registry = MetricRegistry(nonfinite={"a/y": "skip"}, derived=derived)
+    for value in (math.nan, 1.0):
+        registry.report_metrics("a", y=value)
+    assert registry.snapshot(1).metrics == {"a/y": 1.0, "a/y.nonfinite": 1.0, "a/bad": 0.5}
+    registry.report_metrics("a", y=2.0)
+    assert registry.snapshot(2).metrics == {"a/y": 2.0}
+    other = MetricRegistry(derived={"a/bad": lambda m: m["a/z.nonfinite"]})
+    other.report_metrics("a", y=1.0)
+    with pytest.raises(DerivedMetricError, match=r"a/z\.nonfinite"):
+        other.snapshot(1)
+
+
 def test_a_key_that_nobody_reports_is_an_error_that_names_the_nearest() -> None:
     registry = MetricRegistry(derived={"mlm/ppl": lambda m: math.exp(m["mlm/los"])})
     registry.report_metrics("mlm", loss=1.0)

@@ -35,6 +35,15 @@ def test_one_alert_per_episode_and_a_line_when_it_is_over():
     ]
 
 
+def test_the_smaller_sums_of_a_window_that_the_end_cut_short_are_no_alert():
+    episodes = Episodes([Alert("*/n", below=250), Alert("*/loss", nonfinite=True)], Directions())
+    whole = Snapshot(8, metrics={"a/n": 400.0, "a/loss": 1.0})
+    cut = Snapshot(9, metrics={"a/n": 100.0, "a/loss": math.nan}, is_partial=True)
+    assert [event.text for snapshot in (whole, cut) for event in episodes.look(snapshot)] == [
+        "a/loss is nan, not finite"
+    ]
+
+
 def test_skipped_values_that_are_not_finite_count():
     episodes = Episodes([Alert("*/loss", nonfinite=True)], Directions())
     (event,) = episodes.look(Snapshot(10, metrics={"a/loss": 1.0}, nonfinite={"a/loss": 2}))

@@ -50,7 +50,7 @@ def test_ctrl_c_ends_the_wait_and_nothing_else(tmp_path, caplog, monkeypatch) ->
     assert len(other.snapshots) == 3
     assert "sink interrupts (starting) received 0 of 3 snapshots; 3 did not arrive within" in said
     assert "within 1000 s" not in said
-    assert f"mtask-sinks replay {tmp_path / 'metrics.jsonl'} --to interrupts" in said
+    assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the interrupts sink])" in said
     with pytest.raises(KeyboardInterrupt):  # a second one is as ever
         signal.raise_signal(signal.SIGINT)
 

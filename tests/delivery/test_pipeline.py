@@ -35,8 +35,9 @@ def test_every_sink_gets_every_snapshot_in_order() -> None:
 
 
 def test_a_sink_that_stays_away_leaves_its_snapshots_in_the_journal_and_says_how_to_deliver_them(
-    tmp_path, caplog
+    tmp_path, caplog, monkeypatch
 ) -> None:
+    monkeypatch.setattr("mtask_sinks.delivery.replay_command.has_sink", lambda name: True)
     away, good = Flaky("write", failures=10**9), MemorySink()
     away.environment = lambda: {"AWAY_URL": "http://a b"}  # type: ignore[method-assign]
     delivery = Delivery([away, good], drain_seconds=0.2)

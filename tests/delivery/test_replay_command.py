@@ -16,8 +16,11 @@ from helpers.journals import losses
 from helpers.local_server import Reserved
 
 from mtask_sinks import RunInfo, Sink
+from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.note import Note
 from mtask_sinks.sinks import MemorySink, TensorBoardSink
+from mtask_sinks.sinks.lookup import has_sink
 
 
 class AwaySink(MemorySink):
@@ -35,6 +38,7 @@ def _backends_are_away(monkeypatch) -> None:
     def fail(self, run: RunInfo) -> None:
         raise OSError("no answer from http://me:pw@host \x1b[2J")
 
+    monkeypatch.setattr("mtask_sinks.delivery.replay_command.has_sink", lambda name: True)
     monkeypatch.setattr(AwaySink, "open", fail)
     monkeypatch.setattr(TensorBoardSink, "open", fail)
 
@@ -68,6 +72,24 @@ def test_a_path_with_control_characters_is_written_as_a_shell_reads_it(tmp_path,
     command = message_of(AwaySink(), path, caplog).partition("run: ")[2]
     printed = subprocess.run(["bash", "-c", command.replace("mtask-sinks", "printf '%s|'")], capture_output=True)
     assert printed.stdout.decode() == f"replay|{path}/metrics.jsonl|--to|away|"
+
+
+def test_a_sink_that_the_command_does_not_know_is_delivered_to_from_python(tmp_path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.delivery.replay_command.has_sink", has_sink)
+    message = message_of(AwaySink(), tmp_path, caplog)
+    sink = MemorySink()
+    exec(message.partition("run in Python: ")[2].replace("[the away sink]", "[sink]"), {"sink": sink})
+    assert [snapshot.step for snapshot in sink.snapshots] == [1]
+
+
+def test_an_alert_that_a_webhook_does_not_take_cannot_be_delivered_later(tmp_path, caplog) -> None:
+    delivery = Delivery([WebhookSink(["http://127.0.0.1:9/x"])], drain_seconds=0.5)
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    delivery.note(Note("alert", 1, "a/loss is high", {"actions": WebhookSink(["http://127.0.0.1:9/x"]).addresses}))
+    delivery.write(losses(1)[0])
+    delivery.close("finished")
+    (message,) = [text for text in caplog.messages if "did not arrive" in text or "did not end" in text]
+    assert message.endswith("They cannot be delivered later.") and "replay" not in message
 
 
 def test_it_needs_no_trust_in_what_this_user_has_written_to(tmp_path, caplog) -> None:

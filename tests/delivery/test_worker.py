@@ -330,7 +330,7 @@ def test_snapshots_that_were_received_but_not_stored_are_told_at_the_end(tmp_pat
     delivery.close("finished")
     (told,) = [message for message in caplog.messages if " received " in message]
     assert "(down, ConnectionError: no route) received 3 of 3 snapshots; storing them did not end within 0.3 s." in told
-    assert f"mtask-sinks replay {tmp_path}" in told
+    assert f"replay('{tmp_path}" in told
     sink.failures = 0
 
 

@@ -87,6 +87,37 @@ def test_nothing_computed_does_not_count(nothing: object) -> None:
     assert reduced(2.0, nothing, reducer="last") == 2.0
 
 
+def test_masked_elements_do_not_count_with_a_weight_either() -> None:
+    values = np.ma.masked_greater(np.array([1.0, 2.0, 100.0]), 50)
+    weights = np.ma.masked_equal(np.array([1.0, 3.0, 7.0]), 1)
+    registry = MetricRegistry()
+    registry.report_metrics("a", x=weighted(values, 3))
+    registry.report_metrics("b", x=weighted(np.array([1.0, 2.0, 100.0]), weights))
+    registry.report_metrics("c", x=weighted(values, weights))
+    registry.report_metrics("d", x=weighted(np.ma.masked, 2))
+    registry.report_metrics("e", x=weighted(values.reshape(3, 1), np.ma.masked_less(np.ones(1), 0)))
+    expected = {"a/x": 1.5, "b/x": (2 * 3 + 100 * 7) / 10, "c/x": 2.0, "e/x": 1.5}
+    assert dict(registry.snapshot(1).metrics) == expected
+
+
+@pytest.mark.parametrize("value", [Fraction(10**400), -Fraction(10**400)])
+def test_a_number_beyond_all_floats_is_infinite(value) -> None:
+    assert reduced(value) == (math.inf if value > 0 else -math.inf)
+
+
+def test_a_number_whose_code_fails_is_refused_as_others_are() -> None:
+    class Broken:
+        def __float__(self) -> float:
+            raise RuntimeError("no")
+
+    registry = MetricRegistry()
+    registry.report_metrics(x=1.0)
+    registry.report_metrics(x=Broken())  # a first value would raise
+    assert registry.snapshot(1).metrics == {"x": 1.0}
+    with pytest.raises(MetricValueError):
+        registry.report_metrics(y=Broken())
+
+
 def test_masked_elements_of_a_masked_array_do_not_count() -> None:
     assert reduced(np.ma.masked_greater(np.array([1.0, 2.0, 100.0]), 50)) == 1.5
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
 from transformers import TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
-from mtask_sinks.trainer.admission import OUTSIDE_EVALUATION, OUTSIDE_TRAINING
+from mtask_sinks.trainer.admission import IN_OTHER_THREAD, OUTSIDE_EVALUATION, OUTSIDE_TRAINING
 
 #: What the training reports in its steps, whatever happens around them: step → the mean of the losses of its two steps.
 OWN = [(2, 1.5), (4, 3.5)]
@@ -174,6 +175,27 @@ def test_a_thread_that_runs_beside_the_steps_does_not_count(tmp_path) -> None:
         stop.set()
         threads[0].join()
     assert rows(trainer, "a/loss") == OWN
+    assert f"left out: {IN_OTHER_THREAD}" in trainer.metric_registry.dropped
+
+
+def test_threads_that_a_forward_starts_do_not_count_and_the_warning_says_what_to_do(tmp_path, caplog) -> None:
+    class Towers(Toy):
+        def extra(self, x, loss) -> None:
+            with ThreadPoolExecutor(2) as threads:
+                values = list(threads.map(self.tower, [x, x * 2]))
+            self.report_metrics("t", sum=sum(values))
+
+        def tower(self, x):
+            self.report_metrics("tower", n=1)
+            return x
+
+    args = arguments(tmp_path)
+    trainer = Ordered(Towers(), args, train_dataset=numbers(1, 2), eval_dataset=numbers(5))
+    trainer.train()
+    assert trainer.evaluate()["eval_t/sum"] == 15.0
+    assert rows(trainer, "t/sum") == [(2, 4.5)] and rows(trainer, "tower/n") == []
+    assert trainer.metric_registry.dropped == {f"left out: {IN_OTHER_THREAD}": 6}
+    assert "Let the forward itself report what its threads return" in caplog.text
 
 
 def test_replicas_of_data_parallel_count_inside_a_step(tmp_path) -> None:

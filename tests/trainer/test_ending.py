@@ -81,7 +81,7 @@ def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait_and_not_the_script(tmp_p
     trainer = made(tmp_path, lambda: None, sink, sink_args=SinkArguments(drain_seconds=1000.0))
     trainer.train()  # the script goes on after it
     sink.released.set()
-    assert "To deliver them, run: " in caplog.text
+    assert "To deliver them, run in Python: " in caplog.text
     assert "within 1000 s" not in caplog.text
     (run,) = read_journal(tmp_path)
     assert (run.status, [each.step for each in run.snapshots if each.phase == "train"]) == ("finished", [1, 2, 3, 4])
@@ -162,7 +162,7 @@ def test_a_sinks_thread_that_dies_is_said_and_counted_and_begins_anew_with_the_n
     assert (counts.state, counts.delivered, counts.pending) == ("stopped", 0, 5)
     assert counts.error == "ZeroDivisionError: division by zero"
     assert "sink memory has stopped (ZeroDivisionError: division by zero); training goes on." in caplog.text
-    assert f"mtask-sinks replay {tmp_path / 'metrics.jsonl'} --to memory" in caplog.text
+    assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the memory sink])" in caplog.text
     trainer.train()
     counts = trainer.sink_counts["memory"]
     assert (counts.state, counts.error, counts.delivered, counts.pending) == ("closed", None, 10, 0)

@@ -118,6 +118,14 @@ def test_lines_are_added_once_and_what_was_there_stays(tmp_path) -> None:
     assert path.read_text() == f"*.log\n/metrics.jsonl\n/metrics.delivery/\n{numbered}"
 
 
+def test_other_files_with_such_a_name_do_not_count(tmp_path) -> None:
+    path = tmp_path / ".gitignore"
+    for text in ("eval_metrics.jsonl\n", "# metrics.jsonl is large\n"):
+        path.write_text(text)
+        keep_journal_from_hub(tmp_path)
+        assert path.read_text().startswith(f"{text}/metrics.jsonl\n")
+
+
 def test_a_file_that_cannot_be_written_stops_no_training(tmp_path, caplog) -> None:
     (tmp_path / ".gitignore").mkdir()
     with caplog.at_level(logging.WARNING, "mtask_sinks"):
