@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 
 from mtask_sinks.reporting.binding import modules_around
-from mtask_sinks.trainer.saved_windows import has_no_length, is_whole
+from mtask_sinks.trainer.saved_windows import is_last_step
 
 if TYPE_CHECKING:
     from mtask_sinks.trainer.mixin import MultiTaskTrainerMixin
@@ -66,6 +66,8 @@ class AfterOthers(TrainerCallback):
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        #: Whether the last step stops the training.
+        self._stops = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self._session.after_train_begin(model, modules_around(self._session.trainer()), state)
@@ -74,15 +76,18 @@ class AfterOthers(TrainerCallback):
         self._session.registry.tick()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._stops = control.should_training_stop
         self._session.on_step_end(state.global_step, control.should_log)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self._session.trainer()
         # The Trainer also calls this if it stops in the middle of an epoch. A resumed training ends that epoch.
-        is_cut = control.should_training_stop and not (has_no_length(state) or is_whole(state.epoch))
+        is_cut = trainer is not None and self._stops and not is_last_step(trainer)
         if trainer is not None and not is_cut:
             trainer._log_epoch()
-        self._session.on_epoch_end(state.global_step, control.should_log, is_cut)
+        # A checkpoint at this place comes after the row, so it does not hold the row's reports once more.
+        self._session.on_epoch_end(state.global_step, control.should_log, is_cut and not control.should_save)
+        self._session.saved_windows.epoch_has_ended = not is_cut
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.registry.tick()

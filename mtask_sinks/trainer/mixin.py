@@ -28,6 +28,7 @@ from mtask_sinks.trainer.oversight import Oversight, check_actions, check_given
 from mtask_sinks.trainer.padding import is_padding
 from mtask_sinks.trainer.predecessor import NO_ADDITIONAL_STATE, warn_of_replaced_bases
 from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
+from mtask_sinks.trainer.saved_windows import is_last_step
 from mtask_sinks.trainer.search import SearchMixin
 from mtask_sinks.trainer.session import Session
 from mtask_sinks.trainer.steps import StepsMixin
@@ -269,7 +270,7 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         if self.args.push_to_hub and self.is_world_process_zero():
             keep_journal_from_hub(self.args.output_dir)
-        self._session.saved_windows.save(self.state)
+        self._session.saved_windows.save(self.state, is_last_step(self))
         super()._save_checkpoint(*args, **kwargs)
 
     def _load_callback_state(self) -> None:

@@ -11,7 +11,7 @@ from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.trainer.oversight import Oversight
 
 if TYPE_CHECKING:
-    from transformers import TrainerState
+    from transformers import Trainer, TrainerState
 
 # A checkpoint holds the open windows under this name, among the states of callbacks.
 _ENTRY = "MultiTaskMetrics"
@@ -33,14 +33,28 @@ class SavedWindows:
         self._oversight = oversight
         #: Whether the training has begun at a checkpoint, and no epoch has begun since.
         self._is_resuming = False
+        #: Whether the checkpoint was written at the last step of an epoch.
+        self._is_over = False
+        #: Whether the rows of the last epoch are logged, and no epoch has begun since. A checkpoint says this too,
+        #: because the Trainer writes some checkpoints before these rows, and others after them.
+        self.epoch_has_ended = False
+        #: Whether the Trainer logs a row at the end of each epoch, and at no other time. In the checkpoint too.
+        self._logs_epochs = False
 
-    def save(self, state: TrainerState) -> None:
-        """Put the open windows into the checkpoint that the Trainer writes next. Every rank must call this."""
+    def save(self, state: TrainerState, is_over: bool) -> None:
+        """Put the open windows into the checkpoint that the Trainer writes next. Every rank must call this.
+
+        Args:
+            state: the state of the trainer.
+            is_over: whether the last step was the last one of its epoch, see `is_last_step`.
+        """
         window = self._registry.state_dict()
         phases = {phase: self._registry.state_dict(phase) for phase in self._registry.phases_of_training}
         attributes = {"window": window, **({"phases": phases} if any(phases.values()) else {})}
         attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
         if any(attributes.values()):
+            epoch = {"is_over": is_over, "has_ended": self.epoch_has_ended, "is_logged": self._logs_epochs}
+            attributes["epoch"] = epoch
             _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
         else:
             _stateful(state).pop(_ENTRY, None)
@@ -56,6 +70,9 @@ class SavedWindows:
             self._registry.load_state_dict(window, phase)
         self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
         self._is_resuming = state.global_step > 0
+        epoch = attributes.get("epoch", {})
+        self._is_over = epoch.get("is_over", False)
+        self.epoch_has_ended, self._logs_epochs = epoch.get("has_ended", False), epoch.get("is_logged", False)
 
     def on_epoch_begin(self, state: TrainerState, logs_epochs: bool, begins_anew: bool) -> None:
         """After a resume, end the epoch before this one, if the checkpoint was written right before its end.
@@ -66,15 +83,18 @@ class SavedWindows:
         Args:
             state: the state of the trainer.
             logs_epochs: whether the Trainer logs a row at the end of each epoch, and at no other time.
-            begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``).
+            begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``). Then the epoch of
+                the checkpoint has no end, and its reports belong to the next row.
         """
         is_resuming, self._is_resuming = self._is_resuming, False
-        is_over = is_whole(state.epoch) or (begins_anew and has_no_length(state))
-        if not is_resuming or not is_over:
+        had_ended, self.epoch_has_ended = self.epoch_has_ended, False
+        logged_epochs, self._logs_epochs = self._logs_epochs, logs_epochs
+        if not is_resuming or had_ended:
             return
-        if self._registry.has_values_per_epoch:
+        is_cut = begins_anew and has_no_length(state)
+        if (self._is_over or is_cut) and self._registry.has_values_per_epoch:
             self._registry.end_epoch(state.global_step, epoch=state.epoch)
-        if logs_epochs:
+        if self._is_over and logged_epochs:
             self._registry.snapshot(state.global_step, epoch=state.epoch, logs={})
             for phase in self._registry.phases_of_training:
                 self._registry.snapshot(state.global_step, phase, epoch=state.epoch, logs={})
@@ -95,13 +115,12 @@ def has_no_length(state: TrainerState) -> bool:
     return state.num_train_epochs >= sys.maxsize
 
 
-def is_whole(epoch: float | None) -> bool:
-    """Return whether a number of epochs is whole: the last epoch is over, and the next one has not begun.
-
-    >>> is_whole(2.0), is_whole(2.25), is_whole(None)
-    (True, False, False)
-    """
-    return epoch is not None and epoch == round(epoch)
+def is_last_step(trainer: Trainer) -> bool:
+    """Return whether the last step of a training was the last one of its epoch."""
+    state = trainer.state
+    if has_no_length(state):  # the Trainer itself does not know, but accelerate reads one batch ahead
+        return bool(trainer.accelerator.gradient_state.end_of_dataloader)
+    return state.epoch is not None and state.epoch == round(state.epoch)
 
 
 def _stateful(state: TrainerState) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.toy import InOrder, Reports, arguments, numbers, rows
+from transformers import TrainerCallback
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, read_journal
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, read_journal, report_metrics
+from mtask_sinks.analysis.counted import read_trainings
 
 
 class Ordered(InOrder, HfMultiTaskTrainer):
@@ -109,3 +111,99 @@ def test_a_resume_that_begins_data_without_a_length_anew_begins_an_epoch(tmp_pat
     second.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
     assert [row for row in rows(second, "epoch_a/n") if row[0] > 4] == [(8, 4.0)]
     assert rows(whole, "epoch_a/n") == [(4, 4.0), (8, 4.0)]
+
+
+def counted(directory) -> list[tuple[int, float]]:
+    """Return step and number of reports of each row of the training that counts, after all resumes."""
+    (training,) = read_trainings(directory)
+    series = training.series["train", "a/n"]
+    return [(training.steps[at], value) for at, value in zip(series.at, series.values)]
+
+
+def test_a_row_in_mid_epoch_that_comes_before_its_checkpoint_counts_after_a_resume(tmp_path) -> None:
+    def trainer(max_steps: int) -> Ordered:
+        args = arguments(tmp_path, logging_strategy="epoch", save_strategy="epoch", max_steps=max_steps)
+        return Ordered(Reports(), args, train_dataset=numbers(1, 2, 6, 7), metrics=MetricRegistry({"*/n": "sum"}))
+
+    trainer(3).train()
+    resumed = trainer(8)
+    resumed.train(resume_from_checkpoint=True)
+    assert rows(resumed, "overall_a/n") == [(8, 8.0)]
+    assert counted(tmp_path) == [(3, 3.0), (4, 1.0), (8, 4.0)]
+
+
+class Retrieves(TrainerCallback):
+    """Reports by itself after each evaluation: between the row of an epoch and its checkpoint."""
+
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
+        report_metrics("retrieval", recall=state.global_step)
+
+
+@pytest.mark.parametrize("logging", ["epoch", "steps"])
+def test_a_report_between_the_row_of_an_epoch_and_its_checkpoint_is_in_the_next_row(tmp_path, logging) -> None:
+    def trainer(name: str) -> Ordered:
+        strategies = dict.fromkeys(("eval_strategy", "save_strategy"), "epoch")
+        args = arguments(tmp_path / name, num_train_epochs=3, logging_strategy=logging, logging_steps=3, **strategies)
+        data = {"train_dataset": numbers(1, 2, 6, 7), "eval_dataset": numbers(10)}
+        return Ordered(Reports(), args, **data, metrics=MetricRegistry(per_epoch="*"), callbacks=[Retrieves()])
+
+    whole, resumed = trainer("whole"), trainer("resumed")
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
+    for key in ("retrieval/recall", "epoch_retrieval/recall"):
+        assert rows(resumed, key) == rows(whole, key)
+    assert rows(whole, "epoch_retrieval/recall") == [(8, 4.0), (12, 8.0)]
+
+
+@pytest.mark.parametrize(
+    ("first", "save", "second", "expected"),
+    [
+        ("steps", "epoch", "epoch", [(8, 8.0)]),  # the window was open at the end of the epoch
+        ("steps", "steps", "epoch", [(8, 8.0)]),
+        ("epoch", "steps", "steps", [(4, 4.0), (8, 4.0)]),  # the first process logged its row after the checkpoint
+        ("epoch", "epoch", "steps", [(4, 4.0), (8, 4.0)]),
+    ],
+)
+def test_a_resume_with_another_logging_strategy_counts_each_report_once(
+    tmp_path, first: str, save: str, second: str, expected: list[tuple[int, float]]
+) -> None:
+    def trainer(strategy: str, epochs: int) -> Ordered:
+        changes = {"logging_strategy": strategy, "logging_steps": 8, "save_strategy": save, "save_steps": 4}
+        args = arguments(tmp_path, num_train_epochs=epochs, **changes)
+        return Ordered(Reports(), args, train_dataset=numbers(1, 2, 6, 7), metrics=MetricRegistry({"*/n": "sum"}))
+
+    trainer(first, 1).train()
+    trainer(second, 2).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert counted(tmp_path) == expected
+
+
+@pytest.mark.parametrize("logging", ["epoch", "steps"])
+def test_a_cut_through_data_without_a_length_ends_no_epoch(tmp_path, logging) -> None:
+    def trainer(name: str, max_steps: int) -> HfMultiTaskTrainer:
+        changes = {"logging_strategy": logging, "save_strategy": "steps", "save_steps": 3, "max_steps": max_steps}
+        registry = MetricRegistry({"*/n": "sum"}, per_epoch="*/n")
+        return HfMultiTaskTrainer(
+            Reports(), arguments(tmp_path / name, **changes), train_dataset=Endless(), metrics=registry
+        )
+
+    whole, first, second = trainer("whole", 8), trainer("resumed", 3), trainer("resumed", 8)
+    whole.train()
+    first.train()
+    second.train(resume_from_checkpoint=True)
+    assert rows(first, "epoch_a/n") == []
+    assert rows(second, "epoch_a/n") == rows(whole, "epoch_a/n") == [(4, 4.0), (8, 4.0)]
+    assert counted(tmp_path / "resumed") == counted(tmp_path / "whole")
+
+
+def test_a_window_of_data_that_begin_anew_is_in_the_next_row(tmp_path) -> None:
+    def trainer(name: str) -> HfMultiTaskTrainer:
+        changes = {"max_steps": 8, "save_strategy": "steps", "save_steps": 2, "ignore_data_skip": True}
+        args = arguments(tmp_path / name, logging_strategy="epoch", **changes)
+        registry = MetricRegistry({"*/n": "sum"}, per_epoch="*/n")
+        return HfMultiTaskTrainer(Reports(), args, train_dataset=Endless(), metrics=registry)
+
+    trainer("whole").train()
+    resumed = trainer("resumed")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert rows(resumed, "a/n") == [(6, 6.0), (8, 2.0)]  # 2 of the checkpoint and 4 of the first pass, then a cut pass
+    assert rows(resumed, "epoch_a/n") == [(6, 4.0)]
