@@ -401,6 +401,10 @@ class MetricRegistry(BuiltAnew):
         """
         return self._reduction.discard(phase, step)
 
+    def has_reports(self, phase: str) -> bool:
+        """Return whether this rank has reported something in the open window of a phase."""
+        return any(state is not None for state in self._intake.peek(phase).values())
+
     @contextmanager
     def set_aside(self, phase: str) -> Iterator[None]:
         """Give a phase an empty window inside a ``with`` block. After it, the window from before goes on."""

@@ -145,6 +145,8 @@ class Session:
         self._evaluated: dict[str, Snapshot] = {}
         #: The phases of the evaluations that run now, the innermost last.
         self._evaluations: list[str] = []
+        #: The phases of evaluations and of the user's code that have begun and not ended.
+        self._open_phases: list[str] = []
         #: Whether a row of the training had a metric, and whether `warn_if_silent` has run.
         self._has_reported = False
         self._is_silence_explained = False
@@ -275,9 +277,7 @@ class Session:
             prefix: the ``metric_key_prefix``.
         """
         phase = phase_of_prefix(prefix)
-        with self._phase(phase, model, around):
-            for each in (phase, *self.phases_inside(phase)):
-                self.registry.discard(each)
+        with self._empty_windows(phase, *self.phases_inside(phase)), self._phase(phase, model, around):
             self.registry.leave_out(self.admission.evaluation_judge, phase)
             self._evaluations.append(phase)
             try:
@@ -306,10 +306,7 @@ class Session:
     @contextmanager
     def own_phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
         """Wrap the user's code outside of the steps: its reports count for a phase."""
-        is_inside_too = phase in self.registry.phases_of_training
-        aside = self.registry.set_aside(phase) if is_inside_too else nullcontext()
-        with aside, self._phase(phase, model, around):
-            self.registry.discard(phase)
+        with self._empty_windows(phase), self._phase(phase, model, around):
             yield
 
     def phase_inside_step(self, phase: str) -> str | None:
@@ -473,6 +470,26 @@ class Session:
         return snapshot if self._loss_budget is None else self._loss_budget.without_twins(snapshot)
 
     @contextmanager
+    def _empty_windows(self, *phases: str) -> Iterator[None]:
+        """Give phases empty windows inside a ``with`` block.
+
+        A window that is in use goes on after the block: that of an evaluation or of the user's code around the block,
+        or that of a phase inside of the training's steps. Any other window is left over from code that has raised.
+        """
+        used_in_steps = self.registry.phases_of_training
+        with ExitStack() as stack:
+            for phase in phases:
+                if phase in self._open_phases or (phase in used_in_steps and self.registry.has_reports(phase)):
+                    stack.enter_context(self.registry.set_aside(phase))
+                else:
+                    self.registry.discard(phase)
+            self._open_phases.append(phases[0])
+            try:
+                yield
+            finally:
+                self._open_phases.remove(phases[0])
+
+    @contextmanager
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
         if not self._depth:
             self._begin_backend_runs()
@@ -490,6 +507,7 @@ class Session:
             self._depth -= 1
             if not self._depth:
                 self._bound.close()
+            if not self._depth and self.is_training:  # else the windows belong to a loop of the user's own
                 for phase in ("train", *self.registry.phases_of_training):
                     self.registry.discard(phase)
                 self.registry.leave_out(None)

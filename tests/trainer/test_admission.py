@@ -175,7 +175,6 @@ def test_a_thread_that_runs_beside_the_steps_does_not_count(tmp_path) -> None:
         stop.set()
         threads[0].join()
     assert rows(trainer, "a/loss") == OWN
-    assert f"left out: {IN_OTHER_THREAD}" in trainer.metric_registry.dropped
 
 
 def test_threads_that_a_forward_starts_do_not_count_and_the_warning_says_what_to_do(tmp_path, caplog) -> None:

@@ -404,7 +404,7 @@ def test_a_sink_that_fails_disturbs_neither_the_training_nor_the_other_sinks(tmp
     counts = trainer.sink_counts["bad"]
     assert (counts.given, counts.delivered, counts.pending, counts.error) == (3, 0, 3, "OSError: disk full")
     assert "received 0 of 3 snapshots; 3 did not arrive within 1 s" in caplog.text
-    assert f"mtask-sinks replay {tmp_path / 'out' / 'metrics.jsonl'} --to bad" in caplog.text
+    assert f"replay({str(tmp_path / 'out' / 'metrics.jsonl')!r}, [the bad sink])" in caplog.text
 
 
 @pytest.mark.usefixtures("mlflow_store")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.toy import InOrder, Toy, arguments, numbers, rows
+from transformers import TrainerCallback
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
 
 
 class Trainer(InOrder, HfMultiTaskTrainer):
@@ -188,3 +189,94 @@ def test_callbacks_see_the_metrics_of_an_evaluation(tmp_path) -> None:
 @pytest.mark.skipif(not hasattr(HfMultiTaskTrainer, "prediction_loop"), reason="transformers 5 has no legacy loop")
 def test_the_legacy_loop_of_transformers_4_is_an_evaluation_too(tmp_path) -> None:
     assert make(tmp_path, use_legacy_prediction_loop=True).evaluate()["eval_a/loss"] == 15.0
+
+
+class Labelled(Toy):
+    """Toy with labels, so that the Trainer calls ``compute_metrics``."""
+
+    def forward(self, x, labels=None):
+        return (*super().forward(x), x)
+
+
+def labelled(*values: float) -> list[dict[str, torch.Tensor]]:
+    return [{"x": torch.tensor([float(value)]), "labels": torch.tensor([1.0])} for value in values]
+
+
+def test_an_evaluation_inside_an_evaluation_of_the_same_name_has_its_own_window(tmp_path) -> None:
+    inner: list[float] = []
+
+    def compute_metrics(predictions) -> dict[str, float]:
+        if len(inner) % 2 == 0:
+            inner.append(0.0)
+            inner[-1] = trainer.evaluate(labelled(100, 300))["eval_a/loss"]
+            inner.append(trainer.evaluate(labelled(7), metric_key_prefix="other")["other_a/loss"])
+        return {}
+
+    args = arguments(tmp_path, eval_strategy="steps", eval_steps=2)
+    data = {"train_dataset": labelled(1, 2, 3, 4), "eval_dataset": labelled(10, 20)}
+    trainer = Trainer(Labelled(), args, **data, compute_metrics=compute_metrics)
+    trainer.train()
+    assert rows(trainer, "eval_a/loss") == rows(trainer, "eval_loss")
+    assert [value for _, value in rows(trainer, "eval_a/loss") if value == 15.0] == [15.0] * 2
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert 200.0 in inner and 7.0 in inner
+
+
+def test_an_evaluation_inside_the_users_own_block_of_the_same_name_leaves_that_block_alone(tmp_path) -> None:
+    class Retrieves(Trainer):
+        def evaluate(self, *args, metric_key_prefix="eval", **kwargs):
+            with self.report_phase(metric_key_prefix):
+                report_metrics("retrieval", recall=0.25)
+                return super().evaluate(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+
+    trainer = Retrieves(Toy(), arguments(tmp_path), eval_dataset=numbers(10, 20))
+    assert trainer.evaluate()["eval_a/loss"] == 15.0
+    assert rows(trainer, "eval_retrieval/recall") == [(0, 0.25)]
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("eval_gen", "eval"), ("eval", "eval"), ("probe", "probe")])
+def test_a_phase_inside_of_steps_goes_on_after_an_evaluation_of_the_same_name(tmp_path, name, prefix) -> None:
+    class Rolls(Trainer):
+        def training_step(self, *args, **kwargs):
+            with self.report_phase(name):
+                report_metrics("g", n=1)
+            return super().training_step(*args, **kwargs)
+
+    class Evaluates(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs) -> None:
+            if state.global_step == 2:
+                trainer.evaluate(metric_key_prefix=prefix)
+
+    trainer = Rolls(
+        Toy(), arguments(tmp_path, logging_steps=4), train_dataset=numbers(1, 2, 3, 4), eval_dataset=numbers(10),
+        metrics=MetricRegistry({"*/n": "sum"}), callbacks=[Evaluates()],
+    )  # fmt: skip
+    trainer.train()
+    assert rows(trainer, f"{name}_g/n") == [(4, 4.0)]
+    assert rows(trainer, f"{prefix}_a/loss") == [(2, 10.0)]
+
+
+def test_an_evaluation_leaves_alone_a_registry_that_a_loop_of_the_users_own_reports_to(tmp_path) -> None:
+    registry = MetricRegistry({"*/n": "sum"})
+    trainer = Trainer(Toy(), arguments(tmp_path), eval_dataset=numbers(10, 20), metrics=registry)
+    with registry.activate():
+        report_metrics("own", n=1)
+        assert trainer.evaluate()["eval_a/loss"] == 15.0
+        report_metrics("own", n=1)
+    assert registry.snapshot(step=1).metrics == {"own/n": 2.0}
+
+
+def test_an_evaluation_by_another_trainer_with_the_same_registry_leaves_the_training_alone(tmp_path) -> None:
+    registry = MetricRegistry()
+    other = Trainer(Toy(), arguments(tmp_path / "other"), eval_dataset=numbers(10, 20), metrics=registry)
+
+    class Evaluates(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs) -> None:
+            other.evaluate()
+            kwargs["model"](torch.tensor([[1000.0]]))  # does not count for the training
+
+    trainer = Trainer(
+        Toy(), arguments(tmp_path / "a"), train_dataset=numbers(1, 2, 3, 4), metrics=registry, callbacks=[Evaluates()]
+    )
+    trainer.train()
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
