@@ -66,7 +66,8 @@ class AppendFile:
         end = self.size
         while end > 0:
             start = max(end - _BLOCK, 0)
-            newline = os.pread(self._descriptor, end - start, start).rfind(b"\n")
+            os.lseek(self._descriptor, start, os.SEEK_SET)  # writes go to the end of the file all the same
+            newline = os.read(self._descriptor, end - start).rfind(b"\n")
             if newline >= 0:
                 end = start + newline + 1
                 break

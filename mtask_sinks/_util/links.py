@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+# Without this flag, Windows writes two bytes for each newline.
+_BINARY = getattr(os, "O_BINARY", 0)
 
 
 def refuse_foreign_links(path: Path, directory: Path) -> None:
@@ -43,12 +45,12 @@ def open_no_foreign_link(path: Path, flags: int, mode: int = 0o666) -> int:
         OSError: as for `os.open`.
     """
     try:
-        return os.open(path, flags | _NO_FOLLOW, mode)
+        return os.open(path, flags | _BINARY | _NO_FOLLOW, mode)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EMLINK):  # FreeBSD: EMLINK
             raise
     refuse_foreign_links(path, path.parent)
-    return os.open(path, flags, mode)
+    return os.open(path, flags | _BINARY, mode)
 
 
 def create_file(path: Path) -> None:
@@ -57,4 +59,4 @@ def create_file(path: Path) -> None:
     Raises:
         FileExistsError: the path exists, also if it is a link that leads nowhere.
     """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, 0o666))
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW, 0o666))

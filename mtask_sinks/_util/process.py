@@ -43,6 +43,8 @@ def is_running(process: int, start: str | None) -> bool:
     """
     if process <= 0:  # to `os.kill`, such a number stands for a group of processes
         return False
+    if sys.platform == "win32":  # there, `os.kill` would send Ctrl-C
+        return _exists_on_windows(process)
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -65,6 +67,21 @@ def _look_up(process: int) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None
+
+
+def _exists_on_windows(process: int) -> bool:
+    """Source: https://learn.microsoft.com/windows/win32/api/processthreadsapi, OpenProcess, GetExitCodeProcess."""
+    import ctypes
+
+    query_limited_information, still_active = 0x1000, 259
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]
+    handle = kernel.OpenProcess(query_limited_information, False, process)
+    if not handle:
+        return False
+    code = ctypes.c_ulong()
+    kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+    kernel.CloseHandle(handle)
+    return code.value == still_active
 
 
 def _linux_start(process: int) -> str | None:

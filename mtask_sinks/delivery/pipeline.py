@@ -121,6 +121,11 @@ class Delivery:
         if self._publisher is not None:
             self._publisher.start()
 
+    def fail_run(self) -> None:
+        """Let the run that is open, if there is one, count as failed as soon as another one begins."""
+        if self._run is not None:
+            self._ended[self._run.id] = "failed"
+
     def write(self, snapshot: Snapshot) -> None:
         """Write a snapshot to the journal, from which every sink gets it."""
         if self._journal is None or self._is_forked():

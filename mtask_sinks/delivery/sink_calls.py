@@ -181,6 +181,7 @@ class SinkCalls:
         self._progress.backend.open()
         target = self._sink.target()
         if target is not None:
+            target = str(target)  # a plug-in may return a path or a number, which the cursor could not hold
             self.opened.add(target)
         if target is not None and target != self._targets.targets.get(run.id):
             self._targets.targets[run.id] = target

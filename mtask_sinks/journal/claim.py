@@ -15,6 +15,13 @@ from mtask_sinks.journal.run_start import open_run
 
 logger = get_logger(__name__)
 
+# This many bytes at the beginning of a file tell whether it is a journal.
+_BEGIN = 1 << 20
+# Some line of a journal matches this, even if other lines are damaged, or another program has rewritten it.
+_RECORD = re.compile(rb'^(\xef\xbb\xbf)?\s*\{.*"record"\s*:\s*"(run|snapshot|end|note)"', re.MULTILINE)
+# The first bytes of a journal.
+_FIRST = b'{"record": "run"'
+
 
 def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path, AppendFile | None]:
     """Open a journal for writing. If another process writes to it, open the first journal beside it that is free.
@@ -45,6 +52,13 @@ def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path,
     for candidate in _candidates(path, first or path):
         if not create and not candidate.exists():
             return candidate, None
+        if _is_foreign(candidate):
+            message = (
+                "%s is no journal, so it stays as it is. The journal of this training is beside it. To keep the usual "
+                "name, rename your file."
+            )
+            logger.warning(message, candidate)
+            continue
         file, writer = open_if_free(candidate)
         if file is not None:
             return candidate, file
@@ -76,6 +90,17 @@ def journal_files(path: Path) -> list[Path]:
     except OSError:
         found = []
     return [*([path] if path.is_file() else []), *(file for _, file in sorted(found))]
+
+
+def _is_foreign(path: Path) -> bool:
+    """Return whether a file holds something else than a journal, damaged or not."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_BEGIN).lstrip()
+    except OSError:
+        return False
+    # A crash may leave only a part of the first line.
+    return not _FIRST.startswith(begin[: len(_FIRST)]) and _RECORD.search(begin) is None
 
 
 def _candidates(path: Path, first: Path) -> Iterator[Path]:

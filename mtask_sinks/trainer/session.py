@@ -197,11 +197,15 @@ class Session:
     def on_train_begin(self, state: TrainerState) -> None:
         """Load the saved windows. Only now is the first step known.
 
-        If the Trainer starts again with a smaller batch (``auto_find_batch_size``), it calls this again.
+        If the Trainer starts again with a smaller batch (``auto_find_batch_size``), it calls this again. Then the rows
+        so far belong to a training that has failed.
         """
         if self._is_new and self.registry.discard():
             self._warn_once("before training", _BEFORE_TRAINING)
-        if self._is_new and state.global_step and self._opened is not None:
+        if not self._is_new:
+            self.delivery.fail_run()
+            self._run = self._new_run()
+        elif state.global_step and self._opened is not None:
             self._run = self._new_run()  # an evaluation has begun the run, but this training resumes an earlier one
         self._is_new = False
         self.saved_windows.load(state)

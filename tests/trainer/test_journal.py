@@ -28,6 +28,16 @@ def series(run, key):
     return [(each.step, each.phase, each.metrics[key]) for each in run.snapshots if key in each.metrics]
 
 
+@pytest.mark.parametrize("content", ['{"my": "results"}', "[1, 2]\n", '{"loss": 2.0}\n{"loss": 1.0}\n', "text"])
+def test_a_file_of_the_users_with_the_journals_name_stays_as_it_is(tmp_path, caplog, content: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(content)
+    trainer_of(tmp_path).train()
+    assert (tmp_path / "metrics.jsonl").read_text() == content
+    (run,) = read_journal(tmp_path / "metrics-2.jsonl")
+    assert series(run, "a/loss")[:2] == [(2, "train", 1.5), (4, "train", 3.5)]
+    assert sum("metrics.jsonl is no journal, so it stays as it is" in message for message in caplog.messages) == 1
+
+
 class Moves(TrainerCallback):
     """Changes the working directory at the second step."""
 

@@ -16,6 +16,7 @@ from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, MultiTaskTrainerMixin, SinkArguments, report_metrics
+from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.sinks import MemorySink
 
 
@@ -258,6 +259,25 @@ def test_a_smaller_batch_after_running_out_of_memory_starts_the_window_anew(tmp_
     )  # fmt: skip
     trainer.train()
     assert rows(trainer, "a/n") == [(4, 4.0)]
+
+
+def test_the_rows_before_a_smaller_batch_belong_to_a_training_that_failed(tmp_path) -> None:
+    class RunsOut(Toy):
+        def extra(self, x, loss):
+            if 7.0 in x and len(x) > 1:
+                raise RuntimeError("CUDA out of memory.")
+            self.report_metrics("a", loss=loss)
+
+    args = arguments(tmp_path, auto_find_batch_size=True, per_device_train_batch_size=2, max_steps=4, logging_steps=1)
+    sink = MemorySink()
+    trainer = Ours(RunsOut(), args, train_dataset=numbers(1, 2, 3, 4, 5, 6, 7, 8), sinks=[sink])
+    trainer.train()
+    (failed, finished) = read_trainings(tmp_path)
+    assert (failed.status, finished.status) == ("failed", "finished")
+    assert [*failed.series["train", "a/loss"].values] == [1.5, 3.5, 5.5]
+    assert [*finished.series["train", "a/loss"].values] == [value for _, value in rows(trainer, "a/loss")]
+    assert [*finished.steps] == [1, 2, 3, 4, 4]
+    assert sink.closed == ["failed", "finished"]
 
 
 def test_trainers_and_models_are_freed_without_the_garbage_collector(tmp_path) -> None:
