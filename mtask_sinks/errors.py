@@ -84,6 +84,10 @@ class UntrustedJournalError(RuntimeError):
     """The journal names a place to write to that this user has not chosen."""
 
 
+class MixedTrainingsError(ValueError):
+    """The journals to join hold different trainings at the same time."""
+
+
 class OutputFileError(ValueError):
     """The file must not be overwritten, or its ending is not a known format."""
 

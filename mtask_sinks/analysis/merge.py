@@ -5,15 +5,17 @@ from __future__ import annotations
 import heapq
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mtask_sinks._util.atomic_file import whole_file
+from mtask_sinks.errors import MixedTrainingsError
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.lines import read_lines
 from mtask_sinks.journal.reader import find_journal
 from mtask_sinks.journal.records import Begin
+from mtask_sinks.snapshot import RunInfo
 
 
 class _Part(NamedTuple):
@@ -51,6 +53,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
 
     Raises:
         NoJournalError: there is no journal.
+        MixedTrainingsError: in the joined journal, a resume would continue another training than in its own journal.
         OutputFileError: the file to write is a journal already.
         OSError: a file cannot be read or written.
     """
@@ -63,6 +66,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
         name = (part.file, part.start) if part.begin is None else (part.begin.run.id, part.begin.time)
         if name not in longest or part.end - part.start > longest[name].end - longest[name].start:
             longest[name] = part
+    _check_resumes(journals, longest.values())
     with whole_file(output) as new, new.open("wb") as merged:
         for part in longest.values():
             with part.file.open("rb") as file:
@@ -77,6 +81,38 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
 def _files(path: str | os.PathLike[str]) -> list[Path]:
     first = find_journal(path)
     return journal_files(first) if Path(path).is_dir() else [first]
+
+
+def _check_resumes(journals: Sequence[Sequence[_Part]], merged: Iterable[_Part]) -> None:
+    """Raise an error if a resume continues another training among the merged parts than in its own journal.
+
+    A resume continues the training that began last. So trainings that ran at the same time must not be joined.
+    """
+    own = {resume: training for parts in journals for resume, training in _resumes(parts)}
+    for resume, training in _resumes(merged):
+        if (expected := own.get(resume)) is not None and training is not None and training.id != expected.id:
+            raise MixedTrainingsError(
+                f"the training that was resumed at step {resume[1]} began as {_name(expected)}, but {_name(training)} "
+                "began later in another journal, and would get its values. Join only journals of one training; plot, "
+                "diff and report take several journals as they are."
+            )
+
+
+def _resumes(parts: Iterable[_Part]) -> Iterator[tuple[tuple[str, int], RunInfo | None]]:
+    """Yield id and step of each resume, and the last training that began before it."""
+    latest: RunInfo | None = None
+    for part in parts:
+        run = None if part.begin is None else part.begin.run
+        if run is None or not run.is_training:
+            continue
+        if run.step:
+            yield (run.id, run.step), latest
+        else:
+            latest = run
+
+
+def _name(run: RunInfo) -> str:
+    return repr(run.name) if run.name else f"run {run.id}"
 
 
 def _place(part: _Part, first_start: float) -> tuple[float, bool]:

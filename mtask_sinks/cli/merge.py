@@ -24,14 +24,14 @@ def merge(
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.counted import read_trainings
     from mtask_sinks.analysis.merge import merge as join
-    from mtask_sinks.errors import NoJournalError, OutputFileError
+    from mtask_sinks.errors import MixedTrainingsError, NoJournalError, OutputFileError
     from mtask_sinks.journal.writer import FILE_NAME
 
     path = output if output.suffix == ".jsonl" else output / FILE_NAME
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         runs = join(journals, path)
-    except NoJournalError as error:
+    except (MixedTrainingsError, NoJournalError) as error:
         raise typer.BadParameter(str(error), param_hint="JOURNALS") from None
     except OutputFileError as error:
         raise typer.BadParameter(str(error), param_hint="--output") from None

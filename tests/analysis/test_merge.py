@@ -11,7 +11,7 @@ from mtask_sinks import RunInfo, read_journal
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.merge import merge
 from mtask_sinks.cli import app
-from mtask_sinks.errors import NoJournalError, OutputFileError
+from mtask_sinks.errors import MixedTrainingsError, NoJournalError, OutputFileError
 from mtask_sinks.journal.writer import Journal
 
 
@@ -100,3 +100,25 @@ def test_a_training_that_came_back_to_its_first_machine_keeps_its_order(tmp_path
     (training,) = read_trainings(tmp_path / "joined")
     assert (training.status, training.resumed_at) == ("finished", (20, 40))
     assert points(tmp_path / "joined") == [[(step, 10.0 * step) for step in range(10, 61, 10)]]
+
+
+def test_a_resume_that_would_continue_another_training_is_refused(tmp_path) -> None:
+    for name, run, begun, steps in (
+        ("seed-1", RunInfo(id="1", name="seed-1"), 1000.0, (10, 20, 30)),
+        ("seed-2", RunInfo(id="2", name="seed-2"), 1500.0, (10, 20, 30)),
+        ("seed-1", RunInfo(id="3", name="seed-1", step=20), 2000.0, (30, 40)),
+    ):
+        (tmp_path / name).mkdir(exist_ok=True)
+        journal = Journal(tmp_path / name / "metrics.jsonl", eager=True)
+        journal.begin(run, begun)
+        for snapshot in losses(*steps):
+            journal.append(snapshot)
+        journal.end(run.id, "finished")
+        journal.close()
+    seeds = [tmp_path / "seed-1", tmp_path / "seed-2"]
+    with pytest.raises(MixedTrainingsError, match=r"resumed at step 20 began as 'seed-1', but 'seed-2' began later"):
+        merge(seeds, tmp_path / "joined.jsonl")
+    done = CliRunner().invoke(app, ["merge", *map(str, seeds), "-o", str(tmp_path / "joined.jsonl")])
+    assert done.exit_code == 2 and not (tmp_path / "joined.jsonl").exists()
+    shutil.copytree(seeds[0], tmp_path / "copy")  # a copy of the same journal is no other training
+    assert merge([seeds[0], tmp_path / "copy"], tmp_path / "joined.jsonl") == 2
