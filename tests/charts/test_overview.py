@@ -29,6 +29,15 @@ def overview(tmp_path, *runs: RunInfo) -> dict[str, Panel]:
     return {panel.title: panel for panel in chart.overview}
 
 
+def test_progress_leaves_out_tasks_whose_quotient_would_be_upside_down(tmp_path) -> None:
+    steps = [{"vae/loss": -1.0, "cls/loss": 2.0, "nsp/loss": 4.0, "qa/loss": 0.0}]
+    steps += [{"vae/loss": -4.0, "cls/loss": 1.0, "nsp/loss": 2.0, "qa/loss": 0.3}]
+    rows = [Snapshot(step, metrics=metrics) for step, metrics in enumerate(steps, 1)]
+    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    panels = {panel.title: panel for panel in make_chart(open_runs([tmp_path])).overview}
+    assert [curve.key for curve in panels["Progress of the loss, train"].curves] == ["cls/loss", "nsp/loss"]
+
+
 def test_one_run_shows_progress_shares_and_windows(tmp_path) -> None:
     weights = {"a/loss": 0.5, "a/part": 1.0, "b/loss": -2.0, "c/loss": 1.0}
     panels = overview(tmp_path, RunInfo(id="1", name="r", loss_weights=weights))
