@@ -134,6 +134,15 @@ class Episodes:
                         events.append(event)
         return events
 
+    def without_metrics(self) -> list[Alert]:
+        """Return the alerts that no metric has ever matched. A silent task has told so itself already."""
+        return [
+            alert
+            for alert in self.alerts
+            if not any(alert.matches(key, phase) for phase, key in self._metrics)
+            and not (alert.rule == "silent_for" and alert.watches_phase("train"))
+        ]
+
     def _looks(self, alert: Alert, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
         # If all values of a window were skipped, because they are not finite, the key has no value.
         keys = {**snapshot.metrics, **snapshot.nonfinite} if alert.rule == "nonfinite" else snapshot.metrics

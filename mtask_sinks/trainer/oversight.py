@@ -106,6 +106,16 @@ class Oversight:
         if self.stopped_by is not None and self._is_first_rank:
             logger.warning("the training stopped at step %d because of an alert: %s.", self._step, self.stopped_by)
 
+    def warn_of_idle_alerts(self) -> None:
+        """At the end of a training, name the alerts that no metric has matched: a key may be misspelled."""
+        for alert in self._episodes.without_metrics() if self._is_first_rank and self._step else ():
+            message = (
+                "Alert(%r%s, …) has watched nothing: no metric of the training matched it. An alert names a key as the "
+                "model reports it, such as 'mlm/loss', and an evaluation by its phase, such as phase='eval'."
+            )
+            phase = f", phase={alert.phase!r}" if alert.phase else ""
+            self._warn_once(f"idle: {alert.pattern}{phase}", message, alert.pattern, phase)
+
     def write_notes(self, write: Callable[[Note], None] | None) -> None:
         """Write the notes since the last call; with ``None``, drop them."""
         notes, self._notes = self._notes, []

@@ -549,6 +549,8 @@ class Session:
             self._end_backend_runs(status)
             self._say_what_trackers_lack()
             self._oversight.say_why_it_stopped()
+            if status == "finished":
+                self._oversight.warn_of_idle_alerts()
             self.delivery.exit_status = "finished"
             self._opened = None
             self.is_training = False

@@ -60,6 +60,24 @@ def test_an_alert_in_the_last_window_does_not_claim_to_have_ended_the_training(t
     assert [note.step for note in read_journal(tmp_path)[0].notes] == [5]
 
 
+def test_an_alert_that_no_metric_matches_is_named_at_the_end(tmp_path, caplog):
+    alerts = [
+        Alert("eval_x/level", above=0.5, action="stop"),  # the name in the log
+        Alert("x/eval/level", above=0.5),  # the name in a backend
+        Alert("x/levl", above=0.5),
+        Alert("x/level", above=100.0, phase="dev"),
+        Alert("y/*", silent_for=1, phase="eval*"),
+        Alert("*/level", above=100.0),
+        Alert("x/*", nonfinite=True, phase="train"),
+    ]
+    train(tmp_path, alerts, steps=5, logging_steps=4)
+    idle = [message.partition(", …)")[0] for message in caplog.messages if "has watched nothing" in message]
+    assert idle == [
+        "Alert('eval_x/level'", "Alert('x/eval/level'", "Alert('x/levl'", "Alert('x/level', phase='dev'",
+        "Alert('y/*', phase='eval*'",
+    ]  # fmt: skip
+
+
 def test_an_alert_in_an_evaluation_stops_the_training_too(tmp_path):
     trainer = make_trainer(
         Rising(),
