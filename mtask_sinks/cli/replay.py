@@ -68,7 +68,7 @@ def replay(
     names = dict.fromkeys(name.strip() for several in to for name in several.split(",") if name.strip())
     for name in names:
         _make(name, tensorboard_layout)  # refuse a wrong name before anything is delivered
-    limit_network()
+    limit_network(names)
     what: ReplayScope = "new" if new else "all" if everything else "left"
     try:
         journals = find_journals(journal)

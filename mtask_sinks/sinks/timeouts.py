@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-#: Environment variables. The trainer sets each one that is not set yet, before transformers' callbacks first use the
-#: network. With MLflow's defaults, each call to a server that does not answer blocks for 247 s (closed port) to 1,207 s
+#: Environment variables. The trainer sets those of its backends that are not set yet, before transformers' callbacks
+#: first use the network. With MLflow's defaults, each call to a server that does not answer blocks for 247 s (closed port) to 1,207 s
 #: (the server accepts and never answers). With W&B's defaults, the client waits 90 s for a run to begin, and without
 #: limit for a run to finish (measured with mlflow 3.17 and wandb 0.31). The last variable makes W&B's client write its
 #: file every second instead of every 15 s, so a killed process loses at most one second of data. Without jitter,
@@ -25,10 +25,16 @@ NETWORK_LIMITS: Mapping[str, str] = {
 _FAIL_FAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
 
 
-def limit_network() -> None:
-    """Set the variables of `NETWORK_LIMITS` in this process, except those that are already set."""
+def limit_network(backends: Iterable[str]) -> None:
+    """Set the variables of `NETWORK_LIMITS` for some backends in this process, except those that are already set.
+
+    If W&B also stores models (``WANDB_LOG_MODEL``), a run may take as long to finish as it needs to upload them.
+    """
+    prefixes = tuple(f"{backend.upper()}_" for backend in backends)
+    stores_models = os.environ.get("WANDB_LOG_MODEL", "false").lower() not in ("false", "0", "")
     for name, value in NETWORK_LIMITS.items():
-        os.environ.setdefault(name, value)
+        if name.startswith(prefixes) and not (stores_models and name == "WANDB_FINISH_TIMEOUT"):
+            os.environ.setdefault(name, value)
 
 
 @contextmanager

@@ -532,7 +532,7 @@ class Session:
 
     def _begin_backend_runs(self) -> None:
         if self._limits_network:
-            limit_network()
+            limit_network(self._backend_runs)
         for run in self._backend_runs.values():
             run.begin(self.is_training)
         for log in self._trackers.values():
