@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 #: Environment variables. The trainer sets those of its backends that are not set yet, before transformers' callbacks
-#: first use the network. With MLflow's defaults, each call to a server that does not answer blocks for 247 s (closed port) to 1,207 s
-#: (the server accepts and never answers). With W&B's defaults, the client waits 90 s for a run to begin, and without
-#: limit for a run to finish (measured with mlflow 3.17 and wandb 0.31). The last variable makes W&B's client write its
-#: file every second instead of every 15 s, so a killed process loses at most one second of data. Without jitter,
-#: MLflow's client draws no numbers from Python's ``random``. A sink's thread calls the client at times that vary, so
-#: such draws would change the random numbers of the training.
+#: first use the network. With MLflow's defaults, each call to a server that does not answer blocks for 247 s (closed
+#: port) to 1,207 s (the server accepts and never answers). With W&B's defaults, the client waits 90 s for a run to
+#: begin, and without limit for a run to finish (measured with mlflow 3.17 and wandb 0.31). The last variable makes
+#: W&B's client write its file every second instead of every 15 s, so a killed process loses at most one second of data.
+#: Without jitter, MLflow's client draws no numbers from Python's ``random``. A sink's thread calls the client at times
+#: that vary, so such draws would change the random numbers of the training.
 NETWORK_LIMITS: Mapping[str, str] = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -50,7 +51,8 @@ class TensorBoardSink(BuiltAnew, Sink):
 
     Args:
         log_dir: directory to write to; by default the directory of the Trainer's own TensorBoard callback, else
-            ``TENSORBOARD_LOGGING_DIR``, else ``<output_dir>/runs/<name of the run>``.
+            ``TENSORBOARD_LOGGING_DIR``, else ``<output_dir>/runs/<name of the run>``, with a number if another training
+            has written there.
         layout: ``"flat"`` writes ``mlm/train/loss``, one section per task. ``"overlay"`` writes ``train/loss`` to one
             sub-run per task, so that one chart shows all tasks, each in its own color (TensorBoard colors by run, not
             by tag), and the list of runs becomes a filter of tasks. The first 32 tasks get a sub-run; further tasks
@@ -216,7 +218,7 @@ class TensorBoardSink(BuiltAnew, Sink):
                     "one: TensorBoardSink('runs')."
                 )
             return Path(configured).expanduser()
-        return Path(run.output_dir or ".", "runs", *_folders(run.name or run.id))
+        return _own_directory(Path(run.output_dir or ".", "runs", *_folders(run.name or run.id)), is_new=not run.step)
 
     def _scalars(self, snapshot: Snapshot, relative: Mapping[str, float]) -> dict[str, dict[str, float]]:
         """Return for each sub-run its values by tag, with the relative values of some metrics."""
@@ -294,3 +296,21 @@ def _folders(name: str) -> list[str]:
 def _texts(snapshot: Snapshot) -> list[Any]:
     """Return the texts among the Trainer's logs, as values of an event."""
     return [text_value(trainer_log_name(log), value) for log, value in snapshot.logs.items() if isinstance(value, str)]
+
+
+def _own_directory(first: Path, is_new: bool) -> Path:
+    """Return the directory of a training: the first one, or the first one with a number at its end.
+
+    Args:
+        first: the directory that the training would like to have.
+        is_new: whether the training is new. Then it gets a directory without event files; else the last one with some.
+    """
+    numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    used = [*itertools.takewhile(_has_events, itertools.chain([first], numbered))]
+    if not is_new:
+        return used[-1] if used else first
+    return first.with_name(f"{first.name}-{len(used) + 1}") if used else first
+
+
+def _has_events(directory: Path) -> bool:
+    return any(directory.glob("*tfevents*"))

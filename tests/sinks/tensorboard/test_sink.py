@@ -390,3 +390,26 @@ def test_a_run_whose_rest_is_delivered_later_keeps_its_charts_and_first_values(t
     expected = [(s, pytest.approx(1 / s)) for s in range(1, 7)]
     assert read_scalars(tmp_path / "flat")["relative_to_first/train/loss/a"] == expected
     assert read_scalars(tmp_path / "overlay" / "b")["relative_to_first/train/loss"] == expected
+
+
+def test_trainings_of_one_name_in_one_directory_have_a_run_each(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+
+    def run(number: int, step: int = 0, **kwargs) -> RunInfo:
+        return RunInfo(id=str(number), name="bert", output_dir=str(tmp_path), step=step, **kwargs)
+
+    for number in (1, 2, 3):
+        rows = [Snapshot(step, metrics={"a/loss": 10.0 * number + step}, time=100.0 * number + step) for step in (1, 2)]
+        write(TensorBoardSink(), run(number), *rows)
+    # A resume continues the last one, an evaluation of an earlier training that one.
+    write(TensorBoardSink(), run(4, step=2), Snapshot(3, metrics={"a/loss": 33.0}, time=403.0))
+    first = str(tmp_path / "runs" / "bert")
+    late = Snapshot(2, "eval", {"a/loss": 1.0}, time=500.0)
+    write(TensorBoardSink(), run(1, continued={"tensorboard": first}), late)
+    found = {each.name: read_scalars(each) for each in (tmp_path / "runs").iterdir()}
+    assert {name: tags["a/train/loss"] for name, tags in found.items()} == {
+        "bert": [(1, 11.0), (2, 12.0)],
+        "bert-2": [(1, 21.0), (2, 22.0)],
+        "bert-3": [(1, 31.0), (2, 32.0), (3, 33.0)],
+    }
+    assert [name for name, tags in found.items() if "a/eval/loss" in tags] == ["bert"]
