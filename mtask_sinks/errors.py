@@ -85,7 +85,7 @@ class UntrustedJournalError(RuntimeError):
 
 
 class MixedTrainingsError(ValueError):
-    """The journals to join hold different trainings at the same time."""
+    """In the joined journal, a resume would continue a training to which it does not belong."""
 
 
 class OutputFileError(ValueError):

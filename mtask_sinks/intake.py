@@ -98,11 +98,11 @@ class Intake:
                 except Exception as error:
                     self._refuse(task, name, value, error)
                     continue
-                if type(value) is not float:  # most are floats now
+                if type(value) is not float:  # reading has made most values floats
                     if type(value) is OnDevice:
                         on_device[name] = value
                         continue
-                    if value is None:  # not computed, but this registers its key
+                    if value is None:  # the model did not compute it; only register the key
                         self.admit(window, task, name)
                         continue
                     if type(value) is Block:

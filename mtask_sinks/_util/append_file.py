@@ -66,7 +66,7 @@ class AppendFile:
         end = self.size
         while end > 0:
             start = max(end - _BLOCK, 0)
-            os.lseek(self._descriptor, start, os.SEEK_SET)  # writes go to the end of the file all the same
+            os.lseek(self._descriptor, start, os.SEEK_SET)  # O_APPEND: writes still go to the end
             newline = os.read(self._descriptor, end - start).rfind(b"\n")
             if newline >= 0:
                 end = start + newline + 1

@@ -70,14 +70,17 @@ def _look_up(process: int) -> str | None:
 
 
 def _exists_on_windows(process: int) -> bool:
-    """Source: https://learn.microsoft.com/windows/win32/api/processthreadsapi, OpenProcess, GetExitCodeProcess."""
+    """Return whether a process runs. If this user may not look at it, it counts as running.
+
+    Source: https://learn.microsoft.com/windows/win32/api/processthreadsapi (OpenProcess, GetExitCodeProcess).
+    """
     import ctypes
 
-    query_limited_information, still_active = 0x1000, 259
+    query_limited_information, still_active, access_denied = 0x1000, 259, 5
     kernel = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]
     handle = kernel.OpenProcess(query_limited_information, False, process)
     if not handle:
-        return False
+        return bool(kernel.GetLastError() == access_denied)
     code = ctypes.c_ulong()
     kernel.GetExitCodeProcess(handle, ctypes.byref(code))
     kernel.CloseHandle(handle)

@@ -103,6 +103,8 @@ class Episodes:
         self._metrics: dict[tuple[str, str], MetricState] = {}
         self._episodes: dict[tuple[int, str, str], _Episode] = {}
         self._begun_at, self._ranks = 0, 1
+        #: The places of the alerts that found a metric in a window: also one of which only NaN was reported.
+        self._matched: set[int] = set()
 
     def begin(self, step: int, ranks: int = 1) -> None:
         """Set the number of ranks, and the step at which the training begins.
@@ -124,22 +126,27 @@ class Episodes:
             self._metrics[place].add(snapshot.step, value, snapshot.counts.get(key, 0))
         events = []
         for at, alert in enumerate(self.alerts):
-            # A window that the end of the training cut short has smaller sums than the others.
+            # If the training ends inside a window, its sums are smaller. So `below` does not judge a partial window.
             is_judged = not (snapshot.is_partial and alert.rule == "below")
             if is_judged and alert.watches_phase(snapshot.phase):
                 looks = self._silences(at, snapshot) if alert.rule == "silent_for" else self._looks(alert, snapshot)
                 for key, now, judgement, since in looks:
+                    self._matched.add(at)
                     event = self._follow(at, key, now, judgement, since, snapshot)
                     if event is not None:
                         events.append(event)
         return events
 
     def without_metrics(self) -> list[Alert]:
-        """Return the alerts that no metric has ever matched. A silent task has told so itself already."""
+        """Return the alerts whose pattern no metric has matched.
+
+        This leaves out ``silent_for`` in the training, which has an alert of its own for this.
+        """
         return [
             alert
-            for alert in self.alerts
-            if not any(alert.matches(key, phase) for phase, key in self._metrics)
+            for at, alert in enumerate(self.alerts)
+            if at not in self._matched
+            and not any(alert.matches(key, phase) for phase, key in self._metrics)
             and not (alert.rule == "silent_for" and alert.watches_phase("train"))
         ]
 

@@ -38,7 +38,7 @@ class WebhookSink(Sink):
     """
 
     name = "webhook"
-    can_replay = False  # an alert is news
+    can_replay = False  # an alert of a past training would mislead
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = {action_name(url): url for url in urls}

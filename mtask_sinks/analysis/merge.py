@@ -53,7 +53,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
 
     Raises:
         NoJournalError: there is no journal.
-        MixedTrainingsError: in the joined journal, a resume would continue another training than in its own journal.
+        MixedTrainingsError: in the joined journal, a resume would continue a training to which it does not belong.
         OutputFileError: the file to write is a journal already.
         OSError: a file cannot be read or written.
     """
@@ -84,17 +84,17 @@ def _files(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _check_resumes(journals: Sequence[Sequence[_Part]], merged: Iterable[_Part]) -> None:
-    """Raise an error if a resume continues another training among the merged parts than in its own journal.
+    """Raise an error if the joined journal would give a resume to another training than its own journal does.
 
-    A resume continues the training that began last. So trainings that ran at the same time must not be joined.
+    In a journal, a resume continues the training that began last. In the joined one, that may be the wrong training.
     """
     own = {resume: training for parts in journals for resume, training in _resumes(parts)}
     for resume, training in _resumes(merged):
         if (expected := own.get(resume)) is not None and training is not None and training.id != expected.id:
             raise MixedTrainingsError(
-                f"the training that was resumed at step {resume[1]} began as {_name(expected)}, but {_name(training)} "
-                "began later in another journal, and would get its values. Join only journals of one training; plot, "
-                "diff and report take several journals as they are."
+                f"the resume at step {resume[1]} belongs to {_name(expected)}. But {_name(training)}, in another "
+                "journal, began after that training, so the joined journal would add the resume to it. Join only "
+                "journals of one training; plot, diff and report take several journals as they are."
             )
 
 

@@ -23,8 +23,8 @@ GROUP = "All tasks"
 def overview_panels(makers: Sequence[CurveMaker]) -> tuple[Panel, ...]:
     """Return the panels about all tasks together. Leave out panels for which the trainings have no values.
 
-    * Progress: the main metric of every task whose first value is above 0, relative to that value, on one axis; for two
-      or more tasks.
+    * Progress: for each task, its main metric divided by the metric's first value, if that is above 0, on one axis; for
+      two or more tasks.
     * Gain per task, for each run after the first: how much its best value is better than that of the first run.
     * Share of the loss, for each run whose trainer has a ``loss_budget``: the weighted parts of each task, stacked.
       Without a ``loss_budget``, for each run that measured task health.
@@ -53,7 +53,7 @@ def _progress(makers: Sequence[CurveMaker], main: Mapping[str, str]) -> Panel:
         for maker in makers
         if ("train", key) in maker.training.series
         for series in [maker.training.curve(maker.training.series["train", key])]
-        if next(filter(math.isfinite, series.values), 0.0) > 0  # else the quotient is upside down, or infinite
+        if next(filter(math.isfinite, series.values), 0.0) > 0  # a first value below 0 would turn the curve over
     ]
     is_one = len({curve.task for curve in found}) < 2
     return Panel(f"Progress of the {name}, train", () if is_one else tuple(found), GROUP, "relative")

@@ -70,7 +70,7 @@ class Cursor:
         """
         refuse_foreign_links(path, path.parent.parent)
         path.parent.mkdir(exist_ok=True)
-        # A Trainer's upload to the Hub leaves out paths that begin with "_". It fails if a file is gone that it listed.
+        # An upload to the Hub fails if a file that it has listed is gone. It skips paths that begin with "_".
         new = path.parent.with_name(f"_{path.parent.name}.{path.name}.{os.getpid()}-{threading.get_ident()}.new")
         new.unlink(missing_ok=True)  # a killed process may have left it
         create_file(new)

@@ -121,10 +121,10 @@ class Delivery:
         if self._publisher is not None:
             self._publisher.start()
 
-    def fail_run(self) -> None:
-        """Let the run that is open, if there is one, count as failed as soon as another one begins."""
-        if self._run is not None:
-            self._ended[self._run.id] = "failed"
+    def fail_run(self, run_id: str) -> None:
+        """Remember that a run has failed, if it is open. The journal records this when the next run begins."""
+        if self._run is not None and self._run.id == run_id:
+            self._ended[run_id] = "failed"
 
     def write(self, snapshot: Snapshot) -> None:
         """Write a snapshot to the journal, from which every sink gets it."""
@@ -243,7 +243,7 @@ class Delivery:
                 worker.confirm()
 
     def _journal_for(self, run: RunInfo) -> Journal:
-        # Absolute, and computed once per run, because the working directory may change during the training.
+        # The working directory may change during the training. So a run that opens again keeps its first path.
         path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME).absolute()
         before_run = self._run
         is_same = before_run is not None and (before_run.id, before_run.output_dir) == (run.id, run.output_dir)

@@ -16,10 +16,11 @@ def how_to_deliver(sink: Sink, path: Path, stream: JournalStream) -> str:
     """Return a sentence with the command that delivers the rest of a journal. A user can paste the command as it is.
 
     The command holds no secret. If the address of a backend holds one, the sentence asks the user to set the variable.
-    The command knows no sink of the user's own, so for such a sink the sentence has a line of Python.
+    The command finds installed sinks only. For other sinks, the sentence has a line of Python, in which the user puts
+    the sink. If a replay cannot deliver anything to the sink, the sentence says so.
     """
     if not sink.can_replay:
-        return "They cannot be delivered later."
+        return "A replay cannot deliver them later."
     if not has_sink(sink.name):
         code = f"from mtask_sinks.delivery.replay import replay; replay({str(path)!r}, [the {sink.name} sink])"
         return f"To deliver them, run in Python: {code}"

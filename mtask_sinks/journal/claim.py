@@ -54,8 +54,8 @@ def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path,
             return candidate, None
         if _is_foreign(candidate):
             message = (
-                "%s is no journal, so it stays as it is. The journal of this training is beside it. To keep the usual "
-                "name, rename your file."
+                "%s is no journal, so this training does not write to it, but to a file with a number beside it. To "
+                "give the journal this name, rename your file."
             )
             logger.warning(message, candidate)
             continue
@@ -93,7 +93,7 @@ def journal_files(path: Path) -> list[Path]:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Return whether a file holds something else than a journal, damaged or not."""
+    """Return whether a file is not a journal. A damaged journal is still a journal."""
     try:
         with path.open("rb") as file:
             begin = file.read(_BEGIN).lstrip()

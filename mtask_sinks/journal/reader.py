@@ -63,7 +63,8 @@ class JournalReader:
         self._offset = 0
         #: The offset after each snapshot.
         self._ends = array("q")
-        #: For each beginning of a run: how many snapshots come before it, and the names of the sinks that get the run.
+        #: For each beginning of a run: how many snapshots come before it, and the names of the sinks that get the run
+        #: (``None`` if the journal does not say).
         self._begins: list[tuple[int, frozenset[str] | None]] = []
 
     def read(self) -> Iterator[Item]:
@@ -115,8 +116,8 @@ class JournalReader:
 
         Args:
             offset: number of bytes.
-            sink: name of a sink. Then only runs that this sink gets count. If it gets none of them, somebody has
-                replayed the journal to it, so all runs count.
+            sink: name of a sink, to count only the runs that go to it. If no run does, a replay has filled the sink, so
+                this counts all runs.
         """
         first = bisect_right(self._ends, offset)
         meant = [(start, sinks is None or sink in sinks) for start, sinks in self._begins]

@@ -71,7 +71,7 @@ def _number(value: Any) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
-    except Exception:  # the code of any class
+    except Exception:  # __float__ may raise any error
         raise MetricValueError(_refusal(value)) from None
 
 

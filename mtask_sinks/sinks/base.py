@@ -39,7 +39,7 @@ class Sink(ABC):
 
     Attributes:
         name: the sink's name in ``report_to``, and the key of its run in `RunInfo.attached` and `RunInfo.continued`.
-        can_replay: whether a replay of the journal can deliver later what the sink lacks now.
+        can_replay: whether a replay of the journal can send missing snapshots to this sink.
     """
 
     name: ClassVar[str]

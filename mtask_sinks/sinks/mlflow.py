@@ -63,8 +63,9 @@ class MLflowSink(BuiltAnew, Sink):
 
     Args:
         tracking_uri: address of the tracking store; by default MLflow's own setting (``MLFLOW_TRACKING_URI``).
-        experiment: name of the experiment in which the sink creates a run; by default ``MLFLOW_EXPERIMENT_NAME``, or
-            the experiment that ``mlflow.set_experiment`` chose (``MLFLOW_EXPERIMENT_ID``).
+        experiment: name of the experiment in which the sink creates a run; by default ``MLFLOW_EXPERIMENT_NAME``, else
+            the experiment that ``mlflow.set_experiment`` chose (``MLFLOW_EXPERIMENT_ID``; not if ``tracking_uri`` is
+            given), else ``Default``.
 
     When the sink creates a run, it follows the same variables as the Trainer's callback: ``MLFLOW_RUN_ID``,
     ``MLFLOW_TAGS``, ``MLFLOW_FLATTEN_PARAMS``, ``MLFLOW_MAX_LOG_PARAMS``.
@@ -105,12 +106,12 @@ class MLflowSink(BuiltAnew, Sink):
         from mlflow import MlflowClient
 
         self._opened_client = MlflowClient(self._tracking_uri)
-        existing = run.existing(self.name)
+        existing, before = run.existing(self.name), self._run_id
         if run.id != self._run.id or self._run_id is None or existing not in (None, self._run_id):
             self._run_id, self._lacks_params = None, existing is None
             self._run_id = self._create_run(run) if existing is None else existing
             self._stored_steps.clear()
-            self._has_ended = False
+            self._has_ended = self._has_ended and self._run_id == before  # the same run of MLflow may go on
         if self._has_ended and run.is_training:  # the training goes on, in another run of some other backend
             self._opened_client.update_run(self._run_id, status="RUNNING")
         self._run, self._has_ended = run, False
@@ -162,6 +163,8 @@ class MLflowSink(BuiltAnew, Sink):
     def environment(self) -> Mapping[str, str]:
         uri = self._uri()
         found = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+        if self._tracking_uri is not None or self._experiment is not None:
+            found.pop("MLFLOW_EXPERIMENT_ID", None)  # the sink does not use it
         return {name: mask(value) for name, value in {"MLFLOW_TRACKING_URI": uri, **found}.items()}
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
@@ -218,7 +221,7 @@ class MLflowSink(BuiltAnew, Sink):
         return str(self._client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id)
 
     def _experiment_id(self) -> str:
-        """Return the experiment for a new run. It is created if it does not exist."""
+        """Return the id of the experiment for a new run. If the experiment is given by name and missing, create it."""
         from mlflow import MlflowException
 
         name = self._experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")

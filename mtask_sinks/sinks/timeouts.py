@@ -26,7 +26,7 @@ _FAIL_FAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEO
 
 
 def limit_network(backends: Iterable[str]) -> None:
-    """Set the variables of `NETWORK_LIMITS` for some backends in this process, except those that are already set.
+    """Set the variables of `NETWORK_LIMITS` that belong to these backends. Keep each variable that is already set.
 
     If W&B also stores models (``WANDB_LOG_MODEL``), a run may take as long to finish as it needs to upload them.
     """

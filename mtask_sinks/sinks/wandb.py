@@ -246,7 +246,7 @@ def _is_finished(run: Run) -> bool:
 def _is_safe(run: Run) -> bool:
     """Return whether all rows of the run are stored permanently: in W&B's file, or on its server.
 
-    A run that W&B has disabled stores nothing, so nothing is missing.
+    This also returns True for a run with ``mode="disabled"``: the user wants no rows, so none is missing.
     """
     # This attribute is private too. If W&B drops it, the sink gets rows again and leaves out those that exist.
     is_sent = _is_finished(run) and not getattr(run, "_finish_timed_out", True)

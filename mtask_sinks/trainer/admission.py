@@ -30,8 +30,8 @@ OUTSIDE_EVALUATION = (
     f"report does not count for the evaluation. {_REMEDY}"
 )
 IN_OTHER_THREAD = (
-    "a module made this report in a thread of its own, while a step ran. Nothing tells whether that thread works for "
-    "the step, so the report does not count. Let the forward itself report what its threads return."
+    "while a step ran, a module made this report in another thread. The trainer cannot know whether that thread works "
+    "for the step, so the report does not count. If the forward started the thread, let the forward report its results."
 )
 
 _CALL_EVENT = CallbackHandler.call_event.__code__
@@ -141,7 +141,7 @@ class _Caller(NamedTuple):
         module: the outermost module on the stack; ``None`` if no module's method makes the report.
         is_own_loop: ``True`` if a loop or a rollout of the user called the module; ``False`` if a callback or an
             evaluation did.
-        is_in_other_thread: whether it runs in another thread than the step that runs now.
+        is_in_other_thread: whether the report comes from another thread while a step runs.
     """
 
     module: nn.Module | None

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from mtask_sinks._util.built_anew import BuiltAnew
+from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.sinks.base import Status
 from mtask_sinks.sinks.timeouts import fail_fast
 
@@ -97,8 +98,8 @@ class TensorBoardRun(BackendRun):
 
     def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
         super().__init__(callback, output_dir)
-        #: The writer's directory, and its absolute path.
-        self._log_dir: tuple[str, str] | None = None
+        #: A writer, and the absolute path of its directory.
+        self._found: tuple[Any, str] | None = None
 
     def begin(self, is_training: bool) -> None:
         # transformers 5 chooses the directory when training begins; an evaluation before that would write to ./runs.
@@ -127,9 +128,10 @@ class TensorBoardRun(BackendRun):
         log_dir = getattr(writer, "log_dir", None) or getattr(writer, "logdir", None)
         if log_dir is None:
             return None
-        if self._log_dir is None or self._log_dir[0] != log_dir:
-            self._log_dir = (log_dir, str(Path(log_dir).absolute()))  # now: the working directory may change later
-        return self._log_dir[1]
+        if self._found is None or self._found[0] is not writer:
+            # The working directory may change later.
+            self._found = writer, str(log_dir) if has_scheme(log_dir) else str(Path(log_dir).absolute())
+        return self._found[1]
 
 
 class MLflowRun(BackendRun):
@@ -170,7 +172,8 @@ class MLflowRun(BackendRun):
 
     def take_over(self) -> None:
         if self.callback is not None:
-            if vars(self.callback).get("_auto_end_run"):  # it has just opened a run: with MLFLOW_NESTED_RUN, in another
+            # The callback has just opened a run; with MLFLOW_NESTED_RUN, that run is inside of another one.
+            if vars(self.callback).get("_auto_end_run"):
                 self._is_settled = False
             vars(self.callback)["_auto_end_run"] = False
         self.run_id()

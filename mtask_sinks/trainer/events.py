@@ -40,6 +40,9 @@ class BeforeOthers(TrainerCallback):
         logs_epochs = args.logging_strategy == IntervalStrategy.EPOCH
         self._session.saved_windows.on_epoch_begin(state, logs_epochs, begins_anew=args.ignore_data_skip)
 
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._after.is_stopped = control.should_training_stop  # other callbacks may stop the training only now
+
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_places()
 
@@ -66,8 +69,8 @@ class AfterOthers(TrainerCallback):
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        #: Whether the last step stops the training.
-        self._stops = False
+        #: Whether somebody has stopped the training before the epoch ended.
+        self.is_stopped = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self._session.after_train_begin(model, modules_around(self._session.trainer()), state)
@@ -76,16 +79,15 @@ class AfterOthers(TrainerCallback):
         self._session.registry.tick()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._stops = control.should_training_stop
         self._session.on_step_end(state.global_step, control.should_log)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self._session.trainer()
         # The Trainer also calls this if it stops in the middle of an epoch. A resumed training ends that epoch.
-        is_cut = trainer is not None and self._stops and not is_last_step(trainer)
+        is_cut = trainer is not None and self.is_stopped and not is_last_step(trainer)
         if trainer is not None and not is_cut:
             trainer._log_epoch()
-        # A checkpoint at this place comes after the row, so it does not hold the row's reports once more.
+        # If a checkpoint follows, a resume does not count this row's reports again. So the row is not partial.
         self._session.on_epoch_end(state.global_step, control.should_log, is_cut and not control.should_save)
         self._session.saved_windows.epoch_has_ended = not is_cut
 

@@ -346,5 +346,6 @@ def _choose_sinks(args: TrainingArguments, sinks: Sequence[Sink], sink_args: Sin
     names = names_of(args.report_to)
     configured = [] if sink_args is None else sink_args.make_sinks(names)
     given = {sink.name for sink in sinks}
-    tensorboard_dir = os.environ.get("TENSORBOARD_LOGGING_DIR") or getattr(args, "logging_dir", None)
+    # transformers 4 has the argument and does not know the variable.
+    tensorboard_dir = getattr(args, "logging_dir", None) or os.environ.get("TENSORBOARD_LOGGING_DIR")
     return sinks_for(names, [*sinks, *(sink for sink in configured if sink.name not in given)], tensorboard_dir)

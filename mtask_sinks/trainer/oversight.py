@@ -110,8 +110,8 @@ class Oversight:
         """At the end of a training, name the alerts that no metric has matched: a key may be misspelled."""
         for alert in self._episodes.without_metrics() if self._is_first_rank and self._step else ():
             message = (
-                "Alert(%r%s, …) has watched nothing: no metric of the training matched it. An alert names a key as the "
-                "model reports it, such as 'mlm/loss', and an evaluation by its phase, such as phase='eval'."
+                "Alert(%r%s, …) has watched nothing: no metric of the training matched it. Use the key that the model "
+                "reports, such as 'mlm/loss'. To watch an evaluation, add its phase, such as phase='eval'."
             )
             phase = f", phase={alert.phase!r}" if alert.phase else ""
             self._warn_once(f"idle: {alert.pattern}{phase}", message, alert.pattern, phase)

@@ -34,7 +34,7 @@ def sinks_for(
     Args:
         names: the names in ``report_to``. A name that only transformers knows gets no sink.
         given: sinks that replace the default sinks of the same names.
-        tensorboard_dir: the directory of transformers' TensorBoard callback, if it is set.
+        tensorboard_dir: the directory that the user chose for transformers' TensorBoard callback; ``None`` if none.
 
     Raises:
         UnknownSinkError, MissingBackendError, PluginError: a name has no sink that can be used.
@@ -50,7 +50,9 @@ def sinks_for(
             _check_known(name)
             continue
         if name == "tensorboard" and tensorboard_dir is not None and has_scheme(tensorboard_dir):
-            message = "sink tensorboard writes to local directories only. transformers' own callback writes to %s."
+            message = (
+                "%s is no local directory, so sink tensorboard is off, and transformers' own callback writes there."
+            )
             logger.warning(message, tensorboard_dir)
             continue
         try:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.trainer.oversight import Oversight
 
@@ -38,7 +40,7 @@ class SavedWindows:
         #: Whether the rows of the last epoch are logged, and no epoch has begun since. A checkpoint says this too,
         #: because the Trainer writes some checkpoints before these rows, and others after them.
         self.epoch_has_ended = False
-        #: Whether the Trainer logs a row at the end of each epoch, and at no other time. In the checkpoint too.
+        #: Whether the Trainer logs a row at the end of each epoch, and at no other time. A checkpoint says this too.
         self._logs_epochs = False
 
     def save(self, state: TrainerState, is_over: bool) -> None:
@@ -46,7 +48,7 @@ class SavedWindows:
 
         Args:
             state: the state of the trainer.
-            is_over: whether the last step was the last one of its epoch, see `is_last_step`.
+            is_over: whether the step that has just ended was the final step of an epoch, see `is_last_step`.
         """
         window = self._registry.state_dict()
         phases = {phase: self._registry.state_dict(phase) for phase in self._registry.phases_of_training}
@@ -71,7 +73,7 @@ class SavedWindows:
         self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
         self._is_resuming = state.global_step > 0
         epoch = attributes.get("epoch", {})
-        self._is_over = epoch.get("is_over", False)
+        self._is_over = epoch.get("is_over", _is_whole(state.epoch))
         self.epoch_has_ended, self._logs_epochs = epoch.get("has_ended", False), epoch.get("is_logged", False)
 
     def on_epoch_begin(self, state: TrainerState, logs_epochs: bool, begins_anew: bool) -> None:
@@ -83,8 +85,8 @@ class SavedWindows:
         Args:
             state: the state of the trainer.
             logs_epochs: whether the Trainer logs a row at the end of each epoch, and at no other time.
-            begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``). Then the epoch of
-                the checkpoint has no end, and its reports belong to the next row.
+            begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``). Then this method
+                drops the values per epoch of the cut epoch, and the window goes on into the next row.
         """
         is_resuming, self._is_resuming = self._is_resuming, False
         had_ended, self.epoch_has_ended = self.epoch_has_ended, False
@@ -116,11 +118,19 @@ def has_no_length(state: TrainerState) -> bool:
 
 
 def is_last_step(trainer: Trainer) -> bool:
-    """Return whether the last step of a training was the last one of its epoch."""
+    """Return whether the step that has just ended was the final step of an epoch."""
     state = trainer.state
-    if has_no_length(state):  # the Trainer itself does not know, but accelerate reads one batch ahead
-        return bool(trainer.accelerator.gradient_state.end_of_dataloader)
-    return state.epoch is not None and state.epoch == round(state.epoch)
+    if not has_no_length(state):
+        return _is_whole(state.epoch)
+    # The Trainer itself does not know, but accelerate reads one batch ahead. Outside of its loaders, nobody knows.
+    accelerator = trainer.accelerator
+    loader = accelerator.gradient_state
+    has_ended = torch.tensor([int(loader.end_of_dataloader or not loader.in_dataloader)], device=accelerator.device)
+    return bool(accelerator.gather(has_ended).min())  # the ranks' data may differ in length
+
+
+def _is_whole(epoch: float | None) -> bool:
+    return epoch is not None and epoch == round(epoch)
 
 
 def _stateful(state: TrainerState) -> dict[str, Any]:

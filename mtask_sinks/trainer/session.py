@@ -203,8 +203,8 @@ class Session:
         if self._is_new and self.registry.discard():
             self._warn_once("before training", _BEFORE_TRAINING)
         if not self._is_new:
-            self.delivery.fail_run()
-            self._run = self._new_run()
+            self.delivery.fail_run(self._run.id)
+            self._run, self._begun_at = self._new_run(), time.time()
         elif state.global_step and self._opened is not None:
             self._run = self._new_run()  # an evaluation has begun the run, but this training resumes an earlier one
         self._is_new = False
@@ -477,21 +477,27 @@ class Session:
     def _empty_windows(self, *phases: str) -> Iterator[None]:
         """Give phases empty windows inside a ``with`` block.
 
-        A window that is in use goes on after the block: that of an evaluation or of the user's code around the block,
-        or that of a phase inside of the training's steps. Any other window is left over from code that has raised.
+        If an evaluation, the user's code or the steps around the block use a window, it goes on after the block. What a
+        block that raises has left in its own window is dropped.
+
+        Args:
+            phases: the phase of the block, and those inside of its steps.
         """
-        used_in_steps = self.registry.phases_of_training
+        own, *inside = phases
         with ExitStack() as stack:
-            for phase in phases:
-                if phase in self._open_phases or (phase in used_in_steps and self.registry.has_reports(phase)):
+            if own in self._open_phases or own in self.registry.phases_of_training:
+                stack.enter_context(self.registry.set_aside(own))
+            else:
+                self.registry.discard(own)  # the window begins now
+                stack.callback(self.registry.discard, own)
+            for phase in inside:
+                if phase in self._open_phases or self.registry.has_reports(phase):
                     stack.enter_context(self.registry.set_aside(phase))
-                else:
-                    self.registry.discard(phase)
-            self._open_phases.append(phases[0])
+            self._open_phases.append(own)
             try:
                 yield
             finally:
-                self._open_phases.remove(phases[0])
+                self._open_phases.remove(own)
 
     @contextmanager
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
@@ -511,7 +517,7 @@ class Session:
             self._depth -= 1
             if not self._depth:
                 self._bound.close()
-            if not self._depth and self.is_training:  # else the windows belong to a loop of the user's own
+            if not self._depth and self.is_training:  # outside of a training, a loop of the user may own them
                 for phase in ("train", *self.registry.phases_of_training):
                     self.registry.discard(phase)
                 self.registry.leave_out(None)

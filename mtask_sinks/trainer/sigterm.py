@@ -21,7 +21,7 @@ _EXIT_CODE = 128 + signal.SIGTERM
 # In the pipe, this number means that the training has ended. No signal has it.
 _END = 0
 
-# The handler of the training that runs, if it handles SIGTERM.
+# The handler that `raising_on_sigterm` has set in this process; empty if it has set none.
 _handlers: list[Callable[[int, FrameType | None], None]] = []
 
 
@@ -57,7 +57,8 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
         raise Terminated(_EXIT_CODE)
 
     def is_stuck() -> bool:
-        is_replaced = signal.getsignal(signal.SIGTERM) is not handler  # by a callback that ends the training itself
+        # If other code has taken over SIGTERM, that code ends the training.
+        is_replaced = signal.getsignal(signal.SIGTERM) is not handler
         return not (is_replaced or has_reacted.wait(_STUCK_SECONDS))
 
     watch = threading.Thread(target=_watch, args=(reader, is_stuck, if_stuck), name="mtask-sinks-sigterm", daemon=True)
@@ -67,15 +68,16 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGTERM) is handler:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _handlers.remove(handler)
-        signal.set_wakeup_fd(-1)
-        has_reacted.set()
-        # Closing the pipe would not wake the thread: child processes, such as data-loader workers, have it open too.
-        os.write(writer, bytes([_END]))
-        watch.join()
-        os.close(writer)
+        if handler in _handlers:  # not in a forked process that leaves the block too
+            if signal.getsignal(signal.SIGTERM) is handler:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            _handlers.remove(handler)
+            signal.set_wakeup_fd(-1)
+            has_reacted.set()
+            # Closing the pipe would not wake the thread: child processes, such as data-loader workers, have it open.
+            os.write(writer, bytes([_END]))
+            watch.join()
+            os.close(writer)
 
 
 def _watch(reader: int, is_stuck: Callable[[], bool], if_stuck: Callable[[], None]) -> None:
@@ -92,7 +94,7 @@ def _watch(reader: int, is_stuck: Callable[[], bool], if_stuck: Callable[[], Non
 
 
 def _forget_in_child() -> None:
-    """In a forked process, undo what `raising_on_sigterm` did: signals to the child are no signals to the training."""
+    """Give a forked process the default for SIGTERM: a signal to a child must not end the training."""
     if _handlers:
         if signal.getsignal(signal.SIGTERM) is _handlers[-1]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -116,7 +116,7 @@ def test_a_resume_that_would_continue_another_training_is_refused(tmp_path) -> N
         journal.end(run.id, "finished")
         journal.close()
     seeds = [tmp_path / "seed-1", tmp_path / "seed-2"]
-    with pytest.raises(MixedTrainingsError, match=r"resumed at step 20 began as 'seed-1', but 'seed-2' began later"):
+    with pytest.raises(MixedTrainingsError, match=r"resume at step 20 belongs to 'seed-1'. But 'seed-2'"):
         merge(seeds, tmp_path / "joined.jsonl")
     done = CliRunner().invoke(app, ["merge", *map(str, seeds), "-o", str(tmp_path / "joined.jsonl")])
     assert done.exit_code == 2 and not (tmp_path / "joined.jsonl").exists()

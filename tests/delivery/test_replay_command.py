@@ -89,7 +89,7 @@ def test_an_alert_that_a_webhook_does_not_take_cannot_be_delivered_later(tmp_pat
     delivery.write(losses(1)[0])
     delivery.close("finished")
     (message,) = [text for text in caplog.messages if "did not arrive" in text or "did not end" in text]
-    assert message.endswith("They cannot be delivered later.") and "replay" not in message
+    assert message.endswith("A replay cannot deliver them later.") and "mtask-sinks replay" not in message
 
 
 def test_it_needs_no_trust_in_what_this_user_has_written_to(tmp_path, caplog) -> None:

@@ -201,6 +201,19 @@ def test_the_experiment_that_is_active_is_the_runs_too(monkeypatch, tmp_path) ->
     assert run.data.metrics == {"a/train/x": 1.0}
 
 
+def test_a_run_of_mlflow_that_goes_on_after_a_failed_try_is_running_again() -> None:
+    """As with ``auto_find_batch_size``: another training, in the run that the callback has opened."""
+    theirs = mlflow.start_run().info.run_id
+    sink = MLflowSink()
+    sink.open(RunInfo(id="1", continued={"mlflow": theirs}))
+    sink.close("failed")
+    assert [run.info.status for run in runs()] == ["FAILED"]
+    sink.open(RunInfo(id="2", continued={"mlflow": theirs}))
+    assert [run.info.status for run in runs()] == ["RUNNING"]
+    sink.close("finished")
+    assert [run.info.status for run in runs()] == ["FINISHED"]
+
+
 def test_an_experiment_that_does_not_exist_blocks_nothing(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "41")
     said: list[str] = []

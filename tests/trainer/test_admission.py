@@ -194,7 +194,7 @@ def test_threads_that_a_forward_starts_do_not_count_and_the_warning_says_what_to
     assert trainer.evaluate()["eval_t/sum"] == 15.0
     assert rows(trainer, "t/sum") == [(2, 4.5)] and rows(trainer, "tower/n") == []
     assert trainer.metric_registry.dropped == {f"left out: {IN_OTHER_THREAD}": 6}
-    assert "Let the forward itself report what its threads return" in caplog.text
+    assert "let the forward report its results" in caplog.text
 
 
 def test_replicas_of_data_parallel_count_inside_a_step(tmp_path) -> None:

@@ -218,8 +218,13 @@ with sigterm.raising_on_sigterm(lambda: print("ended by force", flush=True)):
         os.kill(os.getpid(), signal.SIGTERM)
     else:
         child = os.fork()
+        if not child and sys.argv[1] == "child that leaves too":
+            sys.exit(7)
         if not child:
             time.sleep(60)
+    if sys.argv[1] == "child that leaves too":
+        print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        child = 0
     if sys.argv[1] == "terminated child":
         time.sleep(0.2)
         os.kill(child, signal.SIGTERM)
@@ -237,6 +242,7 @@ if child:
     [
         ("child that lives on", ["over"]),  # such as a data-loader worker, which an exception's traceback keeps
         ("terminated child", ["exit code -15", "over"]),  # such as those of multiprocessing.Pool
+        ("child that leaves too", ["exit code 7", "over"]),
         ("own handler", ["noted", "over"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -280,3 +281,26 @@ def test_an_evaluation_by_another_trainer_with_the_same_registry_leaves_the_trai
     )
     trainer.train()
     assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+
+
+def test_reports_of_a_block_that_raises_do_not_get_into_the_phase_of_the_steps(tmp_path) -> None:
+    class Rolls(Trainer):
+        def training_step(self, *args, **kwargs):
+            if self.state.global_step >= 2:
+                with self.report_phase("gen"):
+                    report_metrics("g", n=1)
+            return super().training_step(*args, **kwargs)
+
+    class Fails(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs) -> None:
+            if state.global_step in (1, 3):
+                with suppress(ZeroDivisionError), trainer.report_phase("gen"):
+                    report_metrics("g", n=100)
+                    raise ZeroDivisionError
+
+    trainer = Rolls(
+        Toy(), arguments(tmp_path, logging_steps=4), train_dataset=numbers(1, 2, 3, 4),
+        metrics=MetricRegistry({"*/n": "sum"}), callbacks=[Fails()],
+    )  # fmt: skip
+    trainer.train()
+    assert rows(trainer, "gen_g/n") == [(4, 2.0)]

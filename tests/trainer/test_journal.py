@@ -35,7 +35,13 @@ def test_a_file_of_the_users_with_the_journals_name_stays_as_it_is(tmp_path, cap
     assert (tmp_path / "metrics.jsonl").read_text() == content
     (run,) = read_journal(tmp_path / "metrics-2.jsonl")
     assert series(run, "a/loss")[:2] == [(2, "train", 1.5), (4, "train", 3.5)]
-    assert sum("metrics.jsonl is no journal, so it stays as it is" in message for message in caplog.messages) == 1
+    assert (
+        sum(
+            "metrics.jsonl is no journal, so this training does not write to it" in message
+            for message in caplog.messages
+        )
+        == 1
+    )
 
 
 class Moves(TrainerCallback):

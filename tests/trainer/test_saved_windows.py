@@ -207,3 +207,29 @@ def test_a_window_of_data_that_begin_anew_is_in_the_next_row(tmp_path) -> None:
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     assert rows(resumed, "a/n") == [(6, 6.0), (8, 2.0)]  # 2 of the checkpoint and 4 of the first pass, then a cut pass
     assert rows(resumed, "epoch_a/n") == [(6, 4.0)]
+
+
+class StopsAt(TrainerCallback):
+    """Stops the training when a row is logged, as an alert and `EarlyStoppingCallback` do: after the step has ended."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_log(self, args, state, control, **kwargs) -> None:
+        control.should_training_stop |= state.global_step == self.step
+
+
+@pytest.mark.parametrize("save", ["steps", "epoch"])
+def test_a_stop_in_mid_epoch_by_a_callback_ends_no_epoch(tmp_path, save) -> None:
+    def trainer(*callbacks: TrainerCallback) -> Ordered:
+        args = arguments(tmp_path, num_train_epochs=2, logging_steps=1, save_strategy=save, save_steps=3)
+        registry = MetricRegistry({"*/n": "sum"}, per_epoch="*/n")
+        data = numbers(1, 2, 6, 7)
+        return Ordered(Reports(), args, train_dataset=data, metrics=registry, callbacks=list(callbacks))
+
+    first, second = trainer(StopsAt(3)), trainer()
+    first.train()
+    second.train(resume_from_checkpoint=True)
+    assert first.state.global_step == 3 and rows(first, "epoch_a/n") == []
+    assert rows(second, "epoch_a/n") == [(4, 4.0), (8, 4.0)]
+    assert counted(tmp_path) == [(step, 1.0) for step in range(1, 9)]

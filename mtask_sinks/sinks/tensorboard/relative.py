@@ -73,8 +73,8 @@ class RelativeValues:
     def save(self, directory: Path) -> None:
         """Record the first values that are not recorded yet.
 
-        The lines are appended. A new file in place of the old one would be gone for a moment under its temporary name,
-        and an upload to the Hub fails if one of the files that it has listed is gone.
+        A new run empties the file first. After that, each call appends lines. It makes no temporary file, because an
+        upload to the Hub fails if a file that it has listed is gone.
         """
         if not self._unsaved:
             return

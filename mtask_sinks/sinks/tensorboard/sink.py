@@ -51,8 +51,8 @@ class TensorBoardSink(BuiltAnew, Sink):
 
     Args:
         log_dir: directory to write to; by default the directory of the Trainer's own TensorBoard callback, else
-            ``TENSORBOARD_LOGGING_DIR``, else ``<output_dir>/runs/<name of the run>``, with a number if another training
-            has written there.
+            ``TENSORBOARD_LOGGING_DIR``, else ``<output_dir>/runs/<name of the run>``. If that directory already has
+            event files, a new training writes to ``<name>-2``, the next one to ``<name>-3``.
         layout: ``"flat"`` writes ``mlm/train/loss``, one section per task. ``"overlay"`` writes ``train/loss`` to one
             sub-run per task, so that one chart shows all tasks, each in its own color (TensorBoard colors by run, not
             by tag), and the list of runs becomes a filter of tasks. The first 32 tasks get a sub-run; further tasks
@@ -93,15 +93,18 @@ class TensorBoardSink(BuiltAnew, Sink):
         return {"log_dir": self._given_dir, "layout": self._layout, "custom_scalars": self._charts is not None}
 
     def open(self, run: RunInfo) -> None:
-        before, self._run = self._run, run
+        before = self._run
         if not self._subruns or run.id != before.id:
             directory = self._choose_dir(run).absolute()
             if run.output_dir is not None:
                 refuse_foreign_links(directory, Path(run.output_dir).absolute())
+            self._run = run
             self._begin({"": directory})
         elif run.step != before.step:
+            self._run = run
             self._begin(self._directories())
         else:
+            self._run = run
             return
         if run.step and self._layout == "overlay":
             try:
@@ -210,6 +213,8 @@ class TensorBoardSink(BuiltAnew, Sink):
         if self._given_dir is not None:
             return self._given_dir
         if (existing := run.existing(self.name)) is not None:
+            if has_scheme(existing):
+                raise ValueError(f"{existing}: TensorBoardSink writes to local directories only.")
             return Path(existing)
         if configured := os.environ.get("TENSORBOARD_LOGGING_DIR"):
             if has_scheme(configured):
@@ -218,7 +223,9 @@ class TensorBoardSink(BuiltAnew, Sink):
                     "one: TensorBoardSink('runs')."
                 )
             return Path(configured).expanduser()
-        return _own_directory(Path(run.output_dir or ".", "runs", *_folders(run.name or run.id)), is_new=not run.step)
+        return _own_directory(
+            Path(run.output_dir or ".", "runs", *_folders(run.name or run.id)), is_new=run.is_training and not run.step
+        )
 
     def _scalars(self, snapshot: Snapshot, relative: Mapping[str, float]) -> dict[str, dict[str, float]]:
         """Return for each sub-run its values by tag, with the relative values of some metrics."""
@@ -299,17 +306,20 @@ def _texts(snapshot: Snapshot) -> list[Any]:
 
 
 def _own_directory(first: Path, is_new: bool) -> Path:
-    """Return the directory of a training: the first one, or the first one with a number at its end.
+    """Return the directory of a training: ``first``, or ``first`` with "-2", "-3", … at the end of its name.
 
     Args:
         first: the directory that the training would like to have.
-        is_new: whether the training is new. Then it gets a directory without event files; else the last one with some.
+        is_new: whether the training is new. If so, return the first of these directories without event files, else the
+            last of them with event files. A new training also passes over links, which could lead anywhere.
     """
     numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
-    used = [*itertools.takewhile(_has_events, itertools.chain([first], numbered))]
     if not is_new:
+        used = [*itertools.takewhile(_has_events, itertools.chain([first], numbered))]
         return used[-1] if used else first
-    return first.with_name(f"{first.name}-{len(used) + 1}") if used else first
+    if not _has_events(first):
+        return first
+    return next(each for each in numbered if not (_has_events(each) or each.is_symlink()))
 
 
 def _has_events(directory: Path) -> bool:

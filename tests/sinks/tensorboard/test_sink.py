@@ -413,3 +413,26 @@ def test_trainings_of_one_name_in_one_directory_have_a_run_each(tmp_path: Path, 
         "bert-3": [(1, 31.0), (2, 32.0), (3, 33.0)],
     }
     assert [name for name, tags in found.items() if "a/eval/loss" in tags] == ["bert"]
+
+
+def test_an_evaluation_alone_makes_no_directory_that_a_resume_would_take(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    settings = {"name": "bert", "output_dir": str(tmp_path)}
+    write(TensorBoardSink(), RunInfo(id="1", **settings), Snapshot(2, metrics={"a/loss": 1.0}, time=1.0))
+    evaluated = RunInfo(id="2", is_training=False, **settings)
+    write(TensorBoardSink(), evaluated, Snapshot(0, "eval", {"a/loss": 2.0}, time=2.0))
+    write(TensorBoardSink(), RunInfo(id="3", step=2, **settings), Snapshot(3, metrics={"a/loss": 3.0}, time=3.0))
+    assert [each.name for each in (tmp_path / "runs").iterdir()] == ["bert"]
+    assert read_scalars(tmp_path / "runs" / "bert")["a/train/loss"] == [(2, 1.0), (3, 3.0)]
+
+
+def test_a_new_training_passes_over_a_link_with_the_next_number(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "runs").mkdir(parents=True)
+    (tmp_path / "out" / "runs" / "bert-2").symlink_to(tmp_path / "elsewhere")
+    for number in (1, 2):
+        run = RunInfo(id=str(number), name="bert", output_dir=str(tmp_path / "out"))
+        write(TensorBoardSink(), run, Snapshot(1, metrics={"a/loss": 1.0}, time=1.0 * number))
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert sorted(each.name for each in (tmp_path / "out" / "runs").iterdir()) == ["bert", "bert-2", "bert-3"]
