@@ -517,10 +517,10 @@ class Session:
             self._depth -= 1
             if not self._depth:
                 self._bound.close()
-            if not self._depth and self.is_training:  # outside of a training, a loop of the user may own them
-                for phase in ("train", *self.registry.phases_of_training):
-                    self.registry.discard(phase)
-                self.registry.leave_out(None)
+                if self.is_training:  # outside of a training, a loop of the user may own the windows
+                    for phase in ("train", *self.registry.phases_of_training):
+                        self.registry.discard(phase)
+                    self.registry.leave_out(None)
 
     @contextmanager
     def _binding(self, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:

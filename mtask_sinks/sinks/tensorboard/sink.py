@@ -78,9 +78,8 @@ class TensorBoardSink(BuiltAnew, Sink):
         require_backend(self.name)
         if layout not in ("flat", "overlay"):
             raise ValueError(f"layout={layout!r} is not allowed. Use 'flat' or 'overlay'.")
-        if log_dir is not None and has_scheme(log_dir):
-            raise ValueError(f"log_dir={str(log_dir)!r}: TensorBoardSink writes to local directories only.")
-        self._given_dir = None if log_dir is None else Path(log_dir).absolute()  # the working directory may change
+        # Absolute, because the working directory may change.
+        self._given_dir = None if log_dir is None else _local_path(log_dir, "log_dir").absolute()
         self._layout = layout
         self._charts = Charts() if custom_scalars else None
         self._relative = RelativeValues()
@@ -93,19 +92,17 @@ class TensorBoardSink(BuiltAnew, Sink):
         return {"log_dir": self._given_dir, "layout": self._layout, "custom_scalars": self._charts is not None}
 
     def open(self, run: RunInfo) -> None:
-        before = self._run
-        if not self._subruns or run.id != before.id:
+        before, directories = self._run, self._directories()
+        is_other = not self._subruns or run.id != before.id
+        if is_other:
             directory = self._choose_dir(run).absolute()
             if run.output_dir is not None:
                 refuse_foreign_links(directory, Path(run.output_dir).absolute())
-            self._run = run
-            self._begin({"": directory})
-        elif run.step != before.step:
-            self._run = run
-            self._begin(self._directories())
-        else:
-            self._run = run
+            directories = {"": directory}
+        self._run = run
+        if not is_other and run.step == before.step:
             return
+        self._begin(directories)
         if run.step and self._layout == "overlay":
             try:
                 self._resume_subruns()
@@ -213,16 +210,9 @@ class TensorBoardSink(BuiltAnew, Sink):
         if self._given_dir is not None:
             return self._given_dir
         if (existing := run.existing(self.name)) is not None:
-            if has_scheme(existing):
-                raise ValueError(f"{existing}: TensorBoardSink writes to local directories only.")
-            return Path(existing)
+            return _local_path(existing, "the directory of the run")
         if configured := os.environ.get("TENSORBOARD_LOGGING_DIR"):
-            if has_scheme(configured):
-                raise ValueError(
-                    f"TENSORBOARD_LOGGING_DIR={configured}: TensorBoardSink writes to local directories only. Pass "
-                    "one: TensorBoardSink('runs')."
-                )
-            return Path(configured).expanduser()
+            return _local_path(configured, "TENSORBOARD_LOGGING_DIR").expanduser()
         return _own_directory(
             Path(run.output_dir or ".", "runs", *_folders(run.name or run.id)), is_new=run.is_training and not run.step
         )
@@ -303,6 +293,18 @@ def _folders(name: str) -> list[str]:
 def _texts(snapshot: Snapshot) -> list[Any]:
     """Return the texts among the Trainer's logs, as values of an event."""
     return [text_value(trainer_log_name(log), value) for log, value in snapshot.logs.items() if isinstance(value, str)]
+
+
+def _local_path(place: str | os.PathLike[str], name: str) -> Path:
+    """Return a directory as a path.
+
+    Raises:
+        ValueError: it is in an object store.
+    """
+    if has_scheme(place):
+        message = "TensorBoardSink writes to local directories only. Pass one: TensorBoardSink('runs')."
+        raise ValueError(f"{name}={str(place)!r}: {message}")
+    return Path(place)
 
 
 def _own_directory(first: Path, is_new: bool) -> Path:
