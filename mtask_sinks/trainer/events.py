@@ -1,4 +1,4 @@
-"""Passes the Trainer's events to a session, before and after all other callbacks."""
+"""Passes the Trainer's events to a session, before all other callbacks and, when a training begins, after them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 
 from mtask_sinks.reporting.binding import modules_around
-from mtask_sinks.trainer.saved_windows import is_last_step
 
 if TYPE_CHECKING:
     from mtask_sinks.trainer.mixin import MultiTaskTrainerMixin
@@ -16,85 +15,66 @@ if TYPE_CHECKING:
 
 
 def add_event_callbacks(trainer: MultiTaskTrainerMixin, session: Session) -> None:
-    """Pass the events of a trainer to its session, before and after all other callbacks."""
+    """Pass the events of a trainer to its session."""
     session.serve(trainer)
-    BeforeOthers(session).take_places()
+    BeforeOthers(session).take_place()
 
 
 class BeforeOthers(TrainerCallback):
-    """The first callback of a trainer. It keeps its place, and that of `AfterOthers`, when callbacks are added."""
+    """The first callback of a trainer. It keeps its place when callbacks are added.
+
+    The Trainer calls every callback at four events per step, so there is no last callback in the steps. What must come
+    after all callbacks there is done in what the Trainer calls next, see `StepsMixin`.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._after = AfterOthers(session)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.take_places()
+        self.take_place()
+        self._callbacks[:] = [*self._without(self._after), self._after]
         self._session.on_train_begin(state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.on_train_end()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.take_places()
+        self.take_place()
+        self._callbacks[:] = self._without(self._after)
         logs_epochs = args.logging_strategy == IntervalStrategy.EPOCH
         self._session.saved_windows.on_epoch_begin(state, logs_epochs, begins_anew=args.ignore_data_skip)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._after.is_stopped = control.should_training_stop  # other callbacks may stop the training only now
+        self._session.on_epoch_end(control.should_training_stop)  # other callbacks may stop the training only now
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.take_places()
-
-    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
-        self.take_places()
+        self.take_place()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         trainer = self._session.trainer()
         if trainer is not None and logs is not None:
             trainer._on_log(logs)
 
-    def take_places(self) -> None:
-        """Make this the first callback, and `AfterOthers` the last. This also works while the Trainer calls them."""
+    def take_place(self) -> None:
+        """Make this the first callback. This also works while the Trainer calls them."""
+        if self._callbacks[:1] != [self]:
+            self._callbacks[:] = [self, *self._without(self)]
+
+    @property
+    def _callbacks(self) -> list[TrainerCallback]:
         trainer = self._session.trainer()
-        callbacks: list[TrainerCallback] = [] if trainer is None else trainer.callback_handler.callbacks
-        if callbacks[:1] != [self]:
-            callbacks[:] = [self, *(each for each in callbacks if each is not self)]
-        if callbacks[-1] is not self._after:
-            callbacks[:] = [*(each for each in callbacks if each is not self._after), self._after]
+        return [] if trainer is None else trainer.callback_handler.callbacks
+
+    def _without(self, callback: TrainerCallback) -> list[TrainerCallback]:
+        return [each for each in self._callbacks if each is not callback]
 
 
 class AfterOthers(TrainerCallback):
-    """The last callback of a trainer."""
+    """The last callback of a trainer, from the beginning of a training to that of its first epoch."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        #: Whether somebody has stopped the training before the epoch ended.
-        self.is_stopped = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self._session.after_train_begin(model, modules_around(self._session.trainer()), state)
-
-    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.registry.tick()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.on_step_end(state.global_step, control.should_log)
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        trainer = self._session.trainer()
-        # The Trainer also calls this if it stops in the middle of an epoch. A resumed training ends that epoch.
-        is_cut = trainer is not None and self.is_stopped and not is_last_step(trainer)
-        if trainer is not None and not is_cut:
-            trainer._log_epoch()
-        # If a checkpoint follows, a resume does not count this row's reports again. So the row is not partial.
-        self._session.on_epoch_end(state.global_step, control.should_log, is_cut and not control.should_save)
-        self._session.saved_windows.epoch_has_ended = not is_cut
-
-    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.registry.tick()
-
-    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
-        trainer = self._session.trainer()
-        if trainer is not None:
-            trainer._deliver_prediction(metrics)

@@ -14,6 +14,7 @@ from transformers import Trainer
 from mtask_sinks.console import Console, attach_console, print_partial
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.loss_budget import LossBudget
+from mtask_sinks.trainer.saved_windows import is_last_step
 from mtask_sinks.trainer.session import Session
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class LogRowsMixin(_Base):
     _is_delivered = False
     #: Whether this row ends a window.
     _is_window = False
+    #: Whether the Trainer is about to log the row of a step or of an epoch.
+    _expects_row = False
+    #: Whether that row is about an epoch that the training has not finished.
+    _is_cut = False
     #: The values over the whole training in the last summary, by their names in it.
     _overall: Mapping[str, float] = MappingProxyType({})
 
@@ -42,15 +47,14 @@ class LogRowsMixin(_Base):
         snapshot = self._find_or_reduce_overall(logs)
         is_training = snapshot is None and self.control.should_log
         if is_training:
-            snapshot = self._reduce_training(logs)
+            snapshot, self._expects_row = self._reduce_training(logs), False
         self._log_with(snapshot, super().log, logs, *args, **kwargs)
         if is_training:
             self._log_inside_steps()
 
     def _on_log(self, logs: dict[str, float]) -> None:
         """Handle a row before any other callback gets it."""
-        is_training = self._session.row_is_awaited
-        self._session.row_is_logged()
+        is_training, self._expects_row = self._expects_row, False
         row = self._row_with(logs)
         if self._logging is not None:
             self._logging = self._session.log_names.restore(self._logging, logs)
@@ -68,13 +72,32 @@ class LogRowsMixin(_Base):
         if is_training:
             self._log_inside_steps()
 
+    def _log_after_callbacks(self, maybe_log_save_evaluate: Callable[[], None]) -> None:
+        """Let the Trainer log the row of a step or of an epoch, after all callbacks have got its end.
+
+        Warns if the row does not arrive.
+
+        Args:
+            maybe_log_save_evaluate: the Trainer's method, which logs a row, evaluates and saves, if that is due.
+        """
+        is_cut = self._end_epoch()
+        # If a checkpoint follows, a resume does not count this row's reports again. So the row is not partial.
+        self._is_cut = is_cut and not self.control.should_save
+        self._expects_row = self.control.should_log and self.state.global_step > self._globalstep_last_logged
+        try:
+            maybe_log_save_evaluate()
+            if self._expects_row:
+                self._session.warn_of_missing_row(self.state.global_step)
+        finally:
+            self._expects_row = self._is_cut = False
+
     def _row_with(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """Return the row that the history has just got for these logs; an empty one if it has none."""
         row = self.state.log_history[-1] if self.state.log_history else {}
         return row if logs.items() <= row.items() else {}
 
     def _reduce_training(self, logs: dict[str, float]) -> Snapshot:
-        snapshot = self._session.reduce_training(self.state, logs)
+        snapshot = self._session.reduce_training(self.state, logs, is_cut=self._is_cut)
         self._session.warn_if_silent(self)
         return snapshot
 
@@ -100,6 +123,18 @@ class LogRowsMixin(_Base):
             print_partial(self._console, self.callback_handler.callbacks, self.state, rest)
             self._deliver(rest, {})
         self._session.warn_if_silent(self)
+
+    def _end_epoch(self) -> bool:
+        """If an epoch has just ended, log its own row. Return whether the training has stopped in the middle of it."""
+        is_stopped = self._session.take_epoch_end()
+        if is_stopped is None:
+            return False
+        # The Trainer also ends an epoch if it stops in the middle of it. A resumed training goes on with that epoch.
+        is_cut = is_stopped and not is_last_step(self)
+        if not is_cut:
+            self._log_epoch()
+        self._session.saved_windows.epoch_has_ended = not is_cut
+        return is_cut
 
     def _log_epoch(self) -> None:
         """Log a separate row with the values over an epoch, if the user wants them."""

@@ -22,7 +22,6 @@ from mtask_sinks.trainer.admission import boundary
 from mtask_sinks.trainer.arguments import SinkArguments
 from mtask_sinks.trainer.events import add_event_callbacks
 from mtask_sinks.trainer.hub import keep_journal_from_hub
-from mtask_sinks.trainer.log_rows import LogRowsMixin
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight, check_actions, check_given
 from mtask_sinks.trainer.padding import is_padding
@@ -39,7 +38,7 @@ else:
     _Base = object
 
 
-class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
+class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
     """Adds per-task metrics to a Trainer class.
 
     >>> from transformers import Seq2SeqTrainer
@@ -168,7 +167,9 @@ class MultiTaskTrainerMixin(LogRowsMixin, StepsMixin, SearchMixin, _Base):
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         with self._session.arriving():
-            return super().predict(*args, **kwargs)
+            output = super().predict(*args, **kwargs)
+            self._deliver_prediction(output.metrics or {})
+            return output
 
     @boundary
     def evaluation_loop(

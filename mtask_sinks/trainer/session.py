@@ -150,10 +150,8 @@ class Session:
         #: Whether a row of the training had a metric, and whether `warn_if_silent` has run.
         self._has_reported = False
         self._is_silence_explained = False
-        #: The step whose row is still to come.
-        self._awaited_row: int | None = None
-        #: Whether that row is about an epoch that the training has not finished.
-        self._is_cut = False
+        #: If an epoch has just ended: whether somebody had stopped the training before.
+        self._epoch_end: bool | None = None
 
     def _new_run(self) -> RunInfo:
         weights = {} if self._loss_budget is None else self._loss_budget.weights
@@ -174,7 +172,7 @@ class Session:
     @contextmanager
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
-        self.is_training, self._is_new, self._has_ended = True, True, False
+        self.is_training, self._is_new, self._has_ended, self._epoch_end = True, True, False, None
         self._run = self._new_run() if self._trainings else replace(self._run, is_training=True)
         self._trainings += 1
         self._begun_at = time.time()
@@ -230,31 +228,23 @@ class Session:
     def on_train_end(self) -> None:
         """Record that the training has reached its end."""
         self._has_ended = True
-        self._warn_of_missing_row()
 
-    def on_step_end(self, step: int, should_log: bool) -> None:
-        """Count the last micro-batch of a step, after all callbacks. The Trainer logs next if ``should_log``."""
-        self.registry.tick()
-        self._warn_of_missing_row()
-        self.on_epoch_end(step, should_log)
+    def on_epoch_end(self, is_stopped: bool) -> None:
+        """Record that an epoch ends.
 
-    def on_epoch_end(self, step: int, should_log: bool, is_cut: bool = False) -> None:
-        """Record that the Trainer logs a row next, if ``should_log``: it may log one at the end of an epoch.
-
-        If the training has stopped in the middle of the epoch (``is_cut``), the window of this row is partial.
+        Args:
+            is_stopped: whether somebody has stopped the training before, perhaps in the middle of the epoch.
         """
-        if should_log:
-            self._awaited_row = step
-            self._is_cut = is_cut
+        self._epoch_end = is_stopped
 
-    @property
-    def row_is_awaited(self) -> bool:
-        """Whether the Trainer is about to log the row of a step or of an epoch."""
-        return self._awaited_row is not None
+    def take_epoch_end(self) -> bool | None:
+        """Return what `on_epoch_end` got since the last call; ``None`` if no epoch has ended."""
+        is_stopped, self._epoch_end = self._epoch_end, None
+        return is_stopped
 
-    def row_is_logged(self) -> None:
-        """Record that the callbacks get the awaited row, so it is not missing."""
-        self._awaited_row = None
+    def warn_of_missing_row(self, step: int) -> None:
+        """Warn that the Trainer has logged a row, and the callbacks did not get it."""
+        self._warn_once("no row", _NO_ROW, step)
 
     def warn_if_silent(self, trainer: Trainer) -> None:
         """At the first log event, say why there are no metrics, if the user meant to report some."""
@@ -351,11 +341,11 @@ class Session:
             del self._evaluated[phase]  # no row follows
             self._warn_once(f"empty: {phase}", _EMPTY_PHASE, phase)
 
-    def reduce_training(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
-        """Reduce the window of the training and add it to the logs."""
+    def reduce_training(self, state: TrainerState, logs: dict[str, Any], is_cut: bool) -> Snapshot:
+        """Reduce the window of the training and add it to the logs; ``is_cut`` if the training stops inside it."""
         self._evaluated.clear()
         snapshot = self.log_names.add(self._snapshot("train", state, logs), logs)
-        if self._is_cut:
+        if is_cut:
             snapshot = replace(snapshot, is_partial=True)
         self._has_reported = self._has_reported or bool(snapshot.metrics)
         return snapshot
@@ -530,11 +520,6 @@ class Session:
                 stack.enter_context(bound(module, self.registry))
             stack.enter_context(self._capture.watching(model, self.registry))
             yield
-
-    def _warn_of_missing_row(self) -> None:
-        if self._awaited_row is not None:
-            self._warn_once("no row", _NO_ROW, self._awaited_row)
-            self._awaited_row = None
 
     def _begin_backend_runs(self) -> None:
         if self._limits_network:

@@ -1,64 +1,67 @@
-"""Wraps the steps of a trainer, inside of which every report counts."""
+"""Wraps the steps of a trainer, inside of which every report counts, and what the Trainer does after each step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from transformers import Trainer
+from typing import Any
 
 from mtask_sinks.task_health.meter import HealthMeter
-from mtask_sinks.trainer.session import Session
-
-if TYPE_CHECKING:
-    _Base = Trainer
-else:
-    _Base = object
+from mtask_sinks.trainer.log_rows import LogRowsMixin
 
 
-class StepsMixin(_Base):
-    """Lets a trainer know whether it is inside a training step or an evaluation step.
+class StepsMixin(LogRowsMixin):
+    """Lets a trainer know whether it is inside a training step or an evaluation step, and when it may log a row.
 
-    It wraps the steps on the instance, for the time of a training or an evaluation. So it also works if a subclass
+    It wraps three methods on the instance, for the time of a training or an evaluation. So it also works if a subclass
     overrides them without ``super()``, or if a user replaces them on the instance.
     """
 
-    _session: Session
     _health: HealthMeter | None
-    #: The steps that this instance had of its own; ``None`` outside of a training and an evaluation.
-    _own_steps: dict[str, Callable[..., Any]] | None = None
+    #: The methods that are wrapped, by name; ``None`` outside of a training and an evaluation.
+    _wrapped: dict[str, Callable[..., Any]] | None = None
 
     @contextmanager
     def _counting_steps(self) -> Iterator[None]:
-        if self._own_steps is not None:  # an evaluation inside a training
+        if self._wrapped is not None:  # an evaluation inside a training
             yield
             return
-        attributes = self.__dict__
-        own: dict[str, Callable[..., Any]] = {
-            name: attributes[name] for name in ("training_step", "prediction_step") if name in attributes
-        }
-        self._own_steps = own
         # Bound methods, not functions, because pickle cannot handle local functions.
-        attributes.update(training_step=self._run_training_step, prediction_step=self._run_prediction_step)
+        wrappers: dict[str, Callable[..., Any]] = {
+            "training_step": self._run_training_step,
+            "prediction_step": self._run_prediction_step,
+            "_maybe_log_save_evaluate": self._run_maybe_log_save_evaluate,
+        }
+        attributes = self.__dict__
+        own = {name: attributes[name] for name in wrappers if name in attributes}
+        self._wrapped = {name: getattr(self, name) for name in wrappers}
+        attributes.update(wrappers)
         try:
             yield
         finally:
-            del attributes["training_step"], attributes["prediction_step"]
+            for name in wrappers:
+                del attributes[name]
             attributes.update(own)
-            self._own_steps = None
+            self._wrapped = None
 
     def _run_training_step(self, *args: Any, **kwargs: Any) -> Any:
-        step = self._step_below("training_step")
+        step = self._below("training_step")
         if self._health is not None:
             step = self._health.next_step(self, step)
         admission = self._session.admission
-        return admission.run_step(admission.training_judge, step, *args, **kwargs)
+        output = admission.run_step(admission.training_judge, step, *args, **kwargs)
+        self._session.registry.tick()
+        return output
 
     def _run_prediction_step(self, *args: Any, **kwargs: Any) -> Any:
         admission = self._session.admission
-        return admission.run_step(admission.evaluation_judge, self._step_below("prediction_step"), *args, **kwargs)
+        output = admission.run_step(admission.evaluation_judge, self._below("prediction_step"), *args, **kwargs)
+        self._session.registry.tick()
+        return output
 
-    def _step_below(self, name: str) -> Callable[..., Any]:
-        return (self._own_steps or {}).get(name) or partial(getattr(type(self), name), self)
+    def _run_maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self._log_after_callbacks(partial(self._below("_maybe_log_save_evaluate"), *args, **kwargs))
+
+    def _below(self, name: str) -> Callable[..., Any]:
+        return (self._wrapped or {}).get(name) or partial(getattr(type(self), name), self)

@@ -37,7 +37,7 @@ def trainers_of(package: str) -> list[Path]:
 @pytest.mark.parametrize("package", ["transformers", "trl", "sentence_transformers", "setfit", "peft"])
 def test_no_trainer_has_an_attribute_of_that_name(package: str) -> None:
     ours = names_of_ours()
-    assert {"_session", "_step_below", "report_phase", "sink_counts"} <= ours
+    assert {"_session", "_counting_steps", "report_phase", "sink_counts"} <= ours
     for path in trainers_of(package):
         theirs = set(
             re.findall(r"self\.(\w+)\s*(?::[^=\n]+)?=[^=]|^    def (\w+)\(self", path.read_text(), re.MULTILINE)
