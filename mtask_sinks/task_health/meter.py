@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -89,16 +88,13 @@ class HealthMeter:
         if state and not self._is_off:
             self._choice.restore(state["shared"], state["parameters"], state["tasks"], model)
 
-    def next_step(self, trainer: Any, training_step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what to call for the next micro-batch: the training step, with a measurement in it if one is due."""
+    def run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run the training step of one micro-batch. If one is due, measure when it calls ``accelerator.backward``."""
         self._micro_batches += 1
         step = trainer.state.global_step + 1
-        is_due = not (step % self.settings.every or step == self._last_step or self._is_off)
-        return partial(self._run_step, trainer, training_step) if is_due else training_step
-
-    def _run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run the training step of one micro-batch, and measure when it calls ``accelerator.backward``."""
-        self._last_step = trainer.state.global_step + 1
+        if step % self.settings.every or step == self._last_step or self._is_off:
+            return training_step(*args, **kwargs)
+        self._last_step = step
         losses = ReportedLosses(self.settings.is_loss)
         with losses.kept_from(self._registry), self._measuring(trainer, losses) as calls:
             result = training_step(*args, **kwargs)

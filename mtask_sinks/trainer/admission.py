@@ -59,10 +59,11 @@ class Admission:
 
     Attributes:
         training_judge, evaluation_judge: judge the reports of the training and of evaluations.
+        thread: the thread that trains or evaluates.
     """
 
     def __init__(self) -> None:
-        self._thread = get_ident()
+        self.thread = get_ident()
         self.training_judge = Judge(self._why_left_out_of_training)
         self.evaluation_judge = Judge(self._why_left_out_of_evaluation)
 
@@ -79,31 +80,18 @@ class Admission:
     @property
     def is_in_other_thread(self) -> bool:
         """Whether the caller is in another thread than the training."""
-        return get_ident() != self._thread
-
-    def run_step(self, judge: Judge, step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a step of the training or of an evaluation; everything that it reports counts.
-
-        Args:
-            judge: that of the training, or that of evaluations.
-            step: the step; the other arguments are its own.
-        """
-        before, judge.exempt_thread = judge.exempt_thread, self._thread
-        try:
-            return step(*args, **kwargs)
-        finally:
-            judge.exempt_thread = before
+        return get_ident() != self.thread
 
     @contextmanager
     def outside_of_steps(self) -> Iterator[None]:
         """In the ``with`` block, this thread is the one that trains or evaluates, and no step has begun."""
         training, evaluation = self.training_judge, self.evaluation_judge
-        before = self._thread, training.exempt_thread, evaluation.exempt_thread
-        self._thread, training.exempt_thread, evaluation.exempt_thread = get_ident(), None, None
+        before = self.thread, training.exempt_thread, evaluation.exempt_thread
+        self.thread, training.exempt_thread, evaluation.exempt_thread = get_ident(), None, None
         try:
             yield
         finally:
-            self._thread, training.exempt_thread, evaluation.exempt_thread = before
+            self.thread, training.exempt_thread, evaluation.exempt_thread = before
 
     def _why_left_out_of_training(self) -> str | None:
         """Why a report that is being made does not count for the training; ``None`` if it does."""
@@ -122,7 +110,7 @@ class Admission:
     def _find_caller(self, frame: FrameType, judge: Judge) -> _Caller:
         """Find out who makes a report outside of a step of this thread."""
         caller = _caller_of(frame)
-        if get_ident() == self._thread:
+        if get_ident() == self.thread:
             return caller
         if is_in_backward():  # autograd's threads work for the step
             return _Caller(None)
@@ -130,7 +118,7 @@ class Admission:
             return caller._replace(is_own_loop=False, is_in_other_thread=judge.exempt_thread is not None)
         if judge.exempt_thread is not None:  # a step runs, and nn.DataParallel's threads work for it
             return _Caller(None)
-        around = _caller_of(sys._current_frames()[self._thread])
+        around = _caller_of(sys._current_frames()[self.thread])
         return _Caller(around.module or caller.module, around.is_own_loop)
 
 

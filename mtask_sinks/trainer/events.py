@@ -46,7 +46,7 @@ class BeforeOthers(TrainerCallback):
         self._session.saved_windows.on_epoch_begin(state, logs_epochs, begins_anew=args.ignore_data_skip)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.on_epoch_end(control.should_training_stop)  # other callbacks may stop the training only now
+        self._session.epoch_end = control.should_training_stop  # other callbacks may stop the training only now
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_place()

@@ -72,20 +72,23 @@ class LogRowsMixin(_Base):
         if is_training:
             self._log_inside_steps()
 
-    def _log_after_callbacks(self, maybe_log_save_evaluate: Callable[[], None]) -> None:
-        """Let the Trainer log the row of a step or of an epoch, after all callbacks have got its end.
+    def _log_after_callbacks(self, maybe_log_save_evaluate: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        """Let the Trainer log a row, evaluate and save, after all callbacks have got the end of a step or of an epoch.
 
-        Warns if the row does not arrive.
+        If the row of the Trainer does not reach the callbacks, this warns.
 
         Args:
-            maybe_log_save_evaluate: the Trainer's method, which logs a row, evaluates and saves, if that is due.
+            maybe_log_save_evaluate: the Trainer's own method, which does what is due; the other arguments are its own.
         """
+        if not (self.control.should_log or self._session.epoch_end is not None):
+            maybe_log_save_evaluate(*args, **kwargs)
+            return
         is_cut = self._end_epoch()
         # If a checkpoint follows, a resume does not count this row's reports again. So the row is not partial.
         self._is_cut = is_cut and not self.control.should_save
         self._expects_row = self.control.should_log and self.state.global_step > self._globalstep_last_logged
         try:
-            maybe_log_save_evaluate()
+            maybe_log_save_evaluate(*args, **kwargs)
             if self._expects_row:
                 self._session.warn_of_missing_row(self.state.global_step)
         finally:
@@ -126,7 +129,7 @@ class LogRowsMixin(_Base):
 
     def _end_epoch(self) -> bool:
         """If an epoch has just ended, log its own row. Return whether the training has stopped in the middle of it."""
-        is_stopped = self._session.take_epoch_end()
+        is_stopped, self._session.epoch_end = self._session.epoch_end, None
         if is_stopped is None:
             return False
         # The Trainer also ends an epoch if it stops in the middle of it. A resumed training goes on with that epoch.

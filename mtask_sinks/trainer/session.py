@@ -150,8 +150,8 @@ class Session:
         #: Whether a row of the training had a metric, and whether `warn_if_silent` has run.
         self._has_reported = False
         self._is_silence_explained = False
-        #: If an epoch has just ended: whether somebody had stopped the training before.
-        self._epoch_end: bool | None = None
+        #: If an epoch has just ended: whether somebody had stopped the training, perhaps in the middle of the epoch.
+        self.epoch_end: bool | None = None
 
     def _new_run(self) -> RunInfo:
         weights = {} if self._loss_budget is None else self._loss_budget.weights
@@ -172,7 +172,7 @@ class Session:
     @contextmanager
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
-        self.is_training, self._is_new, self._has_ended, self._epoch_end = True, True, False, None
+        self.is_training, self._is_new, self._has_ended, self.epoch_end = True, True, False, None
         self._run = self._new_run() if self._trainings else replace(self._run, is_training=True)
         self._trainings += 1
         self._begun_at = time.time()
@@ -228,19 +228,6 @@ class Session:
     def on_train_end(self) -> None:
         """Record that the training has reached its end."""
         self._has_ended = True
-
-    def on_epoch_end(self, is_stopped: bool) -> None:
-        """Record that an epoch ends.
-
-        Args:
-            is_stopped: whether somebody has stopped the training before, perhaps in the middle of the epoch.
-        """
-        self._epoch_end = is_stopped
-
-    def take_epoch_end(self) -> bool | None:
-        """Return what `on_epoch_end` got since the last call; ``None`` if no epoch has ended."""
-        is_stopped, self._epoch_end = self._epoch_end, None
-        return is_stopped
 
     def warn_of_missing_row(self, step: int) -> None:
         """Warn that the Trainer has logged a row, and the callbacks did not get it."""

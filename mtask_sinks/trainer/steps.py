@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from mtask_sinks.aggregation.window import Judge
 from mtask_sinks.task_health.meter import HealthMeter
 from mtask_sinks.trainer.log_rows import LogRowsMixin
+from mtask_sinks.trainer.session import Session
 
 
 class StepsMixin(LogRowsMixin):
@@ -19,49 +21,53 @@ class StepsMixin(LogRowsMixin):
     """
 
     _health: HealthMeter | None
-    #: The methods that are wrapped, by name; ``None`` outside of a training and an evaluation.
-    _wrapped: dict[str, Callable[..., Any]] | None = None
+    _counts_steps = False
 
     @contextmanager
     def _counting_steps(self) -> Iterator[None]:
-        if self._wrapped is not None:  # an evaluation inside a training
+        if self._counts_steps:  # an evaluation inside a training
             yield
             return
-        # Bound methods, not functions, because pickle cannot handle local functions.
+        session, attributes = self._session, self.__dict__
+        training_step: Callable[..., Any] = self.training_step
+        if self._health is not None:
+            training_step = partial(self._health.run_step, self, training_step)
+        # No local functions, because pickle cannot handle them.
         wrappers: dict[str, Callable[..., Any]] = {
-            "training_step": self._run_training_step,
-            "prediction_step": self._run_prediction_step,
-            "_maybe_log_save_evaluate": self._run_maybe_log_save_evaluate,
+            "training_step": CountedStep(training_step, session.admission.training_judge, session),
+            "prediction_step": CountedStep(self.prediction_step, session.admission.evaluation_judge, session),
+            "_maybe_log_save_evaluate": partial(self._log_after_callbacks, self._maybe_log_save_evaluate),
         }
-        attributes = self.__dict__
         own = {name: attributes[name] for name in wrappers if name in attributes}
-        self._wrapped = {name: getattr(self, name) for name in wrappers}
-        attributes.update(wrappers)
+        attributes.update(wrappers, _counts_steps=True)
         try:
             yield
         finally:
-            for name in wrappers:
+            for name in (*wrappers, "_counts_steps"):
                 del attributes[name]
             attributes.update(own)
-            self._wrapped = None
 
-    def _run_training_step(self, *args: Any, **kwargs: Any) -> Any:
-        step = self._below("training_step")
-        if self._health is not None:
-            step = self._health.next_step(self, step)
-        admission = self._session.admission
-        output = admission.run_step(admission.training_judge, step, *args, **kwargs)
-        self._session.registry.tick()
-        return output
 
-    def _run_prediction_step(self, *args: Any, **kwargs: Any) -> Any:
-        admission = self._session.admission
-        output = admission.run_step(admission.evaluation_judge, self._below("prediction_step"), *args, **kwargs)
-        self._session.registry.tick()
-        return output
+class CountedStep:
+    """A step of a training or of an evaluation. Everything that is reported inside counts, and it is one micro-batch.
 
-    def _run_maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        self._log_after_callbacks(partial(self._below("_maybe_log_save_evaluate"), *args, **kwargs))
+    Args:
+        step: the trainer's own step.
+        judge: judges the reports of such steps.
+        session: the trainer's session.
+    """
 
-    def _below(self, name: str) -> Callable[..., Any]:
-        return (self._wrapped or {}).get(name) or partial(getattr(type(self), name), self)
+    def __init__(self, step: Callable[..., Any], judge: Judge, session: Session) -> None:
+        self.__wrapped__ = step
+        self._judge = judge
+        self._admission = session.admission
+        self._registry = session.registry
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        judge = self._judge
+        outside, judge.exempt_thread = judge.exempt_thread, self._admission.thread
+        try:
+            return self.__wrapped__(*args, **kwargs)
+        finally:
+            judge.exempt_thread = outside
+            self._registry.tick()
