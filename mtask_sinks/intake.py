@@ -25,7 +25,7 @@ from mtask_sinks.keys import check_key, join_key
 from mtask_sinks.measurement.device_queue import DeviceEntry, Part
 from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
-from mtask_sinks.measurement.tensors import read_tensor
+from mtask_sinks.measurement.tensors import IS_COMPLEX, read_tensor, why_unreadable
 from mtask_sinks.measurement.values import NAME, read
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer
@@ -91,27 +91,33 @@ class Intake:
             _check_task(task)
             buffers = {}
         on_device: dict[str, OnDevice] = {}
+        entry: Any
         for name, value in metrics.items():
-            if type(value) is not float:
-                try:
-                    value = read_tensor(value) if type(value) is Tensor else read(value)
-                except Exception as error:
-                    self._refuse(task, name, value, error)
+            try:
+                if type(value) is Tensor:
+                    entry = value.item() if value.is_cpu and not value.ndim else read_tensor(value)
+                else:
+                    entry = value if type(value) is float else read(value)
+            except Exception as error:
+                self._refuse(task, name, value, error)
+                continue
+            if type(entry) is not float:
+                if type(entry) is OnDevice:
+                    on_device[name] = entry
                     continue
-                if type(value) is not float:  # reading has made most values floats
-                    if type(value) is OnDevice:
-                        on_device[name] = value
-                        continue
-                    if value is None:  # the model did not compute it; only register the key
-                        self.admit(window, task, name)
-                        continue
-                    if type(value) is Block:
-                        window.expect(value)
+                if entry is None:  # the model did not compute it; only register the key
+                    self.admit(window, task, name)
+                    continue
+                if type(entry) is complex:
+                    self._refuse(task, name, value, Unreadable(IS_COMPLEX))
+                    continue
+                if type(entry) is Block:
+                    window.expect(entry)
             try:
                 buffer = buffers[name]
             except KeyError:
                 buffer = self.admit(window, task, name)
-            buffer.append(value)
+            buffer.append(entry)
         if on_device:
             self._append(window, task, on_device, partial(window.devices.add, on_device.values()))
         window.until_update -= len(metrics)
@@ -190,6 +196,9 @@ class Intake:
     def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
         """Drop a value that cannot be read, and warn; raise if the first value of a key has a wrong type."""
         key = join_key(task, name)
+        if isinstance(value, Tensor) and not isinstance(error, Unreadable):
+            # Under vmap, make_fx or a fake mode, a tensor refuses to show its numbers.
+            error = Unreadable(why_unreadable(value) or f"{type(error).__name__}: {error}")
         if isinstance(error, Unreadable):
             message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
             self._warn_once(f"unreadable: {key}", message, key, error)

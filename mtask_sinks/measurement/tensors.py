@@ -10,6 +10,8 @@ from torch import Tensor
 from mtask_sinks.measurement.entries import SHORT, Entry, OnDevice, Unreadable, entry_from
 from mtask_sinks.reducers import Floats
 
+IS_COMPLEX = "it is complex; report its parts or its absolute value"
+
 
 def read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
     """Return the entry for a tensor; ``None`` if it has no elements.
@@ -18,26 +20,18 @@ def read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
     (2.5, [1.0, 2.0], None)
 
     Raises:
-        Unreadable: the tensor has no readable numbers.
+        Unreadable: the tensor has no readable numbers, as its kind shows.
+        Exception: PyTorch refuses to show the numbers, for example under vmap, make_fx or a fake mode.
     """
+    check_readable(tensor)
+    if not tensor.numel():
+        return None
     if not tensor.is_cpu:
-        check_readable(tensor)
-        return OnDevice(tensor, None) if tensor.numel() else None
-    try:
-        if not tensor.ndim:
-            number = tensor.item()
-            if type(number) is not complex:
-                return number
-        reason = why_unreadable(tensor)
-        if reason is not None:
-            raise Unreadable(reason)
-        if tensor.dim() == 1 and tensor.numel() <= SHORT:
-            return tensor.tolist() or None
-        return entry_from(copy_to_host(tensor).ravel()) if tensor.numel() else None
-    except Unreadable:
-        raise
-    except Exception as error:  # under vmap, make_fx or a fake mode a tensor refuses to show its numbers
-        raise Unreadable(why_unreadable(tensor) or f"{type(error).__name__}: {error}") from error
+        return OnDevice(tensor, None)
+    if tensor.dim() == 1 and tensor.numel() <= SHORT:
+        numbers: list[float] = tensor.tolist()
+        return numbers
+    return tensor.item() if not tensor.ndim else entry_from(copy_to_host(tensor).ravel())
 
 
 def is_on_accelerator(tensor: Tensor) -> bool:
@@ -69,7 +63,7 @@ def why_unreadable(tensor: Tensor) -> str | None:
     if tensor.layout is not torch.strided:
         return f"its layout is {tensor.layout}; report tensor.to_dense() or a number"
     if tensor.is_complex():
-        return "it is complex; report its parts or its absolute value"
+        return IS_COMPLEX
     if tensor.device.type == "meta":
         return "it is a meta tensor, which holds no numbers"
     return None
