@@ -57,7 +57,7 @@ class LogRowsMixin(_Base):
         is_training, self._expects_row = self._expects_row, False
         row = self._row_with(logs)
         if self._logging is not None:
-            self._logging = self._session.log_names.restore(self._logging, logs)
+            self._logging = self._session.snapshots.log_names.restore(self._logging, logs)
             row.update(logs)
             if self._session.is_turn_first:
                 self._deliver_in_turn(logs)
@@ -100,7 +100,7 @@ class LogRowsMixin(_Base):
         return row if logs.items() <= row.items() else {}
 
     def _reduce_training(self, logs: dict[str, float]) -> Snapshot:
-        snapshot = self._session.reduce_training(self.state, logs, is_cut=self._is_cut)
+        snapshot = self._session.snapshots.reduce_training(self.state, logs, is_cut=self._is_cut)
         self._session.warn_if_silent(self)
         return snapshot
 
@@ -111,18 +111,18 @@ class LogRowsMixin(_Base):
         training to the summary.
         """
         # Only the summary of a training has "total_flos". An evaluation may have the prefix "train".
-        evaluation = None if "total_flos" in logs else self._session.find_evaluation(logs)
+        evaluation = None if "total_flos" in logs else self._session.snapshots.find_evaluation(logs)
         if evaluation is not None or "train_runtime" not in logs:
             return evaluation
         self._deliver_rest()
         before = set(logs)
-        snapshot = self._session.reduce_overall(self.state, logs)
+        snapshot = self._session.snapshots.reduce_overall(self.state, logs)
         self._overall = {name: value for name, value in logs.items() if name not in before}
         return snapshot
 
     def _deliver_rest(self) -> None:
         """Deliver the reports after the last row of the training. A plain Trainer has no row for them either."""
-        for rest in self._session.reduce_rest(self.state):
+        for rest in self._session.snapshots.reduce_rest(self.state):
             print_partial(self._console, self.callback_handler.callbacks, self.state, rest)
             self._deliver(rest, {})
         self._session.warn_if_silent(self)
@@ -141,11 +141,11 @@ class LogRowsMixin(_Base):
 
     def _log_epoch(self) -> None:
         """Log a separate row with the values over an epoch, if the user wants them."""
-        snapshot = self._session.reduce_epoch(self.state)
+        row: dict[str, float] = {}
+        snapshot = self._session.snapshots.reduce_epoch(self.state, row)
         if snapshot is not None:
-            row: dict[str, float] = {}
             with self._additional_row():
-                self._log_with(self._session.log_names.add(snapshot, row), partial(Trainer.log, self), row)
+                self._log_with(snapshot, partial(Trainer.log, self), row)
 
     @contextmanager
     def _additional_row(self) -> Iterator[None]:
@@ -156,7 +156,7 @@ class LogRowsMixin(_Base):
 
     def _log_inside_steps(self, phases: Sequence[str] | None = None) -> None:
         """Log a row for each phase that was used inside of steps; by default for all of them."""
-        for snapshot, row in self._session.reduce_inside_steps(self.state, phases):
+        for snapshot, row in self._session.snapshots.reduce_inside_steps(self.state, phases):
             with self._additional_row():
                 self._log_with(snapshot, partial(Trainer.log, self), row)
 
@@ -191,7 +191,7 @@ class LogRowsMixin(_Base):
 
     def _deliver_prediction(self, metrics: Mapping[str, Any]) -> None:
         """Deliver the metrics of ``predict()``, which logs no row. A callback may call it while a row is logged."""
-        predicted = self._session.find_evaluation(metrics)
+        predicted = self._session.snapshots.find_evaluation(metrics)
         if predicted is not None:
             self._session.deliver(predicted, metrics, self.args, self.state, self.model)
 

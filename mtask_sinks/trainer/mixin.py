@@ -188,7 +188,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 ignore_keys=ignore_keys,
                 metric_key_prefix=metric_key_prefix,
             )
-            self._session.reduce_evaluation(metric_key_prefix, self.state, output.metrics)
+            self._session.snapshots.reduce_evaluation(metric_key_prefix, self.state, output.metrics)
         return output
 
     if hasattr(Trainer, "prediction_loop"):  # transformers 4, with use_legacy_prediction_loop
@@ -210,7 +210,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                     ignore_keys=ignore_keys,
                     metric_key_prefix=metric_key_prefix,
                 )
-                self._session.reduce_evaluation(metric_key_prefix, self.state, output.metrics)
+                self._session.snapshots.reduce_evaluation(metric_key_prefix, self.state, output.metrics)
             return output
 
     def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -258,7 +258,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         with session.arriving():
             with session.own_phase(phase_of_prefix(name), self.model, modules_around(self)), explaining_errors():
                 yield metrics
-                session.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
+                session.snapshots.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
             if metrics:
                 with self._additional_row():
                     self.log(dict(metrics))

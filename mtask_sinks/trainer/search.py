@@ -62,7 +62,7 @@ class ObjectiveWithoutReports:
         self._session = session
 
     def __call__(self, metrics: Mapping[str, float]) -> float:
-        is_reported = self._session.log_names.is_reported
+        is_reported = self._session.snapshots.log_names.is_reported
         own = {name: value for name, value in metrics.items() if not is_reported(name)}
         objective: float = default_compute_objective(own)
         return objective

@@ -1,4 +1,4 @@
-"""One trainer's reporting: turns the trainer's events into snapshots, log names and deliveries to sinks."""
+"""One trainer's reporting: turns the trainer's events into windows that begin and end, and into deliveries to sinks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS, Delivery
-from mtask_sinks.keys import is_trainer_log, log_names, log_prefix, phase_of_prefix
+from mtask_sinks.keys import is_trainer_log, log_names, phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound
 from mtask_sinks.reporting.capture import Capture
@@ -27,9 +27,9 @@ from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backend_runs import BackendRun, backend_of, backends_logged_by, find_backend_run
 from mtask_sinks.trainer.best_metric import wrong_direction
 from mtask_sinks.trainer.guarded_callbacks import guard
-from mtask_sinks.trainer.log_names import LogNames
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight
+from mtask_sinks.trainer.row_snapshots import RowSnapshots
 from mtask_sinks.trainer.run_info import RunFacts, collect_params
 from mtask_sinks.trainer.saved_windows import SavedWindows
 from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising_on_sigterm
@@ -45,24 +45,17 @@ _BEFORE_TRAINING = (
     "metrics were reported before the training began; they are left out. Report in the training: in forward, in "
     "compute_loss, or in the events of a callback."
 )
-_SILENT_EVALUATION = (
-    "the evaluation %r had no report, though the training has task metrics. If compute_loss makes the reports: in an "
-    "evaluation the Trainer calls it only if a batch has labels, so name the labels in "
-    "TrainingArguments(label_names=[...]). If forward makes the reports: it must also report in eval mode, and without "
-    "labels."
-)
 _NO_ROW = (
     "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so no task "
     "metric reaches a log or a sink before the end of the training. Call super().log(logs) in it."
 )
-_EMPTY_PHASE = "report_phase(%r): nothing was reported inside the block."
 
 
 class Session:
     """Handles the metrics of a trainer with `MultiTaskTrainerMixin`. No code in it is special to one backend.
 
     The trainer calls `training` around a training, `evaluation` around the loop of an evaluation, and at each log event
-    `reduce_training` or `find_evaluation`, then `deliver`.
+    `snapshots.reduce_training` or `snapshots.find_evaluation`, then `deliver`.
 
     Args:
         registry: where reports are gathered.
@@ -139,16 +132,13 @@ class Session:
         self._has_ended = False
         #: Decides which reports count.
         self.admission = Admission()
-        self.log_names = LogNames()
         self.saved_windows = SavedWindows(self.registry, self._oversight)
-        #: Phase → snapshot of its last evaluation, until that is logged, or until the next log event of the training.
-        self._evaluated: dict[str, Snapshot] = {}
+        self.snapshots = RowSnapshots(self.registry, self._oversight, self._loss_budget, self._warn_once)
         #: The phases of the evaluations that run now, the innermost last.
         self._evaluations: list[str] = []
         #: The phases of evaluations and of the user's code that have begun and not ended.
         self._open_phases: list[str] = []
-        #: Whether a row of the training had a metric, and whether `warn_if_silent` has run.
-        self._has_reported = False
+        #: Whether `warn_if_silent` has run.
         self._is_silence_explained = False
         #: If an epoch has just ended: whether somebody had stopped the training, perhaps in the middle of the epoch.
         self.epoch_end: bool | None = None
@@ -238,7 +228,7 @@ class Session:
         if self._is_silence_explained:
             return
         self._is_silence_explained = True
-        if not (self._has_reported or self.registry.dropped):
+        if not (self.snapshots.has_reported or self.registry.dropped):
             reason = why_reports_are_expected(trainer, self._given)
             if reason is not None:
                 self._warn_once("silent", NOTHING_REPORTED, trainer.state.global_step, reason)
@@ -316,72 +306,6 @@ class Session:
         """The phases used inside of the steps of an evaluation."""
         return [phase for phase in self.registry.phases_of_training if phase.startswith(f"{evaluation}_")]
 
-    def reduce_evaluation(self, prefix: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
-        """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
-        snapshot = self._reduce(phase_of_prefix(prefix), state, metrics)
-        if not snapshot.metrics and self._has_reported and not prefix.startswith("test"):
-            self._warn_once("silent evaluation", _SILENT_EVALUATION, prefix)
-
-    def reduce_own_phase(self, phase: str, state: TrainerState, metrics: dict[str, Any]) -> None:
-        """Reduce the window of a phase that the user named, and add its values to `metrics`, which becomes a row."""
-        if not self._reduce(phase, state, metrics).metrics:
-            del self._evaluated[phase]  # no row follows
-            self._warn_once(f"empty: {phase}", _EMPTY_PHASE, phase)
-
-    def reduce_training(self, state: TrainerState, logs: dict[str, Any], is_cut: bool) -> Snapshot:
-        """Reduce the window of the training and add it to the logs; ``is_cut`` if the training stops inside it."""
-        self._evaluated.clear()
-        snapshot = self.log_names.add(self._snapshot("train", state, logs), logs)
-        if is_cut:
-            snapshot = replace(snapshot, is_partial=True)
-        self._has_reported = self._has_reported or bool(snapshot.metrics)
-        return snapshot
-
-    def reduce_rest(self, state: TrainerState) -> Iterator[Snapshot]:
-        """Reduce the reports since the training's last log event."""
-        phases = ["train", *self.registry.phases_of_training]
-        for snapshot in (self.log_names.add(self._snapshot(phase, state, {}), {}) for phase in phases):
-            if any(snapshot.counts.values()):  # not only running totals without a new report
-                self._has_reported = True
-                yield replace(snapshot, is_partial=True)
-
-    def reduce_overall(self, state: TrainerState, logs: dict[str, Any]) -> Snapshot:
-        """Reduce the whole training, and add the values to the logs of its summary."""
-        overall = self.registry.overall(state.global_step, epoch=state.epoch, logs=logs)
-        return self.log_names.add(self._without_twins(overall), logs)
-
-    def reduce_epoch(self, state: TrainerState) -> Snapshot | None:
-        """Reduce the epoch that ends now; ``None`` without values per epoch."""
-        if not self.registry.has_values_per_epoch:
-            return None
-        snapshot = self._without_twins(self.registry.end_epoch(state.global_step, epoch=state.epoch))
-        return snapshot if snapshot.metrics else None
-
-    def reduce_inside_steps(
-        self, state: TrainerState, phases: Sequence[str] | None = None
-    ) -> Iterator[tuple[Snapshot, dict[str, Any]]]:
-        """Reduce the phases used inside of steps; yield snapshot and row of each phase that has metrics.
-
-        Args:
-            state: the state of the trainer.
-            phases: by default all of them.
-        """
-        for phase in list(self.registry.phases_of_training if phases is None else phases):
-            row: dict[str, Any] = {}
-            snapshot = self._reduce(phase, state, row)
-            if snapshot.metrics:
-                yield snapshot, row
-            else:
-                del self._evaluated[phase]  # no row follows
-
-    def find_evaluation(self, logs: Mapping[str, Any]) -> Snapshot | None:
-        """Return the evaluation that these logs belong to, if any."""
-        for phase in sorted(self._evaluated, key=len, reverse=True):
-            prefix = log_prefix(phase)
-            if any(name.startswith(prefix) for name in logs):
-                return self._evaluated[phase]
-        return None
-
     def deliver(
         self,
         snapshot: Snapshot,
@@ -397,7 +321,7 @@ class Session:
         If ``is_window`` is false, the snapshot belongs to a row that ends no window, such as a row that the user's code
         logs.
         """
-        self._evaluated.pop(snapshot.phase, None)
+        self.snapshots.forget(snapshot.phase)
         if is_window:
             self._oversight.look(snapshot, self.trainer(), self.is_training)
         if not state.is_world_process_zero:
@@ -434,21 +358,6 @@ class Session:
         trainer = self.trainer()
         if trainer is not None:
             (trainer._deliver_prediction if event == "on_predict" else trainer._deliver_in_turn)(logs)
-
-    def _reduce(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> Snapshot:
-        """Reduce the window of an evaluation, and keep it until it is logged."""
-        snapshot = self._snapshot(phase, state, metrics or {})
-        if metrics is not None:
-            snapshot = self.log_names.add(snapshot, metrics)
-        self._evaluated[phase] = snapshot
-        return snapshot
-
-    def _snapshot(self, phase: str, state: TrainerState, logs: Mapping[str, Any]) -> Snapshot:
-        snapshot = self._without_twins(self.registry.snapshot(state.global_step, phase, epoch=state.epoch, logs=logs))
-        return self._oversight.completed(snapshot)
-
-    def _without_twins(self, snapshot: Snapshot) -> Snapshot:
-        return snapshot if self._loss_budget is None else self._loss_budget.without_twins(snapshot)
 
     @contextmanager
     def _empty_windows(self, *phases: str) -> Iterator[None]:

@@ -28,14 +28,14 @@ class StepsMixin(LogRowsMixin):
         if self._counts_steps:  # an evaluation inside a training
             yield
             return
-        session, attributes = self._session, self.__dict__
+        attributes = self.__dict__
         training_step: Callable[..., Any] = self.training_step
         if self._health is not None:
             training_step = partial(self._health.run_step, self, training_step)
         # No local functions, because pickle cannot handle them.
         wrappers: dict[str, Callable[..., Any]] = {
-            "training_step": CountedStep(training_step, session.admission.training_judge, session),
-            "prediction_step": CountedStep(self.prediction_step, session.admission.evaluation_judge, session),
+            "training_step": CountedStep(training_step, self._session, "training_judge"),
+            "prediction_step": CountedStep(self.prediction_step, self._session, "evaluation_judge"),
             "_maybe_log_save_evaluate": partial(self._log_after_callbacks, self._maybe_log_save_evaluate),
         }
         own = {name: attributes[name] for name in wrappers if name in attributes}
@@ -53,21 +53,21 @@ class CountedStep:
 
     Args:
         step: the trainer's own step.
-        judge: judges the reports of such steps.
         session: the trainer's session.
+        judge: which judge of its `Admission` judges the reports of such steps.
     """
 
-    def __init__(self, step: Callable[..., Any], judge: Judge, session: Session) -> None:
+    def __init__(self, step: Callable[..., Any], session: Session, judge: str) -> None:
         self.__wrapped__ = step
+        self._session = session
         self._judge = judge
-        self._admission = session.admission
-        self._registry = session.registry
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        judge = self._judge
-        outside, judge.exempt_thread = judge.exempt_thread, self._admission.thread
+        admission = self._session.admission
+        judge: Judge = getattr(admission, self._judge)
+        outside, judge.exempt_thread = judge.exempt_thread, admission.thread
         try:
             return self.__wrapped__(*args, **kwargs)
         finally:
             judge.exempt_thread = outside
-            self._registry.tick()
+            self._session.registry.tick()
