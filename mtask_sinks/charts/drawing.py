@@ -21,6 +21,8 @@ ALERT_COLOUR = "#c4321f"
 # A curve of at most this many points has a dot at each point.
 _DOTTED = 30
 _SCALE_NOTES = {"linear": "", "log": "", "relative": "  (relative to the first value)"}
+# Matplotlib finds no ticks if the difference of two values is not finite. So larger values are gaps.
+_LARGEST = 1e300
 
 
 class PanelDrawing:
@@ -122,7 +124,7 @@ def _shown(values: Sequence[float], panel: Panel) -> list[float]:
     """Return the values as the panel shows them: NaN where it shows none."""
     scaled = relative(values) if panel.scale == "relative" else values
     is_log = panel.scale == "log"
-    return [value if math.isfinite(value) and (value > 0 or not is_log) else math.nan for value in scaled]
+    return [value if abs(value) <= _LARGEST and (value > 0 or not is_log) else math.nan for value in scaled]
 
 
 def _looks(style: CurveStyle) -> dict[str, Any]:

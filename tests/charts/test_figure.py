@@ -54,6 +54,15 @@ def test_values_that_a_logarithm_does_not_have_are_gaps(tmp_path) -> None:
     assert {"y", "no task", "The same everywhere: x -1 in train"} <= set(texts(tmp_path / "c.svg"))
 
 
+@pytest.mark.filterwarnings("error")
+def test_values_at_the_end_of_the_range_of_floats_are_gaps(tmp_path) -> None:
+    values = [1e308, 2.0, -1.7e308, 8.0]
+    write(tmp_path, (RunInfo(id="1", name="r"), [Snapshot(s, metrics={"x": v}) for s, v in enumerate(values)], None))
+    write_figure(make_chart(open_runs([tmp_path])), tmp_path / "c.svg", "svg")
+    numbers = {float(text.replace("\u2212", "-")) for text in texts(tmp_path / "c.svg") if text[0].isdigit()}
+    assert numbers and max(numbers) <= 8.0  # those of the axes: steps up to 3, values from 2 to 8
+
+
 def test_a_png_is_a_picture(chart, tmp_path) -> None:
     write_figure(chart, tmp_path / "c.PNG", "png")
     data = (tmp_path / "c.PNG").read_bytes()
