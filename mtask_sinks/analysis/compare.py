@@ -114,13 +114,16 @@ def outcome(training: Training, series: Series, better: Direction | None) -> Out
     Args:
         training: the training.
         series: the values of the metric in the training.
-        better: which value is best. Without it, only a count has a best value: the largest.
+        better: which value is best. Without it, only a count has a best value: the largest. Infinity is best only if
+            no value is finite.
     """
     steps, series = training.steps, training.curve(series)
     final, final_step, partial = series.values[-1], steps[series.at[-1]], series.at[-1] in training.partial
     if better is None and not is_count(series.name):
         return Outcome(final, final_step, None, None, partial)
-    numbers = [i for i, value in enumerate(series.values) if not math.isnan(value)] or [0]
+    every = range(len(series.values))
+    numbers = [i for i in every if math.isfinite(series.values[i])]
+    numbers = numbers or [i for i in every if not math.isnan(series.values[i])] or [0]
     pick = min if better == "min" else max
     best = pick(numbers, key=lambda i: series.values[i])
     return Outcome(final, final_step, series.values[best], steps[series.at[best]], partial)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
-
 from mtask_sinks.analysis.runs import Training
 
 
@@ -19,14 +16,14 @@ def elapsed_seconds(training: Training) -> list[float]:
     >>> elapsed_seconds(Trainings([*items, *resumed]).all[0])
     [60.0, 90.0]
 
-    If the journal does not say when the training began, the first snapshot is at 0.
+    If the journal does not say when the training began, the first snapshot is at 0. The seconds never fall: while a
+    clock that was set back is behind, they stay.
     """
-    times = training.times
-    starts = sorted(begin.time for begin in training.begins) or list(times[:1])
-    parts = [max(bisect_right(starts, time) - 1, 0) for time in times]
-    within = [max(time - starts[part], 0.0) for time, part in zip(times, parts, strict=True)]
-    lengths = [0.0] * len(starts)
-    for part, seconds in zip(parts, within, strict=True):
-        lengths[part] = max(lengths[part], seconds)
-    before = [0.0, *accumulate(lengths)]
-    return [before[part] + seconds for part, seconds in zip(parts, within, strict=True)]
+    found: list[float] = []
+    part, start, before = -1, 0.0, 0.0
+    for time, now in zip(training.times, training.parts, strict=True):
+        latest = found[-1] if found else 0.0
+        if now != part:  # the training began or was resumed; a clock of another machine may be ahead or behind
+            part, start, before = now, training.begins[now - 1].time if now else time, latest
+        found.append(max(before + time - start, latest))
+    return found

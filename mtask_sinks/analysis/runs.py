@@ -100,6 +100,7 @@ class Training:
         phases, steps, epochs, times: one entry per snapshot in memory; an unknown epoch is NaN.
         windows: for each snapshot, how many windows it represents: 1, or more if later snapshots of the same kind are
             not in memory.
+        parts: for each snapshot, how many entries of ``begins`` came before it in the journal.
         kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if these are equal: the phase,
             the keys of the metrics, the keys whose value is NaN or infinite, and the keys in ``nonfinite``.
         series: (phase, key) → values, in the order of first appearance.
@@ -109,6 +110,7 @@ class Training:
             have no entry.
         partial: indices of the snapshots whose window was cut short by the end of the training.
         journal: the file that holds it; ``None`` if it was not read from one.
+        next_begun: when the next training of the journal began; ``None`` if there is none.
     """
 
     number: int
@@ -119,12 +121,14 @@ class Training:
     epochs: array[float] = field(default_factory=lambda: array("d"))
     times: array[float] = field(default_factory=lambda: array("d"))
     windows: array[int] = field(default_factory=lambda: array("q"))
+    parts: array[int] = field(default_factory=lambda: array("q"))
     kinds: array[int] = field(default_factory=lambda: array("q"))
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
     nonfinite: dict[int, dict[str, int]] = field(default_factory=dict)
     partial: set[int] = field(default_factory=set)
     notes: list[Note] = field(default_factory=list)
     journal: Path | None = None
+    next_begun: float | None = None
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_POINTS))
     #: Thinning cuts each phase into parts of this many windows, and keeps the extremes of each part.
     windows_per_part: int = 1
@@ -170,7 +174,12 @@ class Training:
     @property
     def epoch(self) -> float | None:
         """Epochs at the last snapshot that has them."""
-        return next((epoch for epoch in reversed(self.epochs) if epoch == epoch), None)
+        return None if (at := self._last_with_epoch) is None else self.epochs[at]
+
+    @property
+    def _last_with_epoch(self) -> int | None:
+        """Index of the last snapshot that has an epoch."""
+        return next((at for at in reversed(range(len(self.epochs))) if self.epochs[at] == self.epochs[at]), None)
 
     @property
     def max_steps(self) -> int | None:
@@ -178,9 +187,10 @@ class Training:
         wanted = self.params.get("max_steps")
         if isinstance(wanted, int) and wanted > 0:
             return wanted
-        epochs, epoch = self.params.get("num_train_epochs"), self.epoch
-        if isinstance(epochs, (int, float)) and epoch and self._recent:
-            return max(round(self.step * epochs / epoch), self.step)
+        epochs, at = self.params.get("num_train_epochs"), self._last_with_epoch
+        # After a resume, the step may be later than the last snapshot. So step and epoch come from one snapshot.
+        if isinstance(epochs, (int, float)) and at is not None and self.epochs[at] and self._recent:
+            return max(round(self.steps[at] * epochs / self.epochs[at]), self.step)
         return None
 
     @property
@@ -225,6 +235,7 @@ class Training:
         self.epochs.append(float("nan") if snapshot.epoch is None else snapshot.epoch)
         self.times.append(snapshot.time)
         self.windows.append(1)
+        self.parts.append(len(self.begins))
         self.kinds.append(self._kind_of(snapshot))
         if snapshot.nonfinite:
             self.nonfinite[at] = dict(snapshot.nonfinite)
@@ -324,6 +335,7 @@ class Training:
         self.epochs = array("d", (self.epochs[at] for at in kept))
         self.times = array("d", (self.times[at] for at in kept))
         self.windows = array("q", (self.windows[at] for at in kept))
+        self.parts = array("q", (self.parts[at] for at in kept))
         self.kinds = array("q", (self.kinds[at] for at in kept))
         self.nonfinite = {new_at[at]: counts for at, counts in self.nonfinite.items() if at in new_at}
         self.partial = {new_at[at] for at in self.partial if at in new_at}
@@ -365,6 +377,8 @@ class Trainings:
         """Add the next item of the journal."""
         if isinstance(item, Begin):
             start, before = self._starts.add(item.run)
+            if before is None and item.run.is_training and self.all:
+                self.all[-1].next_begun = item.time
             self.current = self._new() if before is None else self._by_run[before]
             self._by_run[item.run.id] = self.current
             self.current.begin(item, start)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mtask_sinks.analysis.runs import Series, Training
+from mtask_sinks.analysis.thinning import RECENT
 from mtask_sinks.keys import split_key
 
 #: The task in the keys of metrics that are about all tasks, and the beginning of the names of cosines.
@@ -14,7 +15,7 @@ HEALTH, COSINE = "health", "grad_cosine."
 # The measurements of each task.
 _OF_A_TASK = frozenset(["grad_norm", "effective_weight", "loss_share", "grad_share"])
 #: A mean covers the last windows that together have at least this many measurements: a single one is mostly noise.
-RECENT_MEASUREMENTS = 30
+RECENT_MEASUREMENTS = RECENT
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class PairCosine:
     Attributes:
         a, b: the tasks.
         recent: mean over the last measurements.
-        whole: mean over the whole training.
+        whole: mean over the whole training; ``None`` if the training is so long that only some values are in memory.
     """
 
     a: str
     b: str
     recent: Measured
-    whole: Measured
+    whole: Measured | None
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,9 @@ def gradient_summary(training: Training) -> GradientSummary | None:
     if not tasks and not notes:
         return None
     pairs = [
-        PairCosine(*names, measured(training, series), measured(training, series, None))
+        PairCosine(
+            *names, measured(training, series), None if training.is_thinned else measured(training, series, None)
+        )
         for key, series in found.items()
         if key.startswith(f"{HEALTH}/{COSINE}") and (names := pair_of(key, tasks)) is not None
     ]

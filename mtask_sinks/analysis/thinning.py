@@ -9,16 +9,19 @@ if TYPE_CHECKING:
 
     from mtask_sinks.analysis.runs import Training
 
+#: How many of the last values of each metric always stay in memory.
+RECENT = 30
+
 
 def snapshots_to_keep(training: Training, most_values: int) -> list[int]:
     """Return the indices of the snapshots to keep, ascending.
 
     The function cuts each phase into parts with the same number of windows. From each part it keeps the snapshots with
     the smallest and the largest value of each metric. So it keeps the best value of the training, and every spike in a
-    curve. It also keeps partial snapshots, and the first and the last snapshot of each phase and of each kind.
-    Snapshots are of one kind if they have the same metrics, and if the same metrics are not finite. So the tables know
-    since when a metric is missing. Before the first and the last snapshot of a phase it keeps the last one of the phase
-    ``train``, which holds the running totals at which charts draw an evaluation.
+    curve. It also keeps partial snapshots, the last `RECENT` values of each metric, and the first and the last snapshot
+    of each phase and of each kind. Snapshots are of one kind if they have the same metrics, and if the same metrics are
+    not finite. So the tables know since when a metric is missing. Before the first and the last snapshot of a phase it
+    keeps the last one of the phase ``train``, which holds the running totals at which charts draw an evaluation.
 
     Args:
         training: the training.
@@ -43,6 +46,8 @@ def snapshots_to_keep(training: Training, most_values: int) -> list[int]:
     _mark_before(always, np.flatnonzero(phases == phase_numbers.get("train", -1)))
     _mark_ends(always, kinds)
     always[[*training.partial]] = True
+    for series in training.series.values():
+        always[np.frombuffer(series.at, np.int64)[-RECENT:]] = True
     while True:
         kept = always.copy()
         for series in training.series.values():
@@ -71,9 +76,10 @@ def _mark_before(kept: np.ndarray, candidates: np.ndarray) -> None:
 
 
 def _mark_extremes(kept: np.ndarray, at: np.ndarray, values: np.ndarray, parts: np.ndarray) -> None:
-    """Mark the snapshots with the first smallest and largest value of each part. NaN counts only without others."""
+    """Mark the snapshots with the first smallest and largest finite value of each part. Others count only without."""
     import numpy as np
 
+    values = np.where(np.isfinite(values), values, np.nan)
     for keys in (values, -values):
         order = np.lexsort((keys, parts))  # lexsort is stable and puts NaN last
         is_first = np.ones(len(order), bool)

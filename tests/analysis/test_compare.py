@@ -38,6 +38,13 @@ def test_nan_is_never_best() -> None:
     assert row.verdict is None
 
 
+def test_infinity_is_best_only_if_nothing_is_finite() -> None:
+    accuracies = training((1, 0.5), (2, math.inf), (3, 0.6), (4, -math.inf), key="a/acc")
+    (row,) = compare(accuracies, training((1, math.inf), (2, math.nan), key="a/acc"))
+    assert (row.a.best, row.a.best_step, row.a.final) == (0.6, 3, -math.inf)
+    assert (row.b.best, row.b.best_step) == (math.inf, 1)
+
+
 def test_a_window_that_the_end_cut_short_is_neither_final_nor_best() -> None:
     made = training((10, 2837.0), (20, 2801.0), key="a/n_tokens")
     made.add(Snapshot(24, metrics={"a/n_tokens": 1090.0, "late/n_tokens": 5.0}, is_partial=True))

@@ -166,6 +166,19 @@ def test_rate_and_end_come_from_times_and_parameters(tmp_path) -> None:
     assert read_trainings(tmp_path)[-1].max_steps == 80
 
 
+@pytest.mark.parametrize("resumed_at", [10, 19, 24])
+def test_after_a_resume_between_two_rows_the_end_is_that_of_the_epochs(tmp_path, resumed_at) -> None:
+    params = {"max_steps": -1, "num_train_epochs": 3.0}
+    rows = [Snapshot(step, metrics={"x": 1.0}, epoch=step / 8) for step in range(3, resumed_at, 3)]  # 8 steps per epoch
+    write(
+        tmp_path,
+        (RunInfo(id="1", params=params), rows, "killed"),
+        (RunInfo(id="2", params=params, step=resumed_at), [], None),
+    )
+    (training,) = read_trainings(tmp_path)
+    assert (training.step, training.max_steps) == (resumed_at, 24)
+
+
 def test_labels_and_choice() -> None:
     def named(number: int, name: str | None) -> Training:
         from mtask_sinks.journal.records import Begin

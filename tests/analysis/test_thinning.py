@@ -17,6 +17,7 @@ from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.report.problems import missing_metrics, nonfinite_metrics
 from mtask_sinks.analysis.runs import Training
 from mtask_sinks.analysis.selection import open_runs
+from mtask_sinks.analysis.task_health import gradient_summary
 from mtask_sinks.charts import make_chart
 
 MOST = 600
@@ -37,6 +38,8 @@ def snapshots(seed: int, steps: range) -> list[Snapshot]:
         if 500 < step < 520:
             del metrics["a/acc"]
         made.append(Snapshot(step, "train", metrics, step / 100, 1000.0 + step, dict.fromkeys(metrics, 4), nonfinite))
+        if chance.random() < 0.01:
+            metrics["a/acc"] = math.inf
         if step % 40 == 0:
             made.append(Snapshot(step, "eval", {"a/loss": loss + 1}, step / 100, 1000.5 + step))
     return made
@@ -85,6 +88,33 @@ def test_the_tables_are_those_of_all_values(both) -> None:
     assert nonfinite_metrics(thinned) == nonfinite_metrics(whole)
     for name in ("step", "epoch", "status", "resumed_at", "max_steps", "steps_per_second"):
         assert getattr(thinned, name) == getattr(whole, name)
+
+
+def test_the_last_values_of_each_metric_are_all_in_memory(both) -> None:
+    whole, thinned = both
+    for place, series in whole.series.items():
+        last = list(map(repr, series.values[-30:]))
+        assert list(map(repr, thinned.series[place].values[-30:])) == last
+
+
+def test_means_of_gradients_are_those_of_all_values_however_many_trainings_are_read(tmp_path, monkeypatch) -> None:
+    chance, cosines = random.Random(0), []
+    rows = []
+    for step in range(1, 2001):
+        metrics = {"a/loss": chance.random(), "b/loss": chance.random()}
+        if step % 5 == 0:  # fewer measurements than rows
+            cosines.append(chance.uniform(-1, 1))
+            metrics |= {"a/grad_norm": 1.0, "b/grad_norm": 2.0, "health/grad_cosine.a.b": cosines[-1]}
+        rows.append(Snapshot(step, metrics=metrics, counts=dict.fromkeys(metrics, 1)))
+    monkeypatch.setattr(runs, "MAX_VALUES", MOST)
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, (RunInfo(id=name, name=name), rows, "finished"))
+    for opened in open_runs([tmp_path / name for name in ("one", "two", "three")]):
+        (pair,) = gradient_summary(opened.training).pairs
+        assert pair.recent.mean == pytest.approx(sum(cosines[-30:]) / 30)
+        assert (pair.recent.measurements, pair.recent.first_step) == (30, 1855)
+        assert pair.whole is None  # most of the measurements are not in memory
 
 
 def test_each_part_of_a_curve_has_its_extremes(both) -> None:

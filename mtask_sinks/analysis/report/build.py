@@ -129,13 +129,10 @@ def make_report(runs: Sequence[LabelledTraining]) -> Report:
 def _report(run: LabelledTraining) -> RunReport:
     training = run.training
     status, host = status_of(training)
-    latest = Watch(run.journal).progress()
-    best: BestCheckpoint | str = "the checkpoints beside the journal belong to a later training"
-    if training.id == latest.id:
-        first = training.begins[0] if training.begins else None
-        is_resume = first is None or first.run.step > 0  # then older checkpoints belong to it too
-        begun = 0.0 if is_resume or first is None else first.time
-        best = best_checkpoint(run.journal.parent, training.params, training.step, begun)
+    first = training.begins[0] if training.begins else None
+    is_resume = first is None or first.run.step > 0  # then older checkpoints belong to it too
+    begun = 0.0 if is_resume or first is None else first.time
+    best = best_checkpoint(run.journal.parent, training.params, training.step, begun, training.next_begun)
     return RunReport(
         label=run.label,
         journal=str(run.journal),
@@ -156,7 +153,7 @@ def _report(run: LabelledTraining) -> RunReport:
         missing=missing_metrics(training),
         alerts=alert_rows(training),
         health=gradient_summary(training),
-        sinks=latest.sinks,
+        sinks=Watch(run.journal).progress().sinks,
         settings=chosen_settings(training.params),
         params=dict(training.params),
         versions=dict(training.begins[-1].versions) if training.begins else {},

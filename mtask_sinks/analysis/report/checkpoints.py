@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,11 @@ class BestCheckpoint:
 
 
 def best_checkpoint(
-    directory: Path, params: Mapping[str, Any], last_step: int | None = None, begun: float = 0.0
+    directory: Path,
+    params: Mapping[str, Any],
+    last_step: int | None = None,
+    begun: float = 0.0,
+    next_begun: float | None = None,
 ) -> BestCheckpoint | str:
     """Return the best checkpoint, or the reason why there is none.
 
@@ -38,13 +43,16 @@ def best_checkpoint(
         params: configuration of the training, which names the metric.
         last_step: the last step of the training.
         begun: when the training began, in seconds since 1970 (UTC).
+        next_begun: when the next training began in this directory; ``None`` if there is none.
     """
-    files = [path for path in _state_files(directory) if path.stat().st_mtime >= begun]
-    states = [state for path in files if (state := _read(path)) is not None]
+    end = math.inf if next_begun is None else next_begun
+    every = {path: state for path in _state_files(directory) if (state := _read(path)) is not None}
+    states = [state for path, state in every.items() if begun <= path.stat().st_mtime < end]
     if last_step is not None:
         states = [state for state in states if (_whole(state.get("global_step")) or 0) <= last_step]
     if not states:
-        return "there is no checkpoint beside the journal"
+        others = "the checkpoints beside the journal belong to other trainings"
+        return others if every else "there is no checkpoint beside the journal"
     # Each state includes the earlier ones.
     state = max(states, key=lambda state: _whole(state.get("global_step")) or 0)
     best, value = state.get("best_model_checkpoint"), state.get("best_metric")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from helpers.journals import losses, write
@@ -63,14 +64,30 @@ def test_a_resumed_training_took_the_time_of_both_processes(tmp_path) -> None:
     assert (run.begun, run.last, run.seconds, run.resumed_at) == (1000.0, 5008.0, 12.0, (4,))
 
 
-def test_checkpoints_are_of_the_last_training(tmp_path) -> None:
-    write(
-        tmp_path, (RunInfo(id="1", name="x"), losses(2), "finished"), (RunInfo(id="2", name="y"), losses(2), "failed")
+@pytest.mark.parametrize("owner", ["nobody", "first", "last", "both"])
+def test_each_training_has_the_checkpoints_that_were_written_while_it_ran(tmp_path, owner) -> None:
+    path = write(
+        tmp_path, (RunInfo(id="1", name="x"), losses(20), "finished"), (RunInfo(id="2", name="y"), losses(20), "failed")
     )
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for begin, at in zip([record for record in records if record["record"] == "run"], (1000.0, 2000.0)):
+        begin["time"] = at
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    for step, name, at in ((10, "first", 1500.0), (20, "last", 2500.0)):
+        if owner in (name, "both"):
+            state = tmp_path / f"checkpoint-{step}" / "trainer_state.json"
+            state.parent.mkdir()
+            state.write_text(
+                json.dumps({"global_step": step, "best_metric": 0.5, "best_model_checkpoint": f"out/checkpoint-{step}"})
+            )
+            os.utime(state, (at, at))
     first, last = report_of(f"{tmp_path}:x", tmp_path)
-    assert (first.best, "later training" in first.no_best) == (None, True)
-    assert (last.best, last.no_best) == (None, "there is no checkpoint beside the journal")
     assert [run.status for run in (first, last)] == ["finished", "failed"]
+    assert (first.best and first.best.name) == ("checkpoint-10" if owner in ("first", "both") else None)
+    assert (last.best and last.best.name) == ("checkpoint-20" if owner in ("last", "both") else None)
+    none, others = "there is no checkpoint beside the journal", "the checkpoints beside the journal belong to other"
+    assert first.no_best.startswith({"nobody": none, "last": others}.get(owner, ""))
+    assert last.no_best.startswith({"nobody": none, "first": others}.get(owner, ""))
 
 
 @pytest.mark.parametrize("name", ["max_steps", "bf16"])
