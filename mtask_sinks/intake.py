@@ -25,7 +25,7 @@ from mtask_sinks.keys import check_key, join_key
 from mtask_sinks.measurement.device_queue import DeviceEntry, Part
 from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
-from mtask_sinks.measurement.tensors import IS_COMPLEX, read_tensor, why_unreadable
+from mtask_sinks.measurement.tensors import IS_COMPLEX, read_tensor, unreadable
 from mtask_sinks.measurement.values import NAME, read
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer
@@ -196,9 +196,8 @@ class Intake:
     def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
         """Drop a value that cannot be read, and warn; raise if the first value of a key has a wrong type."""
         key = join_key(task, name)
-        if isinstance(value, Tensor) and not isinstance(error, Unreadable):
-            # Under vmap, make_fx or a fake mode, a tensor refuses to show its numbers.
-            error = Unreadable(why_unreadable(value) or f"{type(error).__name__}: {error}")
+        if type(value) is Tensor and not isinstance(error, Unreadable):
+            error = unreadable(value, error)
         if isinstance(error, Unreadable):
             message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
             self._warn_once(f"unreadable: {key}", message, key, error)

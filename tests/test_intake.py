@@ -137,3 +137,15 @@ def test_a_warning_that_comes_back_while_it_is_logged_is_logged_once() -> None:
     finally:
         logging.getLogger("mtask_sinks").removeHandler(handler)
     assert handler.count == 1
+
+
+def test_an_error_of_a_collective_in_a_report_is_raised(monkeypatch) -> None:
+    """A distributed tensor is gathered first. After a failed collective the ranks no longer agree."""
+
+    def fail(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("connection closed by peer")
+
+    registry = MetricRegistry()
+    monkeypatch.setattr("mtask_sinks.measurement.values.local_part", fail)
+    with pytest.raises(RuntimeError, match="connection closed by peer"):
+        registry.report_metrics("a", loss=torch.nn.Parameter(torch.ones(())))

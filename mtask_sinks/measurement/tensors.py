@@ -20,18 +20,24 @@ def read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
     (2.5, [1.0, 2.0], None)
 
     Raises:
-        Unreadable: the tensor has no readable numbers, as its kind shows.
-        Exception: PyTorch refuses to show the numbers, for example under vmap, make_fx or a fake mode.
+        Unreadable: the tensor has no readable numbers.
     """
     check_readable(tensor)
-    if not tensor.numel():
-        return None
     if not tensor.is_cpu:
-        return OnDevice(tensor, None)
-    if tensor.dim() == 1 and tensor.numel() <= SHORT:
-        numbers: list[float] = tensor.tolist()
-        return numbers
-    return tensor.item() if not tensor.ndim else entry_from(copy_to_host(tensor).ravel())
+        return OnDevice(tensor, None) if tensor.numel() else None
+    try:
+        if not tensor.ndim:
+            return tensor.item()
+        if tensor.dim() == 1 and tensor.numel() <= SHORT:
+            return tensor.tolist() or None
+        return entry_from(copy_to_host(tensor).ravel()) if tensor.numel() else None
+    except Exception as error:
+        raise unreadable(tensor, error) from error
+
+
+def unreadable(tensor: Tensor, error: Exception) -> Unreadable:
+    """Return why a tensor does not show its numbers: under vmap, make_fx or a fake mode, reading it raises an error."""
+    return Unreadable(why_unreadable(tensor) or f"{type(error).__name__}: {error}")
 
 
 def is_on_accelerator(tensor: Tensor) -> bool:

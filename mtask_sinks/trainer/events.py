@@ -24,7 +24,7 @@ class BeforeOthers(TrainerCallback):
     """The first callback of a trainer. It keeps its place when callbacks are added.
 
     The Trainer calls every callback at four events per step, so there is no last callback in the steps. What must come
-    after all callbacks there is done in what the Trainer calls next, see `StepsMixin`.
+    after all callbacks there is done in what the Trainer calls next, see `LogRowsMixin._log_after_callbacks`.
     """
 
     def __init__(self, session: Session) -> None:
@@ -37,19 +37,32 @@ class BeforeOthers(TrainerCallback):
         self._session.on_train_begin(state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._end_epoch()
         self._session.on_train_end()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_place()
         self._callbacks[:] = self._without(self._after)
+        self._end_epoch()
         logs_epochs = args.logging_strategy == IntervalStrategy.EPOCH
         self._session.saved_windows.on_epoch_begin(state, logs_epochs, begins_anew=args.ignore_data_skip)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.epoch_end = control.should_training_stop  # other callbacks may stop the training only now
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.registry.tick()
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.registry.tick()
+
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_place()
+        self._session.registry.tick()
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
+        self.take_place()
+        self._callbacks[:] = [*self._without(self._after), self._after]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         trainer = self._session.trainer()
@@ -61,6 +74,12 @@ class BeforeOthers(TrainerCallback):
         if self._callbacks[:1] != [self]:
             self._callbacks[:] = [self, *self._without(self)]
 
+    def _end_epoch(self) -> None:
+        """End an epoch in a training loop of the user's own, which does not call `_maybe_log_save_evaluate`."""
+        trainer = self._session.trainer()
+        if trainer is not None:
+            trainer._end_epoch()
+
     @property
     def _callbacks(self) -> list[TrainerCallback]:
         trainer = self._session.trainer()
@@ -71,10 +90,15 @@ class BeforeOthers(TrainerCallback):
 
 
 class AfterOthers(TrainerCallback):
-    """The last callback of a trainer, from the beginning of a training to that of its first epoch."""
+    """The last callback of a trainer while a training begins and while a prediction ends."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self._session.after_train_begin(model, modules_around(self._session.trainer()), state)
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
+        trainer = self._session.trainer()
+        if trainer is not None:
+            trainer._deliver_prediction(metrics)

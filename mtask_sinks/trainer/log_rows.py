@@ -35,9 +35,7 @@ class LogRowsMixin(_Base):
     _is_delivered = False
     #: Whether this row ends a window.
     _is_window = False
-    #: Whether the Trainer is about to log the row of a step or of an epoch.
-    _expects_row = False
-    #: Whether that row is about an epoch that the training has not finished.
+    #: Whether the row that the Trainer is about to log is about an epoch that the training has not finished.
     _is_cut = False
     #: The values over the whole training in the last summary, by their names in it.
     _overall: Mapping[str, float] = MappingProxyType({})
@@ -47,14 +45,14 @@ class LogRowsMixin(_Base):
         snapshot = self._find_or_reduce_overall(logs)
         is_training = snapshot is None and self.control.should_log
         if is_training:
-            snapshot, self._expects_row = self._reduce_training(logs), False
+            snapshot, self._session.expects_row = self._reduce_training(logs), False
         self._log_with(snapshot, super().log, logs, *args, **kwargs)
         if is_training:
             self._log_inside_steps()
 
     def _on_log(self, logs: dict[str, float]) -> None:
         """Handle a row before any other callback gets it."""
-        is_training, self._expects_row = self._expects_row, False
+        is_training, self._session.expects_row = self._session.expects_row, False
         row = self._row_with(logs)
         if self._logging is not None:
             self._logging = self._session.snapshots.log_names.restore(self._logging, logs)
@@ -72,7 +70,7 @@ class LogRowsMixin(_Base):
         if is_training:
             self._log_inside_steps()
 
-    def _log_after_callbacks(self, maybe_log_save_evaluate: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    def _log_after_callbacks(self, maybe_log_save_evaluate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Let the Trainer log a row, evaluate and save, after all callbacks have got the end of a step or of an epoch.
 
         If the row of the Trainer does not reach the callbacks, this warns.
@@ -80,19 +78,23 @@ class LogRowsMixin(_Base):
         Args:
             maybe_log_save_evaluate: the Trainer's own method, which does what is due; the other arguments are its own.
         """
-        if not (self.control.should_log or self._session.epoch_end is not None):
-            maybe_log_save_evaluate(*args, **kwargs)
-            return
+        session = self._session
+        if not (self.control.should_log or session.epoch_end is not None):
+            return maybe_log_save_evaluate(*args, **kwargs)
+        session.serve(self)
         is_cut = self._end_epoch()
         # If a checkpoint follows, a resume does not count this row's reports again. So the row is not partial.
         self._is_cut = is_cut and not self.control.should_save
-        self._expects_row = self.control.should_log and self.state.global_step > self._globalstep_last_logged
+        # The Trainer logs no second row at one step.
+        is_new = self.state.global_step > getattr(self, "_globalstep_last_logged", -1)
+        session.expects_row = self.control.should_log and is_new
         try:
-            maybe_log_save_evaluate(*args, **kwargs)
-            if self._expects_row:
-                self._session.warn_of_missing_row(self.state.global_step)
+            result = maybe_log_save_evaluate(*args, **kwargs)
+            if session.expects_row:
+                session.warn_of_missing_row(self.state.global_step)
+            return result
         finally:
-            self._expects_row = self._is_cut = False
+            session.expects_row = self._is_cut = False
 
     def _row_with(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """Return the row that the history has just got for these logs; an empty one if it has none."""

@@ -167,9 +167,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         with self._session.arriving():
-            output = super().predict(*args, **kwargs)
-            self._deliver_prediction(output.metrics or {})
-            return output
+            return super().predict(*args, **kwargs)
 
     @boundary
     def evaluation_loop(

@@ -142,6 +142,8 @@ class Session:
         self._is_silence_explained = False
         #: If an epoch has just ended: whether somebody had stopped the training, perhaps in the middle of the epoch.
         self.epoch_end: bool | None = None
+        #: Whether the Trainer is about to log the row of a step or of an epoch.
+        self.expects_row = False
 
     def _new_run(self) -> RunInfo:
         weights = {} if self._loss_budget is None else self._loss_budget.weights
@@ -162,7 +164,7 @@ class Session:
     @contextmanager
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
-        self.is_training, self._is_new, self._has_ended, self.epoch_end = True, True, False, None
+        self.is_training, self._is_new, self._has_ended = True, True, False
         self._run = self._new_run() if self._trainings else replace(self._run, is_training=True)
         self._trainings += 1
         self._begun_at = time.time()
@@ -195,7 +197,7 @@ class Session:
             self._run, self._begun_at = self._new_run(), time.time()
         elif state.global_step and self._opened is not None:
             self._run = self._new_run()  # an evaluation has begun the run, but this training resumes an earlier one
-        self._is_new = False
+        self._is_new, self.epoch_end = False, None
         self.saved_windows.load(state)
         self._run = replace(self._run, step=state.global_step)
 

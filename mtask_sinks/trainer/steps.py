@@ -2,72 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import MethodType
 from typing import Any
 
 from mtask_sinks.aggregation.window import Judge
 from mtask_sinks.task_health.meter import HealthMeter
 from mtask_sinks.trainer.log_rows import LogRowsMixin
-from mtask_sinks.trainer.session import Session
 
 
 class StepsMixin(LogRowsMixin):
     """Lets a trainer know whether it is inside a training step or an evaluation step, and when it may log a row.
 
     It wraps three methods on the instance, for the time of a training or an evaluation. So it also works if a subclass
-    overrides them without ``super()``, or if a user replaces them on the instance.
+    overrides them without ``super()``, or if a user replaces them on the instance or in the class.
     """
 
     _health: HealthMeter | None
-    _counts_steps = False
+    #: Those of these methods that this instance had of its own; ``None`` outside of a training and an evaluation.
+    _own_methods: dict[str, Callable[..., Any]] | None = None
+    #: The identity of the trainer that has wrapped the methods. A shallow copy made meanwhile has that of its original.
+    _wrapped_by: int | None = None
 
     @contextmanager
     def _counting_steps(self) -> Iterator[None]:
-        if self._counts_steps:  # an evaluation inside a training
+        if self._wrapped_by == id(self):  # an evaluation inside a training
             yield
             return
-        attributes = self.__dict__
-        training_step: Callable[..., Any] = self.training_step
-        if self._health is not None:
-            training_step = partial(self._health.run_step, self, training_step)
         # No local functions, because pickle cannot handle them.
         wrappers: dict[str, Callable[..., Any]] = {
-            "training_step": CountedStep(training_step, self._session, "training_judge"),
-            "prediction_step": CountedStep(self.prediction_step, self._session, "evaluation_judge"),
-            "_maybe_log_save_evaluate": partial(self._log_after_callbacks, self._maybe_log_save_evaluate),
+            "training_step": CountedStep(self, "training_step", "training_judge"),
+            "prediction_step": CountedStep(self, "prediction_step", "evaluation_judge"),
+            "_maybe_log_save_evaluate": self._run_maybe_log_save_evaluate,
         }
+        attributes = self.__dict__
+        if self._own_methods is not None:  # a copy of a trainer at work: take off the wrappers of the original
+            self._restore(wrappers, self._own_methods)
         own = {name: attributes[name] for name in wrappers if name in attributes}
-        attributes.update(wrappers, _counts_steps=True)
+        attributes.update(wrappers, _own_methods=own, _wrapped_by=id(self))
         try:
             yield
         finally:
-            for name in (*wrappers, "_counts_steps"):
-                del attributes[name]
-            attributes.update(own)
+            self._restore((*wrappers, "_own_methods", "_wrapped_by"), own)
+
+    def _restore(self, names: Iterable[str], own: Mapping[str, Callable[..., Any]]) -> None:
+        for name in names:
+            self.__dict__.pop(name, None)
+        self.__dict__.update(own)
+
+    def _run_maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        return self._log_after_callbacks(self._below("_maybe_log_save_evaluate"), *args, **kwargs)
+
+    def _below(self, name: str) -> Callable[..., Any]:
+        """Return a wrapped method. The class is asked each time: somebody may replace the method there."""
+        return (self._own_methods or {}).get(name) or MethodType(getattr(type(self), name), self)
 
 
 class CountedStep:
-    """A step of a training or of an evaluation. Everything that is reported inside counts, and it is one micro-batch.
+    """A step of a training or of an evaluation. Everything that is reported inside counts.
 
     Args:
-        step: the trainer's own step.
-        session: the trainer's session.
-        judge: which judge of its `Admission` judges the reports of such steps.
+        trainer: the trainer.
+        name: name of its method.
+        judge: which judge of the trainer's `Admission` judges the reports of such steps.
     """
 
-    def __init__(self, step: Callable[..., Any], session: Session, judge: str) -> None:
-        self.__wrapped__ = step
-        self._session = session
+    def __init__(self, trainer: StepsMixin, name: str, judge: str) -> None:
+        self._trainer = trainer
+        self._name = name
         self._judge = judge
 
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return self._trainer._below(self._name)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        admission = self._session.admission
+        trainer = self._trainer
+        step = trainer._below(self._name)
+        if trainer._health is not None and self._name == "training_step":
+            step = partial(trainer._health.run_step, trainer, step)
+        admission = trainer._session.admission
         judge: Judge = getattr(admission, self._judge)
         outside, judge.exempt_thread = judge.exempt_thread, admission.thread
         try:
-            return self.__wrapped__(*args, **kwargs)
+            return step(*args, **kwargs)
         finally:
             judge.exempt_thread = outside
-            self._session.registry.tick()

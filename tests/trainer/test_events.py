@@ -63,7 +63,7 @@ def test_ours_is_first_however_a_callback_is_added(tmp_path, way) -> None:
         trainer.add_callback(Adds())
     trainer.train()
     begin = [("begin", way == "during", 0)]  # when this callback is added during training, the model can already report
-    # A tick ends each step. At the training's end, all know of it.
+    # A tick ends each step, before other callbacks. At the training's end, all know of it.
     assert seen == [*begin, ("step", 1), ("step", 2), ("end", True)]
     assert kinds(trainer)[0] is BeforeOthers
     assert AfterOthers not in kinds(trainer)
