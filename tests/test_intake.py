@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 from mtask_sinks import MetricRegistry
 from mtask_sinks.reducers import Reducer
