@@ -24,7 +24,7 @@ class BeforeOthers(TrainerCallback):
     """The first callback of a trainer. It keeps its place when callbacks are added.
 
     The Trainer calls every callback at four events per step, so there is no last callback in the steps. What must come
-    after all callbacks there is done in what the Trainer calls next, see `LogRowsMixin._log_after_callbacks`.
+    after all callbacks there is done in what the Trainer calls next, see `StepsMixin`.
     """
 
     def __init__(self, session: Session) -> None:
@@ -49,12 +49,6 @@ class BeforeOthers(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.epoch_end = control.should_training_stop  # other callbacks may stop the training only now
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.registry.tick()
-
-    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.registry.tick()
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_place()

@@ -70,32 +70,6 @@ class LogRowsMixin(_Base):
         if is_training:
             self._log_inside_steps()
 
-    def _log_after_callbacks(self, maybe_log_save_evaluate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Let the Trainer log a row, evaluate and save, after all callbacks have got the end of a step or of an epoch.
-
-        If the row of the Trainer does not reach the callbacks, this warns.
-
-        Args:
-            maybe_log_save_evaluate: the Trainer's own method, which does what is due; the other arguments are its own.
-        """
-        session = self._session
-        if not (self.control.should_log or session.epoch_end is not None):
-            return maybe_log_save_evaluate(*args, **kwargs)
-        session.serve(self)
-        is_cut = self._end_epoch()
-        # If a checkpoint follows, a resume does not count this row's reports again. So the row is not partial.
-        self._is_cut = is_cut and not self.control.should_save
-        # The Trainer logs no second row at one step.
-        is_new = self.state.global_step > getattr(self, "_globalstep_last_logged", -1)
-        session.expects_row = self.control.should_log and is_new
-        try:
-            result = maybe_log_save_evaluate(*args, **kwargs)
-            if session.expects_row:
-                session.warn_of_missing_row(self.state.global_step)
-            return result
-        finally:
-            session.expects_row = self._is_cut = False
-
     def _row_with(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """Return the row that the history has just got for these logs; an empty one if it has none."""
         row = self.state.log_history[-1] if self.state.log_history else {}

@@ -53,7 +53,27 @@ class StepsMixin(LogRowsMixin):
         self.__dict__.update(own)
 
     def _run_maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        return self._log_after_callbacks(self._below("_maybe_log_save_evaluate"), *args, **kwargs)
+        """Let the Trainer log a row, evaluate and save, after all callbacks have got the end of a step or of an epoch.
+
+        If the row of the Trainer does not reach the callbacks, this warns.
+        """
+        maybe_log_save_evaluate, session = self._below("_maybe_log_save_evaluate"), self._session
+        if not (self.control.should_log or session.epoch_end is not None):
+            return maybe_log_save_evaluate(*args, **kwargs)
+        session.serve(self)
+        is_cut = self._end_epoch()
+        # If a checkpoint follows, a resume does not count this row's reports again. So the row is not partial.
+        self._is_cut = is_cut and not self.control.should_save
+        # The Trainer logs no second row at one step.
+        is_new = self.state.global_step > getattr(self, "_globalstep_last_logged", -1)
+        session.expects_row = self.control.should_log and is_new
+        try:
+            result = maybe_log_save_evaluate(*args, **kwargs)
+            if session.expects_row:
+                session.warn_of_missing_row(self.state.global_step)
+            return result
+        finally:
+            session.expects_row = self._is_cut = False
 
     def _below(self, name: str) -> Callable[..., Any]:
         """Return a wrapped method. The class is asked each time: somebody may replace the method there."""
@@ -63,6 +83,8 @@ class StepsMixin(LogRowsMixin):
 class CountedStep:
     """A step of a training or of an evaluation. Everything that is reported inside counts.
 
+    The training step is one micro-batch. An evaluation has an event for each batch, and may call its step more often.
+
     Args:
         trainer: the trainer.
         name: name of its method.
@@ -71,22 +93,25 @@ class CountedStep:
 
     def __init__(self, trainer: StepsMixin, name: str, judge: str) -> None:
         self._trainer = trainer
+        self._session = trainer._session
         self._name = name
         self._judge = judge
+        self._trains = name == "training_step"
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:
         return self._trainer._below(self._name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        trainer = self._trainer
+        trainer, session = self._trainer, self._session
         step = trainer._below(self._name)
-        if trainer._health is not None and self._name == "training_step":
+        if trainer._health is not None and self._trains:
             step = partial(trainer._health.run_step, trainer, step)
-        admission = trainer._session.admission
-        judge: Judge = getattr(admission, self._judge)
-        outside, judge.exempt_thread = judge.exempt_thread, admission.thread
+        judge: Judge = getattr(session.admission, self._judge)
+        outside, judge.exempt_thread = judge.exempt_thread, session.admission.thread
         try:
             return step(*args, **kwargs)
         finally:
             judge.exempt_thread = outside
+            if self._trains and outside is None:  # a step that calls itself is one micro-batch
+                session.registry.tick()

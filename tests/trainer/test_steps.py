@@ -276,13 +276,12 @@ class OwnLoopInSteps(OwnLoop):
 
 
 @pytest.mark.parametrize("cls", [OwnLoop, OwnLoopInSteps])
-def test_a_training_loop_of_ones_own_has_rows_epochs_and_micro_batches(tmp_path, cls) -> None:
+def test_a_training_loop_of_ones_own_has_rows_and_epochs(tmp_path, cls) -> None:
     registry = MetricRegistry(per_epoch="a/loss")
     trainer = cls(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2, 3, 6), metrics=registry)
     trainer.train()
     assert rows(trainer, "a/loss") == [(2, 1.5), (4, 4.5), (6, 1.5), (8, 4.5)]
     assert rows(trainer, "epoch_a/loss") == [(4, 3.0), (8, 3.0)]
-    assert registry._clock.now == 8
 
 
 class TellsCallbacks(Ordered):
@@ -346,3 +345,22 @@ def test_a_prediction_of_a_class_that_returns_something_else_is_delivered(tmp_pa
     trainer = Mine(Toy(), arguments(tmp_path, label_names=["x"]), sinks=[sink])
     trainer.predict(numbers(3, 5))
     assert [(each.phase, dict(each.metrics)) for each in sink.snapshots] == [("test", {"a/loss": 4.0})]
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_a_training_step_is_one_micro_batch_even_if_it_calls_itself(tmp_path, calls) -> None:
+    class Parts(Ordered):
+        depth = 0
+
+        def training_step(self, *args, **kwargs):
+            if self.depth:
+                return super().training_step(*args, **kwargs)
+            self.depth = 1
+            *_, loss = [self.training_step(*args, **kwargs) for _ in range(calls)]
+            self.depth = 0
+            return loss
+
+    trainer = Parts(Toy(), arguments(tmp_path, gradient_accumulation_steps=2), train_dataset=numbers(1, 2, 3, 4))
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert trainer.metric_registry._clock.now == 4
