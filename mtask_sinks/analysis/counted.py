@@ -96,9 +96,13 @@ class CountedJournal:
             self._end_part(end)
         self.trainings = self._trainings.all
 
-    def items(self) -> Iterator[Item]:
-        """Yield the items of the journal, without snapshots that do not count and without what the Trainer logged."""
-        yield from self._read(self._parts, self.left_out)
+    def items(self, *, with_logs: bool = False) -> Iterator[Item]:
+        """Yield the items of the journal, without snapshots that do not count.
+
+        Args:
+            with_logs: whether the snapshots of a large journal contain what the Trainer logged; that takes longer.
+        """
+        yield from self._read(self._parts, self.left_out, without_logs=self._is_large and not with_logs)
 
     def index_of(self, training: Training) -> int:
         """Return the index of one of the trainings."""
@@ -107,21 +111,22 @@ class CountedJournal:
     def points(self, training: Training) -> Iterator[Point]:
         """Yield every value of one of the trainings, in the order of the snapshots."""
         at = self.index_of(training)
-        for item in self._read([part for part in self._parts if part.training == at], self.left_out):
+        parts = [part for part in self._parts if part.training == at]
+        for item in self._read(parts, self.left_out, without_logs=self._is_large):
             if isinstance(item, Snapshot):
                 for key, value in item.metrics.items():
                     task, name = split_key(key)
                     count = item.counts.get(key, 0)
                     yield Point(item.phase, item.step, item.epoch, item.time, task, name, value, count, item.is_partial)
 
-    def _read(self, parts: Sequence[Part], left_out: LeftOut) -> Iterator[Item]:
+    def _read(self, parts: Sequence[Part], left_out: LeftOut, *, without_logs: bool) -> Iterator[Item]:
         with self.path.open("rb", buffering=_BUFFER) as file:
             for part in parts:
                 file.seek(part.start)
                 for line in read_lines(file, part.start):
                     if line.end > part.end or not line.is_whole:
                         break
-                    item = left_out.item(line, without_logs=self._is_large)
+                    item = left_out.item(line, without_logs=without_logs)
                     if item is not None and (not isinstance(item, Snapshot) or part.counts(item)):
                         yield item
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtask_sinks.analysis.compare import split_run
+from mtask_sinks.analysis.counted import CountedJournal
 from mtask_sinks.analysis.progress import status_of
 from mtask_sinks.analysis.runs import Training, Trainings, choose, labels
 from mtask_sinks.analysis.task_health import is_measured_rarely
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
+from mtask_sinks.doctor.log_events import LogEvents
 from mtask_sinks.journal.decode import Unreadable
 from mtask_sinks.journal.lines import read_lines
 from mtask_sinks.journal.reader import JournalReader, find_journal
@@ -28,7 +30,8 @@ class RecordedTraining:
         others: labels of the other trainings in the journal.
         other_numbers: numbers of the other trainings; the first training of a journal is 1.
         status, host: as `status_of` returns them.
-        windows: phase → steps of its log events, including those without a reported metric.
+        events: its log events, counted while the journal was read. Their counts are exact even if the training is so
+            long that `training` keeps only some of its snapshots.
         unreadable: numbers of the journal's lines that hold no record.
         sinks: how far each sink has delivered.
     """
@@ -39,7 +42,7 @@ class RecordedTraining:
     other_numbers: Sequence[int]
     status: str
     host: str | None
-    windows: dict[str, list[int]]
+    events: LogEvents
     unreadable: tuple[int, ...]
     sinks: tuple[SinkStatus, ...]
 
@@ -51,17 +54,6 @@ class RecordedTraining:
     def at(self, step: int) -> str:
         """Name of the training and a step, as the place of a finding."""
         return f"{self.name}, step {step:,}"
-
-    def steps_of(self, phase: str, task: str) -> list[int]:
-        """Return the steps at which a task was reported in a phase. Each ungrouped metric counts as a task."""
-        every = (series for (of, _), series in self.training.series.items() if of == phase)
-        found = [series for series in every if task == (series.task or series.key)]
-        return sorted({self.training.steps[at] for series in found for at in series.reported_at})
-
-    def places_of(self, phase: str, task: str) -> list[int]:
-        """Return the result of `steps_of` as indices into the log events of the phase."""
-        places = {step: place for place, step in enumerate(self.windows[phase])}
-        return [places[step] for step in self.steps_of(phase, task)]
 
     @property
     def tasks(self) -> list[str]:
@@ -84,46 +76,47 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
     ...     journal.append(Snapshot(step=step, metrics=metrics))
     >>> journal.close()
     >>> recorded = read_recorded_training(journal.path)
-    >>> recorded.status, recorded.windows, recorded.steps_of("train", "nsp")
-    ('running', {'train': [10, 20]}, [20])
+    >>> recorded.status, recorded.tasks, recorded.events.steps
+    ('running', ['mlm', 'nsp'], {'train': [10, 20]})
 
     Raises:
         NoJournalError, NoTrainingError: there is no such journal or training.
         OSError: the journal cannot be read.
     """
     given, which = split_run(run)
-    tail, trainings = JournalReader(find_journal(given)), Trainings()
-    logged: list[tuple[int, str, int]] = []
-    for item in tail.read():
-        trainings.add(item)
-        if isinstance(item, Snapshot) and _is_window(item):
-            logged.append((trainings.current.number, item.phase, item.step))
-    training = choose(trainings.all, which, given)
-    kept = set(zip(training.phases, training.steps, strict=True))
-    windows: dict[str, set[int]] = {}
-    for number, phase, step in logged:
-        if number == training.number and (phase, step) in kept:
-            windows.setdefault(phase, set()).add(step)
+    journal = CountedJournal(find_journal(given))
+    chosen = choose(journal.trainings, which, given)
+    training, events = _read_training(journal, journal.index_of(chosen))
     status, host = status_of(training)
-    named = labels(trainings.all)
+    named = labels(journal.trainings)
+    others = [each for each in journal.trainings if each is not chosen]
     return RecordedTraining(
-        path=tail.path,
+        path=journal.path,
         training=training,
-        others=[named[each.number] for each in trainings.all if each is not training],
-        other_numbers=[each.number for each in trainings.all if each is not training],
+        others=[named[each.number] for each in others],
+        other_numbers=[each.number for each in others],
         status=status,
         host=host,
-        windows={phase: sorted(steps) for phase, steps in windows.items()},
-        unreadable=_unreadable(tail.path, status == "running"),
-        sinks=tuple(sink_statuses(tail, status == "running")),
+        events=events,
+        unreadable=_unreadable(journal.path, status == "running"),
+        sinks=_sinks(journal.path, status == "running"),
     )
 
 
-def _is_window(snapshot: Snapshot) -> bool:
-    """Return whether it is of an evaluation, or has metrics or a loss. Other logs, such as a summary, do not count."""
-    return bool(snapshot.metrics or snapshot.phase != "train") or any(
-        name == "loss" or (name.endswith("_loss") and name != "train_loss") for name in snapshot.logs
-    )
+def _read_training(journal: CountedJournal, index: int) -> tuple[Training, LogEvents]:
+    trainings, events = Trainings(), LogEvents()
+    for item in journal.items(with_logs=True):
+        trainings.add(item)
+        if isinstance(item, Snapshot) and trainings.current.number == index + 1:
+            events.add(item)
+    return trainings.all[index], events
+
+
+def _sinks(path: Path, is_running: bool) -> tuple[SinkStatus, ...]:
+    reader = JournalReader(path)
+    for _ in reader.read():  # the reader notes where each snapshot ends
+        pass
+    return tuple(sink_statuses(reader, is_running))
 
 
 def _unreadable(path: Path, is_running: bool) -> tuple[int, ...]:

@@ -11,25 +11,26 @@ from mtask_sinks.doctor.recorded import read_recorded_training
 from mtask_sinks.errors import NoJournalError, NoTrainingError
 
 
-def test_windows_are_log_events_with_or_without_a_metric(tmp_path) -> None:
+def test_log_events_are_those_with_or_without_a_metric(tmp_path) -> None:
     summary = Snapshot(6, logs={"train_runtime": 1.0, "train_loss": 1.0})
     own = Snapshot(6, logs={"note": 1.0})
     without_labels = Snapshot(6, "eval", logs={"eval_runtime": 1.0})
     snapshots = [*train(2), *train(4, a_loss=1.0), *evaluated(4), own, without_labels, summary]
     write(tmp_path, (RUN, snapshots, "finished"))
-    assert read_recorded_training(tmp_path).windows == {"train": [2, 4], "eval": [4, 6]}
+    assert read_recorded_training(tmp_path).events.steps == {"train": [2, 4], "eval": [4, 6]}
 
 
-def test_windows_that_a_resume_has_undone_do_not_count(tmp_path) -> None:
+def test_log_events_that_a_resume_has_undone_do_not_count(tmp_path) -> None:
     write(tmp_path, (RUN, train(2, 4, 6, a_loss=1.0), "killed"), (RunInfo(id="2", step=4), train(8, a_loss=1.0), None))
-    assert read_recorded_training(tmp_path).windows == {"train": [2, 4, 8]}
+    assert read_recorded_training(tmp_path).events.steps == {"train": [2, 4, 8]}
 
 
 def test_an_ungrouped_metric_is_a_task_of_its_own(tmp_path) -> None:
     write(tmp_path, (RUN, [*train(2, a_loss=1.0), *train(4, a_loss=1.0, lr=0.1)], "finished"))
     recorded = read_recorded_training(tmp_path)
     assert recorded.tasks == ["a", "lr"]
-    assert (recorded.steps_of("train", "lr"), recorded.places_of("train", "lr")) == ([4], [1])
+    reports = recorded.events.reports["train", "lr"]
+    assert (reports.first, reports.last, reports.count) == (1, 1, 1)
 
 
 def test_the_other_trainings_and_the_sinks_are_named(tmp_path) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from mtask_sinks.doctor.finding import Observation
+from mtask_sinks.doctor.log_events import Values
 from mtask_sinks.doctor.recorded import RecordedTraining
 from mtask_sinks.keys import OVERALL
 
@@ -17,13 +17,13 @@ _ENDINGS = (".rank_min", ".rank_max", ".nonfinite", ".reported")
 
 def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
     """A metric is NaN or infinite at the end."""
-    for at, key, phase, values in _values(recorded):
-        if math.isfinite(values[-1]):
+    for phase, key, values in _values(recorded):
+        if values.since is None:
             continue
-        since = len(values) - next((i for i, v in enumerate(reversed(values)) if math.isfinite(v)), len(values))
         yield Observation(
-            recorded.at(at[since]),
-            f"{key!r} ({phase}) has been {values[-1]} since step {at[since]:,}, in {len(values) - since:,} log events.",
+            recorded.at(values.since),
+            f"{key!r} ({phase}) has been {values.last} since step {values.since:,}, in {values.count_since:,} log "
+            "events.",
             "A loss over no items (an empty mask) is NaN: report None there. Otherwise lower the learning rate or clip "
             "gradients. MetricRegistry(nonfinite='skip') leaves such values out; 'raise' stops the training.",
         )
@@ -31,13 +31,12 @@ def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
 
 def nonfinite_before(recorded: RecordedTraining) -> Iterator[Observation]:
     """A metric was NaN or infinite, but is finite again."""
-    for at, key, phase, values in _values(recorded):
-        bad = [step for step, value in zip(at, values, strict=True) if not math.isfinite(value)]
-        if bad and math.isfinite(values[-1]):
+    for phase, key, values in _values(recorded):
+        if values.first_nonfinite is not None and values.since is None:
             yield Observation(
-                recorded.at(bad[0]),
-                f"{key!r} ({phase}) was not finite in {len(bad):,} of {len(values):,} log events, from step "
-                f"{bad[0]:,} to {bad[-1]:,}.",
+                recorded.at(values.first_nonfinite),
+                f"{key!r} ({phase}) was not finite in {values.nonfinite:,} of {values.count:,} log events, from step "
+                f"{values.first_nonfinite:,} to {values.last_nonfinite:,}.",
                 "One such value makes a whole window NaN: MetricRegistry(nonfinite='skip') leaves such values out and "
                 "counts them.",
             )
@@ -45,23 +44,20 @@ def nonfinite_before(recorded: RecordedTraining) -> Iterator[Observation]:
 
 def nonfinite_skipped(recorded: RecordedTraining) -> Iterator[Observation]:
     """NaN or infinite values were reported and left out."""
-    for at, key, phase, values in _values(recorded):
-        name = key.removesuffix(".nonfinite")
-        total = sum(values)
-        if name != key and total:
-            first = next(step for step, value in zip(at, values, strict=True) if value)
+    for (phase, key), (first, count) in recorded.events.left_out.items():
+        if phase != OVERALL:
             since = f"from step {first:,} on"
-            what = f"{total:,.0f} values of {name!r} ({phase}) were NaN or infinite and left out, {since}."
+            what = f"{count:,.0f} values of {key!r} ({phase}) were NaN or infinite and left out, {since}."
             yield Observation(recorded.at(first), what, "Report None where a loss is computed over no items.")
 
 
 def renamed(recorded: RecordedTraining) -> Iterator[Observation]:
     """A metric has a name that the Trainer logs too, so it is logged as ``….reported``."""
-    for at, key, phase, _ in _values(recorded):
+    for phase, key, values in _values(recorded):
         if key.endswith(".reported"):
             name = key.removesuffix(".reported")
             yield Observation(
-                recorded.at(at[0]),
+                recorded.at(values.first),
                 f"the Trainer logs {name!r} ({phase}) too (compute_metrics?), so the reported one is named {key!r}.",
                 "Give one of them another name.",
             )
@@ -79,12 +75,11 @@ def too_many_keys(recorded: RecordedTraining) -> Iterator[Observation]:
         )
 
 
-def _values(recorded: RecordedTraining) -> Iterator[tuple[list[int], str, str, list[float]]]:
-    """Yield steps, key, phase and values of each metric in each phase.
+def _values(recorded: RecordedTraining) -> Iterator[tuple[str, str, Values]]:
+    """Yield phase, key and values of each metric in each phase.
 
     This leaves out values of the whole training, because their problems also show in the windows.
     """
-    for (phase, key), series in recorded.training.series.items():
-        if phase == OVERALL:
-            continue
-        yield [recorded.training.steps[at] for at in series.at], key, phase, list(series.values)
+    for (phase, key), values in recorded.events.values.items():
+        if phase != OVERALL:
+            yield phase, key, values
