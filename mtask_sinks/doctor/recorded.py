@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtask_sinks.analysis.compare import split_run
-from mtask_sinks.analysis.counted import CountedJournal
+from mtask_sinks.analysis.counted import CountedJournal, read_counted
 from mtask_sinks.analysis.progress import status_of
 from mtask_sinks.analysis.runs import Training, Trainings, choose, labels
 from mtask_sinks.analysis.task_health import is_measured_rarely
@@ -16,7 +16,7 @@ from mtask_sinks.delivery.status import SinkStatus, sink_statuses
 from mtask_sinks.doctor.log_events import LogEvents
 from mtask_sinks.journal.decode import Unreadable
 from mtask_sinks.journal.lines import read_lines
-from mtask_sinks.journal.reader import JournalReader, find_journal
+from mtask_sinks.journal.reader import JournalReader
 from mtask_sinks.snapshot import Snapshot
 
 
@@ -25,10 +25,11 @@ class RecordedTraining:
     """What the journal of a training and the files beside it contain.
 
     Attributes:
-        path: path of the journal.
+        given: the path that the user gave: a journal, or a directory, of which all journals are read.
+        path: path of the journal that holds the training.
         training: the training to examine.
-        others: labels of the other trainings in the journal.
-        other_numbers: numbers of the other trainings; the first training of a journal is 1.
+        others: labels of the other trainings at the given path.
+        other_numbers: numbers of the other trainings; the first training at the given path is 1.
         status, host: as `status_of` returns them.
         events: its log events, counted while the journal was read. Their counts are exact even if the training is so
             long that `training` keeps only some of its snapshots.
@@ -36,6 +37,7 @@ class RecordedTraining:
         sinks: how far each sink has delivered.
     """
 
+    given: str
     path: Path
     training: Training
     others: Sequence[str]
@@ -84,13 +86,16 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
         OSError: the journal cannot be read.
     """
     given, which = split_run(run)
-    journal = CountedJournal(find_journal(given))
-    chosen = choose(journal.trainings, which, given)
-    training, events = _read_training(journal, journal.index_of(chosen))
+    found = read_counted(given)
+    every = [training for training, _ in found]
+    chosen = choose(every, which, given)
+    journal = next(journal for training, journal in found if training is chosen)
+    training, events = _read_training(journal, chosen)
     status, host = status_of(training)
-    named = labels(journal.trainings)
-    others = [each for each in journal.trainings if each is not chosen]
+    named = labels(every)
+    others = [each for each in every if each is not chosen]
     return RecordedTraining(
+        given=str(Path(given)),  # without a slash at the end, which would be in every command
         path=journal.path,
         training=training,
         others=[named[each.number] for each in others],
@@ -103,13 +108,16 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
     )
 
 
-def _read_training(journal: CountedJournal, index: int) -> tuple[Training, LogEvents]:
-    trainings, events = Trainings(), LogEvents()
+def _read_training(journal: CountedJournal, chosen: Training) -> tuple[Training, LogEvents]:
+    """Read the snapshots of a training, and give it the same number."""
+    trainings, events, index = Trainings(), LogEvents(), journal.index_of(chosen)
     for item in journal.items(with_logs=True):
         trainings.add(item)
         if isinstance(item, Snapshot) and trainings.current.number == index + 1:
             events.add(item)
-    return trainings.all[index], events
+    training = trainings.all[index]
+    training.number = chosen.number
+    return training, events
 
 
 def _sinks(path: Path, is_running: bool) -> tuple[SinkStatus, ...]:

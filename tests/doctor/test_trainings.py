@@ -11,6 +11,7 @@ from helpers.doctor_journals import evaluated, journal, of, only, train
 from helpers.journals import as_of_process, losses, write
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.compare import open_run
 from mtask_sinks.doctor.examination import examine_path
 from mtask_sinks.doctor.listing import JOURNAL_CHECKS
 from mtask_sinks.errors import NothingThereError
@@ -76,6 +77,42 @@ def test_several_trainings_and_the_one_that_is_meant(tmp_path) -> None:
     assert f"mtask-sinks doctor {tmp_path}:1." in text
     assert of(tmp_path, "nonfinite") == []
     assert only(tmp_path, "nonfinite", ":one")[0] == "one, step 2"
+
+
+@pytest.fixture
+def two_journals(tmp_path) -> Path:
+    """Three trainings of two processes, in the order of their starts; the second one has its own journal."""
+    out = tmp_path / "out"
+    for number, directory in ((1, out), (2, tmp_path / "other"), (3, out)):
+        write(directory, (RunInfo(id=str(number)), train(number, a_loss=math.nan), "finished"))
+    Path(tmp_path, "other", "metrics.jsonl").rename(out / "metrics-2.jsonl")
+    return out
+
+
+@pytest.mark.parametrize(("number", "others", "first"), [(1, "2, 3", 2), (2, "1, 3", 1), (3, "1, 2", 1)])
+def test_a_number_means_the_same_training_as_in_the_other_commands(two_journals, number, others, first) -> None:
+    path, training = open_run(f"{two_journals}:{number}")
+    where, _ = only(two_journals, "nonfinite", f":{number}")
+    assert where == f"training {number}, step {number}"
+    assert (path.name, training.step) == ("metrics-2.jsonl" if number == 2 else "metrics.jsonl", number)
+    text = only(two_journals, "several-trainings", f":{number}")[1]
+    assert f"{two_journals} holds 2 more trainings: {others}. These findings are about training {number}." in text
+    assert text.endswith(f"mtask-sinks doctor {two_journals}:{first}.")
+    assert only(f"{two_journals}/", "several-trainings", f":{number}")[1] == text
+
+
+def test_the_path_of_a_journal_means_only_the_trainings_in_it(two_journals) -> None:
+    assert of(two_journals / "metrics-2.jsonl", "several-trainings") == []
+    text = only(two_journals / "metrics.jsonl", "several-trainings", ":2")[1]
+    assert text.endswith(f"mtask-sinks doctor {two_journals}/metrics.jsonl:1.")
+    assert only(two_journals / "metrics.jsonl", "nonfinite", ":2")[0] == "training 2, step 3"
+
+
+def test_the_command_for_the_other_machine_names_the_training(two_journals) -> None:
+    as_of_process(two_journals / "metrics-2.jsonl", "node-7", 1)
+    lines = (two_journals / "metrics-2.jsonl").read_text().splitlines(keepends=True)
+    (two_journals / "metrics-2.jsonl").write_text("".join(lines[:-1]))  # without the end
+    assert only(two_journals, "elsewhere", ":2")[1].endswith(f"mtask-sinks doctor {two_journals}:2")
 
 
 def test_a_training_that_was_resumed_is_one(tmp_path) -> None:

@@ -24,11 +24,12 @@ def failed(recorded: RecordedTraining) -> Iterator[Observation]:
 def elsewhere(recorded: RecordedTraining) -> Iterator[Observation]:
     """The training began on another machine, and the journal does not say that it ended."""
     if recorded.host is not None:
+        run = f"{recorded.given}:{recorded.training.number}" if recorded.others else recorded.given
         yield Observation(
             recorded.at(recorded.training.step),
             f"the training began on {recorded.host}, and the journal does not say that it ended: it still runs, "
             "or it was killed.",
-            f"Run this on {recorded.host}: mtask-sinks doctor {shell_word(str(recorded.path.parent))}",
+            f"Run this on {recorded.host}: mtask-sinks doctor {shell_word(run)}",
         )
 
 
@@ -46,12 +47,12 @@ def torn_lines(recorded: RecordedTraining) -> Iterator[Observation]:
 
 
 def several_trainings(recorded: RecordedTraining) -> Iterator[Observation]:
-    """The journal holds several trainings, and only one was examined."""
+    """There are several trainings, and only one was examined."""
     if recorded.others:
         others, n = ", ".join(recorded.others), len(recorded.others)
         yield Observation(
             str(recorded.path),
-            f"the journal holds {n} more training{'s' if n > 1 else ''}: {others}. These findings are about "
+            f"{recorded.given} holds {n} more training{'s' if n > 1 else ''}: {others}. These findings are about "
             f"{recorded.name}.",
-            f"Choose one: mtask-sinks doctor {shlex.quote(f'{recorded.path.parent}:{recorded.other_numbers[0]}')}.",
+            f"Choose one: mtask-sinks doctor {shlex.quote(f'{recorded.given}:{recorded.other_numbers[0]}')}.",
         )
