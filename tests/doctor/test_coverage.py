@@ -80,7 +80,8 @@ def test_gaps(tmp_path) -> None:
     journal(tmp_path, [*chain(*rows)])
     where, text = only(tmp_path, "gaps")
     assert where == "bert, step 6"
-    assert "'b' is absent from 2 of 4 log events of train, first at step 6" in text
+    counted = "2 of the 4 log events of train from step 4 (its first report) to step 10 (its last)"
+    assert text.startswith(f"'b' is absent from {counted}. The first one without it is at step 6.")
 
 
 def test_what_begins_late_has_no_gap(tmp_path) -> None:

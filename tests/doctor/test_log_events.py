@@ -51,7 +51,7 @@ def test_gaps_are_counted_in_all_log_events(tmp_path) -> None:
     missing = [step for step in between if step not in present]
     where, text = only(tmp_path, "gaps")
     assert where == f"bert, step {missing[0]}"
-    assert f"'b' is absent from {len(missing)} of {len(between)} log events" in text
+    assert f"'b' is absent from {len(missing)} of the {len(between)} log events" in text
 
 
 def test_a_task_that_vanished_is_missing_from_all_log_events_since(tmp_path) -> None:

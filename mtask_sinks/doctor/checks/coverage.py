@@ -86,13 +86,14 @@ def task_vanished(recorded: RecordedTraining) -> Iterator[Observation]:
 
 
 def gaps(recorded: RecordedTraining) -> Iterator[Observation]:
-    """A task is missing from some log events between its first and its last."""
+    """A task is missing from some log events between its first and its last report."""
     for phase, steps, task, reports in _reported(recorded):
         if reports.first_missing is not None:
-            first = steps[reports.first_missing]
+            begin, first, end = (steps[place] for place in (reports.first, reports.first_missing, reports.last))
             yield Observation(
                 recorded.at(first),
-                f"{task!r} is absent from {reports.missing:,} of {reports.span:,} log events of {phase}, first at step "
+                f"{task!r} is absent from {reports.missing:,} of the {reports.span:,} log events of {phase} from step "
+                f"{begin:,} (its first report) to step {end:,} (its last). The first one without it is at step "
                 f"{first:,}.",
                 "You need not do anything if several batches in a row lack that task. More steps per log event "
                 "(logging_steps) close the gaps.",
