@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,19 +113,19 @@ class Script:
         return frozenset(name for name in named if name is not None)
 
     @cached_property
-    def words(self) -> frozenset[str]:
-        """Every name, attribute, keyword and text."""
-        found: set[str | None] = set()
+    def words(self) -> Counter[str]:
+        """How often each name, attribute, keyword and text is in the script."""
+        found: Counter[str] = Counter()
         for _, node in self.expressions:
             if isinstance(node, ast.Name):
-                found.add(node.id)
+                found[node.id] += 1
             elif isinstance(node, ast.Attribute):
-                found.add(node.attr)
+                found[node.attr] += 1
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.add(node.value)
+                found[node.value] += 1
             elif isinstance(node, ast.Call):
-                found.update(keyword.arg for keyword in node.keywords)
-        return frozenset(word for word in found if word is not None)
+                found.update(keyword.arg for keyword in node.keywords if keyword.arg is not None)
+        return found
 
     def uses(self, *names: str) -> bool:
         """Return whether the script uses one of these dotted names. An import alone does not count."""

@@ -16,6 +16,9 @@ from mtask_sinks.doctor.trainer_classes import uses_multi_task_trainer
 from mtask_sinks.keys import split_key
 from mtask_sinks.sinks.listing import list_sinks
 
+# What transformers does without greater_is_better.
+_DEFAULT = ": it does so for every name that does not end in 'loss'"
+
 
 def unknown_sink(script: Script) -> Iterator[Observation]:
     """``report_to`` names a sink that does not exist."""
@@ -68,7 +71,7 @@ def never_logs(script: Script) -> Iterator[Observation]:
             )
         every, end = (number_in(given.get(name)) for name in ("logging_steps", "max_steps"))
         first = given.get("logging_first_step")
-        logs_first = settings.has_more or (first is not None and not _is_false(first))
+        logs_first = settings.has_more or (first is not None and not _is(first, False))
         if strategy is None and every is not None and end is not None and every > end > 0 and not logs_first:
             what = f"logging_steps={every} is more than max_steps={end}: metrics are logged only once, at the end."
             yield Observation(source.where(given["logging_steps"]), what, f"Choose logging_steps of {end} or less.")
@@ -76,19 +79,22 @@ def never_logs(script: Script) -> Iterator[Observation]:
 
 def keeps_worst(script: Script) -> Iterator[Observation]:
     """`metric_for_best_model` names a metric that is better when it is small, but the largest value is kept."""
-    if "greater_is_better" in script.words:
-        return
-    for settings in all_settings(script):
-        value = settings.values.get("metric_for_best_model")
-        name = value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
-        if value is None or settings.has_more or name.endswith("loss") or not _falls(name):
-            continue
-        yield Observation(
-            settings.source.where(value),
-            f"small values of {name!r} are better, but the Trainer keeps the checkpoint with the largest one: it does "
-            "so for every name that does not end in 'loss'.",
-            "Add greater_is_better=False.",
-        )
+    every = [settings for settings in all_settings(script) if "metric_for_best_model" in settings.values]
+    if script.words["greater_is_better"] > sum("greater_is_better" in settings.values for settings in every):
+        return  # other code may set it
+    for settings in every:
+        metric, greater = settings.values["metric_for_best_model"], settings.values.get("greater_is_better")
+        name = metric.value if isinstance(metric, ast.Constant) and isinstance(metric.value, str) else ""
+        if greater is None or _is(greater, None):
+            keeps_largest, who, why = not name.endswith("loss"), "the Trainer", _DEFAULT
+        else:
+            keeps_largest, who, why = _is(greater, True), "greater_is_better=True", ""
+        if keeps_largest and _falls(name) and not settings.has_more:
+            yield Observation(
+                settings.source.where(metric),
+                f"small values of {name!r} are better, but {who} keeps the checkpoint with the largest one{why}.",
+                f"{'Add' if greater is None else 'Change it to'} greater_is_better=False.",
+            )
 
 
 def _falls(name: str) -> bool:
@@ -102,5 +108,5 @@ def _ends(source: Source, node: ast.expr, end: str) -> bool:
     return (source.dotted(node) or "").replace(IN_FILE, ".").endswith(end)
 
 
-def _is_false(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is False
+def _is(node: ast.expr, value: bool | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value

@@ -40,9 +40,34 @@ CASES = {
             ("TrainingArguments(out, metric_for_best_model='mlm/perplexity')", "'mlm/perplexity' are better"),
             ("TrainingArguments(out, metric_for_best_model='eval_wer')", "small values of 'eval_wer' are better"),
             ("args = {'metric_for_best_model': 'mse', 'load_best_model_at_end': True}", "Add greater_is_better=False."),
+            (
+                "TrainingArguments(out, metric_for_best_model='eval_a/loss', greater_is_better=True)",
+                "Change it to greater_is_better=False.",
+            ),
+            (
+                "args = {'metric_for_best_model': 'rmse', 'greater_is_better': True}",
+                "greater_is_better=True keeps the checkpoint with the largest one",
+            ),
+            (
+                "TrainingArguments(out, metric_for_best_model='rmse', greater_is_better=False)\n"
+                "TrainingArguments(out, metric_for_best_model='eval_a/loss', greater_is_better=True)",
+                "'eval_a/loss' are better",
+            ),
+            (
+                "TrainingArguments(out, metric_for_best_model='rmse', greater_is_better=None)",
+                "Change it to greater_is_better=False.",
+            ),
         ],
         [
             "TrainingArguments(out, metric_for_best_model='rmse', greater_is_better=False)",
+            "TrainingArguments(out, metric_for_best_model='rmse', greater_is_better=is_score)",
+            "TrainingArguments(out, metric_for_best_model='rmse', greater_is_better=not True)",
+            "TrainingArguments(out, metric_for_best_model='eval_a/loss', greater_is_better=None)",
+            "TrainingArguments(out, metric_for_best_model='eval_a/accuracy', greater_is_better=True)",
+            "TrainingArguments(out, metric_for_best_model='eval_neg_rmse', greater_is_better=True)",
+            "args = {'metric_for_best_model': 'rmse', 'greater_is_better': True, **more}",
+            "TrainingArguments(out, metric_for_best_model='rmse', greater_is_better=True).greater_is_better = False",
+            "args = {'metric_for_best_model': 'rmse', 'greater_is_better': True}\nargs['greater_is_better'] = False",
             "TrainingArguments(out, metric_for_best_model='rmse')\nargs.greater_is_better = False",
             "TrainingArguments(out, metric_for_best_model='rmse', **more)",
             "TrainingArguments(out, metric_for_best_model='eval_mlm/loss')",
