@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mtask_sinks.analysis.compare import split_run
 from mtask_sinks.doctor.finding import Finding, Observation, examine
-from mtask_sinks.doctor.listing import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SCRIPT_CHECKS, SYNTAX
+from mtask_sinks.doctor.listing import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SCRIPT_CHECKS, SYNTAX, UNREADABLE_CHECKS
 from mtask_sinks.doctor.noqa import without_noqa
-from mtask_sinks.doctor.recorded import read_recorded_training
+from mtask_sinks.doctor.recorded import read_recorded_training, unreadable_journals
 from mtask_sinks.doctor.script import Script
 from mtask_sinks.doctor.settings import sinks_named
 from mtask_sinks.errors import NoJournalError, NothingThereError, NoTrainingError
@@ -87,21 +87,32 @@ def _examine_training(given: str, path: str, which: str | None, seconds: float |
     try:
         recorded = read_recorded_training(given)
     except (NoJournalError, NoTrainingError) as error:
-        if which is not None:
-            raise NothingThereError(str(error.args[0])) from None
-        if Path(path).is_file() and Path(path).suffix != Path(FILE_NAME).suffix:
-            raise NothingThereError(f"{path} is neither a training script (.py) nor a journal ({FILE_NAME}).") from None
-        remedy = (
-            "Pass the output_dir of a training that reports metrics. If the training reports none, examine its script: "
-            "mtask-sinks doctor SCRIPT.py."
-        )
-        seen = Observation(path, str(error.args[0]), remedy)
-        return Examination(given, [path], [NO_JOURNAL.check], [NO_JOURNAL.finding(seen)])
+        return _examine_without_training(given, path, which, error)
     where = recorded.at(recorded.training.step)
     asked = _ask([sink.name for sink in recorded.sinks], where, recorded.path.parent, seconds)
     checks = [NO_JOURNAL.check, *(check.name for check in JOURNAL_CHECKS)]
     findings = [*asked, *examine(recorded, JOURNAL_CHECKS)]
     return _examination(given, [str(recorded.path)], checks, findings, seconds)
+
+
+def _examine_without_training(
+    given: str, path: str, which: str | None, error: NoJournalError | NoTrainingError
+) -> Examination:
+    if Path(path).is_file() and Path(path).suffix != Path(FILE_NAME).suffix:
+        raise NothingThereError(f"{path} is neither a training script (.py) nor a journal ({FILE_NAME}).") from None
+    journals = unreadable_journals(path) if isinstance(error, NoTrainingError) else []
+    if journals:
+        checks = [NO_JOURNAL.check, *(check.name for check in UNREADABLE_CHECKS)]
+        findings = [finding for journal in journals for finding in examine(journal, UNREADABLE_CHECKS)]
+        return Examination(given, [str(journal.path) for journal in journals], checks, findings)
+    if which is not None:
+        raise NothingThereError(str(error.args[0])) from None
+    remedy = (
+        "Pass the output_dir of a training that reports metrics. If the training reports none, examine its script: "
+        "mtask-sinks doctor SCRIPT.py."
+    )
+    seen = Observation(path, str(error.args[0]), remedy)
+    return Examination(given, [path], [NO_JOURNAL.check], [NO_JOURNAL.finding(seen)])
 
 
 def _examination(

@@ -20,7 +20,7 @@ from mtask_sinks.doctor.checks import (
     values,
 )
 from mtask_sinks.doctor.finding import Check, Finding, Observation, Severity
-from mtask_sinks.doctor.recorded import RecordedTraining
+from mtask_sinks.doctor.recorded import RecordedTraining, UnreadableJournal
 from mtask_sinks.doctor.script import Script
 
 
@@ -102,6 +102,11 @@ JOURNAL_CHECKS: tuple[Check[RecordedTraining], ...] = (
     Check("undelivered", "error", deliveries.undelivered),
     Check("rejected-snapshots", "error", deliveries.rejected),
     Check("no-delivery", "hint", deliveries.no_delivery),
+)
+
+# For a journal of which no training can be read.
+UNREADABLE_CHECKS: tuple[Check[UnreadableJournal], ...] = (
+    Check("torn-lines", "warning", trainings.nothing_but_torn_lines),
 )
 
 

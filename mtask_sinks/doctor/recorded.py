@@ -14,9 +14,10 @@ from mtask_sinks.analysis.runs import Training, Trainings, choose, labels
 from mtask_sinks.analysis.task_health import is_measured_rarely
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
 from mtask_sinks.doctor.log_events import LogEvents
+from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import Unreadable
 from mtask_sinks.journal.lines import read_lines
-from mtask_sinks.journal.reader import JournalReader
+from mtask_sinks.journal.reader import JournalReader, find_journal
 from mtask_sinks.snapshot import Snapshot
 
 
@@ -66,6 +67,19 @@ class RecordedTraining:
         return list(dict.fromkeys(series.task or series.key for series in every))
 
 
+@dataclass(frozen=True)
+class UnreadableJournal:
+    """A journal of which no training can be read.
+
+    Attributes:
+        path: path of the journal.
+        unreadable: numbers of its lines that hold no record.
+    """
+
+    path: Path
+    unreadable: tuple[int, ...]
+
+
 def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
     """Read the training that ``DIR:N`` or ``DIR:name`` names; ``DIR`` alone means the last training.
 
@@ -106,6 +120,15 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
         unreadable=_unreadable(journal.path, status == "running"),
         sinks=_sinks(journal.path, status == "running"),
     )
+
+
+def unreadable_journals(path: str) -> list[UnreadableJournal]:
+    """Return the journals at a path that have unreadable lines, if no training can be read there."""
+    if read_counted(path):
+        return []
+    files = journal_files(find_journal(path)) if Path(path).is_dir() else [Path(path)]
+    found = [UnreadableJournal(file, _unreadable(file, is_running=False)) for file in files]
+    return [journal for journal in found if journal.unreadable]
 
 
 def _read_training(journal: CountedJournal, chosen: Training) -> tuple[Training, LogEvents]:

@@ -132,6 +132,34 @@ def test_a_directory_without_a_journal(tmp_path) -> None:
     assert "holds no training yet" in found.what
 
 
+@pytest.mark.parametrize("which", ["", ":1", "/metrics.jsonl"])
+@pytest.mark.parametrize(
+    ("damaged", "lines", "first"),
+    [(b'no record\n\n{"record": "snap\n{"record": "run"', "3 lines", 1), (b'\n{"record": "run"', "1 line", 2)],
+)
+def test_a_journal_of_unreadable_lines(tmp_path, damaged, lines, first, which) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(damaged)
+    examination = examine_path(f"{tmp_path}{which}")
+    (found,) = examination.findings
+    assert (found.check, found.severity, found.where) == ("torn-lines", "warning", f"{tmp_path}/metrics.jsonl:{first}")
+    assert found.what.startswith(f"{lines} cannot be read, from line {first} on, and no other line")
+    assert examination.read == [f"{tmp_path}/metrics.jsonl"]
+
+
+def test_two_journals_of_unreadable_lines(tmp_path) -> None:
+    for name in ("metrics.jsonl", "metrics-2.jsonl"):
+        (tmp_path / name).write_text("no record\n")
+    found = [each.where for each in examine_path(str(tmp_path)).findings]
+    assert found == [f"{tmp_path}/metrics.jsonl:1", f"{tmp_path}/metrics-2.jsonl:1"]
+
+
+def test_a_number_that_no_training_has_is_an_error_even_if_lines_cannot_be_read(tmp_path) -> None:
+    path = journal(tmp_path, losses(2))
+    path.write_bytes(path.read_bytes() + b"no record\n")
+    with pytest.raises(NothingThereError, match="there is no training '7'"):
+        examine_path(f"{tmp_path}:7")
+
+
 def test_what_is_not_there_is_no_finding(tmp_path) -> None:
     journal(tmp_path, losses(2))
     (tmp_path / "notes.txt").write_text("no record")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mtask_sinks._util.escaping import shell_word
 from mtask_sinks.doctor.finding import Observation
-from mtask_sinks.doctor.recorded import RecordedTraining
+from mtask_sinks.doctor.recorded import RecordedTraining, UnreadableJournal
 
 
 def failed(recorded: RecordedTraining) -> Iterator[Observation]:
@@ -44,6 +44,18 @@ def torn_lines(recorded: RecordedTraining) -> Iterator[Observation]:
             "You need not do anything: readers skip such lines, and the next training in this journal cuts off an "
             "incomplete end.",
         )
+
+
+def nothing_but_torn_lines(journal: UnreadableJournal) -> Iterator[Observation]:
+    """The journal has lines, and no training can be read."""
+    first, n = journal.unreadable[0], len(journal.unreadable)
+    lines = f"{n} lines" if n > 1 else "1 line"
+    yield Observation(
+        f"{journal.path}:{first}",
+        f"{lines} cannot be read, from line {first} on, and no other line belongs to a training.",
+        "If you have a copy of the journal, put it back. The sinks still have what they received. If the file is no "
+        "journal, give it another name.",
+    )
 
 
 def several_trainings(recorded: RecordedTraining) -> Iterator[Observation]:
