@@ -81,6 +81,8 @@ def journal_files(path: Path) -> list[Path]:
     >>> [file.name for file in journal_files(path)]
     ['metrics.jsonl', 'metrics-2.jsonl', 'metrics-10.jsonl']
 
+    Files of other programs that have such a name are left out.
+
     Args:
         path: the first of them, which need not exist.
     """
@@ -89,14 +91,18 @@ def journal_files(path: Path) -> list[Path]:
         found = [(int(match[1]), file) for file in path.parent.iterdir() if (match := numbered.fullmatch(file.name))]
     except OSError:
         found = []
-    return [*([path] if path.is_file() else []), *(file for _, file in sorted(found))]
+    every = [*([path] if path.is_file() else []), *(file for _, file in sorted(found))]
+    return [file for file in every if not _is_foreign(file)]
 
 
 def _is_foreign(path: Path) -> bool:
     """Return whether a file is not a journal. A damaged journal is still a journal."""
     try:
         with path.open("rb") as file:
-            begin = file.read(_BEGIN).lstrip()
+            begin = file.read(len(_FIRST))
+            if begin == _FIRST:  # saves the time to read more
+                return False
+            begin = (begin + file.read(_BEGIN)).lstrip()
     except OSError:
         return False
     # A crash may leave only a part of the first line.

@@ -156,7 +156,9 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
         return found[0]
     if not Path(path).exists():
         raise NoJournalError(f"there is no {path}. Pass a journal ({FILE_NAME}) or the output directory of a training.")
-    near = sorted(str(found.parent) for found in Path(path).glob(f"*/{FILE_NAME}"))
+    if file.is_file():
+        raise NoJournalError(f"{file} is no journal: another program wrote it. Pass the output directory of a training.")
+    near = sorted(str(below.parent) for below in Path(path).glob(f"*/{FILE_NAME}") if journal_files(below))
     appears = "It appears with the first log event that has metrics."
     hint = f"There are journals in {', '.join(near)}." if near else appears
     raise NoJournalError(f"there is no {file}. {hint}")

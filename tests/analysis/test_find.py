@@ -43,6 +43,18 @@ def test_checkpoints_hidden_directories_and_backends_are_not_searched(tmp_path) 
     assert names(tmp_path) == ["b"]
 
 
+def test_a_file_of_another_program_is_no_journal(tmp_path) -> None:
+    make(tmp_path / "ours")
+    foreign = make(tmp_path / "foreign", 1)
+    foreign.write_text('{"loss": 1.0, "step": 1}\n')
+    assert names(tmp_path) == ["ours"]
+    with pytest.raises(NoJournalError, match="foreign/metrics.jsonl is no journal: another program wrote it"):
+        find_journals(tmp_path / "foreign")
+    beside = foreign.with_name("metrics-2.jsonl")  # there, a training writes its journal
+    beside.write_bytes((tmp_path / "ours" / "metrics.jsonl").read_bytes())
+    assert find_journals(tmp_path / "foreign") == [FoundJournal(beside, "")]
+
+
 def test_a_link_is_followed_once(tmp_path) -> None:
     make(tmp_path / "real" / "a")
     (tmp_path / "real" / "up").symlink_to(tmp_path / "real")

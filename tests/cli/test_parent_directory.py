@@ -69,6 +69,16 @@ def test_export_writes_all_and_names_them_by_their_paths(parent) -> None:
     ]  # fmt: skip
 
 
+def test_a_file_of_another_program_below_is_left_out(parent) -> None:
+    (parent / "foreign").mkdir()
+    (parent / "foreign" / "metrics.jsonl").write_text('{"loss": 1.0, "step": 1}\n')  # the newest file
+    assert json.loads(run("watch", parent, "--json"))["journal"] == f"{parent}/base/metrics.jsonl"
+    found = json.loads(run("diff", parent / "lr" / "1", parent, "--json"))
+    assert found["b"]["journal"] == f"{parent}/base/metrics.jsonl"
+    assert [each["label"] for each in json.loads(run("report", parent, "--json"))["runs"]] == list(NAMES)
+    run("plot", parent, "-o", parent / "plot.html")
+
+
 def test_doctor_examines_all(parent) -> None:
     found = json.loads(run("doctor", parent, "--json"))
     assert [each["of"] for each in found] == [str(parent / name) for name in NAMES]
