@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from mtask_sinks.analysis.counted import read_trainings
-from mtask_sinks.analysis.find import find_journals
+from mtask_sinks.analysis.find import find_readable_journals
 from mtask_sinks.analysis.runs import Series, Training, choose, sorted_by_task
 from mtask_sinks.directions import Direction, Directions, is_count
 from mtask_sinks.journal.reader import find_journal
@@ -137,10 +137,11 @@ def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
 
     Raises:
         NoJournalError: there is no such journal.
+        OSError: the journal cannot be read.
         NoTrainingError: the journal has no such training, or several of that name.
     """
     path, which = split_run(run)
-    journal = find_journals(path)[-1].path if which is None else find_journal(path)
+    journal = find_readable_journals(path)[-1].path if which is None else find_journal(path)
     training = choose(read_trainings(journal if which is None else path), which, path)
     return training.journal or journal, training
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks._util.escaping import printable, printable_json
 from mtask_sinks.analysis.counted import CountedJournal, read_counted
-from mtask_sinks.analysis.find import FoundJournal, find_journals
+from mtask_sinks.analysis.find import FoundJournal, find_readable_journals
 from mtask_sinks.analysis.runs import Training, choose, labels
 from mtask_sinks.errors import ExportError
 from mtask_sinks.journal.claim import journal_files
@@ -88,6 +88,7 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
         ImportError: pandas is not installed.
         NoJournalError: there is no such journal.
         NoTrainingError: the journal has no such training.
+        OSError: the journal cannot be read.
     """
     try:
         import pandas as pd
@@ -108,13 +109,13 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
         path, run: as in `to_frame`.
 
     Raises:
-        NoJournalError, NoTrainingError: as in `to_frame`. The call itself raises them, before the first row.
+        NoJournalError, NoTrainingError, OSError: as in `to_frame`. The call itself raises them, before the first row.
     """
     if run is not None:
         found = read_counted(path)
         chosen = choose([training for training, _ in found], run, os.fspath(path))
         return _rows(_labels(found), [each for each in found if each[0] is chosen])
-    journals = find_journals(path)
+    journals = find_readable_journals(path)
     if Path(path).is_file() or journal_files(journal_path(path)):  # a journal is there, not only below it
         found = read_counted(path)
         return _rows(_labels(found), found)

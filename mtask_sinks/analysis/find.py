@@ -8,11 +8,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.analysis.progress import status_of
 from mtask_sinks.analysis.runs import Training
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import decode
-from mtask_sinks.journal.reader import find_journal
+from mtask_sinks.journal.reader import check_readable, find_journal
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.writer import FILE_NAME, journal_path
 
@@ -23,6 +25,8 @@ _BLOCK = 1 << 20
 _STEM = Path(FILE_NAME).stem
 # The first bytes of the lines that begin and end a run; see `mtask_sinks.journal.records.encode`.
 _RUN, _END = b'{"record": "run"', b'{"record": "end"'
+# A command may search the same directory again and again.
+_warn_once = WarnOnce(get_logger(__name__))
 
 
 class FoundJournal(NamedTuple):
@@ -64,6 +68,7 @@ def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
 
     Raises:
         NoJournalError: there is no journal.
+        OSError: the directory cannot be read.
     """
     if not Path(path).is_dir():
         return [FoundJournal(find_journal(path), "")]
@@ -75,6 +80,27 @@ def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
     found = journals_below(path)
     if not found:
         find_journal(path)  # raises
+    return found
+
+
+def find_readable_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
+    """Return the journals that `find_journals` finds and that this process can read. A warning names each other one.
+
+    Raises:
+        NoJournalError: there is no journal.
+        OSError: none of the journals can be read.
+    """
+    found, errors = [], []
+    for journal in find_journals(path):
+        try:
+            check_readable(journal.path)
+            found.append(journal)
+        except OSError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    for reason in errors:
+        _warn_left_out(reason)
     return found
 
 
@@ -102,7 +128,7 @@ def _last_written_at_the_end(journals: Iterable[tuple[Path, str]]) -> list[Found
 
 def _walk(top: Path) -> Iterator[Path]:
     visited = set()
-    for directory, below, files in os.walk(top, followlinks=True):
+    for directory, below, files in os.walk(top, onerror=_warn_left_out, followlinks=True):
         about = Path(directory).stat()
         if (about.st_dev, about.st_ino) in visited:  # a link leads back up
             below.clear()
@@ -110,7 +136,16 @@ def _walk(top: Path) -> Iterator[Path]:
         visited.add((about.st_dev, about.st_ino))
         below[:] = [name for name in below if not any(fnmatchcase(name, skipped) for skipped in _SKIPPED)]
         if any(name.startswith(_STEM) for name in files):
-            yield from journal_files(Path(directory, FILE_NAME))
+            try:
+                found = journal_files(Path(directory, FILE_NAME))
+            except OSError as error:
+                _warn_left_out(error)
+            else:
+                yield from found
+
+
+def _warn_left_out(error: OSError) -> None:
+    _warn_once(str(error.filename), "%s cannot be read: %s. It is left out.", error.filename, error.strerror)
 
 
 def running_or_newest(journals: Sequence[FoundJournal]) -> FoundJournal:

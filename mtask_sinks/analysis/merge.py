@@ -57,7 +57,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
         OutputFileError: the file to write is a journal already.
         OSError: a file cannot be read or written.
     """
-    files = dict.fromkeys(file for path in paths for file in _files(path))
+    files = dict.fromkeys(file for path in paths for file in files_of(path))
     journals = [_parts(file) for file in files]
     begins = [part.begin for parts in journals for part in parts if part.begin is not None]
     first_start = min((begin.time for begin in begins if not begin.run.step), default=-math.inf)
@@ -78,7 +78,12 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
     return len({part.begin.run.id for part in longest.values() if part.begin is not None})
 
 
-def _files(path: str | os.PathLike[str]) -> list[Path]:
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the journals that `merge` takes for one of its paths.
+
+    Raises:
+        NoJournalError: there is no journal.
+    """
     first = find_journal(path)
     return journal_files(first) if Path(path).is_dir() else [first]
 

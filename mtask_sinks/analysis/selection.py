@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtask_sinks.analysis import runs
 from mtask_sinks.analysis.compare import open_run, split_run
-from mtask_sinks.analysis.find import find_journals
+from mtask_sinks.analysis.find import find_readable_journals
 from mtask_sinks.analysis.runs import Training
 
 
@@ -33,10 +33,10 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
     """Open the trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` name, each once, in the given order.
 
     A directory without a journal means all output directories below it, the newest one last. The label of a training is
-    then its path below the directory.
+    then its path below the directory. Journals there that cannot be read are left out, with a warning.
 
     Raises:
-        NoJournalError, NoTrainingError: as in `open_run`.
+        NoJournalError, NoTrainingError, OSError: as in `open_run`.
     """
     opened: dict[tuple[Path, int], tuple[Path, Training, str]] = {}
     for run, name in (each for item in given for each in with_names(item)):
@@ -65,11 +65,12 @@ def with_names(run: str | os.PathLike[str]) -> list[tuple[str, str]]:
 
     Raises:
         NoJournalError: there is no journal.
+        OSError: none of the journals can be read.
     """
     path, which = split_run(run)
     if which is not None:
         return [(os.fspath(run), "")]
-    return [(found.run if found.name else path, found.name) for found in find_journals(path)]
+    return [(found.run if found.name else path, found.name) for found in find_readable_journals(path)]
 
 
 def _labels(path: Path, training: Training, given: str) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mtask_sinks.cli.page_options import journal_errors
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -47,15 +49,12 @@ def diff(
     """
     from mtask_sinks.analysis.compare import compare, open_run
     from mtask_sinks.cli.formatting import print_json
-    from mtask_sinks.errors import NoJournalError, NoTrainingError
     from mtask_sinks.keys import join_key
 
     runs = _two_newest(run_a) if run_b is None else []
     for given, hint in () if run_b is None else ((run_a, "RUN_A"), (run_b, "RUN_B")):
-        try:
+        with journal_errors(hint):
             runs.append(open_run(given))
-        except (NoJournalError, NoTrainingError) as error:
-            raise typer.BadParameter(str(error.args[0]), param_hint=hint) from None
     (path_a, a), (path_b, b) = runs
     rows = [row for row in compare(a, b) if fnmatchcase(join_key(row.task or None, row.name), only)]
     if as_json:
@@ -69,15 +68,12 @@ def _two_newest(directory: str) -> list[tuple[Path, Training]]:
     """Return the two newest trainings of a directory, or below it, each with its journal."""
     from mtask_sinks.analysis.compare import split_run
     from mtask_sinks.analysis.counted import read_trainings
-    from mtask_sinks.analysis.find import find_journals
+    from mtask_sinks.analysis.find import find_readable_journals
     from mtask_sinks.analysis.runs import by_time
-    from mtask_sinks.errors import NoJournalError
 
-    try:
-        journals = [] if split_run(directory)[1] is not None else find_journals(directory)
-    except NoJournalError as error:
-        raise typer.BadParameter(str(error), param_hint="RUN_A") from None
-    journal_of = {id(each): (found.path, each) for found in journals for each in read_trainings(found.path)}
+    with journal_errors("RUN_A"):
+        journals = [] if split_run(directory)[1] is not None else find_readable_journals(directory)
+        journal_of = {id(each): (found.path, each) for found in journals for each in read_trainings(found.path)}
     newest = by_time([training for _, training in journal_of.values()])[-2:]
     if len(newest) < 2:
         message = f"{directory} is one training. Pass the training to compare it with: mtask-sinks diff {directory} DIR"

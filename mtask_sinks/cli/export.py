@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mtask_sinks.cli.page_options import journal_errors
+
 
 def export(
     run: Annotated[
@@ -32,12 +34,10 @@ def export(
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.compare import split_run
     from mtask_sinks.analysis.export import measurements, write_csv, write_file
-    from mtask_sinks.errors import ExportError, NoJournalError, NoTrainingError, OutputFileError
+    from mtask_sinks.errors import ExportError, OutputFileError
 
-    try:
+    with journal_errors("RUN"):
         rows = measurements(*split_run(run))
-    except (NoJournalError, NoTrainingError) as error:
-        raise typer.BadParameter(str(error.args[0]), param_hint="RUN") from None
     if output is None:
         write_csv(rows, sys.stdout)
         return

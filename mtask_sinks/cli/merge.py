@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mtask_sinks.cli.page_options import journal_errors
+
 
 def merge(
     journals: Annotated[list[str], typer.Argument(help="Output directories or journals.")],
@@ -23,15 +25,20 @@ def merge(
     """
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.counted import read_trainings
+    from mtask_sinks.analysis.merge import files_of
     from mtask_sinks.analysis.merge import merge as join
-    from mtask_sinks.errors import MixedTrainingsError, NoJournalError, OutputFileError
+    from mtask_sinks.errors import MixedTrainingsError, OutputFileError
+    from mtask_sinks.journal.reader import check_readable
     from mtask_sinks.journal.writer import FILE_NAME
 
     path = output if output.suffix == ".jsonl" else output / FILE_NAME
+    with journal_errors("JOURNALS"):
+        for file in (file for given in journals for file in files_of(given)):
+            check_readable(file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         runs = join(journals, path)
-    except (MixedTrainingsError, NoJournalError) as error:
+    except MixedTrainingsError as error:
         raise typer.BadParameter(str(error), param_hint="JOURNALS") from None
     except OutputFileError as error:
         raise typer.BadParameter(str(error), param_hint="--output") from None

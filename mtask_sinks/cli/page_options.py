@@ -30,14 +30,32 @@ Axis = Annotated[
 
 
 def open_given(runs: Sequence[str]) -> list[LabelledTraining]:
-    """Open the runs that the user named. A run that does not exist is a usage error."""
+    """Open the runs that the user named. A run that does not exist or cannot be read is a usage error."""
     from mtask_sinks.charts import open_runs
+
+    with journal_errors("RUNS"):
+        return open_runs(runs)
+
+
+@contextmanager
+def journal_errors(argument: str) -> Iterator[None]:
+    """Turn an error in finding or reading the journals of an argument into a usage error."""
     from mtask_sinks.errors import NoJournalError, NoTrainingError
 
     try:
-        return open_runs(runs)
+        yield
     except (NoJournalError, NoTrainingError) as error:
-        raise typer.BadParameter(str(error.args[0]), param_hint="RUNS") from None
+        raise typer.BadParameter(str(error.args[0]), param_hint=argument) from None
+    except OSError as error:
+        if error.filename is None:  # it is about the output, such as a pipe that nobody reads any more
+            raise
+        raise typer.BadParameter(unreadable(error), param_hint=argument) from None
+
+
+def unreadable(error: OSError) -> str:
+    """Return what to tell the user about a file or directory that cannot be read."""
+    hint = " Change its permissions, or name another one." if isinstance(error, PermissionError) else ""
+    return f"{error.filename} cannot be read: {error.strerror}.{hint}"
 
 
 def check_weight(smooth: float) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtask_sinks._util.shown import shown
+from mtask_sinks.cli.page_options import journal_errors, unreadable
 
 if TYPE_CHECKING:
     from mtask_sinks.sinks import Sink
@@ -55,7 +56,7 @@ def replay(
     from mtask_sinks.analysis.find import find_journals
     from mtask_sinks.delivery.replay import replay as deliver
     from mtask_sinks.delivery.worker import ReplayScope
-    from mtask_sinks.errors import NoJournalError, StillAtWorkError, UntrustedJournalError
+    from mtask_sinks.errors import StillAtWorkError, UntrustedJournalError
     from mtask_sinks.sinks.timeouts import limit_network
 
     if tensorboard_layout not in ("flat", "overlay"):
@@ -70,10 +71,8 @@ def replay(
         _make(name, tensorboard_layout)  # refuse a wrong name before anything is delivered
     limit_network(names)
     what: ReplayScope = "new" if new else "all" if everything else "left"
-    try:
+    with journal_errors("JOURNAL"):
         journals = find_journals(journal)
-    except NoJournalError as error:
-        raise typer.BadParameter(str(error), param_hint="JOURNAL") from None
     is_complete = True
     for path, below in journals:
         sinks = [_make(name, tensorboard_layout) for name in names]
@@ -84,10 +83,11 @@ def replay(
                 if not _is_allowed(error):
                     raise
                 found = deliver(path, sinks, what=what, patience=patience, trust=True, force=force)
-        except (StillAtWorkError, UntrustedJournalError) as error:
+        except (StillAtWorkError, UntrustedJournalError, OSError) as error:
+            reason = unreadable(error) if isinstance(error, OSError) and error.filename else str(error)
             if not below:
-                raise typer.BadParameter(str(error), param_hint="JOURNAL") from None
-            typer.echo(shown(f"{below}: {error}"), err=True)
+                raise typer.BadParameter(reason, param_hint="JOURNAL") from None
+            typer.echo(shown(f"{below}: {reason}"), err=True)
             is_complete = False
             continue
         for name, counts in found.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtask_sinks.cli.page_options import Axis
+from mtask_sinks.cli.page_options import Axis, journal_errors
 
 if TYPE_CHECKING:
     from mtask_sinks.analysis.progress import TrainingProgress
@@ -52,31 +52,28 @@ def watch(
     """
     from rich.console import Console
 
-    from mtask_sinks.analysis.find import find_journals
+    from mtask_sinks.analysis.find import find_readable_journals
     from mtask_sinks.cli.formatting import print_json, print_renderable
     from mtask_sinks.cli.watch_lines import print_lines
     from mtask_sinks.cli.watch_screen import WatchedTrainings, show_on_screen
     from mtask_sinks.cli.watch_view import make_frame
-    from mtask_sinks.errors import NoJournalError
 
     if follow and once:
         raise typer.BadParameter("--follow keeps printing, --once prints once: choose one.")
     console = Console()
     is_live = console.is_terminal and not once and not as_json
-    try:
-        find_journals(path)
-    except NoJournalError as error:
+    with journal_errors("PATH"):
         if not (path.is_dir() and (is_live or follow)):  # a training that has just begun has no journal yet
-            raise typer.BadParameter(str(error), param_hint="PATH") from None
-    trainings = WatchedTrainings(path, only, x)
-    try:
-        if is_live:
-            show_on_screen(trainings, console, interval)
-        elif follow:
-            print_lines(trainings.watch, interval, as_json)
-    except KeyboardInterrupt:
-        pass
-    progress = trainings.progress()
+            find_readable_journals(path)
+        trainings = WatchedTrainings(path, only, x)
+        try:
+            if is_live:
+                show_on_screen(trainings, console, interval)
+            elif follow:
+                print_lines(trainings.watch, interval, as_json)
+        except KeyboardInterrupt:
+            pass
+        progress = trainings.progress()
     if progress.x_error and not (follow or is_live):
         raise typer.BadParameter(progress.x_error, param_hint="--x")
     if not follow or is_live:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtask_sinks.analysis.axes import STEP
-from mtask_sinks.analysis.find import FoundJournal, find_journals, is_running, running_or_newest
+from mtask_sinks.analysis.find import FoundJournal, find_readable_journals, is_running, running_or_newest
 from mtask_sinks.analysis.progress import TrainingProgress, Watch
 from mtask_sinks.cli.keyboard import reading_keys
 from mtask_sinks.cli.watch_choice import Choice, metric_rows
@@ -51,7 +51,7 @@ class WatchedTrainings:
         """
         self._searched = time.monotonic()
         try:
-            self.journals = find_journals(self._path)
+            self.journals = find_readable_journals(self._path)
         except NoJournalError:
             self.journals = []
         is_gone = self.shown.path not in [journal.path for journal in self.journals]

@@ -18,6 +18,7 @@ from mtask_sinks.delivery.trust import check_trust
 from mtask_sinks.delivery.worker import ReplayScope, Worker
 from mtask_sinks.errors import StillAtWorkError
 from mtask_sinks.journal.claim import journal_files, open_if_free
+from mtask_sinks.journal.reader import check_readable
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal, journal_path
@@ -75,6 +76,7 @@ def replay(
 
     Raises:
         FileNotFoundError: there is no journal.
+        OSError: a journal cannot be read. Then nothing is delivered.
         StillAtWorkError: the process of the last run still runs on this machine.
         UntrustedJournalError: the journal names another place to write to.
     """
@@ -82,6 +84,8 @@ def replay(
     if not files or not files[0].is_file():
         file = journal_path(path)
         raise FileNotFoundError(f"there is no journal {file}. Pass the file, or the output directory of a training.")
+    for file in files:  # an unreadable one would look empty, as if it were delivered
+        check_readable(file)
     import numpy  # noqa: F401  # here, because the import may fail if the threads of two backends do it at the same time
 
     hung: set[str] = set()

@@ -52,7 +52,7 @@ def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path,
     for candidate in _candidates(path, first or path):
         if not create and not candidate.exists():
             return candidate, None
-        if _is_foreign(candidate):
+        if is_foreign(candidate):
             message = (
                 "%s is no journal, so this training does not write to it, but to a file with a number beside it. To "
                 "give the journal this name, rename your file."
@@ -85,18 +85,21 @@ def journal_files(path: Path) -> list[Path]:
 
     Args:
         path: the first of them, which need not exist.
+
+    Raises:
+        OSError: the directory exists and cannot be read.
     """
     numbered = re.compile(re.escape(path.stem) + r"-(\d+)" + re.escape(path.suffix))
     try:
         found = [(int(match[1]), file) for file in path.parent.iterdir() if (match := numbered.fullmatch(file.name))]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         found = []
     every = [*([path] if path.is_file() else []), *(file for _, file in sorted(found))]
-    return [file for file in every if not _is_foreign(file)]
+    return [file for file in every if not is_foreign(file)]
 
 
-def _is_foreign(path: Path) -> bool:
-    """Return whether a file is not a journal. A damaged journal is still a journal."""
+def is_foreign(path: Path) -> bool:
+    """Return whether a file is not a journal. A damaged journal is still a journal, and so is an unreadable file."""
     try:
         with path.open("rb") as file:
             begin = file.read(len(_FIRST))

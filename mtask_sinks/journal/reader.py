@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mtask_sinks.errors import NoJournalError
-from mtask_sinks.journal.claim import journal_files
+from mtask_sinks.journal.claim import is_foreign, journal_files
 from mtask_sinks.journal.lines import LeftOut, Line, read_lines
 from mtask_sinks.journal.records import Begin, Item, fingerprint_of, is_snapshot
 from mtask_sinks.journal.sampling import sample
@@ -149,6 +149,7 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         NoJournalError: there is no journal. The message names journals nearby.
+        OSError: the directory cannot be read.
     """
     file = journal_path(path)
     found = journal_files(file) if Path(path).is_dir() else [file] if file.is_file() else []
@@ -157,8 +158,20 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
     if not Path(path).exists():
         raise NoJournalError(f"there is no {path}. Pass a journal ({FILE_NAME}) or the output directory of a training.")
     if file.is_file():
-        raise NoJournalError(f"{file} is no journal: another program wrote it. Pass the output directory of a training.")
-    near = sorted(str(below.parent) for below in Path(path).glob(f"*/{FILE_NAME}") if journal_files(below))
+        raise NoJournalError(
+            f"{file} is no journal: another program wrote it. Pass the output directory of a training."
+        )
+    near = sorted(str(below.parent) for below in Path(path).glob(f"*/{FILE_NAME}") if not is_foreign(below))
     appears = "It appears with the first log event that has metrics."
     hint = f"There are journals in {', '.join(near)}." if near else appears
     raise NoJournalError(f"there is no {file}. {hint}")
+
+
+def check_readable(path: Path) -> None:
+    """Raise an error if a journal cannot be read.
+
+    Raises:
+        OSError: the reason.
+    """
+    with path.open("rb") as file:
+        file.read(1)

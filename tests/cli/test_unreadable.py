@@ -1,0 +1,90 @@
+"""What every command says if a journal cannot be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.journals import losses, write
+from helpers.unreadable import forbid_reading
+from typer.testing import CliRunner
+
+from mtask_sinks import RunInfo
+from mtask_sinks.cli import app
+
+COMMANDS = {
+    "watch": ["watch", "{}"],
+    "diff": ["diff", "{}", "{}"],
+    "diff of the newest": ["diff", "{}"],
+    "report": ["report", "{}", "-o", "{}.html"],
+    "report of one": ["report", "{}:1", "-o", "{}.html"],
+    "plot": ["plot", "{}", "-o", "{}.html"],
+    "export": ["export", "{}"],
+    "replay": ["replay", "{}", "--to", "tensorboard"],
+    "merge": ["merge", "{}", "-o", "{}-joined"],
+}
+
+
+@pytest.fixture
+def parent(tmp_path) -> Path:
+    for at, name in enumerate("abc"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        write(tmp_path / "out" / name, (RunInfo(id=name, name=name), losses(2, 4, factor=at + 1.0), "finished"))
+    return tmp_path / "out"
+
+
+def run(*arguments: object, expect: int = 0) -> str:
+    done = CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": "200"})
+    assert done.exit_code == expect, done.output
+    return done.output if not expect else " ".join(done.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unreadable_journal_is_a_usage_error_that_names_it(parent, monkeypatch, command) -> None:
+    forbid_reading(monkeypatch, parent / "a" / "metrics.jsonl")
+    said = run(*(word.format(parent / "a") for word in COMMANDS[command]), expect=2)
+    assert f"{parent}/a/metrics.jsonl cannot be read: Permission denied. Change its permissions" in said
+    assert "--output" not in said
+    assert sorted(path.name for path in parent.iterdir()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unreadable_directory_is_a_usage_error_that_names_it(parent, monkeypatch, command) -> None:
+    forbid_reading(monkeypatch, parent / "a")
+    said = run(*(word.format(parent / "a") for word in COMMANDS[command]), expect=2)
+    assert f"{parent}/a cannot be read: Permission denied. Change its permissions" in said
+
+
+@pytest.mark.parametrize("unreadable", ["c/metrics.jsonl", "c"])
+def test_the_others_below_a_directory_are_shown_and_a_line_names_it(parent, monkeypatch, caplog, unreadable) -> None:
+    forbid_reading(monkeypatch, parent / unreadable)
+    warning = f"{parent}/{unreadable} cannot be read: Permission denied. It is left out."
+
+    shown = run("watch", parent, "--json")
+    assert json.loads(shown)["name"] == "b"
+    assert caplog.messages == [warning]
+    shown = run("diff", parent, "--json")
+    assert [json.loads(shown)[each]["name"] for each in "ab"] == ["a", "b"]
+    shown = run("report", parent, "--json")
+    assert [each["label"] for each in json.loads(shown)["runs"]] == ["a", "b"]
+    run("plot", parent, "-o", parent / "plot.html")
+    shown = run("export", parent)
+    assert {line.split(",")[0] for line in shown.splitlines()[1:]} == {"a", "b"}
+
+
+def test_replay_delivers_the_others_and_fails(parent, monkeypatch) -> None:
+    forbid_reading(monkeypatch, parent / "b" / "metrics.jsonl")
+    said = run("replay", parent, "--to", "tensorboard", expect=1)
+    assert [f"{name} tensorboard: 2 delivered, 0 rejected, 0 left" in said for name in "abc"] == [True, False, True]
+    assert f"b: {parent}/b/metrics.jsonl cannot be read: Permission denied." in said
+
+
+def test_merge_tells_an_output_that_cannot_be_written_from_an_input_that_cannot_be_read(parent, monkeypatch) -> None:
+    (parent / "file").touch()
+    said = run("merge", parent / "a", parent / "b", "-o", parent / "file" / "joined", expect=2)
+    assert "--output" in said
+    forbid_reading(monkeypatch, parent / "b" / "metrics.jsonl")
+    said = run("merge", parent / "a", parent / "b", "-o", parent / "joined", expect=2)
+    assert "JOURNALS" in said
+    assert not (parent / "joined").exists()
