@@ -141,7 +141,8 @@ def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
         NoTrainingError: the journal has no such training, or several of that name.
     """
     path, which = split_run(run)
-    journal = find_readable_journals(path)[-1].path if which is None else find_journal(path)
+    newest = find_readable_journals(path)[-1].path
+    journal = newest if which is None else find_journal(path)
     training = choose(read_trainings(journal if which is None else path), which, path)
     return training.journal or journal, training
 

@@ -87,7 +87,7 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
     Raises:
         ImportError: pandas is not installed.
         NoJournalError: there is no such journal.
-        NoTrainingError: the journal has no such training.
+        NoTrainingError: the journal has no such training, or none of its lines can be read.
         OSError: the journal cannot be read.
     """
     try:
@@ -111,11 +111,11 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
     Raises:
         NoJournalError, NoTrainingError, OSError: as in `to_frame`. The call itself raises them, before the first row.
     """
+    journals = find_readable_journals(path)
     if run is not None:
         found = read_counted(path)
         chosen = choose([training for training, _ in found], run, os.fspath(path))
         return _rows(_labels(found), [each for each in found if each[0] is chosen])
-    journals = find_readable_journals(path)
     if Path(path).is_file() or journal_files(journal_path(path)):  # a journal is there, not only below it
         found = read_counted(path)
         return _rows(_labels(found), found)

@@ -12,9 +12,11 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.analysis.progress import status_of
 from mtask_sinks.analysis.runs import Training
+from mtask_sinks.errors import NoTrainingError
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import decode
-from mtask_sinks.journal.reader import check_readable, find_journal
+from mtask_sinks.journal.lines import lines_without_record
+from mtask_sinks.journal.reader import find_journal
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.writer import FILE_NAME, journal_path
 
@@ -86,22 +88,31 @@ def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
 def find_readable_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
     """Return the journals that `find_journals` finds and that this process can read. A warning names each other one.
 
+    Journals that hold no line yet are left out too. If there are no others, the newest of them is returned.
+
     Raises:
         NoJournalError: there is no journal.
-        OSError: none of the journals can be read.
+        NoTrainingError: no line of the journals can be read.
+        OSError: the journals cannot be read.
     """
-    found, errors = [], []
+    found: list[FoundJournal] = []
+    empty: list[FoundJournal] = []
+    errors: list[OSError | NoTrainingError] = []
     for journal in find_journals(path):
         try:
-            check_readable(journal.path)
-            found.append(journal)
+            lines = lines_without_record(journal.path)
         except OSError as error:
             errors.append(error)
-    if not found:
+            continue
+        if lines is not None and lines.count:
+            errors.append(NoTrainingError(f"{journal.path} holds no training: {lines.sentence}."))
+        else:
+            (found if lines is None else empty).append(journal)
+    if not found and not empty:
         raise errors[0]
     for reason in errors:
-        _warn_left_out(reason)
-    return found
+        warn_left_out(reason)
+    return found or empty[-1:]
 
 
 def journals_below(path: str | os.PathLike[str]) -> list[FoundJournal]:
@@ -128,7 +139,7 @@ def _last_written_at_the_end(journals: Iterable[tuple[Path, str]]) -> list[Found
 
 def _walk(top: Path) -> Iterator[Path]:
     visited = set()
-    for directory, below, files in os.walk(top, onerror=_warn_left_out, followlinks=True):
+    for directory, below, files in os.walk(top, onerror=warn_left_out, followlinks=True):
         about = Path(directory).stat()
         if (about.st_dev, about.st_ino) in visited:  # a link leads back up
             below.clear()
@@ -139,13 +150,17 @@ def _walk(top: Path) -> Iterator[Path]:
             try:
                 found = journal_files(Path(directory, FILE_NAME))
             except OSError as error:
-                _warn_left_out(error)
+                warn_left_out(error)
             else:
                 yield from found
 
 
-def _warn_left_out(error: OSError) -> None:
-    _warn_once(str(error.filename), "%s cannot be read: %s. It is left out.", error.filename, error.strerror)
+def warn_left_out(error: OSError | NoTrainingError) -> None:
+    """Log one warning that a journal or a directory is left out, and why."""
+    if isinstance(error, OSError):
+        _warn_once(str(error.filename), "%s cannot be read: %s. It is left out.", error.filename, error.strerror)
+    else:
+        _warn_once(str(error.args[0]), "%s It is left out.", error.args[0])
 
 
 def running_or_newest(journals: Sequence[FoundJournal]) -> FoundJournal:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtask_sinks._util.atomic_file import whole_file
+from mtask_sinks.analysis.find import find_readable_journals
 from mtask_sinks.errors import MixedTrainingsError
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.lines import read_lines
-from mtask_sinks.journal.reader import find_journal
+from mtask_sinks.journal.reader import check_readable, find_journal
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.snapshot import RunInfo
 
@@ -57,7 +58,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
         OutputFileError: the file to write is a journal already.
         OSError: a file cannot be read or written.
     """
-    files = dict.fromkeys(file for path in paths for file in files_of(path))
+    files = dict.fromkeys(file for path in paths for file in _files(path))
     journals = [_parts(file) for file in files]
     begins = [part.begin for parts in journals for part in parts if part.begin is not None]
     first_start = min((begin.time for begin in begins if not begin.run.step), default=-math.inf)
@@ -78,12 +79,21 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
     return len({part.begin.run.id for part in longest.values() if part.begin is not None})
 
 
-def files_of(path: str | os.PathLike[str]) -> list[Path]:
-    """Return the journals that `merge` takes for one of its paths.
+def check_inputs(paths: Sequence[str | os.PathLike[str]]) -> None:
+    """Raise an error if `merge` could not read its journals.
 
     Raises:
         NoJournalError: there is no journal.
+        NoTrainingError: no line of a journal can be read.
+        OSError: a journal cannot be read.
     """
+    for path in paths:
+        for file in _files(path):
+            check_readable(file)
+        find_readable_journals(path)
+
+
+def _files(path: str | os.PathLike[str]) -> list[Path]:
     first = find_journal(path)
     return journal_files(first) if Path(path).is_dir() else [first]
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mtask_sinks.analysis import runs
 from mtask_sinks.analysis.compare import open_run, split_run
-from mtask_sinks.analysis.find import find_readable_journals
+from mtask_sinks.analysis.find import find_journals, warn_left_out
 from mtask_sinks.analysis.runs import Training
+from mtask_sinks.errors import NoTrainingError
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,14 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
     """Open the trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` name, each once, in the given order.
 
     A directory without a journal means all output directories below it, the newest one last. The label of a training is
-    then its path below the directory. Journals there that cannot be read are left out, with a warning.
+    then its path below the directory. Journals there that cannot be read, or that hold no training, are left out
+    with a warning.
 
     Raises:
         NoJournalError, NoTrainingError, OSError: as in `open_run`.
     """
     opened: dict[tuple[Path, int], tuple[Path, Training, str]] = {}
-    for run, name in (each for item in given for each in with_names(item)):
-        path, training = open_run(run)
+    for path, training, name in (each for item in given for each in _open_all(item)):
         opened.setdefault((path.resolve(), training.number), (path, training, name))
     chosen = list(opened.values())
     for _, training, *_ in chosen:
@@ -50,6 +51,22 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
     taken = [Counter(labels) for labels in zip(*every, strict=True)]
     picked = [next(name for name, count in zip(labels, taken, strict=True) if count[name] == 1) for labels in every]
     return [LabelledTraining(label, path, training) for label, (path, training, _) in zip(picked, chosen, strict=True)]
+
+
+def _open_all(run: str | os.PathLike[str]) -> list[tuple[Path, Training, str]]:
+    """Open the trainings that one argument means, each with its path below the directory."""
+    opened: list[tuple[Path, Training, str]] = []
+    errors: list[OSError | NoTrainingError] = []
+    for one, name in with_names(run):
+        try:
+            opened.append((*open_run(one), name))
+        except (OSError, NoTrainingError) as error:
+            errors.append(error)
+    if not opened:
+        raise errors[0]
+    for reason in errors:
+        warn_left_out(reason)
+    return opened
 
 
 def with_names(run: str | os.PathLike[str]) -> list[tuple[str, str]]:
@@ -65,12 +82,12 @@ def with_names(run: str | os.PathLike[str]) -> list[tuple[str, str]]:
 
     Raises:
         NoJournalError: there is no journal.
-        OSError: none of the journals can be read.
+        OSError: the directory cannot be read.
     """
     path, which = split_run(run)
     if which is not None:
         return [(os.fspath(run), "")]
-    return [(found.run if found.name else path, found.name) for found in find_readable_journals(path)]
+    return [(found.run if found.name else path, found.name) for found in find_journals(path)]
 
 
 def _labels(path: Path, training: Training, given: str) -> Iterator[str]:

@@ -25,16 +25,14 @@ def merge(
     """
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.counted import read_trainings
-    from mtask_sinks.analysis.merge import files_of
+    from mtask_sinks.analysis.merge import check_inputs
     from mtask_sinks.analysis.merge import merge as join
     from mtask_sinks.errors import MixedTrainingsError, OutputFileError
-    from mtask_sinks.journal.reader import check_readable
     from mtask_sinks.journal.writer import FILE_NAME
 
     path = output if output.suffix == ".jsonl" else output / FILE_NAME
     with journal_errors("JOURNALS"):
-        for file in (file for given in journals for file in files_of(given)):
-            check_readable(file)
+        check_inputs(journals)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         runs = join(journals, path)

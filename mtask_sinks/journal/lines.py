@@ -80,6 +80,13 @@ class LeftOut:
     def count(self) -> int:
         return len(self._places)
 
+    @property
+    def sentence(self) -> str:
+        """How many lines there are, and where the first one is, for messages."""
+        if self.count == 1:
+            return f"1 line cannot be read, {self.first}"
+        return f"{self.count:,} lines cannot be read, the first one {self.first}"
+
     def item(self, line: Line, *, without_logs: bool = False) -> Item | None:
         """Return what a line records, or ``None``. A line that is read twice counts once."""
         item = line.item(without_logs=without_logs)
@@ -95,6 +102,22 @@ class LeftOut:
         if self.count:
             message = "the journal %s: %d lines cannot be read in full; what is wrong is left out. The first one is %s."
             logger.warning(message, path, self.count, self.first)
+
+
+def lines_without_record(path: Path) -> LeftOut | None:
+    """Return the lines of a journal if none of them can be read; ``None`` if the journal holds a record.
+
+    The number of these lines is 0 if the journal has no whole line yet.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    left_out = LeftOut()
+    with path.open("rb") as file:
+        for line in read_lines(file):
+            if line.is_whole and left_out.item(line) is not None:
+                return None
+    return left_out
 
 
 def _reason(item: Item | Unreadable | None) -> str:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from mtask_sinks.errors import NoJournalError
 from mtask_sinks.journal.claim import is_foreign, journal_files
-from mtask_sinks.journal.lines import LeftOut, Line, read_lines
+from mtask_sinks.journal.lines import LeftOut, Line, lines_without_record, read_lines
 from mtask_sinks.journal.records import Begin, Item, fingerprint_of, is_snapshot
 from mtask_sinks.journal.sampling import sample
 from mtask_sinks.journal.writer import FILE_NAME, journal_path
@@ -158,9 +158,9 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
     if not Path(path).exists():
         raise NoJournalError(f"there is no {path}. Pass a journal ({FILE_NAME}) or the output directory of a training.")
     if file.is_file():
-        raise NoJournalError(
-            f"{file} is no journal: another program wrote it. Pass the output directory of a training."
-        )
+        lines = lines_without_record(file)
+        reason = lines.sentence if lines is not None and lines.count else "another program wrote it"
+        raise NoJournalError(f"{file} is no journal: {reason}. Pass the output directory of a training.")
     near = sorted(str(below.parent) for below in Path(path).glob(f"*/{FILE_NAME}") if not is_foreign(below))
     appears = "It appears with the first log event that has metrics."
     hint = f"There are journals in {', '.join(near)}." if near else appears

@@ -34,6 +34,9 @@ def parent(tmp_path) -> Path:
     return tmp_path / "out"
 
 
+DAMAGED = '{"record": "run"\n{"record":"snapshot","step":"ten"}\n'
+
+
 def run(*arguments: object, expect: int = 0) -> str:
     done = CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": "200"})
     assert done.exit_code == expect, done.output
@@ -88,3 +91,46 @@ def test_merge_tells_an_output_that_cannot_be_written_from_an_input_that_cannot_
     said = run("merge", parent / "a", parent / "b", "-o", parent / "joined", expect=2)
     assert "JOURNALS" in said
     assert not (parent / "joined").exists()
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "replay"])
+def test_a_journal_without_a_readable_line_is_a_usage_error_that_counts_the_lines(parent, command) -> None:
+    (parent / "a" / "metrics.jsonl").write_text(DAMAGED)
+    said = run(*(word.format(parent / "a") for word in COMMANDS[command]), expect=2)
+    assert (
+        f"{parent}/a/metrics.jsonl holds no training: 2 lines cannot be read, the first one at byte 0 (no JSON)."
+        in said
+    )
+    assert sorted(path.name for path in parent.iterdir()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "replay"])
+def test_so_is_a_file_that_may_be_of_another_program(parent, command) -> None:
+    (parent / "a" / "metrics.jsonl").write_text("5\n" * 3)
+    said = run(*(word.format(parent / "a") for word in COMMANDS[command]), expect=2)
+    assert (
+        f"{parent}/a/metrics.jsonl is no journal: 3 lines cannot be read, the first one at byte 0 (no record)." in said
+    )
+    said = run("watch", parent / "a" / "metrics.jsonl", expect=2)
+    assert f"{parent}/a/metrics.jsonl holds no training: 3 lines cannot be read" in said
+
+
+@pytest.mark.parametrize("data", [DAMAGED, '{"record": "run"'])
+def test_the_others_below_a_directory_are_shown_and_a_line_counts_the_lines(parent, caplog, data) -> None:
+    damaged = parent / "d" / "metrics.jsonl"
+    damaged.parent.mkdir()
+    damaged.write_text(data)
+    assert json.loads(run("watch", parent, "--json"))["name"] == "c"
+    warning = f"{damaged} holds no training: 2 lines cannot be read, the first one at byte 0 (no JSON). It is left out."
+    assert caplog.messages == ([warning] if data == DAMAGED else [])
+    found = json.loads(run("diff", parent / "a", parent, "--json"))
+    assert [found[each]["name"] for each in "ab"] == ["a", "c"]
+    assert [each["label"] for each in json.loads(run("report", parent, "--json"))["runs"]] == ["a", "b", "c"]
+    assert {line.split(",")[0] for line in run("export", parent).splitlines()[1:]} == {"a", "b", "c"}
+
+
+def test_a_journal_without_a_whole_line_has_just_begun(parent) -> None:
+    (parent / "a" / "metrics.jsonl").write_text('{"record": "run"')
+    assert "has no rows yet" in run("watch", parent / "a")
+    assert "holds no training yet" in run("report", parent / "a", expect=2)
+    assert run("export", parent / "a").startswith("run,phase")

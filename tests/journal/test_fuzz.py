@@ -12,7 +12,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from mtask_sinks.charts.html.payload import payload
 from mtask_sinks.delivery.cursor import Cursor, load_cursor
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
-from mtask_sinks.errors import NothingToDrawError
+from mtask_sinks.errors import NothingToDrawError, NoTrainingError
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import Unreadable, decode
 from mtask_sinks.journal.records import encode
@@ -128,7 +128,8 @@ def read_everything(path: Path) -> None:
     trainings = read_trainings(path)
     list(map(str, read_journal(path)))
     json.dumps(repr(Watch(path).progress())).encode()
-    write_csv(measurements(path), io.StringIO())
+    with nullcontext() if trainings else suppress(NoTrainingError):  # it refuses a file of which it can read no line
+        write_csv(measurements(path), io.StringIO())
     if trainings:
         json.dumps(repr(compare(trainings[0], trainings[-1]))).encode()
         labelled = [LabelledTraining(str(each.number), path, each) for each in trainings]

@@ -8,7 +8,7 @@ import pytest
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.journal import decode
 from mtask_sinks.journal.decode import Unreadable
-from mtask_sinks.journal.lines import LeftOut, read_lines
+from mtask_sinks.journal.lines import LeftOut, lines_without_record, read_lines
 from mtask_sinks.journal.records import Begin, End, encode
 
 BEGIN = Begin(RunInfo(id="1"), 12.5, {}, ("host", 1, "t"))
@@ -73,3 +73,18 @@ def test_a_beginning_with_a_wrong_field_begins_a_run_all_the_same_and_counts() -
     line = encode(BEGIN).replace(b'"step": 0', b'"step": null')
     (item,) = (left_out.item(each) for each in read_lines(io.BytesIO(line)))
     assert (item.run.id, item.run.step, item.wrong, left_out.count) == ("1", 0, ("step",), 1)
+
+
+def test_a_journal_is_without_a_record_if_no_line_can_be_read(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"{}\n" + LINES[0])
+    assert lines_without_record(path) is None
+    for data, count, sentence in (
+        (b"\n{}\n5\n" + LINES[0][:-1], 2, "2 lines cannot be read, the first one at byte 1 (no record)"),
+        (b"{}\n", 1, "1 line cannot be read, at byte 0 (no record)"),
+    ):
+        path.write_bytes(data)
+        lines = lines_without_record(path)
+        assert (lines.count, lines.sentence) == (count, sentence)
+    path.write_bytes(LINES[0][:-1])  # a process may be writing it now
+    assert lines_without_record(path).count == 0
