@@ -66,17 +66,21 @@ def diff(
 
 def _two_newest(directory: str) -> list[tuple[Path, Training]]:
     """Return the two newest trainings of a directory, or below it, each with its journal."""
-    from mtask_sinks.analysis.compare import split_run
+    from mtask_sinks.analysis.compare import open_run, split_run
     from mtask_sinks.analysis.counted import read_trainings
     from mtask_sinks.analysis.find import find_readable_journals
     from mtask_sinks.analysis.runs import by_time
 
     with journal_errors("RUN_A"):
-        journals = [] if split_run(directory)[1] is not None else find_readable_journals(directory)
+        is_one = split_run(directory)[1] is not None
+        journals = [] if is_one else find_readable_journals(directory)
         journal_of = {id(each): (found.path, each) for found in journals for each in read_trainings(found.path)}
+        if not journal_of:
+            open_run(directory)  # raises an error if there is none
     newest = by_time([training for _, training in journal_of.values()])[-2:]
     if len(newest) < 2:
-        message = f"{directory} is one training. Pass the training to compare it with: mtask-sinks diff {directory} DIR"
+        what = "is one training" if is_one else "holds only one training"
+        message = f"{directory} {what}. Pass the training to compare it with: mtask-sinks diff {directory} DIR"
         raise typer.BadParameter(message, param_hint="RUN_B")
     return [journal_of[id(each)] for each in newest]
 

@@ -82,6 +82,28 @@ def test_a_run_that_is_not_there_is_a_usage_error(two, run, said) -> None:
     assert said in text
 
 
+@pytest.mark.parametrize(
+    ("run", "argument", "said"),
+    [
+        ("nowhere:2", "RUN_A", "there is no nowhere. Pass a journal"),
+        ("{}:9", "RUN_A", "{}: there is no training '9'. The trainings are: 1 (one), 2 (two)."),
+        ("begun", "RUN_A", "begun holds no training yet."),
+        ("{}:2", "RUN_B", "{}:2 is one training. Pass the training to compare it with: mtask-sinks diff {}:2 DIR"),
+        ("one", "RUN_B", "one holds only one training. Pass the training to compare it with: mtask-sinks diff one DIR"),
+    ],
+)
+def test_one_argument_that_does_not_lead_to_two_trainings_is_a_usage_error(two, run, argument, said) -> None:
+    for name in ("begun", "one"):
+        Path(name).mkdir()
+    Path("begun", "metrics.jsonl").touch()
+    write(Path("one"), (RunInfo(id="3"), losses(2), "finished"))
+    done = diff(run.format(two))
+    assert done.exit_code == 2
+    text = "".join(done.output.replace("│", " ").split())  # a path may be broken where it has a hyphen
+    assert argument in text
+    assert "".join(said.replace("{}", two).split()) in text
+
+
 def test_no_torch(two, without_torch) -> None:
     assert "better" in without_torch("diff", f"{two}:1", two)
 

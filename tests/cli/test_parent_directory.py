@@ -46,7 +46,7 @@ def test_diff_compares_the_two_newest_and_a_parent_stands_for_its_newest(parent)
     assert [found[each]["journal"] for each in "ab"] == [f"{parent}/{name}/metrics.jsonl" for name in ("lr/1", "base")]
     found = json.loads(run("diff", parent / "lr", parent / "base", "--json"))
     assert [found[each]["journal"] for each in "ab"] == [f"{parent}/{name}/metrics.jsonl" for name in ("lr/1", "base")]
-    assert "is one training" in run("diff", parent / "base", expect=2)
+    assert "holds only one training" in run("diff", parent / "base", expect=2)
 
 
 def test_plot_and_report_take_all_and_name_them_by_their_paths(parent) -> None:
