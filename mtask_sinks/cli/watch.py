@@ -12,11 +12,16 @@ from mtask_sinks.cli.page_options import Axis, journal_errors
 
 if TYPE_CHECKING:
     from mtask_sinks.analysis.progress import TrainingProgress
+    from mtask_sinks.cli.watch_screen import WatchedTrainings
 
 
 def watch(
     path: Annotated[
-        Path, typer.Argument(help="Output directory of a training, a directory above several, or a metrics.jsonl.")
+        str,
+        typer.Argument(
+            help="Output directory of a training, a directory above several, or a metrics.jsonl. DIR:N or DIR:name "
+            "chooses a training."
+        ),
     ],
     only: Annotated[str, typer.Option("--only", help="Pattern of the keys to show, such as 'mlm/*'.")] = "*",
     x: Axis = "step",
@@ -33,6 +38,7 @@ def watch(
 
     The command reads the journal and the files that the sinks' workers write beside it, so it works on any machine
     that can read the directory. If there are several trainings below PATH, it shows the one that runs, else the newest.
+    DIR:N or DIR:name shows another one.
 
     A row is a metric of a task. Each phase has a column with its name, for the last value. Beside it are the change
     since the value before (green for better, yellow for worse), the curve of all values, the step if it is not the last
@@ -52,10 +58,9 @@ def watch(
     """
     from rich.console import Console
 
-    from mtask_sinks.analysis.find import find_readable_journals
     from mtask_sinks.cli.formatting import print_json, print_renderable
     from mtask_sinks.cli.watch_lines import print_lines
-    from mtask_sinks.cli.watch_screen import WatchedTrainings, show_on_screen
+    from mtask_sinks.cli.watch_screen import show_on_screen
     from mtask_sinks.cli.watch_view import make_frame
 
     if follow and once:
@@ -63,9 +68,7 @@ def watch(
     console = Console()
     is_live = console.is_terminal and not once and not as_json
     with journal_errors("PATH"):
-        if not (path.is_dir() and (is_live or follow)):  # a training that has just begun has no journal yet
-            find_readable_journals(path)
-        trainings = WatchedTrainings(path, only, x)
+        trainings = _watched(path, only, x, may_begin=is_live or follow)
         try:
             if is_live:
                 show_on_screen(trainings, console, interval)
@@ -82,6 +85,24 @@ def watch(
         else:
             print_renderable(console, make_frame(progress, console, trainings.choice, trainings.which))
     raise typer.Exit(1 if progress.status in ("failed", "killed") else 0)
+
+
+def _watched(path: str, only: str, x: str, may_begin: bool) -> WatchedTrainings:
+    """Return what to watch. If ``may_begin``, a directory may have no journal yet, because a training has just begun.
+
+    Raises:
+        NoJournalError, NoTrainingError: there is no such journal or training.
+        OSError: the journals cannot be read.
+    """
+    from mtask_sinks.analysis.compare import split_run
+    from mtask_sinks.analysis.find import find_readable_journals
+    from mtask_sinks.cli.watch_one import ChosenTraining
+    from mtask_sinks.cli.watch_screen import WatchedTrainings
+
+    directory, which = split_run(path)
+    if not (may_begin and which is None and Path(directory).is_dir()):
+        find_readable_journals(directory)
+    return WatchedTrainings(Path(directory), only, x) if which is None else ChosenTraining(directory, which, only, x)
 
 
 def _record(progress: TrainingProgress) -> dict[str, Any]:

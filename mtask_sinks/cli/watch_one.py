@@ -1,0 +1,65 @@
+"""Follows the training that the user of ``mtask-sinks watch`` chose with ``DIR:N`` or ``DIR:name``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mtask_sinks.analysis.axes import STEP
+from mtask_sinks.analysis.counted import read_counted
+from mtask_sinks.analysis.progress import Watch
+from mtask_sinks.analysis.runs import Training, choose
+from mtask_sinks.cli.watch_screen import WatchedTrainings
+from mtask_sinks.journal.records import Item
+
+
+class ChosenTraining(WatchedTrainings):
+    """One training of a journal, also if later ones begin.
+
+    Args:
+        path: a journal, or the output directory of a training.
+        which: number or name of the training.
+        only, x: as in `WatchedTrainings`.
+
+    Raises:
+        NoJournalError, NoTrainingError: there is no such journal or training.
+    """
+
+    def __init__(self, path: str, which: str, only: str = "*", x: str = STEP) -> None:
+        journal_of = {id(training): (training, journal) for training, journal in read_counted(path)}
+        chosen = choose([training for training, _ in journal_of.values()], which, path)
+        _, journal = journal_of[id(chosen)]
+        self._watch = _OneTraining(journal.path, journal.index_of(chosen), chosen.number, only, x)
+        super().__init__(journal.path, only, x)
+
+    @property
+    def watch(self) -> Watch:
+        """Follows the chosen training."""
+        return self._watch
+
+
+class _OneTraining(Watch):
+    """Follows one training of a journal.
+
+    Args:
+        path: the journal.
+        at: index of the training in the journal.
+        number: number of the training in its directory, which may have several journals.
+        only, x: as in `Watch`.
+    """
+
+    def __init__(self, path: Path, at: int, number: int, only: str, x: str) -> None:
+        super().__init__(path, only, x)
+        self._at, self._number = at, number
+
+    @property
+    def training(self) -> Training | None:
+        """The training; ``None`` if it was not read yet."""
+        return self._trainings.all[self._at] if len(self._trainings.all) > self._at else None
+
+    def update(self) -> Iterator[tuple[Training, Item]]:
+        """Read what is new in the journal; yield the items of the training."""
+        for training, item in super().update():
+            if training is self.training:
+                training.number = self._number
+                yield training, item
