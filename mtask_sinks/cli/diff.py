@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtask_sinks.cli.page_options import journal_errors
+from mtask_sinks.cli.page_options import check_only, journal_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +56,7 @@ def diff(
         with journal_errors(hint):
             runs.append(open_run(given))
     (path_a, a), (path_b, b) = runs
+    check_only(only, (series.key for training in (a, b) for series in training.series.values()))
     rows = [row for row in compare(a, b) if fnmatchcase(join_key(row.task or None, row.name), only)]
     if as_json:
         head = {"a": _about(str(path_a), a), "b": _about(str(path_b), b)}

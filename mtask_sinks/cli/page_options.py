@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,6 +57,19 @@ def unreadable(error: OSError) -> str:
     """Return what to tell the user about a file or directory that cannot be read."""
     hint = " Change its permissions, or name another one." if isinstance(error, PermissionError) else ""
     return f"{error.filename} cannot be read: {error.strerror}.{hint}"
+
+
+def check_only(only: str, keys: Iterable[str]) -> None:
+    """Raise a usage error if there are metrics and none of them matches the pattern of --only.
+
+    Args:
+        only: the pattern.
+        keys: the keys of all metrics.
+    """
+    every = list(dict.fromkeys(keys))
+    if every and not any(fnmatchcase(key, only) for key in every):
+        listed = ", ".join(every[:20]) + (", …" if len(every) > 20 else "")
+        raise typer.BadParameter(f"no metric matches {only!r}. The metrics are: {listed}.", param_hint="--only")
 
 
 def check_weight(smooth: float) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtask_sinks.cli.page_options import Axis, journal_errors
+from mtask_sinks.cli.page_options import Axis, check_only, journal_errors
 
 if TYPE_CHECKING:
     from mtask_sinks.analysis.progress import TrainingProgress
@@ -77,8 +77,11 @@ def watch(
         except KeyboardInterrupt:
             pass
         progress = trainings.progress()
-    if progress.x_error and not (follow or is_live):
-        raise typer.BadParameter(progress.x_error, param_hint="--x")
+    training = trainings.watch.training
+    if training is not None and not (follow or is_live):
+        check_only(only, (series.key for series in training.series.values()))
+        if progress.x_error:
+            raise typer.BadParameter(progress.x_error, param_hint="--x")
     if not follow or is_live:
         if as_json:
             print_json(_record(progress))

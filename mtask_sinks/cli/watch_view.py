@@ -90,9 +90,9 @@ def make_screen(progress: TrainingProgress, console: Console, choice: Choice, wh
         fitting = fit(table.columns, table.rows, console.width)
         cells, styles = table.part(top, top + height, blanks=True)
         parts.append(draw_table(table.columns, cells, fitting, console.options.ascii_only, styles))
-    elif every:
+    elif progress.tasks:  # there are metrics, but the pattern of the command or that of the user hides them
         parts.append(Text("no metric matches", "dim"))
-    parts += [Text("")] * max(height + 1 - (len(rows) + 1 if rows else bool(every)), 0)
+    parts += [Text("")] * max(height + 1 - (len(rows) + 1 if rows else bool(progress.tasks)), 0)
     parts.append(_cropped(Text(no_room(fitting), "dim")) if fitting and fitting.left_out else Text(""))
     more = max(len(rows) - top - height, 0)
     keys = _keys(choice, len(rows), len(every), top, more, position)

@@ -104,6 +104,13 @@ def test_one_argument_that_does_not_lead_to_two_trainings_is_a_usage_error(two, 
     assert "".join(said.replace("{}", two).split()) in text
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_pattern_that_matches_no_metric_is_a_usage_error(two, form) -> None:
+    done = diff(f"{two}:1", f"{two}:2", "--only", "nix", *form)
+    assert done.exit_code == 2
+    assert "--only: no metric matches 'nix'. The metrics are: a/loss, a/acc, lr." in done.output
+
+
 def test_no_torch(two, without_torch) -> None:
     assert "better" in without_torch("diff", f"{two}:1", two)
 

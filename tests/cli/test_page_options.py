@@ -8,7 +8,7 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo
 from mtask_sinks.charts.html.rendering import GENERATOR
-from mtask_sinks.cli.page_options import check_weight, open_given, output_path, usage_errors
+from mtask_sinks.cli.page_options import check_only, check_weight, open_given, output_path, usage_errors
 from mtask_sinks.errors import OutputFileError
 
 
@@ -18,6 +18,15 @@ def test_runs_are_opened_or_a_usage_error(tmp_path) -> None:
     for given, said in (("nowhere", "there is no nowhere"), (f"{tmp_path}:x", "there is no training 'x'")):
         with pytest.raises(typer.BadParameter, match=said):
             open_given([given])
+
+
+def test_a_pattern_that_matches_no_metric_is_a_usage_error_if_there_are_metrics() -> None:
+    check_only("*/loss", ["a/loss", "a/acc"])
+    check_only("nix", [])  # the training has not reported any yet
+    with pytest.raises(typer.BadParameter, match=r"no metric matches 'nix'. The metrics are: a/loss, a/acc\.$"):
+        check_only("nix", ["a/loss", "a/acc", "a/loss"])
+    with pytest.raises(typer.BadParameter, match=r"a/18, a/19, …\.$"):
+        check_only("nix", [f"a/{at}" for at in range(21)])
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.0])

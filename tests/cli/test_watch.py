@@ -138,6 +138,19 @@ def test_what_cannot_be_watched_is_refused(arguments, said) -> None:
     assert said in " ".join(done.output.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_pattern_that_matches_no_metric_is_a_usage_error(tmp_path, form) -> None:
+    write(tmp_path, (RunInfo(id="1"), losses(1), "finished"))
+    done = watch(str(tmp_path), "--only", "nix", *form)
+    assert done.exit_code == 2
+    assert "--only: no metric matches 'nix'. The metrics are: a/loss." in done.output
+
+
+def test_a_pattern_may_match_nothing_as_long_as_there_is_no_metric(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="r"), [], None))
+    assert watch(str(tmp_path), "--only", "nix").output.startswith("r  running")
+
+
 def test_no_torch(tmp_path, without_torch) -> None:
     write(tmp_path, (RunInfo(id="1"), losses(1), "finished"))
     assert "finished" in without_torch("watch", str(tmp_path))

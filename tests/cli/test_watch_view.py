@@ -42,6 +42,15 @@ def test_a_screen_without_any_metric_is_as_high_as_the_terminal(tmp_path) -> Non
     assert (len(lines), "quit" in lines[-1]) == (12, True)
 
 
+def test_a_screen_says_that_no_metric_matches_the_pattern_of_the_command(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a/loss": 1.0})], "finished"))
+    console = Console(file=io.StringIO(), width=100, height=12, force_terminal=True, color_system=None)
+    console.print(make_screen(Watch(tmp_path, "nix").progress(), console, Choice(), "", "").renderable)
+    text = console.file.getvalue()
+    assert "no metric matches" in text
+    assert len(text.splitlines()) == 12
+
+
 def test_what_the_user_types_stays_whole_on_a_narrow_terminal(tmp_path) -> None:
     metrics = {f"task{i}/loss": 1.0 for i in range(40)}
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics=metrics)], "finished"))
