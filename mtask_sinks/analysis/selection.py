@@ -34,8 +34,8 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
     """Open the trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` name, each once, in the given order.
 
     A directory without a journal means all output directories below it, the newest one last. The label of a training is
-    then its path below the directory. Journals there that cannot be read, or that hold no training, are left out
-    with a warning.
+    then its path below the directory. Journals there that cannot be read, or that hold no training, are left out,
+    with a warning. The label of any other training is its name, as far as no other one has it.
 
     Raises:
         NoJournalError, NoTrainingError, OSError: as in `open_run`.
@@ -54,12 +54,17 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
 
 
 def _open_all(run: str | os.PathLike[str]) -> list[tuple[Path, Training, str]]:
-    """Open the trainings that one argument means, each with its path below the directory."""
+    """Open the trainings that one argument means, each with its path below the directory.
+
+    The path is empty for one run, and for trainings with names in the journals of the directory itself.
+    """
+    directory = Path(split_run(run)[0])
     opened: list[tuple[Path, Training, str]] = []
     errors: list[OSError | NoTrainingError] = []
     for one, name in with_names(run):
         try:
-            opened.append((*open_run(one), name))
+            path, training = open_run(one)
+            opened.append((path, training, "" if training.name and path.parent == directory else name))
         except (OSError, NoTrainingError) as error:
             errors.append(error)
     if not opened:
@@ -96,5 +101,6 @@ def _labels(path: Path, training: Training, given: str) -> Iterator[str]:
     name = given or training.name or folder.name
     yield name
     yield f"{name} ({folder.name})"
+    yield f"{name} ({folder.name}/{path.stem})"
     yield f"{name} ({folder.name}:{training.number})"
     yield f"{name} ({path.absolute()}:{training.number})"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 from helpers.journals import losses, write
 
@@ -38,6 +40,24 @@ def test_labels_are_as_short_as_they_can_be(root) -> None:
 
 def test_a_training_without_a_name_is_called_as_its_directory(root) -> None:
     assert opened(root, "c") == [("c", 1)]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("x", "y"), ["x", "y"]),
+        (("x", "x"), ["x (both/metrics)", "x (both/metrics-2)"]),
+        (("x", None), ["x", "metrics-2"]),
+        ((None, None), ["metrics", "metrics-2"]),
+    ],
+)
+def test_trainings_in_two_journals_of_a_directory_are_called_by_their_names(tmp_path, names, labels) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    write(both, run("2", names[1])).rename(both / "metrics-2.jsonl")
+    os.utime(both / "metrics-2.jsonl", (2000, 2000))
+    os.utime(write(both, run("1", names[0])), (1000, 1000))
+    assert [each.label for each in open_runs([str(both)])] == labels
 
 
 def test_one_that_is_not_there_is_an_error(root) -> None:
