@@ -79,10 +79,7 @@ def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
         return [FoundJournal(here[0], "")]
     if here and (written := _last_written_at_the_end((file, file.stem) for file in here)):
         return written
-    found = journals_below(path)
-    if not found:
-        find_journal(path)  # raises
-    return found
+    return journals_below(path) or [FoundJournal(find_journal(path), "")]
 
 
 def find_readable_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:

@@ -55,6 +55,12 @@ def test_a_file_of_another_program_is_no_journal(tmp_path) -> None:
     assert find_journals(tmp_path / "foreign") == [FoundJournal(beside, "")]
 
 
+def test_journals_of_a_directory_that_are_all_empty_stand_for_one(tmp_path) -> None:
+    for name in ("metrics.jsonl", "metrics-2.jsonl"):
+        (tmp_path / name).touch()
+    assert find_journals(tmp_path) == [FoundJournal(tmp_path / "metrics.jsonl", "")]
+
+
 def test_a_link_is_followed_once(tmp_path) -> None:
     make(tmp_path / "real" / "a")
     (tmp_path / "real" / "up").symlink_to(tmp_path / "real")
