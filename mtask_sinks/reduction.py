@@ -181,7 +181,7 @@ class Reduction:
             self._own.add(Span(spread), self._key_table.reducers, self._warn_once)
             own = self._own.states
         states, spreads = self._merge_ranks(phase, states, ranks, own)
-        if phase == "train" and not is_cut:
+        if phase == "train" and not is_cut and self._own.states:
             self._own = exact_span()
         if not is_cut:
             for key in self._resumed.pop(phase, ()):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from types import FrameType
 
+_Handler = Callable[[int, FrameType | None], object]
 
-@contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Let the handlers of SIGINT (Ctrl-C) and SIGTERM run after a ``with`` block, not in the middle of it.
+
+class InterruptsDeferred:
+    """Lets the handlers of SIGINT (Ctrl-C) and SIGTERM run after a ``with`` block, not in the middle of it.
 
     >>> done = []
     >>> try:
-    ...     with interrupts_deferred():
+    ...     with InterruptsDeferred():
     ...         signal.raise_signal(signal.SIGINT)
     ...         done.append("the whole block")
     ... except KeyboardInterrupt:
@@ -27,30 +28,38 @@ def interrupts_deferred() -> Iterator[None]:
     handle end the process as always. Python runs handlers in the main thread only, so in other threads this does
     nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    with _deferred(signal.SIGINT), _deferred(signal.SIGTERM):
-        yield
 
+    def __init__(self) -> None:
+        self._handlers: dict[int, _Handler] = {}
+        #: Signal → where the program was at each time that it arrived.
+        self._arrived: dict[int, list[FrameType | None]] = {}
 
-@contextmanager
-def _deferred(number: signal.Signals) -> Iterator[None]:
-    handler = signal.getsignal(number)
-    if not callable(handler):
-        yield
-        return
-    arrived: list[FrameType | None] = []
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._handlers[number] = handler
+                    signal.signal(number, self._defer)
+        except BaseException:  # a signal that is not deferred yet
+            self._restore()
+            raise
 
-    def defer(number: int, frame: FrameType | None) -> None:
-        arrived.append(frame)
-        if len(arrived) > 1:
-            handler(number, frame)
+    def __exit__(self, *error: object) -> None:
+        self._restore()
+        if self._arrived:
+            with ExitStack() as stack:  # each handler runs, even if one before it raises
+                for number, frames in self._arrived.items():
+                    if len(frames) == 1:
+                        stack.callback(self._handlers[number], number, frames[0])
 
-    signal.signal(number, defer)
-    try:
-        yield
-    finally:
-        signal.signal(number, handler)
-        if len(arrived) == 1:
-            handler(number, arrived[0])
+    def _defer(self, number: int, frame: FrameType | None) -> None:
+        self._arrived.setdefault(number, []).append(frame)
+        if len(self._arrived[number]) > 1:
+            self._handlers[number](number, frame)
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtask_sinks._util.interrupts import interrupts_deferred
+from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.delivery.counts import SinkCounts
@@ -199,7 +199,7 @@ class Delivery:
         deadline = time.monotonic() + seconds
         ending = None
         try:
-            with interrupts_deferred():
+            with InterruptsDeferred():
                 ending = self.end(status)
         except KeyboardInterrupt:  # as in `wait_for_endings`, it only ends the wait
             seconds = 0.0

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mtask_sinks._util.append_file import AppendFile
-from mtask_sinks._util.interrupts import interrupts_deferred
+from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.journal.claim import claim
@@ -127,7 +127,7 @@ class Journal:
 
     def close(self) -> None:
         """Write the lines that wait, if there were metrics, and close the file. Readers can still read."""
-        with interrupts_deferred():
+        with InterruptsDeferred():
             if self._is_begun:
                 self._write_waiting()
             self._close_file()
@@ -139,7 +139,7 @@ class Journal:
             logger.warning(message, self.path, len(self._waiting))
 
     def _add(self, item: Item) -> None:
-        with interrupts_deferred():  # the file, the stream and the lines that wait must agree
+        with InterruptsDeferred():  # the file, the stream and the lines that wait must agree
             self._add_uninterrupted(item)
 
     def _add_uninterrupted(self, item: Item) -> None:

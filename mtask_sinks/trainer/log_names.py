@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import eq
 from typing import Any
 
 from mtask_sinks._util.log import get_logger
@@ -62,6 +63,9 @@ class LogNames:
 
     def restore(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
         """Add metrics once more that a Trainer class has replaced by values of its own; under other names."""
+        names = log_names(snapshot.metrics, snapshot.phase)
+        if all(map(eq, map(logs.get, names), snapshot.metrics.values())):  # nothing was replaced
+            return snapshot
         renamed = {
             key: f"{key}.reported"
             for key, value in snapshot.metrics.items()

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from mtask_sinks._util.interrupts import interrupts_deferred
+from mtask_sinks._util.interrupts import InterruptsDeferred
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -13,7 +13,7 @@ def test_the_handler_runs_after_the_block_and_is_in_place_again(number: signal.S
     done: list[object] = []
     before = signal.signal(number, lambda number, frame: done.append(number))
     try:
-        with interrupts_deferred():
+        with InterruptsDeferred():
             signal.raise_signal(number)
             done.append("whole")
         signal.raise_signal(number)
@@ -25,7 +25,7 @@ def test_the_handler_runs_after_the_block_and_is_in_place_again(number: signal.S
 def test_a_second_ctrl_c_leaves_a_block_that_hangs() -> None:
     done = []
     try:
-        with interrupts_deferred():
+        with InterruptsDeferred():
             signal.raise_signal(signal.SIGINT)
             done.append("first")
             signal.raise_signal(signal.SIGINT)
@@ -36,10 +36,39 @@ def test_a_second_ctrl_c_leaves_a_block_that_hangs() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_if_both_signals_arrive_both_handlers_run_although_the_first_raises() -> None:
+    done: list[object] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: done.append(number))
+    try:
+        with InterruptsDeferred():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            done.append("whole")
+    except KeyboardInterrupt:
+        done.append("interrupted")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert done == ["whole", signal.SIGTERM, "interrupted"]
+
+
+def test_a_signal_while_the_block_begins_leaves_the_handlers_as_they_were(monkeypatch) -> None:
+    find, done = signal.getsignal, []
+
+    def find_interrupted(number: int) -> object:
+        if number == signal.SIGTERM:
+            raise KeyboardInterrupt
+        return find(number)
+
+    monkeypatch.setattr(signal, "getsignal", find_interrupted)
+    with pytest.raises(KeyboardInterrupt), InterruptsDeferred():
+        done.append("entered")
+    assert (find(signal.SIGINT), done) == (signal.default_int_handler, [])
+
+
 def test_an_error_in_the_block_does_not_hide_ctrl_c() -> None:
     found: list[BaseException | None] = []
     try:
-        with interrupts_deferred():
+        with InterruptsDeferred():
             signal.raise_signal(signal.SIGINT)
             raise ValueError("of the block")
     except KeyboardInterrupt as interrupt:
@@ -50,7 +79,7 @@ def test_an_error_in_the_block_does_not_hide_ctrl_c() -> None:
 def test_what_python_does_not_handle_stays_as_it_is() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        with interrupts_deferred():
+        with InterruptsDeferred():
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -60,7 +89,7 @@ def test_other_threads_cannot_set_handlers_and_need_not() -> None:
     handlers: list[object] = []
 
     def run() -> None:
-        with interrupts_deferred():
+        with InterruptsDeferred():
             handlers.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=run)
