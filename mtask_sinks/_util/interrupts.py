@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from types import FrameType
 
 _Handler = Callable[[int, FrameType | None], object]
@@ -49,11 +48,14 @@ class InterruptsDeferred:
 
     def __exit__(self, *error: object) -> None:
         self._restore()
-        if self._arrived:
-            with ExitStack() as stack:  # each handler runs, even if one before it raises
-                for number, frames in self._arrived.items():
-                    if len(frames) == 1:
-                        stack.callback(self._handlers[number], number, frames[0])
+        self._handle([number for number, frames in self._arrived.items() if len(frames) == 1])
+
+    def _handle(self, numbers: list[int]) -> None:
+        if numbers:
+            try:
+                self._handlers[numbers[0]](numbers[0], self._arrived[numbers[0]][0])
+            finally:  # each handler runs, even if one before it raises
+                self._handle(numbers[1:])
 
     def _defer(self, number: int, frame: FrameType | None) -> None:
         self._arrived.setdefault(number, []).append(frame)
