@@ -50,7 +50,8 @@ class LogNames:
         """Add a snapshot's metrics to logs; returns the snapshot with the names that they have there."""
         snapshot = self._told_apart(snapshot)
         phase = snapshot.phase
-        if not logs.keys().isdisjoint(log_names(snapshot.metrics, phase)):
+        names = log_names(snapshot.metrics, phase)
+        if not logs.keys().isdisjoint(names):
             renamed = {key: f"{key}.reported" for key in snapshot.metrics if log_name(key, phase) in logs}
             for key, other in renamed.items():
                 name = log_name(key, phase)
@@ -58,7 +59,8 @@ class LogNames:
                 self._warn_once(f"taken: {name}", message, name, log_name(other, phase))
                 self._give_way(name, log_name(other, phase))
             snapshot = _renamed(snapshot, renamed)
-        logs.update(zip(log_names(snapshot.metrics, phase), snapshot.metrics.values(), strict=True))
+            names = log_names(snapshot.metrics, phase)
+        logs.update(zip(names, snapshot.metrics.values(), strict=True))
         return snapshot
 
     def restore(self, snapshot: Snapshot, logs: dict[str, Any]) -> Snapshot:
