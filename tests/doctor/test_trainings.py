@@ -148,9 +148,17 @@ def test_a_journal_of_unreadable_lines(tmp_path, damaged, lines, first, which) -
 
 def test_two_journals_of_unreadable_lines(tmp_path) -> None:
     for name in ("metrics.jsonl", "metrics-2.jsonl"):
-        (tmp_path / name).write_text("no record\n")
+        (tmp_path / name).write_text('{"record": "run", broken}\n')
     found = [each.where for each in examine_path(str(tmp_path)).findings]
     assert found == [f"{tmp_path}/metrics.jsonl:1", f"{tmp_path}/metrics-2.jsonl:1"]
+
+
+def test_files_of_another_program_are_no_journal(tmp_path) -> None:
+    for name in ("metrics.jsonl", "metrics-2.jsonl"):
+        (tmp_path / name).write_text('{"loss": 1.0}\n')
+    (found,) = examine_path(str(tmp_path)).findings
+    assert (found.check, found.severity) == ("no-journal", "error")
+    assert found.what.startswith(f"{tmp_path}/metrics.jsonl is no journal: 1 line cannot be read")
 
 
 def test_a_number_that_no_training_has_is_an_error_even_if_lines_cannot_be_read(tmp_path) -> None:
