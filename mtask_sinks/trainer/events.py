@@ -33,7 +33,7 @@ class BeforeOthers(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_place()
-        self._callbacks[:] = [*self._without(self._after), self._after]
+        self._put_last()
         self._session.on_train_begin(state)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ class BeforeOthers(TrainerCallback):
 
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
         self.take_place()
-        self._callbacks[:] = [*self._without(self._after), self._after]
+        self._put_last()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         trainer = self._session.trainer()
@@ -67,6 +67,10 @@ class BeforeOthers(TrainerCallback):
         """Make this the first callback. This also works while the Trainer calls them."""
         if self._callbacks[:1] != [self]:
             self._callbacks[:] = [self, *self._without(self)]
+
+    def _put_last(self) -> None:
+        """Make `AfterOthers` the last callback."""
+        self._callbacks[:] = [*self._without(self._after), self._after]
 
     def _end_epoch(self) -> None:
         """End an epoch in a training loop of the user's own, which does not call `_maybe_log_save_evaluate`."""
