@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
 
@@ -45,3 +45,13 @@ class Rules(Generic[_T]):
 def is_pattern(text: str) -> bool:
     """Return whether the left side of a rule is a pattern. Valid keys contain none of the pattern characters."""
     return any(character in text for character in "*?[")
+
+
+def no_match(pattern: str, keys: Sequence[str]) -> str:
+    """Return the sentences that tell a user that a pattern matches no metric, with the first 20 keys.
+
+    >>> no_match("x/*", ["mlm/loss", "nsp/loss"])
+    "no metric matches 'x/*'. The metrics are: mlm/loss, nsp/loss."
+    """
+    listed = ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "")
+    return f"no metric matches {pattern!r}. The metrics are: {listed}."

@@ -19,6 +19,7 @@ from mtask_sinks.charts.smoothing import smooth
 from mtask_sinks.directions import Directions
 from mtask_sinks.errors import NothingToDrawError
 from mtask_sinks.keys import OVERALL
+from mtask_sinks.patterns import no_match
 
 T = TypeVar("T")
 
@@ -143,8 +144,7 @@ def _nothing(runs: Sequence[LabelledTraining], only: str) -> str:
     keys = _distinct(key for run in runs for _, key in run.training.series)
     if not keys:
         return f"there is no metric yet in {', '.join(str(run.journal) for run in runs)}."
-    listed = ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "")
-    return f"no metric matches {only!r}. The metrics are: {listed}."
+    return no_match(only, keys)
 
 
 def overview_only(chart: Chart) -> Chart:

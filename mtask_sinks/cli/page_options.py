@@ -66,10 +66,11 @@ def check_only(only: str, keys: Iterable[str]) -> None:
         only: the pattern.
         keys: the keys of all metrics.
     """
+    from mtask_sinks.patterns import no_match
+
     every = list(dict.fromkeys(keys))
     if every and not any(fnmatchcase(key, only) for key in every):
-        listed = ", ".join(every[:20]) + (", …" if len(every) > 20 else "")
-        raise typer.BadParameter(f"no metric matches {only!r}. The metrics are: {listed}.", param_hint="--only")
+        raise typer.BadParameter(no_match(only, every), param_hint="--only")
 
 
 def check_weight(smooth: float) -> None:
