@@ -84,7 +84,7 @@ class Reduction:
             return self._summarize(window, step, phase, epoch, logs, spreads)
         window = self._spans.end_window(window, self._key_table.reducers)
         totals = self._totals(window)
-        joined = Span({**window.states, **totals}, window.seconds, window.steps)
+        joined = Span({**window.states, **totals}, window.seconds, window.steps) if totals else window
         # A total covers the whole training, but its count is that of the window.
         reports = {key: _reports(window.states.get(key)) for key in totals}
         return self._summarize(joined, step, phase, epoch, logs, spreads, reports)
@@ -210,8 +210,9 @@ class Reduction:
     def _totals(self, window: Span) -> dict[str, State]:
         """The running totals, up to the end of a window. Only the window's own NaN and Inf count."""
         found: dict[str, State] = {}
-        for key, state in self._spans.training.states.items():
-            if isinstance(state, tuple) and type(self._key_table.reducers.get(key)) is Total:
+        for key in [key for key, reducer in self._key_table.reducers.items() if type(reducer) is Total]:
+            state = self._spans.training.states.get(key)
+            if isinstance(state, tuple):
                 own = window.states.get(key)
                 found[key] = (*state[:3], own[3] if isinstance(own, tuple) else 0.0)
         return found

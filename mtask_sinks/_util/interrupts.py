@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import signal
+# The functions of the module `signal` call those of `_signal`. In Python 3.11 and 3.12 they also look for an enum for
+# each handler, find none and catch an exception. With cold caches that was a twelfth of a log event.
+import _signal as signal  # type: ignore[import-not-found]
 import threading
 from collections.abc import Callable
 from types import FrameType

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtask_sinks._util.warn_once import WarnOnce
-from mtask_sinks.aggregation.state import ReducerState, State, has_sum_state
+from mtask_sinks.aggregation.state import ReducerState, State, add_sums, has_sum_state
 from mtask_sinks.reducers import Floats, Reducer, Sample, TimedReducer
 
 # The most values that a span keeps per key, if the reducer needs all values. Checkpoints contain them.
@@ -61,8 +61,7 @@ class Span:
             if before is None:
                 own[key] = state if isinstance(state, tuple) else _at_most(self.max_values, state.copy())
             elif isinstance(before, tuple) and isinstance(state, tuple):
-                total, weight, reports, nonfinite = state
-                own[key] = (before[0] + total, before[1] + weight, before[2] + reports, before[3] + nonfinite)
+                own[key] = add_sums(before, state)
             else:
                 own[key] = _joined(before, state, reducers[key], self.max_values, warn_once)
         self.seconds += later.seconds

@@ -16,6 +16,17 @@ from mtask_sinks.reducers import Mean, Reducer, Sample, Sum, Total
 SumState = tuple[float, float, float, float]
 
 
+def add_sums(earlier: SumState, later: SumState) -> SumState:
+    """Return the state for the reports of both states.
+
+    >>> add_sums((8.0, 2.0, 2.0, 0.0), (1.0, 1.0, 1.0, 0.0))
+    (9.0, 3.0, 3.0, 0.0)
+    """
+    total, weight, reports, nonfinite = earlier
+    more, more_weight, more_reports, more_nonfinite = later
+    return total + more, weight + more_weight, reports + more_reports, nonfinite + more_nonfinite
+
+
 class ReducerState:
     """The state of any reducer, and what is known about the values behind it.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
-from operator import add
 from typing import Any
 
 import numpy as np
 
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.accumulator import Accumulator, NonFinite
-from mtask_sinks.aggregation.state import ReducerState, SumState
+from mtask_sinks.aggregation.state import ReducerState, SumState, add_sums
 from mtask_sinks.measurement.weighted import WEIGHTED, Weighted
 from mtask_sinks.reducers import Reducer
 
@@ -31,7 +30,7 @@ class SumAccumulator(Accumulator):
         self._sums: SumState | None = None
 
     def update(self) -> None:
-        if self.buffer and not self._update_with_plain_sums() and self.buffer:
+        if not self._update_with_plain_sums() and self.buffer:
             self._update_with_arrays()
 
     def update_if_due(self) -> None:
@@ -71,11 +70,8 @@ class SumAccumulator(Accumulator):
             self._add(found.to_sums())
 
     def _add(self, sums: SumState) -> None:
-        self._has_counted |= sums[2] > 0
-        if self._sums is not None:
-            total, weight, reports, nonfinite = map(add, self._sums, sums)
-            sums = (total, weight, reports, nonfinite)
-        self._sums = sums
+        self._has_counted = self._has_counted or sums[2] > 0
+        self._sums = sums if self._sums is None else add_sums(self._sums, sums)
 
 
 def sum_entries(entries: Sequence[Any]) -> SumState | None:

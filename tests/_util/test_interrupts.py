@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from mtask_sinks._util import interrupts
 from mtask_sinks._util.interrupts import InterruptsDeferred
 
 
@@ -52,14 +53,14 @@ def test_if_both_signals_arrive_both_handlers_run_although_the_first_raises() ->
 
 
 def test_a_signal_while_the_block_begins_leaves_the_handlers_as_they_were(monkeypatch) -> None:
-    find, done = signal.getsignal, []
+    find, done = interrupts.signal.getsignal, []
 
     def find_interrupted(number: int) -> object:
         if number == signal.SIGTERM:
             raise KeyboardInterrupt
         return find(number)
 
-    monkeypatch.setattr(signal, "getsignal", find_interrupted)
+    monkeypatch.setattr(interrupts.signal, "getsignal", find_interrupted)
     with pytest.raises(KeyboardInterrupt), InterruptsDeferred():
         done.append("entered")
     assert (find(signal.SIGINT), done) == (signal.default_int_handler, [])
