@@ -109,10 +109,12 @@ def _take_turns(step: Callable[[Way], None], ways: dict[str, Way], rounds: int) 
 
 
 def _training_step() -> Callable[[Way], None]:
-    from transformers import BertConfig, BertForMaskedLM
+    from transformers.models.bert.configuration_bert import BertConfig
+    from transformers.models.bert.modeling_bert import BertForMaskedLM
 
     torch.manual_seed(0)
-    model = BertForMaskedLM(BertConfig()).cuda()
+    with torch.device("cuda"):
+        model = BertForMaskedLM(BertConfig())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     ids = torch.randint(5, 30_000, (8, 512), device="cuda")
 
@@ -122,7 +124,7 @@ def _training_step() -> Callable[[Way], None]:
             tokens = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
             loss = tokens.mean()
         way[0](loss, tokens.view(8, 512))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
 

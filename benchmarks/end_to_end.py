@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from statistics import median
 from typing import Any
@@ -56,8 +57,10 @@ def predecessor(make: Callable[[], Reporting], data: Any, args: TrainingArgument
     return Patched(model, args, train_dataset=data)
 
 
-class _TrlTrainer(Trainer):  # type: ignore[misc]
+class _TrlTrainer(Trainer):
     """The way of TRL's trainers: fill lists of numbers, and average them in ``log``."""
+
+    recorded: dict[str, list[float]]
 
     def record(self, **metrics: Any) -> None:
         for name, value in metrics.items():
@@ -78,10 +81,10 @@ def trl(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Tr
 
 def measure(quick: bool) -> list[Row]:
     """Measure, and return the rows of both models."""
-    rows = _rows("demo model, 32 tensors", lambda: Demo(32), DemoData(), *((2, 6) if quick else (21, 20)), 0.08)
+    rows = _rows("demo model, 32 tensors", partial(Demo, 32), DemoData(), *((2, 6) if quick else (21, 20)), 0.08)
     for count, limit in ((32, 0.01), (256, 0.03)):
         kind = f"BERT of 2 layers, {count} tensors"
-        rows += _rows(kind, lambda count=count: Bert(count), bert_data(), *((1, 2) if quick else (15, 4)), limit)
+        rows += _rows(kind, partial(Bert, count), bert_data(), *((1, 2) if quick else (15, 4)), limit)
     return rows
 
 

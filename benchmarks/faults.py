@@ -83,7 +83,7 @@ def train(output_dir: Path, backend: str, environment: dict[str, str], steps: An
                     wandb.finish()
                 steps.send(("step", time.monotonic()))
 
-    class Trainer(InOrder, HfMultiTaskTrainer):
+    class Trainer(InOrder, HfMultiTaskTrainer):  # type: ignore[misc]
         pass
 
     args = arguments(output_dir, report_to=backend, logging_steps=1)
@@ -160,6 +160,7 @@ def made(
                 client = MlflowClient(server.store)
                 if what == "delete":
                     experiment = client.get_experiment_by_name(directory.name)
+                    assert experiment is not None
                     deleted.extend(run.info.run_id for run in client.search_runs([experiment.experiment_id]))
                     client.delete_run(deleted[0])
                     return

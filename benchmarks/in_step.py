@@ -38,11 +38,15 @@ def measure(quick: bool) -> list[Row]:
     reports = 60 if quick else 400
     rows = []
     for count in COUNTS:
-        rows += _rows("floats", count, draw.random, BareSums, lambda bare, n=count: bare + 1.6 + 0.1 * n, reports)
+        rows += _rows("floats", count, draw.random, BareSums, partial(_limit_of_floats, count), reports)
     for count in COUNTS:
         rows += _rows("0-d tensors", count, _loss, BareItems, lambda bare: 2 * bare + 1.0, reports)
     rows.append(_admission_row(draw.random, 15 * reports))
     return rows
+
+
+def _limit_of_floats(count: int, bare: float) -> float:
+    return bare + 1.6 + 0.1 * count
 
 
 def _loss() -> torch.Tensor:

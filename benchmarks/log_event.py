@@ -24,7 +24,7 @@ METRICS = 200
 BACKENDS = ["tensorboard", "wandb", "mlflow"]
 
 
-class Timed(Trainer):  # type: ignore[misc]
+class Timed(Trainer):
     """Measures its log events, and releases the hung sinks before the last log event."""
 
     seconds: list[float]
@@ -38,18 +38,18 @@ class Timed(Trainer):  # type: ignore[misc]
         self.seconds.append(time.perf_counter() - begin)
 
 
-class TimedTrainer(Timed, HfMultiTaskTrainer):  # type: ignore[misc]
+class TimedTrainer(Timed, HfMultiTaskTrainer):
     """The trainer of this library."""
 
 
-class Merging(Trainer):  # type: ignore[misc]
+class Merging(Trainer):
     """Adds the metrics to the Trainer's logs, so that transformers' callbacks write them."""
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         super().log({**logs, **{f"value_{number}": 0.1 + number for number in range(METRICS)}}, *args, **kwargs)
 
 
-class TimedCallbacks(Timed, Merging):  # type: ignore[misc]
+class TimedCallbacks(Timed, Merging):
     """A trainer with only the callbacks of transformers."""
 
 
@@ -67,8 +67,8 @@ class Hung(Sink):
 
 def files(count: int, folder: str) -> list[Sink]:
     """Make ``count`` sinks that write event files."""
-    kinds = (type(f"Files{number}", (TensorBoardSink,), {"name": f"files{number}"}) for number in range(count))
-    return [kind(f"{folder}/runs/{kind.name}") for kind in kinds]
+    names = [f"files{number}" for number in range(count)]
+    return [type(name, (TensorBoardSink,), {"name": name})(f"{folder}/runs/{name}") for name in names]
 
 
 def log_events(

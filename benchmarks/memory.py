@@ -33,8 +33,8 @@ def measure(quick: bool) -> list[Row]:
         rows.append(at_most(figure, grown / MIB, 1.0, "{:.1f} MiB"))
     figure = "memory per step, {}: a loss and a view of its logits (4 MiB)"
     # This needs so many steps because the allocator sometimes holds back a few buffers.
-    grown = _growth(MetricRegistry().report_metrics, _with_logits, 20, 1020) / 1000 / MIB
-    rows.append(at_most(figure.format("ours"), grown, 0.1, "{:.2f} MiB"))
+    per_step = _growth(MetricRegistry().report_metrics, _with_logits, 20, 1020) / 1000 / MIB
+    rows.append(at_most(figure.format("ours"), per_step, 0.1, "{:.2f} MiB"))
     if is_installed("hf-mtask-trainer"):
         peer = Predecessor()
         rows.append(Row(figure.format("hf-mtask-trainer"), "",

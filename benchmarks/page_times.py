@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[1] / "tests"))
@@ -95,10 +96,15 @@ def load(browser: Browser, page: Path) -> float:
     return time.perf_counter() - begin
 
 
+def run_script(browser: Browser, script: str) -> float:
+    """Run a script that returns the milliseconds it took; returns them as seconds."""
+    return float(browser.driver.execute_async_script(script)) / 1000
+
+
 def busy(browser: Browser) -> float:
     """Return the processor time of the page's main thread so far, in seconds."""
     metrics = browser.driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
-    return next(each["value"] for each in metrics if each["name"] == "TaskDuration")
+    return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
 
 
 def main() -> None:
@@ -120,9 +126,9 @@ def main() -> None:
         load(browser, page)  # starts the browser's own processes
         for _ in range(times):
             browser.open("about:blank")
-            measure("panels in view", lambda: load(browser, page))
+            measure("panels in view", partial(load, browser, page))
             for what, script in (("a run hidden", _TOGGLE), ("a run shown", _TOGGLE), ("jump to the end", _JUMP)):
-                measure(what, lambda script=script: browser.driver.execute_async_script(script) / 1000)
+                measure(what, partial(run_script, browser, script))
     for what, measured in found.items():
         walls, busies = zip(*measured, strict=True)
         thread = f"main thread {statistics.median(busies):.2f} s"

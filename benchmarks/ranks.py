@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from benchmarks.rows import Row, at_most
 from mtask_sinks import MetricRegistry
@@ -82,7 +82,7 @@ def measure(quick: bool) -> list[Row]:
 def timed_by_ranks(size: int, keys: list[int], rounds: int) -> dict[tuple[str, int], float]:
     """Measure a log event with ``size`` gloo processes. Returns (way, keys) → median seconds of the slowest rank."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_rank, (size, keys, rounds, _free_port(), folder), nprocs=size)
+        spawn(_rank, (size, keys, rounds, _free_port(), folder), nprocs=size)  # type: ignore[no-untyped-call]
         parts = [np.load(f"{folder}/{rank}.npy", allow_pickle=True).item() for rank in range(size)]
     # Take the slowest rank of each round, then the median over the rounds.
     return {name: float(np.median(np.max([part[name] for part in parts], axis=0))) for name in parts[0]}

@@ -84,7 +84,7 @@ class Relay:
             self._changed.notify_all()
 
 
-class _PassOn(TrainerCallback):  # type: ignore[misc]
+class _PassOn(TrainerCallback):
     def __init__(self, relay: Relay, name: str) -> None:
         self._relay = relay
         self._name = name

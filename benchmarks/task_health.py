@@ -9,7 +9,8 @@ from statistics import median
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers.models.bert.configuration_bert import BertConfig
+from transformers.models.bert.modeling_bert import BertModel
 
 from benchmarks.rows import Row, at_most
 from mtask_sinks.task_health.graph import reach_of
@@ -96,7 +97,7 @@ def _measurement(losses: Sequence[Tensor], total: Tensor, parameters: Sequence[T
 
 
 def _step(model: Tasks, optimizer: torch.optim.Optimizer, ids: Tensor, labels: Tensor) -> None:
-    torch.stack(model(ids, labels)).sum().backward()
+    torch.stack(model(ids, labels)).sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     optimizer.zero_grad()
 

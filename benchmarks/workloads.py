@@ -16,6 +16,11 @@ REPORTS = 32
 class Reporting(nn.Module):
     """A model that computes values in each step, and reports them if it has a function or method for that."""
 
+    scales: Tensor
+    #: Set by a trainer of this library.
+    report_metrics: Any
+    supports_report_metrics: bool
+
     def __init__(self, count: int) -> None:
         super().__init__()
         self.names = [f"value_{number}" for number in range(count)]
@@ -55,7 +60,8 @@ class Bert(Reporting):
     """A BERT with two layers of width 64 and a masked-LM loss: so small that the cost of reporting is visible."""
 
     def __init__(self, count: int) -> None:
-        from transformers import BertConfig, BertForMaskedLM
+        from transformers.models.bert.configuration_bert import BertConfig
+        from transformers.models.bert.modeling_bert import BertForMaskedLM
 
         super().__init__(count)
         config = BertConfig(
