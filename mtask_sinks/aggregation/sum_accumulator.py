@@ -14,9 +14,6 @@ from mtask_sinks.aggregation.state import ReducerState, SumState, add_sums
 from mtask_sinks.measurement.weighted import WEIGHTED, Weighted
 from mtask_sinks.reducers import Reducer
 
-# From this many entries on, NumPy arrays are worth their fixed cost of 15 us.
-_WORTH_AN_ARRAY = 64
-
 
 class SumAccumulator(Accumulator):
     """An `Accumulator` for the reducers for which `has_sum_state` is true."""
@@ -30,17 +27,23 @@ class SumAccumulator(Accumulator):
         self._sums: SumState | None = None
 
     def update(self) -> None:
-        if not self._update_with_plain_sums() and self.buffer:
-            self._update_with_arrays()
+        buffer = self.buffer
+        if not buffer:
+            return
+        count = len(buffer)
+        sums = sum_entries(buffer)
+        if sums is not None and len(buffer) == count:  # another thread may have reported meanwhile
+            del buffer[:count]
+        else:
+            sums = self._sum_with_arrays()
+        self._has_counted = self._has_counted or sums[2] > 0
+        self._sums = sums if self._sums is None else add_sums(self._sums, sums)
 
     def update_if_due(self) -> None:
-        count = len(self.buffer)
-        if count and not self._update_with_plain_sums() and count >= _WORTH_AN_ARRAY:
-            self._update_with_arrays()
+        self.update()  # always cheap
 
     def drain(self) -> SumState | None:
-        if self.buffer:
-            self.update()
+        self.update()
         sums, self._sums = self._sums, None
         return sums
 
@@ -50,28 +53,13 @@ class SumAccumulator(Accumulator):
     def restore(self, saved: dict[str, Any]) -> None:
         self._sums = ReducerState.from_json(self._reducer, saved).to_sums()
 
-    def _update_with_plain_sums(self) -> bool:
-        """Update if all entries are of one plain kind. Return whether they were."""
-        count = len(self.buffer)
-        sums = sum_entries(self.buffer)
-        if sums is None or len(self.buffer) != count:  # or another thread has reported meanwhile
-            return False
-        del self.buffer[:count]
-        self._add(sums)
-        return True
-
-    def _update_with_arrays(self) -> None:
-        """Update with entries of any kind: NaN, infinity, weights of 0, blocks, a mix of kinds."""
+    def _sum_with_arrays(self) -> SumState:
+        """Empty the buffer; return the sums of its entries, of any kind: NaN, infinity, blocks, a mix of kinds."""
         batch, nonfinite = self._batch(self._drain_buffer())
-        if nonfinite or len(batch.values):
-            found = ReducerState(self._reducer, None, batch.reports, nonfinite)
-            with np.errstate(all="ignore"):  # NaN and Inf are allowed
-                self._reducer.update(found.slots, batch.values, batch.weights)
-            self._add(found.to_sums())
-
-    def _add(self, sums: SumState) -> None:
-        self._has_counted = self._has_counted or sums[2] > 0
-        self._sums = sums if self._sums is None else add_sums(self._sums, sums)
+        found = ReducerState(self._reducer, None, batch.reports, nonfinite)
+        with np.errstate(all="ignore"):  # NaN and Inf are allowed
+            self._reducer.update(found.slots, batch.values, batch.weights)
+        return found.to_sums()
 
 
 def sum_entries(entries: Sequence[Any]) -> SumState | None:

@@ -15,7 +15,8 @@ import torch
 from helpers.waiting import waiting
 
 from mtask_sinks import MetricRegistry, weighted
-from mtask_sinks.aggregation.sum_accumulator import SumAccumulator
+from mtask_sinks.aggregation import sum_accumulator
+from mtask_sinks.aggregation.sum_accumulator import sum_entries
 from mtask_sinks.errors import MetricKeyError, MetricValueError
 
 HUGE = 10**400
@@ -227,15 +228,16 @@ def test_after_an_interrupt_while_sums_are_taken_nothing_counts_twice(monkeypatc
     registry = MetricRegistry()
     for _ in range(5):
         registry.report_metrics(a=weighted(1.0, 1), b=weighted(1.0, 1))
-    add = SumAccumulator._add
+    calls: list[Any] = []
 
-    def interrupted(accumulator: SumAccumulator, sums: Any) -> None:
-        if accumulator.key == "b":
+    def interrupted(entries: Any) -> Any:
+        calls.append(entries)
+        if len(calls) == 2:  # those of "b"
             raise KeyboardInterrupt
-        add(accumulator, sums)
+        return sum_entries(entries)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SumAccumulator, "_add", interrupted)
+        patch.setattr(sum_accumulator, "sum_entries", interrupted)
         with pytest.raises(KeyboardInterrupt):
             registry.state_dict()
     assert registry.snapshot(step=1).counts["a"] == 5
