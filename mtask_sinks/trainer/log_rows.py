@@ -57,7 +57,7 @@ class LogRowsMixin(_Base):
         if self._logging is not None:
             self._logging = self._session.snapshots.log_names.restore(self._logging, logs)
             row.update(logs)
-            if self._session.is_turn_first:
+            if self._session.backends.is_turn_first:
                 self._deliver_in_turn(logs)
             return
         # The user has overridden `log`, and does not call the one above.

@@ -21,12 +21,10 @@ from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound
 from mtask_sinks.reporting.capture import Capture
 from mtask_sinks.sinks.base import Sink, Status
-from mtask_sinks.sinks.timeouts import limit_network
 from mtask_sinks.snapshot import RunInfo, Snapshot
 from mtask_sinks.trainer.admission import Admission
-from mtask_sinks.trainer.backend_runs import BackendRun, backend_of, backends_logged_by, find_backend_run
+from mtask_sinks.trainer.backends import Backends
 from mtask_sinks.trainer.best_metric import wrong_direction
-from mtask_sinks.trainer.guarded_callbacks import guard
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight
 from mtask_sinks.trainer.row_snapshots import RowSnapshots
@@ -34,7 +32,6 @@ from mtask_sinks.trainer.run_info import RunFacts, collect_params
 from mtask_sinks.trainer.saved_windows import SavedWindows
 from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising_on_sigterm
 from mtask_sinks.trainer.silence import NOTHING_REPORTED, why_reports_are_expected
-from mtask_sinks.trainer.tracker_log import TrackerLog
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
@@ -89,19 +86,8 @@ class Session:
         registry.reserve(is_trainer_log)
         self._directions = dict(registry.directions)
         self.delivery = Delivery(sinks, drain_seconds, publish)
-        self._limits_network = limits_network
         self._warn_once = WarnOnce(logger)
-        self._backend_runs: dict[str, BackendRun] = {
-            sink.name: find_backend_run(sink.name, callbacks, output_dir) for sink in sinks
-        }
-        self._numbering = [name for name, run in self._backend_runs.items() if run.numbers_rows]
-        self._logged = backends_logged_by(callbacks)
-        #: The backends that have no sink, but a callback in the transformers library.
-        self._trackers: dict[str, TrackerLog] = {}
-        for callback in callbacks:
-            if (backend := backend_of(callback)) is not None:
-                run = self._backend_runs.get(backend) or self._trackers.setdefault(backend, TrackerLog(backend))
-                guard(callback, run, self._warn_once, self._take_turn)
+        self.backends = Backends(sinks, callbacks, output_dir, limits_network, self._warn_once, self._take_turn)
         #: The trainer at work: the one that made this session, or a shallow copy, which shares the session.
         self.trainer: WeakReference[Any] = WeakReference(None)
         self._capture = capture or Capture(())
@@ -169,7 +155,7 @@ class Session:
         self._trainings += 1
         self._begun_at = time.time()
         self.delivery.exit_status = "failed"
-        self._begin_backend_runs()
+        self.backends.begin(self.is_training)
         try:
             # The other ranks have nothing to finish.
             with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext(), self._reporting():
@@ -210,12 +196,7 @@ class Session:
         self._bound.enter_context(self._binding(model, around))
         self._oversight.after_train_begin(self.trainer())
         if state.global_step:
-            for name, run in self._backend_runs.items():
-                try:
-                    run.resume(state.global_step)
-                except Exception as error:  # such as a full disk; it must not stop the training
-                    message = "%s may show steps beyond the checkpoint twice: %s"
-                    self._warn_once(f"resume: {name}", message, name, error)
+            self.backends.resume(state.global_step)
 
     def on_train_end(self) -> None:
         """Record that the training has reached its end."""
@@ -329,31 +310,21 @@ class Session:
         if not state.is_world_process_zero:
             self._oversight.write_notes(None)
             return
-        facts = RunFacts.collect(self._run, args, state, self._backend_runs)
+        facts = RunFacts.collect(self._run, args, state, self.backends.runs)
         if self.has_parallel_trials and state.trial_name:
             facts = facts._replace(output_dir=str(Path(args.output_dir or "", state.trial_name)))
         if self._opened is None or facts != self._opened_facts:
             opened = self._opened
             params = opened.params if opened is not None and opened.id == self._run.id else collect_params(args, model)
-            run = facts.to_run_info(params, self._logged)
+            run = facts.to_run_info(params, self.backends.logged)
             self.delivery.open(run, self._begun_at)
             self._opened, self._opened_facts, self._begun_at = run, facts, None
         hidden = {*log_names(snapshot.metrics, snapshot.phase), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(snapshot.with_logs(own))
         self._oversight.write_notes(self.delivery.note)
-        for name in self._numbering:
-            if name in facts.attached:
-                self.delivery.wait_for(name)
-
-    @property
-    def is_turn_first(self) -> bool:
-        """Whether the sinks get a row before the callbacks do.
-
-        Some backends number their rows. The sink of such a backend gets a row at the moment when transformers' callback
-        for that backend would get it. If there is no such callback, the sink must get the row before all callbacks.
-        """
-        return any(self._backend_runs[name].callback is None for name in self._numbering)
+        for name in self.backends.numbering(facts.attached):
+            self.delivery.wait_for(name)
 
     def _take_turn(self, event: str, logs: Mapping[str, Any]) -> None:
         """Deliver the current row. This is called in place of the callback that would log the row to a backend."""
@@ -390,7 +361,7 @@ class Session:
     @contextmanager
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
         if not self._depth:
-            self._begin_backend_runs()
+            self.backends.begin(self.is_training)
         with self._reporting(), self.registry.phase(phase), self._binding(model, around):
             yield
 
@@ -419,14 +390,6 @@ class Session:
             stack.enter_context(self._capture.watching(model, self.registry))
             yield
 
-    def _begin_backend_runs(self) -> None:
-        if self._limits_network:
-            limit_network(self._backend_runs)
-        for run in self._backend_runs.values():
-            run.begin(self.is_training)
-        for log in self._trackers.values():
-            log.begin()
-
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
 
@@ -435,8 +398,7 @@ class Session:
         try:
             self.delivery.close(status, seconds)
         finally:
-            self._end_backend_runs(status)
-            self._say_what_trackers_lack()
+            self.backends.end(status, self.delivery.counts)
             self._oversight.say_why_it_stopped()
             if status == "finished":
                 self._oversight.warn_of_idle_alerts()
@@ -444,19 +406,6 @@ class Session:
             self._opened = None
             self.is_training = False
             self._run = replace(self._run, is_training=False)
-
-    def _say_what_trackers_lack(self) -> None:
-        for log in self._trackers.values():
-            if (missing := log.missing()) is not None:
-                logger.warning("%s They cannot be delivered later, but the journal has them.", missing)
-
-    def _end_backend_runs(self, status: Status) -> None:
-        counts = self.delivery.counts
-        for name, run in self._backend_runs.items():
-            try:
-                run.end(status, is_reachable=name not in counts or not counts[name].pending)
-            except Exception as error:  # the backend may be down; this error must not hide that of the training
-                self._warn_once(f"end: {name}", "the run of %s was not ended: %s", name, error)
 
 
 def _new_id() -> str:
