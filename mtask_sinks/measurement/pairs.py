@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mtask_sinks.errors import MetricValueError
 from mtask_sinks.measurement.entries import Block, Entry, OnDevice, Unreadable
+from mtask_sinks.measurement.scalars import is_scalar, read_scalar
 from mtask_sinks.measurement.tensors import check_readable, copy_to_host, is_on_accelerator, local_part
 from mtask_sinks.measurement.weighted import Weighted, is_weight, is_weighted, weighted
 from mtask_sinks.reducers import Floats
@@ -63,8 +64,8 @@ def _pair_on_host(value: Any, weight: Any) -> Entry | None:
         return None
     if weights is None or not np.isfinite(weights).all() or (weights < 0).any():
         raise MetricValueError(f"weighted(…, {weight!r}): a weight is a finite number >= 0.")
-    if values.ndim == 0 and weights.ndim == 0:
-        return weighted(float(values), float(weights))
+    if values.ndim == 0 and weights.size == 1:
+        return weighted(float(values), weights.item())
     # Check the shapes first: Dynamo may trace this after a graph break, and does not raise NumPy's error.
     _check_shapes(weights.shape, values.shape)
     return Block(values.ravel(), np.broadcast_to(weights, values.shape).ravel())
@@ -122,6 +123,8 @@ def _host_array(part: Any, role: str) -> Floats | None:
         array = np.asarray(part)
     except ValueError:  # a list of lists that differ in length
         array = np.asarray(None)
+    if array.dtype.kind == "O" and not isinstance(part, np.ndarray) and is_scalar(part):
+        array = np.asarray(read_scalar(part))
     if array.dtype.kind == "c":
         raise Unreadable("it is complex")
     if isinstance(part, (str, bytes, list, tuple, dict)) or array.dtype.kind not in "biuf":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from torch import Tensor
 from mtask_sinks.errors import MetricValueError
 from mtask_sinks.measurement.entries import Entry, OnDevice, Unreadable, entry_from
 from mtask_sinks.measurement.pairs import read_pair
+from mtask_sinks.measurement.scalars import is_scalar, read_scalar
 from mtask_sinks.measurement.tensors import local_part, read_tensor
 from mtask_sinks.measurement.weighted import is_weighted
 
@@ -47,8 +46,8 @@ def read(value: Any) -> Entry | OnDevice | None:
         value = value.compressed()
     if isinstance(value, (np.ndarray, np.generic)):
         return _read_array(np.asarray(value))
-    if isinstance(value, numbers.Real) or hasattr(value, "__float__"):
-        return _number(value)
+    if is_scalar(value) and (number := read_scalar(value)) is not None:
+        return number
     if isinstance(value, Unreadable):  # the compiler found the reason while it traced the report
         raise Unreadable(*value.args)  # a new object: one that is raised again and again would keep every traceback
     raise MetricValueError(_refusal(value))
@@ -64,15 +63,6 @@ def _read_array(array: np.ndarray[Any, Any]) -> Entry | None:
     if array.ndim == 0:
         return float(array)
     return entry_from(array.astype(np.float64, copy=True).ravel())
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-    except Exception:  # __float__ may raise any error
-        raise MetricValueError(_refusal(value)) from None
 
 
 def _refusal(value: Any) -> str:

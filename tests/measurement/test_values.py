@@ -136,6 +136,19 @@ def test_a_weight_says_how_often_a_value_counts(value: object, weight: object) -
     assert reduced(weighted(value, weight), weighted(4.0, 1)) == (3 * 1 + 1 * 4) / 4
 
 
+@pytest.mark.parametrize("two", [Decimal(2), Fraction(2), np.int64(2), np.array([2.0]), torch.tensor([2])], ids=repr)
+def test_every_kind_of_number_may_have_a_weight_or_be_one(two: object) -> None:
+    assert reduced(weighted(two, 3), weighted(6.0, 1)) == (3 * 2 + 6) / 4
+    for value in (1, 1.0, torch.tensor(1.0), Fraction(1)):
+        assert reduced(weighted(value, two), weighted(4.0, 1)) == (2 * 1 + 4) / 3
+
+
+def test_integers_of_any_size_are_weighted_as_other_numbers() -> None:
+    assert reduced(weighted(2**65, 1), weighted(2**66, 3)) == (2**65 + 3 * 2**66) / 4
+    assert reduced(weighted(1, 2**65), weighted(4, 2**65)) == 2.5
+    assert reduced(weighted(-(10**400), 2)) == -math.inf
+
+
 def test_a_report_without_weight_has_weight_one() -> None:
     assert reduced(weighted(1.0, 3), 4.0, torch.tensor([2.0, 2.0])) == (3 * 1 + 4 + 2 + 2) / 6
 
