@@ -80,7 +80,8 @@ class MetricRegistry(BuiltAnew):
         max_keys: the largest number of different keys. The registry drops reports of further keys and counts them. One
             warning names the line of your code that reported the first of them.
         spread: exact keys and patterns. With several ranks, each rank has its own value of such a key. The snapshot
-            also has the smallest and the largest of them, as ``<key>.rank_min`` and ``<key>.rank_max``.
+            also has the smallest and the largest of them, as ``<key>.rank_min`` and ``<key>.rank_max``. A derived
+            metric can use both.
         process_group: the ranks to reduce over; by default all ranks of the job. If several ranks get the same data
             (tensor or pipeline parallel), pass a group in which each rank has different data. `snapshot` combines the
             values of the group, so every rank of the group must call it, even a rank without reports. `snapshot` makes
@@ -124,19 +125,19 @@ class MetricRegistry(BuiltAnew):
         policies = nonfinite_policies(nonfinite)
         Directions(directions or {})  # raises on a wrong rule
         self._directions = dict(directions or {})
-        functions = Derived(derived or {}, self._warn_once)
+        spreads, is_per_epoch = _patterns(spread), _patterns(per_epoch)
+
+        def wants_spread(key: str) -> bool:
+            return key != SECONDS and spreads.for_key(key)
+
+        functions = Derived(derived or {}, self._warn_once, wants_spread)
         max_keys += bool(functions)  # derived metrics may use the time of a window, which is a key too
         self._key_table = KeyTable(by_key, functions, max_keys)
         if functions:
             self._key_table.register(SECONDS, Mean())
         summarizer = Summarizer(policies, functions, self._warn_once)
-        spreads, is_per_epoch = _patterns(spread), _patterns(per_epoch)
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
         agreement = KeyAgreement(rules, by_key.for_key, max_keys)
-
-        def wants_spread(key: str) -> bool:
-            return key != SECONDS and spreads.for_key(key)
-
         self._merger = RankMerger(process_group, agreement, wants_spread)
         self._clock = MicroBatchClock()
         self._phases = Phases()

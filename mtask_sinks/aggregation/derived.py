@@ -25,13 +25,23 @@ class Derived:
     ({'mlm/perplexity': 1.0}, {'mlm/perplexity': 4})
 
     A derived metric may use the metrics before it, and other values of the row (the Trainer's own values, the window's
-    time). If an input is absent from this window, the derived metric is absent too. Its count is the smallest count of
-    the metrics that it uses. ``OverflowError`` gives infinity (the perplexity of an untrained model), and a division by
-    zero gives NaN. If a function fails in another way, its metric is absent, the log names it once, and the training
-    goes on.
+    time, the spread of a metric over the ranks). If an input is absent from this window, the derived metric is absent
+    too. Its count is the smallest count of the metrics that it uses. ``OverflowError`` gives infinity (the perplexity
+    of an untrained model), and a division by zero gives NaN. If a function fails in another way, its metric is absent,
+    the log names it once, and the training goes on.
+
+    Args:
+        functions: key → function of the reduced values.
+        warn_once: logs each failure once.
+        has_spread: tells whether a metric has a spread in windows of several ranks.
     """
 
-    def __init__(self, functions: Mapping[str, DerivedFunction], warn_once: WarnOnce) -> None:
+    def __init__(
+        self,
+        functions: Mapping[str, DerivedFunction],
+        warn_once: WarnOnce,
+        has_spread: Callable[[str], bool] = lambda key: False,
+    ) -> None:
         for key, function in functions.items():
             check_key(key)
             if not callable(function):
@@ -41,6 +51,7 @@ class Derived:
                 )
         self._functions = dict(functions)
         self._warn_once = warn_once
+        self._has_spread = has_spread
         #: Names in the rows so far that are not metrics.
         self._row_names: set[str] = set()
 
@@ -100,6 +111,8 @@ class Derived:
 
     def _may_come(self, key: str, known: Collection[str]) -> bool:
         """Return whether another window may have this key."""
+        if (whole := _without_rank(key)) in known:
+            return self._has_spread(whole)  # one rank alone has no spread
         # A window without NaN and infinite values has no count of them.
         return key.removesuffix(".nonfinite") in known or key in self._functions or key in self._row_names
 
@@ -129,6 +142,11 @@ class Derived:
             + f" Known keys: {', '.join(everything) or 'none'}. If it is reported only later on, register it first: "
             f"registry.register({missing!r}, 'mean')."
         )
+        if (whole := _without_rank(missing)) in known:
+            message = (
+                f"derived metric {key!r} refers to {missing!r}, but the registry does not keep the values of {whole!r} "
+                f"per rank. Set MetricRegistry(spread={whole!r})."
+            )
         # A whole task may report later. If a task has reported, but not this key, the key is probably misspelled.
         if is_complete and any(split_key(there)[0] == split_key(missing)[0] for there in metrics):
             raise DerivedMetricError(message)
@@ -137,6 +155,12 @@ class Derived:
     def _warn_of_failure(self, key: str) -> None:
         message = "derived metric %r failed and is left out; training goes on."
         self._warn_once(f"derived: {key}", message, key, exc_info=True)
+
+
+def _without_rank(key: str) -> str | None:
+    """Return the key of a metric from the name of one end of its spread; ``None`` for other names."""
+    whole = key.removesuffix(".rank_min").removesuffix(".rank_max")
+    return None if whole == key else whole
 
 
 class _Inputs(Mapping[str, float]):

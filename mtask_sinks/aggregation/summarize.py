@@ -91,13 +91,16 @@ class Summarizer:
                     metrics[key] = value
                     counts[key] = reports.get(key, int(count))
         self._apply_policies(nonfinite, metrics, counts, step, phase)
-        if metrics:
-            values, value_counts = self._derived.compute(metrics, counts, known, phase == "train", row, has_logs)
-            metrics.update(values)
-            counts.update(value_counts)
+        ends: dict[str, float] = {}
         for key, spread in spreads.items():
             if key in metrics:
-                metrics |= {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
+                ends |= {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
+        if metrics:
+            others = {**row, **ends}
+            values, value_counts = self._derived.compute(metrics, counts, known, phase == "train", others, has_logs)
+            metrics.update(values)
+            counts.update(value_counts)
+        metrics |= ends
         return Summary(metrics, counts, nonfinite)
 
     def _compute(self, key: str, state: ReducerState, phase: str) -> float | None:

@@ -52,6 +52,17 @@ def test_a_count_of_nonfinite_values_is_absent_from_windows_without_any() -> Non
         other.snapshot(1)
 
 
+def test_a_metric_of_the_spread_is_absent_on_one_rank_and_an_error_if_the_registry_keeps_no_spread() -> None:
+    derived = {"a/most": lambda m: m["a/loss.rank_max"], "a/double": lambda m: 2 * m["a/loss"]}
+    registry = MetricRegistry(derived=derived, spread="*/loss")
+    registry.report_metrics("a", loss=1.0)
+    assert registry.snapshot(1).metrics == {"a/loss": 1.0, "a/double": 2.0}
+    other = MetricRegistry(derived=derived, spread="b/*")
+    other.report_metrics("a", loss=1.0)
+    with pytest.raises(DerivedMetricError, match=r"does not keep .*'a/loss' per rank. Set MetricRegistry\(spread='a/l"):
+        other.snapshot(1)
+
+
 def test_a_key_that_nobody_reports_is_an_error_that_names_the_nearest() -> None:
     registry = MetricRegistry(derived={"mlm/ppl": lambda m: math.exp(m["mlm/los"])})
     registry.report_metrics("mlm", loss=1.0)

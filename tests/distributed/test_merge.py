@@ -512,3 +512,23 @@ def test_with_a_spread_for_all_keys_every_rank_divides_by_the_same_time() -> Non
     derived = {"a/rate": lambda m: m["a/n"] / m["window.seconds"]}
     (window,) = windows_of(3, body, reducers={"a/n": "sum"}, derived=derived, spread="*")
     assert window["a/rate"] < 30 / 0.02
+
+
+def test_a_derived_metric_can_use_the_spread() -> None:
+    def body(registry, rank):
+        registry.report_metrics("a", loss=[1.0, 5.0, 3.0][rank])
+
+    derived = {
+        "a/range": lambda m: m["a/loss.rank_max"] - m["a/loss.rank_min"],
+        "a/relative": lambda m: m["a/range"] / m["a/loss"],
+        "b/keys": lambda m: len(list(m)),  # an iteration has no ends of a spread
+    }
+    snapshot = metrics_of(3, body, derived=derived, spread="*/loss")
+    assert dict(snapshot.metrics) == {
+        "a/loss": 3.0,
+        "a/range": 4.0,
+        "a/relative": 4 / 3,
+        "b/keys": 3,
+        "a/loss.rank_min": 1.0,
+        "a/loss.rank_max": 5.0,
+    }
