@@ -151,6 +151,8 @@ keep_old_names(ValuesReducer, _NEW_NAMES)
 class Quantile(ValuesReducer):
     """Quantile with linear interpolation, as `numpy.quantile`; NaN if a value is NaN. Weights do not matter.
 
+    A value between a finite and an infinite one is infinite.
+
     >>> Quantile(0.5).reduce([1.0, 2.0, 10.0]), Quantile(0.9).reduce([0.0, 10.0])
     (2.0, 9.0)
     """
@@ -162,7 +164,12 @@ class Quantile(ValuesReducer):
         self.q = q
 
     def reduce_values(self, values: Floats) -> float:
-        return float(np.quantile(values, self.q))
+        found = float(np.quantile(values, self.q))
+        if not math.isnan(found) or np.isnan(values).any():
+            return found
+        # NumPy's interpolation gives NaN if one of the two values is infinite, even if the other one alone counts.
+        low, high = (float(np.quantile(values, self.q, method=method)) for method in ("lower", "higher"))
+        return low if low == high else low + high
 
 
 class FunctionReducer(ValuesReducer):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,15 @@ def test_a_function_gets_all_values_in_order() -> None:
 def test_a_quantile_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"95.*0\.95"):
         Quantile(95)
+
+
+@pytest.mark.parametrize("values", [[1, 2, math.inf], [1, math.inf, math.inf], [1, 2, 3, math.inf], [-math.inf, 1, 2]])
+def test_the_median_is_right_beside_infinite_values(values: list[float]) -> None:
+    assert Quantile(0.5).reduce(values) == np.median(values)
+
+
+def test_a_quantile_between_infinite_values() -> None:
+    assert Quantile(0.95).reduce([1.0, 2.0, math.inf]) == math.inf
+    assert Quantile(0.1).reduce([-math.inf, 1.0, 2.0]) == -math.inf
+    assert math.isnan(Quantile(0.5).reduce([-math.inf, math.inf]))
+    assert math.isnan(Quantile(0.0).reduce([1.0, math.nan, math.inf]))
