@@ -74,7 +74,8 @@ def loss_scale_of(accelerator: Any) -> float:
 
 def _largest_scale(loss: Tensor) -> float:
     """Return the largest power of two that the dtype of a loss can hold."""
-    return 2.0 ** math.floor(math.log2(torch.finfo(loss.dtype).max))
+    _, exponent = math.frexp(torch.finfo(loss.dtype).max)  # log2 would round that of float64 up
+    return 2.0 ** (exponent - 1)
 
 
 def _element_scales(loss: Tensor, weight: Tensor | None) -> Tensor:

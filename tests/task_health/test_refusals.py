@@ -330,9 +330,10 @@ def test_a_backward_pass_that_waits_for_other_ranks(monkeypatch, ranks, is_refus
 
 
 @pytest.mark.parametrize("loss_scale", [1.0, 65536.0, 2.0**20])
-def test_losses_in_half_precision_are_measured_whatever_the_scale_of_the_gradients(loss_scale):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_losses_of_every_precision_are_measured_whatever_the_scale_of_the_gradients(dtype, loss_scale):
     weight = torch.tensor([0.5, -1.0], requires_grad=True)
-    losses = [ReportedLoss(f"{task}/loss", loss := factor * weight.half().abs().sum(), loss._version, loss.grad_fn)
+    losses = [ReportedLoss(f"{task}/loss", loss := factor * weight.to(dtype).abs().sum(), loss._version, loss.grad_fn)
               for task, factor in (("a", 0.5), ("b", 1.0))]  # fmt: skip
     measured = measure(losses, losses[0].tensor + losses[1].tensor, [weight], True, loss_scale)
     # The gradients are (0.5, -0.5) and (1, -1), and that of the total is their sum.
