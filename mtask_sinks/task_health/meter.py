@@ -8,7 +8,8 @@ user should know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,21 +47,31 @@ class HealthMeter:
         settings: what to measure.
         registry: where the metrics are reported.
         note: writes a note to the journal: kind, text and data.
+        known_tasks: returns the tasks whose losses the training has logged so far.
     """
 
     def __init__(
-        self, settings: TaskHealth, registry: MetricRegistry, note: Callable[[str, str, Mapping[str, Any]], None]
+        self,
+        settings: TaskHealth,
+        registry: MetricRegistry,
+        note: Callable[[str, str, Mapping[str, Any]], None],
+        known_tasks: Callable[[], Set[str]],
     ) -> None:
         self.settings = settings
         self._registry = registry
         self._note = note
+        self._known_tasks = known_tasks
         self._remarks = Remarks()
         self._reset(None)
 
     def _reset(self, named: Selection | None) -> None:
         self._is_off = False
         self._choice = Choice(named)
-        self._last_step: int | None = None
+        #: The last step that was due, and the number of its current micro-batch.
+        self._step, self._at = -1, 0
+        #: The tasks with losses in the measured micro-batches, and the number of these micro-batches.
+        self._met: set[str] = set()
+        self._measurements = 0
         #: Number of micro-batches so far.
         self._micro_batches = 0
         self._has_checked_total = False
@@ -91,16 +102,21 @@ class HealthMeter:
     def run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run the training step of one micro-batch. If one is due, measure when it calls ``accelerator.backward``."""
         self._micro_batches += 1
-        step = trainer.state.global_step + 1
-        if step % self.settings.every or step == self._last_step or self._is_off:
+        if not self._is_due(trainer):
             return training_step(*args, **kwargs)
-        self._last_step = step
         losses = ReportedLosses(self.settings.is_loss)
         with losses.kept_from(self._registry), self._measuring(trainer, losses) as calls:
             result = training_step(*args, **kwargs)
         if not calls:
             self._turn_off("training_step did not call accelerator.backward(loss), where the gradients are measured")
         return result
+
+    def _is_due(self, trainer: Any) -> bool:
+        step = trainer.state.global_step + 1
+        if step % self.settings.every or self._is_off:
+            return False
+        self._step, self._at = step, self._at + 1 if step == self._step else 0
+        return self._at == due_micro_batch(step, _micro_batches(trainer))
 
     @contextmanager
     def _measuring(self, trainer: Any, losses: ReportedLosses) -> Iterator[list[str]]:
@@ -178,6 +194,10 @@ class HealthMeter:
     def _losses_of(self, reported: ReportedLosses) -> list[ReportedLoss]:
         """Return the losses with a graph."""
         self._remarks.on_losses(reported)
+        self._met |= {task_of(key) for key in reported.keys if self.settings.is_loss(key)}
+        self._measurements += 1
+        if self._measurements == WAIT_FOR_TASKS:
+            self._remarks.on_not_met(WAIT_FOR_TASKS, self._known_tasks() - self._met, self.settings.every)
         kept = {loss.key for loss in reported.found}
         taken = {join_key(task_of(key), name) for key in kept for name in NAMES} & reported.keys
         if taken:
@@ -191,17 +211,21 @@ class HealthMeter:
         return reported.found
 
     def _choose(self, trainer: Any, losses: list[ReportedLoss], reaches: Mapping[str, Reach]) -> Selection | None:
-        """Return the parameters; ``None`` as long as they cannot be chosen."""
+        """Return the parameters; ``None`` as long as they cannot be chosen, and while all of them are frozen."""
         is_new, distances = self._choice.made is None, distances_by_task(losses, reaches)
         selection = self._choice.make(distances, trainer.model)
         if selection is None:
             return None
-        self._remarks.on_reach(distances, selection)
+        trained = selection.trained_now()
+        self._remarks.on_frozen(selection, trained)
+        if not trained.parameters:
+            return None
+        self._remarks.on_reach(distances, trained)
         if is_new and trainer.is_world_process_zero():
             tasks, every = self._choice.tasks, self.settings.every
             text = self._remarks.on_choice(selection, tasks, every)
             self._note("task_health", text, data_of(selection, tasks, every))
-        return selection
+        return trained
 
     def _compute(
         self, trainer: Any, losses: list[ReportedLoss], total: Tensor, selection: Selection
@@ -212,13 +236,7 @@ class HealthMeter:
             args = trainer.args
             is_rounded = args.bf16 or args.fp16 or any(each.dtype.itemsize < 4 for each in parameters)
             self._has_checked_total = self._remarks.on_total(measured, is_rounded)
-        micro_batches = getattr(trainer, "current_gradient_accumulation_steps", None)
-        found = metrics_of(
-            measured.groups,
-            measured.products,
-            micro_batches or trainer.args.gradient_accumulation_steps,
-            measured.has_total,
-        )
+        found = metrics_of(measured.groups, measured.products, _micro_batches(trainer), measured.has_total)
         self._remarks.on_result(measured, found)
         return found
 
@@ -226,6 +244,24 @@ class HealthMeter:
         self._is_off = True
         self._choice = Choice(None)  # lets go of the parameters
         self._note("task_health", self._remarks.on_end(reason), {"off": reason})
+
+
+def due_micro_batch(step: int, micro_batches: int) -> int:
+    """Return the number of the micro-batch to measure in a step.
+
+    It is a random one, because tasks may take turns: the first micro-batches of all steps may be of the same task. It
+    depends only on the step, so it is the same one on all ranks, and the random state of the training stays the same.
+
+    >>> [due_micro_batch(step, 2) for step in range(1, 9)]
+    [0, 0, 0, 0, 1, 0, 1, 0]
+    """
+    return random.Random(step).randrange(micro_batches)  # noqa: S311  # no secret depends on it
+
+
+def _micro_batches(trainer: Any) -> int:
+    """Return how many micro-batches the current step has."""
+    count = getattr(trainer, "current_gradient_accumulation_steps", None)
+    return int(count or trainer.args.gradient_accumulation_steps)
 
 
 def _is_compiled(reach: Reach) -> bool:

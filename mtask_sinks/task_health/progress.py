@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +68,10 @@ class TaskProgress:
                 if key not in metrics:  # a metric of the user's own stays
                     metrics[key], all_counts[key] = number, counts[task]
         return replace(snapshot, metrics=metrics, counts=all_counts) if progress else snapshot
+
+    def tasks(self) -> Set[str]:
+        """Return the tasks whose losses were in a snapshot."""
+        return self._first.keys()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values of the first windows, for a checkpoint."""

@@ -25,6 +25,12 @@ _DEEP_PATH = (
     "task health counts %s as a loss of the task %s. If it is no loss, name the losses: TaskHealth(losses=[...])."
 )
 _UNREACHED = "task health: the task %s does not depend on %s, so it has no gradient there."
+_FROZEN = "task health: the training has frozen %d of the %d tensors of %s, so it measures the gradients of the others."
+_ALL_FROZEN = "task health: the training has frozen %s, so there is nothing to measure until it is trained again."
+_NOT_MET = (
+    "task health: none of the first %d measured micro-batches had a loss of %s. If tasks take turns, the measured "
+    "steps may always meet the same tasks. Then choose another number of steps, such as TaskHealth(every=%d)."
+)
 _MANY_TASKS = "task health: there are more than %d tasks, so each cosine compares one task with the total."
 _NO_WEIGHT = (
     "task health: the loss of the training is not computed from the tensors reported as %s (they are copies, or means "
@@ -62,6 +68,19 @@ class Remarks:
         for key in sorted(kept):
             if key.count("/") > 1:
                 self._warn_once(f"path: {key}", _DEEP_PATH, key, task_of(key))
+
+    def on_frozen(self, chosen: Selection, trained: Selection) -> None:
+        """Say that some of the chosen parameters, or all, are frozen now."""
+        count, left = len(chosen.parameters), len(trained.parameters)
+        if not left:
+            self._warn_once("all frozen", _ALL_FROZEN, chosen.name)
+        elif left < count:
+            self._warn_once("frozen", _FROZEN, count - left, count, chosen.name)
+
+    def on_not_met(self, measurements: int, tasks: Iterable[str], every: int) -> None:
+        """Say which tasks report losses, but not in the micro-batches that were measured."""
+        if names := ", ".join(sorted(tasks)):
+            self._warn_once("not met", _NOT_MET, measurements, names, every + 1)
 
     def on_reach(self, distances: Mapping[str, Mapping[int, int]], selection: Selection) -> None:
         """Say which tasks do not depend on the chosen parameters."""

@@ -28,6 +28,10 @@ class Selection(NamedTuple):
         """Number of elements."""
         return sum(parameter.numel() for parameter in self.parameters.values())
 
+    def trained_now(self) -> Selection:
+        """Return the parameters that are not frozen: a training may freeze some of them later on."""
+        return Selection(self.name, {name: each for name, each in self.parameters.items() if each.requires_grad})
+
 
 def select_named(shared: str | nn.Module, model: nn.Module) -> Selection:
     """Return the trainable parameters that a user names.

@@ -21,8 +21,8 @@ class TaskHealth:
     >>> [health.is_loss(key) for key in ("mlm/loss", "nsp/loss", "mlm/accuracy")]
     [True, True, False]
 
-    Every ``every`` optimizer steps, in the first micro-batch, the trainer computes the gradient of each task's loss
-    with respect to some parameters that the tasks share. For each task it reports ``<task>/grad_norm`` (the norm of the
+    Every ``every`` optimizer steps, in one micro-batch, the trainer computes the gradient of each task's loss with
+    respect to some parameters that the tasks share. For each task it reports ``<task>/grad_norm`` (the norm of the
     gradient of the loss as reported), ``<task>/effective_weight`` (the weight of the loss in the loss of the optimizer
     step), ``<task>/loss_share`` and ``<task>/grad_share`` (the task's shares of the weighted losses and of the weighted
     norms). For all tasks together it reports ``health/grad_cosine.<a>.<b>`` and ``health/conflict`` (the share of pairs

@@ -44,9 +44,12 @@ class Oversight:
     """
 
     def __init__(self, health: TaskHealth | None, alerts: Sequence[Alert], registry: MetricRegistry) -> None:
-        self.meter = None if health is None else HealthMeter(health, registry, self._add_note)
+        self.meter: HealthMeter | None = None
         self.stopped_by: str | None = None
-        self._progress = None if health is None else TaskProgress(health.is_loss)
+        self._progress: TaskProgress | None = None
+        if health is not None:
+            self._progress = TaskProgress(health.is_loss)
+            self.meter = HealthMeter(health, registry, self._add_note, self._progress.tasks)
         self._episodes = Episodes(alerts, Directions(registry.directions))
         self._warn_once = WarnOnce(logger)
         self._step = 0

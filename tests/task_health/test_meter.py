@@ -27,6 +27,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mtask_sinks import TaskHealth, read_journal, report_metrics, weighted
+from mtask_sinks.task_health.meter import due_micro_batch
 from mtask_sinks.task_health.reported_losses import ReportedLoss
 
 DATA = items(512)
@@ -68,7 +69,7 @@ def test_norms_cosines_weights_and_shares(weights, accumulation, tmp_path, caplo
     model = ManyTasks(weights)
     rows = first_rows(copy.deepcopy(model), tmp_path, caplog, gradient_accumulation_steps=accumulation)
     for step, row in enumerate(rows):
-        inputs = batch(DATA, 4 * accumulation * step)  # the first micro-batch of the step
+        inputs = batch(DATA, 4 * (accumulation * step + due_micro_batch(step + 1, accumulation)))
         gradients = by_hand(model, inputs, in_last_block, lambda m, inputs=inputs: m.losses(**inputs))
         check(row, gradients)
         losses = {task: weights[task] * loss.item() for task, loss in model.losses(**inputs).items()}
@@ -186,6 +187,45 @@ def test_one_task_per_batch_gives_norms_from_the_second_task_on(tmp_path, caplog
         ["a/grad_norm"],
         ["b/grad_norm"],
     ]
+
+
+def test_tasks_that_take_turns_in_the_micro_batches_of_a_step_are_all_measured(tmp_path, caplog):
+    settings = {"gradient_accumulation_steps": 2, "logging_steps": 8}
+    (row,) = first_rows(Alternating(), tmp_path, caplog, steps=8, **settings)
+    assert {"a/grad_norm", "b/grad_norm"} <= row.keys()
+    assert "measured micro-batches" not in caplog.text
+
+
+def test_a_task_that_the_measured_steps_never_meet_is_named(tmp_path, caplog):
+    first_rows(Alternating(), tmp_path, caplog, TaskHealth(every=2), steps=20)
+    text = "none of the first 10 measured micro-batches had a loss of b. If tasks take turns"
+    assert text in caplog.text and "such as TaskHealth(every=3)" in caplog.text
+
+
+class Freezing(ManyTasks):
+    """Freezes some parameters of the last block for the second batch, and all of them for the third one."""
+
+    batches = 0
+
+    def losses(self, x, targets):
+        self.batches += 1
+        for at, parameter in enumerate(self.blocks[1].parameters()):
+            parameter.requires_grad_(at >= (0, 1, 4, 0)[self.batches - 1])
+        return super().losses(x, targets)
+
+
+def test_parameters_that_are_frozen_for_some_time_are_left_out_for_that_time(tmp_path, caplog):
+    rows = first_rows(Freezing(), tmp_path, caplog, steps=4)
+    for at, row in enumerate(rows):
+        names = [f"blocks.1.{name}" for name, _ in ManyTasks().blocks[1].named_parameters()][(0, 1, 4, 0)[at] :]
+        inputs = batch(DATA, 4 * at)
+        if names:
+            check(row, by_hand(ManyTasks(), inputs, names.__contains__, lambda m, inputs=inputs: m.losses(**inputs)))
+        else:
+            assert not [name for name in row if "cosine" in name or "/grad_norm" in name]
+    assert "has frozen 1 of the 4 tensors of blocks.1, so it measures the gradients of the others" in caplog.text
+    assert "has frozen blocks.1, so there is nothing to measure until it is trained again" in caplog.text
+    assert "does not depend" not in caplog.text
 
 
 class OwnMeans(ManyTasks):
