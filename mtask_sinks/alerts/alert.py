@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -99,7 +99,8 @@ class Alert:
                 raise ValueError(f"Alert({self.pattern!r}, action={shown!r}): pass {_ACTIONS}.")
 
     def _check_number(self, name: str, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= sys.float_info.max:  # NaN, infinity, or an integer beyond all floats
             raise TypeError(
                 f"Alert({self.pattern!r}, {name}={value!r}): pass a number, {RULES.get(name, 'for_steps=100')}."
             )
