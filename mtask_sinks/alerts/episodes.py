@@ -102,7 +102,9 @@ class Episodes:
         self._warn_once = WarnOnce(logger)
         self._metrics: dict[tuple[str, str], MetricState] = {}
         self._episodes: dict[tuple[int, str, str], _Episode] = {}
-        self._begun_at, self._ranks = 0, 1
+        #: For each alert, the step at which it began to watch.
+        self._begun_at = [0] * len(self.alerts)
+        self._ranks = 1
         #: The places of the alerts that found a metric in a window: also one of which only NaN was reported.
         self._matched: set[int] = set()
 
@@ -111,7 +113,7 @@ class Episodes:
 
         If nothing in the training ever matches the pattern of an alert, ``silent_for`` counts from this step on.
         """
-        self._begun_at, self._ranks = step, ranks
+        self._begun_at, self._ranks = [step] * len(self.alerts), ranks
 
     def look(self, snapshot: Snapshot) -> list[AlertEvent]:
         """Judge the next snapshot, and return an event for each alert that begins or is over."""
@@ -189,7 +191,7 @@ class Episodes:
                 last[name] = max(last.get(name, 0), state.last_step)
         # Only for the training: a task that reports only there must not count as silent in every evaluation.
         if not last and snapshot.phase == "train":
-            last[alert.pattern] = self._begun_at
+            last[alert.pattern] = self._begun_at[place]
         elif last and (place, snapshot.phase, alert.pattern) in self._episodes:
             last.setdefault(alert.pattern, snapshot.step)  # something matches now
         for name, step in last.items():
@@ -224,7 +226,7 @@ class Episodes:
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for a checkpoint."""
         return {
-            "begun_at": self._begun_at,
+            "begun": {_identity(alert): step for alert, step in zip(self.alerts, self._begun_at, strict=True)},
             "metrics": [[*place, state.state_dict()] for place, state in self._metrics.items()],
             "episodes": [
                 [_identity(self.alerts[at]), phase, key, episode.since, episode.has_fired]
@@ -235,7 +237,12 @@ class Episodes:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the state that `state_dict` returned. Skip the parts about alerts that no longer exist."""
         self._metrics, self._episodes = {}, {}
-        self._begun_at = state.get("begun_at", self._begun_at)
+        begun = state.get("begun", {})
+        # A checkpoint of an older version has one step for all alerts.
+        self._begun_at = [
+            begun.get(_identity(alert), state.get("begun_at", step))
+            for alert, step in zip(self.alerts, self._begun_at, strict=True)
+        ]
         for phase, key, saved in state.get("metrics", ()):
             if not self._is_watched(phase, key):
                 continue

@@ -105,6 +105,8 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
         if low is None or high is None:
             return None
         text = f"{shown}, but from {number(low)} to {number(high)} on the ranks"
+        if math.isinf(value):  # any multiple of it is infinite too
+            return Judgement(low != high, text)
         return Judgement(high - low > threshold * abs(value), text)
     if rule == "conflict":
         mean = state.mean

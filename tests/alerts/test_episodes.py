@@ -128,6 +128,15 @@ def test_ranks_apart():
     assert events(Alert("*/loss", spread=0.5), rows) == [(20, "a/loss", False), (40, "a/loss", True)]
 
 
+def test_ranks_of_which_one_is_infinite_are_apart():
+    apart = {"a/loss": 1.0, "a/loss.rank_min": 0.5, "a/loss.rank_max": 1.5}
+    one, all_ranks = (
+        {"a/loss": math.inf, "a/loss.rank_min": low, "a/loss.rank_max": math.inf} for low in (1.0, math.inf)
+    )
+    assert events(Alert("a/loss", spread=0.5), [apart, one]) == [(10, "a/loss", False)]
+    assert events(Alert("a/loss", spread=0.5), [one, all_ranks]) == [(10, "a/loss", False), (20, "a/loss", True)]
+
+
 def test_a_spread_that_is_not_kept_is_said(caplog):
     episodes = Episodes([Alert("*/loss", spread=0.5)], Directions())
     episodes.look(Snapshot(1, metrics={"a/loss": 1.0}))
@@ -175,6 +184,17 @@ def test_a_resumed_training_does_not_fire_again():
         [("above", False)],
         [("above", True), ("no_improvement", True), ("above", True)],
     ]
+
+
+def test_an_alert_that_a_resumed_training_adds_counts_silence_from_the_resume_on():
+    old, new = Alert("b/*", silent_for=20), Alert("c/*", silent_for=20)
+    before, after = Episodes([old], Directions()), Episodes([new, old], Directions())
+    row = Snapshot(10, metrics={"a/loss": 1.0})
+    assert not before.look(row)
+    after.begin(1000)
+    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    found = [event for step in (1010, 1020) for event in after.look(Snapshot(step, metrics={"a/loss": 1.0}))]
+    assert [(event.step, event.key, event.since) for event in found] == [(1010, "b/*", 0), (1020, "c/*", 1000)]
 
 
 def test_the_state_of_other_alerts_is_left_out():
