@@ -119,7 +119,7 @@ def gradient_summary(training: Training) -> GradientSummary | None:
     found = {key: series for (phase, key), series in training.series.items() if phase == "train"}
     notes = [note.data for note in training.notes if note.kind == "task_health"]
     tasks = [split_key(key)[0] for key in found if split_key(key)[1] == "grad_norm" and split_key(key)[0]]
-    if not tasks and not notes:
+    if not notes and not any(map(_only_task_health_has, found)):
         return None
     pairs = [
         PairCosine(
@@ -165,6 +165,16 @@ def is_measured_rarely(key: str) -> bool:
     if task == HEALTH:
         return name == "conflict" or name.startswith(COSINE)
     return bool(task) and name.removesuffix(".estimated") in _OF_A_TASK
+
+
+def _only_task_health_has(key: str) -> bool:
+    """Return whether a key shows that task health measured. A model may report a ``grad_norm`` of its own.
+
+    >>> [_only_task_health_has(key) for key in ("health/grad_cosine.a.b", "a/effective_weight", "a/grad_norm")]
+    [True, True, False]
+    """
+    task, name = split_key(key)
+    return (task == HEALTH and name.startswith(COSINE)) or name.removesuffix(".estimated") == "effective_weight"
 
 
 def pair_of(key: str, tasks: Iterable[str]) -> tuple[str, str] | None:

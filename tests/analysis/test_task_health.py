@@ -38,9 +38,14 @@ def test_the_mean_is_over_the_last_thirty_measurements_and_over_all():
 def test_windows_with_more_measurements_count_more():
     made = Training(1)
     for step, value, count in ((10, 1.0, 1), (20, 0.0, 3), (30, math.nan, 9)):
-        made.add(Snapshot(step, metrics={"a/grad_norm": value}, counts={"a/grad_norm": count}))
+        metrics = {"a/grad_norm": value, "a/effective_weight": 1.0}
+        made.add(Snapshot(step, metrics=metrics, counts=dict.fromkeys(metrics, count)))
     measured = gradient_summary(made).tasks[0].grad_norm
     assert (measured.mean, measured.measurements) == (0.25, 4)
+
+
+def test_a_norm_that_the_model_itself_reports_is_no_measurement():
+    assert gradient_summary(training([{"gen/loss": 1.0, "gen/grad_norm": 3.0, "gen/loss_share": 0.5}])) is None
 
 
 def test_estimated_weights_are_named_so():
