@@ -202,11 +202,11 @@ class HealthMeter:
         taken = {join_key(task_of(key), name) for key in kept for name in NAMES} & reported.keys
         if taken:
             raise NotMeasurable(f"the model itself reports {min(taken)!r}. Give that metric another name")
-        if not kept and reported.without_graph:
-            raise NotMeasurable("none of the losses that were reported has a graph")
         if not kept and self._choice.count_without_losses():
             patterns = self.settings.losses
             tried = f"in {WAIT_FOR_TASKS} measured micro-batches"
+            if self._met:
+                raise NotMeasurable(f"{tried} none of the losses that were reported had a graph")
             raise NotMeasurable(f"{tried} nothing was reported that matches {patterns!r}")
         return reported.found
 

@@ -202,6 +202,25 @@ def test_a_task_that_the_measured_steps_never_meet_is_named(tmp_path, caplog):
     assert text in caplog.text and "such as TaskHealth(every=3)" in caplog.text
 
 
+class DetachedTurns(ManyTasks):
+    """In the first and each second batch after it, the only task reports a number."""
+
+    batches = 0
+
+    def report(self, losses):
+        self.batches += 1
+        if self.batches % 2:
+            report_metrics("aux", loss=losses["a"].item())
+        else:
+            super().report(losses)
+
+
+def test_batches_without_a_loss_that_has_a_graph_are_passed_over(tmp_path, caplog):
+    rows = first_rows(DetachedTurns(), tmp_path, caplog, steps=4)
+    assert ["health/grad_cosine.a.b" in row for row in rows] == [False, True, False, True]
+    assert "leaves out aux/loss: a float was reported" in caplog.text
+
+
 class Freezing(ManyTasks):
     """Freezes some parameters of the last block for the second batch, and all of them for the third one."""
 
