@@ -21,6 +21,8 @@ from mtask_sinks.measurement.weighted import is_weighted
 
 # How many 0-d tensors one kernel joins to a vector. For each place in the vector, the kernel looks at all of them.
 _ROW = 64
+# Integers of 64 bits are smaller than this.
+_INT64 = 2**63
 
 
 def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
@@ -91,7 +93,9 @@ def _is_known(item: Any) -> bool:
 def _has_numbers(value: Any) -> bool:
     if isinstance(value, (np.ndarray, np.generic)):
         return not isinstance(value, np.ma.MaskedArray)
-    return isinstance(value, (Tensor, int, float))
+    if isinstance(value, int):
+        return -_INT64 <= value < _INT64  # PyTorch computes with no larger integer
+    return isinstance(value, (Tensor, float))
 
 
 def _shape(value: Any) -> tuple[int, ...]:

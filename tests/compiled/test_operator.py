@@ -397,6 +397,19 @@ def test_a_number_of_another_type_counts_and_breaks_the_graph() -> None:
     assert registry.snapshot(step=1).metrics["half"] == 0.5
 
 
+def test_an_integer_beyond_64_bits_counts_and_breaks_the_graph() -> None:
+    registry = MetricRegistry()
+
+    def step(x, number):
+        registry.report_metrics(x=number, weight=weighted(x.sum(), abs(number)))
+        return x * 2
+
+    run = torch.compile(step, backend="eager")
+    for number in (3, 5, 2**63 - 1, -(2**63), 2**65):
+        assert run(torch.ones(1), number) == 2
+        assert registry.snapshot(step=1).metrics == {"x": float(number), "weight": 1.0}
+
+
 def test_tensors_without_numbers_are_dropped_and_counted() -> None:
     registry = MetricRegistry()
 
