@@ -111,7 +111,8 @@ class Derived:
 
     def _may_come(self, key: str, known: Collection[str]) -> bool:
         """Return whether another window may have this key."""
-        if (whole := _without_rank(key)) in known:
+        whole = _without_rank(key)
+        if whole is not None and whole in known:
             return self._has_spread(whole)  # one rank alone has no spread
         # A window without NaN and infinite values has no count of them.
         return key.removesuffix(".nonfinite") in known or key in self._functions or key in self._row_names
