@@ -157,7 +157,7 @@ class HealthMeter:
 
     def _find(self, trainer: Any, reported: ReportedLosses, total: Any) -> Mapping[str, dict[str, float]]:
         """Return task → name → value; nothing if this micro-batch cannot be measured."""
-        losses = self._losses_of(reported)
+        losses = self._losses_of(trainer, reported)
         if not losses or not isinstance(total, Tensor) or not total.requires_grad:
             return {}
         check_wrapper(trainer.model_wrapped)
@@ -191,12 +191,13 @@ class HealthMeter:
         self._harmless |= saved.names
         return found
 
-    def _losses_of(self, reported: ReportedLosses) -> list[ReportedLoss]:
+    def _losses_of(self, trainer: Any, reported: ReportedLosses) -> list[ReportedLoss]:
         """Return the losses with a graph."""
         self._remarks.on_losses(reported)
         self._met |= {task_of(key) for key in reported.keys if self.settings.is_loss(key)}
         self._measurements += 1
-        if self._measurements == WAIT_FOR_TASKS:
+        # With several ranks, another rank may have measured the other tasks.
+        if self._measurements == WAIT_FOR_TASKS and trainer.args.world_size == 1:
             self._remarks.on_not_met(WAIT_FOR_TASKS, self._known_tasks() - self._met, self.settings.every)
         kept = {loss.key for loss in reported.found}
         taken = {join_key(task_of(key), name) for key in kept for name in NAMES} & reported.keys
