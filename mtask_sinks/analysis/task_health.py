@@ -90,7 +90,7 @@ class GradientSummary:
         pairs: the cosines.
         conflict: mean share of pairs with a cosine below 0; ``None`` if there is no pair.
         shared: the parameters that were chosen; ``None`` if the journal does not say.
-        off: why measuring ended; ``None`` if it did not.
+        off: why measuring ended; ``None`` if it did not, or if it began again.
     """
 
     tasks: tuple[TaskPart, ...]
@@ -134,7 +134,7 @@ def gradient_summary(training: Training) -> GradientSummary | None:
         pairs=tuple(pairs),
         conflict=None if conflict is None else measured(training, conflict),
         shared=next((str(data["shared"]) for data in reversed(notes) if "shared" in data), None),
-        off=next((str(data["off"]) for data in notes if "off" in data), None),
+        off=str(notes[-1]["off"]) if notes and "off" in notes[-1] else None,  # a resumed training may measure again
     )
 
 

@@ -70,6 +70,9 @@ def test_what_the_journal_says_about_the_measurements():
     ]
     summary = gradient_summary(made)
     assert (summary.shared, summary.off, summary.tasks, summary.pairs) == ("blocks.1", "it broke", (), ())
+    made.notes.append(Note("task_health", 20, "…", {"shared": "blocks.0"}))  # resumed with other settings
+    summary = gradient_summary(made)
+    assert (summary.shared, summary.off) == ("blocks.0", None)
 
 
 @pytest.mark.parametrize(
