@@ -104,7 +104,7 @@ class Episodes:
         self._episodes: dict[tuple[int, str, str], _Episode] = {}
         #: For each alert, the step at which it began to watch.
         self._begun_at = [0] * len(self.alerts)
-        self._ranks = 1
+        self._step, self._ranks = 0, 1
         #: The places of the alerts that found a metric in a window: also one of which only NaN was reported.
         self._matched: set[int] = set()
 
@@ -113,7 +113,8 @@ class Episodes:
 
         If nothing in the training ever matches the pattern of an alert, ``silent_for`` counts from this step on.
         """
-        self._begun_at, self._ranks = [step] * len(self.alerts), ranks
+        self._begun_at = [step] * len(self.alerts)
+        self._step, self._ranks = step, ranks
 
     def look(self, snapshot: Snapshot) -> list[AlertEvent]:
         """Judge the next snapshot, and return an event for each alert that begins or is over."""
@@ -234,8 +235,11 @@ class Episodes:
             ],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the state that `state_dict` returned. Skip the parts about alerts that no longer exist."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> list[AlertEvent]:
+        """Continue from the state that `state_dict` returned; return an event for each alert that no longer exists.
+
+        Such an alert is over if it had begun, because nothing watches its rule any more.
+        """
         self._metrics, self._episodes = {}, {}
         begun = state.get("begun", {})
         # A checkpoint of an older version has one step for all alerts.
@@ -248,10 +252,16 @@ class Episodes:
                 continue
             metric = self._metrics[phase, key] = MetricState.new(self._directions.for_key(key))
             metric.load_state_dict(saved)
+        gone = []
         for identity, phase, key, since, has_fired in state.get("episodes", ()):
-            for at, alert in enumerate(self.alerts):  # alerts that differ only in their actions have the same identity
-                if _identity(alert) == identity:
-                    self._episodes[at, phase, key] = _Episode(since, has_fired)
+            # Alerts that differ only in their actions have the same identity.
+            places = [at for at, alert in enumerate(self.alerts) if _identity(alert) == identity]
+            for at in places:
+                self._episodes[at, phase, key] = _Episode(since, has_fired)
+            if has_fired and not places:
+                text = f"{log_name(key, phase)}: the resumed training does not have this alert (since step {since:,})"
+                gone.append(AlertEvent(_alert_from(identity), key, phase, self._step, since, None, text, is_over=True))
+        return gone
 
     def _is_watched(self, phase: str, key: str) -> bool:
         return any(alert.matches(key, phase) for alert in self.alerts)
@@ -269,7 +279,21 @@ def action_name(action: str | Callable[..., object]) -> str:
 
 
 def _identity(alert: Alert) -> str:
-    return f"{alert.pattern} {alert.rule}={alert.threshold:g} {alert.for_steps} {alert.phase or '*'}"
+    threshold = repr(alert.threshold).removesuffix(".0")
+    return f"{alert.pattern} {alert.rule}={threshold} {alert.for_steps} {alert.phase or '*'}"
+
+
+def _alert_from(identity: str) -> Alert:
+    """Return an alert with this identity.
+
+    >>> alert = Alert("a/loss", above=2.0, for_steps=10, phase="eval*")
+    >>> _alert_from(_identity(alert)) == alert
+    True
+    """
+    pattern, rule, for_steps, phase = identity.rsplit(" ", 3)
+    name, _, threshold = rule.partition("=")
+    number: Any = True if name == "nonfinite" else float(threshold)
+    return Alert(pattern, **{name: number}, for_steps=int(float(for_steps)), phase=None if phase == "*" else phase)
 
 
 def _how_long(alert: Alert, episode: _Episode, snapshot: Snapshot) -> str:

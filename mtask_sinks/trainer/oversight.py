@@ -137,7 +137,9 @@ class Oversight:
         """Continue at a step with the state of `state_dict`; with an empty one, if the training is new."""
         self._step = step
         self._episodes.begin(step, self._ranks)
-        self._episodes.load_state_dict(state.get("alerts", {}))
+        for event in self._episodes.load_state_dict(state.get("alerts", {})):
+            if self._is_first_rank:
+                self._tell(event, is_stop=False)
         if self._progress is not None:
             self._progress.load_state_dict(state.get("progress", {}))
         self._saved_choice = state.get("health", {})

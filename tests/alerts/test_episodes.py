@@ -197,6 +197,27 @@ def test_an_alert_that_a_resumed_training_adds_counts_silence_from_the_resume_on
     assert [(event.step, event.key, event.since) for event in found] == [(1010, "b/*", 0), (1020, "c/*", 1000)]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"pattern": "a/loss", "above": 2.5, "for_steps": 10},
+        {"pattern": "a/*", "nonfinite": True, "phase": "train"},
+        {"pattern": "*/loss", "above": 1234567.5},
+    ],
+)
+def test_an_alert_that_a_resumed_training_does_not_have_is_over(given):
+    alert = Alert(**given)
+    before, after = Episodes([alert], Directions()), Episodes([Alert("b/loss", above=2.0)], Directions())
+    begun = [e for at in (10, 20) for e in before.look(Snapshot(at, metrics={"a/loss": math.inf}))]
+    after.begin(20)
+    (event,) = after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    assert (event.alert, event.key, event.phase, event.step, event.is_over) == (alert, "a/loss", "train", 20, True)
+    (first,) = begun
+    names = ("rule", "pattern", "threshold", "key", "phase", "since")
+    assert [event.data()[name] for name in names] == [first.data()[name] for name in names]
+    assert event.text == f"a/loss: the resumed training does not have this alert (since step {first.since})"
+
+
 def test_the_state_of_other_alerts_is_left_out():
     before = Episodes([Alert("a/loss", above=2.0)], Directions())
     before.look(Snapshot(10, metrics={"a/loss": 3.0}))

@@ -8,6 +8,8 @@ from helpers.toy import arguments
 from helpers.wandb_file import read_runs
 
 from mtask_sinks import Alert, HfMultiTaskTrainer, SinkArguments, TaskHealth, read_journal
+from mtask_sinks.analysis.alerts import alert_rows
+from mtask_sinks.analysis.counted import read_trainings
 
 
 class Rising(ManyTasks):
@@ -117,6 +119,18 @@ def test_a_resumed_training_does_not_fire_again_and_keeps_its_progress(tmp_path,
     assert caplog.text.count("alert at step") == 1
     row = next(row for row in trainer.state.log_history if row["step"] == 5)
     assert row["a/progress"] == pytest.approx(row["a/loss"] / first)
+
+
+def test_an_alert_that_was_changed_for_the_resume_does_not_hold_for_ever(tmp_path):
+    train(tmp_path, [Alert("x/level", above=1.5)], steps=4, save_strategy="steps", save_steps=4)
+    resume = str(tmp_path / "checkpoint-4")
+    train(tmp_path, [Alert("x/level", above=100.0)], steps=6, resume=resume, save_strategy="no")
+    texts = [(note.step, note.text) for run in read_journal(tmp_path) for note in run.notes]
+    assert texts == [
+        (2, "x/level is 2, above 1.5"),
+        (4, "x/level: the resumed training does not have this alert (since step 2)"),
+    ]
+    assert [row.until for row in alert_rows(read_trainings(tmp_path)[0])] == [4]
 
 
 def test_w_and_b_gets_an_alert(tmp_path, wandb_dir):
