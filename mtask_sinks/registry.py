@@ -33,7 +33,7 @@ from mtask_sinks.measurement.device_queue import Part
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.recompute import is_recompute
 from mtask_sinks.patterns import Rules
-from mtask_sinks.reducers import Mean, ReducerSpec, as_reducer
+from mtask_sinks.reducers import Mean, Reducer, ReducerSpec, as_reducer
 from mtask_sinks.reducers.lookup import without_own_names
 from mtask_sinks.reduction import Reduction
 from mtask_sinks.reporting.api import activated, refuse_positional
@@ -196,6 +196,14 @@ class MetricRegistry(BuiltAnew):
             MetricKeyError: the key is not valid, or it belongs to a derived metric or to the Trainer's logs.
         """
         self._key_table.register(key, as_reducer(reducer))
+
+    def reducer_for(self, key: str) -> Reducer:
+        """Return the reducer that a key has, or will have once it is reported.
+
+        >>> MetricRegistry({"*/n": "sum"}).reducer_for("mlm/n")
+        Sum()
+        """
+        return self._key_table.reducer_for(key)
 
     def report_metrics(self, task: str | None = None, /, *values: Any, **metrics: Any) -> None:
         """Report values of this micro-batch; cheap enough for every forward.

@@ -75,6 +75,10 @@ class KeyTable:
             self.reducers[key] = self._rules.for_key(key)
         return self.reducers[key]
 
+    def reducer_for(self, key: str) -> Reducer:
+        """Return the reducer that a key has, or will have."""
+        return self.reducers[key] if key in self.reducers else self._rules.for_key(key)
+
     def agree(self, agreed: Mapping[str, Reducer]) -> None:
         """Add the keys that all ranks have agreed on."""
         self.reducers.update(agreed)

@@ -13,6 +13,7 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.keys import check_key, log_name
+from mtask_sinks.reducers import Mean
 from mtask_sinks.reporting.capture import TWIN, Capture, Twins
 from mtask_sinks.snapshot import Snapshot
 
@@ -82,9 +83,19 @@ class LossBudget(TrainerCallback):
         #: Key → the value to compare with the training's loss, if that is not the value of the metric.
         self._twins: dict[str, float] = {}
 
-    def use_twins(self, capture: Capture, session: Session) -> None:
-        """Capture the parts a second time, as means over micro-batches, if ``capture`` is on."""
+    def use_means(self, capture: Capture, session: Session) -> None:
+        """Capture the parts a second time, as means over micro-batches, if ``capture`` is on.
+
+        Raises:
+            ValueError: the model reports the parts, and one of them is not reduced to a mean.
+        """
         if not capture.is_on:
+            for key in self.weights:
+                if not isinstance(reducer := session.registry.reducer_for(key), Mean):
+                    raise ValueError(
+                        f"loss_budget: {key!r} is reduced by {reducer!r}, but the loss is a mean, so they cannot be "
+                        "compared. Report the part under a second name too, as a mean, and give loss_budget that name."
+                    )
             return
         for key in self.weights:
             session.registry.register(key + TWIN, "mean")

@@ -125,7 +125,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
-            loss_budget.use_twins(captured, self._session)
+            loss_budget.use_means(captured, self._session)
         add_event_callbacks(self, self._session)
         warn_of_replaced_bases(type(self), MultiTaskTrainerMixin)
 

@@ -248,3 +248,12 @@ def test_evaluations_with_a_shorter_last_batch_are_not_compared(tmp_path, said, 
     assert said() == []  # one event of each set is no pattern yet
     trainer.evaluate()
     assert bool(said()) == is_compared
+
+
+@pytest.mark.parametrize("spec", ["sum", "max", "total"])
+def test_a_part_that_is_no_mean_is_refused(tmp_path, spec: str) -> None:
+    registry = MetricRegistry({"a/*": spec})
+    with pytest.raises(
+        ValueError, match=rf"loss_budget: 'a/loss' is reduced by {spec.capitalize()}\(\), but the loss is"
+    ):
+        Trainer(Toy(), arguments(tmp_path), metrics=registry, loss_budget={"a/loss": 1.0})
