@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,17 +174,22 @@ class CountedJournal:
             self._parts[-1].end = position
 
 
-def read_counted(path: str | os.PathLike[str]) -> list[tuple[Training, CountedJournal]]:
+def read_counted(
+    path: str | os.PathLike[str], only: Collection[Path] | None = None
+) -> list[tuple[Training, CountedJournal]]:
     """Return the trainings of a journal without their snapshots, each with its journal, in the order of their starts.
 
     Args:
         path: a journal, or an output directory, of which all journals are read.
+        only: the journals of the directory to read; ``None`` reads all.
 
     Raises:
         NoJournalError: there is no journal.
+        OSError: a journal cannot be read.
     """
     first = find_journal(path)
     files = journal_files(first) if Path(path).is_dir() else [first]
+    files = [file for file in files if only is None or file in only]
     # This keeps the order within each file, even if the clocks of two machines differ.
     every = [[(training, journal) for training in journal.trainings] for journal in map(CountedJournal, files)]
     found = list(heapq.merge(*every, key=lambda each: each[0].begins[0].time if each[0].begins else 0.0))

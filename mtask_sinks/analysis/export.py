@@ -111,13 +111,14 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
     Raises:
         NoJournalError, NoTrainingError, OSError: as in `to_frame`. The call itself raises them, before the first row.
     """
-    journals = find_readable_journals(path)
     if run is not None:
-        found = read_counted(path)
+        found = read_counted(path)  # the number of a training counts those of all journals, so all must be readable
+        find_readable_journals(path)
         chosen = choose([training for training, _ in found], run, os.fspath(path))
         return _rows(_labels(found), [each for each in found if each[0] is chosen])
+    journals = find_readable_journals(path)
     if Path(path).is_file() or journal_files(journal_path(path)):  # a journal is there, not only below it
-        found = read_counted(path)
+        found = read_counted(path, only={journal.path for journal in journals})
         return _rows(_labels(found), found)
     return (row for journal in journals for row in _rows_below(journal))
 

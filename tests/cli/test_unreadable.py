@@ -134,3 +134,26 @@ def test_a_journal_without_a_whole_line_has_just_begun(parent) -> None:
     assert "has no rows yet" in run("watch", parent / "a")
     assert "holds no training yet" in run("report", parent / "a", expect=2)
     assert run("export", parent / "a").startswith("run,phase")
+
+
+@pytest.fixture
+def two(tmp_path) -> Path:
+    """A directory with two journals, because two processes wrote at the same time."""
+    for name in ("first", "second"):
+        write(tmp_path, (RunInfo(id=name, name=name), losses(2, 4), "finished"))
+        (tmp_path / "metrics.jsonl").rename(tmp_path / f"{name}.jsonl")
+    (tmp_path / "first.jsonl").rename(tmp_path / "metrics.jsonl")
+    (tmp_path / "second.jsonl").rename(tmp_path / "metrics-2.jsonl")
+    return tmp_path
+
+
+def test_export_leaves_out_one_of_two_journals_of_a_directory(two, monkeypatch, caplog) -> None:
+    forbid_reading(monkeypatch, two / "metrics-2.jsonl")
+    assert [line.split(",")[0] for line in run("export", two).splitlines()[1:]] == ["first", "first"]
+    assert caplog.messages == [f"{two}/metrics-2.jsonl cannot be read: Permission denied. It is left out."]
+
+
+def test_export_of_one_training_needs_all_journals_because_the_number_counts_them(two, monkeypatch, caplog) -> None:
+    forbid_reading(monkeypatch, two / "metrics.jsonl")
+    assert f"{two}/metrics.jsonl cannot be read: Permission denied." in run("export", f"{two}:1", expect=2)
+    assert caplog.messages == []
