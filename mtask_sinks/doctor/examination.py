@@ -55,7 +55,7 @@ def examine_path(given: str, seconds: float | None = None) -> Examination:
 
     Raises:
         NothingThereError: there is no script and no training at the path.
-        OSError: a file cannot be read.
+        OSError: a script cannot be read.
     """
     path, which = split_run(given)
     if not Path(path).exists():
@@ -88,6 +88,10 @@ def _examine_training(given: str, path: str, which: str | None, seconds: float |
         recorded = read_recorded_training(given)
     except (NoJournalError, NoTrainingError) as error:
         return _examine_without_training(given, path, which, error)
+    except OSError as error:
+        where = str(error.filename)
+        seen = Observation(where, f"it cannot be read: {error.strerror}.", "Change its permissions, or move it away.")
+        return Examination(given, [where], [NO_JOURNAL.check], [NO_JOURNAL.finding(seen)])
     where = recorded.at(recorded.training.step)
     asked = _ask([sink.name for sink in recorded.sinks], where, recorded.path.parent, seconds)
     checks = [NO_JOURNAL.check, *(check.name for check in JOURNAL_CHECKS)]

@@ -47,7 +47,9 @@ class FindingKind:
 # No check makes these findings: they come from reading the files, which happens before the checks, and from asking
 # the backends, which is optional.
 SYNTAX = FindingKind("script", "syntax", "error", "The script is not valid Python")
-NO_JOURNAL = FindingKind("training", "no-journal", "error", "The directory has no journal, or an empty one")
+NO_JOURNAL = FindingKind(
+    "training", "no-journal", "error", "The directory has no journal, an empty one, or one that cannot be read"
+)
 NO_ANSWER = FindingKind("both", "no-answer", "error", "The backend of a sink does not answer now (only with --check)")
 
 SCRIPT_CHECKS: tuple[Check[Script], ...] = (
