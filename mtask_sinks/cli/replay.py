@@ -56,7 +56,7 @@ def replay(
     from mtask_sinks.analysis.find import find_journals
     from mtask_sinks.delivery.replay import replay as deliver
     from mtask_sinks.delivery.worker import ReplayScope
-    from mtask_sinks.errors import StillAtWorkError, UntrustedJournalError
+    from mtask_sinks.errors import NoTrainingError, StillAtWorkError, UntrustedJournalError
     from mtask_sinks.sinks.timeouts import limit_network
 
     if tensorboard_layout not in ("flat", "overlay"):
@@ -83,7 +83,7 @@ def replay(
                 if not _is_allowed(error):
                     raise
                 found = deliver(path, sinks, what=what, patience=patience, trust=True, force=force)
-        except (StillAtWorkError, UntrustedJournalError, OSError) as error:
+        except (NoTrainingError, StillAtWorkError, UntrustedJournalError, OSError) as error:
             reason = unreadable(error) if isinstance(error, OSError) and error.filename else str(error)
             if not below:
                 raise typer.BadParameter(reason, param_hint="JOURNAL") from None

@@ -77,6 +77,7 @@ def replay(
     Raises:
         FileNotFoundError: there is no journal.
         OSError: a journal cannot be read. Then nothing is delivered.
+        NoTrainingError: no line of a journal can be read. Then nothing is delivered either.
         StillAtWorkError: the process of the last run still runs on this machine.
         UntrustedJournalError: the journal names another place to write to.
     """
@@ -84,7 +85,7 @@ def replay(
     if not files or not files[0].is_file():
         file = journal_path(path)
         raise FileNotFoundError(f"there is no journal {file}. Pass the file, or the output directory of a training.")
-    for file in files:  # an unreadable one would look empty, as if it were delivered
+    for file in files:  # one that cannot be read would look empty, as if it were delivered
         check_readable(file)
     import numpy  # noqa: F401  # here, because the import may fail if the threads of two backends do it at the same time
 

@@ -49,10 +49,17 @@ def read_lines(file: BinaryIO, position: int = 0) -> Iterator[Line]:
     Args:
         file: open for reading, in binary mode.
         position: position of the first line. `Line.end` counts from there.
+
+    Raises:
+        OSError: the file cannot be read any more. The error names the file.
     """
-    for data in file:
-        position += len(data)
-        yield Line(data, position)
+    try:
+        for data in file:
+            position += len(data)
+            yield Line(data, position)
+    except OSError as error:
+        error.filename = error.filename or file.name  # Python names a file only if it cannot be opened
+        raise
 
 
 class LeftOut:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mtask_sinks.errors import NoJournalError
+from mtask_sinks.errors import NoJournalError, NoTrainingError
 from mtask_sinks.journal.claim import is_foreign, journal_files
 from mtask_sinks.journal.lines import LeftOut, Line, lines_without_record, read_lines
 from mtask_sinks.journal.records import Begin, Item, fingerprint_of, is_snapshot
@@ -168,10 +168,15 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
 
 
 def check_readable(path: Path) -> None:
-    """Raise an error if a journal cannot be read.
+    """Raise an error if some part of a journal cannot be read, or if none of its lines holds a record.
 
     Raises:
-        OSError: the reason.
+        NoTrainingError: no line holds a record.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        file.read(1)
+        for _ in read_lines(file):
+            pass
+    lines = lines_without_record(path)
+    if lines is not None and lines.count:
+        raise NoTrainingError(f"{path} holds no training: {lines.sentence}.")

@@ -83,6 +83,22 @@ def test_replay_delivers_the_others_and_fails(parent, monkeypatch) -> None:
     assert f"b: {parent}/b/metrics.jsonl cannot be read: Permission denied." in said
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens, but cannot be read")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_journal_that_opens_but_cannot_be_read_is_a_usage_error_that_names_it(parent, command) -> None:
+    (parent / "a" / "metrics.jsonl").unlink()
+    (parent / "a" / "metrics.jsonl").symlink_to("/proc/self/mem")
+    said = run(*(word.format(parent / "a") for word in COMMANDS[command]), expect=2)
+    assert f"{parent}/a/metrics.jsonl cannot be read: Input/output error." in said
+
+
+def test_replay_delivers_the_others_and_fails_if_no_line_of_one_can_be_read(parent) -> None:
+    (parent / "b" / "metrics.jsonl").write_text(DAMAGED)
+    said = run("replay", parent, "--to", "tensorboard", expect=1)
+    assert [f"{name} tensorboard: 2 delivered, 0 rejected, 0 left" in said for name in "abc"] == [True, False, True]
+    assert f"b: {parent}/b/metrics.jsonl holds no training: 2 lines cannot be read" in said
+
+
 def test_merge_tells_an_output_that_cannot_be_written_from_an_input_that_cannot_be_read(parent, monkeypatch) -> None:
     (parent / "file").touch()
     said = run("merge", parent / "a", parent / "b", "-o", parent / "file" / "joined", expect=2)
@@ -93,7 +109,7 @@ def test_merge_tells_an_output_that_cannot_be_written_from_an_input_that_cannot_
     assert not (parent / "joined").exists()
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "replay"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_journal_without_a_readable_line_is_a_usage_error_that_counts_the_lines(parent, command) -> None:
     (parent / "a" / "metrics.jsonl").write_text(DAMAGED)
     said = run(*(word.format(parent / "a") for word in COMMANDS[command]), expect=2)
@@ -104,7 +120,7 @@ def test_a_journal_without_a_readable_line_is_a_usage_error_that_counts_the_line
     assert sorted(path.name for path in parent.iterdir()) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "replay"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_so_is_a_file_that_may_be_of_another_program(parent, command) -> None:
     (parent / "a" / "metrics.jsonl").write_text("5\n" * 3)
     said = run(*(word.format(parent / "a") for word in COMMANDS[command]), expect=2)
@@ -157,3 +173,15 @@ def test_export_of_one_training_needs_all_journals_because_the_number_counts_the
     forbid_reading(monkeypatch, two / "metrics.jsonl")
     assert f"{two}/metrics.jsonl cannot be read: Permission denied." in run("export", f"{two}:1", expect=2)
     assert caplog.messages == []
+
+
+def test_doctor_examines_the_others_and_a_finding_names_it(parent, two, monkeypatch) -> None:
+    forbid_reading(monkeypatch, parent / "b" / "metrics.jsonl", two / "metrics.jsonl")
+    for directory, names in ((parent, ["a", "b", "c"]), (two, ["metrics.jsonl", "metrics-2.jsonl"])):
+        found = {each["of"]: each["findings"] for each in json.loads(run("doctor", directory, "--json", expect=1))}
+        assert list(found) == [f"{directory}/{name}" for name in names]
+        (bad,) = [each for findings in found.values() for each in findings if each["severity"] == "error"]
+        assert (bad["check"], bad["what"]) == ("no-journal", "it cannot be read: Permission denied.")
+        assert bad["where"] == (f"{parent}/b/metrics.jsonl" if directory == parent else f"{two}/metrics.jsonl")
+    said = run("doctor", parent, expect=1)
+    assert f"{parent}/b: 1 error" in said

@@ -36,6 +36,7 @@ from mtask_sinks.delivery.replay import replay
 from mtask_sinks.errors import NothingToDrawError, NoTrainingError
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import Unreadable, decode
+from mtask_sinks.journal.lines import lines_without_record
 from mtask_sinks.journal.records import encode
 from mtask_sinks.note import Note
 from mtask_sinks.sinks import MemorySink
@@ -163,7 +164,7 @@ def test_no_journal_makes_a_reader_raise_or_loses_a_right_line(lines, request, t
     check()
 
 
-def test_no_journal_and_no_cursor_stops_a_replay_or_a_training(lines, request, tmp_path, caplog) -> None:
+def test_no_journal_with_a_record_and_no_cursor_stops_a_replay_or_a_training(lines, request, tmp_path, caplog) -> None:
     caplog.set_level(logging.CRITICAL)
     path = tmp_path / "metrics.jsonl"
     saved = tmp_path / "metrics.delivery" / "memory.json"
@@ -179,8 +180,13 @@ def test_no_journal_and_no_cursor_stops_a_replay_or_a_training(lines, request, t
         saved.write_bytes(damaged_cursor)
         load_cursor(saved, "f")
         sink = MemorySink()
-        counts = replay(path, [sink], what="new", trust=True, force=True)["memory"]
-        assert (counts.is_in_trouble, counts.pending) == (False, 0)
+        lost = lines_without_record(path)
+        if lost is not None and lost.count:
+            with pytest.raises(NoTrainingError, match="cannot be read"):
+                replay(path, [sink], what="new", trust=True, force=True)
+        else:
+            counts = replay(path, [sink], what="new", trust=True, force=True)["memory"]
+            assert (counts.is_in_trouble, counts.pending) == (False, 0)
         replayed = path.read_bytes()  # without a torn last line
         delivery = Delivery([MemorySink()])
         delivery.open(RunInfo(id="9", output_dir=str(tmp_path)))
