@@ -19,9 +19,9 @@ class AppendFile:
     >>> path = Path(tempfile.mkdtemp(), "lines.txt")
     >>> file = AppendFile(path)
     >>> file.append(b"one\\n"); file.append(b"two\\n")
-    >>> file.size, path.read_bytes(), file.is_at_path()
+    >>> file.size, path.read_bytes(), file.is_unchanged()
     (8, b'one\\ntwo\\n', True)
-    >>> path.unlink(); file.is_at_path()
+    >>> path.unlink(); file.is_unchanged()
     False
     >>> file.close()
 
@@ -41,7 +41,7 @@ class AppendFile:
     def __init__(self, path: Path, flags: int = os.O_RDWR) -> None:
         self.path = path
         self._descriptor = open_no_foreign_link(path, flags | os.O_APPEND | os.O_CREAT)
-        # Stored here, so that `is_at_path` needs one system call instead of two.
+        # Stored here, so that `is_unchanged` needs one system call instead of two.
         self._stat = os.fstat(self._descriptor)
         self.size = self._stat.st_size
         #: Whether part of a record follows the first `size` bytes.
@@ -76,12 +76,18 @@ class AppendFile:
             os.ftruncate(self._descriptor, end)
             self.size = end
 
-    def is_at_path(self) -> bool:
-        """Return whether the path still leads to the open file: nobody has removed or replaced it."""
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Tells the file apart from others, even if they have its path later."""
+        return self._stat.st_dev, self._stat.st_ino
+
+    def is_unchanged(self) -> bool:
+        """Return whether nobody else has removed or replaced the file, or written to it, or made it shorter."""
         try:
-            return os.path.samestat(self._stat, self.path.stat())
+            now = self.path.stat()
         except FileNotFoundError:
             return False
+        return os.path.samestat(self._stat, now) and (now.st_size == self.size or self._is_torn)
 
     def lock(self) -> bool | None:
         """Lock the file for this object until `close`, against objects of this and of other processes.

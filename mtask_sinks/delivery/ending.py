@@ -64,7 +64,10 @@ class Ending:
             if worker in missing:
                 self._report_missing(worker, seconds)
             elif counts.pending:
-                message = "sink %s: %d snapshots are lost, because the journal could not be written or was removed."
+                message = (
+                    "sink %s: %d snapshots are lost, because the journal could not be written, or somebody removed or "
+                    "changed it."
+                )
                 logger.warning(message, name, counts.pending)
 
     def _report_missing(self, worker: Worker, seconds: float) -> None:

@@ -81,15 +81,19 @@ class Journal:
         if own_file and self.path is not None:
             with suppress(OSError):  # the first line tries this again
                 self.path, self._file = claim(self.path, create=False)
+        found = None if self.path is None else _identity(self.path)
         self.stream = JournalStream(self.path)
+        #: The file whose lines the stream knows: its identity, and how many of its bytes these lines have. ``None`` if
+        #: the stream knows no line of a file.
+        self._known = None if found is None else (found, self.stream.end_position)
         if self._file is not None:
             with suppress(OSError):
                 self._file.cut_torn_line()
         self._warn_once = WarnOnce(logger)
         #: Whether lines go to the file. Before the first metric they wait in memory.
         self._is_begun = eager
-        #: The `Begin` record of the next line to write. The journal writes it again if somebody removed the file, or if
-        #: another trainer wrote to the file. So the next lines always belong to the right run.
+        #: The `Begin` record of the next line to write. The journal writes it again if somebody removed or changed the
+        #: file, or if another trainer wrote to it. So the next lines always belong to the right run.
         self._begin: Begin | None = None
         self._begin_is_written = True
         #: Size of the file when this journal closed it; ``None`` before that.
@@ -183,28 +187,30 @@ class Journal:
             self._begin, self._begin_is_written = item, False
 
     def _open_file(self, path: Path) -> AppendFile:
-        """Return the open file. Create it if it does not exist, and remove a torn last line."""
-        if self._file is not None and self._file.is_at_path():
+        """Return the open file. Create it if it does not exist, and remove a torn last line.
+
+        Somebody may have removed, replaced or shortened the file. Then the stream forgets which lines were in it.
+        """
+        if self._file is not None and self._file.is_unchanged():
             return self._file
         self._close_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         file: AppendFile | None = None
         if self._own_file:
-            used, file = claim(path, create=True, first=self.wanted)
-            if used != path:
-                self.path = used
-                self.stream.move_to(used)
+            path, file = claim(path, create=True, first=self.wanted)
         file = self._file = file or AppendFile(path)
         file.cut_torn_line()
-        if file.size == 0:
-            self.stream.mark_file_gone()
+        if self._known is None or self._known[0] != file.identity or self._known[1] > file.size:
+            self.path = path
+            self.stream.move_to(path)
+        self._known = file.identity, file.size
         return file
 
     def _lacks_run(self, file: AppendFile) -> bool:
         """Return whether the file lacks the record of the run to which the next line belongs.
 
-        Somebody removed the file, or another trainer wrote to it while this journal had closed it, or the line of the
-        record was dropped.
+        Somebody removed, replaced or shortened the file, or another trainer wrote to it while this journal had closed
+        it, or the line of the record was dropped.
         """
         return file.size == 0 or self._size_before not in (None, file.size) or not self._begin_is_written
 
@@ -221,10 +227,19 @@ class Journal:
         if file is None:
             return
         self._size_before = file.size
+        self._known = file.identity, file.size
         try:
             file.close()
         except OSError as error:  # a network file system may tell only now that it has not stored everything
             self._warn_once("close", "the journal %s may lack its last lines: closing it failed: %s", self.path, error)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def journal_path(path: str | os.PathLike[str]) -> Path:

@@ -83,15 +83,24 @@ def test_a_torn_line_is_cut_off_and_whole_lines_stay(tmp_path: Path, before: byt
     assert path.read_bytes() == after + b"next\n"
 
 
-def test_a_file_that_was_removed_or_replaced_is_not_at_its_path(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_or_replaced_is_changed(tmp_path: Path) -> None:
     file = AppendFile(tmp_path / "f")
-    assert file.is_at_path()
+    assert file.is_unchanged()
     file.path.rename(tmp_path / "elsewhere")
-    assert not file.is_at_path()
+    assert not file.is_unchanged()
     file.path.touch()
-    assert not file.is_at_path()
+    assert not file.is_unchanged()
     (tmp_path / "elsewhere").replace(file.path)
-    assert file.is_at_path()
+    assert file.is_unchanged()
+
+
+def test_a_file_to_which_others_wrote_is_changed(tmp_path: Path) -> None:
+    file = AppendFile(tmp_path / "f")
+    file.append(b"one\n")
+    assert file.is_unchanged()
+    for data in (b"", b"on", b"one\ntwo\n"):
+        file.path.write_bytes(data)
+        assert not file.is_unchanged()
 
 
 def test_a_file_that_must_be_new_is_not_taken_over(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_a_directory_that_is_removed_holds_every_point_again(tmp_path: Path, boa
         shutil.rmtree(board)
 
     made = trainer(tmp_path / "out", {step: remove})
+    made.train()
+    assert_holds_all(board)
+    assert made.sink_counts["tensorboard"].pending == 0
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_an_event_file_that_is_cut_in_place_hides_no_later_point(tmp_path: Path, board: Path, part: float) -> None:
+    def cut() -> None:
+        delivered(made, 4)
+        (path,) = board.glob("*.mtask")
+        os.truncate(path, int(path.stat().st_size * part))
+
+    made = trainer(tmp_path / "out", {5: cut})
     made.train()
     assert_holds_all(board)
     assert made.sink_counts["tensorboard"].pending == 0

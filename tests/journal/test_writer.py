@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from mtask_sinks import RunInfo, Snapshot, read_journal
+from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.writer import Journal
 
 
@@ -105,6 +106,68 @@ def test_a_removed_directory_is_made_again(tmp_path) -> None:
     journal.close()
     assert [each.step for run in read_journal(path) for each in run.snapshots] == [2]
     assert journal.failures == 0
+
+
+def emptied(path: Path, whole: bytes) -> None:
+    os.truncate(path, 0)
+
+
+def cut(path: Path, whole: bytes) -> None:
+    os.truncate(path, len(whole) - 5)
+
+
+def shortened(path: Path, whole: bytes) -> None:
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
+
+
+def replaced(path: Path, whole: bytes) -> None:
+    new = path.with_name("new")
+    new.write_bytes(b"".join(whole.splitlines(keepends=True)[3:]))
+    new.replace(path)
+
+
+@pytest.mark.parametrize("own_file", [False, True])
+@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("change", [emptied, cut, shortened, replaced])
+def test_what_is_written_after_somebody_changed_the_file_has_its_run_and_is_found(
+    tmp_path, monkeypatch, change, is_closed, own_file
+) -> None:
+    monkeypatch.setattr("mtask_sinks.journal.writer._MAX_RECENT", (2, 1 << 20))  # so that readers need the file
+    path = tmp_path / "metrics.jsonl"
+    journal = Journal(path, own_file=own_file)
+    journal.begin(RunInfo(id="1"))
+    for step in range(1, 21):
+        journal.append(snapshot(step, x=1.0))
+    position = journal.stream.end_position
+    if is_closed:
+        journal.close()
+    change(path, path.read_bytes())
+    kept = [each.step for run in read_journal(path) for each in run.snapshots]
+    for step in range(21, 31):
+        journal.append(snapshot(step, x=1.0))
+    journal.close()
+    assert [each.step for run in read_journal(path) for each in run.snapshots] == [*kept, *range(21, 31)]
+    assert read_journal(path)[-1].id == "1"
+    seen = []
+    while items := journal.stream.read(position):
+        seen += [item.step for _, item in items if isinstance(item, Snapshot)]
+        position = items[-1][0]
+    assert seen == list(range(21, 31))
+    assert journal.stream.offset_of(position) == path.stat().st_size
+    assert journal.stream.fingerprint == fingerprint_of(path.read_bytes().splitlines(keepends=True)[0])
+
+
+def test_a_file_that_another_training_made_after_this_one_began_is_continued_and_known(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    journal = Journal(path, own_file=True)
+    journal.begin(RunInfo(id="1"))
+    written(path, snapshot(1, x=1.0), run=RunInfo(id="2")).close()
+    journal.append(snapshot(5, x=1.0))
+    journal.close()
+    assert lines_of(path) == ["run 2", "snapshot 1", "run 1", "snapshot 5"]
+    assert journal.stream.fingerprint == fingerprint_of(path.read_bytes().splitlines(keepends=True)[0])
+    assert [item.step for _, item in journal.stream.read(0) if isinstance(item, Snapshot)] == [5]
+    assert journal.stream.offset_of(journal.stream.end_position) == path.stat().st_size
 
 
 def test_what_the_disk_does_not_take_is_written_when_it_does(tmp_path, caplog) -> None:
@@ -208,6 +271,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path) -> None:
     code = f"""
 import resource, signal, sys
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.writer import Journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal({str(tmp_path / "metrics.jsonl")!r})
@@ -232,6 +296,7 @@ journal.append(Snapshot(20, metrics={{"x": 20.0}}))
 def test_killing_the_process_loses_nothing_that_was_appended(tmp_path) -> None:
     code = f"""
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.writer import Journal
 journal = Journal({str(tmp_path / "metrics.jsonl")!r})
 journal.begin(RunInfo(id="1"))
@@ -277,6 +342,7 @@ INTERRUPTED = """\
 import random, signal, sys, threading
 from pathlib import Path
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.writer import Journal
 
 journal = Journal(Path(sys.argv[1]))

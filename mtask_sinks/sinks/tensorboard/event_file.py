@@ -59,9 +59,9 @@ class EventFile:
         """Append one event completely, or nothing."""
         self._file.append(_record(event.SerializeToString()))
 
-    def is_there(self) -> bool:
-        """Return whether the file is still at its path."""
-        return self._file.is_at_path()
+    def is_unchanged(self) -> bool:
+        """Return whether nobody else has removed, replaced or shortened the file."""
+        return self._file.is_unchanged()
 
     def close(self) -> None:
         """Close the file. Do not call `add` after this."""

@@ -187,14 +187,14 @@ class TensorBoardSink(BuiltAnew, Sink):
         return {name: subrun.directory for name, subrun in self._subruns.items()}
 
     def _check_files(self) -> None:
-        """If somebody removed a file, begin new files and raise `Forgotten`: the worker delivers the whole run again.
+        """If somebody damaged a file, begin new files and raise `Forgotten`: the worker delivers the whole run again.
 
         It delivers the whole run, because most likely all files are lost.
         """
-        if not any(subrun.is_removed() for subrun in self._subruns.values()):
+        if not any(subrun.is_damaged() for subrun in self._subruns.values()):
             return
         self._begin(self._directories())
-        raise Forgotten(f"somebody removed event files from {self._subruns[''].directory}")
+        raise Forgotten(f"somebody removed or changed event files in {self._subruns[''].directory}")
 
     def _is_stored(self, subrun: SubRun, snapshot: Snapshot) -> bool:
         """Return whether an earlier file holds this snapshot.

@@ -71,9 +71,9 @@ class SubRun:
         if file is not None:
             file.close()
 
-    def is_removed(self) -> bool:
-        """Return whether somebody removed the open file."""
-        return self._file is not None and not self._file.is_there()
+    def is_damaged(self) -> bool:
+        """Return whether somebody removed, replaced or shortened the open file."""
+        return self._file is not None and not self._file.is_unchanged()
 
     def has_stored(self, snapshot: Snapshot) -> bool:
         """Return whether the directory held an event of this step and time when this object first looked."""

@@ -311,7 +311,7 @@ def test_a_removed_directory_is_made_again_and_what_was_in_it_asked_for(tmp_path
     sink.open(RunInfo(id="1"))
     sink.write(Snapshot(step=1, metrics={"a/x": 1.0}))
     shutil.rmtree(tmp_path / "board")
-    with pytest.raises(Forgotten, match="somebody removed event files from .*board"):
+    with pytest.raises(Forgotten, match="somebody removed or changed event files in .*board"):
         sink.write(Snapshot(step=2, metrics={"a/x": 2.0}))
     write(sink, RunInfo(id="1"), *[Snapshot(step=s, metrics={"a/x": float(s)}) for s in (1, 2)])
     assert read_scalars(tmp_path / "board") == {"a/train/x": [(1, 1.0), (2, 2.0)]}

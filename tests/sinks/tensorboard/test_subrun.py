@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_an_open_file_is_not_opened_again(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_file_whose_first_events_cannot_be_written_is_removed_and_the_next_has_them(
+def test_a_file_whose_first_events_cannot_be_written_is_damaged_and_the_next_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subrun, first = SubRun(tmp_path, RUN_SUFFIX), event("first")
@@ -63,15 +64,15 @@ def test_writing_needs_an_open_file(tmp_path: Path) -> None:
     assert subrun.has_snapshot
 
 
-def test_a_file_is_removed_only_if_it_was_open(tmp_path: Path) -> None:
+def test_a_file_is_damaged_only_if_it_was_open(tmp_path: Path) -> None:
     subrun = SubRun(tmp_path / "board", RUN_SUFFIX)
-    assert not subrun.is_removed()
+    assert not subrun.is_damaged()
     subrun.open_file([])
-    assert not subrun.is_removed()
+    assert not subrun.is_damaged()
     shutil.rmtree(tmp_path / "board")
-    assert subrun.is_removed()
+    assert subrun.is_damaged()
     subrun.close_file()
-    assert not subrun.is_removed()
+    assert not subrun.is_damaged()
 
 
 def test_stored_is_what_earlier_files_of_the_same_kind_hold(tmp_path: Path) -> None:
@@ -86,3 +87,13 @@ def test_stored_is_what_earlier_files_of_the_same_kind_hold(tmp_path: Path) -> N
     subrun.open_file([])
     subrun.write(event("x", 3, time=13.0))
     assert not subrun.has_stored(Snapshot(step=3, time=13.0))
+
+
+def test_a_file_that_became_shorter_is_damaged(tmp_path: Path) -> None:
+    subrun = SubRun(tmp_path, RUN_SUFFIX)
+    subrun.open_file([])
+    subrun.write(event("x"))
+    assert not subrun.is_damaged()
+    (path,) = tmp_path.iterdir()
+    os.truncate(path, path.stat().st_size - 3)
+    assert subrun.is_damaged()
