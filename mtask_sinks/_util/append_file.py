@@ -11,6 +11,9 @@ from mtask_sinks._util.links import open_no_foreign_link
 # Bytes to read at a time when searching for the last newline.
 _BLOCK = 1 << 16
 
+# The files that objects of this process hold although there are no locks: where `lock` returned ``None``.
+_held: set[tuple[int, int]] = set()
+
 
 class AppendFile:
     """Appends to an open file, so that a full disk never leaves part of a record in it.
@@ -47,6 +50,7 @@ class AppendFile:
         #: Whether part of a record follows the first `size` bytes.
         self._is_torn = False
         self._is_locked = False
+        self._is_held = False
 
     def append(self, data: bytes) -> None:
         """Append all bytes or none: if the disk accepts only some of them, remove these again."""
@@ -94,23 +98,26 @@ class AppendFile:
 
         Returns:
             Whether it is locked now; ``False`` if another object has locked it; ``None`` if the file system or the
-            operating system has no locks.
+            operating system has no locks: then no other object of this process has locked it, but another process may
+            write to it.
         """
         try:
             import fcntl
         except ImportError:
-            return None
+            return self._hold()
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
-            return None
+            return self._hold()
         self._is_locked = True
         return True
 
     def close(self) -> None:
         """Close the file, and unlock it. Do not call `append` after this."""
+        if self._is_held:
+            _held.discard(self.identity)
         if self._is_locked:
             import fcntl
 
@@ -118,6 +125,13 @@ class AppendFile:
             with suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
+
+    def _hold(self) -> bool | None:
+        if self.identity in _held and not self._is_held:
+            return False
+        _held.add(self.identity)
+        self._is_held = True
+        return None
 
     def _cut_torn_record(self) -> None:
         if self._is_torn:

@@ -36,7 +36,7 @@ def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path,
     The file is locked until it is closed. Trainings that follow one another share it. If a training was killed, a
     process that it had started, such as a worker of a data loader, may still have its lock. Such a lock does not count.
     On a file system without locks, the last run in the file decides: another process writes to it if the run has not
-    ended and its process runs.
+    ended and its process runs. The journals of this process know of one another without a lock.
 
     Args:
         path: the journal that the training should write to.
@@ -134,7 +134,7 @@ def open_if_free(path: Path) -> tuple[AppendFile | None, str]:
     with path.open("rb") as lines:
         begin = open_run(record for line in read_lines(lines) if (record := line.run_record()) is not None)
     if is_locked is None:
-        is_taken = begin is not None and begin.is_at_work()
+        is_taken = begin is not None and begin.is_at_work() and not begin.is_of_this_process
     else:
         is_taken = begin is None or begin.process[0] != socket.gethostname() or begin.is_at_work()
     if not is_taken:

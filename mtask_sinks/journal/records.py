@@ -66,6 +66,11 @@ class Begin:
     sinks: frozenset[str] | None = None
     wrong: tuple[str, ...] = ()
 
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process has written the record."""
+        return self.process[1:] == (os.getpid(), _TOKEN)
+
     def is_at_work(self) -> bool:
         """Return whether the process that trains still exists. A process on another machine counts as ended."""
         host, process, token = self.process

@@ -235,10 +235,12 @@ def test_a_process_that_was_forked_keeps_no_lock(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("process", "statuses", "taken"),
     [
-        ("here", [None], True),
+        ("other", [None], True),
+        ("here", [None], False),  # no journal of this process has the file open
         ("ended", [None], False),
         ("here", ["finished"], False),
-        ("here", ["finished", None], True),  # it evaluates after its training
+        ("other", ["finished", None], True),  # it evaluates after its training
+        ("here", ["finished", None], False),
         ("ended", ["finished", None], False),
         ("here", ["finished", "finished"], False),
     ],
@@ -249,14 +251,37 @@ def test_without_locks_the_last_run_decides(tmp_path, monkeypatch, process, stat
         import socket
 
         as_of_process(path, socket.gethostname(), ended_process())
+    elif process == "other":
+        import socket
 
+        as_of_process(path, socket.gethostname(), os.getppid())
+    forbid_locks(monkeypatch)
+    used, file = claim(path, create=True)
+    assert used.name == ("metrics-2.jsonl" if taken else "metrics.jsonl")
+    file.close()
+
+
+def forbid_locks(monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks here")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    used, file = claim(path, create=True)
-    assert used.name == ("metrics-2.jsonl" if taken else "metrics.jsonl")
-    file.close()
+
+
+def test_without_locks_a_process_writes_again_to_the_file_that_it_closed(tmp_path, monkeypatch) -> None:
+    forbid_locks(monkeypatch)
+    first, second = (Journal(tmp_path / "metrics.jsonl", own_file=True) for _ in range(2))
+    first.begin(RunInfo(id="1"))
+    for step in (1, 2, 3):
+        first.append(Snapshot(step, "eval", metrics={"a/x": 1.0}))
+        first.close()  # as after each evaluation outside of a training
+    second.begin(RunInfo(id="2"))
+    second.append(Snapshot(4, metrics={"a/x": 1.0}))
+    first.append(Snapshot(5, "eval", metrics={"a/x": 1.0}))
+    assert (first.path.name, second.path.name) == ("metrics-2.jsonl", "metrics.jsonl")
+    assert [[each.step for each in run.snapshots] for run in read_journal(second.path)] == [[1, 2, 3], [4]]
+    first.close()
+    second.close()
 
 
 def test_every_journal_of_a_directory_has_a_name_that_the_commands_find(tmp_path) -> None:
