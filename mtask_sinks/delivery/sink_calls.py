@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from mtask_sinks._util.log import get_logger
@@ -11,6 +12,7 @@ from mtask_sinks._util.masking import mask
 from mtask_sinks.delivery.http_errors import http_status, is_refusal
 from mtask_sinks.delivery.progress import Progress
 from mtask_sinks.delivery.run_targets import RunTargets
+from mtask_sinks.delivery.shared_sink import SharedSink
 from mtask_sinks.errors import Rejected
 from mtask_sinks.journal.records import Begin, End, Item
 from mtask_sinks.journal.run_start import is_superseded
@@ -30,7 +32,8 @@ _NOT_RETRIED = (
 class SinkCalls:
     """Delivers items to a sink, one item per call of `deliver`.
 
-    Only the worker's thread uses it; while there is no such thread, another thread may use it.
+    Only the worker's thread uses it; while there is no such thread, another thread may use it. The worker of another
+    trainer that has the same sink object calls `_release`.
 
     Args:
         sink: the sink.
@@ -50,6 +53,7 @@ class SinkCalls:
         skips_runs: bool = False,
     ) -> None:
         self._sink = sink
+        self._shared = SharedSink.of(sink)
         self._targets = targets
         self._progress = progress
         self._save = save
@@ -58,6 +62,8 @@ class SinkCalls:
         #: The last step of this run that counts, because the training was resumed from it. ``None`` if all steps count.
         self._last_step: int | None = None
         self._is_open = False
+        #: With which status `_release` has closed the current run; ``None`` if it has not, or if the run is open again.
+        self._released_as: str | None = None
         self._skips_runs = skips_runs
         #: Whether the current run was not meant for this sink.
         self._is_skipped = False
@@ -83,20 +89,24 @@ class SinkCalls:
         """
         self._progress.backend.begin_call()
         try:
-            if isinstance(item, Begin):
-                self._begin_run(item)
-            elif isinstance(item, End):
-                self._end_run(item)
-            elif isinstance(item, Note):
-                self._tell(item)
-            elif self._is_skipped or (
-                self._last_step is not None and is_superseded(item.step, item.phase, item.is_partial, self._last_step)
-            ):
-                self._progress.count_skipped(self._run_id)
-            else:
-                self._write(item)
+            with self._shared.lock:
+                self._deliver(item)
         finally:
             self._progress.backend.end_call()
+
+    def _deliver(self, item: Item) -> None:
+        if isinstance(item, Begin):
+            self._begin_run(item)
+        elif isinstance(item, End):
+            self._end_run(item)
+        elif isinstance(item, Note):
+            self._tell(item)
+        elif self._is_skipped or (
+            self._last_step is not None and is_superseded(item.step, item.phase, item.is_partial, self._last_step)
+        ):
+            self._progress.count_skipped(self._run_id)
+        else:
+            self._write(item)
 
     def flush(self) -> None:
         """Let the sink store its data, if it is open."""
@@ -104,7 +114,9 @@ class SinkCalls:
             return
         self._progress.backend.begin_call()
         try:
-            self._sink.flush()
+            with self._shared.lock:
+                if self._is_open:
+                    self._sink.flush()
         finally:
             self._progress.backend.end_call()
 
@@ -115,8 +127,8 @@ class SinkCalls:
 
     def _begin_run(self, begin: Begin) -> None:
         if self._run is not None:
-            self._close(self._targets.status_of(self._run.id) or "finished")
-            self._run = None
+            self._close(self._status_now(self._run))
+        self._run = self._released_as = None
         self._is_skipped = self._is_for_others(begin)
         if self._is_skipped:
             return
@@ -135,8 +147,10 @@ class SinkCalls:
             return
         if self._sink.name in run.continued and run.id not in self._targets.live:
             self._open(run)  # all snapshots were delivered before, but the backend run still needs its status
+        if self._released_as not in (None, end.status):
+            self._open(run)  # another worker has closed it, when nobody knew this status yet
         self._close(end.status)
-        self._run = None
+        self._run = self._released_as = None
 
     def _write(self, snapshot: Snapshot) -> None:
         try:
@@ -176,8 +190,12 @@ class SinkCalls:
     def _open(self, run: RunInfo) -> None:
         if self._is_open:
             return
+        target = self._targets.targets.get(run.id)
+        if self._shared.take(self._release) and target is not None and run.existing(self._sink.name) is None:
+            # The sink has been open for a run of another worker, so it no longer knows this one.
+            run = replace(run, continued={**run.continued, self._sink.name: target})
         self._sink.open(self._targets.named_for_backend(run))
-        self._is_open = True
+        self._is_open, self._released_as = True, None
         self._progress.backend.open()
         target = self._sink.target()
         if target is not None:
@@ -186,6 +204,16 @@ class SinkCalls:
         if target is not None and target != self._targets.targets.get(run.id):
             self._targets.targets[run.id] = target
             self._save()  # save this before the backend run holds data, so that another process can find the run
+
+    def _release(self) -> None:
+        """Close the sink, if it is open, because another worker opens it. The next snapshot opens it again."""
+        if self._run is not None and self._is_open:
+            status = self._status_now(self._run)
+            self._close(status)
+            self._released_as = status
+
+    def _status_now(self, run: RunInfo) -> str:
+        return self._targets.status_of(run.id) or "finished"
 
     def _close(self, status: Any) -> None:
         if not self._is_open:
