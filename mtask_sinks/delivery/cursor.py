@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ logger = get_logger(__name__)
 
 #: The cursors of ``metrics.jsonl`` are in the directory ``metrics.delivery``.
 DIRECTORY_SUFFIX = ".delivery"
+
+# A cursor's file has the name of its sink, and a longer name while it is written. File systems accept 255 bytes.
+_FILE_NAME = re.compile(r"[^/\\\0]+")
+_MAX_NAME_SIZE = 150
 
 # Number of rejected snapshots whose reason the cursor keeps. It only counts the others.
 _MAX_REASONS = 100
@@ -76,6 +82,26 @@ class Cursor:
         create_file(new)
         new.write_text(json.dumps(asdict(self), indent=1) + "\n")
         new.replace(path)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise an error if the cursors of sinks with these names cannot be stored.
+
+    >>> check_names(["mlflow", "team/tracker"])
+    Traceback (most recent call last):
+    ...
+    ValueError: a sink is named 'team/tracker', which cannot be a file name. Use letters, digits, '_', '.' and '-'.
+
+    Raises:
+        ValueError: two sinks have the same name, or a name cannot be that of a file.
+    """
+    if len({*names}) < len(names):
+        raise ValueError(f"two sinks have the same name: {', '.join(names)}. Give each sink class its own name.")
+    for name in names:
+        if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME_SIZE:
+            raise ValueError(
+                f"a sink is named {name!r}, which cannot be a file name. Use letters, digits, '_', '.' and '-'."
+            )
 
 
 def cursor_path(journal: Path, sink: str) -> Path:

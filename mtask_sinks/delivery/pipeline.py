@@ -15,6 +15,7 @@ from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.delivery.counts import SinkCounts
+from mtask_sinks.delivery.cursor import check_names
 from mtask_sinks.delivery.ending import Ending, wait_for_endings
 from mtask_sinks.delivery.patience import Patience
 from mtask_sinks.delivery.publisher import Publisher, check_publishing
@@ -66,16 +67,14 @@ class Delivery:
         exit_status: the status of the run if the interpreter exits before `close`.
 
     Raises:
-        ValueError: two sinks have the same name, or ``publish`` is no URL.
+        ValueError: two sinks have the same name, a sink's name cannot be that of a file, or ``publish`` is no URL.
         ImportError: ``publish`` needs a package that is not installed.
     """
 
     def __init__(self, sinks: Sequence[Sink], drain_seconds: float = DRAIN_SECONDS, publish: str | None = None) -> None:
         if publish is not None:
             check_publishing(publish)
-        names = [sink.name for sink in sinks]
-        if len({*names}) < len(names):
-            raise ValueError(f"two sinks have the same name: {', '.join(names)}. Give each sink class its own name.")
+        check_names([sink.name for sink in sinks])
         self.sinks = list(sinks)
         self.drain_seconds = drain_seconds
         self._publish = publish

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.counts import SinkCounts, added
-from mtask_sinks.delivery.cursor import Cursor, cursor_path, load_cursor
+from mtask_sinks.delivery.cursor import Cursor, check_names, cursor_path, load_cursor
 from mtask_sinks.delivery.own_record import OWN_RUNS, OwnRecord
 from mtask_sinks.delivery.pipeline import end_killed
 from mtask_sinks.delivery.trust import check_trust
@@ -80,7 +80,9 @@ def replay(
         NoTrainingError: no line of a journal can be read. Then nothing is delivered either.
         StillAtWorkError: the process of the last run still runs on this machine.
         UntrustedJournalError: the journal names another place to write to.
+        ValueError: two sinks have the same name, or a sink's name cannot be that of a file.
     """
+    check_names([sink.name for sink in sinks])
     files = journal_files(journal_path(path)) if Path(path).is_dir() else [Path(path)]
     if not files or not files[0].is_file():
         file = journal_path(path)

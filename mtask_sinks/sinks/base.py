@@ -40,6 +40,7 @@ class Sink(ABC):
 
     Attributes:
         name: the sink's name in ``report_to``, and the key of its run in `RunInfo.attached` and `RunInfo.continued`.
+            The file with the sink's progress has this name.
         can_replay: whether a replay of the journal can send missing snapshots to this sink.
     """
 

@@ -77,6 +77,16 @@ def test_closing_twice_or_unopened_does_nothing() -> None:
     assert sink.closed == ["finished"]
 
 
+@pytest.mark.parametrize("name", ["team/tracker", "team\\tracker", "../tracker", "", "x" * 300, None])
+def test_a_name_that_no_file_can_have_is_refused_because_the_progress_could_not_be_stored(tmp_path, name) -> None:
+    sink = MemorySink()
+    sink.name = name
+    with pytest.raises(ValueError, match="cannot be a file name"):
+        Delivery([sink])
+    with pytest.raises(ValueError, match="cannot be a file name"):
+        replay(tmp_path, [sink])
+
+
 def test_two_sinks_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="the same name: memory, memory"):
         Delivery([MemorySink(), MemorySink()])
