@@ -142,9 +142,11 @@ class RunInfo(_Frozen):
             ``max`` (the largest) or ``None`` (neither). See `mtask_sinks.directions`.
         loss_weights: key → its weight in the combined loss, from ``loss_budget``; empty without it.
         is_training: ``False`` for evaluations outside of a training. A resume does not continue them.
+        resumed: backend → the run to which the sink wrote the training that this one resumes or evaluates, as far as
+            the journal knows it. A sink may write there or to a new run.
     """
 
-    _mappings: ClassVar[tuple[str, ...]] = ("params", "attached", "continued", "directions", "loss_weights")
+    _mappings: ClassVar[tuple[str, ...]] = ("params", "attached", "continued", "directions", "loss_weights", "resumed")
 
     id: str = ""
     output_dir: str | None = None
@@ -157,6 +159,7 @@ class RunInfo(_Frozen):
     directions: Mapping[str, str | None] = field(default_factory=dict)
     loss_weights: Mapping[str, float] = field(default_factory=dict)
     is_training: bool = True
+    resumed: Mapping[str, str] = field(default_factory=dict)
 
     def existing(self, name: str) -> str | None:
         """Return the identifier of a backend's run if the run already exists, whoever owns it."""

@@ -50,14 +50,15 @@ class RunTargets:
     def run_for_sink(self, begin: Begin) -> tuple[RunInfo, int | None]:
         """Return the run as the sink gets it, and the last step of the run that counts (``None`` if all steps count).
 
-        The sink gets a run of this process unchanged. It continues and ends the run of another process, unless somebody
-        still writes to its backend run. If the run is a resume and this sink has never written it, the run goes to the
-        backend run of the training that it was resumed from. If a later run was resumed from this run, it has computed
-        the steps after that checkpoint again, so these steps do not count here.
+        The sink gets a run of this process as it is. If the run is a resume, or an evaluation without a training, the
+        sink also gets the backend run of the training before it. The sink continues and ends the run of another
+        process, unless somebody still writes to its backend run. If the run is a resume and this sink has never written
+        it, the run goes to the backend run of the training that it was resumed from. If a later run was resumed from
+        this run, it has computed the steps after that checkpoint again, so these steps do not count here.
         """
         run, name = begin.run, self._sink
         if run.id in self.live:
-            return self.live[run.id], None
+            return self._with_resumed(self.live[run.id]), None
         if self._stream.path is not None:
             run = replace(run, output_dir=str(self._stream.path.parent))
         begins = [record for _, record in self._stream.run_records if isinstance(record, Begin)]
@@ -93,6 +94,16 @@ class RunTargets:
                 break
             start = end
         return start
+
+    def _with_resumed(self, run: RunInfo) -> RunInfo:
+        """Add the backend run of the training that a run continues: the last one of its name in the journal."""
+        is_new = run.is_training and not run.step
+        if is_new or run.existing(self._sink) is not None:
+            return run
+        begins = [record.run for _, record in self._stream.run_records if isinstance(record, Begin)]
+        same = [each for each in begins if each.id != run.id and each.name == run.name and each.is_training]
+        targets = [target for each in same if (target := self._target(each)) is not None]
+        return replace(run, resumed={self._sink: targets[-1]}) if targets else run
 
     def _target(self, run: RunInfo) -> str | None:
         """Return the backend run to which the sink wrote a run."""

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from helpers.event_files import read_scalars, run_dirs
 from helpers.failing_sinks import Flaky, Hanging, snapshots
 from helpers.faulty import wait_for
 
@@ -17,7 +19,7 @@ from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.journal.records import Begin, End
 from mtask_sinks.journal.writer import Journal
-from mtask_sinks.sinks import MemorySink
+from mtask_sinks.sinks import MemorySink, TensorBoardSink
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -261,3 +263,43 @@ def test_ctrl_c_at_the_first_or_last_line_leaves_a_whole_delivery(tmp_path, monk
     other.open(RunInfo(id="2", output_dir=str(tmp_path)))
     other.close("finished")
     assert [path.name for path in tmp_path.glob("*.jsonl")] == ["metrics.jsonl"]  # the lock was given back
+
+
+def board_of(directory: Path, run: str, name: str, *values: float, step: int = 0, **facts: object) -> Delivery:
+    """Begin a training that writes its values to TensorBoard, one per step."""
+    delivery = Delivery([TensorBoardSink()])
+    delivery.open(RunInfo(id=run, name=name, output_dir=str(directory), step=step, **facts))
+    for at, value in enumerate(values, step + 1):
+        delivery.write(Snapshot(at, metrics={"a/x": value}, time=1000.0 * int(run) + at))
+    return delivery
+
+
+def boards(directory: Path) -> dict[str, list[tuple[int, float]]]:
+    return {path.name: read_scalars(path)["a/train/x"] for path in run_dirs(directory)}
+
+
+def test_a_resume_leaves_the_directory_of_a_training_of_another_name_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    board_of(tmp_path, "1", "exp", 1, 2, 3).close("failed")
+    board_of(tmp_path, "2", "exp-2", 10, 20, 30).close("finished")
+    board_of(tmp_path, "3", "exp", 3.5, 4.5, step=2).close("finished")
+    board_of(tmp_path, "4", "exp", 5.5, is_training=False).close("finished")  # it writes the step 1 again
+    own = [(1, 1.0), (2, 2.0), (3, 3.5), (4, 4.5), (1, 5.5)]
+    assert boards(tmp_path) == {"exp": own, "exp-2": [(1, 10.0), (2, 20.0), (3, 30.0)]}
+
+
+def test_a_resume_leaves_the_directory_of_a_training_that_runs_at_the_same_time_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    first = board_of(tmp_path, "1", "exp", 1, 2, 3)
+    first.flush()
+    first.write(Snapshot(4, metrics={"a/x": 4.0}, time=1.0))  # so that it has its journal again
+    second = board_of(tmp_path, "2", "exp", 10, 20, 30)
+    second.flush()
+    second.write(Snapshot(4, metrics={"a/x": 40.0}, time=2.0))
+    first.close("failed")
+    board_of(tmp_path, "3", "exp", 3.5, 4.5, step=2).close("finished")
+    second.close("finished")
+    assert boards(tmp_path) == {
+        "exp": [(1, 1.0), (2, 2.0), (3, 3.5), (4, 4.5)],
+        "exp-2": [(1, 10.0), (2, 20.0), (3, 30.0), (4, 40.0)],
+    }

@@ -214,7 +214,9 @@ class TensorBoardSink(BuiltAnew, Sink):
         if configured := os.environ.get("TENSORBOARD_LOGGING_DIR"):
             return _local_path(configured, "TENSORBOARD_LOGGING_DIR").expanduser()
         return _own_directory(
-            Path(run.output_dir or ".", "runs", *_folders(run.name or run.id)), is_new=run.is_training and not run.step
+            Path(run.output_dir or ".", "runs", *_folders(run.name or run.id)),
+            is_new=run.is_training and not run.step,
+            resumed=run.resumed.get(self.name),
         )
 
     def _scalars(self, snapshot: Snapshot, relative: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -307,18 +309,21 @@ def _local_path(place: str | os.PathLike[str], name: str) -> Path:
     return Path(place)
 
 
-def _own_directory(first: Path, is_new: bool) -> Path:
+def _own_directory(first: Path, is_new: bool, resumed: str | None) -> Path:
     """Return the directory of a training: ``first``, or ``first`` with "-2", "-3", … at the end of its name.
 
     Args:
         first: the directory that the training would like to have.
         is_new: whether the training is new. If so, return the first of these directories without event files, else the
             last of them with event files. A new training also passes over links, which could lead anywhere.
+        resumed: the directory of the training that this one resumes. If it is one of those with event files, return it.
     """
     numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     if not is_new:
         used = [*itertools.takewhile(_has_events, itertools.chain([first], numbered))]
-        return used[-1] if used else first
+        # By its name, because somebody may have moved the output directory.
+        own = [each for each in used if resumed is not None and each.name == Path(resumed).name]
+        return (own or used or [first])[-1]
     if not _has_events(first):
         return first
     return next(each for each in numbered if not (_has_events(each) or each.is_symlink()))
