@@ -271,7 +271,6 @@ def test_a_full_disk_leaves_whole_lines(tmp_path) -> None:
     code = f"""
 import resource, signal, sys
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.writer import Journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal({str(tmp_path / "metrics.jsonl")!r})
@@ -296,7 +295,6 @@ journal.append(Snapshot(20, metrics={{"x": 20.0}}))
 def test_killing_the_process_loses_nothing_that_was_appended(tmp_path) -> None:
     code = f"""
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.writer import Journal
 journal = Journal({str(tmp_path / "metrics.jsonl")!r})
 journal.begin(RunInfo(id="1"))
@@ -342,7 +340,6 @@ INTERRUPTED = """\
 import random, signal, sys, threading
 from pathlib import Path
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.writer import Journal
 
 journal = Journal(Path(sys.argv[1]))
