@@ -123,11 +123,14 @@ class Watch:
         path: the journal, or the output directory of a training; it need not exist yet.
         only: shell pattern of the keys to show, such as ``mlm/*``.
         x: what to draw the curves over: ``step``, ``epoch``, ``time``, or the key of a metric that only grows.
+
+    Attributes:
+        only: as given.
     """
 
     def __init__(self, path: str | os.PathLike[str], only: str = "*", x: str = STEP) -> None:
         self._tail = JournalReader(path, sampling=True)
-        self._only, self._x = only, x
+        self.only, self._x = only, x
         self._times_begun = 0
         self._trainings = Trainings()
 
@@ -159,7 +162,7 @@ class Watch:
         training = self.training
         if training is None:
             return TrainingProgress(str(self._tail.path))
-        shown = [series for series in training.series.values() if fnmatchcase(series.key, self._only)]
+        shown = [series for series in training.series.values() if fnmatchcase(series.key, self.only)]
         directions = Directions(training.directions)
         status, host = status_of(training)
         rate, end = training.steps_per_second, training.max_steps

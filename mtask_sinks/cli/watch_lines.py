@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,6 +16,8 @@ from mtask_sinks.cli.formatting import number, to_json
 from mtask_sinks.cli.watch_axis import axis_note, place_text
 from mtask_sinks.journal.records import Begin, End, Item
 from mtask_sinks.note import Note
+from mtask_sinks.patterns import no_match
+from mtask_sinks.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from mtask_sinks.analysis.progress import Watch
@@ -21,19 +25,49 @@ if TYPE_CHECKING:
 
 
 def print_lines(watched: Watch, interval: float, as_json: bool) -> None:
-    """Print one line per new item of the journal, from now on, until Ctrl-C."""
+    """Print one line per new item of the journal, from now on, until Ctrl-C.
+
+    Of a snapshot, print the metrics that the user wants to see. If it has only others, print no line for it.
+    """
     for _ in watched.update():
         pass
-    noted = ""
+    noted: list[str] = []
     while True:
         for training, item in watched.update():
+            if isinstance(item, Snapshot) and item.metrics:
+                item = matching(item, watched.only)
+                if not item.metrics:
+                    continue
             x, _ = watched.axis_of(training)
             typer.echo(_json_line(training, item, x) if as_json else shown(item_line(training, item, x)))
-        error = watched.axis_of(watched.training)[1] if watched.training is not None else ""
-        if error and error != noted:
-            typer.echo(shown(axis_note(error)), err=True)
-            noted = error
+        notes = _notes(watched, watched.training) if watched.training is not None else []
+        if notes != noted:
+            typer.echo("\n".join(shown(note) for note in notes if note not in noted), err=True)
+            noted = notes
         time.sleep(interval)
+
+
+def _notes(watched: Watch, training: Training) -> list[str]:
+    """Return why the user does not see what the options ask for."""
+    error = watched.axis_of(training)[1]
+    notes = [axis_note(error)] if error else []
+    keys = list(dict.fromkeys(series.key for series in training.series.values()))
+    if keys and not any(fnmatchcase(key, watched.only) for key in keys):
+        notes.append(f"--only: {no_match(watched.only, keys)}")
+    return notes
+
+
+def matching(snapshot: Snapshot, pattern: str) -> Snapshot:
+    """Return a snapshot with only the metrics whose keys match a shell pattern.
+
+    >>> dict(matching(Snapshot(10, metrics={"mlm/loss": 2.5, "nsp/loss": 0.7}), "mlm/*").metrics)
+    {'mlm/loss': 2.5}
+    """
+    metrics, counts = (
+        {key: values[key] for key in values if fnmatchcase(key, pattern)}
+        for values in (snapshot.metrics, snapshot.counts)
+    )
+    return replace(snapshot, metrics=metrics, counts=counts)
 
 
 def item_line(training: Training, item: Item, x: str = STEP) -> str:

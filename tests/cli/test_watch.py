@@ -72,6 +72,43 @@ def test_followed_into_a_pipe_each_new_snapshot_is_a_line(tmp_path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_followed_lines_have_only_the_metrics_that_match(tmp_path, form) -> None:
+    def at(step: int, **values: float) -> Snapshot:
+        metrics = {key.replace("__", "/"): value for key, value in values.items()}
+        return Snapshot(step, metrics=metrics, counts=dict.fromkeys(metrics, 4))
+
+    write(tmp_path, (RunInfo(id="1", name="r"), [at(2, a__loss=1.0, b__loss=2.0)], None))
+    more = ["--json"] if form == "json" else []
+    process = start(
+        str(tmp_path), "--follow", "--only", "b/*", "--interval", "0.1", *more, stdout=subprocess.PIPE
+    )  # fmt: skip
+    try:
+        time.sleep(3)
+        snapshots = [at(4, a__loss=3.0, b__loss=4.0), at(6, a__loss=5.0), at(8, b__loss=6.0)]
+        write(tmp_path, (RunInfo(id="2", step=2), snapshots, "finished"))
+        lines = [process.stdout.readline().decode() for _ in range(4)]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    if form == "json":
+        records = [json.loads(line) for line in lines]
+        assert [(each["metrics"], each["counts"]) for each in records if each["event"] == "snapshot"] == [
+            ({"b/loss": 4.0}, {"b/loss": 4}), ({"b/loss": 6.0}, {"b/loss": 4}),
+        ]  # fmt: skip
+    else:
+        assert lines[1:3] == ["r  step 4  train  b/loss 4\n", "r  step 8  train  b/loss 6\n"]
+
+
+def test_a_note_says_once_that_no_followed_metric_matches(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="r"), losses(2, 4), None))
+    process = start(str(tmp_path), "--follow", "--only", "b/*", "--interval", "0.1", stderr=subprocess.PIPE)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert errors.decode() == "--only: no metric matches 'b/*'. The metrics are: a/loss.\n"
+
+
 def test_on_a_terminal_it_lives_until_ctrl_c_and_leaves_the_last_picture(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="first"), losses(2, 4), "finished"))
     ours, theirs = pty.openpty()
