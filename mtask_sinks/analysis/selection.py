@@ -40,9 +40,10 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
     Raises:
         NoJournalError, NoTrainingError, OSError: as in `open_run`.
     """
-    opened: dict[tuple[Path, int], tuple[Path, Training, str]] = {}
+    opened: dict[tuple[Path, str], tuple[Path, Training, str]] = {}
     for path, training, name in (each for item in given for each in _open_all(item)):
-        opened.setdefault((path.resolve(), training.number), (path, training, name))
+        # The number of a training differs if it counts the trainings of one journal, or those of its directory.
+        opened.setdefault((path.resolve(), training.id), (path, training, name))
     chosen = list(opened.values())
     for _, training, *_ in chosen:
         training.thin(runs.MAX_VALUES // len(chosen))

@@ -60,6 +60,17 @@ def test_trainings_in_two_journals_of_a_directory_are_called_by_their_names(tmp_
     assert [each.label for each in open_runs([str(both)])] == labels
 
 
+def test_a_training_in_the_second_journal_of_a_directory_is_opened_once_however_it_is_named(tmp_path) -> None:
+    write(tmp_path, run("2", "y")).rename(tmp_path / "metrics-2.jsonl")
+    write(tmp_path, run("1", "x"))
+    second = f"{tmp_path}/metrics-2.jsonl"
+    assert {(each.label, each.training.id) for each in open_runs([str(tmp_path)])} == {("x", "1"), ("y", "2")}
+    for again in (f"{tmp_path}:2", f"{tmp_path}:y", second, f"{second}:1"):
+        runs = open_runs([str(tmp_path), again])
+        assert {(each.label, each.training.id) for each in runs} == {("x", "1"), ("y", "2")}, again
+        assert len(runs) == 2, again
+
+
 def test_one_that_is_not_there_is_an_error(root) -> None:
     with pytest.raises(NoTrainingError, match="there is no training 'z'"):
         open_runs([f"{root}/a:z"])
