@@ -120,13 +120,14 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
         print_renderable(console, Text(printable(text), overflow="fold"))
     print_renderable(console, Text(""))
     columns = [
-        *(TableColumn("task", style="bold", flow="cut"), TableColumn("metric", flow="cut"), TableColumn("phase")),
-        *(TableColumn("final A", "right"), TableColumn("final B", "right")),
+        *(TableColumn("task", style="bold", flow="cut"), TableColumn("metric", flow="cut")),
+        TableColumn("phase", flow="cut"),
+        *(TableColumn("final A", "right", drop=5), TableColumn("final B", "right")),
         TableColumn("change", "right", drop=4, title="change of the final value"),
         TableColumn("best", drop=2, title="which value is best"),
         *(TableColumn("best A", "right", drop=3), TableColumn("best B", "right", drop=3)),
         TableColumn("change", "right", drop=1, title="change of the best value"),
-        TableColumn(""),
+        TableColumn("best is"),
     ]
     cells = []
     for row in shown(rows):

@@ -94,7 +94,7 @@ def _print_list(as_json: bool) -> None:
     columns = [
         TableColumn("about", drop=1),
         TableColumn("check", style="bold"),
-        TableColumn("severity"),
+        TableColumn("severity", drop=2),
         TableColumn("what", flow="wrap"),
     ]
     print_renderable(console, make_table(columns, rows, console))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _GAP = 2
 # Least width of a column, by its flow. If a table is too wide, other columns are dropped before this width shrinks.
 _LEAST = {"cut": 16, "wrap": 24, "curve": 8}
-# If no column is left to drop, names are cut to this many characters at least.
-_LEAST_NAME = 3
+# If no column is left to drop, names are cut, and lines of text are broken, to this many characters at least.
+_LEAST_AT_LAST = {"cut": 3, "wrap": 8}
 _CURVE_IN_PIPE = 20
 
 
@@ -58,12 +58,18 @@ class Fit:
     """The columns of a table that fit, and what does not fit.
 
     Attributes:
-        widths: index of a column that fits → its width.
+        widths: index of a column that fits → its width. If the columns that are never dropped do not fit, the sum is
+            larger than the wanted width.
         left_out: titles of the columns that are dropped, each once.
     """
 
     widths: Mapping[int, int]
     left_out: Sequence[str]
+
+    @property
+    def width(self) -> int:
+        """The width of the table."""
+        return sum(self.widths.values()) + _GAP * (len(self.widths) - 1)
 
 
 def fit(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], width: int) -> Fit:
@@ -75,7 +81,7 @@ def fit(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], width: i
     >>> fit(columns, [["mlm", "5.094", Curve(range(100))]], width=12)
     Fit(widths={0: 4, 1: 5}, left_out=['curve'])
     """
-    wanted = [max(len(column.name), *(_size(row[i]) for row in rows), 0) for i, column in enumerate(columns)]
+    wanted = [max(_size(column.name), *(_size(row[i]) for row in rows), 0) for i, column in enumerate(columns)]
     least = [min(want, _LEAST.get(column.flow, want)) for want, column in zip(wanted, columns, strict=True)]
     kept = list(range(len(columns)))
     left_out: dict[str, None] = {}
@@ -86,7 +92,7 @@ def fit(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], width: i
                 kept.remove(i)
                 left_out.setdefault(columns[i].title or columns[i].name)
     if _total(kept, least) > width:
-        least = [min(size, _LEAST_NAME) if columns[i].flow == "cut" else size for i, size in enumerate(least)]
+        least = [min(size, _LEAST_AT_LAST.get(columns[i].flow, size)) for i, size in enumerate(least)]
     return Fit(_divide(kept, columns, wanted, least, width), list(left_out))
 
 
@@ -126,6 +132,8 @@ def make_table(
 ) -> RenderableType:
     """Make a table that fits the terminal and names the columns that do not fit; for a pipe, lines of any length.
 
+    On a terminal that is too narrow even for the columns that are never dropped, each row takes several lines.
+
     Args:
         columns: the columns of the table.
         rows: the cells of each row, as text or curves.
@@ -139,7 +147,10 @@ def make_table(
     if not console.is_terminal:
         return Text(plain_table(columns, rows, is_ascii), no_wrap=True, overflow="ignore")
     fitting = fit(columns, rows, console.width)
-    table = draw_table(columns, rows, fitting, is_ascii, styles)
+    table: RenderableType = draw_table(columns, rows, fitting, is_ascii, styles)
+    if fitting.width > console.width:
+        kept = [[row[i] for i in fitting.widths] for row in rows]
+        table = Text(plain_table([columns[i] for i in fitting.widths], kept, is_ascii), overflow="fold")
     return Group(table, Text(no_room(fitting), "dim")) if fitting.left_out else table
 
 
@@ -189,11 +200,18 @@ def _shortened(name: str, width: int) -> str:
 
     >>> _shortened("classification_mnli", 10)
     'class…mnli'
+    >>> _shortened("情感的自然语言", 8)  # each character is as wide as two Latin ones
+    '情感…言'
     """
-    if len(name) <= width:
+    if _size(name) <= width:
         return name
-    head = width // 2
-    return f"{name[:head]}…{name[len(name) - (width - head - 1) :]}" if width > 1 else name[:width]
+    half = width // 2
+    start, end = name, name
+    while _size(start) > (half if width > 1 else width):
+        start = start[:-1]
+    while _size(end) > width - half - 1:
+        end = end[1:]
+    return f"{start}…{end}" if width > 1 else start
 
 
 def plain_table(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], ascii_only: bool = False) -> str:
@@ -211,8 +229,14 @@ def plain_table(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], 
             for cell in row
         )
         lines.append(list(drawn))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    sides = ["<" if column.align == "left" else ">" for column in columns]
-    shapes = [f"{side}{width}" for side, width in zip(sides, widths, strict=True)]
-    padded = ("  ".join(f"{cell:{shape}}" for cell, shape in zip(line, shapes, strict=True)) for line in lines)
+    widths = [max(_size(line[i]) for line in lines) for i in range(len(columns))]
+    padded = (
+        "  ".join(_padded(cell, width, column.align) for cell, width, column in zip(line, widths, columns, strict=True))
+        for line in lines
+    )
     return "\n".join(line.rstrip() for line in padded)
+
+
+def _padded(cell: str, width: int, align: Literal["left", "right"]) -> str:
+    blanks = " " * (width - _size(cell))
+    return blanks + cell if align == "right" else cell + blanks

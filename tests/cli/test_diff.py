@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers.journals import losses, write
-from helpers.large_journal import METRICS, PHASES, value, write_large
+from helpers.large_journal import METRICS, PHASES, TASKS, value, write_large
 from helpers.terminal import Terminal
 from typer.testing import CliRunner
 
@@ -125,6 +125,20 @@ def test_no_number_breaks_on_80_columns_and_what_is_left_out_is_named(tmp_path) 
     for _, metric, phase, first, second, *_ in rows:
         assert first == second == number(value("summarization", metric, phase, 2000))
     assert "no room for: change of the best value, which value is best" in terminal.text
+
+
+def test_on_40_columns_no_number_breaks_and_the_heading_tells_what_is_better(tmp_path) -> None:
+    for name in ("a", "b"):
+        write_large(tmp_path / name, name)
+    with Terminal("diff", str(tmp_path / "a"), str(tmp_path / "b"), columns=40, lines=800) as terminal:
+        assert terminal.wait_for_end() == 0
+    (head,) = (line for line in terminal.lines if line.startswith("task "))
+    assert re.fullmatch(r"task +\S+ +\S+ +final B  best is", head)
+    values = {number(value(task, metric, phase, 2000)) for task in TASKS for metric in METRICS for phase in PHASES}
+    start = terminal.lines.index(head) + 1
+    rows = [line.split() for line in terminal.lines[start : start + len(TASKS) * len(METRICS) * len(PHASES)]]
+    assert {row[3] for row in rows} == values
+    assert "best B" in terminal.text
 
 
 def compared(output: str) -> list[str]:

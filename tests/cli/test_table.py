@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from mtask_sinks.cli.formatting import print_renderable
@@ -57,6 +58,39 @@ def test_columns_drop_in_their_order_and_no_number_breaks(width: int) -> None:
     dropped = [name for name in ("n2", "n3", "n1") if name not in head]
     assert dropped == ["n2", "n3", "n1"][: 4 - len(shown)]
     assert more == ([f"no room for: {', '.join(dropped)}"] if dropped else [])
+
+
+@pytest.mark.parametrize("width", [12, 20, 28, 36, 44])
+def test_even_if_no_column_is_left_to_drop_all_cells_are_whole(width: int) -> None:
+    columns = [
+        TableColumn("task", flow="cut"),
+        TableColumn("phase"),
+        *(TableColumn(f"n{i}", "right") for i in range(3)),
+    ]
+    cells = ["translation", "eval_books", "-5.534e-05", "-1.234e-05", "better"]
+    lines = on_terminal(columns, [cells], width)
+    assert all(len(line) <= width for line in lines)
+    text = "".join(line.ljust(width) for line in lines)
+    assert all(cell in text for cell in cells[1:])
+
+
+def test_texts_become_narrower_before_other_cells_break() -> None:
+    columns = [TableColumn("sink"), TableColumn("installed"), TableColumn("how to get it", flow="wrap")]
+    rows = [["example_factory", "1.0", ""], ["azure_ml", "-", "pip install azureml-sdk"]]
+    assert [line.rstrip() for line in on_terminal(columns, rows, 40)][1:] == [
+        "example_factory  1.0",
+        "azure_ml         -          pip install",
+        " " * 28 + "azureml-sdk",
+    ]
+
+
+def test_wide_characters_line_up_in_a_pipe_and_when_they_are_cut() -> None:
+    assert plain_table(COLUMNS, [["情感", "1"], ["sold", "20"]]).splitlines() == [
+        "task  value", "情感      1", "sold     20",
+    ]  # fmt: skip
+    lines = on_terminal(COLUMNS, [["情感的自然语言处理的任务", "1"], ["sold", "20"]], 16)
+    assert [cell_len(line) for line in lines] == [16, 16, 16]
+    assert lines[1].startswith("情感…任务 ")
 
 
 def test_curves_take_what_is_left_up_to_their_number_of_values() -> None:
