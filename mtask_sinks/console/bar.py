@@ -27,8 +27,10 @@ def beside_bar(metrics: Mapping[str, float], room: int | None = None) -> str:
 
     Args:
         metrics: keys and values.
-        room: how many characters fit; with ``None``, all.
+        room: how many columns of the terminal are free; with ``None``, all.
     """
+    from rich.cells import cell_len
+
     names = {split_key(key)[1] for key in metrics}
     forms = [{key: key for key in metrics}]
     if len(names) == 1 and all("/" in key for key in metrics):
@@ -39,7 +41,7 @@ def beside_bar(metrics: Mapping[str, float], room: int | None = None) -> str:
             words = [f"{form[key]}={number(metrics[key])}" for key in list(metrics)[:count]]
             words += [f"+{len(metrics) - count}"] if count < len(metrics) else []
             candidates.append((f"{next(iter(names))} " if short else "") + ", ".join(words))
-    return next((text for text in candidates if room is None or len(text) <= room), "")
+    return next((text for text in candidates if room is None or cell_len(text) <= room), "")
 
 
 def room_beside(bar: Any) -> int | None:

@@ -121,8 +121,17 @@ def _padded(text: str, width: int) -> str:
 
 
 def _wrapped(head: str, cells: Sequence[str], width: int | None) -> list[str]:
-    """Put cells behind a head; those that do not fit continue on the next line, below the first one."""
+    """Put cells behind a head; those that do not fit continue on the next line, below the first one.
+
+    If the head leaves too little room for a cell, all cells are below the head.
+
+    >>> _wrapped("  train  a_long_name", ["  loss 5.123", "  f1 0.25"], 20)
+    ['  train  a_long_name', '      loss 5.123', '      f1 0.25']
+    """
     lines, indent = [head], " " * _width(head)
+    if width is not None and len(indent) + max(_width(cell.rstrip()) for cell in cells) > width:
+        indent = 2 * _INDENT
+        lines.append(indent)
     for cell in cells:
         is_full = width is not None and _width((lines[-1] + cell).rstrip()) > width
         if is_full and _width(lines[-1]) > len(indent):

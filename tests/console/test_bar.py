@@ -31,6 +31,12 @@ def test_as_many_values_as_fit_are_beside_the_bar_and_the_others_are_counted(roo
     assert beside_bar(THREE, room) == text
 
 
+def test_a_wide_character_takes_two_columns() -> None:
+    values = {"情感/loss": 1.0, "翻译/loss": 2.0}
+    shown = ["情感/loss=1, 翻译/loss=2", "loss 情感=1, 翻译=2", "情感/loss=1, +1"]
+    assert [beside_bar(values, room) for room in (24, 23, 18)] == shown
+
+
 def test_metrics_of_several_names_keep_their_keys() -> None:
     assert beside_bar({"a/loss": 1.0, "free": 2.0}, 12) == "a/loss=1, +1"
 

@@ -56,6 +56,19 @@ def test_scripts_whose_characters_are_wide_line_up() -> None:
     assert first.index("loss") + len("翻译") == second.index("loss")
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_name_that_leaves_no_room_stands_above_its_values(width: int) -> None:
+    long = "a_task_whose_name_" + "x" * (width - 18)
+    values = {"loss": 1_146_619.0, "mae": 7.881e-08, "rmse": 1.007, "accuracy": 0.390625}
+    lines = task_lines(
+        "eval_books", {f"{task}/{name}": value for task in (long, "b") for name, value in values.items()}, width
+    )
+    assert all(len(line) <= width for line in lines if long not in line)
+    assert lines[0] == f"  eval_books  {long}"
+    for cell in ("loss 1,146,619", "mae 7.881e-08", "rmse 1.007", "accuracy 0.3906"):
+        assert sum(cell in re.sub(" +", " ", line) for line in lines) == 2
+
+
 def test_nan_and_infinity_can_be_read() -> None:
     assert task_lines("train", {"a/x": float("nan"), "a/y": float("-inf")}) == ["  train    a  x nan      y -inf"]
 
@@ -71,7 +84,7 @@ def test_what_does_not_fit_goes_on_below_and_no_line_is_wider_than_the_terminal(
 
 def test_a_terminal_narrower_than_one_value_breaks_no_value() -> None:
     lines = task_lines("train", {"task/a": 1.0, "task/b": 2.0}, width=5)
-    assert lines == ["  train    task  a 1", "                 b 2"]
+    assert lines == ["  train    task", "      a 1", "      b 2"]
 
 
 @pytest.mark.parametrize(
