@@ -56,6 +56,27 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def shortened(name: str, width: int) -> str:
+    """Cut the middle out of a name that is wider than so many columns, because names often differ only at the end.
+
+    >>> shortened("classification_mnli", 10), shortened("mnli", 10)
+    ('class…mnli', 'mnli')
+    >>> shortened("情感的自然语言", 8)  # each character is as wide as two Latin ones
+    '情感…言'
+    """
+    from rich.cells import cell_len
+
+    if cell_len(name) <= width:
+        return name
+    half = width // 2
+    start, end = name, name
+    while cell_len(start) > (half if width > 1 else width):
+        start = start[:-1]
+    while cell_len(end) > width - half - 1:
+        end = end[1:]
+    return f"{start}…{end}" if width > 1 else start
+
+
 def moment(time: float) -> str:
     """Return a time, given in seconds since 1970 (UTC), as local time with its offset from UTC."""
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")

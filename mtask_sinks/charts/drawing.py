@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
+from mtask_sinks._util.formatting import shortened
 from mtask_sinks.analysis.axes import STEP, TIME
 from mtask_sinks.charts.curves import Chart, Curve, Panel, PanelKind, isolated
 from mtask_sinks.charts.scales import relative
@@ -23,6 +25,10 @@ _DOTTED = 30
 _SCALE_NOTES = {"linear": "", "log": "", "relative": "  (relative to the first value)"}
 # Matplotlib finds no ticks if the difference of two values is not finite. So larger values are gaps.
 _LARGEST = 1e300
+# Beside a row, a name has at most this many characters. The legend has the whole names.
+_ROW_NAME = 20
+# Rough width of a character of a label, as a part of the width of a panel with rows, and the most that labels take.
+_LETTER_PART, _LABEL_PART = 1 / 38, 0.4
 
 
 class PanelDrawing:
@@ -32,10 +38,11 @@ class PanelDrawing:
         chart: the chart.
         styles: the looks of its curves.
         unit: number of seconds in one unit of the time axis.
+        letters: how many characters of a title fit above a panel; longer titles have several lines.
     """
 
-    def __init__(self, chart: Chart, styles: ChartStyles, unit: float) -> None:
-        self._chart, self._x, self._styles, self._unit = chart, chart.x, styles, unit
+    def __init__(self, chart: Chart, styles: ChartStyles, unit: float, letters: int) -> None:
+        self._chart, self._x, self._styles, self._unit, self._letters = chart, chart.x, styles, unit, letters
         self._draw: dict[PanelKind, Callable[[Axes, Panel], None]] = {
             "curves": self._curves,
             "share": self._share,
@@ -46,7 +53,7 @@ class PanelDrawing:
     def draw(self, axes: Axes, panel: Panel) -> None:
         """Draw a panel into its axes."""
         note = _SCALE_NOTES[panel.scale] if panel.kind == "curves" else ""
-        axes.set_title(panel.title + note, loc="left", fontsize="medium", parse_math=False)
+        axes.set_title(fill(panel.title + note, self._letters), loc="left", fontsize="medium", parse_math=False)
         axes.grid(color="0.9", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         self._draw[panel.kind](axes, panel)
@@ -96,12 +103,13 @@ class PanelDrawing:
 
     def _gains(self, axes: Axes, panel: Panel) -> None:
         rows = list(reversed(panel.curves))
-        for at, curve in enumerate(rows):
+        labels = [f"{shortened(curve.run, _ROW_NAME)}  {curve.values[0]:+.1%}" for curve in rows]
+        for at, (curve, label) in enumerate(zip(rows, labels, strict=True)):
             style = self._styles.style_of(curve)
             gain = curve.values[0]
             axes.barh(at, gain, color=style.colour, alpha=style.opacity, height=0.7)
             axes.annotate(
-                f"{curve.run}  {gain:+.1%}",
+                label,
                 (gain, at),
                 xytext=(3 if gain >= 0 else -3, 0),
                 textcoords="offset points",
@@ -110,14 +118,27 @@ class PanelDrawing:
                 fontsize="small",
                 parse_math=False,
             )
+        axes.set_xlim(*_limits([curve.values[0] for curve in rows], max(map(len, labels))))
         tasks = list(dict.fromkeys(curve.task for curve in rows))
         middles = [
             sum(own) / len(own) for own in ([i for i, each in enumerate(rows) if each.task == task] for task in tasks)
         ]
         _name_rows(axes, [task or "no task" for task in tasks], middles)
-        axes.margins(x=0.5)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}%")
         axes.set_xlabel("better than the first run by")
+
+
+def _limits(gains: Sequence[float], letters: int) -> tuple[float, float]:
+    """Return the range of an axis on which a label of so many characters has room beside each bar.
+
+    >>> [tuple(round(end, 2) for end in _limits(gains, 19)) for gains in ([0.25, 0.5], [-0.5, 0.5])]
+    [(-0.02, 0.83), (-2.5, 2.5)]
+    """
+    low, high = min(*gains, 0.0), max(*gains, 0.0)
+    sides = (low < 0) + (high > 0 or low == high)
+    part = min(letters * _LETTER_PART, _LABEL_PART)
+    room = (high - low or 0.01) * part / (1 - sides * part)
+    return low - (room if low < 0 else room / 20), high + (room if high > 0 or low == high else room / 20)
 
 
 def _shown(values: Sequence[float], panel: Panel) -> list[float]:
@@ -144,7 +165,7 @@ def _name_rows(axes: Axes, names: Sequence[str], places: Sequence[float]) -> Non
     axes.set_yticks(list(places), [""] * len(places))
     for name, place in zip(names, places, strict=True):
         axes.annotate(
-            name,
+            shortened(name, _ROW_NAME),
             (0, place),
             xytext=(-4, 0),
             xycoords=("axes fraction", "data"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.axes import TIME, time_unit
-from mtask_sinks.charts.curves import Chart
+from mtask_sinks.charts.curves import Chart, Panel
 from mtask_sinks.charts.drawing import DASHES, MARKERS, PanelDrawing
 from mtask_sinks.charts.style import ChartStyles, LegendRow
 from mtask_sinks.charts.words import constant
@@ -21,6 +21,9 @@ _COLUMNS = 3
 _PANEL_INCHES = (4.2, 2.8)
 # Rough sizes in the legend: width of a character, width of a sample line with the space after it, height of a row.
 _LETTER_INCHES, _SAMPLE_INCHES, _ROW_INCHES = 0.075, 0.7, 0.18
+# Rough sizes around a panel: width of a character of its title, width of the numbers beside it, height of what is above
+# and below it.
+_TITLE_LETTER_INCHES, _BESIDE_INCHES, _ABOVE_INCHES = 0.078, 0.6, 0.8
 
 
 def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
@@ -47,15 +50,15 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
     styles = ChartStyles(chart)
     legend = _legend(styles)
     legend_columns = max(int(width / (_SAMPLE_INCHES + _LETTER_INCHES * max(len(row.label) for row in legend))), 1)
-    height = (
-        rows * _PANEL_INCHES[1] + (math.ceil(len(legend) / legend_columns) + 1 + bool(chart.constants)) * _ROW_INCHES
-    )
+    heights = [max(map(_height, panels[at : at + columns])) for at in range(0, len(panels), columns)]
+    height = sum(heights) + (math.ceil(len(legend) / legend_columns) + 1 + bool(chart.constants)) * _ROW_INCHES
     unit, length = time_unit(max((s for panel in panels for curve in panel.curves for s in curve.seconds), default=0.0))
-    drawing = PanelDrawing(chart, styles, length)
+    letters = int((width / columns - _BESIDE_INCHES) / _TITLE_LETTER_INCHES)
+    drawing = PanelDrawing(chart, styles, length, letters)
     with rc_context({"svg.hashsalt": "mtask-sinks", "svg.fonttype": "none"}):
         figure = Figure(figsize=(width, height), layout="constrained")
         is_shared = all(panel.kind != "gains" for panel in panels)
-        places = figure.subplots(rows, columns, squeeze=False, sharex=is_shared).ravel()
+        places = figure.subplots(rows, columns, squeeze=False, sharex=is_shared, height_ratios=heights).ravel()
         for at, axes in enumerate(places):
             axes.set_visible(at < len(panels))
             is_lowest = at + columns >= len(panels) or not is_shared
@@ -69,6 +72,12 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
             figure.suptitle(told, x=0.01, ha="left", fontsize="small", color="0.35", parse_math=False)
         metadata = {"Date": None} if kind == "svg" else {"Software": "mtask-sinks"}
         figure.savefig(path, format=kind, dpi=130, metadata=metadata)
+
+
+def _height(panel: Panel) -> float:
+    """Return the height of a panel in inches: rows with names need as much as their texts."""
+    rows = {"gains": len(panel.curves), "timeline": len({curve.task for curve in panel.curves})}.get(panel.kind, 0)
+    return max(_PANEL_INCHES[1], _ABOVE_INCHES + rows * _ROW_INCHES)
 
 
 def _legend(styles: ChartStyles) -> list[LegendRow]:

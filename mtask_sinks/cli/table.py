@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mtask_sinks._util.escaping import printable
+from mtask_sinks._util.formatting import shortened
 from mtask_sinks.cli.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def draw_table(
     for i, width in fitting.widths.items():
         column = columns[i]
         table.add_column(
-            _shortened(column.name, width),
+            shortened(column.name, width),
             justify=column.align,
             style=column.style,
             width=width,
@@ -189,29 +190,10 @@ def draw_table(
             if isinstance(cell, Curve):
                 text = sparkline(cell.values, width, ascii_only)
             else:
-                text = _shortened(printable(cell), width) if columns[i].flow == "cut" else printable(cell)
+                text = shortened(printable(cell), width) if columns[i].flow == "cut" else printable(cell)
             cells.append(Text(text, styles[i][at] if i in styles else ""))
         table.add_row(*cells)
     return table
-
-
-def _shortened(name: str, width: int) -> str:
-    """Cut the middle out of a name, because names of tasks often differ only at the end.
-
-    >>> _shortened("classification_mnli", 10)
-    'class…mnli'
-    >>> _shortened("情感的自然语言", 8)  # each character is as wide as two Latin ones
-    '情感…言'
-    """
-    if _size(name) <= width:
-        return name
-    half = width // 2
-    start, end = name, name
-    while _size(start) > (half if width > 1 else width):
-        start = start[:-1]
-    while _size(end) > width - half - 1:
-        end = end[1:]
-    return f"{start}…{end}" if width > 1 else start
 
 
 def plain_table(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], ascii_only: bool = False) -> str:

@@ -364,6 +364,20 @@ def test_a_report_fits_a_phone_follows_the_system_s_colours_and_prints_in_light_
         command("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_a_report_with_a_long_name_fits_a_phone(browser, tmp_path) -> None:
+    values = [Snapshot(step, metrics={f"task_{'x' * 60}/loss": 4 / step, "b/loss": 2 / step}) for step in STEPS]
+    write(tmp_path, (RunInfo(id="1", name="one"), values, None), (RunInfo(id="2", name="two"), values, None))
+    runs = open_runs([f"{tmp_path}:1", f"{tmp_path}:2"])
+    write_report(make_report(runs), make_chart(runs), tmp_path / "r.html")
+    command, screen = browser.driver.execute_cdp_cmd, {"width": 390, "height": 3000}
+    command("Emulation.setDeviceMetricsOverride", {**screen, "deviceScaleFactor": 1, "mobile": True})
+    try:
+        show(browser, tmp_path / "r.html")
+        assert browser.evaluate("return document.documentElement.scrollWidth") == 390
+    finally:
+        command("Emulation.clearDeviceMetricsOverride", {})
+
+
 # Texts that reach beyond their chart, texts of bars that reach into the names of the rows, texts that cover another.
 _TROUBLE = """
 const found = [];
@@ -388,10 +402,11 @@ return found;
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("name", ["lr-2e-4", "bert-base-uncased-lr-2e-4-seed-42"])
-def test_no_text_of_a_chart_is_cut_or_covers_another(browser, tmp_path, width, name) -> None:
+@pytest.mark.parametrize("name", ["r", "lr-2e-4", "bert-base-uncased-lr-2e-4-seed-42"])
+@pytest.mark.parametrize("task", ["summarization", "summarization_" + "x" * 50])
+def test_no_text_of_a_chart_is_cut_or_covers_another(browser, tmp_path, width, name, task) -> None:
     for run, factor in (("first", 1.0), (name, 1.9)):
-        values = [{"summarization/loss": factor * 4 / s, "b/loss": 2 / s / factor, "b/drift": -8e-5 * s} for s in STEPS]
+        values = [{f"{task}/loss": factor * 4 / s, "b/loss": 2 / s / factor, "b/drift": -8e-5 * s} for s in STEPS]
         snapshots = [Snapshot(step, metrics=metrics) for step, metrics in zip(STEPS, values)]
         write(tmp_path, (RunInfo(id=run, name=run), snapshots, None))
     write_chart(make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"])), tmp_path / "p.html")

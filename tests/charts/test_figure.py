@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import math
+import re
 import struct
 from xml.etree import ElementTree
 
@@ -69,6 +71,39 @@ def test_a_png_is_a_picture(chart, tmp_path) -> None:
     assert data.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", data[16:24])
     assert width > 500 and height > 300
+
+
+LONG = "task_" + "x" * 60
+
+
+@pytest.fixture
+def crowded(tmp_path) -> Chart:
+    """Five runs with seven tasks each; one has a long name."""
+    tasks = [LONG, *"bcdefg"]
+    for run in range(5):
+        snapshots = [Snapshot(s, metrics={f"{task}/loss": (2 + run) / s for task in tasks}) for s in (1, 2, 3)]
+        write(tmp_path, (RunInfo(id=str(run), name=f"run{run}"), snapshots, None))
+    return make_chart(open_runs([f"{tmp_path}:{run + 1}" for run in range(5)]))
+
+
+def test_a_title_that_is_wider_than_its_panel_has_several_lines(crowded, tmp_path) -> None:
+    write_figure(crowded, tmp_path / "c.svg", "svg")
+    found = texts(tmp_path / "c.svg")
+    at = next(at for at, text in enumerate(found) if text.startswith("task_") and text != LONG)
+    assert max(map(len, found[at : at + 2])) <= 46
+    assert "".join(found[at : at + 2]) == f"{LONG}/loss"
+
+
+@pytest.mark.filterwarnings("error")  # matplotlib warns if a name leaves no room for a panel
+def test_many_rows_with_long_names_have_room(crowded, tmp_path) -> None:
+    write_figure(overview_only(crowded), tmp_path / "c.svg", "svg")
+    found = [
+        (float(element.get("y") or re.search(r"translate\([^ ]+ ([^)]+)\)", element.get("transform"))[1]), element.text)
+        for element in ElementTree.parse(tmp_path / "c.svg").iter("{http://www.w3.org/2000/svg}text")
+    ]
+    rows = sorted(y for y, text in found if text.startswith("run") and text.endswith("%"))
+    assert len(rows) == 7 * 4
+    assert min(after - before for before, after in itertools.pairwise(rows)) > 8.3  # points: the size of the letters
 
 
 def test_small_gains_have_an_axis_on_which_no_two_labels_are_equal(tmp_path) -> None:

@@ -169,40 +169,44 @@
       return curves.map((curve, i) => ({
         type: "bar", orientation: "h", y: [curves.length - 1 - i], x: [curve.values[0]], width: 0.7, showlegend: false,
         marker: { color: curve.colour, opacity: curve.opacity }, hoverinfo: "skip", textposition: "outside", cliponaxis: false, textfont: { size: 11 },
-        text: [escaped(shortened(curve.run, letters - gainText(curve).length)) + gainText(curve)],
+        text: [escaped(shortened(curve.run, letters - 1 - gainText(curve).length)) + gainText(curve)],
       }));
     },
   };
   const rowsOf = (curves) => [...new Set(curves.map((curve) => curve.task))];
 
+  // Width of a letter. The names of the rows have at most a quarter of the width; the controls show the whole names.
+  const LETTER = 6.6;
+  const rowName = (name, plot) => shortened(name || "no task", Math.floor(plot.clientWidth / 4 / LETTER));
+
   const gainText = ({ values: [value] }) => `  ${value > 0 ? "+" : ""}${(100 * value).toFixed(1)} %`;
 
   // How many letters a label beside a bar has, and the part of the width that it takes. The bars keep a tenth of the width.
   function roomOf(curves, plot) {
-    const pixels = 6.6, longest = (texts) => Math.max(...texts.map((text) => text.length));
+    const longest = (texts) => Math.max(...texts.map((text) => text.length));
     const sides = new Set(curves.map((curve) => curve.values[0] < 0)).size;
-    const width = Math.max(plot.clientWidth - Math.max(54, pixels * longest(rowsOf(curves)) + 8) - 12, 1);
-    const letters = Math.min(longest(curves.map((curve) => curve.run + gainText(curve))) + 1, Math.floor((0.9 * width) / sides / pixels));
-    return { letters, part: (pixels * letters) / width, sides };
+    const width = Math.max(plot.clientWidth - Math.max(54, LETTER * longest(rowsOf(curves).map((name) => rowName(name, plot))) + 8) - 12, 1);
+    const letters = Math.min(longest(curves.map((curve) => curve.run + gainText(curve))) + 1, Math.floor((0.9 * width) / sides / LETTER));
+    return { letters, part: (LETTER * letters) / width, sides };
   }
 
   // Names of runs often differ at their ends, so the middle is left out.
   function shortened(name, letters) {
-    if (name.length <= letters) return name;
+    if (name.length <= Math.max(letters, 3)) return name;
     const end = Math.max(Math.floor((letters - 1) / 2), 1);
     return `${name.slice(0, end)}…${name.slice(-end)}`;
   }
 
   function layout(at, panel, curves) {
     const axis = { gridcolor: colour("grid"), linecolor: colour("line"), zeroline: false, tickfont: { size: 11 }, fixedrange: false };
-    const scale = scaleOf(panel), heights = state.heights.get(at);
+    const scale = scaleOf(panel), heights = state.heights.get(at), plot = panels[at].querySelector(".plot");
     const x = { ...axis, title: { text: escaped(data.axes.find((each) => each.name === state.x).title), font: { size: 11 }, standoff: 4 }, range: state.range ?? extent() };
     const y = { ...axis, type: scale === "log" ? "log" : "linear", nticks: 6, exponentformat: "power", minexponent: 6, separatethousands: true, automargin: true, ...(heights ? { range: heights } : { autorange: true }) };
     const margin = { l: 54, r: 12, t: 10, b: 36 };
     if (panel.kind === "share") Object.assign(y, { range: [0, 1], autorange: false, tickformat: ".0%" });
     if (panel.kind === "timeline") {
       const rows = rowsOf(curves).reverse();
-      Object.assign(y, { range: [-0.6, rows.length - 0.4], autorange: false, fixedrange: true, tickvals: rows.map((_, i) => i), ticktext: rows.map((name) => escaped(name || "no task")), gridcolor: "rgba(0,0,0,0)", automargin: true });
+      Object.assign(y, { range: [-0.6, rows.length - 0.4], autorange: false, fixedrange: true, tickvals: rows.map((_, i) => i), ticktext: rows.map((name) => escaped(rowName(name, plot))), gridcolor: "rgba(0,0,0,0)", automargin: true });
     }
     if (panel.kind === "gains") {
       const rows = rowsOf(curves), values = curves.map((curve) => curve.values[0]);
@@ -210,9 +214,9 @@
         const own = curves.flatMap((curve, i) => (curve.task === task ? [curves.length - 1 - i] : []));
         return own.reduce((a, b) => a + b) / own.length;
       };
-      Object.assign(y, { range: [-0.7, curves.length - 0.3], autorange: false, fixedrange: true, tickvals: rows.map(middle), ticktext: rows.map((name) => escaped(name || "no task")), gridcolor: "rgba(0,0,0,0)", automargin: true });
+      Object.assign(y, { range: [-0.7, curves.length - 0.3], autorange: false, fixedrange: true, tickvals: rows.map(middle), ticktext: rows.map((name) => escaped(rowName(name, plot))), gridcolor: "rgba(0,0,0,0)", automargin: true });
       const [low, high] = [Math.min(...values, 0), Math.max(...values, 0)];
-      const { part, sides } = roomOf(curves, panels[at].querySelector(".plot"));
+      const { part, sides } = roomOf(curves, plot);
       const room = (high - low || 0.01) * (part / (1 - sides * part));
       Object.assign(x, { range: [low - (low < 0 ? room : room / 20), high + (high > 0 || low === high ? room : room / 20)], title: { text: "better than the first run by", font: { size: 11 }, standoff: 4 }, tickformat: "+.2~%", zeroline: true, zerolinecolor: colour("faint"), nticks: 5, fixedrange: true });
     }
