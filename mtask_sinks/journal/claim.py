@@ -81,7 +81,7 @@ def journal_files(path: Path) -> list[Path]:
     >>> [file.name for file in journal_files(path)]
     ['metrics.jsonl', 'metrics-2.jsonl', 'metrics-10.jsonl']
 
-    Files of other programs that have such a name are left out.
+    Files of other programs that have such a name are left out, and so are directories and links that lead nowhere.
 
     Args:
         path: the first of them, which need not exist.
@@ -94,8 +94,7 @@ def journal_files(path: Path) -> list[Path]:
         found = [(int(match[1]), file) for file in path.parent.iterdir() if (match := numbered.fullmatch(file.name))]
     except (FileNotFoundError, NotADirectoryError):
         found = []
-    every = [*([path] if path.is_file() else []), *(file for _, file in sorted(found))]
-    return [file for file in every if not is_foreign(file)]
+    return [file for file in (path, *(file for _, file in sorted(found))) if file.is_file() and not is_foreign(file)]
 
 
 def is_foreign(path: Path) -> bool:

@@ -19,7 +19,7 @@ from mtask_sinks.analysis.export import to_frame
 from mtask_sinks.analysis.find import find_journals, journals_below
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
-from mtask_sinks.journal.claim import claim
+from mtask_sinks.journal.claim import claim, journal_files
 from mtask_sinks.journal.writer import Journal
 from mtask_sinks.sinks import MemorySink
 
@@ -300,3 +300,12 @@ def test_every_journal_of_a_directory_has_a_name_that_the_commands_find(tmp_path
     assert sorted(file.name for file in tmp_path.iterdir()) == ["metrics-2.jsonl", "metrics-3.jsonl", "metrics.jsonl"]
     found = [(run.id, [each.step for each in run.snapshots]) for run in read_journal(path.parent)]
     assert sorted(found) == [("1", [1]), ("2", [1]), ("2", [2]), ("3", [1])]
+
+
+def test_what_has_the_name_of_a_journal_and_is_no_file_is_left_out(tmp_path) -> None:
+    journal = tmp_path / "metrics.jsonl"
+    journal.touch()
+    (tmp_path / "metrics-2.jsonl").symlink_to("metrics-2.jsonl")
+    (tmp_path / "metrics-3.jsonl").symlink_to("missing")
+    (tmp_path / "metrics-4.jsonl").mkdir()
+    assert journal_files(journal) == [journal]

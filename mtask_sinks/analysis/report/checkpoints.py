@@ -58,7 +58,7 @@ def best_checkpoint(
     best, value = state.get("best_model_checkpoint"), state.get("best_metric")
     if not isinstance(best, str) or not isinstance(value, int | float):
         return (
-            "the Trainer recorded no best checkpoint: that needs metric_for_best_model, and an evaluation before a "
+            "the Trainer recorded none, because that needs metric_for_best_model, and an evaluation before the "
             "checkpoint"
         )
     name = best.replace("\\", "/").rstrip("/").rpartition("/")[2]
