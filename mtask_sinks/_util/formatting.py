@@ -23,8 +23,8 @@ def number(value: float | None, sign: bool = False) -> str:
 def change(difference: float | None, value: float) -> str:
     """Return by how much a value has changed, down to the last digit that `number` shows of the value.
 
-    >>> change(-0.03542, 6.173), change(1.864e-05, 5.1), change(-2.417e-07, 3.239e-05), change(None, 5.1)
-    ('-0.035', '0', '-2.4e-07', '-')
+    >>> change(-0.03542, 6.173), change(1.864e-05, 5.1), change(-2.417e-07, 3.239e-05), change(0.0, 0.0)
+    ('-0.035', '0', '-2.4e-07', '0')
 
     Args:
         difference: the value minus the one before; ``None`` becomes a dash.
@@ -33,6 +33,8 @@ def change(difference: float | None, value: float) -> str:
     if difference is None or math.isnan(difference):
         return number(difference)
     largest = max(abs(value), abs(value - difference))
+    if not difference:
+        return "0"
     if not math.isfinite(largest) or not largest:
         return number(difference, sign=True)
     decimals = 0 if largest >= 999.95 else 3 - math.floor(math.log10(largest))

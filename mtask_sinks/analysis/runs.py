@@ -91,7 +91,8 @@ class Training:
     """One training, from its beginning to its end, however often it was resumed.
 
     The values are in arrays, 24 bytes per value. A training with more than `MAX_VALUES` values keeps only some of them,
-    see `snapshots_to_keep`. Its last values, its extreme values and the numbers of windows are still exact.
+    see `snapshots_to_keep`. Its last values and its extreme values are still exact, and so are the numbers of windows
+    if there are at most 1,000 kinds of snapshots.
 
     Attributes:
         number: its place in the journal, from 1 on.

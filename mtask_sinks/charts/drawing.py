@@ -12,6 +12,7 @@ from mtask_sinks.analysis.axes import STEP, TIME
 from mtask_sinks.charts.curves import Chart, Curve, Panel, PanelKind, isolated
 from mtask_sinks.charts.scales import relative
 from mtask_sinks.charts.style import ChartStyles, CurveStyle, Dash
+from mtask_sinks.charts.words import notes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,8 +53,9 @@ class PanelDrawing:
 
     def draw(self, axes: Axes, panel: Panel) -> None:
         """Draw a panel into its axes."""
-        note = _SCALE_NOTES[panel.scale] if panel.kind == "curves" else ""
-        axes.set_title(fill(panel.title + note, self._letters), loc="left", fontsize="medium", parse_math=False)
+        scale = _SCALE_NOTES[panel.scale] if panel.kind == "curves" else ""
+        told = "\n".join(fill(text, self._letters) for text in (panel.title + scale, *_notes(panel)))
+        axes.set_title(told, loc="left", fontsize="medium", parse_math=False)
         axes.grid(color="0.9", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         self._draw[panel.kind](axes, panel)
@@ -139,6 +141,18 @@ def _limits(gains: Sequence[float], letters: int) -> tuple[float, float]:
     part = min(letters * _LETTER_PART, _LABEL_PART)
     room = (high - low or 0.01) * part / (1 - sides * part)
     return low - (room if low < 0 else room / 20), high + (room if high > 0 or low == high else room / 20)
+
+
+def _notes(panel: Panel) -> list[str]:
+    """Return what the curves cannot show."""
+    told = notes(panel)
+    if (
+        panel.kind == "curves"
+        and panel.scale == "log"
+        and not any(v > 0 for curve in panel.curves for v in curve.values)
+    ):
+        told.append("no value is above 0")
+    return told
 
 
 def _shown(values: Sequence[float], panel: Panel) -> list[float]:

@@ -56,6 +56,14 @@ def test_values_that_a_logarithm_does_not_have_are_gaps(tmp_path) -> None:
     assert {"y", "no task", "The same everywhere: x -1 in train"} <= set(texts(tmp_path / "c.svg"))
 
 
+def test_a_picture_tells_what_its_curves_cannot_show(tmp_path) -> None:
+    values = [Snapshot(step, metrics={"a/loss": math.nan if step > 1 else 1.0, "b/loss": -step}) for step in (1, 2, 3)]
+    write(tmp_path, (RunInfo(id="1", name="r"), values, None))
+    write_figure(make_chart(open_runs([tmp_path]), scale="log"), tmp_path / "c.svg", "svg")
+    told = {"r a/loss train: 2 not finite, first at step 2", "no value is above 0"}
+    assert told <= set(texts(tmp_path / "c.svg"))
+
+
 @pytest.mark.filterwarnings("error")
 def test_values_at_the_end_of_the_range_of_floats_are_gaps(tmp_path) -> None:
     values = [1e308, 2.0, -1.7e308, 8.0]
