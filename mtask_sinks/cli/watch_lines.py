@@ -63,10 +63,8 @@ def matching(snapshot: Snapshot, pattern: str) -> Snapshot:
     >>> dict(matching(Snapshot(10, metrics={"mlm/loss": 2.5, "nsp/loss": 0.7}), "mlm/*").metrics)
     {'mlm/loss': 2.5}
     """
-    metrics, counts = (
-        {key: values[key] for key in values if fnmatchcase(key, pattern)}
-        for values in (snapshot.metrics, snapshot.counts)
-    )
+    metrics = {key: value for key, value in snapshot.metrics.items() if fnmatchcase(key, pattern)}
+    counts = {key: count for key, count in snapshot.counts.items() if fnmatchcase(key, pattern)}
     return replace(snapshot, metrics=metrics, counts=counts)
 
 
