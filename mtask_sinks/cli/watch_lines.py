@@ -41,9 +41,10 @@ def print_lines(watched: Watch, interval: float, as_json: bool) -> None:
             x, _ = watched.axis_of(training)
             typer.echo(_json_line(training, item, x) if as_json else shown(item_line(training, item, x)))
         notes = _notes(watched, watched.training) if watched.training is not None else []
-        if notes != noted:
-            typer.echo("\n".join(shown(note) for note in notes if note not in noted), err=True)
-            noted = notes
+        for note in notes:
+            if note not in noted:
+                typer.echo(shown(note), err=True)
+        noted = notes
         time.sleep(interval)
 
 
