@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
-from mtask_sinks import read_journal
+from mtask_sinks import read_journal, report_metrics
 
 pytestmark = pytest.mark.skipif(find_spec("trl") is None, reason="needs trl")
 
@@ -137,6 +138,26 @@ def test_trls_own_metrics_are_there_and_stand_where_they_stand_without_the_mixin
     assert OF_TRL[runs["method"]] <= set(history[0])
     assert {f"eval_{name}" for name in OF_TRL[runs["method"]]} <= set(history[-1])
     assert theirs(runs["ours"]["evaluated"]) == theirs(runs["theirs"]["evaluated"])
+
+
+def test_a_phase_leaves_trls_metrics_to_the_row_of_the_training(runs, example, tmp_path) -> None:
+    class Probe(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            with trainer.report_phase("probe"):
+                report_metrics("probed", step=state.global_step)
+
+    method = runs["method"]
+    trainer = example.make_trainer(method, str(tmp_path), **STEPS, eval_strategy=METHODS[method])
+    trainer.add_callback(Probe())
+    trainer.train()
+    probed = [row for row in trainer.state.log_history if "probe_probed/step" in row]
+    assert probed == [{"probe_probed/step": row["step"], "epoch": row["epoch"], "step": row["step"]} for row in probed]
+    assert len(probed) == STEPS["max_steps"]
+    history = [row for row in trainer.state.log_history if row not in probed]
+    for row, unprobed in zip(history, runs["ours"]["history"], strict=False):
+        assert {name: row[name] for name in row if not CLOCK.search(name)} == {
+            name: value for name, value in unprobed.items() if not CLOCK.search(name)
+        }
 
 
 def test_the_weights_are_those_of_a_training_without_the_mixin(runs) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from mtask_sinks.alerts.alert import Alert
@@ -258,7 +259,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 yield metrics
                 session.snapshots.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
             if metrics:
-                with self._additional_row():
+                with self._additional_row(), _shown_as_evaluating(self.model):
                     self.log(dict(metrics))
 
     def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
@@ -314,6 +315,24 @@ class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
 
     See `MultiTaskTrainerMixin` for what it adds and for its further arguments.
     """
+
+
+@contextmanager
+def _shown_as_evaluating(model: nn.Module | None) -> Iterator[None]:
+    """Let a model seem to be in eval mode inside a ``with`` block, as it is while the Trainer logs an evaluation.
+
+    In their ``log``, TRL's trainers add their own metrics to the row, and forget them. If ``model.training`` is true,
+    they add those of the training, which a row of a phase must not take. Only the flag of the outermost module changes,
+    because ``model.eval()`` may do more.
+    """
+    if model is None or not model.training:
+        yield
+        return
+    model.training = False
+    try:
+        yield
+    finally:
+        model.training = True
 
 
 def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArguments | None:

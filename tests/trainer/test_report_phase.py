@@ -7,9 +7,9 @@ import threading
 import pytest
 import torch
 from helpers.toy import InOrder, Toy, arguments, numbers, points, rows
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, MultiTaskTrainerMixin, report_metrics
 from mtask_sinks.sinks import MemorySink
 
 OWN = [(2, 1.5), (4, 3.5)]
@@ -54,6 +54,46 @@ def test_a_phase_in_a_callback_is_logged_like_an_evaluation(tmp_path) -> None:
     found = [(each.step, dict(each.metrics), dict(each.counts)) for each in snapshots if each.phase == "probe"]
     assert found == [(step, {"a/loss": 200.0}, {"a/loss": 2}) for step in (1, 2, 3, 4)]
     assert not trainer.metric_registry.dropped
+
+
+def test_a_trainer_class_that_adds_its_own_values_keeps_them_for_the_row_of_their_mode(tmp_path) -> None:
+    class AsInTrl(InOrder, Trainer):
+        """Adds a mean to the rows of each mode, and tells the mode from the model, as TRL's trainers do."""
+
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **kwargs)
+            self.own = {True: [], False: []}
+
+        def compute_loss(self, model, inputs, *args, **kwargs):
+            self.own[model.training].append(inputs["x"].mean().item())
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+        def log(self, logs, *args):
+            own = self.own[self.model.training]
+            super().log({**logs, **({"own": sum(own) / len(own)} if own else {})}, *args)
+            own.clear()
+
+    class Added(MultiTaskTrainerMixin, AsInTrl):
+        pass
+
+    class InTraining(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            frozen = model.part.training = False
+            with self.trainer.report_phase("probe"):
+                report_metrics("a", loss=1.0)
+            assert model.training and model.part.training is frozen
+
+    class TwoParts(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = torch.nn.Dropout()
+
+    probe = InTraining()
+    trainer = Added(TwoParts(), arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4), callbacks=[probe])
+    probe.trainer = trainer
+    trainer.train()
+    assert rows(trainer, "own") == OWN
+    assert rows(trainer, "probe_a/loss") == [(step, 1.0) for step in (1, 2, 3, 4)]
 
 
 def test_the_value_of_a_phase_chooses_nothing_but_is_there_for_the_callbacks(tmp_path) -> None:
