@@ -46,10 +46,11 @@ def _last_round(loader: Any) -> _LastRound:
     """The last round of a loader whose ranks take their batches from one sampler.
 
     Only the sampler knows how many samples are new. `accelerate` computes its remainder from the length of the dataset,
-    but the sampler may repeat or drop rows. A batch sampler with its own ``__iter__`` does not tell the number.
+    but the sampler may repeat or drop rows. A batch sampler with its own ``__iter__`` does not tell the number. With
+    ``even_batches=False`` all samples are new, and the last batches of the ranks may be of different rounds.
     """
     shard: Any = getattr(loader, "batch_sampler", None)
-    if not isinstance(shard, BatchSamplerShard) or shard.drop_last:
+    if not isinstance(shard, BatchSamplerShard) or shard.drop_last or not shard.even_batches:
         return _LastRound(0, 0)
     batches: Any = shard.batch_sampler
     if type(batches).__iter__ is not BatchSampler.__iter__:

@@ -221,6 +221,8 @@ def test_padding_is_found_whatever_a_batch_begins_with(two, first) -> None:
         ("drops all but 3", [0, 1, 2, 0]),
         ("dispatched", range(18)),
         ("split", range(18)),
+        # Rank 0 has a batch more than rank 1, whose last batch is 12, 13, 14, 15.
+        ("not evened", range(18)),
         # Batches of 2, 4, 4, 4 and 4. Rank 1 gets a sixth batch, the first rows again, but nothing tells us that.
         ("uneven", [*range(18), 0, 1, 2, 3]),
         ("drop_last", range(16)),

@@ -252,6 +252,7 @@ def padding(out: Path) -> object:
     found["drops all but 3"] = evaluate(sampler=lambda dataset: Repeating(dataset, only=3))
     found["dispatched"] = evaluate(dispatch_batches=True)
     found["split"] = evaluate(split_batches=True)
+    found["not evened"] = evaluate(even_batches=False)
     found["uneven"] = evaluate(batches=Uneven(range(18), 4, False))
     found["drop_last"] = evaluate(batches=BatchSampler(range(18), 4, True))
     return found
