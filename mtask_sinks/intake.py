@@ -25,7 +25,7 @@ from mtask_sinks.keys import check_key, join_key
 from mtask_sinks.measurement.device_queue import DeviceEntry, Part
 from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
-from mtask_sinks.measurement.tensors import IS_COMPLEX, read_tensor, unreadable
+from mtask_sinks.measurement.tensors import NOT_REAL, read_tensor, unreadable
 from mtask_sinks.measurement.values import NAME, read
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer
@@ -108,8 +108,8 @@ class Intake:
                 if entry is None:  # the model did not compute it; only register the key
                     self.admit(window, task, name)
                     continue
-                if type(entry) is complex:
-                    self._refuse(task, name, value, Unreadable(IS_COMPLEX))
+                if type(entry) in NOT_REAL:
+                    self._refuse(task, name, value, Unreadable(NOT_REAL[type(entry)]))
                     continue
                 if type(entry) is Block:
                     window.expect(entry)

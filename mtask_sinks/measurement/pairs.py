@@ -11,7 +11,14 @@ from torch import Tensor
 from mtask_sinks.errors import MetricValueError
 from mtask_sinks.measurement.entries import Block, Entry, OnDevice, Unreadable
 from mtask_sinks.measurement.scalars import is_scalar, read_scalar
-from mtask_sinks.measurement.tensors import check_readable, copy_to_host, is_on_accelerator, local_part
+from mtask_sinks.measurement.tensors import (
+    IS_TRACED,
+    SYMBOLS,
+    check_readable,
+    copy_to_host,
+    is_on_accelerator,
+    local_part,
+)
 from mtask_sinks.measurement.weighted import Weighted, is_weight, is_weighted, weighted
 from mtask_sinks.reducers import Floats
 
@@ -119,6 +126,8 @@ def _host_array(part: Any, role: str) -> Floats | None:
             return copy_to_host(part)
         except Exception as error:
             raise Unreadable(f"{type(error).__name__}: {error}") from error
+    if type(part) in SYMBOLS:
+        raise Unreadable(IS_TRACED)
     try:
         array = np.asarray(part)
     except ValueError:  # a list of lists that differ in length

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +13,12 @@ from mtask_sinks.measurement.entries import SHORT, Entry, OnDevice, Unreadable, 
 from mtask_sinks.reducers import Floats
 
 IS_COMPLEX = "it is complex; report its parts or its absolute value"
+IS_TRACED = "it is traced (fake or transformed), which holds no numbers"
+
+#: The types of what a tracer, such as ``torch.export``, has instead of numbers.
+SYMBOLS = frozenset((torch.SymInt, torch.SymFloat, torch.SymBool))
+#: The types that an element of a tensor can have without being a real number → why it is none.
+NOT_REAL: dict[type, str] = {complex: IS_COMPLEX, **dict.fromkeys(SYMBOLS, IS_TRACED)}
 
 
 def read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
@@ -27,12 +35,17 @@ def read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
         return OnDevice(tensor, None) if tensor.numel() else None
     try:
         if not tensor.ndim:
-            return tensor.item()
-        if tensor.dim() == 1 and tensor.numel() <= SHORT:
-            return tensor.tolist() or None
-        return entry_from(copy_to_host(tensor).ravel()) if tensor.numel() else None
+            entry: Any = tensor.item()
+        elif tensor.dim() == 1 and tensor.numel() <= SHORT:
+            entry = tensor.tolist() or None
+        else:
+            entry = entry_from(copy_to_host(tensor).ravel()) if tensor.numel() else None
     except Exception as error:
         raise unreadable(tensor, error) from error
+    kind = type(entry[0] if type(entry) is list else entry)
+    if kind in NOT_REAL:
+        raise Unreadable(NOT_REAL[kind])
+    return entry  # type: ignore[no-any-return]
 
 
 def unreadable(tensor: Tensor, error: Exception) -> Unreadable:
@@ -47,7 +60,10 @@ def is_on_accelerator(tensor: Tensor) -> bool:
 
 def copy_to_host(tensor: Tensor) -> Floats:
     """Return the numbers of a CPU tensor as a new float64 array of the same shape."""
-    array: Floats = tensor.detach().to(torch.float64, copy=True).numpy()
+    copy = tensor.detach().to(torch.float64, copy=True)
+    if _is_transformed(copy):  # torch.func.grad has wrapped it, so NumPy cannot read it
+        return np.array(copy.tolist(), dtype=np.float64).reshape(copy.shape)
+    array: Floats = copy.numpy()
     return array
 
 
@@ -80,15 +96,18 @@ def check_readable(tensor: Tensor) -> None:
     reason = why_unreadable(tensor)
     if reason is not None:
         raise Unreadable(reason)
-    if is_on_accelerator(tensor) and _is_traced(tensor):
-        raise Unreadable("it is traced (fake or transformed), which holds no numbers")
+    # On the host, a tensor that `torch.func` has transformed is read, if it has numbers.
+    if (type(tensor) is not Tensor and _is_fake(tensor)) or (is_on_accelerator(tensor) and _is_transformed(tensor)):
+        raise Unreadable(IS_TRACED)
 
 
-def _is_traced(tensor: Tensor) -> bool:
-    """Whether a tensor on an accelerator has no data of its own. A tensor on the host is just read instead."""
+def _is_fake(tensor: Tensor) -> bool:
     fake = sys.modules.get("torch._subclasses.fake_tensor")
-    if fake is not None and isinstance(tensor, fake.FakeTensor):
-        return True
+    return fake is not None and isinstance(tensor, fake.FakeTensor)
+
+
+def _is_transformed(tensor: Tensor) -> bool:
+    """Whether a tensor belongs to a transform of `torch.func`, such as ``grad`` or ``vmap``."""
     functorch = getattr(torch._C, "_functorch", None)
     is_wrapped = getattr(functorch, "is_functorch_wrapped_tensor", None)
     return bool(is_wrapped and is_wrapped(tensor))

@@ -11,7 +11,7 @@ from mtask_sinks.errors import MetricValueError
 from mtask_sinks.measurement.entries import Entry, OnDevice, Unreadable, entry_from
 from mtask_sinks.measurement.pairs import read_pair
 from mtask_sinks.measurement.scalars import is_scalar, read_scalar
-from mtask_sinks.measurement.tensors import local_part, read_tensor
+from mtask_sinks.measurement.tensors import IS_TRACED, SYMBOLS, local_part, read_tensor
 from mtask_sinks.measurement.weighted import is_weighted
 
 #: Placeholder in the text of a `MetricValueError` for the metric's name, which only the caller of `read` knows.
@@ -42,6 +42,8 @@ def read(value: Any) -> Entry | OnDevice | None:
         return read_pair(value)
     if isinstance(value, Tensor):
         return read_tensor(local_part(value))
+    if type(value) in SYMBOLS:
+        raise Unreadable(IS_TRACED)
     if isinstance(value, np.ma.MaskedArray):
         value = value.compressed()
     if isinstance(value, (np.ndarray, np.generic)):

@@ -235,11 +235,15 @@ def test_a_report_under_func_grad_counts() -> None:
     registry = MetricRegistry()
 
     def square(x: torch.Tensor) -> torch.Tensor:
-        registry.report_metrics(x=x * 1.0)
+        table = torch.stack([x, x + 1]).repeat(50, 1)
+        registry.report_metrics(x=x * 1.0, row=table[0], table=table, pair=weighted(table[:1], torch.tensor([1, 0])))
         return x * x
 
     assert torch.func.grad(square)(torch.tensor(3.0)) == 6.0
-    assert registry.snapshot(step=1).metrics["x"] == 3.0
+    assert torch.func.jvp(square, (torch.tensor(3.0),), (torch.tensor(1.0),)) == (9.0, 6.0)
+    snapshot = registry.snapshot(step=1)
+    assert dict(snapshot.metrics) == {"x": 3.0, "row": 3.5, "table": 3.5, "pair": 3.0}
+    assert set(snapshot.counts.values()) == {2}
 
 
 def test_a_report_of_fake_tensors_is_dropped() -> None:
@@ -250,6 +254,29 @@ def test_a_report_of_fake_tensors_is_dropped() -> None:
         registry.report_metrics(x=torch.ones(()), y=torch.ones(3), w=weighted(torch.ones(()), 2))
     assert dict(registry.snapshot(step=1).metrics) == {}
     assert set(registry.dropped) == {"unreadable: x", "unreadable: y", "unreadable: w"}
+
+
+@pytest.mark.parametrize("is_dynamic", [False, True])
+def test_a_report_while_a_model_is_exported_is_dropped(is_dynamic) -> None:
+    registry = MetricRegistry()
+
+    class Reports(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.offset = torch.nn.Parameter(torch.ones(())), torch.ones(2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            registry.report_metrics("t", total=x.sum(), row=x, mean=weighted(x.sum(), x.shape[0]), of=weighted(x, 1.0))
+            registry.report_metrics("t", table=x.expand(100, -1), scale=self.scale, doubled=self.offset * 2)
+            if is_dynamic:  # otherwise these are numbers
+                registry.report_metrics("t", n=x.shape[0], weight=weighted(1.0, x.shape[0]))
+            return x * self.scale
+
+    sizes = {"x": {0: torch.export.Dim("n")}} if is_dynamic else None
+    exported = torch.export.export(Reports(), (torch.ones(3),), dynamic_shapes=sizes)
+    assert exported.module()(torch.full((3,), 2.0)).tolist() == [2.0, 2.0, 2.0]
+    assert dict(registry.snapshot(step=1).metrics) == {}
+    assert len(registry.dropped) == (9 if is_dynamic else 7)
 
 
 def test_a_report_while_make_fx_traces_does_not_stop_the_tracing() -> None:
