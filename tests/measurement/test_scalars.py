@@ -35,7 +35,6 @@ class Broken:
         (Broken(), None),
         (Decimal("sNaN"), None),
     ],
-    ids=repr,
 )
 def test_a_number_is_the_nearest_float(number: object, expected: float | None) -> None:
     assert is_scalar(number)
