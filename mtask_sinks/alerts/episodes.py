@@ -227,7 +227,7 @@ class Episodes:
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data, for a checkpoint."""
         return {
-            "begun": {_identity(alert): step for alert, step in zip(self.alerts, self._begun_at, strict=True)},
+            "begun": [[_identity(alert), step] for alert, step in zip(self.alerts, self._begun_at, strict=True)],
             "metrics": [[*place, state.state_dict()] for place, state in self._metrics.items()],
             "episodes": [
                 [_identity(self.alerts[at]), phase, key, episode.since, episode.has_fired]
@@ -241,12 +241,10 @@ class Episodes:
         Such an alert is over if it had begun, because nothing watches its rule any more.
         """
         self._metrics, self._episodes = {}, {}
-        begun = state.get("begun", {})
-        # A checkpoint of an older version has one step for all alerts.
-        self._begun_at = [
-            begun.get(_identity(alert), state.get("begun_at", step))
-            for alert, step in zip(self.alerts, self._begun_at, strict=True)
-        ]
+        for at, alert in enumerate(self.alerts):
+            known = [step for identity, step in state.get("begun", ()) if _has_identity(alert, identity)]
+            # A checkpoint of an older version has one step for all alerts.
+            self._begun_at[at] = known[0] if known else state.get("begun_at", self._begun_at[at])
         for phase, key, saved in state.get("metrics", ()):
             if not self._is_watched(phase, key):
                 continue
@@ -255,10 +253,10 @@ class Episodes:
         gone = []
         for identity, phase, key, since, has_fired in state.get("episodes", ()):
             # Alerts that differ only in their actions have the same identity.
-            places = [at for at, alert in enumerate(self.alerts) if _identity(alert) == identity]
+            places = [at for at, alert in enumerate(self.alerts) if _has_identity(alert, identity)]
             for at in places:
                 self._episodes[at, phase, key] = _Episode(since, has_fired)
-            if has_fired and not places:
+            if has_fired and not places and not isinstance(identity, str):
                 text = f"{log_name(key, phase)}: the resumed training does not have this alert (since step {since:,})"
                 gone.append(AlertEvent(_alert_from(identity), key, phase, self._step, since, None, text, is_over=True))
         return gone
@@ -278,22 +276,27 @@ def action_name(action: str | Callable[..., object]) -> str:
     return getattr(action, "__qualname__", type(action).__name__)
 
 
-def _identity(alert: Alert) -> str:
-    threshold = repr(alert.threshold).removesuffix(".0")
-    return f"{alert.pattern} {alert.rule}={threshold} {alert.for_steps} {alert.phase or '*'}"
+def _identity(alert: Alert) -> list[Any]:
+    """What tells an alert from others, as plain data for a checkpoint."""
+    return [alert.pattern, alert.rule, alert.threshold, alert.for_steps, alert.phase]
 
 
-def _alert_from(identity: str) -> Alert:
+def _has_identity(alert: Alert, identity: list[Any] | str) -> bool:
+    if isinstance(identity, str):  # a checkpoint of an older version has a text
+        return identity == f"{alert.pattern} {alert.rule}={alert.threshold:g} {alert.for_steps} {alert.phase or '*'}"
+    return identity == _identity(alert)
+
+
+def _alert_from(identity: list[Any]) -> Alert:
     """Return an alert with this identity.
 
-    >>> alert = Alert("a/loss", above=2.0, for_steps=10, phase="eval*")
+    >>> alert = Alert("a/loss", above=2.0, for_steps=10, phase="eval my set")
     >>> _alert_from(_identity(alert)) == alert
     True
     """
-    pattern, rule, for_steps, phase = identity.rsplit(" ", 3)
-    name, _, threshold = rule.partition("=")
-    number: Any = True if name == "nonfinite" else float(threshold)
-    return Alert(pattern, **{name: number}, for_steps=int(float(for_steps)), phase=None if phase == "*" else phase)
+    pattern, rule, threshold, for_steps, phase = identity
+    given: Any = True if rule == "nonfinite" else threshold
+    return Alert(pattern, **{rule: given}, for_steps=for_steps, phase=phase)
 
 
 def _how_long(alert: Alert, episode: _Episode, snapshot: Snapshot) -> str:

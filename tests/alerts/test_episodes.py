@@ -203,6 +203,7 @@ def test_an_alert_that_a_resumed_training_adds_counts_silence_from_the_resume_on
         {"pattern": "a/loss", "above": 2.5, "for_steps": 10},
         {"pattern": "a/*", "nonfinite": True, "phase": "train"},
         {"pattern": "*/loss", "above": 1234567.5},
+        {"pattern": "a/loss", "above": 2e6, "phase": "[t ]rain"},
     ],
 )
 def test_an_alert_that_a_resumed_training_does_not_have_is_over(given):
