@@ -91,7 +91,10 @@ class AppendFile:
             now = self.path.stat()
         except FileNotFoundError:
             return False
-        return os.path.samestat(self._stat, now) and (now.st_size == self.size or self._is_torn)
+        if not os.path.samestat(self._stat, now):
+            return False
+        # Some network file systems show the new size of a path late. The open file knows better.
+        return now.st_size == self.size or self._is_torn or os.fstat(self._descriptor).st_size == self.size
 
     def lock(self) -> bool | None:
         """Lock the file for this object until `close`, against objects of this and of other processes.

@@ -94,6 +94,14 @@ def test_a_file_that_was_removed_or_replaced_is_changed(tmp_path: Path) -> None:
     assert file.is_unchanged()
 
 
+def test_a_file_whose_path_shows_an_old_size_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = AppendFile(tmp_path / "f")
+    late = file.path.stat()
+    file.append(b"one\n")
+    monkeypatch.setattr(Path, "stat", lambda self: late)
+    assert file.is_unchanged()
+
+
 def test_a_file_to_which_others_wrote_is_changed(tmp_path: Path) -> None:
     file = AppendFile(tmp_path / "f")
     file.append(b"one\n")
