@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from mtask_sinks.compiled import operator as op
 from mtask_sinks.measurement.pairs import broadcasts
@@ -94,7 +95,9 @@ def _has_numbers(value: Any) -> bool:
     if isinstance(value, (np.ndarray, np.generic)):
         return not isinstance(value, np.ma.MaskedArray)
     if isinstance(value, int):
-        return -_INT64 <= value < _INT64  # PyTorch computes with no larger integer
+        # PyTorch computes with no larger integer. Only a known value is compared, because the comparison of a symbol
+        # needs a guard, which a number read from a tensor and a dimension of ``torch.export`` cannot have.
+        return not (statically_known_true(value >= _INT64) or statically_known_true(value < -_INT64))
     return isinstance(value, (Tensor, float))
 
 

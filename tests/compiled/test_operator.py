@@ -397,17 +397,32 @@ def test_a_number_of_another_type_counts_and_breaks_the_graph() -> None:
     assert registry.snapshot(step=1).metrics["half"] == 0.5
 
 
-def test_an_integer_beyond_64_bits_counts_and_breaks_the_graph() -> None:
+@pytest.mark.parametrize("number", [3, 2**63 - 1, -(2**63), 2**65, -(2**65)])
+def test_an_integer_of_any_size_counts(number: int) -> None:
     registry = MetricRegistry()
 
     def step(x, number):
         registry.report_metrics(x=number, weight=weighted(x.sum(), abs(number)))
         return x * 2
 
-    run = torch.compile(step, backend="eager")
-    for number in (3, 5, 2**63 - 1, -(2**63), 2**65):
-        assert run(torch.ones(1), number) == 2
-        assert registry.snapshot(step=1).metrics == {"x": float(number), "weight": 1.0}
+    assert torch.compile(step, backend="eager")(torch.ones(1), number) == 2
+    assert registry.snapshot(step=1).metrics == {"x": float(number), "weight": 1.0}
+
+
+def test_a_count_that_is_read_from_a_tensor_breaks_no_graph() -> None:
+    registry = MetricRegistry()
+
+    def step(x):
+        registry.report_metrics(acc=weighted(x.mean(), (x > 0).sum().item()))
+        return x * 2
+
+    with torch._dynamo.config.patch(capture_scalar_outputs=True):
+        run, counter = compiled(step, "eager")
+        for values in ([1.0, 2.0, -1.0], [4.0, -2.0, -1.0]):
+            run(torch.tensor(values))
+    assert counter.frame_count == 1
+    expected = pytest.approx((2 * (2 / 3) + 1 * (1 / 3)) / 3)
+    assert registry.snapshot(step=1).metrics == {"acc": expected}
 
 
 def test_tensors_without_numbers_are_dropped_and_counted() -> None:
