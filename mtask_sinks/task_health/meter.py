@@ -72,6 +72,8 @@ class HealthMeter:
         #: The tasks with losses in the measured micro-batches, and the number of these micro-batches.
         self._met: set[str] = set()
         self._measurements = 0
+        #: How many micro-batches in a row were due, and had no backward pass: a training may skip some of them.
+        self._without_backward = 0
         #: Number of micro-batches so far.
         self._micro_batches = 0
         self._has_checked_total = False
@@ -107,8 +109,10 @@ class HealthMeter:
         losses = ReportedLosses(self.settings.is_loss)
         with losses.kept_from(self._registry), self._measuring(trainer, losses) as calls:
             result = training_step(*args, **kwargs)
-        if not calls:
-            self._turn_off("training_step did not call accelerator.backward(loss), where the gradients are measured")
+        self._without_backward = 0 if calls else self._without_backward + 1
+        if self._without_backward == WAIT_FOR_TASKS:
+            reason = "training_step did not call accelerator.backward(loss), where the gradients are measured"
+            self._turn_off(f"in {WAIT_FOR_TASKS} micro-batches in a row, {reason}")
         return result
 
     def _is_due(self, trainer: Any) -> bool:

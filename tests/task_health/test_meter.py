@@ -23,10 +23,12 @@ from helpers.many_tasks import (
     make_trainer,
     rows_of,
 )
+from helpers.toy import InOrder
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from transformers import Trainer
 
-from mtask_sinks import TaskHealth, read_journal, report_metrics, weighted
+from mtask_sinks import MultiTaskTrainerMixin, TaskHealth, read_journal, report_metrics, weighted
 from mtask_sinks.task_health.meter import due_micro_batch
 from mtask_sinks.task_health.reported_losses import ReportedLoss
 
@@ -219,6 +221,30 @@ def test_batches_without_a_loss_that_has_a_graph_are_passed_over(tmp_path, caplo
     rows = first_rows(DetachedTurns(), tmp_path, caplog, steps=4)
     assert ["health/grad_cosine.a.b" in row for row in rows] == [False, True, False, True]
     assert "leaves out aux/loss: a float was reported" in caplog.text
+
+
+class SkipsBatches(Trainer):
+    """Has no backward pass in the second micro-batch of each step."""
+
+    calls = 0
+
+    def training_step(self, *args, **kwargs):
+        self.calls += 1
+        return torch.zeros(()) if self.calls % 4 == 2 else super().training_step(*args, **kwargs)
+
+
+class MeasuresSkipping(InOrder, MultiTaskTrainerMixin, SkipsBatches):
+    pass
+
+
+def test_a_micro_batch_without_a_backward_pass_does_not_end_the_measurements(tmp_path, caplog):
+    settings = {"gradient_accumulation_steps": 4, "trainer_class": MeasuresSkipping}
+    trainer = make_trainer(ManyTasks(), tmp_path, TaskHealth(every=1), steps=8, **settings)
+    trainer.train()
+    measured = ["health/grad_cosine.a.b" in row for row in rows_of(trainer)]
+    assert measured == [due_micro_batch(step, 4) != 1 for step in range(1, 9)]
+    assert False in measured
+    assert "task health is off" not in caplog.text
 
 
 class Freezing(ManyTasks):

@@ -222,7 +222,7 @@ def test_models_that_are_refused_train_as_without_it(model, words, tmp_path, cap
 
 
 def test_a_trainer_that_calls_backward_by_itself(tmp_path, caplog):
-    trainer = make_trainer(ManyTasks(), tmp_path, TaskHealth(every=1), steps=2, trainer_class=OwnBackward)
+    trainer = make_trainer(ManyTasks(), tmp_path, TaskHealth(every=1), steps=10, trainer_class=OwnBackward)
     trainer.train()
     assert "did not call accelerator.backward" in caplog.text
 
