@@ -111,6 +111,8 @@ class Derived:
 
     def _may_come(self, key: str, known: Collection[str]) -> bool:
         """Return whether another window may have this key."""
+        if key in known:
+            return True
         whole = _without_rank(key)
         if whole is not None and whole in known:
             return self._has_spread(whole)  # one rank alone has no spread

@@ -101,6 +101,14 @@ def test_overflow_is_infinite_and_division_by_zero_no_number() -> None:
     assert math.isnan(metrics["ratio"])
 
 
+def test_a_metric_may_be_called_as_the_end_of_a_spread_is() -> None:
+    registry = MetricRegistry(derived={"a/double": lambda m: 2 * m["a/gpu.rank_max"]})
+    registry.record("a", {"gpu": 1.0, "gpu.rank_max": 3.0})
+    assert registry.snapshot(step=1).metrics["a/double"] == 6.0
+    registry.record("a", {"gpu": 1.0})
+    assert dict(registry.snapshot(step=2).metrics) == {"a/gpu": 1.0}
+
+
 def test_a_function_that_fails_is_left_out_and_named_once(caplog) -> None:
     registry = MetricRegistry(derived={"log": lambda m: math.log(m["x"]), "own": lambda m: {}["mine"]})
     for step, x in enumerate((1.0, -1.0, -1.0, 1.0)):
