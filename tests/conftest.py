@@ -82,11 +82,12 @@ def mlflow_store(_empty_mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, tmp
 def wandb_dir(tmp_path: Path) -> Iterator[Path]:
     """Provide a directory for W&B, offline. Its process is restarted, because it reads the environment only once."""
     import wandb
+    from helpers.wandb_client import end_wandb_client
 
-    wandb.teardown()
+    end_wandb_client()
     yield tmp_path
     wandb.finish()
-    wandb.teardown()
+    end_wandb_client()
 
 
 @pytest.fixture

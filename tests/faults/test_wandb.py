@@ -17,6 +17,7 @@ from helpers.faulty import (
     wait_for,
 )
 from helpers.proxy import proxy
+from helpers.wandb_client import end_wandb_client
 from helpers.wandb_server import ServedRun, WandbServer, wandb_server
 
 ALL: Series = {**TASKS, "train/loss": LOSS}
@@ -53,7 +54,7 @@ def trainer(
 def end_of_the_process() -> None:
     """Do what W&B does when the process exits."""
     wandb.finish()
-    wandb.teardown()
+    end_wandb_client()
 
 
 def assert_holds_all(server: WandbServer) -> None:

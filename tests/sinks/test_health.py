@@ -100,19 +100,19 @@ def test_wandb_offline_needs_a_directory(tmp_path) -> None:
 
 @pytest.mark.usefixtures("wandb_dir")
 def test_wandb_online_needs_a_server_and_a_key(monkeypatch, tmp_path) -> None:
-    import wandb
+    from helpers.wandb_client import end_wandb_client
 
     with local_server(Healthy) as server:
         monkeypatch.setenv("WANDB_MODE", "online")
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-        wandb.teardown()
+        end_wandb_client()
         without = ask("wandb")
         (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login user password {'k' * 40}\n")
         by_netrc = ask("wandb")
         (tmp_path / "netrc").unlink()
         monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-        wandb.teardown()
+        end_wandb_client()
         by_variable = ask("wandb")
         server.close()
         away = ask("wandb")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wandb
+from helpers.wandb_client import end_wandb_client
 from helpers.wandb_file import read_runs
 from helpers.wandb_server import WandbServer, wandb_server
 
@@ -234,7 +235,7 @@ def test_the_last_row_before_a_kill_is_written_again(server: WandbServer) -> Non
     killed.open(RunInfo(id="1"))
     for row in rows[:5]:
         killed.write(row)
-    wandb.teardown()  # ends the client, and not the sink
+    end_wandb_client()  # ends the client, and not the sink
     run = server.runs["r"]
     del run.history[-1:]
     assert (run.summary["a/train/x"], run.points("a/train/x")[-1]) == (10.0, (8, 8.0))
@@ -252,7 +253,7 @@ def test_a_training_that_was_killed_and_resumed_has_every_row(server: WandbServe
     killed.open(RunInfo(id="1"))
     for row in rows:
         killed.write(row)
-    wandb.teardown()
+    end_wandb_client()
     run = server.runs["r"]
     del run.history[-1:]
     write(
