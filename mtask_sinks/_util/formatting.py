@@ -32,10 +32,10 @@ def change(difference: float | None, value: float) -> str:
     """
     if difference is None or math.isnan(difference):
         return number(difference)
-    largest = max(abs(value), abs(value - difference))
     if not difference:
         return "0"
-    if not math.isfinite(largest) or not largest:
+    largest = max(abs(value), abs(value - difference))
+    if not math.isfinite(largest):
         return number(difference, sign=True)
     decimals = 0 if largest >= 999.95 else 3 - math.floor(math.log10(largest))
     rounded = round(difference, decimals)

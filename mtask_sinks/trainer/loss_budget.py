@@ -13,7 +13,7 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.keys import check_key, log_name
-from mtask_sinks.reducers import Mean, Reducer
+from mtask_sinks.reducers import Mean
 from mtask_sinks.reporting.capture import TWIN, Capture, Twins
 from mtask_sinks.snapshot import Snapshot
 
@@ -82,14 +82,17 @@ class LossBudget(TrainerCallback):
         self._last: dict[str, str | None] = {}
         #: Key → the value to compare with the training's loss, if that is not the value of the metric.
         self._twins: dict[str, float] = {}
-        #: Key → its reducer, for parts that the model reports and that are no means.
-        self._other_reducers: dict[str, Reducer] = {}
+        #: What to say of each part that the model reports and that is no mean.
+        self._not_comparable: list[str] = []
 
     def use_means(self, capture: Capture, session: Session) -> None:
         """Capture the parts a second time, as means over micro-batches, if ``capture`` is on."""
         if not capture.is_on:
-            reducers = {key: session.registry.reducer_for(key) for key in self.weights}
-            self._other_reducers = {key: each for key, each in reducers.items() if not isinstance(each, Mean)}
+            self._not_comparable = [
+                f"{key!r} is not comparable: it is reduced by {reducer!r}, but the loss is a mean"
+                for key in self.weights
+                if not isinstance(reducer := session.registry.reducer_for(key), Mean)
+            ]
             return
         for key in self.weights:
             session.registry.register(key + TWIN, "mean")
@@ -129,9 +132,8 @@ class LossBudget(TrainerCallback):
         if not all(map(math.isfinite, (loss, *parts.values()))):
             return
         finding = self.finding(loss, parts)
-        if finding is not None and self._other_reducers:
-            key, reducer = next(iter(self._other_reducers.items()))
-            finding = f"{key!r} is not comparable: it is reduced by {reducer!r}, but the loss is a mean"
+        if finding is not None and self._not_comparable:
+            finding = self._not_comparable[0]
         if finding is not None and finding == self._last.get(snapshot.phase):
             terms = " + ".join(f"{weight:g} * {parts[key]:.6g} ({key})" for key, weight in self.weights.items())
             message = "loss budget at step %d: %s = %.6g, but %s = %.6g. Probably %s (tolerance %g)."
