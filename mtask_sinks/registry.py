@@ -130,7 +130,7 @@ class MetricRegistry(BuiltAnew):
         def wants_spread(key: str) -> bool:
             return key != SECONDS and spreads.for_key(key)
 
-        functions = Derived(derived or {}, self._warn_once, wants_spread)
+        functions = Derived(derived or {}, self._warn_once, wants_spread, lambda key: policies.for_key(key) == "skip")
         max_keys += bool(functions)  # derived metrics may use the time of a window, which is a key too
         self._key_table = KeyTable(by_key, functions, max_keys)
         if functions:

@@ -34,6 +34,7 @@ class Derived:
         functions: key → function of the reduced values.
         warn_once: logs each failure once.
         has_spread: tells whether a metric has a spread in windows of several ranks.
+        has_nonfinite: tells whether a metric has a count of its NaN and Inf in the windows with some.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Derived:
         functions: Mapping[str, DerivedFunction],
         warn_once: WarnOnce,
         has_spread: Callable[[str], bool] = lambda key: False,
+        has_nonfinite: Callable[[str], bool] = lambda key: False,
     ) -> None:
         for key, function in functions.items():
             check_key(key)
@@ -52,6 +54,7 @@ class Derived:
         self._functions = dict(functions)
         self._warn_once = warn_once
         self._has_spread = has_spread
+        self._has_nonfinite = has_nonfinite
         #: Names in the rows so far that are not metrics.
         self._row_names: set[str] = set()
 
@@ -111,13 +114,13 @@ class Derived:
 
     def _may_come(self, key: str, known: Collection[str]) -> bool:
         """Return whether another window may have this key."""
-        if key in known:
+        if key in known or key in self._functions or key in self._row_names:
             return True
-        whole = _without_rank(key)
-        if whole is not None and whole in known:
-            return self._has_spread(whole)  # one rank alone has no spread
-        # A window without NaN and infinite values has no count of them.
-        return key.removesuffix(".nonfinite") in known or key in self._functions or key in self._row_names
+        whole, ending = _split(key)
+        if not ending or whole not in known:
+            return False
+        # One rank alone has no spread, and a window without NaN and Inf has no count of them.
+        return self._has_nonfinite(whole) if ending == ".nonfinite" else self._has_spread(whole)
 
     def _refuse(
         self,
@@ -145,10 +148,12 @@ class Derived:
             + f" Known keys: {', '.join(everything) or 'none'}. If it is reported only later on, register it first: "
             f"registry.register({missing!r}, 'mean')."
         )
-        if (whole := _without_rank(missing)) in known:
-            message = (
-                f"derived metric {key!r} refers to {missing!r}, but the registry does not keep the values of {whole!r} "
-                f"per rank. Set MetricRegistry(spread={whole!r})."
+        whole, ending = _split(missing)
+        if whole in known and ending:
+            message = f"derived metric {key!r} refers to {missing!r}, but the registry does not " + (
+                f"count the NaN and Inf of {whole!r}. Set MetricRegistry(nonfinite={{{whole!r}: 'skip'}})."
+                if ending == ".nonfinite"
+                else f"keep the values of {whole!r} per rank. Set MetricRegistry(spread={whole!r})."
             )
         # A whole task may report later. If a task has reported, but not this key, the key is probably misspelled.
         if is_complete and any(split_key(there)[0] == split_key(missing)[0] for there in metrics):
@@ -160,10 +165,14 @@ class Derived:
         self._warn_once(f"derived: {key}", message, key, exc_info=True)
 
 
-def _without_rank(key: str) -> str | None:
-    """Return the key of a metric from the name of one end of its spread; ``None`` for other names."""
-    whole = key.removesuffix(".rank_min").removesuffix(".rank_max")
-    return None if whole == key else whole
+def _split(name: str) -> tuple[str, str]:
+    """Split the name of a value that a metric gets from the registry; for other names, the second part is empty.
+
+    >>> _split("mlm/loss.rank_max"), _split("mlm/loss")
+    (('mlm/loss', '.rank_max'), ('mlm/loss', ''))
+    """
+    whole, dot, ending = name.rpartition(".")
+    return (whole, dot + ending) if ending in ("rank_min", "rank_max", "nonfinite") else (name, "")
 
 
 class _Inputs(Mapping[str, float]):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -46,10 +47,18 @@ def test_a_count_of_nonfinite_values_is_absent_from_windows_without_any() -> Non
     assert registry.snapshot(1).metrics == {"a/y": 1.0, "a/y.nonfinite": 1.0, "a/bad": 0.5}
     registry.report_metrics("a", y=2.0)
     assert registry.snapshot(2).metrics == {"a/y": 2.0}
-    other = MetricRegistry(derived={"a/bad": lambda m: m["a/z.nonfinite"]})
+    other = MetricRegistry(nonfinite="skip", derived={"a/bad": lambda m: m["a/z.nonfinite"]})
     other.report_metrics("a", y=1.0)
     with pytest.raises(DerivedMetricError, match=r"a/z\.nonfinite"):
         other.snapshot(1)
+
+
+@pytest.mark.parametrize("policy", ["propagate", "raise", {"b/*": "skip"}])
+def test_a_count_of_nonfinite_values_that_the_registry_does_not_make_is_an_error(policy: Any) -> None:
+    registry = MetricRegistry(nonfinite=policy, derived={"a/bad": lambda m: m["a/y.nonfinite"]})
+    registry.report_metrics("a", y=1.0)
+    with pytest.raises(DerivedMetricError, match=r"'a/y.nonfinite', .* MetricRegistry\(nonfinite=\{'a/y': 'skip'\}"):
+        registry.snapshot(1)
 
 
 def test_a_metric_of_the_spread_is_absent_on_one_rank_and_an_error_if_the_registry_keeps_no_spread() -> None:
