@@ -16,6 +16,7 @@ from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.lines import read_lines
 from mtask_sinks.journal.reader import check_readable, find_journal
 from mtask_sinks.journal.records import Begin
+from mtask_sinks.journal.run_start import RunStart, RunStarts
 from mtask_sinks.snapshot import RunInfo
 
 
@@ -101,11 +102,12 @@ def _files(path: str | os.PathLike[str]) -> list[Path]:
 def _check_resumes(journals: Sequence[Sequence[_Part]], merged: Iterable[_Part]) -> None:
     """Raise an error if the joined journal would give a resume to another training than its own journal does.
 
-    In a journal, a resume continues the training that began last. In the joined one, that may be the wrong training.
+    A resume that does not name its training continues the one that began last. In the joined journal, that may be the
+    wrong one.
     """
     own = {resume: training for parts in journals for resume, training in _resumes(parts)}
     for resume, training in _resumes(merged):
-        if (expected := own.get(resume)) is not None and training is not None and training.id != expected.id:
+        if (expected := own.get(resume)) is not None and training.id != expected.id:
             raise MixedTrainingsError(
                 f"the resume at step {resume[1]} belongs to {_name(expected)}. But {_name(training)}, in another "
                 "journal, began after that training, so the joined journal would add the resume to it. Join only "
@@ -113,17 +115,14 @@ def _check_resumes(journals: Sequence[Sequence[_Part]], merged: Iterable[_Part])
             )
 
 
-def _resumes(parts: Iterable[_Part]) -> Iterator[tuple[tuple[str, int], RunInfo | None]]:
-    """Yield id and step of each resume, and the last training that began before it."""
-    latest: RunInfo | None = None
-    for part in parts:
-        run = None if part.begin is None else part.begin.run
-        if run is None or not run.is_training:
-            continue
-        if run.step:
-            yield (run.id, run.step), latest
-        else:
-            latest = run
+def _resumes(parts: Iterable[_Part]) -> Iterator[tuple[tuple[str, int], RunInfo]]:
+    """Yield id and step of each resume, and the first run of its training."""
+    starts, runs = RunStarts(), dict[str, RunInfo]()
+    for run in (part.begin.run for part in parts if part.begin is not None):
+        start, _ = starts.add(run)
+        runs.setdefault(run.id, run)
+        if start is RunStart.RESUMED:
+            yield (run.id, run.step), runs[starts.first_run_of(run.id)]
 
 
 def _name(run: RunInfo) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mtask_sinks.journal.records import Begin
+from mtask_sinks.journal.run_start import RunStarts
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.snapshot import RunInfo
 
@@ -54,18 +54,17 @@ class RunTargets:
         sink also gets the backend run of the training before it. The sink continues and ends the run of another
         process, unless somebody still writes to its backend run. If the run is a resume and this sink has never written
         it, the run goes to the backend run of the training that it was resumed from. If a later run was resumed from
-        this run, it has computed the steps after that checkpoint again, so these steps do not count here.
+        the same training, it has computed the steps after that checkpoint again, so these steps do not count here.
         """
         run, name = begin.run, self._sink
         if run.id in self.live:
             return self._with_resumed(self.live[run.id]), None
         if self._stream.path is not None:
             run = replace(run, output_dir=str(self._stream.path.parent))
-        begins = [record for _, record in self._stream.run_records if isinstance(record, Begin)]
-        runs = list({each.run.id: each.run for each in begins}.values())
-        at = next(index for index, other in enumerate(runs) if other.id == run.id)
-        target = self._target(run) or self._target_before(runs[: at + 1])
-        last_step = min(self._resumed_at(runs[at + 1 :], target), default=None)
+        line = self._line_of(run)
+        at = next(index for index, other in enumerate(line) if other.id == run.id)
+        target = self._target_of(line[: at + 1])
+        last_step = min(self._resumed_at(line[at + 1 :], target), default=None)
         if target is None:
             return replace(run, attached={}, continued={}), last_step
         is_at_work = begin.is_at_work() and self.status_of(run.id) is None
@@ -96,31 +95,46 @@ class RunTargets:
         return start
 
     def _with_resumed(self, run: RunInfo) -> RunInfo:
-        """Add the backend run of the training that a run continues: the last one of its name in the journal."""
+        """Add the backend run of the training that a run continues.
+
+        If the run does not say which one that is, it is the last one of its name in the journal.
+        """
         is_new = run.is_training and not run.step
         if is_new or run.existing(self._sink) is not None:
             return run
-        begins = [record.run for _, record in self._stream.run_records if isinstance(record, Begin)]
-        same = [each for each in begins if each.id != run.id and each.name == run.name and each.is_training]
-        targets = [target for each in same if (target := self._target(each)) is not None]
-        return replace(run, resumed={self._sink: targets[-1]}) if targets else run
+        if run.resumes is not None:
+            earlier = [each for each in self._line_of(run) if each.id != run.id]
+        else:
+            earlier = [
+                each for each in self._runs() if each.id != run.id and each.name == run.name and each.is_training
+            ]
+        target = self._target_of(earlier)
+        return run if target is None else replace(run, resumed={self._sink: target})
+
+    def _runs(self) -> list[RunInfo]:
+        """Return the runs of the journal. Of a run with several records, return the last one, at the first place."""
+        begins = [record for _, record in self._stream.run_records if isinstance(record, Begin)]
+        return list({each.run.id: each.run for each in begins}.values())
+
+    def _line_of(self, run: RunInfo) -> list[RunInfo]:
+        """Return the runs of the training to which a run belongs, in the order of the journal."""
+        runs, starts = self._runs(), RunStarts()
+        for each in runs:
+            starts.add(each)
+        first = starts.first_run_of(run.id)
+        return [each for each in runs if starts.first_run_of(each.id) == first]
 
     def _target(self, run: RunInfo) -> str | None:
         """Return the backend run to which the sink wrote a run."""
         return self.targets.get(run.id) or (run.existing(self._sink) if self._use_journal else None)
 
-    def _target_before(self, runs: Sequence[RunInfo]) -> str | None:
-        """Return the backend run of the run from which the last of these runs was resumed."""
-        for run, before in zip(reversed(runs), reversed(runs[:-1]), strict=False):
-            if not run.step:
-                return None
-            if (target := self._target(before)) is not None:
-                return target
-        return None
+    def _target_of(self, runs: Sequence[RunInfo]) -> str | None:
+        """Return the backend run of the last of these runs that has one."""
+        return next((target for run in reversed(runs) if (target := self._target(run)) is not None), None)
 
     def _resumed_at(self, later: Sequence[RunInfo], target: str | None) -> Iterator[int]:
-        """Yield the steps at which later runs resumed a run in the same backend run."""
-        for run in itertools.takewhile(lambda run: run.step > 0, later):
+        """Yield the steps at which later runs of a training resumed it in the same backend run."""
+        for run in later:
             known = self._target(self.live.get(run.id, run))
             # Until the sink is opened for a run of this process, nobody knows to which backend run that run will go.
             if known == target if known is not None else run.id not in self.live:

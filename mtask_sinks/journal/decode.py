@@ -143,6 +143,7 @@ def _begin(record: dict[str, Any], line: bytes) -> Begin:
         directions=read("directions", _mapping, nothing, is_optional=True),
         loss_weights=read("loss_weights", _numbers, {}, is_optional=True),
         is_training=record.get("is_training") is not False,
+        resumes=read("resumes", _text, None, is_optional=True),
     )
     return Begin(
         run,

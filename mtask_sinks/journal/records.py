@@ -103,6 +103,8 @@ def encode(item: Item) -> bytes:
             record["started"] = item.started
         if not item.run.is_training:
             record["is_training"] = False
+        if item.run.resumes is not None:
+            record["resumes"] = item.run.resumes
         if item.sinks is not None:
             record["sinks"] = sorted(item.sinks)
     elif isinstance(item, Note):

@@ -25,16 +25,18 @@ class RunStarts:
     """Finds out how each `Begin` record of a journal relates to the runs before it.
 
     >>> starts = RunStarts()
-    >>> for run in (RunInfo(id="a"), RunInfo(id="b"), RunInfo(id="a"), RunInfo(id="c", step=20)):
+    >>> for run in (RunInfo(id="a"), RunInfo(id="b"), RunInfo(id="a"), RunInfo(id="c", step=20, resumes="a")):
     ...     print(run.id, *starts.add(run))
     a RunStart.NEW None
     b RunStart.NEW None
     a RunStart.CONTINUED a
-    c RunStart.RESUMED b
+    c RunStart.RESUMED a
 
     Several trainers may write to the same journal, one after the other. So an evaluation after a training may follow
-    another training; the run's id shows where it belongs. A resume has a new id and belongs to the last training that
-    began. Evaluations without a training do not count for that.
+    another training; the run's id shows where it belongs. A resume has a new id, and belongs to the training of the run
+    that wrote its checkpoint (`RunInfo.resumes`). If the journal does not have that run, the resume begins a new
+    training here. If the checkpoint does not name a run, the resume belongs to the last training that began.
+    Evaluations without a training do not count for that.
     """
 
     def __init__(self) -> None:
@@ -43,10 +45,12 @@ class RunStarts:
         #: The ids of the runs with a training, and the last of them.
         self._trained: set[str] = set()
         self._latest: str | None = None
+        #: Run's id → id of the first run of its training.
+        self._first: dict[str, str] = {}
 
     def add(self, run: RunInfo) -> tuple[RunStart, str | None]:
         """Add the next run. Return how it relates to a run before it, and the id of that run."""
-        before = run.id if run.id in self._steps else self._latest if run.step > 0 else None
+        before = self._before(run)
         is_same = self._steps.get(run.id) == run.step
         if run.is_training and not (is_same and run.id in self._trained):
             self._latest = run.id
@@ -54,7 +58,21 @@ class RunStarts:
         if is_same:
             return RunStart.CONTINUED, before
         self._steps[run.id] = run.step
+        self._first[run.id] = run.id if before is None else self._first[before]
         return (RunStart.NEW if before is None else RunStart.RESUMED), before
+
+    def first_run_of(self, run_id: str) -> str:
+        """Return the id of the first run of the training to which a run belongs."""
+        return self._first[run_id]
+
+    def _before(self, run: RunInfo) -> str | None:
+        if run.id in self._steps:
+            return run.id
+        if run.step <= 0:
+            return None
+        if run.resumes is None:
+            return self._latest
+        return run.resumes if run.resumes in self._steps else None
 
 
 def open_run(records: Iterable[Begin | End]) -> Begin | None:

@@ -27,7 +27,7 @@ from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight, check_actions, check_given
 from mtask_sinks.trainer.padding import is_padding
 from mtask_sinks.trainer.predecessor import NO_ADDITIONAL_STATE, warn_of_replaced_bases
-from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
+from mtask_sinks.trainer.report_to import check_sinks, names_of, only_known_to_transformers, sinks_for
 from mtask_sinks.trainer.saved_windows import is_last_step
 from mtask_sinks.trainer.search import SearchMixin
 from mtask_sinks.trainer.session import Session
@@ -67,6 +67,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
 
     Raises:
         UnknownSinkError: ``report_to`` has a name that no sink has.
+        TypeError: ``sinks`` has something else than sinks.
         MissingBackendError: a sink's package is not installed.
     """
 
@@ -270,7 +271,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         if self.args.push_to_hub and self.is_world_process_zero():
             keep_journal_from_hub(self.args.output_dir)
-        self._session.saved_windows.save(self.state, is_last_step(self))
+        self._session.saved_windows.save(self.state, is_last_step(self), self._session.run_id)
         super()._save_checkpoint(*args, **kwargs)
 
     def _load_callback_state(self) -> None:
@@ -361,6 +362,7 @@ def _refuse_both(name: str, given: object, configured: object) -> None:
 
 
 def _choose_sinks(args: TrainingArguments, sinks: Sequence[Sink], sink_args: SinkArguments | None) -> list[Sink]:
+    check_sinks(sinks)
     names = names_of(args.report_to)
     configured = [] if sink_args is None else sink_args.make_sinks(names)
     given = {sink.name for sink in sinks}

@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 
+def check_sinks(given: object) -> None:
+    """Raise an error for anything but a list or another collection of sinks.
+
+    >>> check_sinks(["tensorboard"])
+    Traceback (most recent call last):
+    TypeError: sinks=['tensorboard']: pass a list of objects such as TensorBoardSink(); names go to report_to.
+    """
+    if isinstance(given, Iterable) and not isinstance(given, str) and all(isinstance(sink, Sink) for sink in given):
+        return
+    raise TypeError(f"sinks={given!r}: pass a list of objects such as TensorBoardSink(); names go to report_to.")
+
+
 def sinks_for(
     names: Iterable[str], given: Sequence[Sink] = (), tensorboard_dir: str | os.PathLike[str] | None = None
 ) -> list[Sink]:
@@ -39,9 +51,6 @@ def sinks_for(
     Raises:
         UnknownSinkError, MissingBackendError, PluginError: a name has no sink that can be used.
     """
-    for sink in given:
-        if not isinstance(sink, Sink):
-            raise TypeError(f"sinks=[{sink!r}]: pass objects such as TensorBoardSink(); names go to report_to.")
     sinks = [sink for sink in given if not _is_disabled(sink)]
     for name in dict.fromkeys(names):
         if any(sink.name == name for sink in sinks):

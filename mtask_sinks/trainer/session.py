@@ -185,7 +185,12 @@ class Session:
             self._run = self._new_run()  # an evaluation has begun the run, but this training resumes an earlier one
         self._is_new, self.epoch_end = False, None
         self.saved_windows.load(state)
-        self._run = replace(self._run, step=state.global_step)
+        self._run = replace(self._run, step=state.global_step, resumes=self.saved_windows.run_id)
+
+    @property
+    def run_id(self) -> str:
+        """The id of the current run, or of the last one."""
+        return self._run.id
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
         """Give the modules of the model their ``report_metrics``.

@@ -110,11 +110,6 @@ def test_our_own_sink_says_that_it_cannot_write_there(directory: str, monkeypatc
         TensorBoardSink().open(RunInfo(id="1"))
 
 
-def test_a_name_in_the_wrong_place_is_refused() -> None:
-    with pytest.raises(TypeError, match="names go to report_to"):
-        sinks_for([], ["tensorboard"])  # type: ignore[list-item]
-
-
 def test_sinks_given_come_first_and_stand_for_their_names(tmp_path) -> None:
     mine = TensorBoardSink(tmp_path)
     chosen = sinks_for(["tensorboard", "mlflow"], [MemorySink(), mine])
@@ -138,3 +133,9 @@ def test_wandb_disabled_disables_the_sink_where_transformers_heeds_it(monkeypatc
     heeds = int(transformers.__version__.partition(".")[0]) < 5
     found = sinks_for([], [WandbSink(), MemorySink()])
     assert [sink.name for sink in found] == (["memory"] if disables and heeds else ["wandb", "memory"])
+
+
+@pytest.mark.parametrize("sinks", [["tensorboard"], "tensorboard", [TensorBoardSink], TensorBoardSink()])
+def test_what_is_no_list_of_sinks_is_refused_with_the_way_to_pass_it(tmp_path, sinks) -> None:
+    with pytest.raises(TypeError, match=r"sinks=.*[Bb]oard.*: pass a list of objects .*; names go to report_to"):
+        HfMultiTaskTrainer(Toy(), arguments(tmp_path), sinks=sinks)

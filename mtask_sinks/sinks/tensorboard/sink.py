@@ -316,14 +316,15 @@ def _own_directory(first: Path, is_new: bool, resumed: str | None) -> Path:
         first: the directory that the training would like to have.
         is_new: whether the training is new. If so, return the first of these directories without event files, else the
             last of them with event files. A new training also passes over links, which could lead anywhere.
-        resumed: the directory of the training that this one resumes. If it is one of those with event files, return it.
+        resumed: the directory of the training that this one resumes. If it still has event files, return it.
     """
     numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     if not is_new:
-        used = [*itertools.takewhile(_has_events, itertools.chain([first], numbered))]
         # By its name, because somebody may have moved the output directory.
-        own = [each for each in used if resumed is not None and each.name == Path(resumed).name]
-        return (own or used or [first])[-1]
+        name = None if resumed is None else Path(resumed).name
+        for own in (each for each in first.parent.glob("*") if each.name == name and _has_events(each)):
+            return own
+        return [first, *itertools.takewhile(_has_events, itertools.chain([first], numbered))][-1]
     if not _has_events(first):
         return first
     return next(each for each in numbered if not (_has_events(each) or each.is_symlink()))
