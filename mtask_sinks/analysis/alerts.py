@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from mtask_sinks.analysis.elapsed import elapsed_seconds
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.directions import is_count
 from mtask_sinks.keys import split_key
 

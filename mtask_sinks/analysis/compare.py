@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mtask_sinks.analysis.choice import choose
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.find import find_readable_journals
-from mtask_sinks.analysis.runs import Series, Training, choose, sorted_by_task
+from mtask_sinks.analysis.series import Series, sorted_by_task
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.directions import Direction, Directions, is_count
 from mtask_sinks.journal.reader import find_journal
 

@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtask_sinks.analysis.runs import Point, Training, Trainings
+from mtask_sinks.analysis.grouping import Trainings
+from mtask_sinks.analysis.series import Point
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.lines import LeftOut, Line, read_lines
 from mtask_sinks.journal.reader import find_journal

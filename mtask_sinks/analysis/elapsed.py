@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 
 
 def elapsed_seconds(training: Training) -> list[float]:
     """Return for each snapshot the seconds since the training began, without the time between a stop and a resume.
 
     >>> from mtask_sinks import RunInfo, Snapshot
-    >>> from mtask_sinks.analysis.runs import Trainings
+    >>> from mtask_sinks.analysis.grouping import Trainings
     >>> from mtask_sinks.journal.records import Begin
     >>> items = [Begin(RunInfo(id="1"), time=1000.0), Snapshot(1, metrics={"x": 1.0}, time=1060.0)]
     >>> resumed = [Begin(RunInfo(id="2", step=1), time=5000.0), Snapshot(2, metrics={"x": 1.0}, time=5030.0)]

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks._util.escaping import printable, printable_json
+from mtask_sinks.analysis.choice import choose, labels
 from mtask_sinks.analysis.counted import CountedJournal, read_counted
 from mtask_sinks.analysis.find import FoundJournal, find_readable_journals
-from mtask_sinks.analysis.runs import Training, choose, labels
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.errors import ExportError
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.records import as_plain

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.analysis.progress import status_of
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.errors import NoTrainingError
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import decode

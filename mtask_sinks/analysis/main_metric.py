@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mtask_sinks.analysis.runs import Training, directions_of
+from mtask_sinks.analysis.choice import directions_of
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.keys import split_key
 
 

@@ -10,8 +10,11 @@ from fnmatch import fnmatchcase
 
 from mtask_sinks.analysis.alerts import AlertRow, alert_rows
 from mtask_sinks.analysis.axes import STEP, check_axis, places
-from mtask_sinks.analysis.runs import Series, Training, Trainings, latest, sorted_by_task
+from mtask_sinks.analysis.choice import latest
+from mtask_sinks.analysis.grouping import Trainings
+from mtask_sinks.analysis.series import Series, sorted_by_task
 from mtask_sinks.analysis.task_health import GradientSummary, gradient_summary
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
 from mtask_sinks.directions import Direction, Directions
 from mtask_sinks.journal.reader import JournalReader

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtask_sinks.analysis import runs
+from mtask_sinks.analysis import thinning
 from mtask_sinks.analysis.compare import open_run, split_run
 from mtask_sinks.analysis.find import find_journals, warn_left_out
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.errors import NoTrainingError
 
 
@@ -46,7 +46,7 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
         opened.setdefault((path.resolve(), training.id), (path, training, name))
     chosen = list(opened.values())
     for _, training, *_ in chosen:
-        training.thin(runs.MAX_VALUES // len(chosen))
+        training.thin(thinning.MAX_VALUES // len(chosen))
     every = [list(_labels(*each)) for each in chosen]
     # Pick the shortest label that no other training has; the last candidate is always unique.
     taken = [Counter(labels) for labels in zip(*every, strict=True)]

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mtask_sinks.analysis.runs import Series, Training
+from mtask_sinks.analysis.series import Series
 from mtask_sinks.analysis.thinning import RECENT
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.keys import split_key
 
 #: The task in the keys of metrics that are about all tasks, and the beginning of the names of cosines.

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from mtask_sinks.analysis.runs import Training
+    from mtask_sinks.analysis.training import Training
 
+#: If a training has more values than this in memory, it forgets some. About half of this number stay, or more if there
+#: are very many kinds of snapshots.
+MAX_VALUES = 150_000
 #: How many of the last values of each metric always stay in memory.
 RECENT = 30
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtask_sinks.analysis.runs import Series
+from mtask_sinks.analysis.series import Series
 from mtask_sinks.analysis.task_health import COSINE, HEALTH, pair_of
 from mtask_sinks.charts.curves import Curve, Panel
 from mtask_sinks.charts.points import CurveMaker

@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from mtask_sinks.analysis.axes import EPOCH, STEP, TIME, check_axis, running_totals
-from mtask_sinks.analysis.runs import Series, directions_of, sorted_by_task
+from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.selection import LabelledTraining
+from mtask_sinks.analysis.series import Series, sorted_by_task
 from mtask_sinks.charts.curves import Chart, Curve, Panel
 from mtask_sinks.charts.marks import alert_marks
 from mtask_sinks.charts.overview import overview_panels

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mtask_sinks.analysis.compare import Difference, Outcome
-    from mtask_sinks.analysis.runs import Training
+    from mtask_sinks.analysis.training import Training
 
 
 def diff(
@@ -67,10 +67,10 @@ def diff(
 
 def _two_newest(directory: str) -> list[tuple[Path, Training]]:
     """Return the two newest trainings of a directory, or below it, each with its journal."""
+    from mtask_sinks.analysis.choice import by_time
     from mtask_sinks.analysis.compare import open_run, split_run
     from mtask_sinks.analysis.counted import read_trainings
     from mtask_sinks.analysis.find import find_readable_journals
-    from mtask_sinks.analysis.runs import by_time
 
     with journal_errors("RUN_A"):
         is_one = split_run(directory)[1] is not None

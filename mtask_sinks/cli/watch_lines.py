@@ -21,7 +21,7 @@ from mtask_sinks.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from mtask_sinks.analysis.progress import Watch
-    from mtask_sinks.analysis.runs import Training
+    from mtask_sinks.analysis.training import Training
 
 
 def print_lines(watched: Watch, interval: float, as_json: bool) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mtask_sinks.analysis.axes import STEP
+from mtask_sinks.analysis.choice import choose
 from mtask_sinks.analysis.counted import read_counted
 from mtask_sinks.analysis.progress import Watch
-from mtask_sinks.analysis.runs import Training, choose
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.cli.watch_screen import WatchedTrainings
 from mtask_sinks.journal.records import Item
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtask_sinks.analysis.choice import choose, labels
 from mtask_sinks.analysis.compare import split_run
 from mtask_sinks.analysis.counted import CountedJournal, read_counted
+from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.analysis.progress import status_of
-from mtask_sinks.analysis.runs import Training, Trainings, choose, labels
 from mtask_sinks.analysis.task_health import is_measured_rarely
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
 from mtask_sinks.doctor.log_events import LogEvents
 from mtask_sinks.journal.claim import journal_files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.alerts import alert_rows
-from mtask_sinks.analysis.runs import Trainings
+from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.journal.decode import decode
 from mtask_sinks.journal.records import Begin, End, encode
 from mtask_sinks.note import Note

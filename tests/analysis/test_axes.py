@@ -6,7 +6,8 @@ import pytest
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.axes import check_axis, places, running_totals, time_unit
-from mtask_sinks.analysis.runs import Training, Trainings
+from mtask_sinks.analysis.grouping import Trainings
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.records import Begin
 
 

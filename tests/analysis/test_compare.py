@@ -7,7 +7,7 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.compare import Difference, Outcome, compare, open_run, split_run
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.records import Begin
 
 

@@ -11,7 +11,7 @@ from helpers.journals import losses, write
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis import counted
 from mtask_sinks.analysis.counted import CountedJournal, read_trainings
-from mtask_sinks.analysis.runs import Trainings
+from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.journal.reader import JournalReader
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.elapsed import elapsed_seconds
-from mtask_sinks.analysis.runs import Training, Trainings
+from mtask_sinks.analysis.grouping import Trainings
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.records import Begin
 
 

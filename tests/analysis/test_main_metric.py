@@ -4,7 +4,7 @@ import pytest
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.main_metric import main_metrics
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.records import Begin
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mtask_sinks import Snapshot
-from mtask_sinks.analysis.runs import Training
 from mtask_sinks.analysis.task_health import gradient_summary, pair_of
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.note import Note
 
 

@@ -10,14 +10,14 @@ import pytest
 from helpers.journals import write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.analysis import runs
+from mtask_sinks.analysis import thinning
 from mtask_sinks.analysis.axes import places
 from mtask_sinks.analysis.compare import compare
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.report.problems import missing_metrics, nonfinite_metrics
-from mtask_sinks.analysis.runs import Training
 from mtask_sinks.analysis.selection import open_runs
 from mtask_sinks.analysis.task_health import gradient_summary
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.charts import make_chart
 
 MOST = 600
@@ -67,7 +67,7 @@ def both(tmp_path_factory) -> tuple[Training, Training]:
     path = journal(tmp_path_factory.mktemp("long") / "out")
     with pytest.MonkeyPatch.context() as patch:
         (whole,) = read_trainings(path)
-        patch.setattr(runs, "MAX_VALUES", MOST)
+        patch.setattr(thinning, "MAX_VALUES", MOST)
         (thinned,) = read_trainings(path)
     return whole, thinned
 
@@ -106,7 +106,7 @@ def test_means_of_gradients_are_those_of_all_values_however_many_trainings_are_r
             cosines.append(chance.uniform(-1, 1))
             metrics |= {"a/grad_norm": 1.0, "b/grad_norm": 2.0, "health/grad_cosine.a.b": cosines[-1]}
         rows.append(Snapshot(step, metrics=metrics, counts=dict.fromkeys(metrics, 1)))
-    monkeypatch.setattr(runs, "MAX_VALUES", MOST)
+    monkeypatch.setattr(thinning, "MAX_VALUES", MOST)
     for name in ("one", "two", "three"):
         (tmp_path / name).mkdir()
         write(tmp_path / name, (RunInfo(id=name, name=name), rows, "finished"))
@@ -135,7 +135,7 @@ def test_each_part_of_a_curve_has_its_extremes(both) -> None:
 
 def test_several_trainings_on_one_page_share_the_memory(tmp_path, monkeypatch) -> None:
     paths = [journal(tmp_path / name) for name in "ab"]
-    monkeypatch.setattr(runs, "MAX_VALUES", MOST)
+    monkeypatch.setattr(thinning, "MAX_VALUES", MOST)
     opened = open_runs(paths)
     assert sum(len(series.at) for each in opened for series in each.training.series.values()) < 2 * MOST
     chart = make_chart(opened)
@@ -153,7 +153,7 @@ def test_a_training_with_few_values_keeps_all(tmp_path) -> None:
 
 
 def test_many_kinds_of_snapshots_do_not_make_it_slow(monkeypatch) -> None:
-    monkeypatch.setattr(runs, "MAX_VALUES", 50)
+    monkeypatch.setattr(thinning, "MAX_VALUES", 50)
     made, thinned = Training(1), []
     thin = Training.thin
     monkeypatch.setattr(Training, "thin", lambda self, most: thinned.append(1) or thin(self, most))

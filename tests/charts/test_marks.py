@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mtask_sinks import Snapshot
-from mtask_sinks.analysis.runs import Training
 from mtask_sinks.analysis.selection import LabelledTraining
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.charts import make_chart, write_chart
 from mtask_sinks.charts.drawing import ALERT_COLOUR
 from mtask_sinks.charts.html.payload import payload

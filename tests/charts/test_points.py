@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 
 from mtask_sinks import Snapshot
-from mtask_sinks.analysis.runs import Training
 from mtask_sinks.analysis.selection import LabelledTraining
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.charts.points import CurveMaker
 
 

@@ -9,7 +9,7 @@ from helpers.doctor_journals import RUN, journal, of, only
 from helpers.journals import write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.analysis import counted, runs
+from mtask_sinks.analysis import counted, thinning
 from mtask_sinks.analysis.counted import read_trainings
 
 STEPS = range(10, 6010, 10)
@@ -34,7 +34,7 @@ def row(step: int, *, factor: float = 1.0) -> Snapshot:
 
 @pytest.fixture(params=[False, True], ids=["small file", "large file"], autouse=True)
 def few_values(request, monkeypatch) -> None:
-    monkeypatch.setattr(runs, "MAX_VALUES", 300)
+    monkeypatch.setattr(thinning, "MAX_VALUES", 300)
     if request.param:
         monkeypatch.setattr(counted, "FAST_ABOVE", 0)
 

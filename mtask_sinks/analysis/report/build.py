@@ -20,9 +20,9 @@ from mtask_sinks.analysis.report.problems import (
 from mtask_sinks.analysis.report.sentences import best_sentence, comparisons, how_far, task_sentences
 from mtask_sinks.analysis.report.settings import chosen_settings
 from mtask_sinks.analysis.report.tasks import TaskRow, task_rows
-from mtask_sinks.analysis.runs import Training
 from mtask_sinks.analysis.selection import LabelledTraining
 from mtask_sinks.analysis.task_health import GradientSummary, gradient_summary
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.delivery.status import SinkStatus
 
 

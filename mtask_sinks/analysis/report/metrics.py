@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.compare import Outcome, outcome
-from mtask_sinks.analysis.runs import Series, Training, directions_of, sorted_by_task
+from mtask_sinks.analysis.series import Series, sorted_by_task
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.directions import Direction
 
 

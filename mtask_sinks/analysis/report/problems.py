@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mtask_sinks.analysis.runs import Training, sorted_by_task
+from mtask_sinks.analysis.series import sorted_by_task
 from mtask_sinks.analysis.task_health import is_measured_rarely
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.keys import split_key
 
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtask_sinks._util.exact_mean import exact_mean
+from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.compare import outcome
 from mtask_sinks.analysis.main_metric import main_metrics
-from mtask_sinks.analysis.runs import Series, Training, directions_of
+from mtask_sinks.analysis.series import Series
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.analysis.trends import Word, trend
 from mtask_sinks.directions import Direction
 from mtask_sinks.keys import EPOCH, OVERALL, split_key

@@ -5,7 +5,7 @@ import math
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.compare import Outcome
 from mtask_sinks.analysis.report.metrics import metric_rows
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.records import Begin
 
 

@@ -4,7 +4,7 @@ import math
 
 from mtask_sinks import MetricRegistry, Snapshot
 from mtask_sinks.analysis.report.problems import MissingMetrics, NonFiniteMetric, missing_metrics, nonfinite_metrics
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 
 
 def training(*snapshots: Snapshot) -> Training:

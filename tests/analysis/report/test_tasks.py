@@ -6,7 +6,7 @@ import pytest
 
 from mtask_sinks import Snapshot
 from mtask_sinks.analysis.report.tasks import task_rows, windows
-from mtask_sinks.analysis.runs import Training
+from mtask_sinks.analysis.training import Training
 
 
 def training(rows: dict[str, dict[str, list[float]]]) -> Training:

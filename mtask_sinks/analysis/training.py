@@ -1,27 +1,23 @@
-"""Groups a journal into trainings: a resumed training is one training, and each of its points counts once."""
+"""One training as people see it: however often it was resumed, each of its points counts once."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from mtask_sinks.analysis.thinning import snapshots_to_keep
-from mtask_sinks.directions import Direction, Directions, recorded_rules
-from mtask_sinks.errors import NoTrainingError
-from mtask_sinks.journal.records import Begin, End, Item
-from mtask_sinks.journal.run_start import RunStart, RunStarts, is_superseded, status_after
-from mtask_sinks.keys import split_key
+from mtask_sinks.analysis import thinning
+from mtask_sinks.analysis.series import Point, Series
+from mtask_sinks.directions import Direction, recorded_rules
+from mtask_sinks.journal.records import Begin, End
+from mtask_sinks.journal.run_start import RunStart, is_superseded, status_after
 from mtask_sinks.note import Note
 from mtask_sinks.snapshot import Snapshot
 
-#: If a training has more values than this in memory, it forgets some. About half of this number stay, or more if there
-#: are very many kinds of snapshots.
-MAX_VALUES = 150_000
 # At most this many kinds of snapshots (see `Training.kinds`) are told apart. After that, all snapshots of new kinds in
 # a phase share two kinds: one for those with metrics, one for those without.
 _MAX_KINDS = 1_000
@@ -29,70 +25,13 @@ _MAX_KINDS = 1_000
 _RATE_POINTS = 20
 
 
-class Point(NamedTuple):
-    """One value of one metric."""
-
-    phase: str
-    step: int
-    epoch: float | None
-    time: float
-    task: str
-    name: str
-    value: float
-    count: int  # type: ignore[assignment]  # hides tuple.count
-    partial: bool = False
-
-
-@dataclass
-class Series:
-    """The values of one metric in one phase.
-
-    Attributes:
-        phase, key: phase and key of the metric.
-        at: the indices of the snapshots that hold the values.
-        values: the values.
-        counts: how many reports each value is made of; 0 if unknown, and for a running total without a new report.
-    """
-
-    phase: str
-    key: str
-    at: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
-    counts: array[int] = field(default_factory=lambda: array("q"))
-
-    @property
-    def task(self) -> str:
-        """Task of the metric; empty if it is ungrouped."""
-        return split_key(self.key)[0]
-
-    @property
-    def name(self) -> str:
-        """Name of the metric in its task."""
-        return split_key(self.key)[1]
-
-    @property
-    def reported_at(self) -> Sequence[int]:
-        """The indices of the snapshots whose windows have reports of the metric.
-
-        Snapshots that only repeat a running total are left out.
-        """
-        if not any(self.counts):
-            return self.at
-        return [at for at, count in zip(self.at, self.counts, strict=True) if count]
-
-    def taking(self, places: Sequence[int]) -> Series:
-        """Return the series with only the values at these places."""
-        at, counts = (array("q", [part[i] for i in places]) for part in (self.at, self.counts))
-        return Series(self.phase, self.key, at, array("d", [self.values[i] for i in places]), counts)
-
-
 @dataclass
 class Training:
     """One training, from its beginning to its end, however often it was resumed.
 
-    The values are in arrays, 24 bytes per value. A training with more than `MAX_VALUES` values keeps only some of them,
-    see `snapshots_to_keep`. Its last values and its extreme values are still exact, and so are the numbers of windows
-    if there are at most 1,000 kinds of snapshots.
+    The values are in arrays, 24 bytes per value. A training with more than `thinning.MAX_VALUES` values keeps only some
+    of them, see `snapshots_to_keep`. Its last values and its extreme values are still exact, and so are the numbers of
+    windows if there are at most 1,000 kinds of snapshots.
 
     Attributes:
         number: its place in the journal, from 1 on.
@@ -252,8 +191,8 @@ class Training:
         if phase == "train" and (not self._recent or step > self._recent[-1][0]):
             self._recent.append((step, snapshot.time))
         self._values += len(snapshot.metrics)
-        if self._values > max(MAX_VALUES, 2 * self._values_after):
-            self.thin(MAX_VALUES // 2)
+        if self._values > max(thinning.MAX_VALUES, 2 * self._values_after):
+            self.thin(thinning.MAX_VALUES // 2)
 
     @property
     def is_thinned(self) -> bool:
@@ -312,7 +251,7 @@ class Training:
         """Forget snapshots, so that about ``most_values`` values stay in memory; see `snapshots_to_keep`."""
         if sum(len(series.at) for series in self.series.values()) <= most_values:
             return
-        kept = snapshots_to_keep(self, most_values)
+        kept = thinning.snapshots_to_keep(self, most_values)
         is_kept = set(kept)
         latest: dict[int, int] = {}
         for at, kind in enumerate(self.kinds):
@@ -347,135 +286,3 @@ class Training:
                 continue
             left.at = array("q", (new_at[at] for at in left.at))
             self.series[place] = left
-
-
-class Trainings:
-    """Groups the items of a journal into trainings, one item at a time.
-
-    >>> from mtask_sinks import RunInfo
-    >>> trainings = Trainings()
-    >>> trainings.add(Begin(RunInfo(id="1", name="bert")))
-    >>> for step in (10, 20, 30):
-    ...     trainings.add(Snapshot(step=step, metrics={"mlm/loss": 100.0 / step}))
-    >>> trainings.add(Begin(RunInfo(id="2", step=20)))         # killed, and resumed from the checkpoint of step 20
-    >>> trainings.add(Snapshot(step=30, metrics={"mlm/loss": 3.0}))
-    >>> [(point.step, point.value) for point in trainings.all[0].points()]
-    [(10, 10.0), (20, 5.0), (30, 3.0)]
-    """
-
-    def __init__(self, items: Iterable[Item] = ()) -> None:
-        self.all: list[Training] = []
-        #: The training to which the last begin, snapshot or note belongs. It is not always the last training: an
-        #: evaluation may belong to an earlier one.
-        self.current = Training(1)
-        self._starts = RunStarts()
-        #: Run's id → its training.
-        self._by_run: dict[str, Training] = {}
-        for item in items:
-            self.add(item)
-
-    def add(self, item: Item) -> None:
-        """Add the next item of the journal."""
-        if isinstance(item, Begin):
-            start, before = self._starts.add(item.run)
-            if before is None and item.run.is_training and self.all:
-                self.all[-1].next_begun = item.time
-            self.current = self._new() if before is None else self._by_run[before]
-            self._by_run[item.run.id] = self.current
-            self.current.begin(item, start)
-            return
-        if not self.all:
-            self._new()
-        if isinstance(item, End):
-            self._by_run.get(item.id, self.current).end(item)
-        elif isinstance(item, Note):
-            self.current.notes.append(item)
-        else:
-            self.current.add(item)
-
-    def add_without_record(self) -> None:
-        """Begin a training whose `Begin` record is missing in the journal."""
-        self._new()
-
-    def _new(self) -> Training:
-        self.current = Training(len(self.all) + 1)
-        self.all.append(self.current)
-        return self.current
-
-
-def latest(trainings: Sequence[Training]) -> Training:
-    """Return the training that began or was resumed last. If there are only evaluations, return the last one.
-
-    >>> from mtask_sinks import RunInfo
-    >>> first, evaluation = Training(1, [Begin(RunInfo(step=4))]), Training(2, [Begin(RunInfo(is_training=False))])
-    >>> latest([first, evaluation]).number, latest([evaluation]).number
-    (1, 2)
-    """
-    return by_time(trainings)[-1]
-
-
-def by_time(trainings: Sequence[Training]) -> list[Training]:
-    """Sort trainings by the time when they last began or were resumed.
-
-    Evaluations are left out, unless there are no others.
-    """
-    begun = {id(each): [begin.time for begin in each.begins if begin.run.is_training] for each in trainings}
-    trained = [each for each in trainings if begun[id(each)] or not each.begins]
-    return sorted(trained or trainings, key=lambda each: max(begun[id(each)], default=0.0))
-
-
-def directions_of(trainings: Sequence[Training]) -> Directions:
-    """Return the rules that tell which values are better. If trainings differ on a metric, the last one's rule wins."""
-    return Directions(*(training.directions for training in reversed(trainings)))
-
-
-def sorted_by_task(every: Iterable[Series]) -> list[Series]:
-    """Sort by task, then by metric, each in order of first appearance; training comes before other phases."""
-    every = list(every)
-    keys = {key: at for at, key in enumerate(dict.fromkeys(series.key for series in every))}
-    tasks = {task: at for at, task in enumerate(dict.fromkeys(series.task for series in every))}
-    return sorted(every, key=lambda series: (tasks[series.task], keys[series.key], series.phase != "train"))
-
-
-def labels(trainings: Sequence[Training]) -> dict[int, str]:
-    """Return number → label, for each training.
-
-    The label is the name. If several trainings have that name, or if it looks like a number, the label is
-    ``name:number``. If a training has no name, the label is the number.
-
-    >>> labels([Training(1), Training(2)])
-    {1: '1', 2: '2'}
-    """
-    names = Counter(training.name for training in trainings)
-    return {
-        each.number: str(each.number) if not each.name else
-        each.name if names[each.name] == 1 and not each.name.isdigit() else f"{each.name}:{each.number}"
-        for each in trainings
-    }  # fmt: skip
-
-
-def choose(trainings: Sequence[Training], which: str | None, where: str) -> Training:
-    """Choose a training by number or name.
-
-    Args:
-        trainings: the trainings of a journal.
-        which: number, from 1, or name; ``None`` for the last training. If there is a training with the number, the
-            number counts, even if another training has it as its name.
-        where: the journal, for error messages.
-
-    Raises:
-        NoTrainingError: there is no such training, or several have that name.
-    """
-    if not trainings:
-        raise NoTrainingError(f"{where} holds no training yet.")
-    if which is None:
-        return latest(trainings)
-    if which.isdigit() and 1 <= int(which) <= len(trainings):
-        return trainings[int(which) - 1]
-    found = [each for each in trainings if which in (each.name, labels(trainings)[each.number])]
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(f"{each.number} ({each.name})" if each.name else str(each.number) for each in trainings)
-    missing = f"there is no training {which!r}"
-    reason = f"{len(found)} trainings are named {which!r}: choose one by number" if found else missing
-    raise NoTrainingError(f"{where}: {reason}. The trainings are: {listed}.")

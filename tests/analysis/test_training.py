@@ -7,26 +7,11 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.counted import read_trainings
-from mtask_sinks.analysis.progress import Watch
-from mtask_sinks.analysis.report import make_report
-from mtask_sinks.analysis.runs import Point, Training, choose, labels
-from mtask_sinks.analysis.selection import open_runs
-from mtask_sinks.errors import NoTrainingError
+from mtask_sinks.analysis.training import Training
 
 
 def values(training: Training, phase: str = "train") -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in training.points() if point.phase == phase]
-
-
-def test_a_point_has_everything(tmp_path) -> None:
-    snapshot = Snapshot(5, "eval", {"b/y/z": 1.5, "x": 2.0}, time=3.0, counts={"b/y/z": 7})
-    write(tmp_path, (RunInfo(id="1", name="r"), [snapshot], "finished"))
-    (training,) = read_trainings(tmp_path)
-    assert (training.name, training.id, training.status, training.step) == ("r", "1", "finished", 5)
-    assert list(training.points()) == [
-        Point("eval", 5, None, 3.0, "b", "y/z", 1.5, 7),
-        Point("eval", 5, None, 3.0, "", "x", 2.0, 0),
-    ]
 
 
 def test_directions_are_those_of_the_last_record_without_any_that_are_not_known(tmp_path) -> None:
@@ -76,21 +61,6 @@ def test_a_metric_of_which_nothing_is_left_is_gone(tmp_path) -> None:
     assert {point.task for point in training.points()} == {"a"}
 
 
-def test_an_evaluation_after_the_end_belongs_to_the_training(tmp_path) -> None:
-    run = RunInfo(id="1")
-    write(tmp_path, (run, losses(2, 4), "finished"), (run, losses(4, phase="eval"), "finished"))
-    (training,) = read_trainings(tmp_path)
-    assert values(training, "eval") == [(4, 40.0)]
-    assert (values(training), training.resumed_at) == ([(2, 20.0), (4, 40.0)], ())
-
-
-def test_an_evaluation_is_not_a_resume_even_if_the_journal_begins_at_a_checkpoint(tmp_path) -> None:
-    run = RunInfo(id="1", step=20)
-    write(tmp_path, (run, losses(22), "finished"), (run, losses(22, phase="eval"), "finished"))
-    (training,) = read_trainings(tmp_path)
-    assert training.resumed_at == ()
-
-
 def tokens(step: int, n: float, phase: str = "train", is_partial: bool = False) -> Snapshot:
     return Snapshot(step, phase, {"a/n_tokens": n}, time=step, counts={"a/n_tokens": 4}, is_partial=is_partial)
 
@@ -138,12 +108,6 @@ def test_a_cut_window_before_the_step_of_the_resume_stays_if_nothing_replaces_it
     assert values(training) == [(4, 40.0), (6, 10.0), (12, 40.0)]
 
 
-def test_a_resume_without_what_it_resumes_is_a_training(tmp_path) -> None:
-    write(tmp_path, (RunInfo(id="2", step=4), losses(6, 8), None))
-    (training,) = read_trainings(tmp_path)
-    assert values(training) == [(6, 60.0), (8, 80.0)]
-
-
 def test_nan_and_infinity_come_back(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a": math.nan, "b": -math.inf})], None))
     (training,) = read_trainings(tmp_path)
@@ -177,45 +141,3 @@ def test_after_a_resume_between_two_rows_the_end_is_that_of_the_epochs(tmp_path,
     )
     (training,) = read_trainings(tmp_path)
     assert (training.step, training.max_steps) == (resumed_at, 24)
-
-
-def test_labels_and_choice() -> None:
-    def named(number: int, name: str | None) -> Training:
-        from mtask_sinks.journal.records import Begin
-
-        return Training(number, [Begin(RunInfo(id=str(number), name=name))])
-
-    trainings = [named(1, "x"), named(2, "y"), named(3, "x"), named(4, None)]
-    assert labels(trainings) == {1: "x:1", 2: "y", 3: "x:3", 4: "4"}
-    assert [choose(trainings, which, "j").number for which in (None, "2", "y", "x:3", "4")] == [4, 2, 2, 3, 4]
-    message = r"2 trainings are named 'x': choose one by number. The trainings are: 1 \(x\)"
-    with pytest.raises(NoTrainingError, match=message):
-        choose(trainings, "x", "j")
-    for which in ("5", "0", "z"):
-        with pytest.raises(NoTrainingError, match=f"j: there is no training '{which}'. The trainings are: "):
-            choose(trainings, which, "j")
-    with pytest.raises(NoTrainingError, match="no training yet"):
-        choose([], None, "j")
-
-
-def test_the_last_training_is_the_one_that_was_resumed_not_an_evaluation_in_between(tmp_path) -> None:
-    write(tmp_path, (RunInfo(id="a", name="r"), losses(2, 4), None))
-    write(tmp_path, (RunInfo(id="e", name="r", is_training=False), losses(0, phase="eval"), "finished"))
-    write(tmp_path, (RunInfo(id="b", name="r", step=2), losses(4, 6), None))
-    trainings = read_trainings(tmp_path)
-    assert [training.number for training in trainings] == [1, 2]
-    assert choose(trainings, None, "here") is trainings[0]
-    progress = Watch(tmp_path / "metrics.jsonl").progress()
-    assert (progress.number, progress.step) == (1, 6)
-    assert make_report(open_runs([tmp_path])).runs[0].number == 1
-
-
-def test_a_running_total_without_new_reports_is_no_report(tmp_path) -> None:
-    rows = [
-        Snapshot(step, metrics={"nsp/n": 5.0, "nsp/old": 1.0, "mlm/loss": 1.0}, counts={"nsp/n": count, "mlm/loss": 1})
-        for step, count in enumerate((2, 1, 0, 0, 0, 0, 0, 0, 0, 0))
-    ]
-    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
-    (training,) = read_trainings(tmp_path)
-    found = {key: list(series.reported_at) for (_, key), series in training.series.items()}
-    assert found == {"nsp/n": [0, 1], "nsp/old": [*range(10)], "mlm/loss": [*range(10)]}  # "old": counts are not known
