@@ -55,7 +55,7 @@ def replay(
     """
     from mtask_sinks.analysis.find import find_journals
     from mtask_sinks.delivery.replay import replay as deliver
-    from mtask_sinks.delivery.worker import ReplayScope
+    from mtask_sinks.delivery.saved_cursor import ReplayScope
     from mtask_sinks.errors import NoTrainingError, StillAtWorkError, UntrustedJournalError
     from mtask_sinks.sinks.timeouts import limit_network
 

@@ -14,8 +14,9 @@ from mtask_sinks.delivery.counts import SinkCounts, added
 from mtask_sinks.delivery.cursor import Cursor, check_names, cursor_path, load_cursor
 from mtask_sinks.delivery.own_record import OWN_RUNS, OwnRecord
 from mtask_sinks.delivery.pipeline import end_killed
+from mtask_sinks.delivery.saved_cursor import ReplayScope
 from mtask_sinks.delivery.trust import check_trust
-from mtask_sinks.delivery.worker import ReplayScope, Worker
+from mtask_sinks.delivery.worker import Worker
 from mtask_sinks.errors import StillAtWorkError
 from mtask_sinks.journal.claim import journal_files, open_if_free
 from mtask_sinks.journal.reader import check_readable

@@ -27,6 +27,7 @@ class RunTargets:
     Attributes:
         targets: as given.
         live: run's id → run, for the runs of this process.
+        opened: the backend runs that this process has opened.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class RunTargets:
         self._trust_ids = trust_ids and use_journal
         self.targets = targets
         self.live: dict[str, RunInfo] = {}
+        self.opened: set[str] = set()
 
     def run_for_sink(self, begin: Begin) -> tuple[RunInfo, int | None]:
         """Return the run as the sink gets it, and the last step of the run that counts (``None`` if all steps count).

@@ -67,8 +67,6 @@ class SinkCalls:
         self._skips_runs = skips_runs
         #: Whether the current run was not meant for this sink.
         self._is_skipped = False
-        #: The backend runs that this process has opened.
-        self.opened: set[str] = set()
 
     @property
     def _run_id(self) -> str | None:
@@ -200,7 +198,7 @@ class SinkCalls:
         target = self._sink.target()
         if target is not None:
             target = str(target)  # a plug-in may return a path or a number, which the cursor could not hold
-            self.opened.add(target)
+            self._targets.opened.add(target)
         if target is not None and target != self._targets.targets.get(run.id):
             self._targets.targets[run.id] = target
             self._save()  # save this before the backend run holds data, so that another process can find the run

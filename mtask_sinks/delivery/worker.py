@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.backend_state import BackendState
 from mtask_sinks.delivery.counts import SinkCounts
-from mtask_sinks.delivery.cursor import Cursor, cursor_path, load_cursor
 from mtask_sinks.delivery.http_errors import retry_after
-from mtask_sinks.delivery.own_record import OWN_RUNS, OwnRecord
 from mtask_sinks.delivery.progress import Progress
 from mtask_sinks.delivery.run_targets import RunTargets
-from mtask_sinks.delivery.shared_cursor import SharedCursor, Standing
+from mtask_sinks.delivery.saved_cursor import ReplayScope, SavedCursor
 from mtask_sinks.delivery.sink_calls import SinkCalls, error_text, is_final
 from mtask_sinks.errors import Forgotten
 from mtask_sinks.journal.records import End, Item
@@ -48,11 +42,6 @@ _URGENT_WAIT = 0.5
 _FAILURES_UNTIL_DOWN = 3
 # Seconds between two saves of a cursor. After a kill, delivery repeats the snapshots since the last save.
 _SAVE_SECONDS = 1.0
-
-# Numbers for the workers of this process, for `SharedCursor`. `id(worker)` is not suitable: Python may use it again.
-_numbers = itertools.count()
-
-ReplayScope = Literal["left", "all", "new"]
 
 
 class _Abandoned(Exception):
@@ -91,16 +80,13 @@ class Worker:
         self.sink = sink
         self._predecessor = predecessor
         self._stream = stream
-        self._shares_cursor = shares_cursor
-        self._number = next(_numbers)
-        cursor, position = _find_start(stream, self._path, what)
-        shared = SharedCursor.find(self._path, stream.fingerprint) if shares_cursor else None
-        if shared is not None:
-            cursor.targets, position = shared.targets, stream.end_position
+        self._saved = SavedCursor(
+            stream, sink.name, what, is_shared=shares_cursor, is_over=lambda: self._thread is None
+        )
+        cursor, position = self._saved.cursor, self._saved.position
         given = stream.snapshots_after(position)
         self._progress = Progress(cursor, position, given, BackendState(CALL_SECONDS), stream.reader_advanced)
         self._targets = RunTargets(stream, sink.name, cursor.targets, use_journal=what != "new", trust_ids=trust_ids)
-        self._own = OwnRecord()
         self._warn_once = WarnOnce(logger)
         self._calls = SinkCalls(sink, self._targets, self._progress, self._save_cursor, skips_runs=what == "left")
         #: All snapshots after this position were counted as given.
@@ -116,11 +102,6 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._may_end = False
         self._is_abandoned = False
-
-    @property
-    def _path(self) -> Path | None:
-        """Where the cursor is; ``None`` without a file. The journal may move to another file."""
-        return None if self._stream.path is None else cursor_path(self._stream.path, self.sink.name)
 
     @property
     def counts(self) -> SinkCounts:
@@ -389,48 +370,8 @@ class Worker:
             self._warn_once("flush", "sink %s cannot flush: %s", self.sink.name, error_text(error))
 
     def _save_cursor(self) -> None:
-        path = self._path
-        if path is None or not self._stream.fingerprint:
-            return  # without a fingerprint there is no journal file, so a cursor would have no meaning
-        try:
-            with self._offset_to_save(path) as offset:
-                self._progress.to_cursor(self._stream.fingerprint, offset).save(path)
-            self._remember(self._stream.fingerprint)
-        except Exception as error:
-            logger.debug("the cursor of sink %s could not be saved: %s", self.sink.name, error)
-
-    def _offset_to_save(self, path: Path) -> AbstractContextManager[int]:
-        if not self._shares_cursor:
-            return nullcontext(self._stream.offset_of(self._progress.safe_position))
-        shared = SharedCursor.join(path, self._stream.fingerprint, self._targets.targets)
-        return shared.saving(self._number, partial(self._standing, path))
-
-    def _standing(self, path: Path) -> Standing:
-        """Tell other workers of the same cursor how far this one is."""
-        if self._path != path:  # the journal has moved to another file, which has its own cursor
-            return Standing(0, is_behind=False, is_over=True)
-        safe = self._progress.safe_position
-        is_behind = safe < self._stream.end_position
-        return Standing(self._stream.offset_of(safe), is_behind, is_over=not is_behind and self._thread is None)
-
-    def _remember(self, fingerprint: str) -> None:
-        """Record which runs belong to this user. A replay relies on the record, because anybody may write a journal."""
-        live, name = self._targets.live, self.sink.name
-        for target in self._calls.opened | {run.existing(name) for run in live.values()} - {None}:
-            self._own.add(fingerprint, name, str(target))
-        for run_id in live:
-            self._own.add(fingerprint, OWN_RUNS, run_id)
+        self._saved.save(self._progress, self._targets)
 
 
 # Not the generator of the module ``random``: extra draws from it would change the user's training.
 _random = random.Random()  # noqa: S311
-
-
-def _find_start(stream: JournalStream, path: Path | None, what: ReplayScope) -> tuple[Cursor, int]:
-    """Return the cursor that a worker continues, and the position from which it delivers."""
-    saved = None if path is None else load_cursor(path, stream.fingerprint)
-    if what == "left":
-        position = None if saved is None else stream.position_of(saved.offset)
-        return saved or Cursor(), stream.end_position if position is None else position
-    targets = saved.targets if saved is not None and what == "all" else {}
-    return Cursor(targets=targets), 0
