@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mtask_sinks._util.escaping import printable
 from mtask_sinks._util.warn_once import WarnOnce, call_site
 from mtask_sinks.aggregation.accumulator import Accumulator, NonFinite
 from mtask_sinks.aggregation.buffers import Buffer, Overflow
@@ -26,7 +27,7 @@ from mtask_sinks.measurement.device_queue import DeviceEntry, Part
 from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.tensors import NOT_REAL, read_tensor, unreadable
-from mtask_sinks.measurement.values import NAME, read
+from mtask_sinks.measurement.values import NAME, failed, holds_tensor, read
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer
 from mtask_sinks.reporting.forked import is_said_by_other_process
@@ -91,38 +92,44 @@ class Intake:
             _check_task(task)
             buffers = {}
         on_device: dict[str, OnDevice] = {}
+        refused: list[Exception] = []  # raised at the end, so that the other values of the report count
         entry: Any
         for name, value in metrics.items():
             try:
-                if type(value) is Tensor:
-                    entry = value.item() if value.is_cpu and not value.ndim else read_tensor(value)
-                else:
-                    entry = value if type(value) is float else read(value)
-            except Exception as error:
-                self._refuse(task, name, value, error)
-                continue
-            if type(entry) is not float:
-                if type(entry) is OnDevice:
-                    on_device[name] = entry
+                try:
+                    if type(value) is Tensor:
+                        entry = value.item() if value.is_cpu and not value.ndim else read_tensor(value)
+                    else:
+                        entry = value if type(value) is float else read(value)
+                except Exception as error:
+                    self._refuse(task, name, value, error)
                     continue
-                if entry is None:  # the model did not compute it; only register the key
-                    self.admit(window, task, name)
-                    continue
-                if type(entry) in NOT_REAL:
-                    self._refuse(task, name, value, Unreadable(NOT_REAL[type(entry)]))
-                    continue
-                if type(entry) is Block:
-                    window.expect(entry)
-            try:
-                buffer = buffers[name]
-            except KeyError:
-                buffer = self.admit(window, task, name)
-            buffer.append(entry)
+                if type(entry) is not float:
+                    if type(entry) is OnDevice:
+                        on_device[name] = entry
+                        continue
+                    if entry is None:  # the model did not compute it; only register the key
+                        self.admit(window, task, name)
+                        continue
+                    if type(entry) in NOT_REAL:
+                        self._refuse(task, name, value, Unreadable(NOT_REAL[type(entry)]))
+                        continue
+                    if type(entry) is Block:
+                        window.expect(entry)
+                try:
+                    buffer = buffers[name]
+                except KeyError:
+                    buffer = self.admit(window, task, name)
+                buffer.append(entry)
+            except (MetricKeyError, MetricValueError) as error:
+                refused.append(error)
         if on_device:
-            self._append(window, task, on_device, partial(window.devices.add, on_device.values()))
+            refused += self._append(window, task, on_device, partial(window.devices.add, on_device.values()))
         window.until_update -= len(metrics)
         if window.until_update <= 0:
             self._update(window)
+        if refused:
+            raise refused.pop(0)
 
     def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
         """Store values that are parts of one vector on an accelerator, without waiting for it."""
@@ -131,7 +138,9 @@ class Intake:
         if judge is not None and judge.exempt_thread != get_ident() and (reason := judge.why_left_out()) is not None:
             self._leave_out(task, parts, reason)
             return
-        self._append(window, task, parts, partial(window.devices.add_packed, list(parts.values()), packed))
+        refused = self._append(window, task, parts, partial(window.devices.add_packed, list(parts.values()), packed))
+        if refused:
+            raise refused.pop(0)
 
     def drain(self, phase: str) -> dict[str, State | None]:
         """Return the state of every key in the window of a phase, and begin a new window."""
@@ -156,18 +165,26 @@ class Intake:
 
     def _append(
         self, window: Window, task: str | None, names: Iterable[str], make_entries: Callable[[], list[DeviceEntry]]
-    ) -> None:
-        """Make entries for values on a device, and append them to their buffers; refuse all values if that fails."""
+    ) -> list[Exception]:
+        """Make entries for values on a device, and append them to their buffers. Return an error for each wrong key.
+
+        If the entries cannot be made, refuse all values.
+        """
         try:
             entries = make_entries()
         except Unreadable as error:
             for name in names:
                 self._refuse(task, name, None, error)
-            return
+            return []
+        refused: list[Exception] = []
         for name, entry in zip(names, entries, strict=True):
-            self.admit(window, task, name).append(entry)
+            try:
+                self.admit(window, task, name).append(entry)
+            except MetricKeyError as error:
+                refused.append(error)
         if window.devices.is_full:
             self._update(window)
+        return refused
 
     def admit(self, window: Window, task: str | None, name: str) -> Buffer:
         """The buffer for a task and name; checks the key if it is new."""
@@ -203,9 +220,11 @@ class Intake:
             self._warn_once(f"unreadable: {key}", message, key, error)
             return
         if not isinstance(error, MetricValueError):
-            raise error
+            if holds_tensor(value):
+                raise error  # ranks that gather a distributed tensor may have lost each other
+            error = failed(value, error)
         check_key(key)
-        reason = str(error).replace(NAME, name)
+        reason = printable(str(error).replace(NAME, name))
         if not any(window.was_used(key) for window in list(self._phases.windows.values())):
             raise MetricValueError(f"{key}: {reason}") from None
         self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), reason)

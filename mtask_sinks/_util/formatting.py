@@ -79,6 +79,19 @@ def shortened(name: str, width: int) -> str:
     return f"{start}…{end}" if width > 1 else start
 
 
+def short(value: object, length: int = 60) -> str:
+    """Return the beginning of the ``repr`` of any object; its type if the object has no ``repr``.
+
+    >>> short([0.5, 1.0]), short("ab" * 50, length=10)
+    ('[0.5, 1.0]', "'ababababa…")
+    """
+    try:
+        text = repr(value)
+    except Exception:  # from the code of the object's type
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= length else text[:length] + "…"
+
+
 def moment(time: float) -> str:
     """Return a time, given in seconds since 1970 (UTC), as local time with its offset from UTC."""
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtask_sinks._util.formatting import short
 from mtask_sinks.errors import MetricValueError
 from mtask_sinks.measurement.entries import Block, Entry, OnDevice, Unreadable
 from mtask_sinks.measurement.scalars import is_scalar, read_scalar
@@ -45,7 +46,9 @@ def read_pair(pair: Weighted) -> Entry | OnDevice | None:
         return value, weight, mark
     value, weight, _ = pair
     if is_weighted(value) or weight is None:
-        raise MetricValueError(f"weighted({value!r}, {weight!r}): pass a plain value and a weight, a number >= 0.")
+        raise MetricValueError(
+            f"weighted({short(value)}, {short(weight)}): pass a plain value and a weight, a number >= 0."
+        )
     on_device = _pair_on_device(value, weight)
     return _pair_on_host(value, weight) if on_device is None else on_device
 
@@ -70,7 +73,7 @@ def _pair_on_host(value: Any, weight: Any) -> Entry | None:
     if values is None or values.size == 0:
         return None
     if weights is None or not np.isfinite(weights).all() or (weights < 0).any():
-        raise MetricValueError(f"weighted(…, {weight!r}): a weight is a finite number >= 0.")
+        raise MetricValueError(f"weighted(…, {short(weight)}): a weight is a finite number >= 0.")
     if values.ndim == 0 and weights.size == 1:
         return weighted(float(values), weights.item())
     # Check the shapes first: Dynamo may trace this after a graph break, and does not raise NumPy's error.
@@ -81,11 +84,11 @@ def _pair_on_host(value: Any, weight: Any) -> Entry | None:
 def _pair_on_device(value: Any, weight: Any) -> OnDevice | None:
     """Return the pair with both parts on the accelerator; ``None`` if neither part is there now."""
     tensors = [local_part(part) for part in (value, weight) if isinstance(part, Tensor)]
+    for tensor in tensors:
+        check_readable(tensor)
     device = next((tensor.device for tensor in tensors if is_on_accelerator(tensor)), None)
     if device is None:
         return None
-    for tensor in tensors:
-        check_readable(tensor)
     exact = torch.float32 if device.type == "mps" else torch.float64  # Apple's MPS has no float64
     if not isinstance(value, Tensor):
         host = _host_array(value, "value")
@@ -96,7 +99,7 @@ def _pair_on_device(value: Any, weight: Any) -> OnDevice | None:
     if not isinstance(weight, Tensor):
         weights = _host_array(weight, "weight")
         if weights is None or not np.isfinite(weights).all() or (weights < 0).any():
-            raise MetricValueError(f"weighted(…, {weight!r}): a weight is a finite number >= 0.")
+            raise MetricValueError(f"weighted(…, {short(weight)}): a weight is a finite number >= 0.")
         weight = torch.as_tensor(weights, dtype=exact, device=device) if weights.ndim else float(weights)
     if isinstance(weight, Tensor):
         weight = local_part(weight).detach()
@@ -121,7 +124,6 @@ def _host_array(part: Any, role: str) -> Floats | None:
         return None
     if isinstance(part, Tensor):
         part = local_part(part)
-        check_readable(part)
         try:
             return copy_to_host(part)
         except Exception as error:
@@ -137,5 +139,5 @@ def _host_array(part: Any, role: str) -> Floats | None:
     if array.dtype.kind == "c":
         raise Unreadable("it is complex")
     if isinstance(part, (str, bytes, list, tuple, dict)) or array.dtype.kind not in "biuf":
-        raise MetricValueError(f"weighted: {part!r} is no {role}; pass a number, an array or a tensor.")
+        raise MetricValueError(f"weighted: {short(part)} is no {role}; pass a number, an array or a tensor.")
     return array.astype(np.float64, copy=True)

@@ -93,7 +93,10 @@ def why_unreadable(tensor: Tensor) -> str | None:
 
 def check_readable(tensor: Tensor) -> None:
     """Raise `Unreadable` if a tensor has no readable numbers. This does not try to read it."""
-    reason = why_unreadable(tensor)
+    try:
+        reason = why_unreadable(tensor)
+    except Exception as error:  # from the ``__torch_function__`` of a subclass
+        reason = f"{type(error).__name__}: {error}"
     if reason is not None:
         raise Unreadable(reason)
     # On the host, a tensor that `torch.func` has transformed is read, if it has numbers.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mtask_sinks._util.formatting import short
 from mtask_sinks.errors import MetricValueError
 from mtask_sinks.measurement.entries import Entry, OnDevice, Unreadable, entry_from
 from mtask_sinks.measurement.pairs import read_pair
@@ -55,6 +56,18 @@ def read(value: Any) -> Entry | OnDevice | None:
     raise MetricValueError(_refusal(value))
 
 
+def holds_tensor(value: object) -> bool:
+    """Whether a reported value is a tensor, or is weighted and has a tensor in it. This runs no code of its type."""
+    parts = value[:2] if type(value) is tuple else (value,)
+    return any(issubclass(type(part), Tensor) for part in parts)
+
+
+def failed(value: object, error: Exception) -> MetricValueError:
+    """Return what to say if the code of a value's type has raised an error."""
+    kinds = [type(part).__name__ for part in (value[:2] if type(value) is tuple else (value,))]
+    return MetricValueError(f"a {' with a '.join(kinds)} cannot be reported: to read it raises {type(error).__name__}.")
+
+
 def _read_array(array: np.ndarray[Any, Any]) -> Entry | None:
     if array.dtype.kind == "c":
         raise Unreadable("it is complex")
@@ -77,5 +90,4 @@ def _refusal(value: Any) -> str:
         return f"a dict cannot be reported: give each of its values its own name, report_metrics(task, {example})."
     if callable(getattr(value, "compute", None)):
         return f"a {kind} cannot be reported: pass its value, {kind}(…).compute()."
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:59] + '…'} (of type {kind}) cannot be reported: pass {ACCEPTED}."
+    return f"{short(value)} (of type {kind}) cannot be reported: pass {ACCEPTED}."

@@ -13,7 +13,7 @@ from helpers.watched import watched
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtask_sinks import MetricRegistry, weighted
-from mtask_sinks.errors import MetricValueError
+from mtask_sinks.errors import MetricKeyError, MetricValueError
 from mtask_sinks.measurement import device_queue
 from mtask_sinks.measurement.device_queue import DeviceQueue
 from mtask_sinks.measurement.entries import Unreadable
@@ -92,6 +92,15 @@ def test_a_weight_that_does_not_fit_is_refused_as_on_the_host_and_the_other_valu
         registry.report_metrics(x=weighted(accelerated(torch.ones(4)), misfit), y=accelerated(2.0))
     assert dict(registry.snapshot(step=1).metrics) == {"x": 1.0, "y": 2.0}
     assert registry.dropped["refused: x"] == 2
+
+
+def test_a_wrong_name_or_value_takes_no_value_on_a_device_with_it() -> None:
+    registry = MetricRegistry()
+    with pytest.raises(MetricValueError):
+        registry.report_metrics("a", x="text", y=accelerated(1.0))
+    with pytest.raises(MetricKeyError):
+        registry.report_metrics("a", **{"no name": accelerated(1.0), "z": accelerated(2.0)})
+    assert registry.snapshot(step=1).metrics == {"a/y": 1.0, "a/z": 2.0}
 
 
 def test_integers_beside_float32_keep_their_digits() -> None:

@@ -7,6 +7,7 @@ import math
 import pickle
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch
 from helpers.watched import watched
 
 from mtask_sinks import MetricRegistry, weighted
-from mtask_sinks.errors import MetricValueError
+from mtask_sinks.errors import MetricKeyError, MetricValueError
 
 ALL_FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 ALL_INTS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
@@ -116,6 +117,69 @@ def test_a_number_whose_code_fails_is_refused_as_others_are() -> None:
     assert registry.snapshot(1).metrics == {"x": 1.0}
     with pytest.raises(MetricValueError):
         registry.report_metrics(y=Broken())
+
+
+def failing(*args: object, **kwargs: object) -> Any:
+    raise RuntimeError("no")
+
+
+WRAPS = [lambda value: value, lambda value: weighted(value, 1), lambda value: weighted(1.0, value)]
+HOSTILE_TYPES = {
+    "repr": type("T", (), {"__repr__": failing}),
+    "attributes": type("T", (), {"__getattr__": failing}),
+    "class": type("T", (), {"__class__": property(failing)}),
+    "array": type("T", (), {"__array__": failing}),
+    "comparison": type("T", (), {"__float__": lambda self: 2.0**2000, "__gt__": failing}),  # an OverflowError
+    "iteration": type("T", (dict,), {"__iter__": failing}),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_TYPES)
+@pytest.mark.parametrize("wrap", WRAPS, ids=["value", "weighted", "weight"])
+def test_code_of_a_type_that_raises_does_not_stop_a_training(kind: str, wrap, caplog) -> None:
+    registry = MetricRegistry()
+    registry.report_metrics("t", x=1.0)
+    for _ in range(2):
+        registry.report_metrics("t", a=1.0, x=wrap(HOSTILE_TYPES[kind]()), z=3.0)
+    assert registry.snapshot(1).metrics == {"t/x": 1.0, "t/a": 1.0, "t/z": 3.0}
+    assert registry.dropped == {"refused: t/x": 2}
+    assert len(caplog.records) == 1
+    with pytest.raises(MetricValueError):
+        registry.report_metrics("t", y=wrap(HOSTILE_TYPES[kind]()))
+
+
+@pytest.mark.parametrize("wrap", WRAPS, ids=["value", "weighted", "weight"])
+def test_a_tensor_whose_class_raises_is_dropped(wrap) -> None:
+    class Broken(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            raise RuntimeError("no")
+
+    registry = MetricRegistry()
+    registry.report_metrics("t", a=1.0, x=wrap(torch.ones(3).as_subclass(Broken)), z=3.0)
+    assert registry.snapshot(1).metrics == {"t/a": 1.0, "t/z": 3.0}
+    assert registry.dropped == {"unreadable: t/x": 1}
+
+
+def test_what_is_refused_takes_no_value_beside_it_with_it() -> None:
+    registry = MetricRegistry()
+    with pytest.raises(MetricValueError, match="t/x"):
+        registry.report_metrics("t", a=1.0, x="text", z=torch.tensor([3.0]))
+    with pytest.raises(MetricKeyError, match="t/no name"):
+        registry.report_metrics("t", **{"b": 1.0, "no name": 2.0, "y": weighted(4.0, 2)})
+    assert registry.snapshot(1).metrics == {"t/a": 1.0, "t/z": 3.0, "t/b": 1.0, "t/y": 4.0}
+
+
+def test_a_message_about_a_value_is_short_and_commands_no_terminal() -> None:
+    class Hostile:
+        def __repr__(self) -> str:
+            return "\x1b[2J" * 1000
+
+    for value in (Hostile(), weighted([0.5] * 100_000, 1), weighted(1.0, [0.5] * 100_000), {"\x1b[2J": 1.0}):
+        with pytest.raises(MetricValueError) as refusal:
+            reduced(value)
+        assert len(str(refusal.value)) < 600
+        assert str(refusal.value).isprintable()
 
 
 def test_masked_elements_of_a_masked_array_do_not_count() -> None:
