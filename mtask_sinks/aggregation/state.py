@@ -78,7 +78,9 @@ class ReducerState:
         """
         if not self.reports or self.has_failed:
             return None
-        return float(self.reducer.compute(self.slots))
+        slots = self.slots
+        # A reducer may change what it gets, and the state may be needed again. A sample is copied by its reducer.
+        return float(self.reducer.compute(slots.copy() if isinstance(slots, np.ndarray) else slots))
 
     def copy(self) -> ReducerState:
         """Return a copy that shares nothing that can change."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
+import numpy as np
+
 from mtask_sinks.reducers import Reducer
 
 
@@ -21,8 +23,8 @@ def fingerprint(thing: Any) -> str:
     (True, False)
 
     The text of a function depends on its code, constants, defaults and enclosed variables, that of a reducer on its
-    class and attributes. Of any other object only the class counts: its attributes may differ between ranks for good
-    reasons, and may refer to half of the program.
+    class and attributes, that of a NumPy array on its elements. Of any other object only the class counts: its
+    attributes may differ between ranks for good reasons, and may refer to half of the program.
     """
     return _Writer().text(thing)
 
@@ -51,6 +53,9 @@ class _Writer:
             return "[" + ", ".join(map(self.text, thing)) + "]"
         if isinstance(thing, (set, frozenset)):
             return "{" + ", ".join(sorted(map(self.text, thing))) + "}"
+        if isinstance(thing, np.ndarray | np.generic):
+            text = self.text([thing.tolist(), thing.dtype.str])
+            return f"{_name(type(thing))}{list(thing.shape)}#{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         if isinstance(thing, CodeType):
             return self.text([thing.co_code, thing.co_names, thing.co_consts])
         if isinstance(thing, functools.partial):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtask_sinks._util.renamed import keep_old_names
+from mtask_sinks.errors import ReducerError
 
 Floats = npt.NDArray[np.float64]
 MergeOp = Literal["sum", "min", "max"]
@@ -50,7 +51,13 @@ class Reducer(ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         keep_old_names(cls, _NEW_NAMES)
-        cls._empty = np.array([_IDENTITY[op] for op in getattr(cls, "merge", ())], dtype=np.float64)
+        merge = getattr(cls, "merge", ())
+        if not isinstance(merge, tuple | list) or not {*merge} <= _IDENTITY.keys():
+            raise ReducerError(
+                f"{cls.__name__}.merge is {merge!r}: name for each slot of the state how it merges over ranks, 'sum', "
+                "'min' or 'max', as in merge = ('sum', 'sum'). One slot is ('sum',), with a comma."
+            )
+        cls._empty = np.array([_IDENTITY[op] for op in merge], dtype=np.float64)
 
     def initial(self) -> Any:
         """Return the state of an empty window. Each slot has the neutral element of its merge."""
@@ -91,7 +98,9 @@ class Reducer(ABC):
             return self.compute(state)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
+        if type(self) is not type(other) or vars(self).keys() != vars(other).keys():
+            return False
+        return all(_is_same(value, vars(other)[name]) for name, value in vars(self).items())
 
     def __hash__(self) -> int:
         return hash(type(self))
@@ -102,6 +111,15 @@ class Reducer(ABC):
 
 
 keep_old_names(Reducer, _NEW_NAMES)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two attributes are equal. A comparison of arrays gives an array, which is neither true nor false."""
+    if one is other:
+        return True
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    return bool(one == other)
 
 
 class TimedReducer(Reducer):

@@ -83,10 +83,12 @@ def as_reducer(spec: ReducerSpec) -> Reducer:
     """
     if isinstance(spec, str):
         return find_reducer(spec)
-    if isinstance(spec, Reducer):
-        return spec
     if isinstance(spec, type) and issubclass(spec, Reducer):
-        return spec()
+        spec = spec()
+    if isinstance(spec, Reducer):
+        if not hasattr(spec, "merge"):
+            raise ReducerError(f"{type(spec).__name__} has no merge: name for each slot of its state how it merges.")
+        return spec
     if callable(spec) and not isinstance(spec, type):
         return FunctionReducer(spec)
     raise ReducerError(

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+
 from mtask_sinks.distributed.fingerprint import fingerprint
-from mtask_sinks.reducers import FunctionReducer, Quantile
+from mtask_sinks.reducers import FunctionReducer, Mean, Quantile
 
 SCRIPT = """
 from mtask_sinks.distributed.fingerprint import fingerprint
@@ -55,3 +57,16 @@ def test_the_attributes_of_reducers_count_also_inside_of_others() -> None:
     assert (
         fingerprint(around(Quantile(0.5))) == fingerprint(around(Quantile(0.5))) != fingerprint(around(Quantile(0.9)))
     )
+
+
+def test_the_elements_of_an_array_count() -> None:
+    class Edges(Mean):
+        def __init__(self, edges):
+            self.edges = edges
+
+    def text(*edges, dtype=np.float64):
+        return fingerprint(Edges(np.array(edges, dtype=dtype)))
+
+    assert text(0.0, 1.0) == text(0.0, 1.0)
+    assert len({text(0.0, 1.0), text(0.0, 2.0), text([0.0, 1.0]), text(0.0, 1.0, dtype=np.float32)}) == 4
+    assert fingerprint(Edges(np.float32(1))) != fingerprint(Edges(np.float32(2)))

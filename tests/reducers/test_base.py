@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from mtask_sinks import MetricRegistry, Reducer
+from mtask_sinks.errors import ConflictError, ReducerError
 from mtask_sinks.reducers import Last, Mean, Quantile, ValuesReducer
+from mtask_sinks.testing.simulated_ranks import Job
 
 
 class Rms(Reducer):
@@ -83,3 +85,64 @@ def test_a_reducer_without_an_update_cannot_be_made() -> None:
 
     with pytest.raises(TypeError, match="update"):
         Nothing()
+
+
+@pytest.mark.parametrize("merge", ["sum", ("prod",), ("sum", 1), None])
+def test_a_merge_that_does_not_exist_is_refused_with_the_class_and_what_there_is(merge: object) -> None:
+    with pytest.raises(ReducerError, match=r"Wrong\.merge is .*'sum', 'min' or 'max'"):
+        type("Wrong", (Reducer,), {"merge": merge})
+
+
+def test_a_reducer_without_a_merge_is_refused_before_it_reduces() -> None:
+    class Unmerged(Reducer):
+        def update(self, state, values, weights): ...
+
+        def compute(self, state):
+            return 1.0
+
+    for spec in (Unmerged, Unmerged()):
+        with pytest.raises(ReducerError, match="Unmerged has no merge"):
+            MetricRegistry(reducers={"x": spec})
+
+
+class Share(Reducer):
+    """The share of values between two edges. It changes the state that it computes from."""
+
+    merge = ("sum", "sum")
+
+    def __init__(self, edges):
+        self.edges = np.array(edges)
+
+    def update(self, state, values, weights):
+        inside = (values >= self.edges[0]) & (values <= self.edges[1])
+        state += [weights[inside].sum(), weights.sum()]
+
+    def compute(self, state):
+        state /= state[1]
+        return float(state[0])
+
+
+def test_reducers_with_equal_arrays_are_equal() -> None:
+    assert Share([0.0, 1.0]) == Share([0.0, 1.0]) != Share([0.0, 2.0])
+    registry = MetricRegistry(reducers={"x": Share([0.0, 1.0])})
+    registry.register("x", Share([0.0, 1.0]))
+    with pytest.raises(ConflictError):
+        registry.register("x", Share([0.0, 2.0]))
+
+
+def test_a_reducer_may_change_the_state_from_which_it_computes() -> None:
+    registry = MetricRegistry(reducers={"x": Share([0.0, 1.0])})
+    for step, (value, share) in enumerate([(0.5, 1.0), (2.0, 1 / 2), (3.0, 1 / 3), (4.0, 1 / 4)]):
+        registry.report_metrics(x=value)
+        registry.snapshot(step)
+        assert registry.overall(step).metrics["x"] == share
+
+
+def test_a_reducer_may_change_its_state_while_its_spread_is_computed() -> None:
+    def body(ranks):
+        registry = MetricRegistry(reducers={"x": Share([0.0, 1.0])}, spread="x", process_group=ranks)
+        for value in ([0.5], [2.0, 3.0, 4.0])[ranks.rank]:
+            registry.report_metrics(x=value)
+        return dict(registry.snapshot(1).metrics)
+
+    assert Job(2).run(body) == [{"x": 0.25, "x.rank_min": 0.0, "x.rank_max": 1.0}] * 2
