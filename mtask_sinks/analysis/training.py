@@ -6,6 +6,7 @@ import math
 from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ class Training:
         epochs, at = self.params.get("num_train_epochs"), self._last_with_epoch
         # After a resume, the step may be later than the last snapshot. So step and epoch come from one snapshot.
         if isinstance(epochs, (int, float)) and at is not None and self.epochs[at] and self._recent:
-            return max(round(self.steps[at] * epochs / self.epochs[at]), self.step)
+            with suppress(OverflowError, ValueError):  # such a number of epochs is no number, or beyond all floats
+                return max(round(self.steps[at] * epochs / self.epochs[at]), self.step)
         return None
 
     @property

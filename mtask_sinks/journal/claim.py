@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,8 +99,14 @@ def journal_files(path: Path) -> list[Path]:
 
 
 def is_foreign(path: Path) -> bool:
-    """Return whether a file is not a journal. A damaged journal is still a journal, and so is an unreadable file."""
+    """Return whether there is something that is not a journal.
+
+    A damaged journal is still a journal, and so is an unreadable file. A directory, a pipe and a device are none: to
+    open a pipe would wait for another process.
+    """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return True
         with path.open("rb") as file:
             begin = file.read(len(_FIRST))
             if begin == _FIRST:  # saves the time to read more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,8 +16,9 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 _T = TypeVar("_T")
 
-# Times from 1970 to the year 9999: Python's functions for dates refuse others.
-_LAST_TIME = 253_402_300_799.0
+# Times from 1970 to the year 9999, because Python's functions for dates refuse others. The last two days are left out:
+# local time is up to 14 hours ahead of UTC, and `datetime.fromtimestamp` also computes the date one day later.
+_LAST_TIME = 253_402_300_799.0 - 2 * 86_400
 _STATUSES = ("finished", "failed", "killed")
 
 
@@ -90,12 +92,12 @@ def _parse_fast(line: bytes) -> Any:
 def _snapshot(record: dict[str, Any], line: bytes) -> Snapshot:
     if "counts" not in record and "coverage" in record:  # the older name
         record["counts"] = record["coverage"]
-    epoch = record.get("epoch")
+    epoch = None if record.get("epoch") is None else _field(record, "epoch", _number)
     return Snapshot(
         step=_field(record, "step", _integer),
         phase=_field(record, "phase", _text),
         metrics=_field(record, "metrics", _numbers),
-        epoch=None if epoch is None else _field(record, "epoch", _number),
+        epoch=epoch if epoch is not None and math.isfinite(epoch) else None,
         time=_field(record, "time", _time),
         counts=_field(record, "counts", _integers),
         nonfinite=_field(record, "nonfinite", _integers),

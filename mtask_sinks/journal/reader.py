@@ -157,6 +157,8 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
         return found[0]
     if not Path(path).exists():
         raise NoJournalError(f"there is no {path}. Pass a journal ({FILE_NAME}) or the output directory of a training.")
+    if file.exists() and not file.is_file():
+        raise NoJournalError(f"{file} is no journal, because it is no ordinary file. Pass the output directory.")
     if file.is_file():
         lines = lines_without_record(file)
         reason = lines.sentence if lines is not None and lines.count else "another program wrote it"

@@ -130,6 +130,13 @@ def test_rate_and_end_come_from_times_and_parameters(tmp_path) -> None:
     assert read_trainings(tmp_path)[-1].max_steps == 80
 
 
+@pytest.mark.parametrize("epochs", [math.nan, math.inf, 1e308, 10**400])
+def test_a_number_of_epochs_beyond_all_numbers_tells_no_end(tmp_path, epochs) -> None:
+    run = RunInfo(id="1", params={"num_train_epochs": epochs})
+    write(tmp_path, (run, [Snapshot(10, metrics={"x": 1.0}, epoch=1e-300)], None))
+    assert read_trainings(tmp_path)[-1].max_steps is None
+
+
 @pytest.mark.parametrize("resumed_at", [10, 19, 24])
 def test_after_a_resume_between_two_rows_the_end_is_that_of_the_epochs(tmp_path, resumed_at) -> None:
     params = {"max_steps": -1, "num_train_epochs": 3.0}

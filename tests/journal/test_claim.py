@@ -19,6 +19,7 @@ from mtask_sinks.analysis.export import to_frame
 from mtask_sinks.analysis.find import find_journals, journals_below
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
+from mtask_sinks.errors import NoJournalError
 from mtask_sinks.journal.claim import claim, journal_files
 from mtask_sinks.journal.writer import Journal
 from mtask_sinks.sinks import MemorySink
@@ -300,6 +301,23 @@ def test_every_journal_of_a_directory_has_a_name_that_the_commands_find(tmp_path
     assert sorted(file.name for file in tmp_path.iterdir()) == ["metrics-2.jsonl", "metrics-3.jsonl", "metrics.jsonl"]
     found = [(run.id, [each.step for each in run.snapshots]) for run in read_journal(path.parent)]
     assert sorted(found) == [("1", [1]), ("2", [1]), ("2", [2]), ("3", [1])]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(os.devnull)])
+def test_a_training_writes_beside_a_directory_a_pipe_or_a_device_with_that_name(make, tmp_path) -> None:
+    make(tmp_path / "metrics.jsonl")
+    used, file = claim(tmp_path / "metrics.jsonl", create=True)
+    file.close()
+    assert used.name == "metrics-2.jsonl"
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run/metrics.jsonl"])
+def test_no_reader_waits_for_a_pipe(name: str, tmp_path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / name)
+    for path in {tmp_path, (tmp_path / name).parent, tmp_path / name}:
+        with pytest.raises(NoJournalError):
+            find_journals(path)
 
 
 def test_what_has_the_name_of_a_journal_and_is_no_file_is_left_out(tmp_path) -> None:

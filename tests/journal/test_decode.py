@@ -7,6 +7,7 @@ import time
 import pytest
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks._util.formatting import moment
 from mtask_sinks.journal.decode import Unreadable, decode
 from mtask_sinks.journal.records import Begin, End, encode
 from mtask_sinks.note import Note
@@ -119,6 +120,20 @@ def test_a_note_with_a_wrong_type_is_unreadable(changes) -> None:
     assert isinstance(decode(line(NOTE, **changes)), Unreadable)
 
 
-def test_the_last_second_that_counts_can_be_shown() -> None:
-    found = decode(line(SNAPSHOT, time=253_402_300_799))
-    assert time.gmtime(found.time).tm_year == 9999
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Midway"])
+@pytest.mark.parametrize("seconds", [0, 253_402_127_999])
+def test_the_first_and_the_last_second_that_count_can_be_shown(zone, seconds, monkeypatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert moment(decode(line(SNAPSHOT, time=seconds)).time)[:4] in ("1969", "1970", "9999")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert isinstance(decode(line(SNAPSHOT, time=253_402_128_000)), Unreadable)
+
+
+@pytest.mark.parametrize("epoch", ["NaN", "Infinity", "-Infinity", math.inf, math.nan])
+def test_an_epoch_that_is_no_number_is_unknown_and_the_values_count(epoch) -> None:
+    found = decode(line(SNAPSHOT, epoch=epoch))
+    assert (found.epoch, found.metrics) == (None, {"a/x": 0.5})
