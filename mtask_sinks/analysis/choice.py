@@ -49,7 +49,7 @@ def labels(trainings: Sequence[Training]) -> dict[int, str]:
     names = Counter(training.name for training in trainings)
     return {
         each.number: str(each.number) if not each.name else
-        each.name if names[each.name] == 1 and not each.name.isdigit() else f"{each.name}:{each.number}"
+        each.name if names[each.name] == 1 and not each.name.isdecimal() else f"{each.name}:{each.number}"
         for each in trainings
     }  # fmt: skip
 
@@ -70,7 +70,7 @@ def choose(trainings: Sequence[Training], which: str | None, where: str) -> Trai
         raise NoTrainingError(f"{where} holds no training yet.")
     if which is None:
         return latest(trainings)
-    if which.isdigit() and 1 <= int(which) <= len(trainings):
+    if which.isdecimal() and 1 <= int(which) <= len(trainings):
         return trainings[int(which) - 1]
     found = [each for each in trainings if which in (each.name, labels(trainings)[each.number])]
     if len(found) == 1:

@@ -21,7 +21,7 @@ def doctor(
         bool, typer.Option("--check", help="Also ask the backends of the sinks whether they answer.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for all backends of one path.")
+        float, typer.Option("--timeout", min=0.1, max=86_400, help="Seconds to wait for all backends of one path.")
     ] = 10.0,
     listed: Annotated[bool, typer.Option("--list", help="Only list every kind of finding.")] = False,
     as_format: Annotated[

@@ -20,7 +20,7 @@ def sinks(
         bool, typer.Option("--check", help="Ask the backend of each installed sink whether it answers now.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for all checks together.")
+        float, typer.Option("--timeout", min=0.1, max=86_400, help="Seconds to wait for all checks together.")
     ] = 10.0,
     output_dir: Annotated[
         Path,

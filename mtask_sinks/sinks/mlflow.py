@@ -248,7 +248,7 @@ class MLflowSink(BuiltAnew, Sink):
         texts = {key: str(value) for key, value in params.items()}
         short = {key: text for key, text in texts.items() if len(text) <= _PARAM_LENGTH}
         limit = os.environ.get("MLFLOW_MAX_LOG_PARAMS", "")
-        wanted = list(short.items())[: int(limit) if limit.isdigit() else None]
+        wanted = list(short.items())[: int(limit) if limit.isdecimal() else None]
         entries = [Param(key, text) for key, text in wanted if key not in existing]
         for start in range(0, len(entries), _PARAMS_PER_BATCH):
             batch = entries[start : start + _PARAMS_PER_BATCH]

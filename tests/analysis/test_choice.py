@@ -22,6 +22,8 @@ def test_labels_and_choice() -> None:
     trainings = [named(1, "x"), named(2, "y"), named(3, "x"), named(4, None)]
     assert labels(trainings) == {1: "x:1", 2: "y", 3: "x:3", 4: "4"}
     assert [choose(trainings, which, "j").number for which in (None, "2", "y", "x:3", "4")] == [4, 2, 2, 3, 4]
+    with pytest.raises(NoTrainingError, match="there is no training '²'"):  # a digit, but no number
+        choose(trainings, "²", "j")
     message = r"2 trainings are named 'x': choose one by number. The trainings are: 1 \(x\)"
     with pytest.raises(NoTrainingError, match=message):
         choose(trainings, "x", "j")

@@ -66,3 +66,9 @@ def test_a_plugin_is_loaded_only_if_it_is_named(monkeypatch, tmp_path) -> None:
 
 def test_no_torch(without_torch) -> None:
     without_torch("sinks", "--check")
+
+
+def test_a_time_without_end_is_no_number_of_seconds(tmp_path) -> None:
+    for command in (["sinks", "--check", "tensorboard"], ["doctor", str(tmp_path), "--check"]):
+        done = run(*command, "--timeout", "inf")
+        assert (done.exit_code, "--timeout" in done.output) == (2, True)

@@ -109,4 +109,4 @@ def read_events(directory: Path, suffix: str) -> Iterator[Any]:
 def _made(path: Path) -> int:
     """Return the second of creation from the name of an event file; 0 for other files."""
     first = path.name.removeprefix(_PREFIX).partition(".")[0]
-    return int(first) if path.name.startswith(_PREFIX) and first.isdigit() else 0
+    return int(first) if path.name.startswith(_PREFIX) and first.isdecimal() else 0
