@@ -12,7 +12,9 @@ from mtask_sinks.cli.health_markdown import alert_table, gradient_tables
 from mtask_sinks.cli.sparkline import sparkline
 
 # Characters that mean something in Markdown. An underscore means something only at the edge of a word.
-_MARKS = re.compile(r"[\\`*\[\]<>|#~]|(?<!\w)_|_(?!\w)")
+_MARKS = re.compile(r"[\\`*\[\]<>|#~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
+# The mark of a list, which counts only at the beginning of a line.
+_ITEM = re.compile(r"^(\d*)([-+.)])(?=\s)")
 
 
 def report_markdown(report: Report) -> str:
@@ -121,4 +123,4 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], ri
 
 def _text(text: str) -> str:
     """Return a text without anything that Markdown would read as markup."""
-    return _MARKS.sub(r"\\\g<0>", text).replace("\n", " ")
+    return _ITEM.sub(r"\1\\\2", _MARKS.sub(r"\\\g<0>", text)).replace("\n", " ")

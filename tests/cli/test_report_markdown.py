@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import html
 import json
 import math
 from pathlib import Path
 
 import pytest
 from helpers.journals import losses, write
+from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.report import make_report
 from mtask_sinks.analysis.selection import open_runs
 from mtask_sinks.cli import app
-from mtask_sinks.cli.report_markdown import report_markdown
+from mtask_sinks.cli.report_markdown import _text, report_markdown
 
 
 @pytest.fixture
@@ -62,3 +64,11 @@ def test_the_ending_chooses_the_format(two) -> None:
     assert Path("r.md").read_text() == report_markdown(make_report(open_runs(two)))
     printed = CliRunner().invoke(app, ["report", *two, "--json"]).output
     assert json.loads(Path("r.json").read_text()) == json.loads(printed)
+
+
+@pytest.mark.parametrize(
+    "text", ["- x", "+ x", "1. x", "23) x", "&lt;b&gt; &#42;", "a & b", "-", "1.5 x", "[x](y) | _a_ `b`"]
+)
+def test_a_name_at_the_beginning_of_a_line_is_shown_as_it_is(text: str) -> None:
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(f"- {_text(text)}: y")
+    assert html.unescape(page) == f"<ul>\n<li>{text}: y</li>\n</ul>\n"
