@@ -134,7 +134,7 @@ class MetricRegistry(BuiltAnew):
         max_keys += bool(functions)  # derived metrics may use the time of a window, which is a key too
         self._key_table = KeyTable(by_key, functions, max_keys)
         if functions:
-            self._key_table.register(SECONDS, Mean())
+            self._key_table.reducers[SECONDS] = Mean()
         summarizer = Summarizer(policies, functions, self._warn_once)
         rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
         agreement = KeyAgreement(rules, by_key.for_key, max_keys)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 
+from mtask_sinks.aggregation.window_times import SECONDS, STEPS
 from mtask_sinks.errors import ConflictError, MetricKeyError
 from mtask_sinks.keys import check_key
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer
+
+# The time of a window may be among the reducers, but nobody may report it.
+_OF_THE_WINDOW = (SECONDS, STEPS)
 
 
 class KeyTable:
@@ -68,7 +72,7 @@ class KeyTable:
         Raises:
             MetricKeyError: the key is new, and it is not valid or is reserved.
         """
-        if key not in self.reducers:
+        if key not in self.reducers or key in _OF_THE_WINDOW:
             self._check(key)
             if len(self.reducers) >= self._max_keys:
                 return None
@@ -91,6 +95,10 @@ class KeyTable:
         check_key(key)
         if key in self._derived:
             raise MetricKeyError(f"{key!r} is a derived metric: it is computed, not reported. Choose another name.")
+        if key in _OF_THE_WINDOW:
+            raise MetricKeyError(
+                f"{key!r} is a value of the window, which derived metrics can use. Choose another name."
+            )
         if self.is_reserved(key):
             raise MetricKeyError(
                 f"{key!r} is a name that the Trainer logs itself. Report it in a task, report_metrics('my_task', "

@@ -90,11 +90,12 @@ class Summarizer:
                 if value is not None:
                     metrics[key] = value
                     counts[key] = reports.get(key, int(count))
-        self._apply_policies(nonfinite, metrics, counts, step, phase)
+        self._apply_policies(nonfinite, metrics, counts, known, step, phase)
         ends: dict[str, float] = {}
         for key, spread in spreads.items():
             if key in metrics:
-                ends |= {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
+                both = {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
+                ends |= {name: end for name, end in both.items() if self._is_free(name, known)}
         if metrics:
             others = {**row, **ends}
             values, value_counts = self._derived.compute(metrics, counts, known, phase == "train", others, has_logs)
@@ -123,8 +124,22 @@ class Summarizer:
             self._warn_once(f"reducer: {key}", message, key, state.reducer, exc_info=True)
             return None
 
+    def _is_free(self, name: str, known: Collection[str]) -> bool:
+        """Whether a value of the library may have this name, because no metric of the user has it."""
+        if name not in known and name not in self._derived:
+            return True
+        message = "%s is a metric of yours, so what the library would log under this name is left out."
+        self._warn_once(f"taken: {name}", message, name)
+        return False
+
     def _apply_policies(
-        self, nonfinite: dict[str, int], metrics: dict[str, float], counts: dict[str, int], step: int, phase: str
+        self,
+        nonfinite: dict[str, int],
+        metrics: dict[str, float],
+        counts: dict[str, int],
+        known: Collection[str],
+        step: int,
+        phase: str,
     ) -> None:
         is_new = phase not in (OVERALL, EPOCH)  # the windows inside an epoch or a training are checked themselves
         refused = {key: count for key, count in nonfinite.items() if self._policies.for_key(key) == "raise"}
@@ -135,9 +150,9 @@ class Summarizer:
             if is_new:
                 message = "%s: NaN or Inf was reported, for the first time in the window up to step %d (%s)."
                 self._warn_once(f"nonfinite: {key}", message, key, step, phase, count=count)
-            if self._policies.for_key(key) == "skip":
-                metrics[f"{key}.nonfinite"] = float(count)
-                counts[f"{key}.nonfinite"] = count
+            name = f"{key}.nonfinite"
+            if self._policies.for_key(key) == "skip" and self._is_free(name, known):
+                metrics[name], counts[name] = float(count), count
 
 
 def _numpy_warnings_off(states: Mapping[str, State | None]) -> AbstractContextManager[Any]:

@@ -7,6 +7,7 @@ import pytest
 
 from mtask_sinks import MetricRegistry
 from mtask_sinks.errors import DerivedMetricError, MetricKeyError
+from mtask_sinks.testing.simulated_ranks import Job
 
 
 def test_a_derived_metric_is_computed_from_reduced_values() -> None:
@@ -158,3 +159,32 @@ def test_the_loss_of_the_trainer_is_told_apart_from_a_slip_of_the_pen(caplog) ->
     assert "registry.snapshot(step, logs={'loss': ...})" in message
     registry.report_metrics("all", loss=1.5)
     assert registry.snapshot(3, logs={"loss": math.log(2.0)}).metrics["all/ppl"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("derived", [{}, {"t/rate": lambda m: m["n"] / m["window.seconds"]}], ids=["none", "a rate"])
+@pytest.mark.parametrize("name", ["window.seconds", "window.steps"])
+def test_nobody_reports_what_a_window_has_itself(name, derived) -> None:
+    registry = MetricRegistry(derived=derived)
+    with pytest.raises(MetricKeyError, match="value of the window"):
+        registry.record(None, {"n": 1.0, name: 5.0})
+    with pytest.raises(MetricKeyError, match="value of the window"):
+        MetricRegistry({name: "max"}, derived)
+    registry.report_metrics("a", **{name: 5.0})
+    assert registry.snapshot(step=1).metrics.keys() - {"t/rate"} == {"n", f"a/{name}"}
+
+
+def test_a_metric_keeps_its_value_if_the_count_of_nan_or_an_end_of_a_spread_has_its_name(caplog) -> None:
+    def body(ranks):
+        registry = MetricRegistry(
+            nonfinite="skip", spread="t/x", process_group=ranks, derived={"t/x.rank_max": lambda m: m["t/x"] + 10.0}
+        )
+        for step in (1, 2):
+            registry.record("t", {"x": float(ranks.rank), "x.nonfinite": 7.0, "x.rank_min": 8.0})
+            registry.record("t", {"x": math.nan})
+            metrics = dict(registry.snapshot(step).metrics)
+        return metrics
+
+    expected = {"t/x": 0.5, "t/x.nonfinite": 7.0, "t/x.rank_min": 8.0, "t/x.rank_max": 10.5}
+    assert Job(2).run(body) == [expected, expected]
+    taken = [record.getMessage() for record in caplog.records if "is a metric of yours" in record.getMessage()]
+    assert len(taken) == 2 * 3
