@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from mtask_sinks.note import Note
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 Status = Literal["finished", "failed", "killed"]
+
+# A call of such a function runs nothing of it, and raises nothing.
+_DEFERRED = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 class Sink(ABC):
@@ -46,6 +50,15 @@ class Sink(ABC):
 
     name: ClassVar[str]
     can_replay: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for name in [name for name, function in vars(Sink).items() if inspect.isfunction(function)]:
+            if any(is_deferred(getattr(cls, name)) for is_deferred in _DEFERRED):
+                raise TypeError(
+                    f"{cls.__name__}.{name} is a coroutine or a generator. The worker calls it without `await`, so its "
+                    "code would never run. Write a plain function that calls asyncio.run(...)."
+                )
 
     def open(self, run: RunInfo) -> None:  # noqa: B027  # not every sink has something to open
         """Prepare to write. If this raises, the worker calls it again.

@@ -39,5 +39,17 @@ def test_a_sink_without_write_cannot_be_made() -> None:
         base.Sink()  # type: ignore[abstract]
 
 
+@pytest.mark.parametrize("name", ["open", "write", "flush", "close"])
+def test_a_sink_whose_calls_would_run_nothing_is_refused_when_it_is_defined(name: str) -> None:
+    async def coroutine(self, *arguments: object) -> None: ...
+
+    def generator(self, *arguments: object):
+        yield
+
+    for function in (coroutine, generator):
+        with pytest.raises(TypeError, match=rf"Later\.{name} is a coroutine or a generator"):
+            type("Later", (Written,), {name: function})
+
+
 def test_the_package_offers_what_a_sink_raises() -> None:
     assert (sinks.Rejected, sinks.Forgotten) == (errors.Rejected, errors.Forgotten)
