@@ -6,7 +6,10 @@ import logging
 import os
 
 from mtask_sinks._util.escaping import printable
-from mtask_sinks._util.masking import mask
+from mtask_sinks._util.masking import mask_start
+
+# A message or a traceback has at most about this many characters. An error may contain the whole answer of a server.
+_SIZE = 20_000
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -19,7 +22,7 @@ def get_logger(name: str) -> logging.Logger:
     'sink a\\nb: no answer from http://***@host'
 
     Names, paths and errors in a message may come from a user, a file or a server. So a filter of the logger masks the
-    whole message and its traceback, and escapes control characters. Line breaks stay only in the message's own text and
+    whole message and its traceback, cuts long ones, and escapes control characters. Line breaks stay only in the message's own text and
     in the traceback.
     """
     logger = logging.getLogger(name)
@@ -66,4 +69,4 @@ def _argument(value: object) -> object:
 
 
 def _clean(text: str) -> str:
-    return printable(mask(text), keep_newlines=True)
+    return printable(mask_start(text, _SIZE), keep_newlines=True)

@@ -111,6 +111,21 @@ def mask(text: str) -> str:
     return masker()(text)
 
 
+def mask_start(text: str, size: int) -> str:
+    """Return a text like `mask`, but only its beginning if it has more than ``size`` characters.
+
+    >>> mask_start("no answer from http://me:pw@host, but " + "<p>" * 1000, 30)
+    'no answer from http://***@ho… (3,038 characters)'
+
+    A server may put a whole page into an error. The size of the page does not change how long this function takes.
+    """
+    if len(text) <= size:
+        return mask(text)
+    # Of a secret that begins in the first part and ends in the rest, nothing may stay. So the first part is twice as
+    # long as the result, and its end is dropped after the masking.
+    return f"{mask(text[: 2 * size])[:-size][:size]}… ({len(text):,} characters)"
+
+
 def masker() -> Callable[[str], str]:
     """Return a function like `mask` for many texts. It reads the environment only once, now.
 

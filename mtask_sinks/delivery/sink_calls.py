@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mtask_sinks._util.log import get_logger
-from mtask_sinks._util.masking import mask
+from mtask_sinks._util.masking import mask_start
 from mtask_sinks.delivery.http_errors import http_status, is_refusal
 from mtask_sinks.delivery.progress import Progress
 from mtask_sinks.delivery.run_targets import RunTargets
@@ -27,6 +27,9 @@ _NOT_RETRIED = (
     *(Rejected, ValueError, TypeError, LookupError, ArithmeticError),
     *(AttributeError, AssertionError, NotImplementedError),
 )
+
+# An error may contain the whole answer of a server. Messages and cursors show this many characters of it.
+_ERROR_SIZE = 2000
 
 
 class SinkCalls:
@@ -237,9 +240,9 @@ def is_final(error: Exception) -> bool:
 
 
 def error_text(error: BaseException | None) -> str:
-    """Return the type and the message of an error, as warnings and cursors show it: without secrets."""
+    """Return the type and the message of an error, as warnings and cursors show it: without secrets, not too long."""
     try:
         text = str(error)
     except Exception:  # the class of the exception is a client's or a plug-in's
         text = "(it has no text)"
-    return mask(f"{type(error).__name__}: {text}")
+    return mask_start(f"{type(error).__name__}: {text}", _ERROR_SIZE)

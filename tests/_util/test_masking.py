@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import pytest
 
-from mtask_sinks._util.masking import MASK, is_secret_name, mask, mask_params
+from mtask_sinks._util.masking import MASK, is_secret_name, mask, mask_params, mask_start
 
 SECRET = "hunter2-Zz9"
 
@@ -169,3 +169,10 @@ def test_what_is_masked_can_be_written_as_json() -> None:
     assert json.loads(json.dumps(mask_params({"a": {"password": b"\xff"}, "b": [b"http://a:b@c"]}))) == {
         "a": {"password": MASK}, "b": ["http://***@c"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", range(1, 60))
+def test_no_part_of_a_secret_stays_wherever_a_long_text_is_cut(size: int) -> None:
+    shown = mask_start("from http://me:hidden@host and http://me:hidden@other: " + "x" * 100, size)
+    assert not any(part in shown for part in ("hid", "den", "idd"))
+    assert len(shown) <= size + len("… (155 characters)")

@@ -37,6 +37,24 @@ def test_what_will_never_be_accepted_is_rejected_with_the_reason_and_blocks_noth
     assert reasons == [{"step": step, "phase": "train", "error": text} for step in (1, 3)]
 
 
+def test_an_error_with_the_page_of_a_server_is_short_in_the_cursor_and_in_messages(tmp_path, caplog) -> None:
+    class Refusing(MemorySink):
+        def write(self, snapshot: Snapshot) -> None:
+            raise ValueError("no http://me:word@host: " + "<p>a page</p>" * 100_000)
+
+    delivery = Delivery([Refusing()])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(3):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert delivery.counts["memory"].rejected == 3
+    cursor = (tmp_path / "metrics.delivery" / "memory.json").read_text()
+    assert "no http://***@host: <p>a page</p>" in cursor and "word" not in cursor + caplog.text
+    assert "(1,300,036 characters)" in cursor
+    assert len(cursor) < 10_000
+    assert len(caplog.text) < 50_000
+
+
 def test_where_a_run_is_written_to_is_known_to_other_processes_before_it_holds_anything(tmp_path) -> None:
     cursor = tmp_path / "metrics.delivery" / "memory.json"
     seen = []
