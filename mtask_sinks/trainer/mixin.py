@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -25,7 +25,6 @@ from mtask_sinks.trainer.events import add_event_callbacks
 from mtask_sinks.trainer.hub import keep_journal_from_hub
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight, check_actions, check_given
-from mtask_sinks.trainer.padding import is_padding
 from mtask_sinks.trainer.predecessor import NO_ADDITIONAL_STATE, warn_of_replaced_bases
 from mtask_sinks.trainer.report_to import check_sinks, names_of, only_known_to_transformers, sinks_for
 from mtask_sinks.trainer.saved_windows import is_last_step
@@ -213,11 +212,6 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 self._session.snapshots.reduce_evaluation(metric_key_prefix, self.state, output.metrics)
             return output
 
-    def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        ignoring = self.metric_registry.ignoring_reports
-        with ignoring() if is_padding(self.accelerator, inputs) else nullcontext():
-            return super().prediction_step(model, inputs, *args, **kwargs)
-
     @contextmanager
     def report_phase(self, name: str) -> Iterator[dict[str, float]]:
         """Let reports inside a ``with`` block count for a separate phase, which is logged like an evaluation.
@@ -256,7 +250,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 yield metrics
             return
         with session.arriving():
-            with session.own_phase(phase_of_prefix(name), self.model, modules_around(self)), explaining_errors():
+            phase = session.own_phase(phase_of_prefix(name), self.model, modules_around(self))
+            with phase, self._counting_steps(), explaining_errors():
                 yield metrics
                 session.snapshots.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
             if metrics:

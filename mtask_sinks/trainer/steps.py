@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from mtask_sinks.aggregation.window import Judge
 from mtask_sinks.task_health.meter import HealthMeter
 from mtask_sinks.trainer.log_rows import LogRowsMixin
+from mtask_sinks.trainer.padding import is_padding
 
 
 class StepsMixin(LogRowsMixin):
@@ -81,7 +82,7 @@ class StepsMixin(LogRowsMixin):
 
 
 class CountedStep:
-    """A step of a training or of an evaluation. Everything that is reported inside counts.
+    """A step of a training or of an evaluation. Everything that is reported inside counts, except if a batch only pads.
 
     The training step is one micro-batch. An evaluation has an event for each batch, and may call its step more often.
 
@@ -107,11 +108,19 @@ class CountedStep:
         step = trainer._below(self._name)
         if trainer._health is not None and self._trains:
             step = partial(trainer._health.run_step, trainer, step)
+        ignoring = session.registry.ignoring_reports
+        is_left_out = not self._trains and is_padding(trainer.accelerator, _inputs_of(*args, **kwargs))
         judge: Judge = getattr(session.admission, self._judge)
         outside, judge.exempt_thread = judge.exempt_thread, session.admission.thread
         try:
-            return step(*args, **kwargs)
+            with ignoring() if is_left_out else nullcontext():
+                return step(*args, **kwargs)
         finally:
             judge.exempt_thread = outside
             if self._trains and outside is None:  # a step that calls itself is one micro-batch
                 session.registry.tick()
+
+
+def _inputs_of(model: Any = None, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
+    """Return the batch from the arguments of a step."""
+    return inputs

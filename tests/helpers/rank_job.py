@@ -218,13 +218,25 @@ def padding(out: Path) -> object:
         def _get_eval_sampler(self, dataset):
             return self.sampler(dataset) if self.sampler else super()._get_eval_sampler(dataset)
 
+    class OwnStep(MultiTaskTrainerMixin, Trainer):
+        def prediction_step(self, model, inputs, *args, **kwargs):
+            with torch.no_grad():
+                return model(**self._prepare_inputs(inputs))[0], None, None
+
+    class OwnLoop(MultiTaskTrainerMixin, Trainer):
+        def evaluate(self, dataset):
+            with self.report_phase("eval") as metrics:
+                for batch in self.get_eval_dataloader(dataset):
+                    self.prediction_step(self.model, batch, True)
+            return metrics
+
     class Uneven(BatchSampler):
         """Makes batches of 4, except the first, which has 2 rows."""
 
         def __iter__(self):
             yield from ([0, 1], *(list(range(start, start + 4)) for start in range(2, 18, 4)))
 
-    def evaluate(first=..., sampler=None, plain=False, batches=None, **config):
+    def evaluate(first=..., sampler=None, kind=Ordered, batches=None, **config):
         def collate(items):
             if first == "a list":
                 return [{"text": "a", **item} for item in items]
@@ -234,8 +246,7 @@ def padding(out: Path) -> object:
         changes = {"per_device_eval_batch_size": 4, "ddp_backend": "gloo", "accelerator_config": config or None}
         settings = arguments(out / "padding", remove_unused_columns=False, prediction_loss_only=True, **changes)
         rules = {"*/n": "sum", "*/rows": lambda values: float(sum(2.0 ** int(value) for value in set(values)))}
-        kind = TakesLists if plain else Ordered
-        ours = {} if plain else {"metrics": MetricRegistry(rules)}
+        ours = {} if kind is TakesLists else {"metrics": MetricRegistry(rules)}
         trainer = kind(Reporting(), settings, data_collator=collate, **ours)
         trainer.sampler = sampler
         if batches is not None:
@@ -244,7 +255,9 @@ def padding(out: Path) -> object:
         return {name: value for name, value in trainer.evaluate(numbers(*range(18))).items() if "a/" in name}
 
     found = {name: evaluate(first) for name, first in FIRST_ENTRIES.items()}
-    assert [evaluate(first, plain=True) for first in FIRST_ENTRIES.values()] == [{}] * len(FIRST_ENTRIES)
+    assert [evaluate(first, kind=TakesLists) for first in FIRST_ENTRIES.values()] == [{}] * len(FIRST_ENTRIES)
+    found["own step"] = evaluate(kind=OwnStep)
+    found["own loop"] = evaluate(kind=OwnLoop)
     found["repeats"] = evaluate(sampler=lambda dataset: Repeating(dataset, times=3))
     found["repeats strings"] = evaluate(["a"], sampler=lambda dataset: Repeating(dataset, times=3))
     found["repeats lists"] = evaluate("a list", lambda dataset: RepeatSampler(dataset, 2, shuffle=False))
