@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.reporting.api import Reporter, refuse_positional
@@ -27,6 +29,7 @@ class BoundReport:
 
     A copy of the model (EMA, pickle) that somebody makes during a training belongs to no trainer. In the copy, the
     attribute is a built-in function that accepts anything and does nothing. So a pickle loads without ``mtask_sinks``.
+    If the copy becomes a part of the model, it is bound as the model is.
     """
 
     __slots__ = ("_reporter",)
@@ -59,20 +62,66 @@ def bound(model: nn.Module | None, reporter: Reporter) -> Iterator[None]:
     >>> registry.snapshot(step=1).metrics["mlm/loss"], hasattr(model, "report_metrics")
     (2.5, False)
 
+    A module that becomes a part of the model inside the block (a new head, a copied layer) reports from then on, too.
+
     This changes instances, never classes. So other instances of the same class (a teacher, a copy) stay as they are. A
     class that defines ``report_metrics`` itself keeps its own.
     """
-    outside: list[tuple[nn.Module, BoundReport | None]] = []
-    for module in _flagged(model):
-        outside.append((module, vars(module).get(NAME)))
-        setattr(module, NAME, BoundReport(reporter))
+    binding = _Binding(model, reporter)
+    binding.begin()
     try:
         yield
     finally:
-        for module, before in outside:
+        binding.end()
+
+
+class _Binding:
+    """The flagged modules of one model while they report to one reporter."""
+
+    def __init__(self, model: nn.Module | None, reporter: Reporter) -> None:
+        self._model = model
+        self._reporter = reporter
+        #: The identity of a module → the module, and the attribute that it had before; ``None`` if it had none.
+        self._before: dict[int, tuple[nn.Module, Any]] = {}
+
+    def begin(self) -> None:
+        global _bindings
+        self._bind(self._model)
+        _bindings = (*_bindings, self)
+
+    def add(self, parent: nn.Module, module: nn.Module) -> None:
+        """Bind a module that becomes a child of ``parent``, if that is a part of the model."""
+        if self._model is not None and any(each is parent for each in self._model.modules()):
+            self._bind(module)
+
+    def end(self) -> None:
+        global _bindings
+        _bindings = tuple(each for each in _bindings if each is not self)
+        for module, before in self._before.values():
             vars(module).pop(NAME, None)
             if before is not None:
                 setattr(module, NAME, before)
+
+    def _bind(self, root: nn.Module | None) -> None:
+        for module in _flagged(root):
+            if id(module) not in self._before:
+                self._before[id(module)] = module, vars(module).get(NAME)
+                setattr(module, NAME, BoundReport(self._reporter))
+
+
+# All bindings that have begun and not ended, the outermost first. The tuple is replaced and never changed, because
+# another thread may go through it meanwhile.
+_bindings: tuple[_Binding, ...] = ()
+
+
+def _add_to_bindings(parent: nn.Module, name: str, module: nn.Module | None) -> None:
+    """Bind a module that is registered in another one. PyTorch calls this for every module of the process."""
+    if _bindings and module is not None and any(_has_flag(each) for each in module.modules()):
+        for binding in _bindings:
+            binding.add(parent, module)
+
+
+register_module_module_registration_hook(_add_to_bindings)
 
 
 def modules_around(trainer: Trainer | None) -> list[nn.Module]:
@@ -80,25 +129,49 @@ def modules_around(trainer: Trainer | None) -> list[nn.Module]:
 
     A reference model, a teacher or any other module beside the model is not among them, because it must not report.
     """
+    return [module for _, module, is_around in _modules_held_by(trainer) if is_around]
+
+
+def silent_modules(trainer: Trainer) -> dict[str, str]:
+    """Return attribute → class, for flagged modules of a trainer that do not report and are not meant as a teacher.
+
+    Copies of the model, reference models and teachers usually have the classes of the model, so they are not listed.
+    """
+    model = trainer.model
+    known = set() if model is None else {type(each) for each in model.modules()}
+    silent: dict[str, str] = {}
+    for name, module, is_around in _modules_held_by(trainer):
+        for each in () if is_around else module.modules():
+            if _has_flag(each) and type(each) not in known:
+                silent.setdefault(name, type(each).__qualname__)
+    return silent
+
+
+def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, bool]]:
+    """Yield name and value of each attribute that holds a module beside the model, and whether that may report."""
     model = getattr(trainer, "model", None)
-    modules: list[nn.Module] = []
     for name, value in {} if model is None else vars(trainer).items():
-        for module in value.values() if isinstance(value, dict) else (value,):
+        for held in value.values() if isinstance(value, dict) else (value,):
+            module = _behind(held) if name == "compute_loss_func" else held
             if module is model or name == "model_wrapped" or not isinstance(module, nn.Module):
                 continue
-            if name == "compute_loss_func" or model in {*module.modules()}:
-                modules.append(module)
-    return modules
+            yield name, module, name == "compute_loss_func" or any(each is model for each in module.modules())
+
+
+def _behind(function: Any) -> Any:
+    """Return the object that computes what a function computes, if that is a partial function or a method."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__self__", function)
 
 
 def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
     if model is None:
         return
     for module in model.modules():
-        # Not hasattr: wrappers (PEFT, DDP, torch.compile) pass unknown attributes on to the module they wrap.
-        kind = type(module)
-        if not vars(module).get(FLAG, getattr(kind, FLAG, False)):
+        if not _has_flag(module):
             continue
+        kind = type(module)
         if hasattr(kind, NAME):
             logger.warning(
                 "%s has %s = True and a method %s of its own, which is kept. To report, rename that method, or call "
@@ -109,3 +182,8 @@ def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
             )
             continue
         yield module
+
+
+def _has_flag(module: nn.Module) -> bool:
+    # Not hasattr: wrappers (PEFT, DDP, torch.compile) pass unknown attributes on to the module they wrap.
+    return bool(vars(module).get(FLAG, getattr(type(module), FLAG, False)))

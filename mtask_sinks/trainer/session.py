@@ -18,7 +18,7 @@ from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS, Delivery
 from mtask_sinks.keys import is_trainer_log, log_names, phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
-from mtask_sinks.reporting.binding import bound
+from mtask_sinks.reporting.binding import bound, silent_modules
 from mtask_sinks.reporting.capture import Capture
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
@@ -41,6 +41,12 @@ logger = get_logger(__name__)
 _BEFORE_TRAINING = (
     "metrics were reported before the training began; they are left out. Report in the training: in forward, in "
     "compute_loss, or in the events of a callback."
+)
+_SILENT_MODULE = (
+    "trainer.%s: %s sets supports_report_metrics = True, but it is not a part of the model, so it has no "
+    "self.report_metrics, and what it would report is lost. To report, call the function mtask_sinks.report_metrics in "
+    "it, or pass the module as compute_loss_func. If it must not report, as a teacher, set supports_report_metrics = "
+    "False on this instance."
 )
 _NO_ROW = (
     "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so no task "
@@ -199,7 +205,10 @@ class Session:
         """
         self._bound.close()
         self._bound.enter_context(self._binding(model, around))
-        self._oversight.after_train_begin(self.trainer())
+        trainer = self.trainer()
+        for name, kind in ({} if trainer is None else silent_modules(trainer)).items():
+            self._warn_once(f"silent: {name}", _SILENT_MODULE, name, kind)
+        self._oversight.after_train_begin(trainer)
         if state.global_step:
             self.backends.resume(state.global_step)
 

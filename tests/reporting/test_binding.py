@@ -140,6 +140,48 @@ def test_a_copy_can_be_bound_itself() -> None:
     assert metric(second) == 2.0
 
 
+@pytest.mark.parametrize("make", [lambda model: Flagged(), lambda model: copy.deepcopy(model.deep[1]["inner"])])
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda model, new: setattr(model, "new", new),
+        lambda model, new: model.add_module("new", new),
+        lambda model, new: model.deep[1].update({"new": new}),
+        lambda model, new: model.deep.append(nn.Sequential(nn.Identity(), new)),
+        lambda model, new: model.deep.__setitem__(0, new),
+    ],
+)
+def test_a_module_that_joins_the_model_reports_from_then_on(make, join) -> None:
+    model, outer, inner = Tower(), MetricRegistry(), MetricRegistry()
+    with bound(model, outer):
+        with bound(model, inner):
+            join(model, new := make(model))
+            new(2.0)
+        new(3.0)
+    new(100.0)
+    assert (metric(inner), metric(outer)) == (2.0, 3.0)
+
+
+def test_a_module_that_joins_another_model_does_not_report() -> None:
+    model, other, registry = Tower(), Tower(), MetricRegistry()
+    with bound(model, registry):
+        other.new = Flagged()
+        other.copied = copy.deepcopy(model)
+        other.new(100.0)
+        other.copied.deep[1]["inner"](100.0)
+        model.deep[1]["inner"](1.0)
+    model.new = Flagged()
+    assert not hasattr(model.new, "report_metrics")
+    assert metric(registry) == 1.0
+
+
+def test_a_module_that_joins_twice_ends_like_the_others() -> None:
+    model, registry = Tower(), MetricRegistry()
+    with bound(model, registry):
+        model.first = model.second = model.deep[1]["inner"]
+    assert not hasattr(model.first, "report_metrics")
+
+
 def test_a_pickle_made_while_bound_loads_and_runs_without_this_library(tmp_path) -> None:
     module = tmp_path / "somemodel.py"
     module.write_text(

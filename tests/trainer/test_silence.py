@@ -32,6 +32,46 @@ def said(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name.startswith("mtask_sinks")]
 
 
+# A module beside the model.
+
+
+class Criterion(torch.nn.Module):
+    supports_report_metrics = True
+
+    def forward(self, loss):
+        if hasattr(self, "report_metrics"):
+            self.report_metrics("criterion", loss=loss)
+        return loss
+
+
+def test_a_flagged_module_that_is_no_part_of_the_model_is_said_once(tmp_path, caplog) -> None:
+    class Holds(Ordered):
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **kwargs)
+            self.criteria = {"train": torch.nn.Sequential(Criterion(), Criterion())}
+
+        def compute_loss(self, model, inputs, *args, **kwargs):
+            return self.criteria["train"](super().compute_loss(model, inputs))
+
+    trainer = trained(tmp_path, Toy(), cls=Holds)
+    trainer.train()
+    assert "criterion/loss" not in trainer.state.log_history[0]
+    (message,) = said(caplog)
+    assert message.startswith("trainer.criteria: Criterion sets supports_report_metrics = True, but it is not a part")
+
+
+def test_copies_teachers_and_modules_that_are_switched_off_are_not_said(tmp_path, caplog) -> None:
+    class Holds(Ordered):
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **kwargs)
+            self.reference, self.ema, self.plain = Toy(), torch.nn.Sequential(Toy()), torch.nn.Linear(1, 1)
+            self.teacher = Criterion()
+            self.teacher.supports_report_metrics = False
+
+    trained(tmp_path, Toy(), cls=Holds)
+    assert said(caplog) == []
+
+
 # No report at all.
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import pytest
@@ -197,14 +198,22 @@ def test_flagged_losses_that_wrap_the_model_report_and_a_reference_model_does_no
     assert not any(hasattr(loss, "report_metrics") for loss in trainer.loss.values())
 
 
-def test_a_flagged_compute_loss_func_reports(tmp_path) -> None:
-    class Loss(torch.nn.Module):
-        supports_report_metrics = True
+class Function(torch.nn.Module):
+    """Computes the loss from the outputs of the model."""
 
-        def forward(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-            self.report_metrics("function", loss=5 * outputs[0])
-            return outputs[0]
+    supports_report_metrics = True
 
-    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path), train_dataset=numbers(2, 2), compute_loss_func=Loss())
+    def forward(self, outputs: Any, labels: Any, num_items_in_batch: Any = None, factor: float = 5.0) -> torch.Tensor:
+        if hasattr(self, "report_metrics"):
+            self.report_metrics("function", loss=factor * outputs[0])
+        return outputs[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [(Function(), 10.0), (Function().forward, 10.0), (partial(partial(Function()), factor=3.0), 6.0)],
+)
+def test_a_flagged_compute_loss_func_reports(tmp_path, function, expected) -> None:
+    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path), train_dataset=numbers(2, 2), compute_loss_func=function)
     trainer.train()
-    assert rows(trainer, "function/loss") == [(2, 10.0)]
+    assert rows(trainer, "function/loss") == [(2, expected)]
