@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.reporting.api import Reporter, refuse_positional
 
 if TYPE_CHECKING:
@@ -24,12 +25,22 @@ FLAG = "supports_report_metrics"
 NAME = "report_metrics"
 
 
+# What a copy has as its ``report_metrics``.
+_SILENT = "".format
+
+_COPY_JOINED = (
+    "a copy of %s, made during the training, became a part of the model: from now on it reports, too. If it must not "
+    "(a teacher), make the copy report nothing before it joins the model: for module in copy.modules(): "
+    "module.supports_report_metrics = False"
+)
+
+
 class BoundReport:
     """The ``self.report_metrics`` of a flagged module: reports to the trainer that bound it.
 
     A copy of the model (EMA, pickle) that somebody makes during a training belongs to no trainer. In the copy, the
     attribute is a built-in function that accepts anything and does nothing. So a pickle loads without ``mtask_sinks``.
-    If the copy becomes a part of the model, it is bound as the model is.
+    If the copy becomes a part of the model, it reports from then on, and a warning says so.
     """
 
     __slots__ = ("_reporter",)
@@ -43,7 +54,7 @@ class BoundReport:
         self._reporter.record(task, metrics)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., str]:
-        return "".format
+        return _SILENT
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, ("", "format")
@@ -81,6 +92,7 @@ class _Binding:
     def __init__(self, model: nn.Module | None, reporter: Reporter) -> None:
         self._model = model
         self._reporter = reporter
+        self._warn_once = WarnOnce(logger)
         #: The identity of a module → the module, and the attribute that it had before; ``None`` if it had none.
         self._before: dict[int, tuple[nn.Module, Any]] = {}
 
@@ -91,8 +103,13 @@ class _Binding:
 
     def add(self, parent: nn.Module, module: nn.Module) -> None:
         """Bind a module that becomes a child of ``parent``, if that is a part of the model."""
-        if self._model is not None and any(each is parent for each in self._model.modules()):
-            self._bind(module)
+        if self._model is None or not any(each is parent for each in self._model.modules()):
+            return
+        for each in _flagged(module):
+            if vars(each).get(NAME) == _SILENT:
+                kind = type(each).__qualname__
+                self._warn_once(kind, _COPY_JOINED, kind)
+        self._bind(module)
 
     def end(self) -> None:
         global _bindings

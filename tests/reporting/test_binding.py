@@ -162,6 +162,22 @@ def test_a_module_that_joins_the_model_reports_from_then_on(make, join) -> None:
     assert (metric(inner), metric(outer)) == (2.0, 3.0)
 
 
+@pytest.mark.parametrize("is_teacher", [False, True])
+def test_a_copy_that_joins_the_model_is_said_once_unless_its_flag_is_off(is_teacher, caplog) -> None:
+    model, registry = Tower(), MetricRegistry()
+    with bound(model, registry):
+        for name in ("first", "second"):
+            copied = copy.deepcopy(model.deep[1]["inner"])
+            copied.supports_report_metrics = not is_teacher
+            setattr(model, name, copied)
+        model.new = Flagged()
+        model.first(100.0)
+        model.new(0.0)
+    assert metric(registry) == (0.0 if is_teacher else 50.0)
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message.partition(",")[0] for message in messages] == ([] if is_teacher else ["a copy of Flagged"])
+
+
 def test_a_module_that_joins_another_model_does_not_report() -> None:
     model, other, registry = Tower(), Tower(), MetricRegistry()
     with bound(model, registry):
