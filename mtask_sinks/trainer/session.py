@@ -225,7 +225,9 @@ class Session:
         if self._is_silence_explained:
             return
         self._is_silence_explained = True
-        if not (self.snapshots.has_reported or self.registry.dropped):
+        registry = self.registry
+        is_inside_steps = any(registry.has_reports(phase) for phase in registry.phases_of_training)
+        if not (self.snapshots.has_reported or is_inside_steps or registry.dropped):
             reason = why_reports_are_expected(trainer, self._given)
             if reason is not None:
                 self._warn_once("silent", NOTHING_REPORTED, trainer.state.global_step, reason)

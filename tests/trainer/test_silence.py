@@ -75,6 +75,18 @@ def test_copies_teachers_and_modules_that_are_switched_off_are_not_said(tmp_path
 # No report at all.
 
 
+def test_a_training_that_reports_only_in_a_phase_inside_of_its_steps_is_not_said(tmp_path, caplog) -> None:
+    class RollsOut(Ordered):
+        def training_step(self, *args, **kwargs):
+            with self.report_phase("rollout"):
+                report_metrics("a", reward=1.0)
+            return super().training_step(*args, **kwargs)
+
+    trainer = trained(tmp_path, Silent(), cls=RollsOut, metrics=MetricRegistry())
+    assert rows(trainer, "rollout_a/reward") == [(2, 1.0), (4, 1.0)]
+    assert said(caplog) == []
+
+
 class Forgot(Silent):
     """The flag is missing, and the guard hides it."""
 
