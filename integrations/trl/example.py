@@ -16,6 +16,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast, Trainer
+from transformers.utils import is_peft_available
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from mtask_sinks import MetricRegistry, MultiTaskTrainerMixin, report_metrics
@@ -102,7 +103,19 @@ def report_sft(model: Any, args: Any, inputs: dict[str, Any], outputs: Any) -> N
         report_metrics(task, loss=loss, accuracy=is_right, n_tokens=learned.sum())
 
 
+def is_reference(model: torch.nn.Module) -> bool:
+    """Whether TRL runs a model with PEFT as its own reference: with its adapters off, or with the adapter "ref"."""
+    if not is_peft_available():
+        return False
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    return any(layer.disable_adapters or "ref" in layer.active_adapters for layer in layers)
+
+
 def report_dpo(model: Any, args: Any, inputs: dict[str, Any], outputs: Any) -> None:
+    if is_reference(model):
+        return
     for task, rows in task_rows(inputs, ("calm", "brief")):
         chosen, rejected = outputs.log_probs[rows].sum(1).chunk(2)
         report_metrics(task, chosen_logp=chosen, rejected_logp=rejected, prefers_chosen=chosen > rejected)

@@ -165,6 +165,28 @@ def test_the_weights_are_those_of_a_training_without_the_mixin(runs) -> None:
         assert torch.equal(runs["ours"]["weights"][name], value), name
 
 
+@pytest.mark.parametrize("has_adapter_already", [False, True])
+def test_a_model_with_peft_does_not_report_as_its_own_reference(example, tmp_path, has_adapter_already) -> None:
+    peft = pytest.importorskip("peft")
+    lora = {"peft_config": peft.LoraConfig(target_modules=["q_proj", "v_proj"], r=2, task_type="CAUSAL_LM")}
+
+    class Adapted(example.MultiTaskDPOTrainer):
+        def __init__(self, model: Any, ref_model: Any, **kwargs: Any) -> None:
+            if has_adapter_already:
+                super().__init__(peft.get_peft_model(model, **lora), **kwargs)
+            else:
+                super().__init__(model, **lora, **kwargs)
+
+    trainer = example.make_trainer("dpo", str(tmp_path), Adapted, **STEPS, eval_strategy="no", learning_rate=0.1)
+    recorder = Recorder(trainer.model.base_model.model)
+    trainer.train()
+    batches = recorder.train[::2]  # TRL runs the reference after each forward
+    assert len(batches) == 14
+    runs = {"method": "dpo", "special": example.SPECIAL}
+    assert of_tasks(runs, trainer.state.log_history[0]) == computed(runs, batches[0:4])
+    assert of_tasks(runs, trainer.state.log_history[-1]) == computed(runs, batches, "overall_")
+
+
 def test_the_example_learns_both_tasks_and_writes_them_to_tensorboard(example, tmp_path) -> None:
     trainer = example.main(["--method", "reward", "--output_dir", str(tmp_path)])
     first, last = trainer.state.log_history[0], trainer.state.log_history[-2]
