@@ -254,6 +254,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             with phase, self._counting_steps(), explaining_errors():
                 yield metrics
                 session.snapshots.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
+                if not session.is_training:
+                    self._log_inside_steps()
             if metrics:
                 with self._additional_row(), _shown_as_evaluating(self.model):
                     self.log(dict(metrics))

@@ -215,6 +215,26 @@ def test_a_phase_inside_an_evaluation_step_is_a_row_of_its_own(tmp_path) -> None
     assert rows(trainer, "eval_inner_n/x") == [(0, 15.0)]
 
 
+def test_a_phase_inside_the_steps_of_the_users_own_evaluation_is_a_row_of_its_own(tmp_path) -> None:
+    class Own(Ordered):
+        def prediction_step(self, model, inputs, *args, **kwargs):
+            with self.report_phase("inner"):
+                report_metrics("n", x=inputs["x"].sum())
+            return super().prediction_step(model, inputs, *args, **kwargs)
+
+        def evaluate(self):
+            with self.report_phase("eval") as metrics:
+                for batch in self.get_eval_dataloader():
+                    self.prediction_step(self.model, batch, True)
+            return metrics
+
+    trainer = Own(Toy(), arguments(tmp_path), eval_dataset=numbers(10, 20))
+    assert trainer.evaluate() == {"eval_a/loss": 15.0}
+    assert rows(trainer, "inner_n/x") == [(0, 15.0)]
+    assert trainer.evaluate() == {"eval_a/loss": 15.0}
+    assert rows(trainer, "inner_n/x") == [(0, 15.0)] * 2
+
+
 def test_a_phase_without_a_report_says_so_once(tmp_path, caplog) -> None:
     trainer, _ = trained(tmp_path, Probe())
     messages = [record.getMessage() for record in caplog.records if "report_phase" in record.getMessage()]
