@@ -37,7 +37,7 @@ IN_OTHER_THREAD = (
 _CALL_EVENT = CallbackHandler.call_event.__code__
 _EVALUATES = frozenset({"_evaluate", "evaluate", "predict", "evaluation_loop", "prediction_loop"})
 _PARALLEL_APPLY = sys.modules[DataParallel.__module__].parallel_apply.__code__.co_filename
-# The methods in which a trainer's own work begins. The search for the caller of a report stops at them.
+# The methods in which a trainer's work begins. The search for the caller of a report stops at those of its own trainer.
 _boundaries: set[CodeType] = set()
 
 
@@ -109,7 +109,7 @@ class Admission:
 
     def _find_caller(self, frame: FrameType, judge: Judge) -> _Caller:
         """Find out who makes a report outside of a step of this thread."""
-        caller = _caller_of(frame)
+        caller = self._caller_of(frame)
         if get_ident() == self.thread:
             return caller
         if is_in_backward():  # autograd's threads work for the step
@@ -118,8 +118,22 @@ class Admission:
             return caller._replace(is_own_loop=False, is_in_other_thread=judge.exempt_thread is not None)
         if judge.exempt_thread is not None:  # a step runs, and nn.DataParallel's threads work for it
             return _Caller(None)
-        around = _caller_of(sys._current_frames()[self.thread])
+        around = self._caller_of(sys._current_frames()[self.thread])
         return _Caller(around.module or caller.module, around.is_own_loop)
+
+    def _caller_of(self, frame: FrameType) -> _Caller:
+        module, is_own_loop = None, True
+        for each in frames_above(frame):
+            code, owner = each.f_code, self_of(each)
+            if code in _boundaries:
+                if owner._session.admission is self:
+                    break
+                is_own_loop = False  # another trainer, which a callback of this one runs
+            elif isinstance(owner, nn.Module):
+                module = owner
+            elif code is _CALL_EVENT or (code.co_name in _EVALUATES and isinstance(owner, Trainer)):
+                is_own_loop = False
+        return _Caller(module, is_own_loop)
 
 
 class _Caller(NamedTuple):
@@ -127,24 +141,11 @@ class _Caller(NamedTuple):
 
     Attributes:
         module: the outermost module on the stack; ``None`` if no module's method makes the report.
-        is_own_loop: ``True`` if a loop or a rollout of the user called the module; ``False`` if a callback or an
-            evaluation did.
+        is_own_loop: ``True`` if a loop or a rollout of the user called the module; ``False`` if a callback, an
+            evaluation or another trainer did.
         is_in_other_thread: whether the report comes from another thread while a step runs.
     """
 
     module: nn.Module | None
     is_own_loop: bool = True
     is_in_other_thread: bool = False
-
-
-def _caller_of(frame: FrameType) -> _Caller:
-    module, is_own_loop = None, True
-    for each in frames_above(frame):
-        code, owner = each.f_code, self_of(each)
-        if code in _boundaries:
-            break
-        if isinstance(owner, nn.Module):
-            module = owner
-        elif code is _CALL_EVENT or (code.co_name in _EVALUATES and isinstance(owner, Trainer)):
-            is_own_loop = False
-    return _Caller(module, is_own_loop)

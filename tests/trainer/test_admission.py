@@ -430,6 +430,28 @@ def test_a_training_inside_a_callback_has_its_own_window(tmp_path) -> None:
     assert rows(inner[0], "a/loss") == [(2, 200.0)]
 
 
+@pytest.mark.parametrize("method", ["train", "evaluate"])
+def test_the_model_of_a_training_does_not_report_as_the_teacher_of_another_trainer(tmp_path, method, caplog) -> None:
+    class Student(Silent):
+        teacher: tuple[torch.nn.Module, ...] = ()  # a tuple, so that it is not a part of the student
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.teacher[0](x)
+            return super().forward(x)
+
+    def distill(model):
+        student = Student()
+        student.teacher = (model,)
+        data = numbers(1000, 2000)
+        other = Ordered(student, arguments(tmp_path / "student"), train_dataset=data, eval_dataset=data)
+        getattr(other, method)()
+
+    trainer = trained(tmp_path, Around(distill))
+    assert rows(trainer, "a/loss") == OWN
+    assert OUTSIDE_TRAINING in caplog.text
+
+
 def test_gradient_accumulation_counts_every_micro_batch(tmp_path) -> None:
     trainer = trained(tmp_path, Around(in_eval_mode, "on_substep_end"), gradient_accumulation_steps=2, logging_steps=1)
     assert rows(trainer, "a/loss") == [(1, 1.5), (2, 3.5)]
