@@ -209,6 +209,17 @@ class SinkArguments:
         },
     )
 
+    def __post_init__(self) -> None:
+        if (inherited := getattr(super(), "__post_init__", None)) is not None:
+            inherited()  # of TrainingArguments, in a class that derives from both
+        for each in fields(SinkArguments):
+            value = getattr(self, each.name)
+            kind = SinkArguments.__annotations__[each.name]  # HfArgumentParser changes the types of the fields
+            if kind == Optional[List[str]] and isinstance(value, str):  # noqa: UP006, UP045
+                setattr(self, each.name, [value])  # a YAML file may leave out the brackets around one value
+            elif not _is_of(kind, value):
+                raise TypeError(f"{each.name}={value!r}: pass {_EXPECTED[kind]}. {each.metadata['help']}")
+
     def make_alerts(self) -> "list[Alert]":
         """Return the trainer's argument ``alerts``.
 
@@ -342,12 +353,32 @@ class SinkArguments:
         return {**policies, "*": self.metric_nonfinite} if policies else self.metric_nonfinite
 
 
+#: Type of a field → what to pass, for the types that a parser of files may get wrong.
+_EXPECTED: dict[Any, str] = {
+    Optional[List[str]]: "a list",  # noqa: UP006, UP045
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Whether a value has the type of its field. Only the types in `_EXPECTED` are checked."""
+    if kind not in _EXPECTED:
+        return True
+    if kind is bool:
+        return isinstance(value, bool)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    return value is None or (isinstance(value, Sequence) and not isinstance(value, str))
+
+
 def _rules(name: str, given: Sequence[str] | None, form: str) -> dict[str, str]:
     """Return rules of the form KEY=VALUE as a mapping."""
     rules = {}
     for rule in given or ():
-        key, equals, value = rule.rpartition("=")
-        if not (key and equals and value):
+        key, _, value = rule.partition("=")
+        if not (key and value) or "=" in value:  # with two signs, somebody may have joined two rules by a comma
             raise ValueError(f"{name}: {rule!r} is no rule; write {form}.")
         rules[key] = value
     return rules

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import pickle
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from helpers.toy import Silent, arguments, numbers
 from helpers.two_tasks import POINTS, train_two_tasks
 from transformers import HfArgumentParser, TrainingArguments
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments
+from mtask_sinks import Alert, HfMultiTaskTrainer, MetricRegistry, SinkArguments
 from mtask_sinks.reducers import Mean, Sum
 from mtask_sinks.sinks import TensorBoardSink
 
@@ -141,7 +141,7 @@ def test_rules_become_reducers() -> None:
     assert registry._key_table.reducers == {"t/n": Sum(), "t/x": Mean()}
 
 
-@pytest.mark.parametrize("rule", ["sum", "=sum", "a=", ""])
+@pytest.mark.parametrize("rule", ["sum", "=sum", "a=", "", "*/n=sum,*/m=max"])
 def test_what_is_no_rule_is_refused(rule: str) -> None:
     with pytest.raises(ValueError, match="KEY=REDUCER"):
         SinkArguments([rule]).reducers()
@@ -256,3 +256,51 @@ def test_the_directory_of_tensorboard_from_the_command_line(tmp_path) -> None:
 
 def test_every_field_has_help() -> None:
     assert all(field.metadata["help"] for field in fields(SinkArguments))
+
+
+def read_yaml(directory, line: str) -> SinkArguments:
+    path = directory / "arguments.yaml"
+    path.write_text(line)
+    (found,) = HfArgumentParser(SinkArguments).parse_yaml_file(path)
+    return found
+
+
+def test_one_value_in_yaml_needs_no_brackets(tmp_path) -> None:
+    assert read_yaml(tmp_path, "metric_reducers: '*/n=sum'").reducers() == {"*/n": "sum"}
+    assert read_yaml(tmp_path, "console_metrics: mlm/loss").console_metrics == ["mlm/loss"]
+    assert read_yaml(tmp_path, "capture: loss_dict=detr").captured() == {"loss_dict": "detr"}
+    assert read_yaml(tmp_path, "alerts: '*/loss above=3'").make_alerts() == [Alert("*/loss", above=3)]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("metric_reducers: {'*/n': sum}", "pass a list. How metrics are reduced: KEY=REDUCER"),
+        ("loss_budget: {mlm/loss: 1.0}", "pass a list. All parts of the loss as KEY=WEIGHT"),
+        ("console_metrics: true", "pass a list"),
+        ("metric_max_keys: '50'", "pass a whole number"),
+        ("metric_max_keys: 50.5", "pass a whole number"),
+        ("drain_seconds: 1e1", "pass a number"),  # YAML 1.1 reads a text, because there is no point
+        ("network_limits: 'no'", "pass true or false"),
+    ],
+)
+def test_a_setting_of_a_wrong_type_is_refused_with_what_to_pass(tmp_path, line: str, expected: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        read_yaml(tmp_path, line)
+    assert str(caught.value).startswith(line.partition(":")[0] + "=")
+    assert expected in str(caught.value)
+
+
+def test_a_class_may_derive_from_both_in_any_order(tmp_path) -> None:
+    @dataclass
+    class Both(SinkArguments, TrainingArguments):
+        pass
+
+    both = Both(output_dir=str(tmp_path), logging_steps=5.0, metric_reducers="*/n=sum")
+    assert (both.logging_steps, both.reducers()) == (5, {"*/n": "sum"})  # TrainingArguments makes the 5 whole
+
+
+@pytest.mark.parametrize("given", [{"console": "off"}, SinkArguments, "off"])
+def test_sink_args_must_be_sink_arguments(tmp_path, given) -> None:
+    with pytest.raises(TypeError, match=r"sink_args=.*: pass an object, SinkArguments\("):
+        HfMultiTaskTrainer(Silent(), arguments(tmp_path), sink_args=given)
