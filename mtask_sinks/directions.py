@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 
 from mtask_sinks.keys import split_key
-from mtask_sinks.patterns import Rules
+from mtask_sinks.patterns import Rules, check_mapping
 
 Direction = Literal["min", "max"]
 
@@ -80,8 +80,7 @@ class Directions:
 
     def __init__(self, *rules: Mapping[str, Direction | None]) -> None:
         for mapping in rules:
-            if not isinstance(mapping, Mapping):
-                raise TypeError(f"directions={mapping!r}: pass a mapping such as {{'*/bias': 'min'}}.")
+            check_mapping("directions", mapping, "{'*/bias': 'min'}")
             for key, direction in mapping.items():
                 if not _is_direction(direction):
                     raise ValueError(f"directions={{{key!r}: {direction!r}}}: allowed are {_ALLOWED}.")

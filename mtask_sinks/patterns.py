@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mtask_sinks.keys import check_key
 
@@ -26,11 +26,12 @@ class Rules(Generic[_T]):
     """
 
     def __init__(self, rules: Mapping[str, _T], default: _T) -> None:
+        for key in rules:
+            if not isinstance(key, str) or not is_pattern(key):
+                check_key(key)
         self.default = default
         self.exact = {key: policy for key, policy in rules.items() if not is_pattern(key)}
         self.patterns = {pattern: policy for pattern, policy in rules.items() if is_pattern(pattern)}
-        for key in self.exact:
-            check_key(key)
 
     def for_key(self, key: str) -> _T:
         """Return the policy of a key."""
@@ -45,6 +46,34 @@ class Rules(Generic[_T]):
 def is_pattern(text: str) -> bool:
     """Return whether the left side of a rule is a pattern. Valid keys contain none of the pattern characters."""
     return any(character in text for character in "*?[")
+
+
+def check_mapping(name: str, given: Any, example: str) -> None:
+    """Raise a TypeError if an argument is no mapping.
+
+    >>> check_mapping("reducers", ["sum"], "{'*/n_tokens': 'sum'}")
+    Traceback (most recent call last):
+    ...
+    TypeError: reducers=['sum']: pass a mapping such as {'*/n_tokens': 'sum'}.
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name}={given!r}: pass a mapping such as {example}.")
+
+
+def patterns_in(name: str, given: str | Collection[str]) -> list[str]:
+    """Return the exact keys and patterns in an argument, which may be one of them or several.
+
+    >>> patterns_in("spread", "*/loss"), patterns_in("spread", ["mlm/loss", "nsp/*"])
+    (['*/loss'], ['mlm/loss', 'nsp/*'])
+    >>> patterns_in("spread", True)
+    Traceback (most recent call last):
+    ...
+    TypeError: spread=True: pass a key or a pattern, or several of them, such as ['*/loss'].
+    """
+    patterns = [given] if isinstance(given, str) else given
+    if not isinstance(patterns, Collection) or not all(isinstance(each, str) for each in patterns):
+        raise TypeError(f"{name}={given!r}: pass a key or a pattern, or several of them, such as ['*/loss'].")
+    return list(patterns)
 
 
 def no_match(pattern: str, keys: Sequence[str]) -> str:

@@ -25,14 +25,14 @@ from mtask_sinks.aggregation.window import Judge, Window
 from mtask_sinks.aggregation.window_times import SECONDS
 from mtask_sinks.compiled.handles import new_handle
 from mtask_sinks.directions import Direction, Directions
-from mtask_sinks.distributed.collectives import Ranks
+from mtask_sinks.distributed.collectives import Ranks, is_group
 from mtask_sinks.distributed.key_agreement import KeyAgreement
 from mtask_sinks.distributed.merge import RankMerger
 from mtask_sinks.intake import Intake
 from mtask_sinks.measurement.device_queue import Part
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.recompute import is_recompute
-from mtask_sinks.patterns import Rules
+from mtask_sinks.patterns import Rules, check_mapping, patterns_in
 from mtask_sinks.reducers import Mean, Reducer, ReducerSpec, as_reducer
 from mtask_sinks.reducers.lookup import without_own_names
 from mtask_sinks.reduction import Reduction
@@ -121,22 +121,32 @@ class MetricRegistry(BuiltAnew):
         self._given = {name: each for name, each in given.items() if name not in ("self", "process_group")}
         self._process_group = ProcessLocal(process_group)
         self._warn_once = WarnOnce(logger)
-        by_key = Rules({key: as_reducer(spec) for key, spec in (reducers or {}).items()}, as_reducer("mean"))
+        reducers, derived = reducers or {}, derived or {}
+        check_mapping("reducers", reducers, "{'*/n_tokens': 'sum'}")
+        check_mapping("derived", derived, "{'mlm/perplexity': lambda m: math.exp(m['mlm/loss'])}")
+        by_key = Rules({key: as_reducer(spec) for key, spec in reducers.items()}, as_reducer("mean"))
         policies = nonfinite_policies(nonfinite)
         Directions(directions or {})  # raises on a wrong rule
         self._directions = dict(directions or {})
-        spreads, is_per_epoch = _patterns(spread), _patterns(per_epoch)
+        spreads, is_per_epoch = _patterns("spread", spread), _patterns("per_epoch", per_epoch)
+        if not isinstance(max_keys, int) or max_keys < 1:
+            raise ValueError(f"max_keys={max_keys!r}: pass the largest number of different keys, 1 or more.")
+        if not is_group(process_group):
+            raise TypeError(
+                f"process_group={process_group!r}: pass a process group, such as torch.distributed.new_group([0, 1]) "
+                "or mesh['dp'].get_group()."
+            )
 
         def wants_spread(key: str) -> bool:
             return key != SECONDS and spreads.for_key(key)
 
-        functions = Derived(derived or {}, self._warn_once, wants_spread, lambda key: policies.for_key(key) == "skip")
+        functions = Derived(derived, self._warn_once, wants_spread, lambda key: policies.for_key(key) == "skip")
         max_keys += bool(functions)  # derived metrics may use the time of a window, which is a key too
         self._key_table = KeyTable(by_key, functions, max_keys)
         if functions:
             self._key_table.reducers[SECONDS] = Mean()
         summarizer = Summarizer(policies, functions, self._warn_once)
-        rules = {"reducers": reducers or {}, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
+        rules = {"reducers": reducers, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
         agreement = KeyAgreement(rules, by_key.for_key, max_keys)
         self._merger = RankMerger(process_group, agreement, wants_spread)
         self._clock = MicroBatchClock()
@@ -153,7 +163,7 @@ class MetricRegistry(BuiltAnew):
             self._clock,
             wants_spread,
             is_per_epoch,
-            derived or {},
+            derived,
             self._warn_once,
         )
         #: The number by which compiled code finds this registry.
@@ -453,6 +463,6 @@ class MetricRegistry(BuiltAnew):
 keep_old_names(MetricRegistry, _NEW_NAMES)
 
 
-def _patterns(given: str | Sequence[str]) -> Rules[bool]:
-    """Return rules that tell whether a key matches one of the given exact keys or patterns."""
-    return Rules(dict.fromkeys([given] if isinstance(given, str) else given, True), False)
+def _patterns(name: str, given: str | Sequence[str]) -> Rules[bool]:
+    """Return rules that tell whether a key matches one of the exact keys or patterns in an argument."""
+    return Rules(dict.fromkeys(patterns_in(name, given), True), False)

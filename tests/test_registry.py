@@ -256,7 +256,7 @@ def test_a_pattern_cannot_be_registered() -> None:
 
 
 def test_a_reducer_that_fails_costs_its_own_value_only(caplog) -> None:
-    registry = MetricRegistry(reducers={"bad": lambda values: 1 / 0, "worse": lambda: 1.0})
+    registry = MetricRegistry(reducers={"bad": lambda values: 1 / 0, "worse": lambda values: "much"})
     for step in range(2):
         registry.report_metrics(bad=1.0, worse=1.0, good=2.0)
         assert dict(registry.snapshot(step=step).metrics) == {"good": 2.0}
@@ -354,6 +354,39 @@ def test_a_wrong_value_in_evaluation_is_dropped_if_training_went_well() -> None:
     with registry.phase("eval"):
         registry.report_metrics(x="n/a")
     assert registry.dropped == {"refused: x": 1}
+
+
+# Arguments of a wrong type
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("reducers", value) for value in ("sum", ["mean"], {"mlm/loss"})),
+        *(("derived", value) for value in ("a/b", [max], {"a": lambda: 1.0}, {"a": lambda m, n: 1.0})),
+        *(("nonfinite", value) for value in (None, ["skip"], True)),
+        *(("spread", value) for value in (True, [1], None)),
+        *(("per_epoch", value) for value in (True, [1], 3)),
+        *(("max_keys", value) for value in ("100", 0, -1, 10.0, None)),
+        *(("process_group", value) for value in (3, [0, 1], "gloo")),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named_with_what_to_pass(name, value) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"{name}.*pass"):
+        MetricRegistry(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["reducers", "nonfinite", "directions"])
+def test_a_key_that_is_no_string_is_refused(name) -> None:
+    policy = {"reducers": "sum", "nonfinite": "skip", "directions": "min"}[name]
+    with pytest.raises(MetricKeyError, match="3 is no valid key: it is of type int"):
+        MetricRegistry(**{name: {3: policy}})
+
+
+def test_a_rank_outside_of_a_new_process_group_may_pass_what_torch_gives_it() -> None:
+    registry = MetricRegistry(process_group=torch.distributed.GroupMember.NON_GROUP_MEMBER)
+    registry.report_metrics(x=2.0)
+    assert registry.snapshot(step=1).metrics == {"x": 2.0}
 
 
 # Threads

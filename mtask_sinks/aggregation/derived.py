@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from mtask_sinks._util.calls import takes_one_argument
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.window_times import SECONDS, STEPS
 from mtask_sinks.errors import DerivedMetricError
@@ -46,10 +47,10 @@ class Derived:
     ) -> None:
         for key, function in functions.items():
             check_key(key)
-            if not callable(function):
+            if not callable(function) or not takes_one_argument(function):
                 raise TypeError(
-                    f"derived[{key!r}] is {function!r}: pass a function that takes the reduced values, a mapping from "
-                    "key to float, and returns a number."
+                    f"derived[{key!r}] is {function!r}: pass a function of one argument (the reduced values, a mapping "
+                    "from key to float) that returns a number."
                 )
         self._functions = dict(functions)
         self._warn_once = warn_once

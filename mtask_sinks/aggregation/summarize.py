@@ -15,7 +15,7 @@ from mtask_sinks.aggregation.derived import Derived
 from mtask_sinks.aggregation.state import ReducerState, Spread, State
 from mtask_sinks.errors import NonFiniteError
 from mtask_sinks.keys import EPOCH, OVERALL
-from mtask_sinks.patterns import Rules
+from mtask_sinks.patterns import Rules, check_mapping
 from mtask_sinks.reducers import Reducer, Sample
 
 
@@ -165,9 +165,11 @@ def nonfinite_policies(given: NonFinite | Mapping[str, NonFinite]) -> Rules[NonF
     """Rules from one policy for all keys, or from policies by exact key and pattern.
 
     Raises:
+        TypeError: the argument is neither a policy nor a mapping.
         ValueError: there is no such policy.
     """
     by_key: Mapping[str, NonFinite] = {} if isinstance(given, str) else given
+    check_mapping("nonfinite", by_key, "{'aux/*': 'skip'}, or one policy for all keys, such as 'skip'")
     rules: Rules[NonFinite] = Rules(by_key, given if isinstance(given, str) else "propagate")
     for policy in (*by_key.values(), rules.default):
         if policy not in NONFINITE_POLICIES:

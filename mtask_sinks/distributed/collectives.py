@@ -71,6 +71,14 @@ class TorchRanks:
         return merged
 
 
+def is_group(group: object) -> bool:
+    """Whether an object can be the group of `find_ranks`."""
+    if group is None or isinstance(group, Ranks):
+        return True
+    # On a rank outside of a new group, torch gives an object instead of the group.
+    return dist.is_available() and (isinstance(group, dist.ProcessGroup) or group == dist.GroupMember.NON_GROUP_MEMBER)
+
+
 def find_ranks(group: ProcessGroup | Ranks | None) -> Ranks | None:
     """Return the ranks of a group, or of the whole job if there is no group. For a single rank, return ``None``."""
     if group is not None and isinstance(group, Ranks):

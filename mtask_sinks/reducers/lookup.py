@@ -6,8 +6,10 @@ import difflib
 import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from inspect import signature
 from typing import Any, TypeVar, overload
 
+from mtask_sinks._util.calls import takes_one_argument
 from mtask_sinks.errors import ReducerError
 from mtask_sinks.reducers.base import Floats, Reducer
 from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum, Total
@@ -90,6 +92,11 @@ def as_reducer(spec: ReducerSpec) -> Reducer:
             raise ReducerError(f"{type(spec).__name__} has no merge: name for each slot of its state how it merges.")
         return spec
     if callable(spec) and not isinstance(spec, type):
+        if not takes_one_argument(spec):
+            raise ReducerError(
+                f"{spec!r} is no reducer: the library calls a function with one argument, an array of the window's "
+                f"values, but its parameters are {signature(spec)}."
+            )
         return FunctionReducer(spec)
     raise ReducerError(
         f"{spec!r} is no reducer: pass a name ({', '.join(known_reducers())}, p95), a Reducer, "

@@ -53,7 +53,7 @@ class TaskHealth:
     every: int = 100
 
     def __post_init__(self) -> None:
-        patterns = self._patterns
+        patterns = self._patterns if isinstance(self.losses, str | Sequence) else ()
         if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
             raise TypeError(
                 f"TaskHealth(losses={self.losses!r}): pass a key or a pattern ('*/loss'), or several (['mlm/loss', …])."

@@ -13,6 +13,7 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.keys import check_key, log_name
+from mtask_sinks.patterns import check_mapping
 from mtask_sinks.reducers import Mean
 from mtask_sinks.reporting.capture import TWIN, Capture, Twins
 from mtask_sinks.snapshot import Snapshot
@@ -56,13 +57,14 @@ class LossBudget(TrainerCallback):
             micro-batches.
 
     Raises:
-        MetricKeyError, ValueError: a key, a weight or the tolerance cannot be used.
+        MetricKeyError, TypeError, ValueError: the weights, a key or the tolerance cannot be used.
     """
 
     def __init__(self, weights: Mapping[str, float], tolerance: float = 0.01) -> None:
+        check_mapping("loss_budget", weights, "{'mlm/loss': 1.0, 'nsp/loss': 0.5}")
         for key, weight in weights.items():
             check_key(key)
-            if not math.isfinite(weight):
+            if isinstance(weight, str) or not math.isfinite(weight):
                 raise ValueError(f"loss_budget: the weight of {key!r} is {weight!r}; it must be a finite number.")
         if not weights:
             raise ValueError("loss_budget: no part is given; pass key → weight, {'mlm/loss': 1.0, 'nsp/loss': 0.5}.")

@@ -83,6 +83,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         **kwargs: Any,
     ) -> None:
         settings = SinkArguments() if sink_args is None else sink_args
+        if not isinstance(settings, SinkArguments):
+            raise TypeError(f"sink_args={settings!r}: pass an object, SinkArguments(console='dict', …).")
         _refuse_both("capture", capture, settings.capture)
         _refuse_both("loss_budget", loss_budget, settings.loss_budget)
         check_given(task_health, alerts, settings)

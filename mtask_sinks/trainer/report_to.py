@@ -27,13 +27,13 @@ logger = get_logger(__name__)
 
 
 def check_sinks(given: object) -> None:
-    """Raise an error for anything but a list or another collection of sinks.
+    """Raise an error for anything but a sequence of sinks.
 
     >>> check_sinks(["tensorboard"])
     Traceback (most recent call last):
     TypeError: sinks=['tensorboard']: pass a list of objects such as TensorBoardSink(); names go to report_to.
     """
-    if isinstance(given, Iterable) and not isinstance(given, str) and all(isinstance(sink, Sink) for sink in given):
+    if isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(sink, Sink) for sink in given):
         return
     raise TypeError(f"sinks={given!r}: pass a list of objects such as TensorBoardSink(); names go to report_to.")
 

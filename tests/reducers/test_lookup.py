@@ -79,3 +79,14 @@ def test_built_in_names_cannot_be_replaced(name: str) -> None:
 def test_a_name_is_a_name() -> None:
     with pytest.raises(ReducerError, match="is no name"):
         register_reducer("my reducer", Max)
+
+
+@pytest.mark.parametrize("function", [lambda: 0.0, lambda values, weights: 0.0, lambda *, values: 0.0])
+def test_a_function_that_does_not_take_the_values_alone_is_refused(function) -> None:
+    with pytest.raises(ReducerError, match=r"with one argument, an array of the window's values, but its parameters"):
+        as_reducer(function)
+
+
+@pytest.mark.parametrize("function", [lambda values, power=2: 4.0, lambda *each: 4.0, len, max, np.max])
+def test_a_function_that_can_take_the_values_alone_is_a_reducer(function) -> None:
+    assert as_reducer(function).reduce([1.0, 3.0, 4.0, 2.0]) == 4.0

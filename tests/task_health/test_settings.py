@@ -13,6 +13,7 @@ from mtask_sinks import TaskHealth
     [
         ({"losses": []}, TypeError, "pass a key or a pattern"),
         ({"losses": [3]}, TypeError, "pass a key or a pattern"),
+        ({"losses": 100}, TypeError, "pass a key or a pattern"),  # the steps, in the wrong place
         ({"every": 0}, ValueError, "pass a number of optimizer steps"),
         ({"every": 1.5}, ValueError, "pass a number of optimizer steps"),
         ({"every": True}, ValueError, "pass a number of optimizer steps"),
