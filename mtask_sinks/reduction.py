@@ -43,6 +43,7 @@ class Reduction:
 
     Attributes:
         times: how long the windows of all phases take.
+        seen: the keys that have had a value in some snapshot.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Reduction:
         self.has_values_per_epoch = bool(is_per_epoch.exact or is_per_epoch.patterns)
         #: Whether a value per epoch may be computed from those of any other key.
         self._has_derived_per_epoch = any(map(self._is_per_epoch, derived))
+        self._derived = derived
+        self.seen: set[str] = set()
         self._warn_once = warn_once
         self.times = WindowTimes()
         self._spans = Spans(self.has_values_per_epoch, warn_once)
@@ -242,6 +245,7 @@ class Reduction:
             row=row,
             has_logs=logs is not None,
         )
+        self.seen.update(counts, nonfinite, metrics.keys() & self._derived.keys())
         return Snapshot(step, phase, metrics, epoch, time.time(), counts, nonfinite, logs or {})
 
     def _load_spans(self, saved: Mapping[str, Any]) -> None:

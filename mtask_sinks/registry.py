@@ -450,6 +450,11 @@ class MetricRegistry(BuiltAnew):
         """The argument ``directions``: the rules that tell which value of a metric is best."""
         return MappingProxyType(self._directions)
 
+    @property
+    def seen_keys(self) -> frozenset[str]:
+        """The keys that have had a value in some snapshot, of any phase."""
+        return frozenset(self._reduction.seen - {SECONDS})
+
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
         """Refuse keys whose names the logs use for something else. Replaces what was reserved before."""
         self._key_table.reserve(is_reserved)

@@ -19,12 +19,13 @@ from mtask_sinks.delivery.pipeline import DRAIN_SECONDS, Delivery
 from mtask_sinks.keys import is_trainer_log, log_names, phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound, silent_modules
-from mtask_sinks.reporting.capture import Capture
+from mtask_sinks.reporting.capture import TWIN, Capture
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
 from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backends import Backends
 from mtask_sinks.trainer.best_metric import wrong_direction
+from mtask_sinks.trainer.idle_rules import rules_in, warn_of_idle_rules
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight
 from mtask_sinks.trainer.row_snapshots import RowSnapshots
@@ -406,6 +407,16 @@ class Session:
             stack.enter_context(self._capture.watching(model, self.registry))
             yield
 
+    def _warn_of_idle_rules(self) -> None:
+        trainer = self.trainer()
+        if trainer is None or not trainer.is_world_process_zero():
+            return
+        rules = rules_in(self.registry.arguments)
+        if self._loss_budget is not None:
+            rules["loss_budget"] = list(self._loss_budget.weights)
+        keys = [key for key in self.registry.seen_keys if not key.endswith(TWIN)]
+        warn_of_idle_rules(rules, keys, self._warn_once)
+
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
 
@@ -418,6 +429,7 @@ class Session:
             self._oversight.say_why_it_stopped()
             if status == "finished":
                 self._oversight.warn_of_idle_alerts()
+                self._warn_of_idle_rules()
             self.delivery.exit_status = "finished"
             self._opened = None
             self.is_training = False

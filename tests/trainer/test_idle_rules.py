@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+from helpers.toy import Toy, arguments, numbers
+
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+
+
+def idle(caplog) -> list[str]:
+    """The beginnings of the warnings about rules that did nothing."""
+    return [text.partition(", so this rule")[0] for text in caplog.messages if "this rule did nothing" in text]
+
+
+def train(tmp_path, **settings) -> None:
+    """Train on one task, with the metric a/loss, and evaluate it too."""
+    both = {"train_dataset": numbers(1, 3), "eval_dataset": numbers(1)}
+    args = arguments(tmp_path, label_names=["x"], eval_strategy="steps", eval_steps=1)
+    HfMultiTaskTrainer(Toy(), args, **both, **settings).train()
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("reducers", {"a/los": "sum"}),
+        ("reducers", {"b/*": "sum"}),
+        ("nonfinite", {"a/los": "skip"}),
+        ("directions", {"a/los": "min"}),
+        ("spread", "a/los"),
+        ("per_epoch", ["a/los"]),
+    ],
+)
+def test_a_rule_that_nothing_matched_is_named_at_the_end(tmp_path, caplog, name, rules) -> None:
+    train(tmp_path, metrics=MetricRegistry(**{name: rules}))
+    (pattern,) = [rules] if isinstance(rules, str) else rules
+    assert idle(caplog) == [f"{name}: no metric of the training matched {pattern!r}"]
+    assert "The metrics are: a/loss." in caplog.text
+
+
+def test_a_part_of_the_loss_budget_that_nothing_matched_is_named(tmp_path, caplog) -> None:
+    train(tmp_path, loss_budget={"a/loss": 1.0, "b/loss": 1.0})
+    assert idle(caplog) == ["loss_budget: no metric of the training matched 'b/loss'"]
+
+
+def test_rules_that_matched_are_not_named(tmp_path, caplog) -> None:
+    class Evaluated(Toy):
+        def extra(self, x, loss):
+            report_metrics("a", loss=loss)
+            if not self.training:
+                report_metrics("b", n=1, bad=float("nan"))
+
+    registry = MetricRegistry(
+        {"*/n": "sum"},
+        {"a/double": lambda m: 2 * m["a/loss"], "progress": lambda m: m["learning_rate"]},
+        nonfinite={"b/bad": "skip", "*": "propagate"},
+        directions={"a/double": "min", "progress": "max"},
+        per_epoch=["a/*"],
+    )
+    args = arguments(tmp_path, label_names=["x"], eval_strategy="steps", eval_steps=1)
+    HfMultiTaskTrainer(
+        Evaluated(),
+        args,
+        train_dataset=numbers(1, 3),
+        eval_dataset=numbers(1),
+        metrics=registry,
+        loss_budget={"a/loss": 1},
+    ).train()
+    assert registry.seen_keys >= {"a/loss", "a/double", "b/n", "b/bad", "progress"}
+    assert idle(caplog) == []
+
+
+def test_without_any_metric_the_rules_are_not_named(tmp_path, caplog) -> None:
+    class Silent(Toy):
+        def forward(self, x):
+            return ((self.weight * x).mean(),)
+
+    args = arguments(tmp_path)
+    HfMultiTaskTrainer(Silent(), args, train_dataset=numbers(1), metrics=MetricRegistry({"a/*": "sum"})).train()
+    assert idle(caplog) == []
+
+
+def test_a_training_that_failed_says_nothing_of_rules(tmp_path, caplog) -> None:
+    class Fails(Toy):
+        def extra(self, x, loss):
+            raise RuntimeError("out of memory")
+
+    trainer = HfMultiTaskTrainer(
+        Fails(), arguments(tmp_path), train_dataset=numbers(1), metrics=MetricRegistry({"b/*": "sum"})
+    )
+    with pytest.raises(RuntimeError):
+        trainer.train()
+    assert idle(caplog) == []
