@@ -22,8 +22,8 @@ def get_logger(name: str) -> logging.Logger:
     'sink a\\nb: no answer from http://***@host'
 
     Names, paths and errors in a message may come from a user, a file or a server. So a filter of the logger masks the
-    whole message and its traceback, cuts long ones, and escapes control characters. Line breaks stay only in the message's own text and
-    in the traceback.
+    whole message and its traceback, cuts long ones, and escapes control characters. Line breaks stay only in the
+    message's own text and in the traceback.
     """
     logger = logging.getLogger(name)
     if not any(isinstance(each, _Clean) for each in logger.filters):
