@@ -61,8 +61,8 @@ def read_source(path: Path, find: Callable[[Path, str, int], Path | None]) -> So
     """
     try:
         tree = ast.parse(path.read_bytes(), str(path))
-    except RecursionError as error:
-        raise ValueError(f"{error}: its expressions are nested too deeply") from error
+    except (RecursionError, MemoryError) as error:  # the parser of Python raises either
+        raise ValueError("its expressions are nested too deeply") from error
     names: dict[str, str] = {}
     imported: list[Path] = []
     foreign: set[str] = set()

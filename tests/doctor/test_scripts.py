@@ -130,8 +130,9 @@ def test_an_expression_deeper_than_python_calls_is_read(tmp_path) -> None:
     assert "invalid-key" in {each.check for each in found}
 
 
-def test_a_script_that_python_itself_cannot_read_is_a_finding(tmp_path) -> None:
-    (found,) = findings(tmp_path, "x = " + " + ".join(["1"] * 50_000))
+@pytest.mark.parametrize("deep", [" + ".join(["1"] * 50_000), "-" * 20_000 + "1", "f" + "()" * 50_000])
+def test_a_script_that_python_itself_cannot_read_is_a_finding(deep, tmp_path) -> None:
+    (found,) = findings(tmp_path, f"x = {deep}")
     assert (found.check, found.severity) == ("syntax", "error")
 
 
