@@ -186,14 +186,14 @@ class _Inputs(Mapping[str, float]):
         self._values = values
         self._others = others
         self.used: set[str] = set()
-        self.absent: set[str] = set()
+        self.absent: list[object] = []  # no set: the argument of a user's `KeyError`, which is looked up, may be a list
 
     def __getitem__(self, key: str) -> float:
         if key in self._values:
             self.used.add(key)
             return self._values[key]
         if key not in self._others:
-            self.absent.add(key)
+            self.absent.append(key)
             raise KeyError(key)
         return self._others[key]
 

@@ -188,3 +188,17 @@ def test_a_metric_keeps_its_value_if_the_count_of_nan_or_an_end_of_a_spread_has_
     assert Job(2).run(body) == [expected, expected]
     taken = [record.getMessage() for record in caplog.records if "is a metric of yours" in record.getMessage()]
     assert len(taken) == 2 * 3
+
+
+@pytest.mark.parametrize("error", [KeyError(["a", "b"]), KeyError(), KeyError({"a": 1})], ids=repr)
+def test_a_function_may_raise_an_error_about_a_key_that_is_no_text(error, caplog) -> None:
+    def fails(metrics):
+        raise error
+
+    registry = MetricRegistry(derived={"t/d": fails})
+    for step in (1, 2):
+        registry.report_metrics("t", a=1.0)
+        assert registry.snapshot(step).metrics == {"t/a": 1.0}
+    assert [record.getMessage() for record in caplog.records] == [
+        "derived metric 't/d' failed and is left out; training goes on."
+    ]
