@@ -38,7 +38,7 @@ class Training:
         number: its place in the journal, from 1 on.
         begins: the record of its beginning, and one for each time it was resumed, or continued by an evaluation.
         status: ``finished``, ``failed`` or ``killed``; ``None`` if the journal does not say that it ended.
-        phases, steps, epochs, times: one entry per snapshot in memory; an unknown epoch is NaN.
+        phases, steps, epochs, times: one entry per snapshot in memory; an unknown or infinite epoch is NaN.
         windows: for each snapshot, how many windows it represents: 1, or more if later snapshots of the same kind are
             not in memory.
         parts: for each snapshot, how many entries of ``begins`` came before it in the journal.
@@ -174,7 +174,8 @@ class Training:
         at = len(self.steps)
         self.phases.append(phase)
         self.steps.append(step)
-        self.epochs.append(float("nan") if snapshot.epoch is None else snapshot.epoch)
+        epoch = snapshot.epoch
+        self.epochs.append(epoch if epoch is not None and math.isfinite(epoch) else math.nan)
         self.times.append(snapshot.time)
         self.windows.append(1)
         self.parts.append(len(self.begins))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -92,12 +91,12 @@ def _parse_fast(line: bytes) -> Any:
 def _snapshot(record: dict[str, Any], line: bytes) -> Snapshot:
     if "counts" not in record and "coverage" in record:  # the older name
         record["counts"] = record["coverage"]
-    epoch = None if record.get("epoch") is None else _field(record, "epoch", _number)
+    epoch = record.get("epoch")
     return Snapshot(
         step=_field(record, "step", _integer),
         phase=_field(record, "phase", _text),
         metrics=_field(record, "metrics", _numbers),
-        epoch=epoch if epoch is not None and math.isfinite(epoch) else None,
+        epoch=None if epoch is None else _field(record, "epoch", _number),
         time=_field(record, "time", _time),
         counts=_field(record, "counts", _integers),
         nonfinite=_field(record, "nonfinite", _integers),

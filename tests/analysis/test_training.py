@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -7,7 +8,11 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.progress import Watch
+from mtask_sinks.analysis.selection import open_runs
 from mtask_sinks.analysis.training import Training
+from mtask_sinks.charts import make_chart
+from mtask_sinks.charts.html.payload import payload
 
 
 def values(training: Training, phase: str = "train") -> list[tuple[int, float]]:
@@ -128,6 +133,17 @@ def test_rate_and_end_come_from_times_and_parameters(tmp_path) -> None:
     write(tmp_path, (epochs, losses(10, 20), None))
     # Step 20 is at epoch 2: 10 steps per epoch.
     assert read_trainings(tmp_path)[-1].max_steps == 80
+
+
+@pytest.mark.parametrize("epoch", [math.nan, math.inf, -math.inf])
+def test_an_epoch_that_is_no_number_is_unknown(tmp_path, epoch) -> None:
+    rows = [Snapshot(step, metrics={"x": float(step)}, epoch=step / 8 if step < 5 else epoch) for step in range(1, 6)]
+    write(tmp_path, (RunInfo(id="1"), rows, None))
+    (training,) = read_trainings(tmp_path)
+    assert training.epoch == 0.5
+    (row,) = Watch(tmp_path, x="epoch").progress().rows
+    assert (row.values, row.x_value) == ((1.0, 2.0, 3.0, 4.0), None)
+    json.dumps(payload(make_chart(open_runs([str(tmp_path)]))), allow_nan=False)
 
 
 @pytest.mark.parametrize("epochs", [math.nan, math.inf, 1e308, 10**400])

@@ -131,9 +131,3 @@ def test_the_first_and_the_last_second_that_count_can_be_shown(zone, seconds, mo
         monkeypatch.undo()
         time.tzset()
     assert isinstance(decode(line(SNAPSHOT, time=253_402_128_000)), Unreadable)
-
-
-@pytest.mark.parametrize("epoch", ["NaN", "Infinity", "-Infinity", math.inf, math.nan])
-def test_an_epoch_that_is_no_number_is_unknown_and_the_values_count(epoch) -> None:
-    found = decode(line(SNAPSHOT, epoch=epoch))
-    assert (found.epoch, found.metrics) == (None, {"a/x": 0.5})
