@@ -97,6 +97,24 @@ class MLflowSink(BuiltAnew, Sink):
         return {"tracking_uri": self._tracking_uri, "experiment": self._experiment}
 
     @property
+    def tracking_uri(self) -> str | None:
+        """The tracking store that the user has given to this sink; ``None`` if it uses MLflow's own setting."""
+        return self._tracking_uri
+
+    def start_active_run(self, name: str | None) -> None:
+        """Start a run in the experiment of this sink, as the active run of this thread. MLflow must use its store.
+
+        A sink without settings leaves this to the Trainer's callback.
+        """
+        if self._tracking_uri is None and self._experiment is None:
+            return
+        import mlflow
+
+        is_continued = bool(os.environ.get("MLFLOW_RUN_ID"))
+        experiment_id = None if is_continued else self._experiment_id(mlflow.MlflowClient())
+        mlflow.start_run(run_name=name, experiment_id=experiment_id)
+
+    @property
     def _client(self) -> MlflowClient:
         if self._opened_client is None:
             raise RuntimeError("MLflowSink is not open. Call open() first.")
@@ -105,7 +123,9 @@ class MLflowSink(BuiltAnew, Sink):
     def open(self, run: RunInfo) -> None:
         from mlflow import MlflowClient
 
-        self._opened_client = MlflowClient(self._tracking_uri)
+        if self._opened_client is None or run.id != self._run.id:
+            # Not for the same run: `mlflow.set_tracking_uri` may have changed MLflow's own setting.
+            self._opened_client = MlflowClient(self._tracking_uri)
         existing, before = run.existing(self.name), self._run_id
         if run.id != self._run.id or self._run_id is None or existing not in (None, self._run_id):
             self._run_id, self._lacks_params = None, existing is None
@@ -165,6 +185,8 @@ class MLflowSink(BuiltAnew, Sink):
         found = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
         if self._tracking_uri is not None or self._experiment is not None:
             found.pop("MLFLOW_EXPERIMENT_ID", None)  # the sink does not use it
+        if self._experiment is not None:
+            found["MLFLOW_EXPERIMENT_NAME"] = self._experiment
         return {name: mask(value) for name, value in {"MLFLOW_TRACKING_URI": uri, **found}.items()}
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
@@ -213,14 +235,14 @@ class MLflowSink(BuiltAnew, Sink):
             self._client.set_terminated(continued, "RUNNING")
             os.environ.pop("MLFLOW_RUN_ID", None)  # as MLflow does, so that a second training is a second run
             return continued
-        experiment_id = self._experiment_id()
+        experiment_id = self._experiment_id(self._client)
         found = self._client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{run.id}'") if run.id else []
         if found:
             return str(found[0].info.run_id)
         tags = {**resolve_tags(), **_tags(), RUN_TAG: run.id}
         return str(self._client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id)
 
-    def _experiment_id(self) -> str:
+    def _experiment_id(self, client: MlflowClient) -> str:
         """Return the id of the experiment for a new run. If the experiment is given by name and missing, create it."""
         from mlflow import MlflowException
 
@@ -228,7 +250,7 @@ class MLflowSink(BuiltAnew, Sink):
         chosen = os.environ.get("MLFLOW_EXPERIMENT_ID")
         if not name and chosen and self._tracking_uri is None:
             try:
-                return str(self._client.get_experiment(chosen).experiment_id)
+                return str(client.get_experiment(chosen).experiment_id)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
@@ -236,8 +258,8 @@ class MLflowSink(BuiltAnew, Sink):
                     "there is no experiment %r (MLFLOW_EXPERIMENT_ID) in %s. The run is in the experiment Default."
                 )
                 self._warn_once("experiment", message, chosen, mask(self._uri()))
-        experiment = self._client.get_experiment_by_name(name or "Default")
-        return str(experiment.experiment_id if experiment else self._client.create_experiment(name or "Default"))
+        experiment = client.get_experiment_by_name(name or "Default")
+        return str(experiment.experiment_id if experiment else client.create_experiment(name or "Default"))
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

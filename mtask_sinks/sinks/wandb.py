@@ -72,7 +72,8 @@ class WandbSink(BuiltAnew, Sink):
 
     def __init__(self, project: str | None = None, **init: Any) -> None:
         require_backend(self.name)
-        self._init = {**init, "project": project or os.environ.get("WANDB_PROJECT", "huggingface")}
+        self._given = {**init, "project": project} if project else init
+        self._init = {"project": _default("WANDB_PROJECT"), **self._given}
         self._run = RunInfo()
         self._run_id: str | None = None
         self._is_owner = False
@@ -93,7 +94,7 @@ class WandbSink(BuiltAnew, Sink):
         self._unsafe: list[Run] = []
 
     def _settings(self) -> dict[str, Any]:
-        return self._init
+        return self._given
 
     def open(self, run: RunInfo) -> None:
         is_same = run.id == self._run.id and self._run_id is not None
@@ -165,7 +166,21 @@ class WandbSink(BuiltAnew, Sink):
         return not self._unsafe
 
     def environment(self) -> Mapping[str, str]:
-        return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        given = {f"WANDB_{name.upper()}": self._init.get(name) for name in ("entity", "project", "mode")}
+        changed = {name: str(value) for name, value in given.items() if value and value != _default(name)}
+        return found | changed
+
+    def start_active_run(self, name: str | None) -> None:
+        """Open a run with the settings of this sink, as the open run of this process (``wandb.run``).
+
+        A sink without settings leaves this to the Trainer's callback.
+        """
+        import wandb
+
+        if self._given:
+            # With another value of ``reinit``, the run would not become ``wandb.run``.
+            wandb.init(**{"project": _default("WANDB_PROJECT"), "name": name, **self._given, "reinit": None})
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
         import wandb
@@ -236,6 +251,11 @@ class WandbSink(BuiltAnew, Sink):
         for group in sorted(groups):
             opened.define_metric(f"{group}/*", step_metric=STEP)
         self._groups |= groups
+
+
+def _default(variable: str) -> str | None:
+    """Return the value of a variable, or what the Trainer's callback uses without it."""
+    return os.environ.get(variable, "huggingface" if variable == "WANDB_PROJECT" else None)
 
 
 def _is_finished(run: Run) -> bool:

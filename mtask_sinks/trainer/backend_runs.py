@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import copy
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.utils.import_utils import ENV_VARS_TRUE_VALUES
 
 from mtask_sinks._util.built_anew import BuiltAnew
 from mtask_sinks._util.schemes import has_scheme
-from mtask_sinks.sinks.base import Status
+from mtask_sinks.sinks import MLflowSink, WandbSink
+from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.timeouts import fail_fast
 
 
@@ -28,6 +31,7 @@ class BackendRun(BuiltAnew):
     Args:
         callback: reporting callback of the backend; ``None`` if the trainer has none.
         output_dir: the output directory of the training.
+        sink: the sink that writes to the run.
 
     Attributes:
         numbers_rows: whether the backend counts rows itself. Then the sink must send one row per log event, when the
@@ -38,15 +42,18 @@ class BackendRun(BuiltAnew):
 
     numbers_rows: ClassVar[bool] = False
 
-    def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
+    def __init__(
+        self, callback: TrainerCallback | None = None, output_dir: str | None = None, sink: Sink | None = None
+    ) -> None:
         self.callback = callback
         self.output_dir = output_dir
+        self.sink = sink
         self.has_failed = False
         self._run_id: str | None = None
         self._foreign: set[str] = set()
 
     def _settings(self) -> dict[str, Any]:
-        return {"callback": self.callback, "output_dir": self.output_dir}
+        return {"callback": self.callback, "output_dir": self.output_dir, "sink": self.sink}
 
     def begin(self, is_training: bool) -> None:
         """Call this before the callback's turn. A run that is open now belongs to somebody else, or is from before."""
@@ -59,6 +66,9 @@ class BackendRun(BuiltAnew):
     def arguments(self, args: Any, state: Any) -> Any:
         """Return the training arguments for the callback."""
         return args
+
+    def prepare(self, args: Any, state: Any) -> None:
+        """Before the callback's setup, open the run for it, if the user's sink has settings for the run."""
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
         """Let the callback open its run, if it has none yet. A plain Trainer's callback does so at its first log."""
@@ -96,8 +106,10 @@ class BackendRun(BuiltAnew):
 class TensorBoardRun(BackendRun):
     """The directory that the callback writes to."""
 
-    def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
-        super().__init__(callback, output_dir)
+    def __init__(
+        self, callback: TrainerCallback | None = None, output_dir: str | None = None, sink: Sink | None = None
+    ) -> None:
+        super().__init__(callback, output_dir, sink)
         #: A writer, and the absolute path of its directory.
         self._found: tuple[Any, str] | None = None
 
@@ -142,13 +154,20 @@ class MLflowRun(BackendRun):
     the callback's run after it has delivered everything. The callback itself would end it in ``on_train_end``, before
     that, and raise if the server is away. With ``MLFLOW_NESTED_RUN`` the callback opens its run inside the active one.
     A run that the user opens during a training, such as a nested one, belongs to the user.
+
+    If the sink has a tracking store of its own, MLflow uses that store too while the training lasts, unless the user
+    has a run open in another store. Then the sink cannot write to that run, so it opens one itself.
     """
 
-    def __init__(self, callback: TrainerCallback | None = None, output_dir: str | None = None) -> None:
-        super().__init__(callback, output_dir)
+    def __init__(
+        self, callback: TrainerCallback | None = None, output_dir: str | None = None, sink: Sink | None = None
+    ) -> None:
+        super().__init__(callback, output_dir, sink)
         self._is_training = False
         #: Whether the run of the training is known. Then a run that becomes active later does not count.
         self._is_settled = False
+        #: MLflow's tracking store before `prepare` has changed it.
+        self._store_before: _Store | None = None
 
     def begin(self, is_training: bool) -> None:
         super().begin(is_training)
@@ -166,6 +185,20 @@ class MLflowRun(BackendRun):
         named = copy(args)  # unlike those of other backends, this callback does not look at the name of a trial
         named.run_name = state.trial_name
         return named
+
+    def prepare(self, args: Any, state: Any) -> None:
+        if not (isinstance(self.sink, MLflowSink) and _is_about_to_set_up(self.callback, state)):
+            return
+        import mlflow
+
+        if mlflow.active_run() is not None:
+            return
+        if self.sink.tracking_uri is not None:
+            before = _Store(mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None)  # type: ignore[no-untyped-call]
+            self._store_before = self._store_before or before
+            mlflow.set_tracking_uri(self.sink.tracking_uri)
+        if os.environ.get("MLFLOW_NESTED_RUN", "").upper() not in ENV_VARS_TRUE_VALUES:  # else it opens one inside
+            self.sink.start_active_run(args.run_name)
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
         _set_up(self.callback, args, state, model)
@@ -189,6 +222,16 @@ class MLflowRun(BackendRun):
 
     def end(self, status: Status, is_reachable: bool) -> None:
         self._is_training = self._is_settled = False
+        try:
+            self._end_active_run(status, is_reachable)
+        finally:
+            before, self._store_before = self._store_before, None
+            if before is not None:
+                import mlflow
+
+                mlflow.set_tracking_uri(before.uri)  # type: ignore[arg-type]  # it accepts None
+
+    def _end_active_run(self, status: Status, is_reachable: bool) -> None:
         current = self._current()
         if current != self._run_id or not self._is_the_callbacks(current):
             return
@@ -203,6 +246,9 @@ class MLflowRun(BackendRun):
         # The function may be missing while the thread of a sink imports the module.
         active_run = getattr(mlflow, "active_run", None)
         run = active_run() if active_run is not None else None
+        store = self.sink.tracking_uri if isinstance(self.sink, MLflowSink) else None
+        if mlflow is not None and run is not None and store is not None and mlflow.get_tracking_uri() != store:
+            return None
         return None if run is None else str(run.info.run_id)
 
 
@@ -210,6 +256,13 @@ class WandbRun(BackendRun):
     """The process's open run, which is the callback's or the user's."""
 
     numbers_rows = True
+
+    def prepare(self, args: Any, state: Any) -> None:
+        # In a search, the callback would finish this run and open another one for the trial.
+        if state.is_hyper_param_search or not _is_about_to_set_up(self.callback, state):
+            return
+        if isinstance(self.sink, WandbSink) and self._current() is None:
+            self.sink.start_active_run(name=args.run_name)
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
         _set_up(self.callback, args, state, model)
@@ -234,6 +287,17 @@ class WandbRun(BackendRun):
         return None if run is None else str(run.id)
 
 
+class _Store(NamedTuple):
+    """The address of a tracking store; ``None`` if MLflow chooses one."""
+
+    uri: str | None
+
+
+def _is_about_to_set_up(callback: Any, state: Any) -> bool:
+    """Whether the callback would open a run in its next turn, if none is open."""
+    return callback is not None and not callback._initialized and bool(state.is_world_process_zero)
+
+
 def _set_up(callback: Any, args: Any, state: Any, model: Any) -> None:
     if callback is not None and not callback._initialized:
         callback.setup(args, state, model)
@@ -246,10 +310,10 @@ _KINDS: dict[str, type[BackendRun]] = {
 }
 
 
-def find_backend_run(name: str, callbacks: Sequence[TrainerCallback], output_dir: str | None) -> BackendRun:
-    """Return the run of a backend, with its reporting callback if the trainer has one."""
-    callback = next((callback for callback in callbacks if backend_of(callback) == name), None)
-    return _KINDS.get(name, BackendRun)(callback, output_dir)
+def find_backend_run(sink: Sink, callbacks: Sequence[TrainerCallback], output_dir: str | None) -> BackendRun:
+    """Return the run of a sink's backend, with its reporting callback if the trainer has one."""
+    callback = next((callback for callback in callbacks if backend_of(callback) == sink.name), None)
+    return _KINDS.get(sink.name, BackendRun)(callback, output_dir, sink)
 
 
 def backend_of(callback: TrainerCallback) -> str | None:

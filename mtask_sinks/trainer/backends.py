@@ -45,9 +45,7 @@ class Backends:
         warn_once: WarnOnce,
         take_turn: Callable[[str, Any], None],
     ) -> None:
-        self.runs: dict[str, BackendRun] = {
-            sink.name: find_backend_run(sink.name, callbacks, output_dir) for sink in sinks
-        }
+        self.runs: dict[str, BackendRun] = {sink.name: find_backend_run(sink, callbacks, output_dir) for sink in sinks}
         self.logged = backends_logged_by(callbacks)
         self._numbering = [name for name, run in self.runs.items() if run.numbers_rows]
         self._limits_network = limits_network

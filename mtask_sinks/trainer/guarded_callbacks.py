@@ -65,6 +65,8 @@ class _GuardedEvent:
                 run.count(self._event, None)
             elif not run.has_failed:
                 args = run.arguments(args, state)
+                if is_logging or self._event == "on_train_begin":
+                    run.prepare(args, state)
                 if is_logging:
                     run.set_up(args, state, control, kwargs.get("model"))
                 else:

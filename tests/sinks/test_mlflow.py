@@ -347,6 +347,11 @@ def test_an_integer_beyond_all_floats_is_left_out() -> None:
     assert run.data.metrics == {"a/train/x": 1.0}
 
 
+def test_another_process_finds_the_experiment_that_was_given(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the environment")
+    assert MLflowSink(experiment="mine").environment()["MLFLOW_EXPERIMENT_NAME"] == "mine"
+
+
 def test_where_it_writes_can_be_told_without_secrets() -> None:
     uri = mlflow.get_tracking_uri()
     assert MLflowSink().environment() == {"MLFLOW_TRACKING_URI": uri}

@@ -299,3 +299,11 @@ def test_nan_and_infinity_are_kept(wandb_dir: Path) -> None:
     (row,) = rows(run.history)
     assert np.isnan(float(row["a/train/n"]))
     assert float(row["a/train/i"]) == np.inf
+
+
+def test_another_process_finds_the_project_that_was_given(monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_PROJECT", "of the environment")
+    given = WandbSink("mine", entity="us", mode="online").environment()
+    assert given == {"WANDB_PROJECT": "mine", "WANDB_ENTITY": "us", "WANDB_MODE": "online"}
+    assert WandbSink().environment() == {"WANDB_PROJECT": "of the environment", "WANDB_MODE": "offline"}

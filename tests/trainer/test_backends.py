@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,19 @@ def test_mlflow_keeps_one_run_from_before_the_training_to_after_it(tmp_path, mlf
     assert ml_points(run.info.run_id, "a/test/loss") == [(4, 7.0)]
 
 
+def test_an_evaluation_goes_to_the_run_of_the_training_though_mlflow_uses_another_store_now(
+    tmp_path, mlflow_store
+) -> None:
+    trainer = make(tmp_path, "mlflow")
+    trainer.train()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
+    trainer.evaluate()
+    mlflow.set_tracking_uri(mlflow_store)
+    assert trainer.sink_counts["mlflow"].pending == 0
+    (run,) = ml_runs()
+    assert ml_points(run.info.run_id, "a/eval/loss") == [(4, 15.0)]
+
+
 def test_a_second_training_is_a_second_mlflow_run(tmp_path, mlflow_store) -> None:
     trainer = make(tmp_path, "mlflow")
     trainer.train()
@@ -281,6 +295,36 @@ def test_each_training_has_its_own_run_inside_the_users_if_runs_are_nested(tmp_p
     assert (cv.data.metrics, cv.info.status) == ({}, "FINISHED")
 
 
+@pytest.mark.parametrize("has_user_run", [False, True])
+def test_a_sink_with_a_store_of_its_own_has_the_run_there(tmp_path, mlflow_store, has_user_run: bool) -> None:
+    other = f"sqlite:///{shutil.copy(mlflow_store.removeprefix('sqlite:///'), tmp_path / 'other.db')}"
+    if has_user_run:
+        mlflow.start_run()
+    for out in ("first", "second"):
+        trainer = make(tmp_path / out, "mlflow", sinks=[MLflowSink(other, experiment="mine")], run_name=out)
+        trainer.train()
+        assert trainer.sink_counts["mlflow"].delivered == 3
+    assert mlflow.get_tracking_uri() == mlflow_store
+    assert (mlflow.active_run() is not None) == has_user_run
+    assert [run.data.metrics for run in ml_runs()] == [{}] * has_user_run
+    client = MlflowClient(other)
+    experiment = client.get_experiment_by_name("mine")
+    runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+    assert [(run.info.run_name, run.info.status) for run in runs] == [("first", "FINISHED"), ("second", "FINISHED")]
+    for run in runs:
+        history = {name: client.get_metric_history(run.info.run_id, name) for name in OURS}
+        assert {name: [(each.step, each.value) for each in found] for name, found in history.items()} == OURS
+        assert run.data.params["logging_steps"] == "2"
+
+
+def test_the_experiment_of_a_sink_is_that_of_the_run_and_of_no_later_one(tmp_path, mlflow_store) -> None:
+    make(tmp_path / "first", "mlflow", sinks=[MLflowSink(experiment="mine")]).train()
+    make(tmp_path / "second", "mlflow").train()
+    names = [MlflowClient().get_experiment(run.info.experiment_id).name for run in ml_runs()]
+    assert sorted(names) == ["Default", "mine"]
+    assert [ml_points(run.info.run_id, "a/train/loss") for run in ml_runs()] == [OURS["a/train/loss"]] * 2
+
+
 def test_a_sink_alone_opens_and_ends_its_mlflow_run(tmp_path, mlflow_store) -> None:
     make(tmp_path, "none", run_name="r", sinks=[MLflowSink()]).train()
     with pytest.raises(RuntimeError):
@@ -341,6 +385,22 @@ def test_the_users_own_wandb_run_is_used_and_left_to_the_user(tmp_path, wandb_di
     (run,) = read_runs(wandb_dir)
     assert run.exit_code == 0
     assert wandb_points(run.history, "a/train/loss") == [*OURS["a/train/loss"], (2, 1.5)]
+
+
+def test_the_settings_of_a_sink_are_those_of_the_wandb_run(tmp_path, wandb_dir) -> None:
+    make(tmp_path, "wandb", sinks=[WandbSink("mine", tags=["x"], reinit="create_new")], run_name="toy").train()
+    assert (wandb.run.project, wandb.run.name, wandb.run.tags) == ("mine", "toy", ("x",))
+    wandb.finish()
+    (run,) = read_runs(wandb_dir)
+    assert {name: wandb_points(run.history, name) for name in OURS} == OURS
+    assert run.config["logging_steps"] == 2
+
+
+def test_a_default_sink_leaves_the_wandb_project_to_the_callback(tmp_path, wandb_dir, monkeypatch) -> None:
+    trainer = make(tmp_path, "wandb", sinks=[WandbSink()])
+    monkeypatch.setenv("WANDB_PROJECT", "later")
+    trainer.train()
+    assert wandb.run.project == "later"
 
 
 def test_a_sink_alone_opens_and_ends_its_wandb_run(tmp_path, wandb_dir) -> None:
