@@ -49,6 +49,10 @@ _SILENT_MODULE = (
     "it, or pass the module as compute_loss_func. If it must not report, as a teacher, set supports_report_metrics = "
     "False on this instance."
 )
+_NO_EVALUATION = (
+    "this evaluation has no task metrics, although %s: the trainer's evaluation_loop does not call "
+    "super().evaluation_loop(...). Call it, or put your own loop into a phase: with self.report_phase('eval'): ..."
+)
 _NO_ROW = (
     "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so no task "
     "metric reaches a log or a sink before the end of the training. Call super().log(logs) in it."
@@ -113,6 +117,8 @@ class Session:
         self._depth = 0
         #: How many blocks of `arriving` are open.
         self._arriving = 0
+        #: Whether a phase has begun since the outermost of them began.
+        self._has_had_phase = False
         self.is_training = False
         self._run = self._new_run()
         self._opened: RunInfo | None = None
@@ -266,12 +272,15 @@ class Session:
         So the run of a backend has the values even if the user's script ends it in its next line (``wandb.finish()``).
         Blocks nest; only the outermost one waits.
         """
+        if not self._arriving:
+            self._has_had_phase = False
         self._arriving += 1
         try:
             yield
         finally:
             self._arriving -= 1
         if not (self._arriving or self.is_training):
+            self._warn_if_not_evaluated()
             self.delivery.flush()
 
     @contextmanager
@@ -377,10 +386,20 @@ class Session:
 
     @contextmanager
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
+        self._has_had_phase = True
         if not self._depth:
             self.backends.begin(self.is_training)
         with self._reporting(), self.registry.phase(phase), self._binding(model, around):
             yield
+
+    def _warn_if_not_evaluated(self) -> None:
+        """Say why an evaluation has no metrics, if no code of this library ran in it. In a training, reports say it."""
+        trainer = self.trainer()
+        if self._has_had_phase or trainer is None:
+            return
+        reason = why_reports_are_expected(trainer, self._given)
+        if reason is not None:
+            self._warn_once("no evaluation", _NO_EVALUATION, reason)
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:

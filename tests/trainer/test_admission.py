@@ -333,6 +333,27 @@ def test_an_evaluation_of_the_users_own_leaves_the_window_of_the_training_as_it_
         assert {*rows(trainer, "eval_total")} == {(step, 30.0) for step in (1, 2, 3, 4)}
 
 
+def test_a_loop_of_the_users_own_that_reports_to_nobody_is_said_once(tmp_path, caplog) -> None:
+    args = arguments(tmp_path, label_names=["x"])
+    trainer = OwnLoop(Encoder(), args, eval_dataset=numbers(10, 20))
+    for _ in range(2):
+        assert not any("a/loss" in name for name in trainer.evaluate())
+    trainer.predict(numbers(10, 20))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "has no task metrics" in message and "report_phase('eval')" in message
+
+
+class Plain(torch.nn.Module):
+    def forward(self, x):
+        return x.mean(), x
+
+
+def test_a_loop_of_the_users_own_is_not_said_if_nothing_means_to_report(tmp_path, caplog) -> None:
+    trainer = OwnLoop(Plain(), arguments(tmp_path, label_names=["x"]), eval_dataset=numbers(10, 20))
+    assert trainer.evaluate()["eval_loss"] == 15.0
+    assert caplog.records == []
+
+
 class WithEvaluator(Ordered):
     """After the evaluation proper, a retrieval evaluator encodes a corpus."""
 
