@@ -16,7 +16,7 @@ from mtask_sinks.errors import NoTrainingError
 from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import decode
 from mtask_sinks.journal.lines import lines_without_record
-from mtask_sinks.journal.reader import find_journal
+from mtask_sinks.journal.reader import find_journal, why_none
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.writer import FILE_NAME, journal_path
 
@@ -101,14 +101,14 @@ def find_readable_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
         except OSError as error:
             errors.append(error)
             continue
-        if lines is not None and lines.count:
-            errors.append(NoTrainingError(f"{journal.path} holds no training: {lines.sentence}."))
+        if lines is not None and (reason := why_none(journal.path, lines)):
+            errors.append(NoTrainingError(f"{journal.path} holds no training: {reason}."))
         else:
             (found if lines is None else empty).append(journal)
     if not found and not empty:
         raise errors[0]
-    for reason in errors:
-        warn_left_out(reason)
+    for error in errors:
+        warn_left_out(error)
     return found or empty[-1:]
 
 

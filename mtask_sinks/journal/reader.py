@@ -172,6 +172,9 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
 def check_readable(path: Path) -> None:
     """Raise an error if some part of a journal cannot be read, or if none of its lines holds a record.
 
+    A file that is no journal is refused even if it has no whole line yet: whoever appends to a journal first removes a
+    last line that was not written to its end, and that would be the whole file.
+
     Raises:
         NoTrainingError: no line holds a record.
         OSError: the file cannot be read.
@@ -180,5 +183,12 @@ def check_readable(path: Path) -> None:
         for _ in read_lines(file):
             pass
     lines = lines_without_record(path)
-    if lines is not None and lines.count:
-        raise NoTrainingError(f"{path} holds no training: {lines.sentence}.")
+    if lines is not None and (reason := why_none(path, lines)):
+        raise NoTrainingError(f"{path} holds no training: {reason}.")
+
+
+def why_none(path: Path, lines: LeftOut) -> str:
+    """Return why a file without a record is no journal; an empty text if it may get its first record."""
+    if lines.count:
+        return lines.sentence
+    return "another program wrote it" if is_foreign(path) else ""

@@ -131,6 +131,16 @@ def test_so_is_a_file_that_may_be_of_another_program(parent, command) -> None:
     assert f"{parent}/a/metrics.jsonl holds no training: 3 lines cannot be read" in said
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_so_is_a_file_of_another_program_that_has_one_line_without_an_end(parent, command) -> None:
+    file = parent / "settings.json"
+    file.write_text('{"lr": 0.1}')
+    done = CliRunner().invoke(app, [part.format(file) for part in COMMANDS[command]], env={"COLUMNS": "300"})
+    assert done.exit_code == 2, done.output
+    assert "settings.json holds no training: another program wrote it" in done.output
+    assert file.read_text() == '{"lr": 0.1}'
+
+
 @pytest.mark.parametrize("data", [DAMAGED, '{"record": "run"'])
 def test_the_others_below_a_directory_are_shown_and_a_line_counts_the_lines(parent, caplog, data) -> None:
     damaged = parent / "d" / "metrics.jsonl"

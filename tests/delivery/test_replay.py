@@ -24,7 +24,7 @@ from mtask_sinks.cli import app
 from mtask_sinks.delivery.cursor import Cursor, cursor_path
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
-from mtask_sinks.errors import StillAtWorkError
+from mtask_sinks.errors import NoTrainingError, StillAtWorkError
 from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.writer import Journal
 from mtask_sinks.sinks import MemorySink, MLflowSink, TensorBoardSink
@@ -108,6 +108,16 @@ def test_lines_that_cannot_be_read_do_not_end_a_replay(tmp_path, caplog) -> None
     path.write_bytes(b"".join([*lines[:20], wrong, b"\x00" * 300_000 + b"\n", *lines[20:]]))
     assert replayed(path) == [(step, "train") for step in range(1, 41)]
     assert sum("9001 lines cannot be read" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("content", [b'{"lr": 0.1}', b"\x93NUMPY\x01\x00v", b"one line without an end", b"a\nb"])
+def test_a_file_that_is_no_journal_is_refused_and_stays_as_it_is(tmp_path, content: bytes) -> None:
+    file = tmp_path / "settings.json"
+    file.write_bytes(content)
+    with pytest.raises(NoTrainingError, match="holds no training"):
+        replay(file, [MemorySink()])
+    assert file.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("writer", ["jq -c", "jq -cS", "with a BOM", "kinds of a newer version"])
