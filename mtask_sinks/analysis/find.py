@@ -101,14 +101,14 @@ def find_readable_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:
         except OSError as error:
             errors.append(error)
             continue
-        if lines is not None and (reason := why_none(journal.path, lines)):
-            errors.append(NoTrainingError(f"{journal.path} holds no training: {reason}."))
+        if lines is not None and (cause := why_none(journal.path, lines)):
+            errors.append(NoTrainingError(f"{journal.path} holds no training: {cause}."))
         else:
             (found if lines is None else empty).append(journal)
     if not found and not empty:
         raise errors[0]
-    for error in errors:
-        warn_left_out(error)
+    for reason in errors:
+        warn_left_out(reason)
     return found or empty[-1:]
 
 
