@@ -7,6 +7,8 @@ May import everything; nothing imports it. Modules import torch and other slow p
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Any
 
 import typer
@@ -70,4 +72,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Run the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in a locale without UTF-8, print what the encoding lacks as escapes
+            stream.reconfigure(errors="backslashreplace")
     app()

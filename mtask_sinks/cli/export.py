@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +40,8 @@ def export(
     with journal_errors("RUN"):
         rows = measurements(*split_run(run))
     if output is None:
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8")  # the same bytes as with --output, in any locale
         write_csv(rows, sys.stdout)
         return
     try:
