@@ -202,5 +202,6 @@ def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
 
 
 def _has_flag(module: nn.Module) -> bool:
-    # Not hasattr: wrappers (PEFT, DDP, torch.compile) pass unknown attributes on to the module they wrap.
-    return bool(vars(module).get(FLAG, getattr(type(module), FLAG, False)))
+    # The flag may be a property. getattr alone would not do: wrappers (PEFT, DDP, torch.compile) pass unknown attributes
+    # on to the module they wrap.
+    return (FLAG in vars(module) or hasattr(type(module), FLAG)) and bool(getattr(module, FLAG))

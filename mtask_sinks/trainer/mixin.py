@@ -65,10 +65,21 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         alerts: rules on reduced values, and what to do when one becomes true; see `Alert`.
 
     Raises:
+        TypeError: an argument has a wrong type.
         UnknownSinkError: ``report_to`` has a name that no sink has.
         TypeError: ``sinks`` has something else than sinks.
         MissingBackendError: a sink's package is not installed.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if Trainer in order and order.index(Trainer) < order.index(MultiTaskTrainerMixin):
+            bases = [each.__name__ for each in cls.__bases__ if each is not MultiTaskTrainerMixin]
+            raise TypeError(
+                f"{cls.__name__}: the mixin comes after the Trainer class, where it does nothing. Put it first: "
+                f"class {cls.__name__}({', '.join(['MultiTaskTrainerMixin', *bases])})."
+            )
 
     def __init__(
         self,

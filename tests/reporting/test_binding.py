@@ -61,6 +61,17 @@ def test_the_flag_may_be_set_on_an_instance_either_way() -> None:
         assert not hasattr(off, "report_metrics")
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_flag_may_be_a_property(wanted: bool) -> None:
+    class Configured(Flagged):
+        @property
+        def supports_report_metrics(self) -> bool:
+            return wanted
+
+    with bound(model := Configured(), MetricRegistry()):
+        assert hasattr(model, "report_metrics") == wanted
+
+
 def test_a_wrapper_that_passes_attributes_on_is_not_mistaken_for_flagged() -> None:
     class Wrapper(nn.Module):
         def __init__(self, inner: nn.Module) -> None:

@@ -217,3 +217,20 @@ def test_a_flagged_compute_loss_func_reports(tmp_path, function, expected) -> No
     trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path), train_dataset=numbers(2, 2), compute_loss_func=function)
     trainer.train()
     assert rows(trainer, "function/loss") == [(2, expected)]
+
+
+def test_a_mixin_after_the_trainer_class_is_refused_with_the_right_order() -> None:
+    with pytest.raises(TypeError, match=r"Put it first: class Mine\(MultiTaskTrainerMixin, Trainer\)"):
+
+        class Mine(Trainer, MultiTaskTrainerMixin):
+            pass
+
+
+def test_a_trainer_class_of_ones_own_may_come_before_ours() -> None:
+    class Own(Trainer):
+        pass
+
+    class Mine(Own, HfMultiTaskTrainer):
+        pass
+
+    assert Mine.__mro__.index(MultiTaskTrainerMixin) < Mine.__mro__.index(Trainer)

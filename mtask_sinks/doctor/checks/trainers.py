@@ -35,7 +35,7 @@ def plain_trainer(script: Script) -> Iterator[Observation]:
 
 
 def mixin_order(script: Script) -> Iterator[Observation]:
-    """The mixin comes after the Trainer class, where it has no effect."""
+    """The mixin comes after the Trainer class, so the class statement raises an error."""
     for cls in script.classes.values():
         names = bases(script, cls)
         at = next((i for i, name in enumerate(names) if name == MIXIN), None)
@@ -43,8 +43,8 @@ def mixin_order(script: Script) -> Iterator[Observation]:
         if at is not None and before is not None:
             yield Observation(
                 cls.source.where(cls.node),
-                f"{cls.node.name} derives from {before} before MultiTaskTrainerMixin, so the Trainer's methods win and "
-                "no task metric is logged.",
+                f"{cls.node.name} derives from {before} before MultiTaskTrainerMixin, so the Trainer's methods would "
+                "win: the class statement raises TypeError.",
                 f"Put the mixin first: class {cls.node.name}(MultiTaskTrainerMixin, {before}).",
             )
 
