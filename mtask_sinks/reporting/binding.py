@@ -202,6 +202,6 @@ def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
 
 
 def _has_flag(module: nn.Module) -> bool:
-    # The flag may be a property. getattr alone would not do: wrappers (PEFT, DDP, torch.compile) pass unknown attributes
-    # on to the module they wrap.
+    # The flag may be a property. getattr alone would not do: wrappers (PEFT, DDP, torch.compile) pass the attributes
+    # that they lack on to the module that they wrap.
     return (FLAG in vars(module) or hasattr(type(module), FLAG)) and bool(getattr(module, FLAG))
