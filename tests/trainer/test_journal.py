@@ -117,9 +117,10 @@ def test_a_silent_model_leaves_no_file(tmp_path) -> None:
 
 
 def test_a_disk_that_takes_nothing_does_not_stop_the_training(tmp_path, caplog) -> None:
-    (tmp_path / "metrics.jsonl").mkdir(parents=True)
     sink = MemorySink()
-    trainer = trainer_of(tmp_path, sinks=[sink])
+    trainer = trainer_of(tmp_path / "out", sinks=[sink])
+    (tmp_path / "out").rmdir()
+    (tmp_path / "out").touch()  # nobody can write a file in it
     trainer.train()
     assert trainer.state.global_step == 8
     assert [step for step, _ in sink.series("a/loss")] == [2, 4, 6, 8]
