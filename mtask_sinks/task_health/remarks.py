@@ -31,6 +31,11 @@ _NOT_MET = (
     "task health: none of the first %d measured micro-batches had a loss of %s. If tasks take turns, the measured "
     "steps may always meet the same tasks. Then choose another number of steps, such as TaskHealth(every=%d)."
 )
+_NONE_DUE = (
+    "task health measured nothing: the training had no step that is a multiple of %d. Choose a smaller number, "
+    "TaskHealth(every=...)."
+)
+_NO_LOSS = "task health measured nothing: in %d micro-batches, nothing that was reported matched %s and had a graph."
 _MANY_TASKS = "task health: there are more than %d tasks, so each cosine compares one task with the total."
 _NO_WEIGHT = (
     "task health: the loss of the training is not computed from the tensors reported as %s (they are copies, or means "
@@ -81,6 +86,13 @@ class Remarks:
         """Say which tasks report losses, but not in the micro-batches that were measured."""
         if names := ", ".join(sorted(tasks)):
             self._warn_once("not met", _NOT_MET, measurements, names, every + 1)
+
+    def on_nothing(self, measurements: int, every: int, patterns: object) -> None:
+        """Say at the end of a training why it has no measurement."""
+        if measurements:
+            self._warn_once("nothing", _NO_LOSS, measurements, repr(patterns))
+        else:
+            self._warn_once("nothing", _NONE_DUE, every)
 
     def on_reach(self, distances: Mapping[str, Mapping[int, int]], selection: Selection) -> None:
         """Say which tasks do not depend on the chosen parameters."""

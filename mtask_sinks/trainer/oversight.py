@@ -109,8 +109,10 @@ class Oversight:
         if self.stopped_by is not None and self._is_first_rank:
             logger.warning("the training stopped at step %d because of an alert: %s.", self._step, self.stopped_by)
 
-    def warn_of_idle_alerts(self) -> None:
-        """At the end of a training, name the alerts that no metric has matched: a key may be misspelled."""
+    def warn_of_what_did_nothing(self) -> None:
+        """At the end of a training, name the alerts that no metric has matched, and say if nothing was measured."""
+        if self.meter is not None and self._is_first_rank and self._step:
+            self.meter.warn_if_nothing_was_measured()
         for alert in self._episodes.without_metrics() if self._is_first_rank and self._step else ():
             message = (
                 "Alert(%r%s, …) has watched nothing: no metric of the training matched it. Use the key that the model "

@@ -447,7 +447,7 @@ class Session:
             self.backends.end(status, self.delivery.counts)
             self._oversight.say_why_it_stopped()
             if status == "finished":
-                self._oversight.warn_of_idle_alerts()
+                self._oversight.warn_of_what_did_nothing()
                 self._warn_of_idle_rules()
             self.delivery.exit_status = "finished"
             self._opened = None

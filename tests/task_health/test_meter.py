@@ -6,6 +6,7 @@ import copy
 import hashlib
 import math
 import random
+import re
 
 import numpy as np
 import pytest
@@ -599,3 +600,23 @@ def test_a_loss_that_is_captured_a_second_time_for_a_budget_is_one_loss(tmp_path
     for row in rows:
         for task in "ab":
             assert row[f"{task}_loss/progress"] == pytest.approx(row[f"{task}_loss"] / first[task])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"every": 2}, None),
+        ({"every": 7}, "measured nothing: the training had no step that is a multiple of 7"),
+        ({"every": 2, "losses": "zz/*"}, r"measured nothing: in 3 micro-batches, nothing .* matched 'zz/\*'"),
+        (
+            {"every": 3, "losses": ["zz/loss"]},
+            r"nothing: in 2 micro-batches, nothing .* matched \['zz/loss'\]",
+        ),
+    ],
+)
+def test_a_training_without_a_measurement_says_why_at_its_end(tmp_path, caplog, settings, said) -> None:
+    trainer = make_trainer(ManyTasks(), tmp_path, TaskHealth(**settings), steps=6)
+    trainer.train()
+    messages = [text for text in caplog.messages if "measured nothing" in text]
+    assert len(messages) == (said is not None)
+    assert said is None or re.search(said, messages[0])
