@@ -7,8 +7,6 @@ May import everything; nothing imports it. Modules import torch and other slow p
 
 from __future__ import annotations
 
-import io
-import sys
 from typing import Any
 
 import typer
@@ -27,6 +25,7 @@ from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
 from mtask_sinks.cli.report import report
 from mtask_sinks.cli.sinks import sinks
+from mtask_sinks.cli.streams import standard_output
 from mtask_sinks.cli.watch import watch
 
 
@@ -72,7 +71,5 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Run the command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # in a locale without UTF-8, print what the encoding lacks as escapes
-            stream.reconfigure(errors="backslashreplace")
-    app()
+    with standard_output():
+        app()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import sys
@@ -12,10 +10,8 @@ from itertools import pairwise
 
 import pytest
 from helpers.command import command
-from helpers.journals import write
 from typer.testing import CliRunner
 
-from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.cli import app
 
 
@@ -65,40 +61,3 @@ def test_options_are_understood_with_hyphens_too() -> None:
     for option in ("--output_dir", "--output-dir"):
         assert CliRunner().invoke(app, ["sinks", option, "x", "--json"]).exit_code == 0
     assert CliRunner().invoke(app, ["sinks", "--output+dir", "x"]).exit_code == 2
-
-
-@pytest.fixture
-def chinese(tmp_path) -> str:
-    metrics = {"翻译/loss": float("nan"), "übung/f1": 0.5}
-    return str(write(tmp_path / "ü", (RunInfo(id="1", name="ü"), [Snapshot(1, metrics=metrics)], "finished")).parent)
-
-
-def printed(encoding: str, *arguments: str) -> bytes:
-    """What a command prints to a pipe in a locale with another encoding than UTF-8."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mtask_sinks", *arguments],
-        env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
-    return done.stdout
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-@pytest.mark.parametrize("command", [("watch", "--once"), ("diff",), ("doctor",)])
-def test_what_an_encoding_lacks_is_printed_as_an_escape(chinese, command, encoding) -> None:
-    runs = [chinese, chinese] if command == ("diff",) else [chinese]
-    assert rb"\u7ffb\u8bd1" in printed(encoding, *command, *runs)
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_json_keeps_its_texts_in_any_encoding(chinese, encoding) -> None:
-    # click takes ASCII for a mistake, and prints UTF-8
-    text = printed(encoding, "doctor", "--json", chinese).decode("utf-8" if encoding == "ascii" else encoding)
-    assert "'翻译/loss' (train)" in json.loads(text)[0]["findings"][0]["what"]
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_values_are_exported_to_a_pipe_as_to_a_file(chinese, encoding, tmp_path) -> None:
-    printed(encoding, "export", chinese, "-o", str(tmp_path / "values.csv"))
-    assert printed(encoding, "export", chinese) == (tmp_path / "values.csv").read_bytes()
-    assert "翻译" in (tmp_path / "values.csv").read_text(encoding="utf-8")

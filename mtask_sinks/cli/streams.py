@@ -1,0 +1,39 @@
+"""Prepares standard output for the commands, and says if it cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# What a full or a broken disk answers, if the output goes to a file.
+_DISK_ERRORS = {number for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO") if (number := getattr(errno, name, None))}
+
+
+@contextmanager
+def standard_output() -> Iterator[None]:
+    """Run a command inside the ``with`` block, whatever its output is: closed, a full disk, a locale without UTF-8.
+
+    Raises:
+        SystemExit: a disk does not take the output.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # somebody has closed it: >&-
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # open until the process ends
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the encoding lacks is printed as escapes
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes the rest when it exits
+        sys.exit(f"mtask-sinks: the output cannot be written: {error.strerror}")
