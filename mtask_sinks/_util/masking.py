@@ -122,8 +122,11 @@ def mask_start(text: str, size: int) -> str:
     if len(text) <= size:
         return mask(text)
     # Of a secret that begins in the first part and ends in the rest, nothing may stay. So the first part is twice as
-    # long as the result, and its end is dropped after the masking.
-    return f"{mask(text[: 2 * size])[:-size][:size]}… ({len(text):,} characters)"
+    # long as the result, and its end is dropped after the masking. Without a rest, no secret is cut.
+    first = mask(text[: 2 * size])
+    if len(text) > 2 * size:
+        first = first[:-size]
+    return f"{first[:size]}… ({len(text):,} characters)"
 
 
 def masker() -> Callable[[str], str]:

@@ -176,3 +176,8 @@ def test_no_part_of_a_secret_stays_wherever_a_long_text_is_cut(size: int) -> Non
     shown = mask_start("from http://me:hidden@host and http://me:hidden@other: " + "x" * 100, size)
     assert not any(part in shown for part in ("hid", "den", "idd"))
     assert len(shown) <= size + len("… (155 characters)")
+
+
+@pytest.mark.parametrize("length", [101, 150, 199, 200, 201, 1000])
+def test_of_a_long_text_the_whole_beginning_stays(length: int) -> None:
+    assert mask_start("no answer. " + "x" * (length - 11), 100) == f"no answer. {'x' * 89}… ({length:,} characters)"
