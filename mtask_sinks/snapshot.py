@@ -144,8 +144,8 @@ class RunInfo(_Frozen):
         is_training: ``False`` for evaluations outside of a training. A resume does not continue them.
         resumed: backend → the run to which the sink wrote the training that this one resumes or evaluates, as far as
             the journal knows it. A sink may write there or to a new run.
-        resumes: the id of the run that wrote the checkpoint, if this run resumes it; ``None`` if the checkpoint does
-            not say.
+        resumes: the ids of the run whose checkpoint this run resumes, and of the runs that it had resumed itself, the
+            latest first; empty if the checkpoint does not say.
     """
 
     _mappings: ClassVar[tuple[str, ...]] = ("params", "attached", "continued", "directions", "loss_weights", "resumed")
@@ -162,7 +162,7 @@ class RunInfo(_Frozen):
     loss_weights: Mapping[str, float] = field(default_factory=dict)
     is_training: bool = True
     resumed: Mapping[str, str] = field(default_factory=dict)
-    resumes: str | None = None
+    resumes: tuple[str, ...] = ()
 
     def existing(self, name: str) -> str | None:
         """Return the identifier of a backend's run if the run already exists, whoever owns it."""

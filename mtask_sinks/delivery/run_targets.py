@@ -104,7 +104,7 @@ class RunTargets:
         is_new = run.is_training and not run.step
         if is_new or run.existing(self._sink) is not None:
             return run
-        if run.resumes is not None:
+        if run.resumes:
             earlier = [each for each in self._line_of(run) if each.id != run.id]
         else:
             earlier = [

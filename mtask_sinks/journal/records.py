@@ -103,7 +103,7 @@ def encode(item: Item) -> bytes:
             record["started"] = item.started
         if not item.run.is_training:
             record["is_training"] = False
-        if item.run.resumes is not None:
+        if item.run.resumes:
             record["resumes"] = item.run.resumes
         if item.sinks is not None:
             record["sinks"] = sorted(item.sinks)

@@ -25,7 +25,7 @@ class RunStarts:
     """Finds out how each `Begin` record of a journal relates to the runs before it.
 
     >>> starts = RunStarts()
-    >>> for run in (RunInfo(id="a"), RunInfo(id="b"), RunInfo(id="a"), RunInfo(id="c", step=20, resumes="a")):
+    >>> for run in (RunInfo(id="a"), RunInfo(id="b"), RunInfo(id="a"), RunInfo(id="c", step=20, resumes=("a",))):
     ...     print(run.id, *starts.add(run))
     a RunStart.NEW None
     b RunStart.NEW None
@@ -34,9 +34,10 @@ class RunStarts:
 
     Several trainers may write to the same journal, one after the other. So an evaluation after a training may follow
     another training; the run's id shows where it belongs. A resume has a new id, and belongs to the training of the run
-    that wrote its checkpoint (`RunInfo.resumes`). If the journal does not have that run, the resume begins a new
-    training here. If the checkpoint does not name a run, the resume belongs to the last training that began.
-    Evaluations without a training do not count for that.
+    that wrote its checkpoint (`RunInfo.resumes`). That run may have been killed before its first row, so that the
+    journal does not have it; then the run counts that it had resumed itself. If the journal has none of these runs, the
+    resume begins a new training here. If the checkpoint does not name a run, the resume belongs to the last training
+    that began. Evaluations without a training do not count for that.
     """
 
     def __init__(self) -> None:
@@ -70,9 +71,9 @@ class RunStarts:
             return run.id
         if run.step <= 0:
             return None
-        if run.resumes is None:
+        if not run.resumes:
             return self._latest
-        return run.resumes if run.resumes in self._steps else None
+        return next((each for each in run.resumes if each in self._steps), None)
 
 
 def open_run(records: Iterable[Begin | End]) -> Begin | None:

@@ -281,7 +281,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         if self.args.push_to_hub and self.is_world_process_zero():
             keep_journal_from_hub(self.args.output_dir)
-        self._session.saved_windows.save(self.state, is_last_step(self), self._session.run_id)
+        run_ids = self._session.run_ids(self.is_world_process_zero())
+        self._session.saved_windows.save(self.state, is_last_step(self), run_ids)
         super()._save_checkpoint(*args, **kwargs)
 
     def _load_callback_state(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,9 @@ class SavedWindows:
     def __init__(self, registry: MetricRegistry, oversight: Oversight) -> None:
         self._registry = registry
         self._oversight = oversight
-        #: The id of the run that wrote the checkpoint; ``None`` if the training begins anew, or if it does not say.
-        self.run_id: str | None = None
+        #: The ids of the run that wrote the checkpoint and of those that it had resumed itself, the latest first. Empty
+        #: if the training begins anew, or if the checkpoint does not say.
+        self.run_ids: tuple[str, ...] = ()
         #: Whether the training has begun at a checkpoint, and no epoch has begun since.
         self._is_resuming = False
         #: Whether the checkpoint was written at the last step of an epoch.
@@ -45,21 +46,21 @@ class SavedWindows:
         #: Whether the Trainer logs a row at the end of each epoch, and at no other time. A checkpoint says this too.
         self._logs_epochs = False
 
-    def save(self, state: TrainerState, is_over: bool, run_id: str) -> None:
+    def save(self, state: TrainerState, is_over: bool, run_ids: Sequence[str]) -> None:
         """Put the open windows into the checkpoint that the Trainer writes next. Every rank must call this.
 
         Args:
             state: the state of the trainer.
             is_over: whether the step that has just ended was the final step of an epoch, see `is_last_step`.
-            run_id: the id of the run that writes the checkpoint.
+            run_ids: the ids of the run that writes the checkpoint and of those that it has resumed, the latest first.
         """
         window = self._registry.state_dict()
         phases = {phase: self._registry.state_dict(phase) for phase in self._registry.phases_of_training}
         attributes: dict[str, Any] = {"window": window, **({"phases": phases} if any(phases.values()) else {})}
         attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
-        if any(attributes.values()):
+        if any(attributes.values()) or self._registry.seen_keys or self.run_ids:
             epoch = {"is_over": is_over, "has_ended": self.epoch_has_ended, "is_logged": self._logs_epochs}
-            attributes |= {"epoch": epoch, "run": run_id}
+            attributes |= {"epoch": epoch, "runs": [*run_ids]}
             _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
         else:
             _stateful(state).pop(_ENTRY, None)
@@ -67,7 +68,7 @@ class SavedWindows:
     def load(self, state: TrainerState) -> None:
         """Load the windows of the checkpoint at which the training begins; empty ones if it begins anew."""
         attributes = _stateful(state).get(_ENTRY, {}).get("attributes", {})
-        self.run_id = attributes.get("run")
+        self.run_ids = tuple(attributes.get("runs", ()))
         for phase in self._registry.phases_of_training:
             self._registry.discard(phase)
         self._registry.load_state_dict(attributes.get("window", {}), step=state.global_step)

@@ -198,12 +198,14 @@ class Session:
             self._run = self._new_run()  # an evaluation has begun the run, but this training resumes an earlier one
         self._is_new, self.epoch_end = False, None
         self.saved_windows.load(state)
-        self._run = replace(self._run, step=state.global_step, resumes=self.saved_windows.run_id)
+        self._run = replace(self._run, step=state.global_step, resumes=self.saved_windows.run_ids)
 
-    @property
-    def run_id(self) -> str:
-        """The id of the current run, or of the last one."""
-        return self._run.id
+    def run_ids(self, is_first_rank: bool) -> list[str]:
+        """Return the ids of the current run and of the runs that it has resumed, the latest first.
+
+        Each rank makes an id of its own for its run, but the journal has only that of the first rank.
+        """
+        return [*([self._run.id] if is_first_rank else ()), *self._run.resumes]
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
         """Give the modules of the model their ``report_metrics``.
