@@ -17,7 +17,7 @@ from mtask_sinks.errors import Rejected
 from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.lookup import require_backend
-from mtask_sinks.sinks.mlflow_store import check_store
+from mtask_sinks.sinks.mlflow_store import check_store, is_same_store
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ class MLflowSink(BuiltAnew, Sink):
     def tracking_uri(self) -> str | None:
         """The tracking store that the user has given to this sink; ``None`` if it uses MLflow's own setting."""
         return self._tracking_uri
+
+    def uses_store(self, uri: str) -> bool:
+        """Return whether the sink writes to the tracking store at this address, if that is MLflow's own setting."""
+        return self._tracking_uri is None or is_same_store(self._tracking_uri, uri)
 
     def start_active_run(self, name: str | None) -> None:
         """Start a run in the experiment of this sink, as the active run of this thread. MLflow must use its store.

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.errors import NotReady
 from mtask_sinks.sinks.health import check_url, check_writable, without_user
 from mtask_sinks.sinks.timeouts import fail_fast
 
 _SQLITE = "sqlite:///"
+_FILE = "file:"
+
+
+def is_same_store(one: str, other: str) -> bool:
+    """Return whether two tracking URIs are the same place, although they may be written differently.
+
+    >>> is_same_store("sqlite:///mlflow.db", f"sqlite:///{os.getcwd()}/mlflow.db")
+    True
+    >>> is_same_store("http://host:5000", "http://host:5000/"), is_same_store("./mlruns", "sqlite:///mlruns")
+    (True, False)
+    """
+    return _place(one) == _place(other)
+
+
+def _place(uri: str) -> str:
+    if uri.startswith(_SQLITE):
+        return _SQLITE + os.path.realpath(uri.removeprefix(_SQLITE))
+    if uri.startswith(_FILE):
+        return os.path.realpath(url2pathname(urlsplit(uri).path))
+    return uri.rstrip("/") if has_scheme(uri) else os.path.realpath(uri)
 
 
 def check_store(uri: str, seconds: float) -> str:

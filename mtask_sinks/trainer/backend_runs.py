@@ -246,10 +246,11 @@ class MLflowRun(BackendRun):
         # The function may be missing while the thread of a sink imports the module.
         active_run = getattr(mlflow, "active_run", None)
         run = active_run() if active_run is not None else None
-        store = self.sink.tracking_uri if isinstance(self.sink, MLflowSink) else None
-        if mlflow is not None and run is not None and store is not None and mlflow.get_tracking_uri() != store:
+        if mlflow is None or run is None:
             return None
-        return None if run is None else str(run.info.run_id)
+        if isinstance(self.sink, MLflowSink) and not self.sink.uses_store(mlflow.get_tracking_uri()):
+            return None
+        return str(run.info.run_id)
 
 
 class WandbRun(BackendRun):

@@ -8,7 +8,20 @@ import pytest
 from helpers.local_server import Reserved
 
 from mtask_sinks.errors import NotReady
-from mtask_sinks.sinks.mlflow_store import check_store
+from mtask_sinks.sinks.mlflow_store import check_store, is_same_store
+
+
+def test_one_store_has_several_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    directory = ["my runs", "./my runs/", f"{tmp_path}/my runs", f"file://{tmp_path}/my%20runs", "link/my runs"]
+    database = ["sqlite:///x.db", f"sqlite:///{tmp_path}/x.db", f"sqlite:///{tmp_path}/link/x.db"]
+    server = ["https://host/mlflow", "https://host/mlflow/"]
+    groups = [directory, database, server, ["http://host/mlflow"], ["databricks"], ["databricks://me"]]
+    for group in groups:
+        for one in group:
+            same = [other for others in groups for other in others if is_same_store(one, other)]
+            assert same == group
 
 
 def test_a_store_that_is_there_answers(mlflow_store: str) -> None:

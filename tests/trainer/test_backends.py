@@ -317,6 +317,17 @@ def test_a_sink_with_a_store_of_its_own_has_the_run_there(tmp_path, mlflow_store
         assert run.data.params["logging_steps"] == "2"
 
 
+def test_the_users_own_run_is_used_although_the_sink_writes_the_address_of_its_store_differently(
+    tmp_path, mlflow_store, monkeypatch
+) -> None:
+    file = Path(mlflow_store.removeprefix("sqlite:///"))
+    monkeypatch.chdir(file.parent)
+    with mlflow.start_run():
+        make(tmp_path / "out", "mlflow", sinks=[MLflowSink(f"sqlite:///{file.name}", experiment="mine")]).train()
+    (run,) = ml_runs()
+    assert {name: ml_points(run.info.run_id, name) for name in OURS} == OURS
+
+
 def test_the_experiment_of_a_sink_is_that_of_the_run_and_of_no_later_one(tmp_path, mlflow_store) -> None:
     make(tmp_path / "first", "mlflow", sinks=[MLflowSink(experiment="mine")]).train()
     make(tmp_path / "second", "mlflow").train()
