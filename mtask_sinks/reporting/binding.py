@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
+from torch.utils.weak import WeakIdKeyDictionary
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
@@ -33,6 +35,11 @@ _COPY_JOINED = (
     "(a teacher), make the copy report nothing before it joins the model: for module in copy.modules(): "
     "module.supports_report_metrics = False"
 )
+
+
+_FLAG_RAISES = "%s does not report, because its %s cannot be read: %s: %s"
+
+_warn_once = WarnOnce(logger)
 
 
 class BoundReport:
@@ -93,13 +100,13 @@ class _Binding:
         self._model = model
         self._reporter = reporter
         self._warn_once = WarnOnce(logger)
-        #: The identity of a module → the module, and the attribute that it had before; ``None`` if it had none.
-        self._before: dict[int, tuple[nn.Module, Any]] = {}
+        #: Module → the attribute that it had before; ``None`` if it had none. The references are weak, because a model
+        #: may build new modules in every forward.
+        self._before: MutableMapping[nn.Module, Any] = WeakIdKeyDictionary()
 
     def begin(self) -> None:
-        global _bindings
         self._bind(self._model)
-        _bindings = (*_bindings, self)
+        _bindings[id(self)] = self
 
     def add(self, parent: nn.Module, module: nn.Module) -> None:
         """Bind a module that becomes a child of ``parent``, if that is a part of the model."""
@@ -112,29 +119,30 @@ class _Binding:
         self._bind(module)
 
     def end(self) -> None:
-        global _bindings
-        _bindings = tuple(each for each in _bindings if each is not self)
-        for module, before in self._before.values():
+        _bindings.pop(id(self), None)
+        for module, before in list(self._before.items()):
             vars(module).pop(NAME, None)
             if before is not None:
                 setattr(module, NAME, before)
 
     def _bind(self, root: nn.Module | None) -> None:
         for module in _flagged(root):
-            if id(module) not in self._before:
-                self._before[id(module)] = module, vars(module).get(NAME)
+            if module not in self._before:
+                self._before[module] = vars(module).get(NAME)
                 setattr(module, NAME, BoundReport(self._reporter))
 
 
-# All bindings that have begun and not ended, the outermost first. The tuple is replaced and never changed, because
-# another thread may go through it meanwhile.
-_bindings: tuple[_Binding, ...] = ()
+# All bindings that have begun and not ended, by their identities, the outermost first. Trainers in several threads may
+# begin and end theirs at the same time, so each adds and removes only its own.
+_bindings: dict[int, _Binding] = {}
 
 
 def _add_to_bindings(parent: nn.Module, name: str, module: nn.Module | None) -> None:
     """Bind a module that is registered in another one. PyTorch calls this for every module of the process."""
+    if torch.compiler.is_compiling():  # else the compiler would compile again whenever a binding begins or ends
+        return
     if _bindings and module is not None and any(_has_flag(each) for each in module.modules()):
-        for binding in _bindings:
+        for binding in list(_bindings.values()):
             binding.add(parent, module)
 
 
@@ -204,4 +212,9 @@ def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
 def _has_flag(module: nn.Module) -> bool:
     # The flag may be a property. getattr alone would not do: wrappers (PEFT, DDP, torch.compile) pass the attributes
     # that they lack on to the module that they wrap.
-    return (FLAG in vars(module) or hasattr(type(module), FLAG)) and bool(getattr(module, FLAG))
+    try:
+        return (FLAG in vars(module) or hasattr(type(module), FLAG)) and bool(getattr(module, FLAG))
+    except Exception as error:  # from the code of a property
+        kind = type(module).__qualname__
+        _warn_once(f"flag: {kind}", _FLAG_RAISES, kind, FLAG, type(error).__name__, error, exc_info=True)
+        return False

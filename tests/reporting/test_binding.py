@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
 import subprocess
 import sys
+import threading
+import weakref
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from mtask_sinks import MetricRegistry
+from mtask_sinks.reporting import binding
 from mtask_sinks.reporting.binding import bound
 
 
@@ -70,6 +75,25 @@ def test_the_flag_may_be_a_property(wanted: bool) -> None:
 
     with bound(model := Configured(), MetricRegistry()):
         assert hasattr(model, "report_metrics") == wanted
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_module_whose_flag_raises_is_said_once_and_stops_nothing(joins, caplog) -> None:
+    class Raises(nn.Module):
+        @property
+        def supports_report_metrics(self) -> bool:
+            return self.config["report"]
+
+    model, registry = Tower(), MetricRegistry()
+    if not joins:
+        model.new = Raises()
+    with bound(model, registry):
+        model.other = Raises()
+        model.deep[1]["inner"](5.0)
+    assert metric(registry) == 5.0
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "Raises does not report, because its supports_report_metrics cannot be read: AttributeError" in message
+    binding._warn_once.counts.clear()
 
 
 def test_a_wrapper_that_passes_attributes_on_is_not_mistaken_for_flagged() -> None:
@@ -207,6 +231,60 @@ def test_a_module_that_joins_twice_ends_like_the_others() -> None:
     with bound(model, registry):
         model.first = model.second = model.deep[1]["inner"]
     assert not hasattr(model.first, "report_metrics")
+
+
+def test_a_module_that_a_forward_has_replaced_is_not_kept() -> None:
+    model, registry = Tower(), MetricRegistry()
+    with bound(model, registry):
+        model.new = Flagged()
+        old = weakref.ref(model.new)
+        model.new = Flagged()
+        gc.collect()
+        assert old() is None
+        model.new(2.0)
+    assert metric(registry) == 2.0
+    assert not hasattr(model.new, "report_metrics")
+
+
+def test_bindings_begin_and_end_in_several_threads_at_once() -> None:
+    def run() -> None:
+        for _ in range(3000):
+            with bound(model, registry):
+                pass
+
+    model, registry = nn.Identity(), MetricRegistry()
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not binding._bindings
+
+
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_code_that_builds_modules_is_compiled_once_with_bindings_and_without(fullgraph) -> None:
+    class Builds(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.act = nn.ReLU()
+            return self.act(x)
+
+    torch._dynamo.reset()
+    graphs = CompileCounter()
+    model = Builds()
+    model.act = nn.ReLU()
+    compiled = torch.compile(model, backend=graphs, fullgraph=fullgraph)
+    compiled(torch.ones(1))
+    without = graphs.frame_count
+    with bound(model, MetricRegistry()):
+        compiled(torch.ones(1))
+        compiled(torch.ones(1))
+    compiled(torch.ones(1))
+    assert graphs.frame_count == without == 1
 
 
 def test_a_pickle_made_while_bound_loads_and_runs_without_this_library(tmp_path) -> None:
