@@ -14,7 +14,7 @@ def takes_one_argument(function: Callable[..., Any]) -> bool:
     (True, False, False)
     """
     try:
-        known = signature(function)
+        known = signature(function, follow_wrapped=False)  # the function that a decorator wraps may take more
     except (TypeError, ValueError):  # some functions written in C
         return True
     try:

@@ -95,7 +95,7 @@ def as_reducer(spec: ReducerSpec) -> Reducer:
         if not takes_one_argument(spec):
             raise ReducerError(
                 f"{spec!r} is no reducer: the library calls a function with one argument, an array of the window's "
-                f"values, but its parameters are {signature(spec)}."
+                f"values, but its parameters are {signature(spec, follow_wrapped=False)}."
             )
         return FunctionReducer(spec)
     raise ReducerError(
