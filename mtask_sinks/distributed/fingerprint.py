@@ -54,8 +54,9 @@ class _Writer:
         if isinstance(thing, (set, frozenset)):
             return "{" + ", ".join(sorted(map(self.text, thing))) + "}"
         if isinstance(thing, np.ndarray | np.generic):
-            text = self.text([thing.tolist(), thing.dtype.str])
-            return f"{_name(type(thing))}{list(thing.shape)}#{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+            content = self.text(thing.tolist()).encode() if thing.dtype.hasobject else thing.tobytes()
+            digest = hashlib.sha256(thing.dtype.str.encode() + content).hexdigest()
+            return f"{_name(type(thing))}{list(thing.shape)}#{digest[:12]}"
         if isinstance(thing, CodeType):
             return self.text([thing.co_code, thing.co_names, thing.co_consts])
         if isinstance(thing, functools.partial):

@@ -70,3 +70,23 @@ def test_the_elements_of_an_array_count() -> None:
     assert text(0.0, 1.0) == text(0.0, 1.0)
     assert len({text(0.0, 1.0), text(0.0, 2.0), text([0.0, 1.0]), text(0.0, 1.0, dtype=np.float32)}) == 4
     assert fingerprint(Edges(np.float32(1))) != fingerprint(Edges(np.float32(2)))
+    assert text("a", {"b"}, dtype=object) == text("a", {"b"}, dtype=object) != text("a", {"c"}, dtype=object)
+    assert fingerprint(np.ones((2, 2)).T) == fingerprint(np.ones((2, 2)))
+
+
+def test_a_large_array_takes_no_more_calls_than_a_small_one() -> None:
+    def calls(array) -> int:
+        count = 0
+
+        def profile(frame, event, argument) -> None:
+            nonlocal count
+            count += 1
+
+        sys.setprofile(profile)
+        try:
+            fingerprint(lambda values: array)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    assert calls(np.zeros(10_000)) == calls(np.zeros(1))
