@@ -267,7 +267,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             with phase, self._counting_steps(), explaining_errors():
                 yield metrics
                 session.snapshots.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
-                if not session.is_training:
+                if session.is_outermost:
                     self._log_inside_steps()
             if metrics:
                 with self._additional_row(), _shown_as_evaluating(self.model):
@@ -292,11 +292,11 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
     @contextmanager
     def _evaluation(self, prefix: str) -> Iterator[None]:
         self._session.serve(self)
-        is_alone = not self._session.is_training
         evaluation = self._session.evaluation(self.model, modules_around(self), prefix)
         with evaluation, self._counting_steps(), explaining_errors():
             yield
-            self._log_inside_steps(None if is_alone else self._session.phases_inside(phase_of_prefix(prefix)))
+            inside = None if self._session.is_outermost else self._session.phases_inside(phase_of_prefix(prefix))
+            self._log_inside_steps(inside)
 
 
 class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):

@@ -317,6 +317,11 @@ class Session:
         """The phases used inside of the steps of an evaluation."""
         return [phase for phase in self.registry.phases_of_training if phase.startswith(f"{evaluation}_")]
 
+    @property
+    def is_outermost(self) -> bool:
+        """Whether the phase that is open now is inside of no other one, and of no training."""
+        return not self.is_training and len(self._open_phases) == 1
+
     def deliver(
         self,
         snapshot: Snapshot,

@@ -235,6 +235,42 @@ def test_a_phase_inside_the_steps_of_the_users_own_evaluation_is_a_row_of_its_ow
     assert rows(trainer, "inner_n/x") == [(0, 15.0)] * 2
 
 
+class InnerAndBeside(Ordered):
+    """Has a phase inside of each evaluation step, and a second one after it."""
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        with self.report_phase("inner"):
+            report_metrics("n", x=inputs["x"].sum())
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def evaluate_by_hand(self):
+        with self.report_phase("eval") as metrics:
+            for batch in self.get_eval_dataloader():
+                self.prediction_step(self.model, batch, True)
+                with self.report_phase("beside"):
+                    report_metrics("m", y=1)
+        return metrics
+
+
+class Beside(TrainerCallback):
+    def on_prediction_step(self, args, state, control, **kwargs):
+        with self.trainer.report_phase("beside"):
+            report_metrics("m", y=1)
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_phase_beside_the_steps_of_an_evaluation_does_not_end_the_phase_inside_of_them(tmp_path, is_own) -> None:
+    beside = Beside()
+    callbacks = [] if is_own else [beside]
+    beside.trainer = trainer = InnerAndBeside(
+        Toy(), arguments(tmp_path), eval_dataset=numbers(10, 20), callbacks=callbacks
+    )
+    metrics = trainer.evaluate_by_hand() if is_own else trainer.evaluate()
+    assert metrics["eval_a/loss"] == 15.0
+    assert rows(trainer, "inner_n/x" if is_own else "eval_inner_n/x") == [(0, 15.0)]
+    assert rows(trainer, "beside_m/y") == [(0, 1.0)] * 2
+
+
 def test_a_phase_without_a_report_says_so_once(tmp_path, caplog) -> None:
     trainer, _ = trained(tmp_path, Probe())
     messages = [record.getMessage() for record in caplog.records if "report_phase" in record.getMessage()]
