@@ -50,7 +50,7 @@ _SILENT_MODULE = (
     "False on this instance."
 )
 _NO_EVALUATION = (
-    "this evaluation has no task metrics, although %s: the trainer's evaluation_loop does not call "
+    "this evaluation has no task metrics, although %s: no method of the trainer called "
     "super().evaluation_loop(...). Call it, or put your own loop into a phase: with self.report_phase('eval'): ..."
 )
 _NO_ROW = (

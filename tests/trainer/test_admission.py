@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, MultiTaskTrainerMixin, report_metrics
 from mtask_sinks.trainer.admission import IN_OTHER_THREAD, OUTSIDE_EVALUATION, OUTSIDE_TRAINING
 
 #: What the training reports in its steps, whatever happens around them: step → the mean of the losses of its two steps.
@@ -341,6 +341,21 @@ def test_a_loop_of_the_users_own_that_reports_to_nobody_is_said_once(tmp_path, c
     trainer.predict(numbers(10, 20))
     (message,) = [record.getMessage() for record in caplog.records]
     assert "has no task metrics" in message and "report_phase('eval')" in message
+
+
+class Cached(Trainer):
+    def evaluate(self, *args, **kwargs):
+        return {"eval_loss": 1.0}
+
+
+class OfCached(MultiTaskTrainerMixin, Cached):
+    pass
+
+
+def test_an_evaluation_that_runs_no_loop_is_not_said_to_have_a_wrong_one(tmp_path, caplog) -> None:
+    OfCached(Encoder(), arguments(tmp_path, label_names=["x"])).evaluate()
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "no method of the trainer called super().evaluation_loop(...)" in message
 
 
 class Plain(torch.nn.Module):
