@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
@@ -129,7 +129,7 @@ class MetricRegistry(BuiltAnew):
         Directions(directions or {})  # raises on a wrong rule
         self._directions = dict(directions or {})
         spreads, is_per_epoch = _patterns("spread", spread), _patterns("per_epoch", per_epoch)
-        if not isinstance(max_keys, int) or max_keys < 1:
+        if not isinstance(max_keys, SupportsIndex) or max_keys < 1:
             raise ValueError(f"max_keys={max_keys!r}: pass the largest number of different keys, 1 or more.")
         if not is_group(process_group):
             raise TypeError(
@@ -452,7 +452,7 @@ class MetricRegistry(BuiltAnew):
 
     @property
     def seen_keys(self) -> frozenset[str]:
-        """The keys that have had a value in some snapshot, of any phase."""
+        """The keys that were reported or computed up to some snapshot, in any phase."""
         return frozenset(self._reduction.seen - {SECONDS})
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:

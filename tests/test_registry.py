@@ -188,7 +188,7 @@ def test_reserved_names_are_refused_ungrouped_and_fine_in_a_task() -> None:
 
 
 def test_further_keys_than_allowed_are_dropped_with_one_warning_that_names_the_caller(caplog) -> None:
-    registry = MetricRegistry(max_keys=3)
+    registry = MetricRegistry(max_keys=np.int64(3))
     for step in range(10):
         registry.report_metrics(**{f"loss_{step}": 1.0})
     assert list(registry.snapshot(step=1).metrics) == ["loss_0", "loss_1", "loss_2"]
