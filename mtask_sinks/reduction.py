@@ -43,7 +43,7 @@ class Reduction:
 
     Attributes:
         times: how long the windows of all phases take.
-        seen: the keys that have had a value in some snapshot.
+        seen: the keys that were reported or computed up to some snapshot.
     """
 
     def __init__(
@@ -175,6 +175,7 @@ class Reduction:
         """
         ranks = self._merger.ranks()
         states = self._intake.drain(phase)
+        self.seen.update(states)  # also the keys that had only `None`
         seconds, steps = self.times.end(phase, step if phase == "train" else self._clock.now)
         if SECONDS in self._key_table.reducers:
             states[SECONDS] = (seconds, 1.0, 1.0, 0.0)  # the merge makes the mean over the ranks

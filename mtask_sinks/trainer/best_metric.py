@@ -62,6 +62,12 @@ def wrong_direction(trainer: Trainer, rules: Mapping[str, Direction | None]) -> 
     return message + (_BY_NAME.format(key=key, direction=opposite) if is_by_name else "")
 
 
+def keys_in_history(trainer: Trainer) -> set[str]:
+    """Return the keys of all values in the log, also of those that the Trainer or ``compute_metrics`` has computed."""
+    datasets = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else ()
+    return {_key_of(name, datasets) for name in {name for row in trainer.state.log_history for name in row}}
+
+
 def _key_of(metric: str, datasets: Iterable[str]) -> str:
     """Return the key of a metric, given its name in the log with or without ``eval_`` and the name of a dataset.
 

@@ -25,10 +25,19 @@ def rules_in(arguments: Mapping[str, Any]) -> dict[str, Collection[str]]:
     return {name: [rules] if isinstance(rules, str) else list(rules) for name, rules in found.items()}
 
 
-def warn_of_idle_rules(rules: Mapping[str, Iterable[str]], keys: Collection[str], warn: Callable[..., Any]) -> None:
-    """Name the rules of each argument that none of the keys matches."""
+def warn_of_idle_rules(
+    rules: Mapping[str, Iterable[str]], keys: Collection[str], others: Collection[str], warn: Callable[..., Any]
+) -> None:
+    """Name the rules of each argument that nothing matches.
+
+    Args:
+        rules: argument → its exact keys and patterns.
+        keys: the keys of the metrics. If there are none, nothing can be said.
+        others: the keys of further values in the log: of ``compute_metrics``, and of the part before a resume.
+        warn: logs a warning once.
+    """
     metrics = ", ".join(sorted(keys)[:20]) + (", …" if len(keys) > 20 else "")
     for name, patterns in rules.items():
         for pattern in patterns:
-            if keys and not any(key == pattern or fnmatchcase(key, pattern) for key in keys):
+            if keys and not any(key == pattern or fnmatchcase(key, pattern) for key in (*keys, *others)):
                 warn(f"idle: {name} {pattern}", _MESSAGE, name, repr(pattern), metrics)

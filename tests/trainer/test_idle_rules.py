@@ -89,3 +89,57 @@ def test_a_training_that_failed_says_nothing_of_rules(tmp_path, caplog) -> None:
     with pytest.raises(RuntimeError):
         trainer.train()
     assert idle(caplog) == []
+
+
+class InEvaluation(Toy):
+    """Reports a second task, which only evaluations have."""
+
+    def extra(self, x, loss):
+        super().extra(x, loss)
+        if not self.training:
+            self.report_metrics("qa", f1=0.5)
+
+
+def test_a_rule_for_a_task_that_only_a_later_evaluation_has_is_not_named(tmp_path, caplog) -> None:
+    both = {"train_dataset": numbers(1, 3), "eval_dataset": numbers(1)}
+    args = arguments(tmp_path, label_names=["x"])
+    metrics = MetricRegistry({"qa/f1": "max", "qa/em": "max"})
+    trainer = HfMultiTaskTrainer(
+        InEvaluation(), args, **both, metrics=metrics, loss_budget={"a/loss": 1.0, "b/loss": 1.0}
+    )
+    trainer.train()
+    assert idle(caplog) == ["loss_budget: no metric of the training matched 'b/loss'"]
+    trainer.evaluate()
+    trainer.evaluate()
+    assert idle(caplog)[1:] == ["reducers: no metric of the training matched 'qa/em'"]
+
+
+def test_a_direction_for_a_value_of_compute_metrics_is_not_named(tmp_path, caplog) -> None:
+    train(
+        tmp_path,
+        metrics=MetricRegistry(directions={"gap": "max", "gip": "max"}),
+        compute_metrics=lambda predicted: {"gap": 1.0},
+    )
+    assert idle(caplog) == ["directions: no metric of the training matched 'gip'"]
+
+
+def test_a_rule_for_a_metric_that_the_model_has_not_computed_is_not_named(tmp_path, caplog) -> None:
+    class Conditional(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("a", loss=loss, aux=None)
+
+    HfMultiTaskTrainer(
+        Conditional(), arguments(tmp_path), train_dataset=numbers(1, 3), metrics=MetricRegistry({"*/aux": "sum"})
+    ).train()
+    assert idle(caplog) == []
+
+
+def test_a_rule_that_only_an_evaluation_before_the_resume_matched_is_not_named(tmp_path, caplog) -> None:
+    def run(model, resume, **changes) -> None:
+        args = arguments(tmp_path, save_strategy="steps", save_steps=2, eval_strategy="steps", eval_steps=2, **changes)
+        both = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(1)}
+        HfMultiTaskTrainer(model, args, **both, metrics=MetricRegistry({"qa/*": "max"})).train(resume)
+
+    run(InEvaluation(), False, max_steps=2)
+    run(Toy(), True)
+    assert idle(caplog) == []
