@@ -163,7 +163,8 @@ def silent_modules(trainer: Trainer) -> dict[str, str]:
     Copies of the model, reference models and teachers usually have the classes of the model, so they are not listed.
     """
     model = trainer.model
-    known = set() if model is None else {type(each) for each in model.modules()}
+    # With base classes, because FSDP and parametrizations replace the class of a module by a derived one.
+    known = set() if model is None else {kind for each in model.modules() for kind in type(each).__mro__}
     silent: dict[str, str] = {}
     for name, module, is_around in _modules_held_by(trainer):
         for each in () if is_around else module.modules():

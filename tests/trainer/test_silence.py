@@ -72,6 +72,19 @@ def test_copies_teachers_and_modules_that_are_switched_off_are_not_said(tmp_path
     assert said(caplog) == []
 
 
+def test_a_teacher_of_a_model_whose_class_a_parametrization_has_replaced_is_not_said(tmp_path, caplog) -> None:
+    class Holds(Ordered):
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **kwargs)
+            self.teacher = Toy()
+
+    model = Toy()
+    torch.nn.utils.parametrize.register_parametrization(model, "weight", torch.nn.Identity())
+    assert type(model) is not Toy
+    trained(tmp_path, model, cls=Holds)
+    assert said(caplog) == []
+
+
 # No report at all.
 
 
