@@ -75,10 +75,10 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         super().__init_subclass__(**kwargs)
         order = cls.__mro__
         if Trainer in order and order.index(Trainer) < order.index(MultiTaskTrainerMixin):
-            bases = [each.__name__ for each in cls.__bases__ if each is not MultiTaskTrainerMixin]
+            bases = sorted(cls.__bases__, key=lambda each: not issubclass(each, MultiTaskTrainerMixin))
             raise TypeError(
                 f"{cls.__name__}: the mixin comes after the Trainer class, where it does nothing. Put it first: "
-                f"class {cls.__name__}({', '.join(['MultiTaskTrainerMixin', *bases])})."
+                f"class {cls.__name__}({', '.join(each.__name__ for each in bases)})."
             )
 
     def __init__(

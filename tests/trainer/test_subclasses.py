@@ -226,6 +226,18 @@ def test_a_mixin_after_the_trainer_class_is_refused_with_the_right_order() -> No
             pass
 
 
+def test_a_class_with_the_mixin_after_the_trainer_class_is_refused_with_an_order_that_works() -> None:
+    class Mixed(MultiTaskTrainerMixin):
+        pass
+
+    class Logs:
+        pass
+
+    with pytest.raises(TypeError, match=r"Put it first: class Mine\(Mixed, Logs, Trainer\)"):
+        type("Mine", (Logs, Trainer, Mixed), {})
+    type("Mine", (Mixed, Logs, Trainer), {})
+
+
 def test_a_trainer_class_of_ones_own_may_come_before_ours() -> None:
     class Own(Trainer):
         pass
