@@ -4,13 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.reporting.capture import TWIN
+from mtask_sinks.trainer.best_metric import keys_in_history
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 #: The arguments of a registry that hold rules by exact key and pattern.
 _ARGUMENTS = ("reducers", "nonfinite", "spread", "directions", "per_epoch")
 _MESSAGE = (
     "%s: no metric of the training matched %s, so this rule did nothing. Is a name misspelled? The metrics are: %s."
 )
+
+
+class IdleRules:
+    """Names the rules of one trainer that nothing has matched.
+
+    The rules of the registry may be meant for an evaluation. So if the training had none, and the trainer has data for
+    one, the warning waits for the first evaluation after the training.
+
+    Args:
+        registry: the registry of the trainer.
+        parts: the keys in ``loss_budget``.
+        warn: logs a warning once per topic.
+    """
+
+    def __init__(self, registry: MetricRegistry, parts: Collection[str], warn: Callable[..., Any]) -> None:
+        self._registry = registry
+        self._parts = parts
+        self._warn = warn
+        self._has_evaluated = self._is_waiting = False
+
+    def on_train_begin(self) -> None:
+        """Begin anew."""
+        self._has_evaluated = self._is_waiting = False
+
+    def on_evaluation(self) -> None:
+        """Note that an evaluation has begun."""
+        self._has_evaluated = True
+
+    def on_train_end(self, trainer: Trainer | None) -> None:
+        """Name the rules, or wait for an evaluation."""
+        self._is_waiting = not (self._has_evaluated or trainer is None or trainer.eval_dataset is None)
+        rules = {} if self._is_waiting else rules_in(self._registry.arguments)
+        self._name(trainer, {**rules, "loss_budget": self._parts})
+
+    def on_evaluated(self, trainer: Trainer | None) -> None:
+        """After an evaluation outside of a training, name the rules if they have waited for it."""
+        if self._is_waiting and self._has_evaluated:
+            self._is_waiting = False
+            self._name(trainer, rules_in(self._registry.arguments))
+
+    def _name(self, trainer: Trainer | None, rules: Mapping[str, Iterable[str]]) -> None:
+        if trainer is None or not trainer.is_world_process_zero():
+            return
+        keys = [key for key in self._registry.seen_keys if not key.endswith(TWIN)]
+        if not keys:
+            return  # nothing can be said
+        known = {*keys, *keys_in_history(trainer)}  # also of ``compute_metrics``, and of the part before a resume
+        metrics = ", ".join(sorted(keys)[:20]) + (", …" if len(keys) > 20 else "")
+        for name, patterns in rules.items():
+            for pattern in patterns:
+                if not any(key == pattern or fnmatchcase(key, pattern) for key in known):
+                    self._warn(f"idle: {name} {pattern}", _MESSAGE, name, repr(pattern), metrics)
 
 
 def rules_in(arguments: Mapping[str, Any]) -> dict[str, Collection[str]]:
@@ -23,21 +82,3 @@ def rules_in(arguments: Mapping[str, Any]) -> dict[str, Collection[str]]:
     if isinstance(found.get("nonfinite"), str):  # one policy for all keys
         del found["nonfinite"]
     return {name: [rules] if isinstance(rules, str) else list(rules) for name, rules in found.items()}
-
-
-def warn_of_idle_rules(
-    rules: Mapping[str, Iterable[str]], keys: Collection[str], others: Collection[str], warn: Callable[..., Any]
-) -> None:
-    """Name the rules of each argument that nothing matches.
-
-    Args:
-        rules: argument → its exact keys and patterns.
-        keys: the keys of the metrics. If there are none, nothing can be said.
-        others: the keys of further values in the log: of ``compute_metrics``, and of the part before a resume.
-        warn: logs a warning once.
-    """
-    metrics = ", ".join(sorted(keys)[:20]) + (", …" if len(keys) > 20 else "")
-    for name, patterns in rules.items():
-        for pattern in patterns:
-            if keys and not any(key == pattern or fnmatchcase(key, pattern) for key in (*keys, *others)):
-                warn(f"idle: {name} {pattern}", _MESSAGE, name, repr(pattern), metrics)

@@ -19,13 +19,13 @@ from mtask_sinks.delivery.pipeline import DRAIN_SECONDS, Delivery
 from mtask_sinks.keys import is_trainer_log, log_names, phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound, silent_modules
-from mtask_sinks.reporting.capture import TWIN, Capture
+from mtask_sinks.reporting.capture import Capture
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot
 from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backends import Backends
-from mtask_sinks.trainer.best_metric import keys_in_history, wrong_direction
-from mtask_sinks.trainer.idle_rules import rules_in, warn_of_idle_rules
+from mtask_sinks.trainer.best_metric import wrong_direction
+from mtask_sinks.trainer.idle_rules import IdleRules
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight
 from mtask_sinks.trainer.row_snapshots import RowSnapshots
@@ -139,8 +139,8 @@ class Session:
         self._open_phases: list[str] = []
         #: Whether `warn_if_silent` has run.
         self._is_silence_explained = False
-        #: Whether the training has had an evaluation, and whether `_warn_of_idle_rules` waits for the next one.
-        self._has_evaluated = self._awaits_evaluation = False
+        parts = () if self._loss_budget is None else self._loss_budget.weights
+        self._idle_rules = IdleRules(self.registry, parts, self._warn_once)
         #: If an epoch has just ended: whether somebody had stopped the training, perhaps in the middle of the epoch.
         self.epoch_end: bool | None = None
         #: Whether the Trainer is about to log the row of a step or of an epoch.
@@ -168,7 +168,7 @@ class Session:
         self.is_training, self._is_new, self._has_ended = True, True, False
         self._run = self._new_run() if self._trainings else replace(self._run, is_training=True)
         self._trainings += 1
-        self._has_evaluated = self._awaits_evaluation = False
+        self._idle_rules.on_train_begin()
         self._begun_at = time.time()
         self.delivery.exit_status = "failed"
         self.backends.begin(self.is_training)
@@ -262,7 +262,7 @@ class Session:
         with self._empty_windows(phase, *self.phases_inside(phase)), self._phase(phase, model, around):
             self.registry.leave_out(self.admission.evaluation_judge, phase)
             self._evaluations.append(phase)
-            self._has_evaluated = True
+            self._idle_rules.on_evaluation()
             try:
                 yield
             finally:
@@ -287,8 +287,7 @@ class Session:
             self._arriving -= 1
         if not (self._arriving or self.is_training):
             self._warn_if_not_evaluated()
-            if self._awaits_evaluation:
-                self._warn_of_idle_rules()
+            self._idle_rules.on_evaluated(self.trainer())
             self.delivery.flush()
 
     @contextmanager
@@ -439,18 +438,6 @@ class Session:
             stack.enter_context(self._capture.watching(model, self.registry))
             yield
 
-    def _warn_of_idle_rules(self) -> None:
-        """Name the rules that no metric has matched. If an evaluation may still match them, wait until it is over."""
-        trainer = self.trainer()
-        if trainer is None or not trainer.is_world_process_zero():
-            return
-        self._awaits_evaluation = not (self._has_evaluated or trainer.eval_dataset is None)
-        rules = {} if self._awaits_evaluation else rules_in(self.registry.arguments)
-        if self._loss_budget is not None:
-            rules["loss_budget"] = list(self._loss_budget.weights)
-        keys = [key for key in self.registry.seen_keys if not key.endswith(TWIN)]
-        warn_of_idle_rules(rules, keys, keys_in_history(trainer), self._warn_once)
-
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
 
@@ -463,7 +450,7 @@ class Session:
             self._oversight.say_why_it_stopped()
             if status == "finished":
                 self._oversight.warn_of_what_did_nothing()
-                self._warn_of_idle_rules()
+                self._idle_rules.on_train_end(self.trainer())
             self.delivery.exit_status = "finished"
             self._opened = None
             self.is_training = False
