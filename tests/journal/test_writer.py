@@ -284,7 +284,9 @@ print(journal.failures, sum(len(run.snapshots) for run in __import__("mtask_sink
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 journal.append(Snapshot(20, metrics={{"x": 20.0}}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    # -B: with such a limit, Python would also leave half of the bytecode of each module that it imports.
+    command = [sys.executable, "-B", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     failures, before = map(int, done.stdout.split())
     assert failures > 5
     assert 0 < before < 15
