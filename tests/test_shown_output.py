@@ -68,6 +68,8 @@ class Running:
         self._folder = tempfile.TemporaryDirectory()
         self._streams = [Path(self._folder.name, name) for name in ("out", "err")]
         words = [*PROGRAMS[program], *arguments]
+        if "--check" in arguments:
+            words += ["--timeout", str(LIMIT)]  # a busy machine may take longer than the default to import MLflow
         with self._streams[0].open("w") as out, self._streams[1].open("w") as err:
             self._process = subprocess.Popen(
                 words, cwd=directory, env=environment() | variables, stdout=out, stderr=err

@@ -17,7 +17,7 @@ def test_both_tasks_learn_on_text_they_never_saw(tmp_path: Path, request: pytest
         pytest.skip("takes more than a minute; pass --run-demo, as tox does")
     subprocess.run(
         [sys.executable, "-m", "mtask_sinks", "demo", "--output_dir", str(tmp_path)],
-        check=True, stderr=subprocess.DEVNULL, timeout=600,
+        check=True, stderr=subprocess.DEVNULL, timeout=1200,
     )  # fmt: skip
     (run,) = run_dirs(tmp_path)
     scalars = read_scalars(run)
