@@ -194,8 +194,7 @@ class MLflowRun(BackendRun):
         if mlflow.active_run() is not None:
             return
         if self.sink.tracking_uri is not None:
-            before = _Store(mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None)  # type: ignore[no-untyped-call]
-            self._store_before = self._store_before or before
+            self._store_before = self._store_before or _Store.now()
             mlflow.set_tracking_uri(self.sink.tracking_uri)
         if os.environ.get("MLFLOW_NESTED_RUN", "").upper() not in ENV_VARS_TRUE_VALUES:  # else it opens one inside
             self.sink.start_active_run(args.run_name)
@@ -227,9 +226,7 @@ class MLflowRun(BackendRun):
         finally:
             before, self._store_before = self._store_before, None
             if before is not None:
-                import mlflow
-
-                mlflow.set_tracking_uri(before.uri)  # type: ignore[arg-type]  # it accepts None
+                before.restore()
 
     def _end_active_run(self, status: Status, is_reachable: bool) -> None:
         current = self._current()
@@ -289,9 +286,31 @@ class WandbRun(BackendRun):
 
 
 class _Store(NamedTuple):
-    """The address of a tracking store; ``None`` if MLflow chooses one."""
+    """Which tracking store MLflow uses.
+
+    Attributes:
+        uri: what ``mlflow.set_tracking_uri`` has set; ``None`` if nothing, or the value of the variable.
+        variable: the value of ``MLFLOW_TRACKING_URI``; ``None`` if it is not set.
+    """
 
     uri: str | None
+    variable: str | None
+
+    @classmethod
+    def now(cls) -> _Store:
+        import mlflow
+
+        variable = os.environ.get("MLFLOW_TRACKING_URI")
+        uri = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None  # type: ignore[no-untyped-call]
+        return cls(None if uri == variable else uri, variable)
+
+    def restore(self) -> None:
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)  # type: ignore[arg-type]  # it accepts None
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # the call before has changed it
+        if self.variable is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = self.variable
 
 
 def _is_about_to_set_up(callback: Any, state: Any) -> bool:
