@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from mtask_sinks import read_journal
 
@@ -76,6 +76,21 @@ class InOrder:
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         return torch.utils.data.SequentialSampler(self.train_dataset)  # type: ignore[attr-defined]
+
+
+class Killed(RuntimeError):
+    """Ends a training in its middle."""
+
+
+class KillAt(TrainerCallback):
+    """Ends a training when a step begins."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise Killed
 
 
 def rows(trainer: Any, key: str) -> list[tuple[int, float]]:

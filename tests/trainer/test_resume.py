@@ -7,26 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers.toy import InOrder, Silent, Toy, arguments, numbers
-from transformers import TrainerCallback
+from helpers.toy import InOrder, KillAt, Killed, Silent, Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
 
 NAMES = ["mean", "sum", "count", "min", "max", "first", "last", "std", "median", "p90"]
 RULES = {f"*/{name}": name for name in NAMES} | {"*/range": lambda values: values.max() - values.min()}
-
-
-class Killed(RuntimeError):
-    pass
-
-
-class KillAt(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise Killed
 
 
 class Reporting(Toy):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.event_files import read_scalars
-from helpers.toy import InOrder, Toy, arguments, numbers
-from transformers import TrainerCallback
+from helpers.toy import InOrder, KillAt, Killed, Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer, RunInfo, Snapshot, read_journal
 from mtask_sinks.analysis.counted import read_trainings
@@ -26,19 +25,6 @@ class Reporting(Toy):
 
 class Ordered(InOrder, HfMultiTaskTrainer):
     pass
-
-
-class Killed(RuntimeError):
-    pass
-
-
-class KillAt(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise Killed
 
 
 class ReportingInEvaluations(Reporting):
