@@ -82,5 +82,13 @@ def no_match(pattern: str, keys: Sequence[str]) -> str:
     >>> no_match("x/*", ["mlm/loss", "nsp/loss"])
     "no metric matches 'x/*'. The metrics are: mlm/loss, nsp/loss."
     """
-    listed = ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "")
-    return f"no metric matches {pattern!r}. The metrics are: {listed}."
+    return f"no metric matches {pattern!r}. The metrics are: {listed(keys)}."
+
+
+def listed(keys: Sequence[str]) -> str:
+    """Return the first 20 keys as text for a message.
+
+    >>> listed(["mlm/loss", "nsp/loss"])
+    'mlm/loss, nsp/loss'
+    """
+    return ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "")

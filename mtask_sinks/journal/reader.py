@@ -160,8 +160,7 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
     if file.exists() and not file.is_file():
         raise NoJournalError(f"{file} is no journal, because it is no ordinary file. Pass the output directory.")
     if file.is_file():
-        lines = lines_without_record(file)
-        reason = lines.sentence if lines is not None and lines.count else "another program wrote it"
+        reason = why_none(file, lines_without_record(file) or LeftOut())
         raise NoJournalError(f"{file} is no journal: {reason}. Pass the output directory of a training.")
     near = sorted(str(below.parent) for below in Path(path).glob(f"*/{FILE_NAME}") if not is_foreign(below))
     appears = "It appears with the first log event that has metrics."

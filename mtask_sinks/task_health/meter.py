@@ -72,7 +72,6 @@ class HealthMeter:
         #: The tasks with losses in the measured micro-batches, and the number of these micro-batches.
         self._met: set[str] = set()
         self._measurements = 0
-        self._has_result = False
         #: How many micro-batches in a row were due, and had no backward pass: a training may skip some of them.
         self._without_backward = 0
         #: Number of micro-batches so far.
@@ -104,7 +103,7 @@ class HealthMeter:
 
     def warn_if_nothing_was_measured(self) -> None:
         """At the end of a training, say why it has no measurement, unless that was said or a checkpoint has one."""
-        if not (self._has_result or self._is_off or self._choice.made is not None):
+        if not self._is_off and self._choice.made is None:
             self._remarks.on_nothing(self._measurements, self.settings.every, self.settings.losses)
 
     def run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -163,7 +162,6 @@ class HealthMeter:
             losses.found.clear()
         for task, metrics in found.items():
             if metrics:
-                self._has_result = True
                 self._registry.record(task, metrics)
 
     def _find(self, trainer: Any, reported: ReportedLosses, total: Any) -> Mapping[str, dict[str, float]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from mtask_sinks.patterns import listed
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.capture import TWIN
 from mtask_sinks.trainer.best_metric import keys_in_history
@@ -65,11 +66,10 @@ class IdleRules:
         if not keys:
             return  # nothing can be said
         known = {*keys, *keys_in_history(trainer)}  # also of ``compute_metrics``, and of the part before a resume
-        metrics = ", ".join(sorted(keys)[:20]) + (", …" if len(keys) > 20 else "")
         for name, patterns in rules.items():
             for pattern in patterns:
                 if not any(key == pattern or fnmatchcase(key, pattern) for key in known):
-                    self._warn(f"idle: {name} {pattern}", _MESSAGE, name, repr(pattern), metrics)
+                    self._warn(f"idle: {name} {pattern}", _MESSAGE, name, repr(pattern), listed(sorted(keys)))
 
 
 def rules_in(arguments: Mapping[str, Any]) -> dict[str, Collection[str]]:

@@ -67,7 +67,6 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
     Raises:
         TypeError: an argument has a wrong type.
         UnknownSinkError: ``report_to`` has a name that no sink has.
-        TypeError: ``sinks`` has something else than sinks.
         MissingBackendError: a sink's package is not installed.
     """
 

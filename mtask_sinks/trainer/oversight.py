@@ -111,9 +111,11 @@ class Oversight:
 
     def warn_of_what_did_nothing(self) -> None:
         """At the end of a training, name the alerts that no metric has matched, and say if nothing was measured."""
-        if self.meter is not None and self._is_first_rank and self._step:
+        if not (self._is_first_rank and self._step):
+            return
+        if self.meter is not None:
             self.meter.warn_if_nothing_was_measured()
-        for alert in self._episodes.without_metrics() if self._is_first_rank and self._step else ():
+        for alert in self._episodes.without_metrics():
             message = (
                 "Alert(%r%s, …) has watched nothing: no metric of the training matched it. Use the key that the model "
                 "reports, such as 'mlm/loss'. To watch an evaluation, add its phase, such as phase='eval'."
