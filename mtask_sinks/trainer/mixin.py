@@ -256,9 +256,9 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         """
         session, metrics = self._session, dict[str, float]()
         session.serve(self)
-        inside = session.phase_inside_step(phase_of_prefix(name))
+        inside = session.phases.name_inside_step(phase_of_prefix(name), session.is_training)
         if inside is not None:
-            with session.inside_step(inside):
+            with session.phases.inside_step(inside):
                 yield metrics
             return
         with session.arriving():
@@ -280,7 +280,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         if self.args.push_to_hub and self.is_world_process_zero():
             keep_journal_from_hub(self.args.output_dir)
-        run_ids = self._session.run_ids(self.is_world_process_zero())
+        run_ids = self._session.run.ids(self.is_world_process_zero())
         self._session.saved_windows.save(self.state, is_last_step(self), run_ids)
         super()._save_checkpoint(*args, **kwargs)
 
@@ -294,7 +294,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         evaluation = self._session.evaluation(self.model, modules_around(self), prefix)
         with evaluation, self._counting_steps(), explaining_errors():
             yield
-            inside = None if self._session.is_outermost else self._session.phases_inside(phase_of_prefix(prefix))
+            inside = None if self._session.is_outermost else self._session.phases.inside(phase_of_prefix(prefix))
             self._log_inside_steps(inside)
 
 

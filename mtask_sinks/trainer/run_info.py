@@ -34,7 +34,12 @@ class RunFacts(NamedTuple):
 
     @classmethod
     def collect(
-        cls, run: RunInfo, args: TrainingArguments, state: TrainerState, backend_runs: Mapping[str, BackendRun]
+        cls,
+        run: RunInfo,
+        args: TrainingArguments,
+        state: TrainerState,
+        backend_runs: Mapping[str, BackendRun],
+        output_dir: str | None,
     ) -> RunFacts:
         """Collect the facts as they are now.
 
@@ -42,11 +47,12 @@ class RunFacts(NamedTuple):
             run: what is known about the run without the trainer.
             args, state: the arguments and the state of the trainer.
             backend_runs: backend → the run to which its sink writes.
+            output_dir: the directory of the run's journal.
         """
         found = {name: run_id for name, each in backend_runs.items() if (run_id := each.run_id()) is not None}
         continued = {name: run_id for name, run_id in found.items() if backend_runs[name].is_ended_by_sink()}
         attached = {name: run_id for name, run_id in found.items() if name not in continued}
-        return cls(run, args.output_dir, state.trial_name or args.run_name, attached, continued)
+        return cls(run, output_dir, state.trial_name or args.run_name, attached, continued)
 
     def to_run_info(self, params: Mapping[str, Any], logged: frozenset[str]) -> RunInfo:
         """Return these facts with the parameters, and with the backends to which others log."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +18,16 @@ from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound, silent_modules
 from mtask_sinks.reporting.capture import Capture
 from mtask_sinks.sinks.base import Sink, Status
-from mtask_sinks.snapshot import RunInfo, Snapshot
+from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backends import Backends
 from mtask_sinks.trainer.best_metric import wrong_direction
+from mtask_sinks.trainer.current_run import CurrentRun
 from mtask_sinks.trainer.idle_rules import IdleRules
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight
+from mtask_sinks.trainer.phase_windows import PhaseWindows
 from mtask_sinks.trainer.row_snapshots import RowSnapshots
-from mtask_sinks.trainer.run_info import RunFacts, collect_params
 from mtask_sinks.trainer.saved_windows import SavedWindows
 from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising_on_sigterm
 from mtask_sinks.trainer.silence import NOTHING_REPORTED, why_reports_are_expected
@@ -95,7 +93,6 @@ class Session:
     ) -> None:
         self.registry = registry
         registry.reserve(is_trainer_log)
-        self._directions = dict(registry.directions)
         self.delivery = Delivery(sinks, drain_seconds, publish)
         self._warn_once = WarnOnce(logger)
         self.backends = Backends(sinks, callbacks, output_dir, limits_network, self._warn_once, self._take_turn)
@@ -120,35 +117,23 @@ class Session:
         #: Whether a phase has begun since the outermost of them began.
         self._has_had_phase = False
         self.is_training = False
-        self._run = self._new_run()
-        self._opened: RunInfo | None = None
-        self._opened_facts: RunFacts | None = None
-        #: When the training began. The first snapshot opens the run, perhaps much later; then this becomes ``None``.
-        self._begun_at: float | None = None
+        parts = {} if self._loss_budget is None else self._loss_budget.weights
+        self.run = CurrentRun(self.delivery, self.backends, dict(self.registry.directions), parts)
         #: True until the training's loop begins for the first time. It may begin again, with a smaller batch.
         self._is_new = False
-        self._trainings = 0
         self._has_ended = False
         #: Decides which reports count.
         self.admission = Admission()
+        self.phases = PhaseWindows(self.registry, self.admission)
         self.saved_windows = SavedWindows(self.registry, self._oversight)
         self.snapshots = RowSnapshots(self.registry, self._oversight, self._loss_budget, self._warn_once)
-        #: The phases of the evaluations that run now, the innermost last.
-        self._evaluations: list[str] = []
-        #: The phases of evaluations and of the user's code that have begun and not ended.
-        self._open_phases: list[str] = []
         #: Whether `warn_if_silent` has run.
         self._is_silence_explained = False
-        parts = () if self._loss_budget is None else self._loss_budget.weights
         self._idle_rules = IdleRules(self.registry, parts, self._warn_once)
         #: If an epoch has just ended: whether somebody had stopped the training, perhaps in the middle of the epoch.
         self.epoch_end: bool | None = None
         #: Whether the Trainer is about to log the row of a step or of an epoch.
         self.expects_row = False
-
-    def _new_run(self) -> RunInfo:
-        weights = {} if self._loss_budget is None else self._loss_budget.weights
-        return RunInfo(id=_new_id(), directions=self._directions, loss_weights=weights, is_training=self.is_training)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: vars(self)[name] for name in (*self._kept_by_copies, "_kept_by_copies")}
@@ -166,10 +151,8 @@ class Session:
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
         self.is_training, self._is_new, self._has_ended = True, True, False
-        self._run = self._new_run() if self._trainings else replace(self._run, is_training=True)
-        self._trainings += 1
+        self.run.begin_training()
         self._idle_rules.on_train_begin()
-        self._begun_at = time.time()
         self.delivery.exit_status = "failed"
         self.backends.begin(self.is_training)
         try:
@@ -195,20 +178,10 @@ class Session:
         if self._is_new and self.registry.discard():
             self._warn_once("before training", _BEFORE_TRAINING)
         if not self._is_new:
-            self.delivery.fail_run(self._run.id)
-            self._run, self._begun_at = self._new_run(), time.time()
-        elif state.global_step and self._opened is not None:
-            self._run = self._new_run()  # an evaluation has begun the run, but this training resumes an earlier one
+            self.run.begin_again()
         self._is_new, self.epoch_end = False, None
         self.saved_windows.load(state)
-        self._run = replace(self._run, step=state.global_step, resumes=self.saved_windows.run_ids)
-
-    def run_ids(self, is_first_rank: bool) -> list[str]:
-        """Return the ids of the current run and of the runs that it has resumed, the latest first.
-
-        Each rank makes an id of its own for its run, but the journal has only that of the first rank.
-        """
-        return [*([self._run.id] if is_first_rank else ()), *self._run.resumes]
+        self.run.go_on_from(state.global_step, self.saved_windows.run_ids)
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
         """Give the modules of the model their ``report_metrics``.
@@ -259,17 +232,9 @@ class Session:
             prefix: the ``metric_key_prefix``.
         """
         phase = phase_of_prefix(prefix)
-        with self._empty_windows(phase, *self.phases_inside(phase)), self._phase(phase, model, around):
-            self.registry.leave_out(self.admission.evaluation_judge, phase)
-            self._evaluations.append(phase)
+        with self.phases.evaluation(phase), self._phase(phase, model, around):
             self._idle_rules.on_evaluation()
-            try:
-                yield
-            finally:
-                self._evaluations.pop()
-                self.registry.leave_out(None, phase)
-                for each in self.phases_inside(phase):  # nothing is left, unless the evaluation has raised
-                    self.registry.discard(each)
+            yield
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
@@ -293,39 +258,13 @@ class Session:
     @contextmanager
     def own_phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
         """Wrap the user's code outside of the steps: its reports count for a phase."""
-        with self._empty_windows(phase), self._phase(phase, model, around):
+        with self.phases.empty(phase), self._phase(phase, model, around):
             yield
-
-    def phase_inside_step(self, phase: str) -> str | None:
-        """Return the name of a phase for a part of the current step; ``None`` outside of steps.
-
-        In an evaluation the name also has the phase of the evaluation, so that its values do not mix with those of the
-        training. Code in another thread than the training counts as part of a step.
-        """
-        if self.admission.is_in_evaluation_step and self._evaluations:
-            return f"{self._evaluations[-1]}_{phase}"
-        is_inside = self.admission.is_in_step or (self.is_training and self.admission.is_in_other_thread)
-        return phase if is_inside else None
-
-    @contextmanager
-    def inside_step(self, phase: str) -> Iterator[None]:
-        """Wrap a part of a step: its reports count for a phase.
-
-        The phase is reduced at the training's next log event. If the step belongs to an evaluation, the phase is
-        reduced at the end of that evaluation.
-        """
-        self.registry.reduce_with_training(phase)
-        with self.registry.phase(phase):
-            yield
-
-    def phases_inside(self, evaluation: str) -> list[str]:
-        """The phases used inside of the steps of an evaluation."""
-        return [phase for phase in self.registry.phases_of_training if phase.startswith(f"{evaluation}_")]
 
     @property
     def is_outermost(self) -> bool:
         """Whether the phase that is open now is inside of no other one, and of no training."""
-        return not self.is_training and len(self._open_phases) == 1
+        return not self.is_training and self.phases.is_single
 
     def deliver(
         self,
@@ -348,20 +287,15 @@ class Session:
         if not state.is_world_process_zero:
             self._oversight.write_notes(None)
             return
-        facts = RunFacts.collect(self._run, args, state, self.backends.runs)
+        output_dir = args.output_dir
         if self.has_parallel_trials and state.trial_name:
-            facts = facts._replace(output_dir=str(Path(args.output_dir or "", state.trial_name)))
-        if self._opened is None or facts != self._opened_facts:
-            opened = self._opened
-            params = opened.params if opened is not None and opened.id == self._run.id else collect_params(args, model)
-            run = facts.to_run_info(params, self.backends.logged)
-            self.delivery.open(run, self._begun_at)
-            self._opened, self._opened_facts, self._begun_at = run, facts, None
+            output_dir = str(Path(output_dir or "", state.trial_name))
+        attached = self.run.open(args, state, model, output_dir)
         hidden = {*log_names(snapshot.metrics, snapshot.phase), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(snapshot.with_logs(own))
         self._oversight.write_notes(self.delivery.note)
-        for name in self.backends.numbering(facts.attached):
+        for name in self.backends.numbering(attached):
             self.delivery.wait_for(name)
 
     def _take_turn(self, event: str, logs: Mapping[str, Any]) -> None:
@@ -369,32 +303,6 @@ class Session:
         trainer = self.trainer()
         if trainer is not None:
             (trainer._deliver_prediction if event == "on_predict" else trainer._deliver_in_turn)(logs)
-
-    @contextmanager
-    def _empty_windows(self, *phases: str) -> Iterator[None]:
-        """Give phases empty windows inside a ``with`` block.
-
-        If an evaluation, the user's code or the steps around the block use a window, it goes on after the block. What a
-        block that raises has left in its own window is dropped.
-
-        Args:
-            phases: the phase of the block, and those inside of its steps.
-        """
-        own, *inside = phases
-        with ExitStack() as stack:
-            if own in self._open_phases or own in self.registry.phases_of_training:
-                stack.enter_context(self.registry.set_aside(own))
-            else:
-                self.registry.discard(own)  # the window begins now
-                stack.callback(self.registry.discard, own)
-            for phase in inside:
-                if phase in self._open_phases or self.registry.has_reports(phase):
-                    stack.enter_context(self.registry.set_aside(phase))
-            self._open_phases.append(own)
-            try:
-                yield
-            finally:
-                self._open_phases.remove(own)
 
     @contextmanager
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
@@ -452,10 +360,5 @@ class Session:
                 self._oversight.warn_of_what_did_nothing()
                 self._idle_rules.on_train_end(self.trainer())
             self.delivery.exit_status = "finished"
-            self._opened = None
+            self.run.end_training()
             self.is_training = False
-            self._run = replace(self._run, is_training=False)
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex
