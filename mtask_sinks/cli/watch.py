@@ -29,7 +29,9 @@ def watch(
         bool, typer.Option("--follow", "-f", help="In a pipe: print one line per new snapshot, until interrupted.")
     ] = False,
     once: Annotated[bool, typer.Option("--once", help="On a terminal: print once and exit.")] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two updates.")] = 1.0,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, max=86_400, help="Seconds between two updates.")
+    ] = 1.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object; with --follow, one per line.")
     ] = False,

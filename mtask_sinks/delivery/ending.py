@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Sequence
 
@@ -40,7 +42,7 @@ class Ending:
         """Wait up to ``seconds`` until no worker delivers any more. Return whether that is so."""
         advanced = self._journal.stream.reader_advanced
         with advanced:
-            return advanced.wait_for(lambda: not self._delivering(), max(seconds, 0.0))
+            return advanced.wait_for(lambda: not self._delivering(), min(max(seconds, 0.0), threading.TIMEOUT_MAX))
 
     def _delivering(self) -> list[Worker]:
         return [worker for worker in self.missing() if worker.is_alive()]
@@ -99,10 +101,10 @@ def wait_for_endings(endings: Sequence[Ending], seconds: float) -> None:
         if not wait(min(_QUIET_SECONDS, seconds)) and seconds > _QUIET_SECONDS:
             waiting = dict.fromkeys(worker.sink.name for ending in endings for worker in ending.missing())
             message = (
-                "the training has ended and waits up to %g s for sinks that are behind: %s. Ctrl-C ends the wait; you "
-                "can deliver the missing snapshots later."
+                "the training has ended and waits %sfor sinks that are behind: %s. Ctrl-C ends the wait; you can "
+                "deliver the missing snapshots later."
             )
-            logger.warning(message, seconds, ", ".join(waiting))
+            logger.warning(message, "" if math.isinf(seconds) else f"up to {seconds:g} s ", ", ".join(waiting))
             wait(seconds)
     except KeyboardInterrupt:
         waited = round(time.monotonic() - begun, 1)

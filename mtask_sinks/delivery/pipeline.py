@@ -59,7 +59,8 @@ class Delivery:
 
     Args:
         sinks: the sinks. Each needs its own name.
-        drain_seconds: the longest time that `close` waits. `flush` waits as long, but at most 5 s.
+        drain_seconds: the longest time that `close` waits; ``math.inf`` for no limit. `flush` waits as long, but at
+            most 5 s.
         publish: URL of a directory to which the journal is copied, see `Publisher`; ``None`` for no copy.
 
     Attributes:
@@ -67,7 +68,8 @@ class Delivery:
         exit_status: the status of the run if the interpreter exits before `close`.
 
     Raises:
-        ValueError: two sinks have the same name, a sink's name cannot be that of a file, or ``publish`` is no URL.
+        ValueError: two sinks have the same name, a sink's name cannot be that of a file, ``drain_seconds`` is negative
+            or NaN, or ``publish`` is no URL.
         ImportError: ``publish`` needs a package that is not installed.
     """
 
@@ -75,6 +77,8 @@ class Delivery:
         if publish is not None:
             check_publishing(publish)
         check_names([sink.name for sink in sinks])
+        if not drain_seconds >= 0:
+            raise ValueError(f"drain_seconds={drain_seconds!r}: pass a number of seconds, 0 or more.")
         self.sinks = list(sinks)
         self.drain_seconds = drain_seconds
         self._publish = publish

@@ -76,7 +76,7 @@ class Publisher:
         """Wait after `finish` until the copy is complete; log a warning if it is not."""
         try:
             with self._changed:
-                if self._changed.wait_for(lambda: self._thread is None, max(seconds, 0.0)):
+                if self._changed.wait_for(lambda: self._thread is None, min(max(seconds, 0.0), threading.TIMEOUT_MAX)):
                     return
         except KeyboardInterrupt:  # as in `wait_for_endings`
             pass

@@ -217,6 +217,8 @@ class SinkArguments:
             kind = SinkArguments.__annotations__[each.name]  # HfArgumentParser changes the types of the fields
             if kind == Optional[List[str]] and isinstance(value, str):  # noqa: UP006, UP045
                 setattr(self, each.name, [value])  # a YAML file may leave out the brackets around one value
+            elif each.name == "console" and value is False:
+                self.console = "off"  # YAML takes the word for false
             elif not _is_of(kind, value):
                 raise TypeError(f"{each.name}={value!r}: pass {_EXPECTED[kind]}. {each.metadata['help']}")
 
@@ -356,6 +358,7 @@ class SinkArguments:
 #: Type of a field → what to pass, for the types that a parser of files may get wrong.
 _EXPECTED: dict[Any, str] = {
     Optional[List[str]]: "a list",  # noqa: UP006, UP045
+    Optional[str]: "a text (in YAML, in quotes)",  # noqa: UP045
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -370,7 +373,8 @@ def _is_of(kind: Any, value: Any) -> bool:
         return isinstance(value, bool)
     if kind in (int, float):
         return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-    return value is None or (isinstance(value, Sequence) and not isinstance(value, str))
+    is_text = isinstance(value, str)
+    return value is None or (is_text if kind == Optional[str] else isinstance(value, Sequence) and not is_text)  # noqa: UP045
 
 
 def _rules(name: str, given: Sequence[str] | None, form: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -53,6 +54,28 @@ def test_ctrl_c_ends_the_wait_and_nothing_else(tmp_path, caplog, monkeypatch) ->
     assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the interrupts sink])" in said
     with pytest.raises(KeyboardInterrupt):  # a second one is as ever
         signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(math.inf, "waits for sinks"), (1e12, "waits up to 1e+12 s for sinks")])
+def test_the_wait_may_have_no_limit(tmp_path, caplog, seconds: float, said: str) -> None:
+    sink = Hanging()
+    delivery = Delivery([sink], seconds, publish=(tmp_path / "copy").as_uri())
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    delivery.write(*snapshots(1))
+    ended = threading.Thread(target=delivery.close, args=("finished",))
+    ended.start()
+    wait_for(lambda: said in caplog.text, "the message")
+    assert ended.is_alive()
+    sink.released.set()
+    ended.join(30)
+    assert (sink.steps, delivery.counts["hanging"].delivered) == ([0], 1)
+    assert (tmp_path / "copy" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan])
+def test_a_wait_that_is_no_time_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"drain_seconds=.*: pass a number of seconds, 0 or more"):
+        Delivery([], seconds)
 
 
 def test_all_deliveries_of_a_process_finish_at_the_same_time_at_its_exit() -> None:

@@ -272,6 +272,11 @@ def test_one_value_in_yaml_needs_no_brackets(tmp_path) -> None:
     assert read_yaml(tmp_path, "alerts: '*/loss above=3'").make_alerts() == [Alert("*/loss", above=3)]
 
 
+@pytest.mark.parametrize("word", ["off", "'off'", "false"])
+def test_the_console_can_be_off_in_yaml_which_reads_the_word_as_false(tmp_path, word: str) -> None:
+    assert read_yaml(tmp_path, f"console: {word}").console == "off"
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -282,6 +287,8 @@ def test_one_value_in_yaml_needs_no_brackets(tmp_path) -> None:
         ("metric_max_keys: 50.5", "pass a whole number"),
         ("drain_seconds: 1e1", "pass a number"),  # YAML 1.1 reads a text, because there is no point
         ("network_limits: 'no'", "pass true or false"),
+        ("wandb_project: 2026", "pass a text (in YAML, in quotes). W&B: name of the project"),
+        ("mlflow_experiment: [a, b]", "pass a text"),
     ],
 )
 def test_a_setting_of_a_wrong_type_is_refused_with_what_to_pass(tmp_path, line: str, expected: str) -> None:
