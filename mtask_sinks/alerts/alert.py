@@ -1,4 +1,4 @@
-"""Defines `Alert`: which metric to watch, and what to do if its rule is true."""
+"""Defines `Alert`: which metric to watch, and what to do if its rule is true; and `AlertEvent`, what an action gets."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mtask_sinks.alerts.episodes import AlertEvent
+from mtask_sinks.keys import digest
 
 #: What an action may be: ``warn``, ``stop``, ``wandb``, the address of a webhook, a function, or several of them.
 Action = str | Callable[["AlertEvent"], object]
@@ -151,6 +150,59 @@ class Alert:
         return self.phase is None or fnmatchcase(phase, self.phase)
 
 
+@dataclass(frozen=True)
+class AlertEvent:
+    """An alert that begins or is over.
+
+    Attributes:
+        alert: the alert.
+        key: the metric, such as ``mlm/loss``. The rule ``silent_for`` is about a whole task, so the key is then the
+            name of the task, followed by the part of the alert's pattern after the slash: ``mlm/*``. If an ungrouped
+            metric is silent, the key is this metric. If no key ever matched the pattern, the key is the pattern.
+        phase: the phase of the metric.
+        step: optimizer steps taken so far.
+        since: the step at which the rule became true; for a silent task, the step of its last value.
+        value: the value of the metric; ``None`` for a silent task.
+        text: the message.
+        is_over: whether the rule is no longer true.
+    """
+
+    alert: Alert
+    key: str
+    phase: str
+    step: int
+    since: int
+    value: float | None
+    text: str
+    is_over: bool = False
+
+    def data(self) -> dict[str, Any]:
+        """Return the event as plain data, without the addresses of webhooks."""
+        names = [action_name(action) for action in self.alert.actions]
+        return {
+            "rule": self.alert.rule,
+            "threshold": self.alert.threshold,
+            "pattern": self.alert.pattern,
+            "key": self.key,
+            "phase": self.phase,
+            "since": self.since,
+            "value": self.value,
+            "is_over": self.is_over,
+            "actions": [] if self.is_over else names,
+        }
+
+
 def is_address(action: object) -> bool:
     """Return whether an action is the address of a webhook."""
     return isinstance(action, str) and action.startswith(("http://", "https://"))
+
+
+def action_name(action: str | Callable[..., object]) -> str:
+    """Return the name of an action, without an address.
+
+    >>> action_name("stop"), action_name("https://hooks.example.com/a/secret"), action_name(print)
+    ('stop', 'webhook:353a1b9b', 'print')
+    """
+    if isinstance(action, str):
+        return f"webhook:{digest(action)}" if is_address(action) else action
+    return getattr(action, "__qualname__", type(action).__name__)

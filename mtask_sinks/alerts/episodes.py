@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mtask_sinks._util.formatting import number
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
-from mtask_sinks.alerts.alert import Alert, is_address
+from mtask_sinks.alerts.alert import Alert, AlertEvent
 from mtask_sinks.alerts.rules import Judgement, MetricState, judge
 from mtask_sinks.directions import Directions
-from mtask_sinks.keys import EPOCH, OVERALL, digest, log_name, split_key
+from mtask_sinks.keys import EPOCH, OVERALL, log_name, split_key
 from mtask_sinks.patterns import is_pattern
 from mtask_sinks.snapshot import Snapshot
 
@@ -29,48 +29,6 @@ _NO_SPREAD = (
     "Alert(%r, spread=...): the registry does not keep the values of %s per rank, so the alert does not watch them. "
     "Set MetricRegistry(spread=%r)."
 )
-
-
-@dataclass(frozen=True)
-class AlertEvent:
-    """An alert that begins or is over.
-
-    Attributes:
-        alert: the alert.
-        key: the metric, such as ``mlm/loss``. The rule ``silent_for`` is about a whole task, so the key is then the
-            name of the task, followed by the part of the alert's pattern after the slash: ``mlm/*``. If an ungrouped
-            metric is silent, the key is this metric. If no key ever matched the pattern, the key is the pattern.
-        phase: the phase of the metric.
-        step: optimizer steps taken so far.
-        since: the step at which the rule became true; for a silent task, the step of its last value.
-        value: the value of the metric; ``None`` for a silent task.
-        text: the message.
-        is_over: whether the rule is no longer true.
-    """
-
-    alert: Alert
-    key: str
-    phase: str
-    step: int
-    since: int
-    value: float | None
-    text: str
-    is_over: bool = False
-
-    def data(self) -> dict[str, Any]:
-        """Return the event as plain data, without the addresses of webhooks."""
-        names = [action_name(action) for action in self.alert.actions]
-        return {
-            "rule": self.alert.rule,
-            "threshold": self.alert.threshold,
-            "pattern": self.alert.pattern,
-            "key": self.key,
-            "phase": self.phase,
-            "since": self.since,
-            "value": self.value,
-            "is_over": self.is_over,
-            "actions": [] if self.is_over else names,
-        }
 
 
 @dataclass
@@ -263,17 +221,6 @@ class Episodes:
 
     def _is_watched(self, phase: str, key: str) -> bool:
         return any(alert.matches(key, phase) for alert in self.alerts)
-
-
-def action_name(action: str | Callable[..., object]) -> str:
-    """Return the name of an action, without an address.
-
-    >>> action_name("stop"), action_name("https://hooks.example.com/a/secret"), action_name(print)
-    ('stop', 'webhook:353a1b9b', 'print')
-    """
-    if isinstance(action, str):
-        return f"webhook:{digest(action)}" if is_address(action) else action
-    return getattr(action, "__qualname__", type(action).__name__)
 
 
 def _identity(alert: Alert) -> list[Any]:

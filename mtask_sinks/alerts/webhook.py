@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
-from mtask_sinks.alerts.episodes import action_name
+from mtask_sinks.alerts.alert import action_name
 from mtask_sinks.errors import Rejected
 from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink

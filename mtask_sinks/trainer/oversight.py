@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
-from mtask_sinks.alerts.alert import Alert
-from mtask_sinks.alerts.episodes import AlertEvent, Episodes, action_name
+from mtask_sinks.alerts.alert import Alert, AlertEvent, action_name
+from mtask_sinks.alerts.episodes import Episodes
 from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.directions import Directions
 from mtask_sinks.keys import is_trainer_log
