@@ -6,7 +6,8 @@ In: labelled trainings (`analysis.selection`), their journals, checkpoints and t
 May import: the rest of `analysis`, `delivery`, `directions`, `keys`.
 """
 
-from mtask_sinks.analysis.report.build import Report, RunReport, make_report
+from mtask_sinks.analysis.report.build import make_report
+from mtask_sinks.analysis.report.contents import Report, RunReport
 from mtask_sinks.analysis.report.tasks import TaskCourse, TaskRow
 
 __all__ = ["Report", "RunReport", "TaskCourse", "TaskRow", "make_report"]

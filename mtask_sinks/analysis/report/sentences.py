@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from mtask_sinks._util.formatting import duration, number
 from mtask_sinks.analysis.gain import compared_phase, gain
 from mtask_sinks.analysis.report.checkpoints import BestCheckpoint
+from mtask_sinks.analysis.report.contents import RunReport
 from mtask_sinks.analysis.report.tasks import TaskCourse, TaskRow
-
-if TYPE_CHECKING:
-    from mtask_sinks.analysis.report.build import RunReport
 
 _VERBS = {"running": "is running", "finished": "finished", "failed": "failed", "killed": "was killed"}
 

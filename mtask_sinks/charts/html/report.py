@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from mtask_sinks._util.atomic_file import check_ending, whole_file
-from mtask_sinks.analysis.report.build import Report
+from mtask_sinks.analysis.report.contents import Report
 from mtask_sinks.charts.curves import Chart
 from mtask_sinks.charts.html.rendering import render
 from mtask_sinks.charts.palette import task_styles
