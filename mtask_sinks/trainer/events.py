@@ -10,14 +10,7 @@ from transformers.trainer_utils import IntervalStrategy
 from mtask_sinks.reporting.binding import modules_around
 
 if TYPE_CHECKING:
-    from mtask_sinks.trainer.mixin import MultiTaskTrainerMixin
     from mtask_sinks.trainer.session import Session
-
-
-def add_event_callbacks(trainer: MultiTaskTrainerMixin, session: Session) -> None:
-    """Pass the events of a trainer to its session."""
-    session.serve(trainer)
-    BeforeOthers(session).take_place()
 
 
 class BeforeOthers(TrainerCallback):

@@ -21,7 +21,7 @@ from mtask_sinks.sinks.base import Sink
 from mtask_sinks.task_health.settings import TaskHealth
 from mtask_sinks.trainer.admission import boundary
 from mtask_sinks.trainer.arguments import SinkArguments
-from mtask_sinks.trainer.events import add_event_callbacks
+from mtask_sinks.trainer.events import BeforeOthers
 from mtask_sinks.trainer.hub import keep_journal_from_hub
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight, check_actions, check_given
@@ -139,7 +139,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         if loss_budget is not None:
             self.add_callback(loss_budget)
             loss_budget.use_means(captured, self._session)
-        add_event_callbacks(self, self._session)
+        self._session.serve(self)
+        BeforeOthers(self._session).take_place()
         warn_of_replaced_bases(type(self), MultiTaskTrainerMixin)
 
     @property
