@@ -8,7 +8,6 @@ from functools import partial
 from types import MethodType
 from typing import Any
 
-from mtask_sinks.aggregation.window import Judge
 from mtask_sinks.task_health.meter import HealthMeter
 from mtask_sinks.trainer.log_rows import LogRowsMixin
 from mtask_sinks.trainer.padding import is_padding
@@ -34,8 +33,8 @@ class StepsMixin(LogRowsMixin):
             return
         # No local functions, because pickle cannot handle them.
         wrappers: dict[str, Callable[..., Any]] = {
-            "training_step": CountedStep(self, "training_step", "training_judge"),
-            "prediction_step": CountedStep(self, "prediction_step", "evaluation_judge"),
+            "training_step": CountedStep(self, "training_step"),
+            "prediction_step": CountedStep(self, "prediction_step"),
             "_maybe_log_save_evaluate": self._run_maybe_log_save_evaluate,
         }
         attributes = self.__dict__
@@ -88,15 +87,13 @@ class CountedStep:
 
     Args:
         trainer: the trainer.
-        name: name of its method.
-        judge: which judge of the trainer's `Admission` judges the reports of such steps.
+        name: the method of the trainer: ``training_step`` or ``prediction_step``.
     """
 
-    def __init__(self, trainer: StepsMixin, name: str, judge: str) -> None:
+    def __init__(self, trainer: StepsMixin, name: str) -> None:
         self._trainer = trainer
         self._session = trainer._session
         self._name = name
-        self._judge = judge
         self._trains = name == "training_step"
 
     @property
@@ -108,12 +105,12 @@ class CountedStep:
         step = trainer._below(self._name)
         if trainer._health is not None and self._trains:
             step = partial(trainer._health.run_step, trainer, step)
-        ignoring = session.registry.ignoring_reports
         is_left_out = not self._trains and is_padding(trainer.accelerator, _inputs_of(*args, **kwargs))
-        judge: Judge = getattr(session.admission, self._judge)
-        outside, judge.exempt_thread = judge.exempt_thread, session.admission.thread
+        admission = session.admission
+        judge = admission.training_judge if self._trains else admission.evaluation_judge
+        outside, judge.exempt_thread = judge.exempt_thread, admission.thread
         try:
-            with ignoring() if is_left_out else nullcontext():
+            with session.registry.ignoring_reports() if is_left_out else nullcontext():
                 return step(*args, **kwargs)
         finally:
             judge.exempt_thread = outside
