@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +183,6 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         with self._session.arriving():
             return super().predict(*args, **kwargs)
 
-    @boundary
     def evaluation_loop(
         self,
         dataloader: Any,
@@ -192,20 +191,11 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> Any:
-        with self._evaluation(metric_key_prefix):
-            output = super().evaluation_loop(
-                dataloader,
-                description,
-                prediction_loss_only=prediction_loss_only,
-                ignore_keys=ignore_keys,
-                metric_key_prefix=metric_key_prefix,
-            )
-            self._session.snapshots.reduce_evaluation(metric_key_prefix, self.state, output.metrics)
-        return output
+        loop = super().evaluation_loop
+        return self._run_loop(loop, dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
 
     if hasattr(Trainer, "prediction_loop"):  # transformers 4, with use_legacy_prediction_loop
 
-        @boundary
         def prediction_loop(
             self,
             dataloader: Any,
@@ -214,16 +204,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             ignore_keys: list[str] | None = None,
             metric_key_prefix: str = "eval",
         ) -> Any:
-            with self._evaluation(metric_key_prefix):
-                output = super().prediction_loop(  # type: ignore[misc]  # not in transformers 5
-                    dataloader,
-                    description,
-                    prediction_loss_only=prediction_loss_only,
-                    ignore_keys=ignore_keys,
-                    metric_key_prefix=metric_key_prefix,
-                )
-                self._session.snapshots.reduce_evaluation(metric_key_prefix, self.state, output.metrics)
-            return output
+            loop = super().prediction_loop  # type: ignore[misc]  # not in transformers 5
+            return self._run_loop(loop, dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
 
     @contextmanager
     def report_phase(self, name: str) -> Iterator[dict[str, float]]:
@@ -289,14 +271,31 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         with self._session.saved_windows.hidden(self.state):
             super()._load_callback_state()
 
-    @contextmanager
-    def _evaluation(self, prefix: str) -> Iterator[None]:
+    @boundary
+    def _run_loop(
+        self,
+        loop: Callable[..., Any],
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None,
+        ignore_keys: list[str] | None,
+        prefix: str,
+    ) -> Any:
+        """Run a loop of the Trainer over the batches of an evaluation, and add the metrics to its output."""
         self._session.serve(self)
         evaluation = self._session.evaluation(self.model, modules_around(self), prefix)
         with evaluation, self._counting_steps(), explaining_errors():
-            yield
+            output = loop(
+                dataloader,
+                description,
+                prediction_loss_only=prediction_loss_only,
+                ignore_keys=ignore_keys,
+                metric_key_prefix=prefix,
+            )
+            self._session.snapshots.reduce_evaluation(prefix, self.state, output.metrics)
             inside = None if self._session.is_outermost else self._session.phases.inside(phase_of_prefix(prefix))
             self._log_inside_steps(inside)
+        return output
 
 
 class HfMultiTaskTrainer(MultiTaskTrainerMixin, Trainer):
