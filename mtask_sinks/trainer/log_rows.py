@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -23,18 +24,29 @@ else:
     _Base = object
 
 
+@dataclass
+class _Row:
+    """A row that is being logged.
+
+    Attributes:
+        snapshot: what it shows of the reports.
+        is_window: whether it ends a window.
+        is_delivered: whether the sinks have it. A backend that numbers its rows gets it when its callback would log it.
+    """
+
+    snapshot: Snapshot
+    is_window: bool
+    is_delivered: bool = False
+
+
 class LogRowsMixin(_Base):
     """Adds metrics to the rows that a Trainer logs, and delivers them."""
 
     _session: Session
     _console: Console
     _loss_budget: LossBudget | None
-    #: The snapshot of the row that is being logged.
-    _logging: Snapshot | None = None
-    #: Whether this row is delivered already. A backend that numbers its rows gets it when its callback would log it.
-    _is_delivered = False
-    #: Whether this row ends a window.
-    _is_window = False
+    #: The row that is being logged.
+    _current_row: _Row | None = None
     #: Whether the row that the Trainer is about to log is about an epoch that the training has not finished.
     _is_cut = False
     #: The values over the whole training in the last summary, by their names in it.
@@ -54,8 +66,8 @@ class LogRowsMixin(_Base):
         """Handle a row before any other callback gets it."""
         is_training, self._session.expects_row = self._session.expects_row, False
         row = self._row_with(logs)
-        if self._logging is not None:
-            self._logging = self._session.snapshots.log_names.restore(self._logging, logs)
+        if self._current_row is not None:
+            self._current_row.snapshot = self._session.snapshots.log_names.restore(self._current_row.snapshot, logs)
             row.update(logs)
             if self._session.backends.is_turn_first:
                 self._deliver_in_turn(logs)
@@ -140,30 +152,30 @@ class LogRowsMixin(_Base):
         self, found: Snapshot | None, log: Callable[..., None], logs: dict[str, float], *args: Any, **kwargs: Any
     ) -> None:
         """Log a row with the snapshot that was found for it; ``None`` if the row ends no window."""
-        rows, snapshot = len(self.state.log_history), found or self._no_metrics()
+        at = len(self.state.log_history)
+        row = _Row(found or self._no_metrics(), is_window=found is not None)
         # A callback may log a row while the Trainer logs another one.
-        outside = (self._logging, self._is_delivered, self._is_window)
-        shown_outside = self._console.snapshot
-        self._show_in_console(snapshot)
-        self._logging, self._is_delivered, self._is_window = snapshot, False, found is not None
+        outside, shown_outside = self._current_row, self._console.snapshot
+        self._show_in_console(row.snapshot)
+        self._current_row = row
         try:
             log(logs, *args, **kwargs)
         finally:  # even if a callback raises, the window must not be lost
-            logged, is_delivered, is_window = self._logging, self._is_delivered, self._is_window
-            self._logging, self._is_delivered, self._is_window = outside
-            if self._logging is not None:
+            self._current_row = outside
+            if outside is not None:
                 self._console.snapshot = shown_outside
-            if not is_delivered:
-                # The row also has the values that the trainer added: the epoch, a subclass's own metrics. Rows after it
-                # are those of callbacks.
-                row = self.state.log_history[rows] if len(self.state.log_history) > rows else logs
-                self._deliver(logged or snapshot, row, is_window=is_window)
+            if not row.is_delivered:
+                # The history also has the values that the trainer added: the epoch, a subclass's own metrics. Rows
+                # after this one are those of callbacks.
+                logged = self.state.log_history[at] if len(self.state.log_history) > at else logs
+                self._deliver(row.snapshot, logged, is_window=row.is_window)
 
     def _deliver_in_turn(self, logs: Mapping[str, Any]) -> None:
         """Deliver the current row."""
-        if self._logging is not None and not self._is_delivered:
-            self._is_delivered = True
-            self._deliver(self._logging, self._row_with(logs) or logs, is_window=self._is_window)
+        row = self._current_row
+        if row is not None and not row.is_delivered:
+            row.is_delivered = True
+            self._deliver(row.snapshot, self._row_with(logs) or logs, is_window=row.is_window)
 
     def _deliver_prediction(self, metrics: Mapping[str, Any]) -> None:
         """Deliver the metrics of ``predict()``, which logs no row. A callback may call it while a row is logged."""
