@@ -11,9 +11,8 @@ from pathlib import Path
 from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.analysis.series import Point
 from mtask_sinks.analysis.training import Training
-from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.lines import LeftOut, Line, read_lines
-from mtask_sinks.journal.reader import find_journal
+from mtask_sinks.journal.reader import journals_at
 from mtask_sinks.journal.records import Begin, End, Item, is_snapshot
 from mtask_sinks.journal.run_start import RunStart, RunStarts, is_superseded
 from mtask_sinks.keys import split_key
@@ -189,9 +188,7 @@ def read_counted(
         NoJournalError: there is no journal.
         OSError: a journal cannot be read.
     """
-    first = find_journal(path)
-    files = journal_files(first) if Path(path).is_dir() else [first]
-    files = [file for file in files if only is None or file in only]
+    files = [file for file in journals_at(path) if only is None or file in only]
     # This keeps the order within each file, even if the clocks of two machines differ.
     every = [[(training, journal) for training in journal.trainings] for journal in map(CountedJournal, files)]
     found = list(heapq.merge(*every, key=lambda each: each[0].begins[0].time if each[0].begins else 0.0))

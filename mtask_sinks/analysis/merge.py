@@ -12,9 +12,8 @@ from typing import NamedTuple
 from mtask_sinks._util.atomic_file import whole_file
 from mtask_sinks.analysis.find import find_readable_journals
 from mtask_sinks.errors import MixedTrainingsError
-from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.lines import read_lines
-from mtask_sinks.journal.reader import check_readable, find_journal
+from mtask_sinks.journal.reader import check_readable, journals_at
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.run_start import RunStart, RunStarts
 from mtask_sinks.snapshot import RunInfo
@@ -59,7 +58,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
         OutputFileError: the file to write is a journal already.
         OSError: a file cannot be read or written.
     """
-    files = dict.fromkeys(file for path in paths for file in _files(path))
+    files = dict.fromkeys(file for path in paths for file in journals_at(path))
     journals = [_parts(file) for file in files]
     begins = [part.begin for parts in journals for part in parts if part.begin is not None]
     first_start = min((begin.time for begin in begins if not begin.run.step), default=-math.inf)
@@ -89,14 +88,9 @@ def check_inputs(paths: Sequence[str | os.PathLike[str]]) -> None:
         OSError: a journal cannot be read.
     """
     for path in paths:
-        for file in _files(path):
+        for file in journals_at(path):
             check_readable(file)
         find_readable_journals(path)
-
-
-def _files(path: str | os.PathLike[str]) -> list[Path]:
-    first = find_journal(path)
-    return journal_files(first) if Path(path).is_dir() else [first]
 
 
 def _check_resumes(journals: Sequence[Sequence[_Part]], merged: Iterable[_Part]) -> None:

@@ -16,10 +16,9 @@ from mtask_sinks.analysis.task_health import is_measured_rarely
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses
 from mtask_sinks.doctor.log_events import LogEvents
-from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import Unreadable
 from mtask_sinks.journal.lines import read_lines
-from mtask_sinks.journal.reader import JournalReader, find_journal
+from mtask_sinks.journal.reader import JournalReader, journals_at
 from mtask_sinks.snapshot import Snapshot
 
 
@@ -128,8 +127,7 @@ def unreadable_journals(path: str) -> list[UnreadableJournal]:
     """Return the journals at a path that have unreadable lines, if no training can be read there."""
     if read_counted(path):
         return []
-    files = journal_files(find_journal(path)) if Path(path).is_dir() else [Path(path)]
-    found = [UnreadableJournal(file, _unreadable(file, is_running=False)) for file in files]
+    found = [UnreadableJournal(file, _unreadable(file, is_running=False)) for file in journals_at(path)]
     return [journal for journal in found if journal.unreadable]
 
 

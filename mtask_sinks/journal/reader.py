@@ -145,7 +145,12 @@ class JournalReader:
 
 
 def find_journal(path: str | os.PathLike[str]) -> Path:
-    """Return the path of the (first) journal in a directory, or of the file itself.
+    """Return the path of the (first) journal in a directory, or of the file itself; see `journals_at`."""
+    return journals_at(path)[0]
+
+
+def journals_at(path: str | os.PathLike[str]) -> list[Path]:
+    """Return the journals of a directory, in the order of their numbers, or the file itself.
 
     Raises:
         NoJournalError: there is no journal. The message names journals nearby.
@@ -154,7 +159,7 @@ def find_journal(path: str | os.PathLike[str]) -> Path:
     file = journal_path(path)
     found = journal_files(file) if Path(path).is_dir() else [file] if file.is_file() else []
     if found:
-        return found[0]
+        return found
     if not Path(path).exists():
         raise NoJournalError(f"there is no {path}. Pass a journal ({FILE_NAME}) or the output directory of a training.")
     if file.exists() and not file.is_file():

@@ -75,3 +75,12 @@ def test_points_are_those_of_one_training_though_an_evaluation_came_later(tmp_pa
     assert [[(p.step, p.phase) for p in journal.points(each)] for each in journal.trainings] == [
         [(2, "train"), (2, "eval")], [(4, "train")],
     ]  # fmt: skip
+
+
+def test_all_journals_of_a_directory_count_if_the_first_file_is_none(tmp_path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name, (RunInfo(id=name), losses(10), "finished"))
+    (tmp_path / "metrics.jsonl").write_text("a file of another program\n")
+    (tmp_path / "a" / "metrics.jsonl").rename(tmp_path / "metrics-2.jsonl")
+    (tmp_path / "b" / "metrics.jsonl").rename(tmp_path / "metrics-3.jsonl")
+    assert {training.id for training in read_trainings(tmp_path)} == {"a", "b"}
