@@ -156,17 +156,11 @@ class JournalStream:
         with self._lock:
             self._first_line = first_line
 
-    def mark_file_gone(self) -> None:
-        """Note that the file was removed or is empty."""
-        with self._lock:
-            self._offsets.clear()
-            self._first_line = None
-
     def move_to(self, path: Path) -> None:
         """Continue in another file, which may already hold lines of others. Forget the lines of the old file."""
         with self._lock:
-            self.path = path
-            self.mark_file_gone()
+            self.path, self._first_line = path, None
+            self._offsets.clear()
             with suppress(OSError), path.open("rb") as file:
                 first_line = file.readline()
                 self._first_line = first_line if first_line.endswith(b"\n") else None
@@ -216,7 +210,7 @@ class JournalStream:
             The items, and the position after the last line that was read.
         """
         items = []
-        reached = start = position
+        reached = position
         try:
             with path.open("rb", buffering=_CHUNK) as file:
                 file.seek(offset)
@@ -227,8 +221,8 @@ class JournalStream:
                     item = self.left_out.item(line)
                     if item is not None:
                         items.append((line.end, item))
-                    if reached - start >= _CHUNK:
+                    if reached - position >= _CHUNK:
                         break
         except FileNotFoundError:
-            return [], start
+            return [], position
         return items, reached
