@@ -270,7 +270,7 @@ class Delivery:
             ]
             self._patience = Patience(self._journal.stream.reader_advanced)
             self._turns = Patience(self._journal.stream.reader_advanced)
-            end_killed(self._journal)
+            self._journal.end_killed()
         return self._journal
 
     def _is_forked(self) -> bool:
@@ -286,20 +286,6 @@ def _warn_of_scheme(output_dir: str | None, path: Path | None) -> None:
         )
         address = output_dir if "://" in output_dir else output_dir.replace(":/", "://", 1)
         logger.warning(message, output_dir, path.parent if path is not None else "", repr(address))
-
-
-def end_killed(journal: Journal, *, take_for_ended: bool = False) -> None:
-    """Record that the journal's last run was killed, if it is open and its process no longer exists.
-
-    If the run had ended before, and was opened again for an evaluation, this records its earlier status instead.
-
-    Args:
-        journal: the journal.
-        take_for_ended: treat the run's process as ended, without a check.
-    """
-    last = journal.stream.open_run_at(journal.stream.end_position)
-    if last is not None and (take_for_ended or not last.is_at_work()):
-        journal.end(last.run.id, journal.stream.status_of(last.run.id) or "killed")
 
 
 # Keeps deliveries alive until they are closed: a trainer that only evaluates may be deleted long before the exit.

@@ -13,7 +13,6 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.counts import SinkCounts, added
 from mtask_sinks.delivery.cursor import Cursor, check_names, cursor_path, load_cursor
 from mtask_sinks.delivery.own_record import OWN_RUNS, OwnRecord
-from mtask_sinks.delivery.pipeline import end_killed
 from mtask_sinks.delivery.saved_cursor import ReplayScope
 from mtask_sinks.delivery.trust import check_trust
 from mtask_sinks.delivery.worker import Worker
@@ -144,7 +143,7 @@ def _replay_file(
     run_ids = {begin.run.id for begin in begins}
     trust_ids = trust or all(OwnRecord().holds(stream.fingerprint, OWN_RUNS, run_id) for run_id in run_ids)
     with _locked(file, force):
-        end_killed(journal, take_for_ended=force)
+        journal.end_killed(take_for_ended=force)
         workers = [
             Worker(sink, stream, what=what if sink.name in cursors or what != "left" else "all", trust_ids=trust_ids)
             for sink in sinks

@@ -129,6 +129,18 @@ class Journal:
         """Record how a run ended."""
         self._add(End(run_id, status))
 
+    def end_killed(self, *, take_for_ended: bool = False) -> None:
+        """Record that the last run was killed, if it is open and its process no longer exists.
+
+        If the run had ended before, and was opened again for an evaluation, this records its earlier status instead.
+
+        Args:
+            take_for_ended: treat the run's process as ended, without a check.
+        """
+        last = self.stream.open_run_at(self.stream.end_position)
+        if last is not None and (take_for_ended or not last.is_at_work()):
+            self.end(last.run.id, self.stream.status_of(last.run.id) or "killed")
+
     def close(self) -> None:
         """Write the lines that wait, if there were metrics, and close the file. Readers can still read."""
         with InterruptsDeferred():
