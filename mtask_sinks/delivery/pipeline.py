@@ -246,32 +246,33 @@ class Delivery:
                 worker.confirm()
 
     def _journal_for(self, run: RunInfo) -> Journal:
+        """Return the journal of a run. If it is another one than before, end the run before, and begin new workers."""
         # The working directory may change during the training. So a run that opens again keeps its first path.
         path = None if run.output_dir is None else Path(run.output_dir, FILE_NAME).absolute()
-        before_run = self._run
-        is_same = before_run is not None and (before_run.id, before_run.output_dir) == (run.id, run.output_dir)
-        is_there = self._journal is not None and (is_same or self._journal.wanted == path)
-        if self._journal is None or not is_there or self._is_forked():
-            # A forked process has none of the threads.
-            before = {} if self._is_forked() else {worker.sink.name: worker for worker in self._workers}
-            if self._journal is not None and not self._is_forked():
-                ending = self.end()  # an evaluation may have opened the run again
-                if ending is not None:
-                    wait_for_endings([ending], min(FLUSH_SECONDS, self.drain_seconds))
-                self._journal.close()
-            self._process = os.getpid()
-            self._run = None
-            self._journal = Journal(path, eager=bool(self.sinks), own_file=True)
-            self._publisher = None if self._publish is None else Publisher(self._journal.stream, self._publish)
-            _warn_of_scheme(run.output_dir, path)
-            self._workers = [
-                Worker(sink, self._journal.stream, shares_cursor=True, predecessor=before.get(sink.name))
-                for sink in self.sinks
-            ]
-            self._patience = Patience(self._journal.stream.reader_advanced)
-            self._turns = Patience(self._journal.stream.reader_advanced)
-            self._journal.end_killed()
-        return self._journal
+        before, open_run = self._journal, self._run
+        is_same = open_run is not None and (open_run.id, open_run.output_dir) == (run.id, run.output_dir)
+        predecessors: dict[str, Worker] = {}
+        if before is not None and not self._is_forked():  # a forked process has none of the threads
+            if is_same or before.wanted == path:
+                return before
+            predecessors = {worker.sink.name: worker for worker in self._workers}
+            ending = self.end()  # an evaluation may have opened the run again
+            if ending is not None:
+                wait_for_endings([ending], min(FLUSH_SECONDS, self.drain_seconds))
+            before.close()
+        self._process = os.getpid()
+        self._run = None
+        self._journal = journal = Journal(path, eager=bool(self.sinks), own_file=True)
+        self._publisher = None if self._publish is None else Publisher(journal.stream, self._publish)
+        _warn_of_scheme(run.output_dir, path)
+        self._workers = [
+            Worker(sink, journal.stream, shares_cursor=True, predecessor=predecessors.get(sink.name))
+            for sink in self.sinks
+        ]
+        self._patience = Patience(journal.stream.reader_advanced)
+        self._turns = Patience(journal.stream.reader_advanced)
+        journal.end_killed()
+        return journal
 
     def _is_forked(self) -> bool:
         return self._process != os.getpid()
