@@ -37,14 +37,10 @@ class Publisher:
 
     Args:
         stream: the stream of the journal; its file is copied.
-        url: the directory, such as ``s3://bucket/run-1`` or ``file:///mnt/runs/1``.
-
-    Raises:
-        ImportError: fsspec is not installed.
+        url: the directory, such as ``s3://bucket/run-1`` or ``file:///mnt/runs/1``; `check_publishing` has accepted it.
     """
 
     def __init__(self, stream: JournalStream, url: str) -> None:
-        check_publishing(url)
         self._stream = stream
         self._url = url.rstrip("/")
         self._changed = threading.Condition()
