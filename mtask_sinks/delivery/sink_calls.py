@@ -53,7 +53,7 @@ class SinkCalls:
         progress: Progress,
         save: Callable[[], object],
         *,
-        skips_runs: bool = False,
+        skips_runs: bool,
     ) -> None:
         self._sink = sink
         self._shared = SharedSink.of(sink)

@@ -23,7 +23,7 @@ def mark_open(event: Any) -> Any:
     return marked
 
 
-def restart_events(step: int, directory: Path | None = None) -> list[Any]:
+def restart_events(step: int, directory: Path) -> list[Any]:
     """Return events that make TensorBoard purge the points beyond ``step`` that it has already read.
 
     TensorBoard reads the files of a run in the order of their names, which hold the second of the file's creation.
@@ -35,7 +35,7 @@ def restart_events(step: int, directory: Path | None = None) -> list[Any]:
     """
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-    kept = [] if directory is None else _kept_of_step(directory, step)
+    kept = _kept_of_step(directory, step)
     start = Event(step=step + (not kept), wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
     # Two events: with --load_fast=false, TensorBoard takes the first such event as the beginning of the run and
     # purges nothing.

@@ -24,10 +24,10 @@ def test_points_beyond_the_step_that_are_there_are_purged_and_later_ones_stay(tm
     assert read_scalars(tmp_path) == {"a/train/x": [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]}
 
 
-def test_a_restart_is_the_session_start_twice_one_step_later() -> None:
+def test_a_restart_is_the_session_start_twice_one_step_later(tmp_path: Path) -> None:
     from tensorboard.compat.proto.event_pb2 import SessionLog
 
-    events = restart_events(4)
+    events = restart_events(4, tmp_path)
     assert [(event.step, event.session_log.status) for event in events] == [(5, SessionLog.START)] * 2
 
 
