@@ -147,7 +147,7 @@ class Capture:
             return None
         head, name = split_key(path) if wanted == _BY_PATH else (wanted, path.rpartition("/")[2])
         task = head or None
-        key = f"{task}/{name}" if task else name
+        key = join_key(task, name)
         owner = self._owners.setdefault(key, path)
         if owner != path:
             message = "capture: the outputs %s and %s would both get the key %s, so the second is left out."
