@@ -109,7 +109,7 @@ class Intake:
                         on_device[name] = entry
                         continue
                     if entry is None:  # the model did not compute it; only register the key
-                        self.admit(window, task, name)
+                        self._admit(window, task, name)
                         continue
                     if type(entry) in NOT_REAL:
                         self._refuse(task, name, value, Unreadable(NOT_REAL[type(entry)]))
@@ -119,7 +119,7 @@ class Intake:
                 try:
                     buffer = buffers[name]
                 except KeyError:
-                    buffer = self.admit(window, task, name)
+                    buffer = self._admit(window, task, name)
                 buffer.append(entry)
             except (MetricKeyError, MetricValueError) as error:
                 refused.append(error)
@@ -154,6 +154,17 @@ class Intake:
             self._set_rank()
             return self._phases.window(phase).peek()
 
+    def restore(self, phase: str, key: str, saved: dict[str, Any]) -> None:
+        """Continue a key in the window of a phase with its saved state.
+
+        Raises:
+            KeyError: there are too many keys.
+            MetricKeyError, ValueError: the registry cannot have this key, or the state belongs to another reducer.
+        """
+        window = self._phases.window(phase)
+        self._admit(window, None, key)
+        window.accumulators[key].restore(saved)
+
     def agree(self, agreed: Mapping[str, Reducer], too_many: Iterable[str]) -> None:
         """Register the keys that the ranks agreed on, and forget those for which some rank has no room."""
         with self._admitting:
@@ -179,14 +190,14 @@ class Intake:
         refused: list[Exception] = []
         for name, entry in zip(names, entries, strict=True):
             try:
-                self.admit(window, task, name).append(entry)
+                self._admit(window, task, name).append(entry)
             except MetricKeyError as error:
                 refused.append(error)
         if window.devices.is_full:
             self._update(window)
         return refused
 
-    def admit(self, window: Window, task: str | None, name: str) -> Buffer:
+    def _admit(self, window: Window, task: str | None, name: str) -> Buffer:
         """The buffer for a task and name; checks the key if it is new."""
         buffers = window.buffers.get(task, {})
         if name in buffers:

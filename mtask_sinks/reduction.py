@@ -14,7 +14,6 @@ from mtask_sinks.aggregation.key_table import KeyTable
 from mtask_sinks.aggregation.spans import Span, Spans, exact_span
 from mtask_sinks.aggregation.state import Spread, State
 from mtask_sinks.aggregation.summarize import Summarizer
-from mtask_sinks.aggregation.window import Window
 from mtask_sinks.aggregation.window_times import SECONDS, STEPS, WindowTimes
 from mtask_sinks.distributed.collectives import Ranks
 from mtask_sinks.distributed.merge import RankMerger
@@ -119,7 +118,7 @@ class Reduction:
             found["spans"] = self._spans.to_json(reducers)
         return {"time": self._clock.now, "window": self.times.to_json(phase), **found} if any(found.values()) else {}
 
-    def load_state_dict(self, state: Mapping[str, Any], window: Window, phase: str, step: int) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], phase: str, step: int) -> None:
         """Replace the open window of a phase by one that `state_dict` saved."""
         self.discard(phase, None)
         if "time" in state:  # new reports are later than all in the state
@@ -135,8 +134,7 @@ class Reduction:
             return  # the first rank takes the state of all ranks
         for key, saved in state.get("keys", {}).items():
             try:
-                self._intake.admit(window, None, key)
-                window.accumulators[key].restore(saved)
+                self._intake.restore(phase, key, saved)
             except (KeyError, ValueError) as error:
                 self._say_not_resumed(key, error)
 

@@ -408,7 +408,7 @@ class MetricRegistry(BuiltAnew):
             phase: as for `snapshot`.
             step: optimizer steps taken so far. The window begins here, if the state does not say where it began.
         """
-        self._reduction.load_state_dict(state, self._phases.window(phase), phase, step)
+        self._reduction.load_state_dict(state, phase, step)
 
     def discard(self, phase: str = "train", *, step: int | None = None) -> bool:
         """Forget what was reported in the window of a phase; returns whether there was something.
