@@ -12,7 +12,6 @@ from torch.compiler import is_dynamo_compiling
 
 from mtask_sinks._util.built_anew import BuiltAnew
 from mtask_sinks._util.log import get_logger
-from mtask_sinks._util.references import ProcessLocal
 from mtask_sinks._util.renamed import keep_old_names
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.accumulator import NonFinite
@@ -119,7 +118,6 @@ class MetricRegistry(BuiltAnew):
         # Copies are built from the arguments. This line is the first, so `locals` holds nothing but them and `self`.
         given = {name: dict(each) if isinstance(each, Mapping) else each for name, each in locals().items()}
         self._given = {name: each for name, each in given.items() if name not in ("self", "process_group")}
-        self._process_group = ProcessLocal(process_group)
         self._warn_once = WarnOnce(logger)
         reducers, derived = reducers or {}, derived or {}
         check_mapping("reducers", reducers, "{'*/n_tokens': 'sum'}")
@@ -180,7 +178,7 @@ class MetricRegistry(BuiltAnew):
 
     def __getstate__(self) -> Any:
         table = self._key_table
-        return super().__getstate__(), table.registered, table.is_reserved, self._process_group
+        return super().__getstate__(), table.registered, table.is_reserved, self._merger.group
 
     def __setstate__(self, state: Any) -> None:
         settings, registered, is_reserved, group = state
@@ -189,8 +187,7 @@ class MetricRegistry(BuiltAnew):
             if key not in self._key_table.reducers:  # the rules have registered their exact keys already
                 self._key_table.register(key, reducer)
         self.reserve(is_reserved)
-        self._process_group = group
-        self._merger.group = group.value
+        self._merger.group = group
         if group.is_lost:
             logger.warning(_GROUP_IS_LOST)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.references import ProcessLocal
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.state import ReducerState, Spread, State, SumState, has_sum_state
 from mtask_sinks.distributed.collectives import Ranks, find_ranks
@@ -45,12 +46,15 @@ class RankMerger:
         group: the ranks to reduce over; ``None`` for all ranks of the job.
         agreement: the keys and phases on which the ranks have agreed so far.
         wants_spread: tells whether the spread of a key over the ranks is wanted.
+
+    Attributes:
+        group, agreement: as given. A copy of the registry has the group of its original.
     """
 
     def __init__(
         self, group: ProcessGroup | Ranks | None, agreement: KeyAgreement, wants_spread: Callable[[str], bool]
     ) -> None:
-        self.group = group
+        self.group = ProcessLocal(group)
         self.agreement = agreement
         self._wants_spread = wants_spread
         #: Key → reducer, in the same order on all ranks.
@@ -64,7 +68,7 @@ class RankMerger:
 
     def ranks(self) -> Ranks | None:
         """Return the ranks; ``None`` if this rank is alone."""
-        return find_ranks(self.group)
+        return find_ranks(self.group.value)
 
     @property
     def agreed(self) -> Mapping[str, Reducer]:
