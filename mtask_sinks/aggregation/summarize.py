@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,9 +49,9 @@ class Summarizer:
         *,
         step: int,
         phase: str,
-        reports: Mapping[str, int] = MappingProxyType({}),
-        row: Mapping[str, Any] = MappingProxyType({}),
-        has_logs: bool = False,
+        reports: Mapping[str, int],
+        row: Mapping[str, Any],
+        has_logs: bool,
     ) -> Summary:
         """Return the values of a window.
 

@@ -29,7 +29,7 @@ class Proposal(NamedTuple):
 
     @classmethod
     def from_reducers(
-        cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer], phases: Sequence[str] = ()
+        cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer], phases: Sequence[str]
     ) -> Proposal:
         """The proposal of this rank: its rules, the reducers of keys to agree on, and its phases."""
         keys = {key: fingerprint(reducer) for key, reducer in reducers.items()}
