@@ -3,7 +3,7 @@
 In: labelled trainings (`analysis.selection`). `make_chart` turns them into a frozen `Chart`, which says what to draw.
 Out: a file (``.png``, ``.svg`` or ``.html``), which `write_chart` writes.
 
-May import: `analysis`, `keys`, `errors`, `_util`. It knows neither trainer nor registry.
+May import: `analysis`, `directions`, `patterns`, `keys`, `errors`, `_util`. It knows neither trainer nor registry.
 """
 
 from mtask_sinks.analysis.selection import LabelledTraining, open_runs

@@ -6,5 +6,5 @@ that in a file, and `status` reads it from any process. `shared_sink` lets one w
 and `ending` wait for workers. `replay` delivers a journal after the training; `trust` and `own_record` keep a journal
 from somebody else from choosing where the replay writes. `publisher` copies the journal to another place.
 
-May import: `journal`, `sinks`, `snapshot`, `errors`, `_util`.
+May import: `journal`, `sinks`, `snapshot`, `note`, `errors`, `_util`.
 """

@@ -4,7 +4,7 @@ A sink gets a `RunInfo` when a run opens, then its `Snapshot`s. It writes points
 says what to do. `base` defines the interface, and each backend has one file or folder. `lookup` and `listing` find
 sinks by name. `health` checks whether a backend answers; `timeouts` limits how long the backends' clients wait.
 
-May import: ``snapshot``, ``keys``, ``errors`` and ``_util``; never the registry, the trainer or the journal.
+May import: `snapshot`, `note`, `directions`, `keys`, `errors`, `_util`; never the registry, the trainer or the journal.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 In: labelled trainings (`analysis.selection`), their journals, checkpoints and the sinks' cursors. Out: a frozen
 `Report`, which `charts.html` shows and ``mtask-sinks report --json`` prints.
 
-May import: the rest of `analysis`, `delivery`, `directions`, `keys`.
+May import: the rest of `analysis`, `delivery`, `directions`, `keys`, `_util`.
 """
 
 from mtask_sinks.analysis.report.build import make_report

@@ -2,5 +2,5 @@
 
 In: a `Script` or a `RecordedTraining`. Out: `Observation` objects, which say where, what is wrong, and how to fix it.
 
-May import: every module of `doctor` except `listing` and `examination`, and `sinks`, `keys`, `directions`.
+May import: every module of `doctor` except `listing` and `examination`, and what that room may import.
 """
