@@ -16,8 +16,8 @@ MAX_VALUES = 150_000
 RECENT = 30
 
 
-def snapshots_to_keep(training: Training, most_values: int) -> list[int]:
-    """Return the indices of the snapshots to keep, ascending.
+def snapshots_to_keep(training: Training, most_values: int) -> tuple[list[int], int]:
+    """Return the indices of the snapshots to keep, ascending, and the new `Training.windows_per_part`.
 
     The function cuts each phase into parts with the same number of windows. From each part it keeps the snapshots with
     the smallest and the largest value of each metric. So it keeps the best value of the training, and every spike in a
@@ -51,14 +51,15 @@ def snapshots_to_keep(training: Training, most_values: int) -> list[int]:
     always[[*training.partial]] = True
     for series in training.series.values():
         always[np.frombuffer(series.at, np.int64)[-RECENT:]] = True
+    windows_per_part = training.windows_per_part
     while True:
         kept = always.copy()
         for series in training.series.values():
             at = np.frombuffer(series.at, np.int64)
-            _mark_extremes(kept, at, np.frombuffer(series.values, np.float64), before[at] // training.windows_per_part)
-        if values[kept].sum() <= most_values or training.windows_per_part > before.max(initial=0):
-            return [int(at) for at in np.flatnonzero(kept)]
-        training.windows_per_part *= 2
+            _mark_extremes(kept, at, np.frombuffer(series.values, np.float64), before[at] // windows_per_part)
+        if values[kept].sum() <= most_values or windows_per_part > before.max(initial=0):
+            return [int(at) for at in np.flatnonzero(kept)], windows_per_part
+        windows_per_part *= 2
 
 
 def _mark_ends(kept: np.ndarray, groups: np.ndarray) -> None:

@@ -254,7 +254,7 @@ class Training:
         """Forget snapshots, so that about ``most_values`` values stay in memory; see `snapshots_to_keep`."""
         if sum(len(series.at) for series in self.series.values()) <= most_values:
             return
-        kept = thinning.snapshots_to_keep(self, most_values)
+        kept, self.windows_per_part = thinning.snapshots_to_keep(self, most_values)
         is_kept = set(kept)
         latest: dict[int, int] = {}
         for at, kind in enumerate(self.kinds):
