@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 
-def check_sinks(given: object) -> None:
+def require_sinks(given: object) -> None:
     """Raise an error for anything but a sequence of sinks.
 
-    >>> check_sinks(["tensorboard"])
+    >>> require_sinks(["tensorboard"])
     Traceback (most recent call last):
     TypeError: sinks=['tensorboard']: pass a list of objects such as TensorBoardSink(); names go to report_to.
     """
