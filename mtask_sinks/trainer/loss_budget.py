@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from transformers import TrainerCallback
@@ -98,7 +99,8 @@ class LossBudget(TrainerCallback):
             return
         for key in self.weights:
             session.registry.register(key + TWIN, "mean")
-        capture.twins = Twins(frozenset(self.weights), _Share(session))
+        # A weak reference, because the session holds the capture.
+        capture.twins = Twins(frozenset(self.weights), partial(_share_of_step, WeakReference(session)))
 
     def without_twins(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot without the values that were captured only for the comparison. `check` uses these."""
@@ -200,16 +202,11 @@ class LossBudget(TrainerCallback):
         return batches > 0 and first > 0 and first % batches == 0 and all(count == first for count in others)
 
 
-class _Share:
-    """Returns which part of an optimizer step the current micro-batch is, such as 0.25."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = WeakReference(session)  # weak, because the session holds this object
-
-    def __call__(self) -> float:
-        session = self._session()
-        trainer = None if session is None else session.trainer()
-        return 1.0 / max(getattr(trainer, "current_gradient_accumulation_steps", 1), 1)
+def _share_of_step(session_of: WeakReference[Session]) -> float:
+    """Return which part of an optimizer step the current micro-batch is, such as 0.25."""
+    session = session_of()
+    trainer = None if session is None else session.trainer()
+    return 1.0 / max(getattr(trainer, "current_gradient_accumulation_steps", 1), 1)
 
 
 def _has_even_batches(loader: Any) -> bool:

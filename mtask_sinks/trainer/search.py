@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
@@ -45,7 +46,7 @@ class SearchMixin(_Base):
         chosen = backend or default_hp_search_backend()
         if hp_name is None and chosen is not None:
             hp_name = _NAMES.get(HPSearchBackend(chosen))
-        objective = compute_objective or ObjectiveWithoutReports(self._session)
+        objective = compute_objective or partial(_objective_without_reports, self._session)
         self._session.has_parallel_trials = chosen == HPSearchBackend.RAY
         try:
             return super().hyperparameter_search(
@@ -55,17 +56,12 @@ class SearchMixin(_Base):
             self._session.has_parallel_trials = False
 
 
-class ObjectiveWithoutReports:
-    """transformers' default objective, computed from the metrics that a plain `Trainer` has."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __call__(self, metrics: Mapping[str, float]) -> float:
-        is_reported = self._session.snapshots.log_names.is_reported
-        own = {name: value for name, value in metrics.items() if not is_reported(name)}
-        objective: float = default_compute_objective(own)
-        return objective
+def _objective_without_reports(session: Session, metrics: Mapping[str, float]) -> float:
+    """Return transformers' default objective, computed from the metrics that a plain `Trainer` has."""
+    is_reported = session.snapshots.log_names.is_reported
+    own = {name: value for name, value in metrics.items() if not is_reported(name)}
+    objective: float = default_compute_objective(own)
+    return objective
 
 
 def _name_of_optuna_trial(trial: Any) -> str:
