@@ -11,12 +11,9 @@ from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.sink_calls import error_text
 from mtask_sinks.trainer.backend_runs import BackendRun
-from mtask_sinks.trainer.tracker_log import TrackerLog
+from mtask_sinks.trainer.tracker_log import LOGGING_EVENTS, OPENING_EVENTS, TrackerLog
 
 _EVENTS = [name for name in vars(TrainerCallback) if name.startswith("on_")]
-
-# Events that carry values.
-_LOGGING_EVENTS = ("on_log", "on_predict")
 
 
 def guard(
@@ -57,7 +54,7 @@ class _GuardedEvent:
 
     def __call__(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         callback, run = self._callback(), self._run
-        is_logging = self._event in _LOGGING_EVENTS
+        is_logging, may_open = self._event in LOGGING_EVENTS, self._event in OPENING_EVENTS
         result = None
         try:
             if isinstance(run, TrackerLog):
@@ -65,13 +62,13 @@ class _GuardedEvent:
                 run.count(self._event, None)
             elif not run.has_failed:
                 args = run.arguments(args, state)
-                if is_logging or self._event == "on_train_begin":
+                if may_open:
                     run.prepare(args, state)
                 if is_logging:
                     run.set_up(args, state, control, kwargs.get("model"))
                 else:
                     result = self._call(callback, args, state, control, **kwargs)
-                if is_logging or self._event == "on_train_begin":
+                if may_open:
                     run.take_over()
         except Exception as error:
             self._warn(callback, error)
@@ -87,7 +84,7 @@ class _GuardedEvent:
         name, what_next = type(callback).__name__, ""
         if isinstance(self._run, TrackerLog):
             self._run.count(self._event, error_text(error))
-        elif self._event in ("on_train_begin", *_LOGGING_EVENTS):
+        elif self._event in OPENING_EVENTS:
             self._run.has_failed = True
             what_next = " Its sink opens a run itself as soon as it can."
         message = "%s failed in %s (%s); training goes on.%s Further failures are counted, not logged."

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+#: The events of a callback that carry values, and those at which it may open its run.
+LOGGING_EVENTS = ("on_log", "on_predict")
+OPENING_EVENTS = ("on_train_begin", *LOGGING_EVENTS)
+
 
 class TrackerLog:
     """Counts the log events of one tracker that has no sink, so nobody can send them again.
@@ -31,10 +35,10 @@ class TrackerLog:
             event: the method of the callback.
             error: the error that it raised.
         """
-        if event in ("on_log", "on_predict"):
+        if event in LOGGING_EVENTS:
             self._events += 1
             self._failed += error is not None
-        if event in ("on_train_begin", "on_log", "on_predict"):
+        if event in OPENING_EVENTS:
             self._error = self._error or error
 
     def missing(self) -> str | None:
