@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -88,12 +88,8 @@ class SinkCalls:
             Forgotten: the backend has lost the run.
             Exception: any other exception means an outage. The same call may succeed later.
         """
-        self._progress.backend.begin_call()
-        try:
-            with self._shared.lock:
-                self._deliver(item)
-        finally:
-            self._progress.backend.end_call()
+        with self._calling():
+            self._deliver(item)
 
     def _deliver(self, item: Item) -> None:
         if isinstance(item, Begin):
@@ -113,11 +109,17 @@ class SinkCalls:
         """Let the sink store its data, if it is open."""
         if not self._is_open:
             return
+        with self._calling():
+            if self._is_open:  # the worker of another trainer may have closed it
+                self._sink.flush()
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        """Keep other workers from the sink inside a ``with`` block, and let the block count as a call of the sink."""
         self._progress.backend.begin_call()
         try:
             with self._shared.lock:
-                if self._is_open:
-                    self._sink.flush()
+                yield
         finally:
             self._progress.backend.end_call()
 
