@@ -14,7 +14,7 @@ from mtask_sinks.analysis.find import find_readable_journals
 from mtask_sinks.analysis.series import Series, sorted_by_task
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.directions import Direction, Directions, is_count
-from mtask_sinks.journal.reader import find_journal
+from mtask_sinks.journal.paths import find_journal
 
 Verdict = Literal["better", "worse", "same"]
 

@@ -12,7 +12,7 @@ from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.analysis.series import Point
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.lines import LeftOut, Line, read_lines
-from mtask_sinks.journal.reader import journals_at
+from mtask_sinks.journal.paths import journals_at
 from mtask_sinks.journal.records import Begin, End, Item, is_snapshot
 from mtask_sinks.journal.run_start import RunStart, RunStarts, is_superseded
 from mtask_sinks.keys import split_key

@@ -17,9 +17,8 @@ from mtask_sinks.analysis.counted import CountedJournal, read_counted
 from mtask_sinks.analysis.find import FoundJournal, find_readable_journals
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.errors import ExportError
-from mtask_sinks.journal.claim import journal_files
+from mtask_sinks.journal.paths import journal_files, journal_path
 from mtask_sinks.journal.records import as_plain
-from mtask_sinks.journal.writer import journal_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,12 +13,10 @@ from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.analysis.progress import status_of
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.errors import NoTrainingError
-from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import decode
 from mtask_sinks.journal.lines import lines_without_record
-from mtask_sinks.journal.reader import find_journal, why_none
+from mtask_sinks.journal.paths import FILE_NAME, find_journal, journal_files, journal_path, why_none
 from mtask_sinks.journal.records import Begin
-from mtask_sinks.journal.writer import FILE_NAME, journal_path
 
 # Directories that hold thousands of files and no journal.
 _SKIPPED = (".*", "checkpoint-*", "wandb", "mlruns", "mlartifacts", "__pycache__", "site-packages")

@@ -13,7 +13,7 @@ from mtask_sinks._util.atomic_file import whole_file
 from mtask_sinks.analysis.find import find_readable_journals
 from mtask_sinks.errors import MixedTrainingsError
 from mtask_sinks.journal.lines import read_lines
-from mtask_sinks.journal.reader import check_readable, journals_at
+from mtask_sinks.journal.paths import check_readable, journals_at
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.run_start import RunStart, RunStarts
 from mtask_sinks.snapshot import RunInfo

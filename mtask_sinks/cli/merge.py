@@ -28,7 +28,7 @@ def merge(
     from mtask_sinks.analysis.merge import check_inputs
     from mtask_sinks.analysis.merge import merge as join
     from mtask_sinks.errors import MixedTrainingsError, OutputFileError
-    from mtask_sinks.journal.writer import FILE_NAME
+    from mtask_sinks.journal.paths import FILE_NAME
 
     path = output if output.suffix == ".jsonl" else output / FILE_NAME
     with journal_errors("JOURNALS"):

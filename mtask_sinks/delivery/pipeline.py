@@ -20,7 +20,8 @@ from mtask_sinks.delivery.ending import Ending, wait_for_endings
 from mtask_sinks.delivery.patience import Patience
 from mtask_sinks.delivery.publisher import Publisher, check_publishing
 from mtask_sinks.delivery.worker import Worker
-from mtask_sinks.journal.writer import FILE_NAME, Journal
+from mtask_sinks.journal.paths import FILE_NAME
+from mtask_sinks.journal.writer import Journal
 from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import RunInfo, Snapshot

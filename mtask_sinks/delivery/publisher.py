@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.sink_calls import error_text
-from mtask_sinks.journal.writer import FILE_NAME
+from mtask_sinks.journal.paths import FILE_NAME
 
 if TYPE_CHECKING:
     from mtask_sinks.journal.stream import JournalStream

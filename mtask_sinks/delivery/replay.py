@@ -17,11 +17,11 @@ from mtask_sinks.delivery.saved_cursor import ReplayScope
 from mtask_sinks.delivery.trust import check_trust
 from mtask_sinks.delivery.worker import Worker
 from mtask_sinks.errors import StillAtWorkError
-from mtask_sinks.journal.claim import journal_files, open_if_free
-from mtask_sinks.journal.reader import check_readable
+from mtask_sinks.journal.claim import open_if_free
+from mtask_sinks.journal.paths import check_readable, journal_files, journal_path
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.stream import JournalStream
-from mtask_sinks.journal.writer import Journal, journal_path
+from mtask_sinks.journal.writer import Journal
 from mtask_sinks.sinks.base import Sink
 
 logger = get_logger(__name__)

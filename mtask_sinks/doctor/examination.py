@@ -15,7 +15,7 @@ from mtask_sinks.doctor.recorded import read_recorded_training, unreadable_journ
 from mtask_sinks.doctor.script import Script
 from mtask_sinks.doctor.settings import sinks_named
 from mtask_sinks.errors import NoJournalError, NothingThereError, NoTrainingError
-from mtask_sinks.journal.writer import FILE_NAME
+from mtask_sinks.journal.paths import FILE_NAME
 from mtask_sinks.sinks.health import check_sinks
 from mtask_sinks.sinks.lookup import has_sink
 from mtask_sinks.snapshot import RunInfo

@@ -18,7 +18,8 @@ from mtask_sinks.delivery.status import SinkStatus, sink_statuses
 from mtask_sinks.doctor.log_events import LogEvents
 from mtask_sinks.journal.decode import Unreadable
 from mtask_sinks.journal.lines import read_lines
-from mtask_sinks.journal.reader import JournalReader, journals_at
+from mtask_sinks.journal.paths import journals_at
+from mtask_sinks.journal.reader import JournalReader
 from mtask_sinks.snapshot import Snapshot
 
 

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import re
 import socket
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from mtask_sinks._util.append_file import AppendFile
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.journal.lines import read_lines
+from mtask_sinks.journal.paths import is_foreign
 from mtask_sinks.journal.run_start import open_run
 
 logger = get_logger(__name__)
-
-# This many bytes at the beginning of a file tell whether it is a journal.
-_BEGIN = 1 << 20
-# Some line of a journal matches this, even if other lines are damaged, or another program has rewritten it.
-_RECORD = re.compile(rb'^(\xef\xbb\xbf)?\s*\{.*"record"\s*:\s*"(run|snapshot|end|note)"', re.MULTILINE)
-# The first bytes of a journal.
-_FIRST = b'{"record": "run"'
 
 
 def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path, AppendFile | None]:
@@ -70,52 +62,6 @@ def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path,
         if candidate == path:
             logger.warning(message, writer, path)
     raise AssertionError("there is always another number")
-
-
-def journal_files(path: Path) -> list[Path]:
-    """Return the journals of one output directory, in the order of their numbers.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "metrics.jsonl")
-    >>> for name in ("metrics-10.jsonl", "metrics-2.jsonl", "metrics.jsonl", "metrics-old.jsonl"):
-    ...     path.with_name(name).touch()
-    >>> [file.name for file in journal_files(path)]
-    ['metrics.jsonl', 'metrics-2.jsonl', 'metrics-10.jsonl']
-
-    Files of other programs that have such a name are left out, and so are directories and links that lead nowhere.
-
-    Args:
-        path: the first of them, which need not exist.
-
-    Raises:
-        OSError: the directory exists and cannot be read.
-    """
-    numbered = re.compile(re.escape(path.stem) + r"-(\d+)" + re.escape(path.suffix))
-    try:
-        found = [(int(match[1]), file) for file in path.parent.iterdir() if (match := numbered.fullmatch(file.name))]
-    except (FileNotFoundError, NotADirectoryError):
-        found = []
-    return [file for file in (path, *(file for _, file in sorted(found))) if file.is_file() and not is_foreign(file)]
-
-
-def is_foreign(path: Path) -> bool:
-    """Return whether there is something that is not a journal.
-
-    A damaged journal is still a journal, and so is an unreadable file. A directory, a pipe and a device are none: to
-    open a pipe would wait for another process.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return True
-        with path.open("rb") as file:
-            begin = file.read(len(_FIRST))
-            if begin == _FIRST:  # saves the time to read more
-                return False
-            begin = (begin + file.read(_BEGIN)).lstrip()
-    except OSError:
-        return False
-    # A crash may leave only a part of the first line.
-    return not _FIRST.startswith(begin[: len(_FIRST)]) and _RECORD.search(begin) is None
 
 
 def _candidates(path: Path, first: Path) -> Iterator[Path]:

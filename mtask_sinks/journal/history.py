@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.lines import LeftOut, read_lines
+from mtask_sinks.journal.paths import journal_files, journal_path
 from mtask_sinks.journal.records import Begin, End
 from mtask_sinks.journal.run_start import RunStart, RunStarts, status_after
-from mtask_sinks.journal.writer import journal_path
 from mtask_sinks.note import Note
 from mtask_sinks.snapshot import Snapshot
 

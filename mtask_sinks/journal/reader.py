@@ -1,4 +1,4 @@
-"""Follows a journal from any process while another process may write it, and finds the journal of a directory."""
+"""Follows a journal from any process, while another process may write it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from mtask_sinks.errors import NoJournalError, NoTrainingError
-from mtask_sinks.journal.claim import is_foreign, journal_files
-from mtask_sinks.journal.lines import LeftOut, Line, lines_without_record, read_lines
+from mtask_sinks.journal.lines import LeftOut, Line, read_lines
+from mtask_sinks.journal.paths import journal_path
 from mtask_sinks.journal.records import Begin, Item, fingerprint_of, is_snapshot
 from mtask_sinks.journal.sampling import sample
-from mtask_sinks.journal.writer import FILE_NAME, journal_path
 from mtask_sinks.snapshot import Snapshot
 
 # With ``sampling``, the reader takes a sample if more bytes than this are unread.
@@ -142,57 +140,3 @@ class JournalReader:
             self.fingerprint, self._offset, self._ends, self._begins = fingerprint, 0, array("q"), []
             self.left_out = LeftOut()
             self.times_begun += 1
-
-
-def find_journal(path: str | os.PathLike[str]) -> Path:
-    """Return the path of the (first) journal in a directory, or of the file itself; see `journals_at`."""
-    return journals_at(path)[0]
-
-
-def journals_at(path: str | os.PathLike[str]) -> list[Path]:
-    """Return the journals of a directory, in the order of their numbers, or the file itself.
-
-    Raises:
-        NoJournalError: there is no journal. The message names journals nearby.
-        OSError: the directory cannot be read.
-    """
-    file = journal_path(path)
-    found = journal_files(file) if Path(path).is_dir() else [file] if file.is_file() else []
-    if found:
-        return found
-    if not Path(path).exists():
-        raise NoJournalError(f"there is no {path}. Pass a journal ({FILE_NAME}) or the output directory of a training.")
-    if file.exists() and not file.is_file():
-        raise NoJournalError(f"{file} is no journal, because it is no ordinary file. Pass the output directory.")
-    if file.is_file():
-        reason = why_none(file, lines_without_record(file) or LeftOut())
-        raise NoJournalError(f"{file} is no journal: {reason}. Pass the output directory of a training.")
-    near = sorted(str(below.parent) for below in Path(path).glob(f"*/{FILE_NAME}") if not is_foreign(below))
-    appears = "It appears with the first log event that has metrics."
-    hint = f"There are journals in {', '.join(near)}." if near else appears
-    raise NoJournalError(f"there is no {file}. {hint}")
-
-
-def check_readable(path: Path) -> None:
-    """Raise an error if some part of a journal cannot be read, or if none of its lines holds a record.
-
-    A file that is no journal is refused even if it has no whole line yet: whoever appends to a journal first removes a
-    last line that was not written to its end, and that would be the whole file.
-
-    Raises:
-        NoTrainingError: no line holds a record.
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        for _ in read_lines(file):
-            pass
-    lines = lines_without_record(path)
-    if lines is not None and (reason := why_none(path, lines)):
-        raise NoTrainingError(f"{path} holds no training: {reason}.")
-
-
-def why_none(path: Path, lines: LeftOut) -> str:
-    """Return why a file without a record is no journal; an empty text if it may get its first record."""
-    if lines.count:
-        return lines.sentence
-    return "another program wrote it" if is_foreign(path) else ""

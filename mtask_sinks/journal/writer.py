@@ -22,9 +22,6 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 logger = get_logger(__name__)
 
-#: Name of the journal's file in a training's output directory.
-FILE_NAME = "metrics.jsonl"
-
 # Limits (lines, bytes) in memory: for lines that wait for the disk, and for recent lines. A sink that keeps up gets
 # these without reading the file.
 _MAX_WAITING = (10_000, 64 << 20)
@@ -252,9 +249,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def journal_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a journal's file, given the file itself or the output directory of a training."""
-    path = Path(path)
-    return path / FILE_NAME if path.is_dir() else path

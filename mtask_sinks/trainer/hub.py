@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.cursor import DIRECTORY_SUFFIX
-from mtask_sinks.journal.writer import FILE_NAME
+from mtask_sinks.journal.paths import FILE_NAME
 
 logger = get_logger(__name__)
 

@@ -19,8 +19,7 @@ from mtask_sinks.analysis.export import to_frame
 from mtask_sinks.analysis.find import find_journals, journals_below
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
-from mtask_sinks.errors import NoJournalError
-from mtask_sinks.journal.claim import claim, journal_files
+from mtask_sinks.journal.claim import claim
 from mtask_sinks.journal.writer import Journal
 from mtask_sinks.sinks import MemorySink
 
@@ -309,21 +308,3 @@ def test_a_training_writes_beside_a_directory_a_pipe_or_a_device_with_that_name(
     used, file = claim(tmp_path / "metrics.jsonl", create=True)
     file.close()
     assert used.name == "metrics-2.jsonl"
-
-
-@pytest.mark.parametrize("name", ["metrics.jsonl", "run/metrics.jsonl"])
-def test_no_reader_waits_for_a_pipe(name: str, tmp_path) -> None:
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    os.mkfifo(tmp_path / name)
-    for path in {tmp_path, (tmp_path / name).parent, tmp_path / name}:
-        with pytest.raises(NoJournalError):
-            find_journals(path)
-
-
-def test_what_has_the_name_of_a_journal_and_is_no_file_is_left_out(tmp_path) -> None:
-    journal = tmp_path / "metrics.jsonl"
-    journal.touch()
-    (tmp_path / "metrics-2.jsonl").symlink_to("metrics-2.jsonl")
-    (tmp_path / "metrics-3.jsonl").symlink_to("missing")
-    (tmp_path / "metrics-4.jsonl").mkdir()
-    assert journal_files(journal) == [journal]

@@ -34,9 +34,9 @@ from mtask_sinks.delivery.cursor import Cursor, load_cursor
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.errors import NothingToDrawError, NoTrainingError
-from mtask_sinks.journal.claim import journal_files
 from mtask_sinks.journal.decode import Unreadable, decode
 from mtask_sinks.journal.lines import lines_without_record
+from mtask_sinks.journal.paths import journal_files
 from mtask_sinks.journal.records import encode
 from mtask_sinks.note import Note
 from mtask_sinks.sinks import MemorySink

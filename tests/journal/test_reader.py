@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.errors import NoJournalError
-from mtask_sinks.journal.reader import JournalReader, find_journal
+from mtask_sinks.journal.reader import JournalReader
 
 
 def steps(reader: JournalReader) -> list[int]:
@@ -52,16 +50,3 @@ def test_snapshots_are_counted_behind_an_offset(tmp_path) -> None:
     steps(reader)
     lines = path.read_bytes().splitlines(keepends=True)
     assert [reader.snapshots_after(len(b"".join(lines[:n]))) for n in range(6)] == [3, 3, 2, 1, 0, 0]
-
-
-def test_no_journal_says_what_there_is(tmp_path) -> None:
-    (tmp_path / "demo-1").mkdir()
-    path = write(tmp_path / "demo-1", (RunInfo(id="1"), losses(1), None))
-    assert find_journal(tmp_path / "demo-1") == find_journal(path) == path
-    with pytest.raises(NoJournalError, match=r"There are journals in .*demo-1\."):
-        find_journal(tmp_path)
-    with pytest.raises(NoJournalError, match="Pass a journal"):
-        find_journal(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(NoJournalError, match="appears with the first log event"):
-        find_journal(tmp_path / "empty")
