@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from mtask_sinks._util.escaping import shell_word
+from mtask_sinks._util.formatting import number
 from mtask_sinks._util.masking import mask
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.training import Training
-from mtask_sinks.cli.formatting import number, print_renderable
+from mtask_sinks.cli.formatting import print_renderable
 from mtask_sinks.cli.table import Cell, Curve, TableColumn, make_table
 from mtask_sinks.cli.task_colours import task_colours
 

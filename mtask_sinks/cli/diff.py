@@ -107,8 +107,9 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
     from rich.text import Text
 
     from mtask_sinks._util.escaping import printable
+    from mtask_sinks._util.formatting import change
     from mtask_sinks._util.shown import shown
-    from mtask_sinks.cli.formatting import change, print_renderable
+    from mtask_sinks.cli.formatting import print_renderable
     from mtask_sinks.cli.table import TableColumn, make_table
     from mtask_sinks.cli.task_colours import task_colours
 
@@ -145,7 +146,7 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
 
 
 def _final(outcome: Outcome | None) -> str:
-    from mtask_sinks.cli.formatting import number
+    from mtask_sinks._util.formatting import number
 
     if outcome is None:
         return number(None)
@@ -153,7 +154,7 @@ def _final(outcome: Outcome | None) -> str:
 
 
 def _best(outcome: Outcome | None) -> str:
-    from mtask_sinks.cli.formatting import number
+    from mtask_sinks._util.formatting import number
 
     if outcome is None or outcome.best is None:
         return "-"

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mtask_sinks._util.formatting import change as change
-from mtask_sinks._util.formatting import number as number
-
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mtask_sinks._util.escaping import printable
+from mtask_sinks._util.formatting import number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.axes import STEP, places
-from mtask_sinks.cli.formatting import number, to_json
+from mtask_sinks.cli.formatting import to_json
 from mtask_sinks.cli.watch_axis import axis_note, place_text
 from mtask_sinks.journal.records import Begin, End, Item
 from mtask_sinks.note import Note
