@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mtask_sinks._util.escaping import printable
-from mtask_sinks.cli.formatting import print_json
+from mtask_sinks.cli.formatting import counted, print_json, print_renderable
 
 if TYPE_CHECKING:
     from mtask_sinks.doctor.examination import Examination
@@ -36,13 +36,11 @@ def _print_text(examinations: Sequence[Examination]) -> None:
                 f": {printable(about)}{printable(finding.what)}",
             )
             remedy = Text(f"→ {printable(finding.remedy)}")
-            # Break no line in a pipe, so that people can copy a command, or search for it.
-            if console.is_terminal:
-                console.print(head, highlight=False)
-                console.print(Padding(remedy, (0, 0, 0, 4)), highlight=False)
-            else:
-                console.print(head, highlight=False, soft_wrap=True)
-                console.print(Text("    ").append(remedy), highlight=False, soft_wrap=True)
+            print_renderable(console, head)
+            # Padding indents every line on a terminal, but would fill the line with blanks in a pipe.
+            print_renderable(
+                console, Padding(remedy, (0, 0, 0, 4)) if console.is_terminal else Text("    ").append(remedy)
+            )
         console.print(Text(printable(_summary(examination))), soft_wrap=True)
 
 
@@ -57,9 +55,9 @@ def _where(examination: Examination, finding: Finding) -> tuple[str, str]:
 def _summary(examination: Examination) -> str:
     severities = [finding.severity for finding in examination.findings]
     counts = [(severities.count(kind), kind) for kind in ("error", "warning", "hint")]
-    found = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for n, kind in counts if n)
+    found = ", ".join(counted(n, kind) for n, kind in counts if n)
     beside = len(examination.read) - 1
-    also = f" and {beside} module{'s' if beside > 1 else ''} beside it" if beside else ""
+    also = f" and {counted(beside, 'module')} beside it" if beside else ""
     left_out = f", {examination.left_out} left out by # noqa" if examination.left_out else ""
     return f"{examination.of}{also}: {found or f'nothing found in {len(examination.checks)} checks'}{left_out}"
 

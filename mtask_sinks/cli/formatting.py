@@ -10,11 +10,20 @@ if TYPE_CHECKING:
 
 
 def print_renderable(console: Console, renderable: RenderableType) -> None:
-    """Print to the console; break no lines in a pipe."""
+    """Print to the console. In a pipe, break no line, so that people can copy a command, or search for it."""
     if console.is_terminal:
         console.print(renderable, highlight=False)
     else:
         console.print(renderable, highlight=False, soft_wrap=True)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things, in words.
+
+    >>> counted(1, "run"), counted(2500, "run")
+    ('1 run', '2,500 runs')
+    """
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def print_json(value: Any) -> None:

@@ -27,6 +27,7 @@ def merge(
     from mtask_sinks.analysis.counted import read_trainings
     from mtask_sinks.analysis.merge import check_inputs
     from mtask_sinks.analysis.merge import merge as join
+    from mtask_sinks.cli.formatting import counted
     from mtask_sinks.errors import MixedTrainingsError, OutputFileError
     from mtask_sinks.journal.paths import FILE_NAME
 
@@ -43,8 +44,4 @@ def merge(
     except OSError as error:
         raise typer.BadParameter(f"{error.filename or path}: {error.strerror}.", param_hint="--output") from None
     trainings = len(read_trainings(path))
-    typer.echo(shown(f"{path}: {_count(runs, 'run')} of {_count(trainings, 'training')}"))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    typer.echo(shown(f"{path}: {counted(runs, 'run')} of {counted(trainings, 'training')}"))

@@ -47,6 +47,7 @@ def plot(
     """
     from mtask_sinks._util.shown import shown
     from mtask_sinks.charts import make_chart, overview_only, write_chart
+    from mtask_sinks.cli.formatting import counted
     from mtask_sinks.errors import NothingToDrawError
 
     if log and relative:
@@ -67,13 +68,9 @@ def plot(
     with usage_errors(path):
         write_chart(chart, path, title=", ".join(chart.runs))
     same = f"; the same everywhere: {', '.join(panel.title for panel in chart.constants)}" if chart.constants else ""
-    typer.echo(shown(f"{path}: {_values(chart)} in {_count(len(chart.panels), 'panel')}{same}"))
+    typer.echo(shown(f"{path}: {_values(chart)} in {counted(len(chart.panels), 'panel')}{same}"))
 
 
 def _values(chart: Chart) -> str:
     drawn = f"{chart.values:,} values"
     return f"{drawn} of {chart.all_values:,}" if chart.all_values > chart.values else drawn
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

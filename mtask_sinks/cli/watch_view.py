@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mtask_sinks._util.formatting import duration, number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.progress import TrainingProgress
+from mtask_sinks.cli.formatting import counted
 from mtask_sinks.cli.table import TableColumn, draw_table, fit, make_table, no_room
 from mtask_sinks.cli.watch_axis import axis_note, axis_parts
 from mtask_sinks.cli.watch_choice import Choice, metric_rows, phases_of
@@ -150,8 +151,7 @@ def summary_parts(progress: TrainingProgress) -> list[str]:
     if progress.time:
         parts.append(f"last snapshot {_when(progress.time, progress.status == 'running')}")
     if progress.left_out:
-        lines = "line" if progress.left_out == 1 else "lines"
-        parts.append(f"{progress.left_out:,} {lines} of the journal cannot be read")
+        parts.append(f"{counted(progress.left_out, 'line')} of the journal cannot be read")
     return parts
 
 
