@@ -15,8 +15,6 @@ Marker = Literal["circle", "square", "triangle-up", "x", "diamond"]
 
 #: Steel blue, ochre, sea green, periwinkle, raspberry, mauve, brown, slate.
 COLOURS = ("#356aa1", "#c9741a", "#3fa673", "#7c76f8", "#b91e60", "#ba82b2", "#825b22", "#6b767d")
-#: The dark background on which the contrast of the colours was measured.
-DARK_BACKGROUND = "#121212"
 
 # The first eight tasks have no marker.
 _MARKERS: tuple[Marker | None, ...] = (None, "circle", "square", "triangle-up", "x", "diamond")
@@ -38,9 +36,19 @@ def task_styles(tasks: Iterable[str]) -> Mapping[str, TaskStyle]:
     ('#356aa1', '#c9741a', None)
 
     Args:
-        tasks: all tasks of the trainings, in order of first appearance; ungrouped metrics have an empty task.
+        tasks: all tasks of the trainings, in order of first appearance, also those that are not shown; ungrouped
+            metrics have an empty task.
     """
     return {
         task: TaskStyle(COLOURS[at % len(COLOURS)], _MARKERS[at // len(COLOURS) % len(_MARKERS)])
         for at, task in enumerate(dict.fromkeys(tasks))
     }
+
+
+def task_colours(tasks: Iterable[str]) -> Mapping[str, str]:
+    """Return the colour of each task, as `task_styles` gives it.
+
+    >>> dict(task_colours(["mlm", "nsp", "mlm"]))
+    {'mlm': '#356aa1', 'nsp': '#c9741a'}
+    """
+    return {task: style.colour for task, style in task_styles(tasks).items()}

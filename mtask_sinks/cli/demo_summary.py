@@ -15,9 +15,9 @@ from mtask_sinks._util.formatting import number
 from mtask_sinks._util.masking import mask
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.training import Training
+from mtask_sinks.charts.palette import task_colours
 from mtask_sinks.cli.formatting import print_renderable
 from mtask_sinks.cli.table import Cell, Curve, TableColumn, make_table
-from mtask_sinks.cli.task_colours import task_colours
 
 if TYPE_CHECKING:
     from rich.console import Console

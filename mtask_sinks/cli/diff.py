@@ -109,9 +109,9 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
     from mtask_sinks._util.escaping import printable
     from mtask_sinks._util.formatting import change
     from mtask_sinks._util.shown import shown
+    from mtask_sinks.charts.palette import task_colours
     from mtask_sinks.cli.formatting import print_renderable
     from mtask_sinks.cli.table import TableColumn, make_table
-    from mtask_sinks.cli.task_colours import task_colours
 
     console = Console()
     for letter, (path, training) in zip("AB", runs, strict=True):

@@ -10,8 +10,8 @@ from itertools import pairwise
 from mtask_sinks._util.formatting import change, number
 from mtask_sinks.analysis.axes import STEP
 from mtask_sinks.analysis.progress import MetricProgress
+from mtask_sinks.charts.palette import task_colours
 from mtask_sinks.cli.table import Cell, Curve, TableColumn
-from mtask_sinks.cli.task_colours import task_colours
 from mtask_sinks.cli.watch_axis import axis_heading, place_text
 from mtask_sinks.cli.watch_choice import MetricRow
 

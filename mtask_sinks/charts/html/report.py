@@ -10,7 +10,7 @@ from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks.analysis.report.contents import Report
 from mtask_sinks.charts.curves import Chart
 from mtask_sinks.charts.html.rendering import render
-from mtask_sinks.charts.palette import task_styles
+from mtask_sinks.charts.palette import task_colours
 
 
 def write_report(report: Report, chart: Chart | None, path: str | os.PathLike[str]) -> None:
@@ -43,7 +43,7 @@ def report_page(report: Report, chart: Chart | None) -> str:
         title=title,
         report=report,
         settings=list(names),
-        colours={task: style.colour for task, style in task_styles(tasks).items()},
+        colours=task_colours(tasks),
         metric_groups=[[row for row in report.metrics if row.task == task] for task in tasks],
         evaluations=list(_first_evaluations(report)),
         now=time.time(),
