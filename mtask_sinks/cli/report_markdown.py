@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mtask_sinks._util.formatting import number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.report import Report, TaskCourse
-from mtask_sinks.cli.health_markdown import alert_table, gradient_tables
+from mtask_sinks.analysis.task_health import GradientSummary, Measured, cosine_text
 from mtask_sinks.cli.sparkline import sparkline
 
 # Characters that mean something in Markdown. An underscore means something only at the edge of a word.
@@ -23,7 +23,7 @@ def report_markdown(report: Report) -> str:
     parts = [f"# Report: {_text(', '.join(run.label for run in report.runs))}", *_sentences(report)]
     parts += [
         *_tasks(report),
-        *_table(*alert_table(report.runs)),
+        *_alerts(report),
         *_gradients(report),
         *_nonfinite(report),
         *_missing(report),
@@ -51,13 +51,6 @@ def _tasks(report: Report) -> Iterator[str]:
     yield from _table("Tasks", columns, rows, right=range(5, 9))
 
 
-def _gradients(report: Report) -> Iterator[str]:
-    for run in report.runs:
-        suffix = f": {run.label}" if len(report.runs) > 1 else ""
-        for table in gradient_tables(run, suffix):
-            yield from _table(*table)
-
-
 def _course(course: TaskCourse) -> list[str]:
     at = "-" if course.best_step is None else f"{course.best_step:,}"
     since = "" if course.since is None else f" since step {course.since:,}"
@@ -67,6 +60,54 @@ def _course(course: TaskCourse) -> list[str]:
         at,
         f"{course.word or '-'}{since}",
     ]
+
+
+def _alerts(report: Report) -> Iterator[str]:
+    rows = [
+        [run.label, f"{row.step:,}", row.text, "-" if row.until is None else f"{row.until:,}"]
+        for run in report.runs
+        for row in run.alerts
+    ]
+    yield from _table("Alerts", ["run", "step", "alert", "over at step"], rows, right=range(1, 2))
+
+
+def _gradients(report: Report) -> Iterator[str]:
+    """Yield, for each run that measured task health, the matrix of cosines and the parts of the tasks."""
+    for run in report.runs:
+        if run.health is not None and run.health.tasks:
+            suffix = f": {run.label}" if len(report.runs) > 1 else ""
+            yield from _cosines(run.health, suffix)
+            yield from _parts(run.health, suffix)
+
+
+def _cosines(health: GradientSummary, suffix: str) -> Iterator[str]:
+    names = [part.task for part in health.tasks]
+    columns = ["total"] if any(pair.b == "total" for pair in health.pairs) else names
+    rows = [[a, *("1" if a == b else _cosine(health, a, b) for b in columns)] for a in names if health.pairs]
+    right = range(1, len(columns) + 1)
+    yield from _table(f"Cosines of the tasks' gradients{suffix}", ["task", *columns], rows, right)
+
+
+def _cosine(health: GradientSummary, a: str, b: str) -> str:
+    pair = health.pair(a, b)
+    return "-" if pair is None else f"{cosine_text(pair.recent.mean)} ({pair.recent.measurements:,})"
+
+
+def _parts(health: GradientSummary, suffix: str) -> Iterator[str]:
+    columns = ["task", "gradient norm", "effective weight", "share of the loss", "share of the gradient", "progress"]
+    rows = [
+        [
+            part.task,
+            *map(_mean, (part.grad_norm, part.effective_weight, part.loss_share, part.grad_share)),
+            number(part.progress),
+        ]
+        for part in health.tasks
+    ]
+    yield from _table(f"Parts of the tasks{suffix}", columns, rows, right=range(1, 6))
+
+
+def _mean(measured: Measured | None) -> str:
+    return "-" if measured is None else number(measured.mean)
 
 
 def _nonfinite(report: Report) -> Iterator[str]:
