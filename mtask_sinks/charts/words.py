@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING
 
 from mtask_sinks._util.formatting import number
 from mtask_sinks.charts.curves import Curve, Panel
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
-# The words in a sentence of a report that say that a task or a run needs attention.
-_ALARMS = re.compile(r"(?<=[:,] )(worse|silent|not finite)(?= in )|(?<= )(failed|was killed)(?= at step )")
 
 # A panel has at most this many notes of one kind.
 _NOTES = 3
@@ -66,22 +57,6 @@ def constant(panel: Panel) -> str:
         who = curve.run if panel.group == curve.task else f"{curve.run}, {curve.task}"
         phases.setdefault(curve.phase, {})[who] = curve.values[0]
     return ", ".join(text for phase, values in phases.items() for text in _constant(phase, values))
-
-
-def marked(sentence: str) -> Markup:
-    """Return a sentence of a report with its alarming words in colour.
-
-    >>> marked("a<b/loss: worse in eval since step 20.")
-    Markup('a&lt;b/loss: <span class="alarm">worse</span> in eval since step 20.')
-    """
-    from markupsafe import Markup, escape
-
-    return Markup(_ALARMS.sub(r'<span class="alarm">\1\2</span>', str(escape(sentence))))  # noqa: S704 (it is escaped)
-
-
-def groups(panels: Sequence[Panel]) -> list[list[Panel]]:
-    """Return the panels of each section of the page."""
-    return [list(found) for _, found in groupby(panels, key=lambda panel: panel.group)]
 
 
 def _spoken(panel: Panel, curve: Curve) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 from mtask_sinks.charts.curves import Curve, Panel
-from mtask_sinks.charts.words import constant, groups, notes, spoken
+from mtask_sinks.charts.words import constant, notes, spoken
 
 
 def curve(
@@ -46,8 +46,3 @@ def test_a_constant_names_the_runs_only_if_they_differ() -> None:
     assert constant(other) == "8 in train (r), 9 in train (s)"
     overlay = Panel("x", (curve(values=(8.0,)), curve("b", values=(9.0,))), "x")
     assert constant(overlay) == "8 in train (r, a), 9 in train (r, b)"
-
-
-def test_panels_of_one_group_are_one_section() -> None:
-    panels = [Panel(title, (curve(),), group) for title, group in (("a/x", "a"), ("a/y", "a"), ("b/x", "b"))]
-    assert [[panel.title for panel in group] for group in groups(panels)] == [["a/x", "a/y"], ["b/x"]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +13,22 @@ from mtask_sinks._util.formatting import duration, moment, number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.task_health import cosine_text
 from mtask_sinks.charts import words
-from mtask_sinks.charts.curves import Chart
+from mtask_sinks.charts.curves import Chart, Panel
 from mtask_sinks.charts.html.content_policy import content_policy
 from mtask_sinks.charts.html.payload import payload
 from mtask_sinks.charts.html.sparkline import sparkline
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 # How Plotly adds a style sheet: createElement("style"), and then its text.
 _SHEET_OF_PLOTLY = re.compile(r"createElement\(\"style\"\);.{0,200}?\.textContent='((?:[^'\\]|\\\\)*)'")
+
+# The words in a sentence of a report that say that a task or a run needs attention.
+_ALARMS = re.compile(r"(?<=[:,] )(worse|silent|not finite)(?= in )|(?<= )(failed|was killed)(?= at step )")
 
 #: Each page contains this line, so that a command knows which files it may overwrite.
 GENERATOR = '<meta name="generator" content="mtask-sinks">'
@@ -66,6 +72,22 @@ def is_page(path: Path) -> bool:
         return GENERATOR in file.read(1000)
 
 
+def marked(sentence: str) -> Markup:
+    """Return a sentence of a report with its alarming words in colour.
+
+    >>> marked("a<b/loss: worse in eval since step 20.")
+    Markup('a&lt;b/loss: <span class="alarm">worse</span> in eval since step 20.')
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(_ALARMS.sub(r'<span class="alarm">\1\2</span>', str(escape(sentence))))  # noqa: S704 (it is escaped)
+
+
+def groups(panels: Sequence[Panel]) -> list[list[Panel]]:
+    """Return the panels of each section of the page."""
+    return [list(found) for _, found in groupby(panels, key=lambda panel: panel.group)]
+
+
 def _script_json(value: Any) -> str:
     """Return JSON that cannot end its script element, whatever names the runs have."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
@@ -85,11 +107,11 @@ def _environment() -> Environment:
     environment.filters.update(number=number, duration=duration, moment=moment, cosine=cosine_text)
     environment.filters.update(
         sparkline=sparkline,
-        marked=words.marked,
+        marked=marked,
         notes=words.notes,
         spoken=words.spoken,
         constant=words.constant,
-        groups=words.groups,
+        groups=groups,
     )
     return environment
 

@@ -6,8 +6,8 @@ import pytest
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo
-from mtask_sinks.charts import Chart, make_chart, open_runs, write_chart
-from mtask_sinks.charts.html.rendering import is_page
+from mtask_sinks.charts import Chart, Panel, make_chart, open_runs, write_chart
+from mtask_sinks.charts.html.rendering import groups, is_page
 
 # HTML would read this as a tag.
 ODD = "_x $a$ <b>"
@@ -32,3 +32,8 @@ def test_a_page_that_was_made_here_is_known(chart, tmp_path) -> None:
     write_chart(chart, tmp_path / "c.html")
     (tmp_path / "other.html").write_text("<!doctype html><title>mtask-sinks</title>")
     assert [is_page(tmp_path / name) for name in ("c.html", "other.html")] == [True, False]
+
+
+def test_panels_of_one_group_are_one_section() -> None:
+    panels = [Panel(title, (), group) for title, group in (("a/x", "a"), ("a/y", "a"), ("b/x", "b"))]
+    assert [[panel.title for panel in group] for group in groups(panels)] == [["a/x", "a/y"], ["b/x"]]
