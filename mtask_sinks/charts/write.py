@@ -44,9 +44,9 @@ def write_chart(chart: Chart, path: str | os.PathLike[str], title: str = "Metric
     ending = check_ending(path, ENDINGS)
     with whole_file(path) as new:
         if ending == ".html":
-            from mtask_sinks.charts.html.plot import plot_page
+            from mtask_sinks.charts.html.rendering import render
 
-            new.write_text(plot_page(chart, title), encoding="utf-8")
+            new.write_text(render("plot.html", chart, title=title), encoding="utf-8")
         else:
             from mtask_sinks.charts.figure import write_figure
 

@@ -53,22 +53,22 @@ def report(
     with usage_errors(path):
         ending = check_ending(path, [".html", ".md", ".json"])
         made = make_report(opened)
-        if ending == ".html":
-            _write_page(opened, made, path, smooth)
-        else:
-            with whole_file(path) as new:
+        with whole_file(path) as new:
+            if ending == ".html":
+                text = _page(opened, made, smooth)
+            else:
                 text = report_markdown(made) if ending == ".md" else to_json(asdict(made)) + "\n"
-                new.write_text(text, encoding="utf-8")
+            new.write_text(text, encoding="utf-8")
     typer.echo(shown(f"{path}: {', '.join(run.label for run in opened)}"))
 
 
-def _write_page(runs: list[LabelledTraining], report: Report, path: Path, smooth: float) -> None:
+def _page(runs: list[LabelledTraining], report: Report, smooth: float) -> str:
     from mtask_sinks.charts import make_chart
-    from mtask_sinks.charts.html.report import write_report
+    from mtask_sinks.charts.html.report import report_page
     from mtask_sinks.errors import NothingToDrawError
 
     try:
         chart = make_chart(runs, weight=smooth)
     except NothingToDrawError:
         chart = None
-    write_report(report, chart, path)
+    return report_page(report, chart)

@@ -13,7 +13,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.report import make_report
 from mtask_sinks.charts import LabelledTraining, make_chart, open_runs, write_chart
-from mtask_sinks.charts.html.report import write_report
+from mtask_sinks.charts.html.report import report_page
 
 # A program that reads this as HTML shows a picture, or bold text.
 ODD = "<b>one</b><img src=x onerror=alert(1)>"
@@ -297,7 +297,7 @@ def table(browser, heading: str) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def report(runs, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(make_report(runs), make_chart(runs), path)
+    path.write_text(report_page(make_report(runs), make_chart(runs)), encoding="utf-8")
     return path
 
 
@@ -368,7 +368,7 @@ def test_a_report_with_a_long_name_fits_a_phone(browser, tmp_path) -> None:
     values = [Snapshot(step, metrics={f"task_{'x' * 60}/loss": 4 / step, "b/loss": 2 / step}) for step in STEPS]
     write(tmp_path, (RunInfo(id="1", name="one"), values, None), (RunInfo(id="2", name="two"), values, None))
     runs = open_runs([f"{tmp_path}:1", f"{tmp_path}:2"])
-    write_report(make_report(runs), make_chart(runs), tmp_path / "r.html")
+    (tmp_path / "r.html").write_text(report_page(make_report(runs), make_chart(runs)), encoding="utf-8")
     command, screen = browser.driver.execute_cdp_cmd, {"width": 390, "height": 3000}
     command("Emulation.setDeviceMetricsOverride", {**screen, "deviceScaleFactor": 1, "mobile": True})
     try:

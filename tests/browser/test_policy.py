@@ -8,7 +8,7 @@ from helpers.journals import losses, write
 from mtask_sinks import RunInfo
 from mtask_sinks.analysis.report import make_report
 from mtask_sinks.charts import make_chart, open_runs
-from mtask_sinks.charts.html.report import write_report
+from mtask_sinks.charts.html.report import report_page
 
 # What could be in a page if a name were not escaped.
 CODE = """
@@ -25,7 +25,7 @@ CODE = """
 def page(tmp_path):
     write(tmp_path, (RunInfo(id="1", name="one"), losses(*range(1, 40)), "finished"))
     runs = open_runs([tmp_path])
-    write_report(make_report(runs), make_chart(runs), tmp_path / "page.html")
+    (tmp_path / "page.html").write_text(report_page(make_report(runs), make_chart(runs)), encoding="utf-8")
     return tmp_path / "page.html"
 
 

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
-from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks.analysis.report.contents import Report
 from mtask_sinks.charts.curves import Chart
 from mtask_sinks.charts.html.rendering import render
 from mtask_sinks.charts.palette import task_colours
-
-
-def write_report(report: Report, chart: Chart | None, path: str | os.PathLike[str]) -> None:
-    """Write the page to an ``.html`` file, which appears once it is complete.
-
-    It raises the same errors as `write_chart`.
-    """
-    path = Path(path)
-    check_ending(path, [".html"])
-    with whole_file(path) as new:
-        new.write_text(report_page(report, chart), encoding="utf-8")
 
 
 def report_page(report: Report, chart: Chart | None) -> str:

@@ -10,7 +10,7 @@ from helpers.journals import losses, write
 from mtask_sinks import RunInfo
 from mtask_sinks.analysis.report import make_report
 from mtask_sinks.charts import make_chart, open_runs, write_chart
-from mtask_sinks.charts.html.report import write_report
+from mtask_sinks.charts.html.report import report_page
 
 
 def hash_of(text: str) -> str:
@@ -24,7 +24,7 @@ def test_a_page_allows_its_own_scripts_and_sheets_by_hash_and_nothing_else(kind:
     if kind == "plot":
         write_chart(make_chart(runs), tmp_path / "page.html")
     else:
-        write_report(make_report(runs), make_chart(runs), tmp_path / "page.html")
+        (tmp_path / "page.html").write_text(report_page(make_report(runs), make_chart(runs)), encoding="utf-8")
     page = (tmp_path / "page.html").read_text()
     policy = dict(
         each.split(" ", 1) for each in re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1].split("; ")
@@ -40,5 +40,5 @@ def test_a_page_allows_its_own_scripts_and_sheets_by_hash_and_nothing_else(kind:
 
 def test_a_page_without_curves_runs_no_script_at_all(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="one"), [], "finished"))
-    write_report(make_report(open_runs([tmp_path])), None, tmp_path / "page.html")
+    (tmp_path / "page.html").write_text(report_page(make_report(open_runs([tmp_path])), None), encoding="utf-8")
     assert "script-src 'none'" in (tmp_path / "page.html").read_text()

@@ -9,7 +9,7 @@ from helpers.journals import write
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.charts import make_chart, open_runs
 from mtask_sinks.charts.html.payload import payload
-from mtask_sinks.charts.html.plot import plot_page
+from mtask_sinks.charts.html.rendering import render
 
 NAME = "</script><script>alert(1)</script>&amp;"
 
@@ -18,7 +18,7 @@ def test_the_data_of_a_page_are_strict_json_with_gaps(tmp_path) -> None:
     values = [1.5, math.nan, -math.inf, 2.5]
     snapshots = [Snapshot(n, metrics={"a/loss": value}, counts={"a/loss": n}) for n, value in enumerate(values)]
     write(tmp_path, (RunInfo(id="1", name=NAME), snapshots, "finished"))
-    page = plot_page(make_chart(open_runs([tmp_path]), weight=0.5), "t")
+    page = render("plot.html", make_chart(open_runs([tmp_path]), weight=0.5), title="t")
     text = re.search(r'<script type="application/json" id="chart-data">(.*?)</script>', page, re.DOTALL)[1]
 
     assert not set("<>&") & set(text)

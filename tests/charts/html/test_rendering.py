@@ -7,7 +7,7 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo
 from mtask_sinks.charts import Chart, Panel, make_chart, open_runs, write_chart
-from mtask_sinks.charts.html.rendering import groups, is_page
+from mtask_sinks.charts.html.rendering import groups, is_page, render
 
 # HTML would read this as a tag.
 ODD = "_x $a$ <b>"
@@ -26,6 +26,14 @@ def test_a_page_holds_its_data_and_no_name_ends_its_script(chart, tmp_path) -> N
     assert "<title>_x $a$ &lt;b&gt;</title>" in text
     assert "<b>" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
     assert text.count("</script>") == 3
+
+
+def test_a_page_has_a_title_and_a_panel_per_metric_with_its_first_and_last_value_in_words(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="r"), losses(2, 4), None))
+    page = render("plot.html", make_chart(open_runs([tmp_path])), title="one & two")
+    assert "<title>one &amp; two</title>" in page
+    assert page.count('<figure class="panel curves">') == 1
+    assert "r, a/loss, train: from 20 at step 2 to 40 at step 4." in page
 
 
 def test_a_page_that_was_made_here_is_known(chart, tmp_path) -> None:

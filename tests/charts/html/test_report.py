@@ -9,8 +9,7 @@ from helpers.journals import losses, write
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.report import make_report
 from mtask_sinks.charts import make_chart, open_runs
-from mtask_sinks.charts.html.report import report_page, write_report
-from mtask_sinks.errors import OutputFileError
+from mtask_sinks.charts.html.report import report_page
 
 
 def table(page: str, heading: str) -> list[list[str]]:
@@ -63,14 +62,6 @@ def test_the_best_run_is_bold_only_if_a_rule_or_the_name_says_which_that_is(tmp_
 def test_a_report_without_metrics_needs_no_chart(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="empty"), [], None))
     page = report_page(make_report(open_runs([tmp_path])), None)
+    assert "<h1>Report: empty</h1>" in page
     assert page.count("No metric has been logged yet.") == 3
     assert "<script" not in page
-
-
-def test_the_file_is_a_page_and_no_other_format(tmp_path) -> None:
-    write(tmp_path, (RunInfo(id="1", name="r"), losses(2), None))
-    report = make_report(open_runs([tmp_path]))
-    write_report(report, None, tmp_path / "r.html")
-    assert "<h1>Report: r</h1>" in (tmp_path / "r.html").read_text()
-    with pytest.raises(OutputFileError, match=r"r\.pdf: the ending '\.pdf' is not a known format\. Use \.html"):
-        write_report(report, None, tmp_path / "r.pdf")
