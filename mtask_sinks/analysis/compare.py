@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mtask_sinks.analysis.choice import choose
+from mtask_sinks.analysis.choice import choose, directions_of
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.find import find_readable_journals
 from mtask_sinks.analysis.series import Series, sorted_by_task
 from mtask_sinks.analysis.training import Training
-from mtask_sinks.directions import Direction, Directions, is_count
+from mtask_sinks.directions import Direction, is_count
 from mtask_sinks.journal.paths import find_journal
 
 Verdict = Literal["better", "worse", "same"]
@@ -99,15 +100,26 @@ def compare(a: Training, b: Training) -> list[Difference]:
     The rules of the trainings decide which value of a metric is best. If both trainings have a rule for it, the rule of
     ``b`` applies; if neither has one, the name of the metric decides.
     """
-    directions = Directions(b.directions, a.directions)
-    places = dict.fromkeys([*a.series, *b.series])
-    found = []
-    for series in sorted_by_task(a.series.get(place) or b.series[place] for place in places):
+    return [
+        Difference(series.task, series.name, series.phase, better, *outcomes)
+        for series, better, outcomes in outcomes_of([a, b])
+    ]
+
+
+def outcomes_of(
+    trainings: Sequence[Training],
+) -> Iterator[tuple[Series, Direction | None, tuple[Outcome | None, ...]]]:
+    """Yield every metric of some trainings, by task: its values in one of them, which is best, and all outcomes.
+
+    The outcome is ``None`` if the training does not have the metric.
+    """
+    directions = directions_of(trainings)
+    every = {place: series for training in trainings for place, series in training.series.items()}
+    for series in sorted_by_task(every.values()):
         place = (series.phase, series.key)
         better = directions.for_key(series.key)
-        outcomes = [outcome(each, each.series[place], better) if place in each.series else None for each in (a, b)]
-        found.append(Difference(series.task, series.name, series.phase, better, *outcomes))
-    return found
+        outcomes = (outcome(each, each.series[place], better) if place in each.series else None for each in trainings)
+        yield series, better, tuple(outcomes)
 
 
 def outcome(training: Training, series: Series, better: Direction | None) -> Outcome:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from mtask_sinks.analysis.axes import EPOCH, STEP, TIME, check_axis, running_totals
 from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.selection import LabelledTraining
-from mtask_sinks.analysis.series import Series, sorted_by_task
+from mtask_sinks.analysis.series import sorted_by_task
 from mtask_sinks.charts.curves import Chart, Curve, Panel
 from mtask_sinks.charts.marks import alert_marks
 from mtask_sinks.charts.overview import overview_panels
@@ -68,7 +68,7 @@ def make_chart(
     order = {(each.key, each.phase): at for at, each in enumerate(sorted_by_task(each for _, each in found))}
     found.sort(key=lambda pair: order[pair[1].key, pair[1].phase])  # stable: the runs keep the given order
     makers = {run.label: CurveMaker(run, totals, weight) for run in runs}
-    curves = [_curve(makers[run.label], series) for run, series in found]
+    curves = [makers[run.label].curve_of(series) for run, series in found]
     every_panel = _overlay_panels(curves, scale) if overlay else _panels(curves, scale)
     directions = directions_of([run.training for run in runs])
     constants = [panel for panel in every_panel if _is_constant(panel, directions)]
@@ -122,11 +122,6 @@ def _split(panel: Panel) -> list[Panel]:
 def _is_constant(panel: Panel, directions: Directions) -> bool:
     """Return whether a panel shows only values that are the same everywhere, of metrics without a direction."""
     return all(curve.is_constant and directions.for_key(curve.key) is None for curve in panel.curves)
-
-
-def _curve(maker: CurveMaker, series: Series) -> Curve:
-    series = maker.training.curve(series)
-    return maker.curve(series.task, series.name, series.phase, series.at, series.values, series.counts)
 
 
 def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.compare import outcome
 from mtask_sinks.analysis.gain import compared_phase, gain
 from mtask_sinks.analysis.main_metric import main_metrics
@@ -13,7 +14,6 @@ from mtask_sinks.analysis.training import Training
 from mtask_sinks.charts.curves import Curve, Panel
 from mtask_sinks.charts.health_panels import health_panels
 from mtask_sinks.charts.points import CurveMaker
-from mtask_sinks.directions import Directions
 from mtask_sinks.keys import EPOCH, OVERALL, split_key
 
 #: Title of the panels of the overview.
@@ -48,12 +48,12 @@ def _progress(makers: Sequence[CurveMaker], main: Mapping[str, str]) -> Panel:
     names = list(dict.fromkeys(split_key(key)[1] for key in main.values()))
     name = names[0] if len(names) == 1 else "main metric"
     found = [
-        maker.curve(series.task, series.name, "train", series.at, series.values, series.counts)
+        curve
         for key in main.values()
         for maker in makers
         if ("train", key) in maker.training.series
-        for series in [maker.training.curve(maker.training.series["train", key])]
-        if next(filter(math.isfinite, series.values), 0.0) > 0  # a first value below 0 would turn the curve over
+        for curve in [maker.curve_of(maker.training.series["train", key])]
+        if next(filter(math.isfinite, curve.values), 0.0) > 0  # a first value below 0 would turn the curve over
     ]
     is_one = len({curve.task for curve in found}) < 2
     return Panel(f"Progress of the {name}, train", () if is_one else tuple(found), GROUP, "relative")
@@ -102,23 +102,16 @@ def _gains(makers: Sequence[CurveMaker], main: Mapping[str, str]) -> Panel:
 
 def _gain(first: CurveMaker, other: CurveMaker, key: str) -> Iterator[Curve]:
     trainings = first.training, other.training
-    having = [
-        sorted((p for p, k in each.series if k == key and p not in (OVERALL, EPOCH)), key=_is_train)
-        for each in trainings
-    ]
+    having = [[p for p, k in each.series if k == key and p not in (OVERALL, EPOCH)] for each in trainings]
     phase = compared_phase(*having)
     if phase is None:
         return
-    better = Directions(other.training.directions, first.training.directions).for_key(key)
+    better = directions_of(trainings).for_key(key)
     ended = [outcome(each, each.series[phase, key], better) for each in trainings]
     change = gain(better, ended[0].best, ended[1].best)
     if change is not None:
         series = other.training.series[phase, key]
         yield other.curve(*split_key(key), phase, series.at[-1:], [change])
-
-
-def _is_train(phase: str) -> bool:
-    return phase == "train"
 
 
 def _loss_weights(training: Training) -> Mapping[str, float]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from mtask_sinks.analysis.axes import EPOCH, places
 from mtask_sinks.analysis.elapsed import elapsed_seconds
 from mtask_sinks.analysis.selection import LabelledTraining
+from mtask_sinks.analysis.series import Series
 from mtask_sinks.charts.curves import Curve
 from mtask_sinks.charts.smoothing import smooth
 
@@ -27,6 +28,11 @@ class CurveMaker:
         self._totals, self._weight = totals, weight
         self._seconds = elapsed_seconds(run.training)
         self._totals_of: dict[tuple[int, ...], dict[str, tuple[float | None, ...]]] = {}
+
+    def curve_of(self, series: Series) -> Curve:
+        """Return the curve of a metric, without windows that the end of the training cut short."""
+        series = self.training.curve(series)
+        return self.curve(series.task, series.name, series.phase, series.at, series.values, series.counts)
 
     def curve(
         self,

@@ -6,9 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtask_sinks.analysis.choice import directions_of
-from mtask_sinks.analysis.compare import Outcome, outcome
-from mtask_sinks.analysis.series import Series, sorted_by_task
+from mtask_sinks.analysis.compare import Outcome, outcomes_of
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.directions import Direction
 
@@ -49,19 +47,10 @@ def metric_rows(trainings: Sequence[Training]) -> tuple[MetricRow, ...]:
     The rules of the trainings decide which value of a metric is best. If several trainings have a rule for it, the rule
     of the last one applies; if none has a rule, the name of the metric decides.
     """
-    directions = directions_of(trainings)
-    every: dict[tuple[str, str], Series] = {}
-    for training in trainings:
-        every = {**training.series, **every}
-    rows = []
-    for series in sorted_by_task(every[place] for place in dict.fromkeys(p for each in trainings for p in each.series)):
-        place = (series.phase, series.key)
-        better = directions.for_key(series.key)
-        outcomes = tuple(
-            outcome(each, each.series[place], better) if place in each.series else None for each in trainings
-        )
-        rows.append(MetricRow(series.task, series.name, series.phase, better, outcomes, _winners(outcomes, better)))
-    return tuple(rows)
+    return tuple(
+        MetricRow(series.task, series.name, series.phase, better, outcomes, _winners(outcomes, better))
+        for series, better, outcomes in outcomes_of(trainings)
+    )
 
 
 def _winners(outcomes: Sequence[Outcome | None], better: Direction | None) -> tuple[int, ...]:
