@@ -14,7 +14,7 @@ from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.lines import LeftOut, Line, read_lines
 from mtask_sinks.journal.paths import journals_at
 from mtask_sinks.journal.records import Begin, End, Item, is_snapshot
-from mtask_sinks.journal.run_start import RunStart, RunStarts, is_superseded
+from mtask_sinks.journal.run_start import RunStart, is_superseded
 from mtask_sinks.keys import split_key
 from mtask_sinks.note import Note
 from mtask_sinks.snapshot import Snapshot
@@ -30,13 +30,13 @@ class Part:
     """The lines of a journal from one `Begin` to the next.
 
     Attributes:
-        training: index of the training to which they belong.
+        training: the training to which they belong.
         start, end: where the lines begin and end in the file.
         resumed_at: the earliest step from which a later run resumed the training; ``None`` if none did.
         repeated: phase and step of the snapshots that a later run wrote again.
     """
 
-    training: int
+    training: Training
     start: int
     end: int
     resumed_at: int | None = None
@@ -83,8 +83,6 @@ class CountedJournal:
         self._is_large = path.stat().st_size > FAST_ABOVE
         self._parts: list[Part] = []
         self._trainings = Trainings()
-        self._by_run: dict[str, int] = {}
-        self._starts = RunStarts()
         #: The run whose first snapshots may repeat those at the step of its resume, and the phases that it has written.
         self._resumed: tuple[Part, set[str]] | None = None
         with path.open("rb") as file:
@@ -111,8 +109,7 @@ class CountedJournal:
 
     def points(self, training: Training) -> Iterator[Point]:
         """Yield every value of one of the trainings, in the order of the snapshots."""
-        at = self.index_of(training)
-        parts = [part for part in self._parts if part.training == at]
+        parts = [part for part in self._parts if part.training is training]
         for item in self._read(parts, self.left_out, without_logs=self._is_large):
             if isinstance(item, Snapshot):
                 for key, value in item.metrics.items():
@@ -139,21 +136,17 @@ class CountedJournal:
             self._begin(item, line.end - len(line.data))
         elif isinstance(item, End | Note | Snapshot):
             if not self._parts:  # lines before the first `Begin` belong to a training without a record
-                self._parts.append(Part(0, 0, 0))
-                self._trainings.add_without_record()
+                self._parts.append(Part(self._trainings.new(), 0, 0))
             if isinstance(item, End):
                 self._trainings.add(item)
             if isinstance(item, Snapshot) and self._resumed is not None:
                 self._look_for_repeats(item, *self._resumed)
 
     def _begin(self, begin: Begin, position: int) -> None:
-        self._trainings.add(begin)
-        start, before = self._starts.add(begin.run)
-        training = len(self._trainings.all) - 1 if before is None else self._by_run[before]
-        self._by_run[begin.run.id] = training
+        start, training = self._trainings.begin(begin), self._trainings.current
         if start is RunStart.RESUMED and begin.run.step:
             for part in self._parts:
-                if part.training == training:
+                if part.training is training:
                     part.resumed_at = min(begin.run.step, part.resumed_at or begin.run.step)
         self._end_part(position)
         self._parts.append(Part(training, position, position))
@@ -161,13 +154,12 @@ class CountedJournal:
             self._resumed = (self._parts[-1], set()) if start is RunStart.RESUMED else None
 
     def _look_for_repeats(self, snapshot: Snapshot, resumed: Part, written: set[str]) -> None:
-        begun_at = self._trainings.all[resumed.training].begins[-1].run.step
-        if snapshot.step > begun_at:
+        if snapshot.step > resumed.training.begins[-1].run.step:
             self._resumed = None
         elif snapshot.metrics and snapshot.phase not in written:
             written.add(snapshot.phase)
             for part in self._parts:
-                if part.training == resumed.training and part.start < resumed.start:
+                if part.training is resumed.training and part.start < resumed.start:
                     part.repeated.add((snapshot.phase, snapshot.step))
 
     def _end_part(self, position: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.records import Begin, End, Item
-from mtask_sinks.journal.run_start import RunStarts
+from mtask_sinks.journal.run_start import RunStart, RunStarts
 from mtask_sinks.note import Note
 
 
@@ -38,15 +38,10 @@ class Trainings:
     def add(self, item: Item) -> None:
         """Add the next item of the journal."""
         if isinstance(item, Begin):
-            start, before = self._starts.add(item.run)
-            if before is None and item.run.is_training and self.all:
-                self.all[-1].next_begun = item.time
-            self.current = self._new() if before is None else self._by_run[before]
-            self._by_run[item.run.id] = self.current
-            self.current.begin(item, start)
+            self.begin(item)
             return
         if not self.all:
-            self._new()
+            self.new()
         if isinstance(item, End):
             self._by_run.get(item.id, self.current).end(item)
         elif isinstance(item, Note):
@@ -54,11 +49,18 @@ class Trainings:
         else:
             self.current.add(item)
 
-    def add_without_record(self) -> None:
-        """Begin a training whose `Begin` record is missing in the journal."""
-        self._new()
+    def begin(self, begin: Begin) -> RunStart:
+        """Add the beginning of a run; return how the run relates to those before it."""
+        start, before = self._starts.add(begin.run)
+        if before is None and begin.run.is_training and self.all:
+            self.all[-1].next_begun = begin.time
+        self.current = self.new() if before is None else self._by_run[before]
+        self._by_run[begin.run.id] = self.current
+        self.current.begin(begin, start)
+        return start
 
-    def _new(self) -> Training:
+    def new(self) -> Training:
+        """Begin a training; `add` calls this if the `Begin` record of the training is missing too."""
         self.current = Training(len(self.all) + 1)
         self.all.append(self.current)
         return self.current
