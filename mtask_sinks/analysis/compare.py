@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from mtask_sinks.analysis.choice import choose, directions_of
-from mtask_sinks.analysis.counted import read_trainings
-from mtask_sinks.analysis.find import find_readable_journals
+from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.series import Series, sorted_by_task
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.directions import Direction, is_count
-from mtask_sinks.journal.paths import find_journal
 
 Verdict = Literal["better", "worse", "same"]
 
@@ -141,38 +136,3 @@ def outcome(training: Training, series: Series, better: Direction | None) -> Out
     pick = min if better == "min" else max
     best = pick(numbers, key=lambda i: series.values[i])
     return Outcome(final, final_step, series.values[best], steps[series.at[best]], partial)
-
-
-def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
-    """Open the training that ``DIR``, ``DIR:N`` or ``DIR:name`` names; return its journal and the training.
-
-    ``DIR`` alone means the last training in the journal. If the directory has no journal, it means the last training in
-    the newest journal below it. A path that exists counts as a path even if it contains a colon.
-
-    Raises:
-        NoJournalError: there is no such journal.
-        OSError: the journal cannot be read.
-        NoTrainingError: the journal has no such training, or several of that name.
-    """
-    path, which = split_run(run)
-    newest = find_readable_journals(path)[-1].path
-    journal = newest if which is None else find_journal(path)
-    training = choose(read_trainings(journal if which is None else path), which, path)
-    return training.journal or journal, training
-
-
-def split_run(run: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Split ``DIR:N`` into the path and the chosen training, which is ``None`` if the user chose none.
-
-    >>> split_run("out"), split_run("out:2"), split_run("out/metrics.jsonl:bert")
-    (('out', None), ('out', '2'), ('out/metrics.jsonl', 'bert'))
-    """
-    text = os.fspath(run)
-    parts = text.split(":")
-    # Take the longest part that is a path: names of trainings and labels such as name:2 may contain colons too.
-    for end in range(len(parts), 0, -1):
-        path = ":".join(parts[:end])
-        if Path(path).exists():
-            return path, ":".join(parts[end:]) or None
-    path, _, which = text.partition(":")
-    return path, which or None

@@ -1,4 +1,4 @@
-"""Opens several trainings, and gives each one its own label."""
+"""Opens the trainings that ``DIR``, ``DIR:N`` or ``DIR:name`` name, and gives each one its own label."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtask_sinks.analysis import thinning
-from mtask_sinks.analysis.compare import open_run, split_run
-from mtask_sinks.analysis.find import find_journals, warn_left_out
+from mtask_sinks.analysis.choice import choose
+from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.find import find_journals, find_readable_journals, warn_left_out
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.errors import NoTrainingError
 
@@ -28,6 +29,40 @@ class LabelledTraining:
     label: str
     journal: Path
     training: Training
+
+
+def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
+    """Open the training that ``DIR``, ``DIR:N`` or ``DIR:name`` names; return its journal and the training.
+
+    ``DIR`` alone means the last training in the journal. If the directory has no journal, it means the last training in
+    the newest journal below it. A path that exists counts as a path even if it contains a colon.
+
+    Raises:
+        NoJournalError: there is no such journal.
+        OSError: the journal cannot be read.
+        NoTrainingError: the journal has no such training, or several of that name.
+    """
+    path, which = split_run(run)
+    newest = find_readable_journals(path)[-1].path
+    training = choose(read_trainings(newest if which is None else path), which, path)
+    return training.journal or newest, training
+
+
+def split_run(run: str | os.PathLike[str]) -> tuple[str, str | None]:
+    """Split ``DIR:N`` into the path and the chosen training, which is ``None`` if the user chose none.
+
+    >>> split_run("out"), split_run("out:2"), split_run("out/metrics.jsonl:bert")
+    (('out', None), ('out', '2'), ('out/metrics.jsonl', 'bert'))
+    """
+    text = os.fspath(run)
+    parts = text.split(":")
+    # Take the longest part that is a path: names of trainings and labels such as name:2 may contain colons too.
+    for end in range(len(parts), 0, -1):
+        path = ":".join(parts[:end])
+        if Path(path).exists():
+            return path, ":".join(parts[end:]) or None
+    path, _, which = text.partition(":")
+    return path, which or None
 
 
 def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]:

@@ -47,7 +47,8 @@ def diff(
 
     Example: mtask-sinks diff out/demo-1 out/demo-2 --only 'mlm/*'
     """
-    from mtask_sinks.analysis.compare import compare, open_run
+    from mtask_sinks.analysis.compare import compare
+    from mtask_sinks.analysis.selection import open_run
     from mtask_sinks.cli.formatting import print_json
     from mtask_sinks.keys import join_key
 
@@ -68,9 +69,9 @@ def diff(
 def _two_newest(directory: str) -> list[tuple[Path, Training]]:
     """Return the two newest trainings of a directory, or below it, each with its journal."""
     from mtask_sinks.analysis.choice import by_time
-    from mtask_sinks.analysis.compare import open_run, split_run
     from mtask_sinks.analysis.counted import read_trainings
     from mtask_sinks.analysis.find import find_readable_journals
+    from mtask_sinks.analysis.selection import open_run, split_run
 
     with journal_errors("RUN_A"):
         is_one = split_run(directory)[1] is not None

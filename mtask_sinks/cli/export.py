@@ -33,8 +33,8 @@ def export(
     Example: mtask-sinks export out -o metrics.csv
     """
     from mtask_sinks._util.shown import shown
-    from mtask_sinks.analysis.compare import split_run
     from mtask_sinks.analysis.export import measurements, write_csv, write_file
+    from mtask_sinks.analysis.selection import split_run
     from mtask_sinks.errors import ExportError, OutputFileError
 
     with journal_errors("RUN"):

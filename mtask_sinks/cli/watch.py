@@ -99,8 +99,8 @@ def _watched(path: str, only: str, x: str, may_begin: bool) -> WatchedTrainings:
         NoJournalError, NoTrainingError: there is no such journal or training.
         OSError: the journals cannot be read.
     """
-    from mtask_sinks.analysis.compare import split_run
     from mtask_sinks.analysis.find import find_readable_journals
+    from mtask_sinks.analysis.selection import split_run
     from mtask_sinks.cli.watch_one import ChosenTraining
     from mtask_sinks.cli.watch_screen import WatchedTrainings
 

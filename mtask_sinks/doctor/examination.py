@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtask_sinks.analysis.compare import split_run
+from mtask_sinks.analysis.selection import split_run
 from mtask_sinks.doctor.finding import Finding, Observation, examine
 from mtask_sinks.doctor.listing import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SCRIPT_CHECKS, SYNTAX, UNREADABLE_CHECKS
 from mtask_sinks.doctor.noqa import without_noqa

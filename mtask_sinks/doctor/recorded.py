@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtask_sinks.analysis.choice import choose, labels
-from mtask_sinks.analysis.compare import split_run
 from mtask_sinks.analysis.counted import CountedJournal, read_counted
 from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.analysis.progress import status_of
+from mtask_sinks.analysis.selection import split_run
 from mtask_sinks.analysis.task_health import is_measured_rarely
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.delivery.status import SinkStatus, sink_statuses

@@ -6,7 +6,8 @@ import pytest
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.analysis.compare import Difference, Outcome, compare, open_run, split_run
+from mtask_sinks.analysis.compare import Difference, Outcome, compare
+from mtask_sinks.analysis.selection import open_run
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.records import Begin
 
@@ -70,26 +71,6 @@ def test_the_steps_are_those_of_the_training_after_a_resume(tmp_path) -> None:
     (row,) = compare(resumed, resumed)
     # -2, -4, then 6 and 8: the -6 of the killed process does not count.
     assert row.a == Outcome(8.0, 8, -4.0, 4)
-
-
-def test_a_run_is_chosen_by_number_or_name_and_else_is_the_last(tmp_path) -> None:
-    write(tmp_path, (RunInfo(id="1", name="x"), losses(1), "finished"), (RunInfo(id="2", name="y:1"), losses(2), None))
-    for suffix, number in (("", 2), (":1", 1), (":2", 2), (":x", 1), (":y:1", 2)):
-        path, found = open_run(f"{tmp_path}{suffix}")
-        assert (path, found.number) == (tmp_path / "metrics.jsonl", number)
-
-
-def test_a_path_with_a_colon_is_a_path(tmp_path) -> None:
-    (tmp_path / "a:1").mkdir()
-    assert split_run(tmp_path / "a:1") == (str(tmp_path / "a:1"), None)
-    assert split_run(f"{tmp_path}/a:1:2") == (f"{tmp_path}/a:1", "2")
-    assert split_run(tmp_path) == (str(tmp_path), None)
-
-
-@pytest.mark.parametrize("run", ["nowhere", "nowhere:1"])
-def test_a_path_that_is_not_there_is_said(run) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no nowhere\."):
-        open_run(run)
 
 
 def test_of_a_count_nobody_says_which_is_better() -> None:

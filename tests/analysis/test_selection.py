@@ -6,7 +6,7 @@ import pytest
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo
-from mtask_sinks.analysis.selection import open_runs
+from mtask_sinks.analysis.selection import open_run, open_runs, split_run
 from mtask_sinks.errors import NoTrainingError
 
 
@@ -74,3 +74,23 @@ def test_a_training_in_the_second_journal_of_a_directory_is_opened_once_however_
 def test_one_that_is_not_there_is_an_error(root) -> None:
     with pytest.raises(NoTrainingError, match="there is no training 'z'"):
         open_runs([f"{root}/a:z"])
+
+
+def test_a_run_is_chosen_by_number_or_name_and_else_is_the_last(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="x"), losses(1), "finished"), (RunInfo(id="2", name="y:1"), losses(2), None))
+    for suffix, number in (("", 2), (":1", 1), (":2", 2), (":x", 1), (":y:1", 2)):
+        path, found = open_run(f"{tmp_path}{suffix}")
+        assert (path, found.number) == (tmp_path / "metrics.jsonl", number)
+
+
+def test_a_path_with_a_colon_is_a_path(tmp_path) -> None:
+    (tmp_path / "a:1").mkdir()
+    assert split_run(tmp_path / "a:1") == (str(tmp_path / "a:1"), None)
+    assert split_run(f"{tmp_path}/a:1:2") == (f"{tmp_path}/a:1", "2")
+    assert split_run(tmp_path) == (str(tmp_path), None)
+
+
+@pytest.mark.parametrize("run", ["nowhere", "nowhere:1"])
+def test_a_path_that_is_not_there_is_said(run) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no nowhere\."):
+        open_run(run)

@@ -11,7 +11,7 @@ from helpers.doctor_journals import evaluated, journal, of, only, train
 from helpers.journals import as_of_process, losses, write
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.analysis.compare import open_run
+from mtask_sinks.analysis.selection import open_run
 from mtask_sinks.doctor.examination import examine_path
 from mtask_sinks.doctor.listing import JOURNAL_CHECKS
 from mtask_sinks.errors import NothingThereError

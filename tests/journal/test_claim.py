@@ -13,10 +13,10 @@ import pytest
 from helpers.journals import as_of_process, ended_process, losses, write
 
 from mtask_sinks import RunInfo, Snapshot, read_journal
-from mtask_sinks.analysis.compare import open_run
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.export import to_frame
 from mtask_sinks.analysis.find import find_journals, journals_below
+from mtask_sinks.analysis.selection import open_run
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.journal.claim import claim
