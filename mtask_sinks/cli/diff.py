@@ -11,8 +11,6 @@ import typer
 from mtask_sinks.cli.page_options import check_only, journal_errors
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mtask_sinks.analysis.compare import Difference, Outcome
     from mtask_sinks.analysis.training import Training
 
@@ -48,26 +46,27 @@ def diff(
     Example: mtask-sinks diff out/demo-1 out/demo-2 --only 'mlm/*'
     """
     from mtask_sinks.analysis.compare import compare
-    from mtask_sinks.analysis.selection import open_run
     from mtask_sinks.cli.formatting import print_json
     from mtask_sinks.keys import join_key
 
-    runs = _two_newest(run_a) if run_b is None else []
-    for given, hint in () if run_b is None else ((run_a, "RUN_A"), (run_b, "RUN_B")):
-        with journal_errors(hint):
-            runs.append(open_run(given))
-    (path_a, a), (path_b, b) = runs
+    a, b = _two_newest(run_a) if run_b is None else (_opened(run_a, "RUN_A"), _opened(run_b, "RUN_B"))
     check_only(only, (series.key for training in (a, b) for series in training.series.values()))
     rows = [row for row in compare(a, b) if fnmatchcase(join_key(row.task or None, row.name), only)]
     if as_json:
-        head = {"a": _about(str(path_a), a), "b": _about(str(path_b), b)}
-        print_json({**head, "metrics": [_record(row) for row in rows]})
+        print_json({"a": _about(a), "b": _about(b), "metrics": [_record(row) for row in rows]})
     else:
-        _print([(str(path_a), a), (str(path_b), b)], rows)
+        _print([a, b], rows)
 
 
-def _two_newest(directory: str) -> list[tuple[Path, Training]]:
-    """Return the two newest trainings of a directory, or below it, each with its journal."""
+def _opened(run: str, argument: str) -> Training:
+    from mtask_sinks.analysis.selection import open_run
+
+    with journal_errors(argument):
+        return open_run(run)[1]
+
+
+def _two_newest(directory: str) -> list[Training]:
+    """Return the two newest trainings of a directory, or below it."""
     from mtask_sinks.analysis.choice import by_time
     from mtask_sinks.analysis.counted import read_trainings
     from mtask_sinks.analysis.find import find_readable_journals
@@ -76,21 +75,21 @@ def _two_newest(directory: str) -> list[tuple[Path, Training]]:
     with journal_errors("RUN_A"):
         is_one = split_run(directory)[1] is not None
         journals = [] if is_one else find_readable_journals(directory)
-        journal_of = {id(each): (found.path, each) for found in journals for each in read_trainings(found.path)}
-        if not journal_of:
+        found = [training for journal in journals for training in read_trainings(journal.path)]
+        if not found:
             open_run(directory)  # raises an error if there is none
-    newest = by_time([training for _, training in journal_of.values()])[-2:]
+    newest = by_time(found)[-2:]
     if len(newest) < 2:
         what = "is one training" if is_one else "holds only one training"
         message = f"{directory} {what}. Pass the training to compare it with: mtask-sinks diff {directory} DIR"
         raise typer.BadParameter(message, param_hint="RUN_B")
-    return [journal_of[id(each)] for each in newest]
+    return newest
 
 
-def _about(path: str, training: Training) -> dict[str, Any]:
+def _about(training: Training) -> dict[str, Any]:
     from mtask_sinks.analysis.progress import status_of
 
-    names = {"journal": path, "number": training.number, "name": training.name, "id": training.id}
+    names = {"journal": str(training.journal), "number": training.number, "name": training.name, "id": training.id}
     return {**names, "status": status_of(training)[0], "step": training.step}
 
 
@@ -103,22 +102,22 @@ def _record(row: Difference) -> dict[str, Any]:
     }
 
 
-def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
+def _print(runs: list[Training], rows: list[Difference]) -> None:
     from rich.console import Console
     from rich.text import Text
 
     from mtask_sinks._util.escaping import printable
     from mtask_sinks._util.formatting import change
     from mtask_sinks._util.shown import shown
+    from mtask_sinks.analysis.progress import status_of
     from mtask_sinks.charts.palette import task_colours
     from mtask_sinks.cli.formatting import print_renderable
     from mtask_sinks.cli.table import TableColumn, make_table
 
     console = Console()
-    for letter, (path, training) in zip("AB", runs, strict=True):
-        about = _about(path, training)
+    for letter, training in zip("AB", runs, strict=True):
         name = training.name or f"training {training.number}"
-        text = f"{letter}  {name}  {about['status']} at step {training.step:,}  {path}"
+        text = f"{letter}  {name}  {status_of(training)[0]} at step {training.step:,}  {training.journal}"
         print_renderable(console, Text(printable(text), overflow="fold"))
     print_renderable(console, Text(""))
     columns = [
@@ -141,7 +140,7 @@ def _print(runs: list[tuple[str, Training]], rows: list[Difference]) -> None:
         cells.append([*names, *finals, final_change, row.better or "-", *bests, best_change, row.verdict or ""])
     colours = {"better": "green", "worse": "yellow"}
     verdicts = [colours.get(row.verdict or "", "dim") for row in rows]
-    of_tasks = task_colours(each.task for _, training in runs for each in training.series.values())
+    of_tasks = task_colours(each.task for training in runs for each in training.series.values())
     tasks = [of_tasks[row.task] for row in rows]
     print_renderable(console, make_table(columns, cells, console, styles={0: tasks, 9: verdicts, 10: verdicts}))
 

@@ -27,9 +27,9 @@ class ChosenTraining(WatchedTrainings):
     """
 
     def __init__(self, path: str, which: str, only: str = "*", x: str = STEP) -> None:
-        journal_of = {id(training): (training, journal) for training, journal in read_counted(path)}
-        chosen = choose([training for training, _ in journal_of.values()], which, path)
-        _, journal = journal_of[id(chosen)]
+        found = read_counted(path)
+        chosen = choose([training for training, _ in found], which, path)
+        journal = next(journal for training, journal in found if training is chosen)
         self._watch = _OneTraining(journal.path, journal.index_of(chosen), chosen.number, only, x)
         super().__init__(journal.path, only, x)
 
