@@ -15,7 +15,7 @@ _ADDRESS = re.compile(r"(https?://)(\S+)")
 _OPTIONS = ("for_steps", "phase", "action")
 
 
-def parse_alerts(texts: Sequence[str], name: str = "alerts") -> list[Alert]:
+def parse_alerts(texts: Sequence[str]) -> list[Alert]:
     """Return the alerts that texts describe.
 
     >>> first, second = parse_alerts(["*/loss nonfinite action=stop", "nsp/accuracy below=0.5 for_steps=500"])
@@ -27,12 +27,11 @@ def parse_alerts(texts: Sequence[str], name: str = "alerts") -> list[Alert]:
 
     Args:
         texts: the alerts, one per text.
-        name: the option that they come from, for errors.
 
     Raises:
         ValueError: a text is no alert. The message shows the place.
     """
-    return [_parse(text, f"{name}, entry {number}") for number, text in enumerate(texts, 1)]
+    return [_parse(text, f"alerts, entry {number}") for number, text in enumerate(texts, 1)]
 
 
 def _parse(text: Any, place: str) -> Alert:

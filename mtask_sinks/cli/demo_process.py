@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # A process that is asked to stop gets this many seconds to end its run in the backends.
 _STOP_SECONDS = 30.0
+# So many lines of the log show why a training failed.
+_LAST_LINES = 20
 
 
 class DemoProcess:
@@ -80,9 +82,9 @@ class DemoProcess:
         self._process.kill()
         self._process.wait()
 
-    def end_of_log(self, lines: int = 20) -> str:
+    def end_of_log(self) -> str:
         """Return the last lines of the log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
 
 
 def show_on_terminal(process: DemoProcess, run_dir: Path, console: Console) -> None:

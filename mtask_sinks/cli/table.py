@@ -148,7 +148,7 @@ def make_table(
     if not console.is_terminal:
         return Text(plain_table(columns, rows, is_ascii), no_wrap=True, overflow="ignore")
     fitting = fit(columns, rows, console.width)
-    table: RenderableType = draw_table(columns, rows, fitting, is_ascii, styles)
+    table: RenderableType = draw_table(columns, rows, fitting, is_ascii, styles or {})
     if fitting.width > console.width:
         kept = [[row[i] for i in fitting.widths] for row in rows]
         table = Text(plain_table([columns[i] for i in fitting.widths], kept, is_ascii), overflow="fold")
@@ -165,7 +165,7 @@ def draw_table(
     rows: Sequence[Sequence[Cell]],
     fitting: Fit,
     ascii_only: bool,
-    styles: Mapping[int, Sequence[str]] | None = None,
+    styles: Mapping[int, Sequence[str]],
 ) -> RenderableType:
     """Draw the columns that fit. The rows may be a part of those for which `fit` found the widths."""
     from rich.table import Table
@@ -182,7 +182,6 @@ def draw_table(
             no_wrap=column.flow != "wrap",
             overflow="fold" if column.flow == "wrap" else "crop",
         )
-    styles = styles or {}
     for at, row in enumerate(rows):
         cells = []
         for i, width in fitting.widths.items():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mtask_sinks._util.formatting import change, number
-from mtask_sinks.analysis.axes import STEP
 from mtask_sinks.analysis.progress import MetricProgress
 from mtask_sinks.charts.palette import task_colours
 from mtask_sinks.cli.table import Cell, Curve, TableColumn
@@ -43,7 +42,7 @@ class MetricTable:
 
 
 def metric_table(
-    rows: Sequence[MetricRow], phases: Sequence[str], step: int | None, x: str = STEP, tasks: Sequence[str] = ()
+    rows: Sequence[MetricRow], phases: Sequence[str], step: int | None, x: str, tasks: Sequence[str]
 ) -> MetricTable:
     """Make the table of some metrics.
 

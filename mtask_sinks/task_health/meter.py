@@ -94,7 +94,7 @@ class HealthMeter:
     def state_dict(self) -> dict[str, Any]:
         """Return the choice of parameters as plain data, for a checkpoint; empty if there is none."""
         made = self._choice.made
-        return {} if made is None else {**data_of(made, self._choice.tasks, self.settings.every)}
+        return {} if made is None else data_of(made, self._choice.tasks, self.settings.every)
 
     def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
         """Continue with the parameters that `state_dict` returned, if the model has them."""
