@@ -10,6 +10,8 @@ from pathlib import Path
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 # Without this flag, Windows writes two bytes for each newline.
 _BINARY = getattr(os, "O_BINARY", 0)
+# The permissions of a new file, of which the user's umask takes some away.
+_MODE = 0o666
 
 
 def refuse_foreign_links(path: Path, directory: Path) -> None:
@@ -37,20 +39,22 @@ def refuse_foreign_links(path: Path, directory: Path) -> None:
             raise PermissionError(errno.EPERM, "a symbolic link that another user made is not followed", str(part))
 
 
-def open_no_foreign_link(path: Path, flags: int, mode: int = 0o666) -> int:
+def open_no_foreign_link(path: Path, flags: int) -> int:
     """Open a file as `os.open` does, unless its path is a symbolic link that another user made.
+
+    A new file has the permissions of the user's umask.
 
     Raises:
         PermissionError: it is such a link.
         OSError: as for `os.open`.
     """
     try:
-        return os.open(path, flags | _BINARY | _NO_FOLLOW, mode)
+        return os.open(path, flags | _BINARY | _NO_FOLLOW, _MODE)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EMLINK):  # FreeBSD: EMLINK
             raise
     refuse_foreign_links(path, path.parent)
-    return os.open(path, flags | _BINARY, mode)
+    return os.open(path, flags | _BINARY, _MODE)
 
 
 def create_file(path: Path) -> None:
@@ -59,4 +63,4 @@ def create_file(path: Path) -> None:
     Raises:
         FileExistsError: the path exists, also if it is a link that leads nowhere.
     """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW, 0o666))
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW, _MODE))

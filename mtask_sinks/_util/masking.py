@@ -157,24 +157,21 @@ def _mask(secrets: Sequence[str], text: str) -> str:
     return _mask_named(text)
 
 
-def mask_params(value: Any, name: str = "") -> Any:
+def mask_params(params: Any) -> Any:
     """Return parameters without secrets, at any depth.
 
     >>> mask_params({"lr": 0.1, "wandbApiKey": "0a1b", "stores": ["http://me:pw@host"], "pad_token": "[PAD]"})
     {'lr': 0.1, 'wandbApiKey': '***', 'stores': ['http://***@host'], 'pad_token': '[PAD]'}
-
-    Args:
-        value: the parameters, or the value of one of them.
-        name: name of the parameter, which decides together with the value.
     """
-    return _mask_params(value, name, masker())
+    return _mask_param(params, "", masker())
 
 
-def _mask_params(value: Any, name: str, mask_text: Callable[[str], str]) -> Any:
+def _mask_param(value: Any, name: str, mask_text: Callable[[str], str]) -> Any:
+    """Return the value of a parameter. Its name decides together with the value; a value inside may have its own."""
     if isinstance(value, Mapping):
         inherited = name if is_secret_name(name) else ""
         items = value.items()
-        return {mask_text(str(key)): _mask_params(item, inherited or str(key), mask_text) for key, item in items}
+        return {mask_text(str(key)): _mask_param(item, inherited or str(key), mask_text) for key, item in items}
     if isinstance(value, list | tuple | set | frozenset):
         return _mask_items(value, name, mask_text)
     if value is None or isinstance(value, bool):
@@ -215,7 +212,7 @@ def _mask_items(items: Iterable[Any], name: str, mask_text: Callable[[str], str]
     masked: list[Any] = []
     option = ""
     for item in items:
-        masked.append(_mask_params(item, option or name, mask_text))
+        masked.append(_mask_param(item, option or name, mask_text))
         option = item if isinstance(item, str) and item.startswith("--") and "=" not in item else ""
     return masked
 
