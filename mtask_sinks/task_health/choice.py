@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from mtask_sinks.task_health.errors import NotMeasurable
 from mtask_sinks.task_health.graph import Reach
+from mtask_sinks.task_health.refusals import NotMeasurable
 from mtask_sinks.task_health.reported_losses import ReportedLoss
 from mtask_sinks.task_health.selection import Selection, select_shared
 from mtask_sinks.task_health.settings import task_of

@@ -19,11 +19,11 @@ from mtask_sinks._util.replaced import replaced
 from mtask_sinks.keys import join_key
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.task_health.choice import WAIT_FOR_TASKS, Choice, data_of, distances_by_task
-from mtask_sinks.task_health.errors import NotMeasurable
 from mtask_sinks.task_health.findings import NAMES, metrics_of
 from mtask_sinks.task_health.graph import Reach, reach_of
 from mtask_sinks.task_health.measure import loss_scale_of, measure
 from mtask_sinks.task_health.refusals import (
+    NotMeasurable,
     check_graph,
     check_nesting,
     check_wrapper,

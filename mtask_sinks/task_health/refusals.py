@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from mtask_sinks.task_health.errors import NotMeasurable
 from mtask_sinks.task_health.graph import Reach
 from mtask_sinks.task_health.reported_losses import ReportedLoss
 
 _LOMO = ("lomo", "adalomo")
 # What a backward pass calls if it exchanges data with other ranks.
 _COLLECTIVES = frozenset(["all_reduce", "all_gather", "all_gather_into_tensor", "all_to_all", "reduce_scatter"])
+
+
+class NotMeasurable(Exception):
+    """Measuring is not safe, or its result would be wrong. The message tells why and what to do."""
 
 
 def why_settings_refuse(trainer: Any) -> str | None:

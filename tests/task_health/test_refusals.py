@@ -10,10 +10,9 @@ from helpers.many_tasks import ManyTasks, OrderedTrainer, make_trainer, rows_of
 from torch import nn
 
 from mtask_sinks import TaskHealth, report_metrics
-from mtask_sinks.task_health.errors import NotMeasurable
 from mtask_sinks.task_health.graph import reach_of
 from mtask_sinks.task_health.measure import measure
-from mtask_sinks.task_health.refusals import check_graph, check_wrapper, why_settings_refuse
+from mtask_sinks.task_health.refusals import NotMeasurable, check_graph, check_wrapper, why_settings_refuse
 from mtask_sinks.task_health.reported_losses import ReportedLoss
 
 
