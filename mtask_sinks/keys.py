@@ -16,6 +16,11 @@ MAX_KEY_LENGTH = 250
 
 #: Phases that the library itself adds: the whole training, and each epoch.
 OVERALL, EPOCH = "overall", "epoch"
+#: The names of task health. Metrics about all tasks together have the task `HEALTH`. The names of cosines begin with
+#: `COSINE`, and end with two tasks, or with a task and `TOTAL`, which stands for the combined loss. Each task has the
+#: metrics `MEASURED`. If its weight is estimated, the names of its weight and its shares end with `ESTIMATED`.
+HEALTH, COSINE, TOTAL, ESTIMATED = "health", "grad_cosine.", "total", ".estimated"
+MEASURED = ("grad_norm", "effective_weight", "loss_share", "grad_share")
 # If the prefix of an evaluation is such a name or ``train``, the evaluation's phase gets this ending.
 _EVALUATION = "_evaluation"
 # Matches these prefixes, and the phases made from them.

@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from mtask_sinks.analysis.series import Series
 from mtask_sinks.analysis.thinning import RECENT
 from mtask_sinks.analysis.training import Training
-from mtask_sinks.keys import split_key
+from mtask_sinks.keys import COSINE, ESTIMATED, HEALTH, MEASURED, TOTAL, split_key
 
-#: The task in the keys of metrics that are about all tasks, and the beginning of the names of cosines.
-HEALTH, COSINE = "health", "grad_cosine."
-# The measurements of each task.
-_OF_A_TASK = frozenset(["grad_norm", "effective_weight", "loss_share", "grad_share"])
 #: A mean covers the last windows that together have at least this many measurements: a single one is mostly noise.
 RECENT_MEASUREMENTS = RECENT
 
@@ -165,7 +161,7 @@ def is_measured_rarely(key: str) -> bool:
     task, name = split_key(key)
     if task == HEALTH:
         return name == "conflict" or name.startswith(COSINE)
-    return bool(task) and name.removesuffix(".estimated") in _OF_A_TASK
+    return bool(task) and name.removesuffix(ESTIMATED) in MEASURED
 
 
 def _only_task_health_has(key: str) -> bool:
@@ -175,7 +171,7 @@ def _only_task_health_has(key: str) -> bool:
     [True, True, False]
     """
     task, name = split_key(key)
-    return (task == HEALTH and name.startswith(COSINE)) or name.removesuffix(".estimated") == "effective_weight"
+    return (task == HEALTH and name.startswith(COSINE)) or name.removesuffix(ESTIMATED) == "effective_weight"
 
 
 def pair_of(key: str, tasks: Iterable[str]) -> tuple[str, str] | None:
@@ -184,7 +180,7 @@ def pair_of(key: str, tasks: Iterable[str]) -> tuple[str, str] | None:
     >>> pair_of("health/grad_cosine.mlm.v1.nsp", ["mlm.v1", "nsp"])
     ('mlm.v1', 'nsp')
     """
-    name, known = split_key(key)[1].removeprefix(COSINE), {*tasks, "total"}
+    name, known = split_key(key)[1].removeprefix(COSINE), {*tasks, TOTAL}
     for at, character in enumerate(name):
         if character == "." and name[:at] in known and name[at + 1 :] in known:
             return name[:at], name[at + 1 :]
@@ -192,8 +188,8 @@ def pair_of(key: str, tasks: Iterable[str]) -> tuple[str, str] | None:
 
 
 def _part(training: Training, task: str, found: dict[str, Series]) -> TaskPart:
-    is_estimated = any(f"{task}/{name}.estimated" in found for name in ("loss_share", "grad_share"))
-    ending = ".estimated" if is_estimated else ""
+    is_estimated = any(f"{task}/{name}{ESTIMATED}" in found for name in ("loss_share", "grad_share"))
+    ending = ESTIMATED if is_estimated else ""
 
     def mean(name: str) -> Measured | None:
         series = found.get(f"{task}/{name}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mtask_sinks.analysis.series import Series
-from mtask_sinks.analysis.task_health import COSINE, HEALTH, pair_of
+from mtask_sinks.analysis.task_health import pair_of
 from mtask_sinks.charts.curves import Curve, Panel
 from mtask_sinks.charts.points import CurveMaker
-from mtask_sinks.keys import split_key
+from mtask_sinks.keys import COSINE, ESTIMATED, HEALTH, split_key
 
 
 def health_panels(maker: CurveMaker, group: str, suffix: str, has_loss_share: bool) -> list[Panel]:
@@ -34,7 +34,7 @@ def health_panels(maker: CurveMaker, group: str, suffix: str, has_loss_share: bo
 
 
 def _keys(task: str, name: str) -> tuple[str, str]:
-    return f"{task}/{name}", f"{task}/{name}.estimated"
+    return f"{task}/{name}", f"{task}/{name}{ESTIMATED}"
 
 
 def _curve(maker: CurveMaker, task: str, name: str, series: Series) -> Curve:

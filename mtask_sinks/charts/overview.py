@@ -9,12 +9,11 @@ from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.compare import outcome
 from mtask_sinks.analysis.gain import compared_phase, gain
 from mtask_sinks.analysis.main_metric import main_metrics
-from mtask_sinks.analysis.task_health import HEALTH
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.charts.curves import Curve, Panel
 from mtask_sinks.charts.health_panels import health_panels
 from mtask_sinks.charts.points import CurveMaker
-from mtask_sinks.keys import EPOCH, OVERALL, split_key
+from mtask_sinks.keys import EPOCH, HEALTH, OVERALL, split_key
 
 #: Title of the panels of the overview.
 GROUP = "All tasks"

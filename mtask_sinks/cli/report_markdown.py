@@ -10,6 +10,7 @@ from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.report import Report, TaskCourse
 from mtask_sinks.analysis.task_health import GradientSummary, Measured, cosine_text
 from mtask_sinks.cli.sparkline import sparkline
+from mtask_sinks.keys import TOTAL
 
 # Characters that mean something in Markdown. An underscore means something only at the edge of a word.
 _MARKS = re.compile(r"[\\`*\[\]<>|#~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
@@ -82,7 +83,7 @@ def _gradients(report: Report) -> Iterator[str]:
 
 def _cosines(health: GradientSummary, suffix: str) -> Iterator[str]:
     names = [part.task for part in health.tasks]
-    columns = ["total"] if any(pair.b == "total" for pair in health.pairs) else names
+    columns = [TOTAL] if any(pair.b == TOTAL for pair in health.pairs) else names
     rows = [[a, *("1" if a == b else _cosine(health, a, b) for b in columns)] for a in names if health.pairs]
     right = range(1, len(columns) + 1)
     yield from _table(f"Cosines of the tasks' gradients{suffix}", ["task", *columns], rows, right)

@@ -9,20 +9,11 @@ from itertools import combinations
 
 import numpy as np
 
-from mtask_sinks.keys import MAX_KEY_LENGTH, digest
+from mtask_sinks.keys import COSINE, ESTIMATED, HEALTH, MAX_KEY_LENGTH, TOTAL, digest
 from mtask_sinks.task_health.gradients import Products
 
-#: The name of the task for metrics about all tasks.
-HEALTH = "health"
 #: Up to this many tasks, each pair gets a cosine.
 MAX_PAIRED = 8
-#: The name that stands for the gradient of the total in a cosine.
-TOTAL = "total"
-#: The ending of the names of weights and shares if the weights are estimated.
-ESTIMATED = ".estimated"
-#: The names of a task's metrics.
-NAMES = ("grad_norm", "effective_weight", "loss_share", "grad_share")
-
 #: Estimated weights count if the residual is below this, and if the gradients are linearly independent.
 MAX_RESIDUAL = 1e-3
 # A gradient counts as dependent on the others if they leave less than this share of it unexplained.
@@ -205,7 +196,7 @@ def _clipped(cosine: float) -> float:
 
 
 def _pair_name(a: str, b: str) -> str:
-    name = f"grad_cosine.{a}.{b}"
+    name = f"{COSINE}{a}.{b}"
     limit = MAX_KEY_LENGTH - len(HEALTH) - 1
     return (
         name if len(name.encode()) <= limit else f"{name.encode()[: limit - 9].decode(errors='ignore')}-{digest(name)}"

@@ -16,10 +16,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtask_sinks._util.replaced import replaced
-from mtask_sinks.keys import join_key
+from mtask_sinks.keys import MEASURED, join_key
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.task_health.choice import WAIT_FOR_TASKS, Choice, data_of, distances_by_task
-from mtask_sinks.task_health.findings import NAMES, metrics_of
+from mtask_sinks.task_health.findings import metrics_of
 from mtask_sinks.task_health.graph import Reach, reach_of
 from mtask_sinks.task_health.measure import loss_scale_of, measure
 from mtask_sinks.task_health.refusals import (
@@ -209,7 +209,7 @@ class HealthMeter:
         if self._measurements == WAIT_FOR_TASKS and trainer.args.world_size == 1:
             self._remarks.on_not_met(WAIT_FOR_TASKS, self._known_tasks() - self._met, self.settings.every)
         kept = {loss.key for loss in reported.found}
-        taken = {join_key(task_of(key), name) for key in kept for name in NAMES} & reported.keys
+        taken = {join_key(task_of(key), name) for key in kept for name in MEASURED} & reported.keys
         if taken:
             raise NotMeasurable(f"the model itself reports {min(taken)!r}. Give that metric another name")
         if not kept and self._choice.count_without_losses():

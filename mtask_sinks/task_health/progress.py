@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
-from mtask_sinks.keys import join_key, split_key
+from mtask_sinks.keys import ESTIMATED, MEASURED, join_key, split_key
 from mtask_sinks.snapshot import Snapshot, thawed
-from mtask_sinks.task_health.findings import ESTIMATED, NAMES
 from mtask_sinks.task_health.settings import task_of
 
 #: The names of the metrics that this module adds to a task.
@@ -89,4 +88,4 @@ def _is_added(key: str) -> bool:
     (True, True, False)
     """
     name = split_key(key)[1]
-    return name.removesuffix(ESTIMATED) in (*NAMES, *_NAMES) or name.endswith(_ENDINGS)
+    return name.removesuffix(ESTIMATED) in (*MEASURED, *_NAMES) or name.endswith(_ENDINGS)

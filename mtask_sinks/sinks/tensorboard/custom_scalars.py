@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from mtask_sinks.keys import OVERALL, backend_name, split_key
-from mtask_sinks.sinks.tensorboard.health_charts import HEALTH, health_category
+from mtask_sinks.keys import HEALTH, OVERALL, backend_name, split_key
+from mtask_sinks.sinks.tensorboard.health_charts import health_category
 from mtask_sinks.sinks.tensorboard.relative import PREFIX, relative_tag
 from mtask_sinks.sinks.tensorboard.text_values import string_value
 

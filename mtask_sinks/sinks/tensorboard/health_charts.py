@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
-#: Metrics that are about all tasks together have keys with this task.
-HEALTH = "health"
+from mtask_sinks.keys import COSINE, ESTIMATED, HEALTH
 
+_MAYBE_ESTIMATED = f"({re.escape(ESTIMATED)})?"
 # Title of a chart → pattern of the names of its metrics. The first two are metrics of the task ``health``; every task
 # has its own metrics for the others.
 _CHARTS = {
-    "cosines of the gradients": r"grad_cosine\..+",
+    "cosines of the gradients": f"{re.escape(COSINE)}.+",
     "conflict: share of pairs with a cosine below 0": "conflict",
     "norms of the gradients": "grad_norm",
-    "share of the gradient": r"grad_share(\.estimated)?",
-    "share of the loss": r"loss_share(\.estimated)?",
-    "effective weight": r"effective_weight(\.estimated)?",
+    "share of the gradient": f"grad_share{_MAYBE_ESTIMATED}",
+    "share of the loss": f"loss_share{_MAYBE_ESTIMATED}",
+    "effective weight": f"effective_weight{_MAYBE_ESTIMATED}",
     "progress": "progress",
     "inverse rate": "inverse_rate",
 }
@@ -31,7 +32,7 @@ def health_category(metrics: Collection[tuple[str, str]], is_overlay: bool) -> A
     """
     from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, MultilineChartContent
 
-    if not any(task == HEALTH and name.startswith("grad_cosine.") for task, name in metrics):
+    if not any(task == HEALTH and name.startswith(COSINE) for task, name in metrics):
         return None
     charts = []
     for title, pattern in _CHARTS.items():
