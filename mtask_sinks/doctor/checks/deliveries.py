@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
+from mtask_sinks._util.escaping import shell_word
 from mtask_sinks.delivery.status import SinkStatus
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.recorded import RecordedTraining
@@ -56,7 +56,7 @@ def no_delivery(recorded: RecordedTraining) -> Iterator[Observation]:
 
 
 def _replay(recorded: RecordedTraining, name: str, options: str) -> str:
-    path = shlex.quote(str(recorded.path))
+    path = shell_word(str(recorded.path))
     if has_sink(name):
         return f"mtask-sinks replay {path} --to {name}{options}"
     what = ", what='all'" if options else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from mtask_sinks._util.escaping import shell_word
@@ -66,5 +65,5 @@ def several_trainings(recorded: RecordedTraining) -> Iterator[Observation]:
             str(recorded.path),
             f"{recorded.given} holds {n} more training{'s' if n > 1 else ''}: {others}. These findings are about "
             f"{recorded.name}.",
-            f"Choose one: mtask-sinks doctor {shlex.quote(f'{recorded.given}:{recorded.other_numbers[0]}')}.",
+            f"Choose one: mtask-sinks doctor {shell_word(f'{recorded.given}:{recorded.other_numbers[0]}')}.",
         )
