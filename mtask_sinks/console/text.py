@@ -46,7 +46,8 @@ class TaskLines:
             width: columns of the terminal; longer lines continue on the next line. With ``None``, no line is broken.
         """
         phase = printable(phase)
-        tasks = {task: {split_key(key)[1]: number(metrics[key]) for key in keys} for task, keys in _grouped(metrics)}
+        groups = group_by_task(metrics)
+        tasks = {task: {split_key(key)[1]: number(metrics[key]) for key in keys} for task, keys in groups.items()}
         self._make_room(phase, tasks)
         lines: list[str] = []
         for task in (task for task in self._names if task in tasks):
@@ -101,10 +102,6 @@ def left_out_lines(left_out: Sequence[str], every: Iterable[str], width: int | N
         words += [f"*/{name}"] if stands_for_all else [join_key(task or None, name) for task in absent]
     cells = [f" {word}," for word in words[:-1]] + [f" {words[-1]}"]
     return _wrapped(f"{_INDENT}+{len(left_out)} more:", cells, width)
-
-
-def _grouped(metrics: Mapping[str, float]) -> Iterable[tuple[str, list[str]]]:
-    return group_by_task(metrics).items()
 
 
 def _width(text: str) -> int:
