@@ -62,7 +62,7 @@ class ChartStyles:
         self._runs = {
             run: _ALONE
             if runs == 1
-            else tuple(a + (b - a) * at / (runs - 1) for a, b in zip(_FIRST, _LAST, strict=True))
+            else tuple(round(a + (b - a) * at / (runs - 1), 2) for a, b in zip(_FIRST, _LAST, strict=True))
             for at, run in enumerate(chart.runs)
         }
         self._phases = {phase: _DASHES[at % len(_DASHES)] for at, phase in enumerate(chart.phases)}
@@ -71,7 +71,7 @@ class ChartStyles:
         """Return the look of a curve."""
         task = self._tasks[curve.task]
         width, opacity = self._runs[curve.run]
-        return CurveStyle(task.colour, self._phases[curve.phase], round(width, 2), round(opacity, 2), task.marker)
+        return CurveStyle(task.colour, self._phases[curve.phase], width, opacity, task.marker)
 
     def legend(self) -> list[LegendRow]:
         """Return the tasks, then the phases, then the runs."""
@@ -80,8 +80,5 @@ class ChartStyles:
         return [
             *(LegendRow("task", task, CurveStyle(s.colour, "solid", width, opacity, s.marker)) for task, s in tasks),
             *(LegendRow("phase", p, CurveStyle(NEUTRAL, d, width, opacity, None)) for p, d in self._phases.items()),
-            *(
-                LegendRow("run", run, CurveStyle(NEUTRAL, "solid", round(w, 2), round(o, 2), None))
-                for run, (w, o) in self._runs.items()
-            ),
+            *(LegendRow("run", run, CurveStyle(NEUTRAL, "solid", w, o, None)) for run, (w, o) in self._runs.items()),
         ]

@@ -72,8 +72,7 @@ def _pair_on_host(value: Any, weight: Any) -> Entry | None:
         values, weights = values[counts], np.broadcast_to(weights, values.shape)[counts]
     if values is None or values.size == 0:
         return None
-    if weights is None or not np.isfinite(weights).all() or (weights < 0).any():
-        raise MetricValueError(f"weighted(…, {short(weight)}): a weight is a finite number >= 0.")
+    weights = _checked_weights(weights, weight)
     if values.ndim == 0 and weights.size == 1:
         return weighted(float(values), weights.item())
     # Check the shapes first: Dynamo may trace this after a graph break, and does not raise NumPy's error.
@@ -97,9 +96,7 @@ def _pair_on_device(value: Any, weight: Any) -> OnDevice | None:
         value = torch.as_tensor(host, dtype=exact, device=device)
     value = local_part(value)
     if not isinstance(weight, Tensor):
-        weights = _host_array(weight, "weight")
-        if weights is None or not np.isfinite(weights).all() or (weights < 0).any():
-            raise MetricValueError(f"weighted(…, {short(weight)}): a weight is a finite number >= 0.")
+        weights = _checked_weights(_host_array(weight, "weight"), weight)
         weight = torch.as_tensor(weights, dtype=exact, device=device) if weights.ndim else float(weights)
     if isinstance(weight, Tensor):
         weight = local_part(weight).detach()
@@ -108,6 +105,12 @@ def _pair_on_device(value: Any, weight: Any) -> OnDevice | None:
         _check_shapes(tuple(weight.shape), tuple(value.shape))
         weight = torch.broadcast_to(weight, value.shape).to(device, non_blocking=True)
     return OnDevice(value.to(device, non_blocking=True), weight)
+
+
+def _checked_weights(weights: Floats | None, given: Any) -> Floats:
+    if weights is None or not np.isfinite(weights).all() or (weights < 0).any():
+        raise MetricValueError(f"weighted(…, {short(given)}): a weight is a finite number >= 0.")
+    return weights
 
 
 def _check_shapes(weight: tuple[int, ...], value: tuple[int, ...]) -> None:
