@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
+
+from mtask_sinks._util.frozen import Frozen
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class Note(Frozen):
     """What happened at a step: an alert began or ended, or task health chose its parameters.
 
     >>> Note("alert", 40, "mlm/loss is not finite: nan", {"key": "mlm/loss", "is_over": False}).data["key"]
@@ -23,14 +24,10 @@ class Note:
         time: when it happened, in seconds since 1970 (UTC).
     """
 
+    _mappings: ClassVar[tuple[str, ...]] = ("data",)
+
     kind: str
     step: int
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
     time: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "data", MappingProxyType(dict(self.data)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.kind, self.step, self.text, dict(self.data), self.time)

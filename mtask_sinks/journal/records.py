@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from mtask_sinks._util.frozen import thawed
 from mtask_sinks._util.masking import mask_params
 from mtask_sinks._util.process import is_running, process_start
 from mtask_sinks.note import Note
-from mtask_sinks.snapshot import RunInfo, Snapshot, thawed
+from mtask_sinks.snapshot import RunInfo, Snapshot
 
 #: How the journal writes numbers that JSON does not have.
 NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
+from mtask_sinks._util.frozen import thawed
 from mtask_sinks.keys import ESTIMATED, MEASURED, join_key, split_key
-from mtask_sinks.snapshot import Snapshot, thawed
+from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.task_health.settings import task_of
 
 #: The names of the metrics that this module adds to a task.
