@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtask_sinks.analysis.grouping import Trainings
-from mtask_sinks.analysis.series import Point
+from mtask_sinks.analysis.series import Measurement
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.journal.lines import LeftOut, Line, read_lines
 from mtask_sinks.journal.paths import journals_at
@@ -71,7 +71,7 @@ class CountedJournal:
     Attributes:
         path: as given.
         trainings: its trainings, without their snapshots.
-        left_out: the lines that hold no record, as far as `items` or `points` has read them.
+        left_out: the lines that hold no record, as far as `items` or `measurements` has read them.
 
     Raises:
         OSError: the file cannot be read.
@@ -107,15 +107,17 @@ class CountedJournal:
         """Return the index of one of the trainings."""
         return next(at for at, each in enumerate(self.trainings) if each is training)
 
-    def points(self, training: Training) -> Iterator[Point]:
-        """Yield every value of one of the trainings, in the order of the snapshots."""
+    def measurements(self, training: Training, run: str) -> Iterator[Measurement]:
+        """Yield every value of one of the trainings, in the order of the snapshots. ``run`` names the training."""
         parts = [part for part in self._parts if part.training is training]
         for item in self._read(parts, self.left_out, without_logs=self._is_large):
             if isinstance(item, Snapshot):
                 for key, value in item.metrics.items():
                     task, name = split_key(key)
-                    count = item.counts.get(key, 0)
-                    yield Point(item.phase, item.step, item.epoch, item.time, task, name, value, count, item.is_partial)
+                    count, is_partial = item.counts.get(key, 0), item.is_partial
+                    yield Measurement(
+                        run, item.phase, item.step, item.epoch, item.time, task, name, value, count, is_partial
+                    )
 
     def _read(self, parts: Sequence[Part], left_out: LeftOut, *, without_logs: bool) -> Iterator[Item]:
         with self.path.open("rb", buffering=_BUFFER) as file:

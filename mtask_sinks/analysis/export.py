@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks._util.escaping import printable, printable_json
 from mtask_sinks.analysis.choice import choose, labels
 from mtask_sinks.analysis.counted import CountedJournal, read_counted
 from mtask_sinks.analysis.find import FoundJournal, find_readable_journals
+from mtask_sinks.analysis.series import Measurement
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.errors import ExportError
 from mtask_sinks.journal.paths import journal_files, journal_path
@@ -31,30 +32,6 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 # Rows of a Parquet file that are in memory at a time.
 _ROWS_PER_GROUP = 100_000
-
-
-class Measurement(NamedTuple):
-    """One row: one value of one metric in one training.
-
-    Attributes:
-        run: name of the training, with its number if several trainings have that name.
-        phase, step, epoch, time: where and when it was logged; ``time`` in seconds since 1970 (UTC).
-        task, name: task and name of the metric; an ungrouped metric has an empty task.
-        value: the reduced value.
-        count: how many reports the value is made of.
-        partial: whether the end of the training cut the window short, so that sums and counts are smaller.
-    """
-
-    run: str
-    phase: str
-    step: int
-    epoch: float | None
-    time: float
-    task: str
-    name: str
-    value: float
-    count: int  # type: ignore[assignment]  # hides tuple.count
-    partial: bool = False
 
 
 def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFrame:
@@ -137,8 +114,7 @@ def _labels(found: Sequence[tuple[Training, CountedJournal]]) -> dict[int, str]:
 
 def _rows(names: Mapping[int, str], trainings: Sequence[tuple[Training, CountedJournal]]) -> Iterator[Measurement]:
     for training, journal in trainings:
-        for point in journal.points(training):
-            yield Measurement(names[training.number], *point)
+        yield from journal.measurements(training, names[training.number])
         journal.left_out.warn(journal.path)
 
 

@@ -20,8 +20,9 @@ class Trainings:
     ...     trainings.add(Snapshot(step=step, metrics={"mlm/loss": 100.0 / step}))
     >>> trainings.add(Begin(RunInfo(id="2", step=20)))         # killed, and resumed from the checkpoint of step 20
     >>> trainings.add(Snapshot(step=30, metrics={"mlm/loss": 3.0}))
-    >>> [(point.step, point.value) for point in trainings.all[0].points()]
-    [(10, 10.0), (20, 5.0), (30, 3.0)]
+    >>> (training,) = trainings.all
+    >>> list(training.steps), list(training.series["train", "mlm/loss"].values)
+    ([10, 20, 30], [10.0, 5.0, 3.0])
     """
 
     def __init__(self, items: Iterable[Item] = ()) -> None:

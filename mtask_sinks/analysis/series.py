@@ -1,4 +1,4 @@
-"""The values of one metric."""
+"""The values of one metric, and a single one of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from typing import NamedTuple
 from mtask_sinks.keys import split_key
 
 
-class Point(NamedTuple):
-    """One value of one metric."""
+class Measurement(NamedTuple):
+    """One row: one value of one metric in one training.
 
+    Attributes:
+        run: name of the training, with its number if several trainings have that name.
+        phase, step, epoch, time: where and when it was logged; ``time`` in seconds since 1970 (UTC).
+        task, name: task and name of the metric; an ungrouped metric has an empty task.
+        value: the reduced value.
+        count: how many reports the value is made of.
+        partial: whether the end of the training cut the window short, so that sums and counts are smaller.
+    """
+
+    run: str
     phase: str
     step: int
     epoch: float | None

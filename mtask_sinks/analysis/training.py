@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtask_sinks.analysis import thinning
-from mtask_sinks.analysis.series import Point, Series
+from mtask_sinks.analysis.series import Series
 from mtask_sinks.directions import Direction, recorded_rules
 from mtask_sinks.journal.records import Begin, End
 from mtask_sinks.journal.run_start import RunStart, is_superseded, status_after
@@ -222,24 +222,6 @@ class Training:
         if not kept or len(kept) == len(series.at):
             return series
         return series.taking(kept)
-
-    def points(self) -> Iterator[Point]:
-        """Yield every value, in the order of the snapshots."""
-        every = list(self.series.values())
-        order = sorted((at, s, i) for s, series in enumerate(every) for i, at in enumerate(series.at))
-        for at, s, i in order:
-            series, epoch = every[s], self.epochs[at]
-            yield Point(
-                phase=series.phase,
-                step=self.steps[at],
-                epoch=None if epoch != epoch else epoch,
-                time=self.times[at],
-                task=series.task,
-                name=series.name,
-                value=series.values[i],
-                count=series.counts[i],
-                partial=at in self.partial,
-            )
 
     def _kind_of(self, snapshot: Snapshot) -> int:
         odd: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.journals import losses, write
+from helpers.points import points
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis import counted
@@ -52,9 +53,9 @@ def test_it_gives_what_a_reader_gives_that_keeps_everything(tmp_path, monkeypatc
     read = read_trainings(path)
     journal = CountedJournal(path)
     for expected, training, known in zip(kept, read, journal.trainings, strict=True):
-        every = sorted(map(tuple, expected.points()), key=repr)
-        assert sorted(map(tuple, training.points()), key=repr) == every
-        assert sorted(map(tuple, journal.points(known)), key=repr) == every
+        every = sorted(map(tuple, points(expected)), key=repr)
+        assert sorted(map(tuple, points(training)), key=repr) == every
+        assert sorted(map(tuple, journal.measurements(known, "")), key=repr) == every
         for name in ("number", "id", "status", "resumed_at", "step", "steps_per_second"):
             assert getattr(training, name) == getattr(expected, name)
 
@@ -72,7 +73,7 @@ def test_points_are_those_of_one_training_though_an_evaluation_came_later(tmp_pa
     a, b = RunInfo(id="a"), RunInfo(id="b")
     path = write(tmp_path, (a, losses(2), None), (b, losses(4), None), (a, losses(2, phase="eval"), None))
     journal = CountedJournal(path)
-    assert [[(p.step, p.phase) for p in journal.points(each)] for each in journal.trainings] == [
+    assert [[(p.step, p.phase) for p in journal.measurements(each, "")] for each in journal.trainings] == [
         [(2, "train"), (2, "eval")], [(4, "train")],
     ]  # fmt: skip
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from helpers.journals import losses, write
+from helpers.points import points
 
 from mtask_sinks import RunInfo
 from mtask_sinks.analysis.counted import read_trainings
@@ -8,7 +9,7 @@ from mtask_sinks.analysis.training import Training
 
 
 def values(training: Training, phase: str = "train") -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in training.points() if point.phase == phase]
+    return [(point.step, point.value) for point in points(training) if point.phase == phase]
 
 
 def test_an_evaluation_after_the_end_belongs_to_the_training(tmp_path) -> None:

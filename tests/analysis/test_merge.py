@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.journals import losses, write
+from helpers.points import points
 from typer.testing import CliRunner
 
 from mtask_sinks import RunInfo, read_journal
@@ -26,8 +27,8 @@ def nodes(tmp_path) -> list[Path]:
     return [first, second]
 
 
-def points(directory: Path) -> list[list[tuple[int, float]]]:
-    return [[(point.step, point.value) for point in training.points()] for training in read_trainings(directory)]
+def points_in(directory: Path) -> list[list[tuple[int, float]]]:
+    return [[(point.step, point.value) for point in points(training)] for training in read_trainings(directory)]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0), (1, 0, 1)])
@@ -37,7 +38,7 @@ def test_a_training_that_changed_machines_is_one_training(nodes, tmp_path, order
     assert merge([nodes[at] for at in order], tmp_path / "joined" / "metrics.jsonl") == 2
     (training,) = read_trainings(tmp_path / "joined")
     assert (training.name, training.status, training.resumed_at) == ("r", "finished", (4,))
-    assert points(tmp_path / "joined") == [[(2, 20.0), (4, 40.0), (6, 120.0), (8, 160.0)]]
+    assert points_in(tmp_path / "joined") == [[(2, 20.0), (4, 40.0), (6, 120.0), (8, 160.0)]]
 
 
 def test_a_journal_that_was_copied_and_went_on_counts_once(nodes, tmp_path) -> None:
@@ -99,7 +100,7 @@ def test_a_training_that_came_back_to_its_first_machine_keeps_its_order(tmp_path
     assert merge([second, first], tmp_path / "joined" / "metrics.jsonl") == 3
     (training,) = read_trainings(tmp_path / "joined")
     assert (training.status, training.resumed_at) == ("finished", (20, 40))
-    assert points(tmp_path / "joined") == [[(step, 10.0 * step) for step in range(10, 61, 10)]]
+    assert points_in(tmp_path / "joined") == [[(step, 10.0 * step) for step in range(10, 61, 10)]]
 
 
 def test_a_resume_that_would_continue_another_training_is_refused(tmp_path) -> None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from helpers.journals import write
+from helpers.points import points
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.counted import read_trainings
-from mtask_sinks.analysis.series import Point
+from mtask_sinks.export import Measurement
 
 
 def test_a_point_has_everything(tmp_path) -> None:
@@ -12,9 +13,9 @@ def test_a_point_has_everything(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="r"), [snapshot], "finished"))
     (training,) = read_trainings(tmp_path)
     assert (training.name, training.id, training.status, training.step) == ("r", "1", "finished", 5)
-    assert list(training.points()) == [
-        Point("eval", 5, None, 3.0, "b", "y/z", 1.5, 7),
-        Point("eval", 5, None, 3.0, "", "x", 2.0, 0),
+    assert list(points(training)) == [
+        Measurement("", "eval", 5, None, 3.0, "b", "y/z", 1.5, 7),
+        Measurement("", "eval", 5, None, 3.0, "", "x", 2.0, 0),
     ]
 
 

@@ -5,6 +5,7 @@ import math
 
 import pytest
 from helpers.journals import losses, write
+from helpers.points import points
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.counted import read_trainings
@@ -16,7 +17,7 @@ from mtask_sinks.charts.html.payload import payload
 
 
 def values(training: Training, phase: str = "train") -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in training.points() if point.phase == phase]
+    return [(point.step, point.value) for point in points(training) if point.phase == phase]
 
 
 def test_directions_are_those_of_the_last_record_without_any_that_are_not_known(tmp_path) -> None:
@@ -63,7 +64,7 @@ def test_a_metric_of_which_nothing_is_left_is_gone(tmp_path) -> None:
     late = Snapshot(6, metrics={"late/x": 1.0})
     write(tmp_path, (RunInfo(id="1"), [*losses(2), late], "killed"), (RunInfo(id="2", step=4), losses(6), None))
     (training,) = read_trainings(tmp_path)
-    assert {point.task for point in training.points()} == {"a"}
+    assert {point.task for point in points(training)} == {"a"}
 
 
 def tokens(step: int, n: float, phase: str = "train", is_partial: bool = False) -> Snapshot:
@@ -74,7 +75,7 @@ def test_a_window_that_the_end_cut_short_is_a_point_and_no_part_of_the_curve(tmp
     snapshots = [tokens(10, 2837.0), tokens(20, 2801.0), tokens(24, 1090.0, is_partial=True)]
     write(tmp_path, (RunInfo(id="1"), snapshots, "finished"))
     (training,) = read_trainings(tmp_path)
-    assert [(point.value, point.partial) for point in training.points()] == [
+    assert [(point.value, point.partial) for point in points(training)] == [
         (2837.0, False), (2801.0, False), (1090.0, True),
     ]  # fmt: skip
     assert list(training.curve(training.series["train", "a/n_tokens"]).values) == [2837.0, 2801.0]
@@ -116,7 +117,7 @@ def test_a_cut_window_before_the_step_of_the_resume_stays_if_nothing_replaces_it
 def test_nan_and_infinity_come_back(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a": math.nan, "b": -math.inf})], None))
     (training,) = read_trainings(tmp_path)
-    a, b = (point.value for point in training.points())
+    a, b = (point.value for point in points(training))
     assert math.isnan(a)
     assert b == -math.inf
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.points import points
 
 from mtask_sinks import MetricRegistry, read_journal
 from mtask_sinks.analysis.counted import read_trainings
@@ -71,8 +72,8 @@ def test_no_directions_are_recorded_and_names_tell_them(directory: Path) -> None
 
 def test_the_resumed_training_is_one_training(directory: Path) -> None:
     (training,) = read_trainings(directory)
-    points = [(point.step, point.value, point.count) for point in training.points() if point.name == "mean"]
-    assert points == [(3, 2.0, 3), (6, 5.0, 3), (6, 15.0, 2), (9, 8.0, 3), (12, 11.0, 3), (12, 15.0, 2)]
+    means = [(point.step, point.value, point.count) for point in points(training) if point.name == "mean"]
+    assert means == [(3, 2.0, 3), (6, 5.0, 3), (6, 15.0, 2), (9, 8.0, 3), (12, 11.0, 3), (12, 15.0, 2)]
     assert sum(row.name == "mean" for row in measurements(directory)) == 6
     progress = Watch(directory).progress()
     assert (progress.status, progress.step, progress.resumed_at) == ("finished", 12, (8,))

@@ -12,6 +12,7 @@ import pytest
 import wandb
 from helpers.event_files import read_scalars, run_dirs
 from helpers.journals import as_of_process, ended_process
+from helpers.points import points
 from helpers.toy import InOrder, Toy, arguments, numbers
 from helpers.wandb_file import read_runs
 from mlflow import MlflowClient
@@ -204,8 +205,8 @@ class Counting(Toy):
 
 
 def counted(training) -> list[tuple[int, float, bool]]:
-    points = [point for point in training.points() if (point.phase, point.name) == ("train", "n")]
-    return [(point.step, point.value, point.partial) for point in points]
+    found = [point for point in points(training) if (point.phase, point.name) == ("train", "n")]
+    return [(point.step, point.value, point.partial) for point in found]
 
 
 @pytest.mark.parametrize("evaluates_in", ["the resuming process", "a process of its own"])
@@ -219,8 +220,8 @@ def test_a_resume_after_an_evaluation_continues_the_training_before_it(tmp_path,
     (resuming if evaluates_in == "the resuming process" else make()).evaluate()
     resuming.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     first, evaluation = read_trainings(tmp_path)
-    assert (first.resumed_at, [point.step for point in first.points() if point.phase == "train"]) == (
+    assert (first.resumed_at, [point.step for point in points(first) if point.phase == "train"]) == (
         (2,),
         [1, 2, 3, 4],
     )
-    assert [point.phase for point in evaluation.points()] == ["eval"]
+    assert [point.phase for point in points(evaluation)] == ["eval"]
