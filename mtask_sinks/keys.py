@@ -115,6 +115,18 @@ def log_prefix(phase: str) -> str:
     return f"{phase.removesuffix(_EVALUATION) if _IS_OWN.fullmatch(phase) else phase}_"
 
 
+def check_phase(phase: str) -> str:
+    """Return the name of a phase unchanged, or raise a `TypeError` if it is no string.
+
+    >>> check_phase(3)
+    Traceback (most recent call last):
+    TypeError: 3 is no phase: pass its name, a string such as 'eval'.
+    """
+    if not isinstance(phase, str):
+        raise TypeError(f"{phase!r} is no phase: pass its name, a string such as 'eval'.")
+    return phase
+
+
 def phase_of_prefix(prefix: str) -> str:
     """Return the phase of an evaluation whose ``metric_key_prefix`` is given.
 
@@ -124,7 +136,7 @@ def phase_of_prefix(prefix: str) -> str:
     >>> phase_of_prefix("eval"), phase_of_prefix("train"), log_name("mlm/loss", phase_of_prefix("train"))
     ('eval', 'train_evaluation', 'train_mlm/loss')
     """
-    return prefix + _EVALUATION if _IS_OWN.fullmatch(prefix) else prefix
+    return prefix + _EVALUATION if _IS_OWN.fullmatch(check_phase(prefix)) else prefix
 
 
 def log_names(keys: Collection[str], phase: str) -> Collection[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
@@ -28,6 +29,7 @@ from mtask_sinks.distributed.collectives import Ranks, is_group
 from mtask_sinks.distributed.key_agreement import KeyAgreement
 from mtask_sinks.distributed.merge import RankMerger
 from mtask_sinks.intake import Intake
+from mtask_sinks.keys import check_phase
 from mtask_sinks.measurement.device_queue import Part
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.recompute import is_recompute
@@ -278,6 +280,7 @@ class MetricRegistry(BuiltAnew):
         >>> registry.snapshot(step=1, phase="eval").metrics["acc"], registry.snapshot(step=1).metrics["acc"]
         (0.0, 1.0)
         """
+        check_phase(name)
         is_timed = self._phases.is_training_thread
         times = self._reduction.times.inside(name, self._clock.now) if is_timed else nullcontext()
         with self._phases.entered(self._phases.window(name)), times:
@@ -317,17 +320,29 @@ class MetricRegistry(BuiltAnew):
 
         Args:
             step: optimizer steps taken so far.
-            phase: ``train``, or the name that was passed to the method `phase`.
+            phase: ``train``, or the name that was passed to the method `phase`. If nothing was ever reported in this
+                phase, the snapshot is empty, and a warning says so.
             epoch: epochs done, if there are epochs.
             logs: what else this event logs; the snapshot keeps it unchanged.
 
         Raises:
+            TypeError: an argument has a wrong type.
             NonFiniteError: NaN or Inf was reported for a key whose policy is ``raise``.
             DerivedMetricError: a derived metric refers to a key that was never reported, although the task of that key
                 has reported other values in this window (only for ``train``).
             ConflictError, LogEventError: the ranks have different rules, or reduce different windows at the same time.
         """
-        return self._reduction.snapshot(step, phase, epoch, logs)
+        step, epoch, logs = _event(step, epoch, logs)
+        is_known = self._phases.has(check_phase(phase))
+        snapshot = self._reduction.snapshot(step, phase, epoch, logs)
+        if not (is_known or snapshot.metrics or phase in self.phases_of_training):
+            known = ", ".join(each for each in self._phases.windows if each != phase)
+            message = (
+                "snapshot(phase=%r) is empty: nothing was ever reported in this phase. The phases so far are: %s. To "
+                "report in a phase, use: with registry.phase(%r): ..."
+            )
+            self._warn_once(f"unknown phase: {phase}", message, phase, known, phase)
+        return snapshot
 
     def overall(self, step: int, *, epoch: float | None = None, logs: Mapping[str, Any] | None = None) -> Snapshot:
         """The values over the whole training, up to its last log event; the phase is ``overall``.
@@ -347,7 +362,7 @@ class MetricRegistry(BuiltAnew):
 
         Args: as for `snapshot`. A rank can call it alone.
         """
-        return self._reduction.overall(step, epoch, logs)
+        return self._reduction.overall(*_event(step, epoch, logs))
 
     def end_epoch(self, step: int, *, epoch: float | None = None) -> Snapshot:
         """The values of the keys in ``per_epoch`` over an epoch that ends now; the phase is ``epoch``.
@@ -366,6 +381,7 @@ class MetricRegistry(BuiltAnew):
 
         Args: as for `snapshot`.
         """
+        step, epoch, _ = _event(step, epoch, None)
         return self._reduction.end_epoch(step, epoch)
 
     @property
@@ -395,7 +411,7 @@ class MetricRegistry(BuiltAnew):
 
         Every rank must call it, as for `snapshot`. The result is valid JSON, and empty if nothing was reported.
         """
-        return self._reduction.state_dict(phase)
+        return self._reduction.state_dict(check_phase(phase))
 
     def load_state_dict(self, state: Mapping[str, Any], phase: str = "train", *, step: int = 0) -> None:
         """Replace the open window by one that `state_dict` saved. Every rank must call it.
@@ -405,7 +421,8 @@ class MetricRegistry(BuiltAnew):
             phase: as for `snapshot`.
             step: optimizer steps taken so far. The window begins here, if the state does not say where it began.
         """
-        self._reduction.load_state_dict(state, phase, step)
+        check_mapping("state", state, "the result of state_dict()")
+        self._reduction.load_state_dict(state, check_phase(phase), _as_step(step))
 
     def discard(self, phase: str = "train", *, step: int | None = None) -> bool:
         """Forget what was reported in the window of a phase; returns whether there was something.
@@ -415,7 +432,7 @@ class MetricRegistry(BuiltAnew):
             step: optimizer steps taken so far. Without it, ``window.steps`` counts from the last snapshot of the
                 training.
         """
-        return self._reduction.discard(phase, step)
+        return self._reduction.discard(check_phase(phase), None if step is None else _as_step(step))
 
     def has_reports(self, phase: str) -> bool:
         """Return whether this rank has reported something in the open window of a phase."""
@@ -463,6 +480,25 @@ class MetricRegistry(BuiltAnew):
 
 
 keep_old_names(MetricRegistry, _NEW_NAMES)
+
+
+def _as_step(step: Any) -> int:
+    """Return a step as a plain integer. It may also be an integer of NumPy or of torch."""
+    try:
+        if not isinstance(step, bool):
+            return operator.index(step)
+    except TypeError:
+        pass
+    raise TypeError(f"step={step!r}: pass the number of optimizer steps taken so far, a whole number such as 100.")
+
+
+def _event(step: Any, epoch: Any, logs: Any) -> tuple[int, float | None, Mapping[str, Any] | None]:
+    """Return the arguments of a log event, with plain numbers."""
+    if not (epoch is None or isinstance(epoch, SupportsFloat)):
+        raise TypeError(f"epoch={epoch!r}: pass the number of epochs done, such as 1.5, or nothing.")
+    if logs is not None:
+        check_mapping("logs", logs, "{'loss': 2.5}")
+    return _as_step(step), None if epoch is None else float(epoch), logs
 
 
 def _patterns(name: str, given: str | Sequence[str]) -> Rules[bool]:

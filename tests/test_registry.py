@@ -408,3 +408,61 @@ def test_reports_from_many_threads_all_count() -> None:
     assert snapshot.metrics["a/v"] == 4 * 3000 * 2
     assert sum(value for key, value in snapshot.metrics.items() if key != "a/v") == 4 * 3000
     assert logging.getLogger("mtask_sinks").level == logging.NOTSET
+
+
+@pytest.mark.parametrize("step", ["1", 1.5, None, True, torch.tensor(1.5)])
+def test_a_step_that_is_no_whole_number_is_refused_and_changes_nothing(step) -> None:
+    registry = MetricRegistry()
+    registry.report_metrics("mlm", loss=2.0)
+    calls = (
+        registry.snapshot,
+        registry.overall,
+        registry.end_epoch,
+        lambda step: registry.load_state_dict({}, step=step),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match=r"step=.*: pass the number of optimizer steps taken so far"):
+            call(step)
+    assert registry.snapshot(step=4).metrics == {"mlm/loss": 2.0}
+
+
+def test_a_step_and_an_epoch_of_numpy_or_torch_become_plain_numbers() -> None:
+    registry = MetricRegistry()
+    found = registry.snapshot(np.int64(3), epoch=np.float32(0.5)), registry.snapshot(torch.tensor(4))
+    assert [(type(each.step), each.step) for each in found] == [(int, 3), (int, 4)]
+    assert (type(found[0].epoch), found[0].epoch) == (float, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"epoch": "1"}, "epoch='1': pass the number of epochs done"),
+        ({"logs": ["loss"]}, r"logs=\['loss'\]: pass a mapping such as"),
+        ({"phase": 3}, "3 is no phase: pass its name, a string such as 'eval'"),
+    ],
+)
+def test_other_wrong_arguments_of_a_snapshot_are_named(given, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        MetricRegistry().snapshot(1, **given)
+
+
+def test_a_phase_that_is_no_string_is_refused_everywhere() -> None:
+    registry = MetricRegistry()
+    calls = (registry.state_dict, registry.discard, lambda phase: registry.load_state_dict({}, phase))
+    for call in calls:
+        with pytest.raises(TypeError, match="None is no phase"):
+            call(None)
+    with pytest.raises(TypeError, match="None is no phase"), registry.phase(None):
+        pass
+    with pytest.raises(TypeError, match="state=None: pass a mapping such as the result of state_dict"):
+        registry.load_state_dict(None)
+
+
+def test_a_snapshot_of_a_phase_that_never_began_says_which_phases_there_are(caplog) -> None:
+    registry = MetricRegistry()
+    with registry.phase("eval"):
+        pass  # a phase without reports is no mistake
+    assert not registry.snapshot(1, "eval").metrics and not caplog.records
+    assert not registry.snapshot(1, "evla").metrics
+    [record] = caplog.records
+    assert "snapshot(phase='evla') is empty" in record.message and "train, eval." in record.message

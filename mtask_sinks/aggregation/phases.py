@@ -35,6 +35,10 @@ class Phases:
         """Whether this thread runs the training."""
         return get_ident() == self._runs_training
 
+    def has(self, phase: str) -> bool:
+        """Return whether a phase has a window already."""
+        return phase in self.windows
+
     def window(self, phase: str) -> Window:
         """Return the window of a phase; make it if there is none yet."""
         found = self.windows.get(phase)

@@ -418,3 +418,9 @@ def test_a_block_that_raises_beside_the_steps_spoils_nothing_of_their_phase(tmp_
     trainer, _ = trained(tmp_path, Raises(), cls=RollsOutTimed, logging_steps=4)
     assert rows(trainer, "rollout_a/loss") == [(4, 2.5)]
     assert rows(trainer, "rollout_a/steps") == [(4, 4.0)]
+
+
+def test_a_phase_that_is_no_string_is_named(tmp_path) -> None:
+    trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path))
+    with pytest.raises(TypeError, match="3 is no phase: pass its name"), trainer.report_phase(3):
+        pass
