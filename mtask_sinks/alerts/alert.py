@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -84,6 +84,13 @@ class Alert:
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not self.pattern:
             raise TypeError(f"Alert({self.pattern!r}): the first argument is a key or a pattern, such as '*/loss'.")
+        if not isinstance(self.nonfinite, bool | None):
+            raise TypeError(f"Alert({self.pattern!r}, nonfinite={self.nonfinite!r}): pass nonfinite=True.")
+        if not (self.phase is None or (isinstance(self.phase, str) and self.phase)):
+            raise TypeError(
+                f"Alert({self.pattern!r}, phase={self.phase!r}): pass a phase or a pattern of phases, such as 'train' "
+                "or 'eval*', or nothing for all phases."
+            )
         given = self._given
         if len(given) != 1:
             listed = ", ".join(RULES.values())
@@ -92,7 +99,8 @@ class Alert:
         for name in (*RULES, "for_steps"):
             if name != "nonfinite" and (value := getattr(self, name)) is not None:
                 self._check_number(name, value)
-        for action in self.actions:
+        is_several = isinstance(self.action, Collection) and not isinstance(self.action, Mapping)
+        for action in self.actions if is_several or callable(self.action) else [self.action]:
             if not callable(action) and action not in ("warn", "stop", "wandb") and not is_address(action):
                 shown = action if isinstance(action, str) and "/" not in action else type(action).__name__
                 raise ValueError(f"Alert({self.pattern!r}, action={shown!r}): pass {_ACTIONS}.")
