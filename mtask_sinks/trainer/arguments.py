@@ -4,7 +4,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, List, Literal, Optional  # noqa: UP035  # the spelling that all parsers understand
+from typing import TYPE_CHECKING, Any, List, Literal, Optional, get_args, get_origin  # noqa: UP035  # parsers know these
 
 from mtask_sinks.aggregation.derived import DerivedFunction
 from mtask_sinks.alerts.parsing import FORM, parse_alerts
@@ -219,6 +219,9 @@ class SinkArguments:
                 setattr(self, each.name, [value])  # a YAML file may leave out the brackets around one value
             elif each.name == "console" and value is False:
                 self.console = "off"  # YAML takes the word for false
+            elif (choices := _choices(kind)) and value not in choices:
+                allowed = ", ".join(map(repr, choices))
+                raise ValueError(f"{each.name}={value!r}: choose one of {allowed}. {each.metadata['help']}")
             elif not _is_of(kind, value):
                 raise TypeError(f"{each.name}={value!r}: pass {_EXPECTED[kind]}. {each.metadata['help']}")
 
@@ -377,14 +380,20 @@ def _is_of(kind: Any, value: Any) -> bool:
     return value is None or (is_text if kind == Optional[str] else isinstance(value, Sequence) and not is_text)  # noqa: UP045
 
 
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """Return the values that a field may have, if its type lists them."""
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
 def _rules(name: str, given: Sequence[str] | None, form: str) -> dict[str, str]:
     """Return rules of the form KEY=VALUE as a mapping."""
-    rules = {}
+    rules: dict[str, str] = {}
     for rule in given or ():
         key, _, value = rule.partition("=")
         if not (key and value) or "=" in value:  # with two signs, somebody may have joined two rules by a comma
             raise ValueError(f"{name}: {rule!r} is no rule; write {form}.")
-        rules[key] = value
+        if rules.setdefault(key, value) != value:
+            raise ValueError(f"{name}: {key!r} is both {rules[key]!r} and {value!r}; write one of them.")
     return rules
 
 

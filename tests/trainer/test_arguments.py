@@ -311,3 +311,14 @@ def test_a_class_may_derive_from_both_in_any_order(tmp_path) -> None:
 def test_sink_args_must_be_sink_arguments(tmp_path, given) -> None:
     with pytest.raises(TypeError, match=r"sink_args=.*: pass an object, SinkArguments\("):
         HfMultiTaskTrainer(Silent(), arguments(tmp_path), sink_args=given)
+
+
+def test_two_rules_for_one_key_are_refused() -> None:
+    with pytest.raises(ValueError, match="metric_reducers: 'lr' is both 'sum' and 'last'; write one of them"):
+        SinkArguments(metric_reducers=["lr=sum", "lr=last"]).reducers()
+
+
+@pytest.mark.parametrize("option", ["tensorboard_layout", "console", "metric_nonfinite"])
+def test_a_word_that_a_yaml_file_misspells_is_refused_at_once(option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}='tabel': choose one of '"):
+        SinkArguments(**{option: "tabel"})
