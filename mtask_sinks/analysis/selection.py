@@ -73,8 +73,11 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
     with a warning. The label of any other training is its name, as far as no other one has it.
 
     Raises:
+        TypeError: ``given`` is one path, not a list of them.
         NoJournalError, NoTrainingError, OSError: as in `open_run`.
     """
+    if isinstance(given, str | os.PathLike):
+        raise TypeError(f"open_runs({os.fspath(given)!r}): pass a list, open_runs([{os.fspath(given)!r}]).")
     opened: dict[tuple[Path, str], tuple[Path, Training, str]] = {}
     for path, training, name in (each for item in given for each in _open_all(item)):
         # The number of a training differs if it counts the trainings of one journal, or those of its directory.

@@ -9,7 +9,7 @@ import weakref
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
@@ -23,7 +23,7 @@ from mtask_sinks.delivery.worker import Worker
 from mtask_sinks.journal.paths import FILE_NAME
 from mtask_sinks.journal.writer import Journal
 from mtask_sinks.note import Note
-from mtask_sinks.sinks.base import Sink, Status
+from mtask_sinks.sinks.base import Sink, Status, check_are_sinks
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 logger = get_logger(__name__)
@@ -69,14 +69,16 @@ class Delivery:
         exit_status: the status of the run if the interpreter exits before `close`.
 
     Raises:
-        ValueError: two sinks have the same name, a sink's name cannot be that of a file, ``drain_seconds`` is negative
-            or NaN, or ``publish`` is no URL.
+        TypeError: ``sinks`` is no list of sinks, or a sink has no name.
+        ValueError: two sinks have the same name, a sink's name cannot be that of a file, ``drain_seconds`` is below 0,
+            or ``publish`` is no URL.
         ImportError: ``publish`` needs a package that is not installed.
     """
 
     def __init__(self, sinks: Sequence[Sink], drain_seconds: float = DRAIN_SECONDS, publish: str | None = None) -> None:
         if publish is not None:
             check_publishing(publish)
+        check_are_sinks(sinks)
         check_names([sink.name for sink in sinks])
         if not drain_seconds >= 0:
             raise ValueError(f"drain_seconds={drain_seconds!r}: pass a number of seconds, 0 or more.")
@@ -112,6 +114,8 @@ class Delivery:
             run: the run.
             begun_at: when the run began, in seconds since 1970 (UTC); by default now.
         """
+        if not isinstance(run, RunInfo):
+            raise TypeError(f"open({run!r}): pass RunInfo(id='1', output_dir='out').")
         journal = self._journal_for(run)
         if self._run is not None and self._run.id != run.id:
             journal.end(self._run.id, self._ended.get(self._run.id, "finished"))
@@ -132,8 +136,12 @@ class Delivery:
 
     def write(self, snapshot: Snapshot) -> None:
         """Write a snapshot to the journal, from which every sink gets it."""
-        if self._journal is None or self._is_forked():
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(f"write({snapshot!r}): pass a Snapshot, such as registry.snapshot(step) returns.")
+        if self._is_forked():
             return
+        if self._journal is None:
+            raise RuntimeError("no run was opened, so nothing can be written: call open(RunInfo(id='1', ...)) first.")
         if self._run is not None:
             self._written[self._run.id] += 1
             snapshot = snapshot.numbered(self._written[self._run.id])
@@ -199,6 +207,9 @@ class Delivery:
             status: how the run ended.
             seconds: the longest time to wait, if less than ``drain_seconds``.
         """
+        if status not in get_args(Status):
+            allowed = ", ".join(map(repr, get_args(Status)))
+            raise ValueError(f"close({status!r}): pass how the run ended, one of {allowed}.")
         seconds = self.drain_seconds if seconds is None else min(seconds, self.drain_seconds)
         deadline = time.monotonic() + seconds
         ending = None

@@ -22,7 +22,7 @@ from mtask_sinks.journal.paths import check_readable, journal_files, journal_pat
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal
-from mtask_sinks.sinks.base import Sink
+from mtask_sinks.sinks.base import Sink, check_are_sinks
 
 logger = get_logger(__name__)
 
@@ -75,6 +75,7 @@ def replay(
         Sink's name → numbers of its snapshots.
 
     Raises:
+        TypeError: ``sinks`` is no list of sinks, or a sink has no name.
         FileNotFoundError: there is no journal.
         OSError: a journal cannot be read. Then nothing is delivered.
         NoTrainingError: no line of a journal can be read. Then nothing is delivered either.
@@ -82,6 +83,7 @@ def replay(
         UntrustedJournalError: the journal names another place to write to.
         ValueError: two sinks have the same name, or a sink's name cannot be that of a file.
     """
+    check_are_sinks(sinks)
     check_names([sink.name for sink in sinks])
     files = journal_files(journal_path(path)) if Path(path).is_dir() else [Path(path)]
     if not files or not files[0].is_file():

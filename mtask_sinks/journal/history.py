@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtask_sinks.journal.lines import LeftOut, read_lines
-from mtask_sinks.journal.paths import journal_files, journal_path
+from mtask_sinks.journal.paths import journals_at
 from mtask_sinks.journal.records import Begin, End
 from mtask_sinks.journal.run_start import RunStart, RunStarts, status_after
 from mtask_sinks.note import Note
@@ -67,11 +67,12 @@ def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
             wrote at the same time, the result has the runs of all journals, sorted by start time.
 
     Raises:
+        NoJournalError: there is no journal. The message names journals nearby.
         OSError: the file cannot be read.
     """
-    if not Path(path).is_dir():
+    if Path(path).is_file():
         return _read_file(Path(path))
-    files = journal_files(journal_path(path)) or [journal_path(path)]
+    files = journals_at(path)
     # This keeps the order within each file, even if the clocks of two machines differ.
     return list(heapq.merge(*map(_read_file, files), key=lambda run: run.time))
 

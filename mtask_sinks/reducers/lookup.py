@@ -64,6 +64,8 @@ def register_reducer(name: str, reducer: Any = None) -> Any:
     Raises:
         ReducerError: the name is built in or not valid, or the object is no reducer.
     """
+    if not isinstance(name, str):
+        raise ReducerError(f"register_reducer({name!r}): the first argument is a name, @register_reducer('my_name').")
     if not _NAME.fullmatch(name):
         raise ReducerError(f"{name!r} is no name for a reducer: use a letter, then letters, digits or '_'.")
     if name in _BUILTIN or _PERCENTILE.fullmatch(name):

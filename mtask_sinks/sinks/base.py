@@ -132,3 +132,17 @@ class Sink(ABC):
             NotReady: the backend is not ready. Any other exception means the same. Its message tells the user why.
         """
         return None
+
+
+def check_are_sinks(given: object) -> None:
+    """Raise an error for anything but a sequence of sinks that have names.
+
+    >>> check_are_sinks(["tensorboard"])
+    Traceback (most recent call last):
+    TypeError: sinks=['tensorboard']: pass a list of objects such as TensorBoardSink(); names go to report_to.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str) or not all(isinstance(sink, Sink) for sink in given):
+        raise TypeError(f"sinks={given!r}: pass a list of objects such as TensorBoardSink(); names go to report_to.")
+    for sink in given:
+        if not hasattr(sink, "name"):
+            raise TypeError(f"{type(sink).__name__} has no name: write name = 'my_sink' in the class.")

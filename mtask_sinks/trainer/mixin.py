@@ -17,7 +17,7 @@ from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import modules_around
 from mtask_sinks.reporting.capture import Capture, CaptureSpec
 from mtask_sinks.reporting.missing import explaining_errors
-from mtask_sinks.sinks.base import Sink
+from mtask_sinks.sinks.base import Sink, check_are_sinks
 from mtask_sinks.task_health.settings import TaskHealth
 from mtask_sinks.trainer.admission import boundary
 from mtask_sinks.trainer.arguments import SinkArguments
@@ -26,7 +26,7 @@ from mtask_sinks.trainer.hub import keep_journal_from_hub
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight, check_actions, check_given
 from mtask_sinks.trainer.predecessor import NO_ADDITIONAL_STATE, warn_of_replaced_bases
-from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, require_sinks, sinks_for
+from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
 from mtask_sinks.trainer.saved_windows import is_last_step
 from mtask_sinks.trainer.search import SearchMixin
 from mtask_sinks.trainer.session import Session
@@ -372,7 +372,7 @@ def _refuse_both(name: str, given: object, configured: object) -> None:
 
 
 def _choose_sinks(args: TrainingArguments, sinks: Sequence[Sink], sink_args: SinkArguments | None) -> list[Sink]:
-    require_sinks(sinks)
+    check_are_sinks(sinks)
     names = names_of(args.report_to)
     configured = [] if sink_args is None else sink_args.make_sinks(names)
     given = {sink.name for sink in sinks}

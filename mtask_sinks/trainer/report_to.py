@@ -26,18 +26,6 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 
-def require_sinks(given: object) -> None:
-    """Raise an error for anything but a sequence of sinks.
-
-    >>> require_sinks(["tensorboard"])
-    Traceback (most recent call last):
-    TypeError: sinks=['tensorboard']: pass a list of objects such as TensorBoardSink(); names go to report_to.
-    """
-    if isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(sink, Sink) for sink in given):
-        return
-    raise TypeError(f"sinks={given!r}: pass a list of objects such as TensorBoardSink(); names go to report_to.")
-
-
 def sinks_for(
     names: Iterable[str], given: Sequence[Sink] = (), tensorboard_dir: str | os.PathLike[str] | None = None
 ) -> list[Sink]:
@@ -99,7 +87,9 @@ def names_of(report_to: str | Sequence[str] | None) -> list[str]:
     ``"all"`` means what it means in transformers: every installed tracker that transformers knows. It includes no
     plug-ins: write their names.
     """
-    given = [report_to] if isinstance(report_to, str) else list(report_to or [])
+    given = [report_to] if isinstance(report_to, str) else report_to or []
+    if not isinstance(given, Iterable) or not all(isinstance(each, str | None) for each in given):
+        raise TypeError(f"report_to={report_to!r}: pass names, such as ['tensorboard', 'mlflow']; objects go to sinks.")
     names = [name.strip() for several in given if several is not None for name in several.split(",")]
     if "all" in names:
         names = [*_installed(), *(name for name in names if name != "all")]

@@ -94,3 +94,8 @@ def test_a_path_with_a_colon_is_a_path(tmp_path) -> None:
 def test_a_path_that_is_not_there_is_said(run) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no nowhere\."):
         open_run(run)
+
+
+def test_one_path_instead_of_a_list_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"open_runs\('out'\): pass a list, open_runs\(\['out'\]\)"):
+        open_runs("out")

@@ -303,3 +303,31 @@ def test_a_resume_leaves_the_directory_of_a_training_that_runs_at_the_same_time_
         "exp": [(1, 1.0), (2, 2.0), (3, 3.5), (4, 4.5)],
         "exp-2": [(1, 10.0), (2, 20.0), (3, 30.0), (4, 40.0)],
     }
+
+
+@pytest.mark.parametrize("given", [MemorySink(), ["memory"], [MemorySink], "memory"])
+def test_anything_but_a_list_of_sinks_is_refused(given, tmp_path) -> None:
+    for call in (lambda: Delivery(given), lambda: replay(tmp_path, given)):
+        with pytest.raises(TypeError, match=r"pass a list of objects such as TensorBoardSink\(\)"):
+            call()
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_a_wait_below_zero_is_refused(seconds) -> None:
+    with pytest.raises(ValueError, match="drain_seconds=.*: pass a number of seconds, 0 or more"):
+        Delivery([MemorySink()], seconds)
+
+
+def test_calls_in_a_wrong_order_or_with_wrong_arguments_say_what_to_do(tmp_path) -> None:
+    delivery = Delivery([sink := MemorySink()])
+    with pytest.raises(RuntimeError, match=r"no run was opened, .*: call open\(RunInfo"):
+        delivery.write(Snapshot(1))
+    with pytest.raises(TypeError, match=r"open\('out'\): pass RunInfo"):
+        delivery.open("out")
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    with pytest.raises(TypeError, match="pass a Snapshot"):
+        delivery.write({"mlm/loss": 1.0})
+    with pytest.raises(ValueError, match="one of 'finished', 'failed', 'killed'"):
+        delivery.close("done")
+    delivery.close("finished")
+    assert sink.closed == ["finished"]

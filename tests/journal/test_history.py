@@ -4,6 +4,7 @@ import pytest
 from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot, read_journal
+from mtask_sinks.errors import NoJournalError
 from mtask_sinks.journal.records import Begin, encode
 
 
@@ -48,4 +49,13 @@ def test_snapshots_before_any_beginning_are_a_run_without_an_id(tmp_path) -> Non
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path) -> None:
     with pytest.raises(FileNotFoundError):
+        read_journal(tmp_path)
+
+
+def test_a_path_without_a_journal_says_where_there_is_one(tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out", (RunInfo(id="1"), [Snapshot(1)], "finished"))
+    with pytest.raises(NoJournalError, match=r"there is no .*nowhere\. Pass a journal"):
+        read_journal(tmp_path / "nowhere")
+    with pytest.raises(NoJournalError, match=r"There are journals in .*out\."):
         read_journal(tmp_path)

@@ -90,3 +90,11 @@ def test_a_function_that_does_not_take_the_values_alone_is_refused(function) -> 
 @pytest.mark.parametrize("function", [lambda values, power=2: 4.0, lambda *each: 4.0, len, max, np.max])
 def test_a_function_that_can_take_the_values_alone_is_a_reducer(function) -> None:
     assert as_reducer(function).reduce([1.0, 3.0, 4.0, 2.0]) == 4.0
+
+
+def test_the_decorator_without_a_name_says_how_to_write_it() -> None:
+    with pytest.raises(ReducerError, match=r"the first argument is a name, @register_reducer\('my_name'\)"):
+
+        @register_reducer
+        def spread(values):
+            return values.max() - values.min()

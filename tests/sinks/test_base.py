@@ -53,3 +53,12 @@ def test_a_sink_whose_calls_would_run_nothing_is_refused_when_it_is_defined(name
 
 def test_the_package_offers_what_a_sink_raises() -> None:
     assert (sinks.Rejected, sinks.Forgotten) == (errors.Rejected, errors.Forgotten)
+
+
+def test_a_sink_without_a_name_is_refused() -> None:
+    class Nameless(Sink):
+        def write(self, snapshot):
+            pass
+
+    with pytest.raises(TypeError, match="Nameless has no name: write name = 'my_sink' in the class"):
+        base.check_are_sinks([Nameless()])

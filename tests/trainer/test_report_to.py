@@ -139,3 +139,9 @@ def test_wandb_disabled_disables_the_sink_where_transformers_heeds_it(monkeypatc
 def test_what_is_no_list_of_sinks_is_refused_with_the_way_to_pass_it(tmp_path, sinks) -> None:
     with pytest.raises(TypeError, match=r"sinks=.*: pass a list of objects .*; names go to report_to"):
         HfMultiTaskTrainer(Toy(), arguments(tmp_path), sinks=sinks)
+
+
+def test_something_else_than_names_says_what_to_pass(tmp_path) -> None:
+    for report_to in (3, [MemorySink()]):
+        with pytest.raises(TypeError, match="report_to=.*: pass names, .* objects go to sinks"):
+            HfMultiTaskTrainer(Toy(), arguments(tmp_path, report_to=report_to))
