@@ -303,13 +303,14 @@ def _is_number(value: Any) -> bool:
 def _log_name(name: str) -> str:
     """Return the metric's name for one of the Trainer's logs: the log's name if MLflow accepts it, else a similar one.
 
-    >>> _log_name("eval_loss"), _log_name("top 5%"), _log_name("a//b")
-    ('eval_loss', 'top 5_', 'a_b-586cec69')
+    >>> _log_name("eval_loss"), _log_name("top 5%"), _log_name("a//b"), _log_name("eval_größe_loss")
+    ('eval_loss', 'top 5_', 'a_b-586cec69', 'eval_größe_loss')
 
-    Like the Trainer's callback, this puts ``_`` in place of characters that MLflow does not allow. MLflow would still
+    Like the Trainer's callback, this puts ``_`` in place of characters that MLflow does not allow. But it keeps letters
+    of every alphabet, which MLflow allows: without them, two evaluation sets could get one name. MLflow would still
     reject some names (``a//b``, ``../a``, too long). So this changes these names and appends a hash.
     """
-    cleaned = re.sub(r"[^0-9A-Za-z_\-\. :/]", "_", name)
+    cleaned = re.sub(r"[^\w\-. :/]", "_", name)
     if posixpath.normpath(cleaned) == cleaned and not cleaned.startswith(("/", "..")) and len(cleaned) < MAX_KEY_LENGTH:
         return cleaned
     return f"{re.sub('[./]+', '_', cleaned)[: MAX_KEY_LENGTH - 9]}-{digest(name)}"

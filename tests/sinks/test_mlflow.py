@@ -317,6 +317,13 @@ def test_whatever_the_trainer_calls_its_logs_no_row_is_lost(name: str) -> None:
     assert run.data.metrics["loss"] == 3.0
 
 
+def test_evaluation_sets_with_names_in_other_alphabets_keep_their_losses_apart() -> None:
+    logs = {"eval_训练_loss": 2.0, "eval_测试_loss": 3.0, "eval_größe_loss": 4.0}
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, logs=logs))
+    (run,) = runs()
+    assert run.data.metrics == logs
+
+
 def test_a_metric_that_mlflow_refuses_does_not_take_the_others_with_it(monkeypatch) -> None:
     monkeypatch.setattr("mtask_sinks.sinks.mlflow._log_name", lambda name: name)
     sink = MLflowSink()
