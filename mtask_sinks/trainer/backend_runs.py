@@ -135,6 +135,14 @@ class TensorBoardRun(BackendRun):
 
             write_restart(Path(log_dir), step)
 
+    def end(self, status: Status, is_reachable: bool) -> None:
+        # The callback closes its writer in `on_train_end`, which nobody calls after an error. If the writer stayed
+        # open, the callback would use it for the next trial of a search, too.
+        writer = getattr(self.callback, "tb_writer", None)
+        if writer is not None and status != "finished":
+            writer.close()
+            vars(self.callback)["tb_writer"] = None
+
     def _current(self) -> str | None:
         writer = getattr(self.callback, "tb_writer", None)
         log_dir = getattr(writer, "log_dir", None) or getattr(writer, "logdir", None)

@@ -12,7 +12,7 @@ from helpers.event_files import read_scalars
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers
 from helpers.wandb_file import read_runs
 from mlflow import MlflowClient
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, read_journal
 from mtask_sinks.sinks import MemorySink
@@ -80,6 +80,29 @@ def test_every_sink_has_one_run_per_trial_with_the_name_of_the_trial(tmp_path, m
     for run in by_name.values():
         losses = [(row["train/global_step"], row["a/train/loss"]) for row in run.history if "a/train/loss" in row]
         assert losses == [(2, 1.5), (4, 3.5)]
+
+
+def test_a_trial_after_one_that_raised_has_a_run_of_its_own(tmp_path, mlflow_store) -> None:
+    class RaisesInFirstTrial(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.trial_name == "run-0" and state.global_step == 3:
+                raise RuntimeError("the first trial fails")
+
+    search(
+        Ours, tmp_path, n_trials=2, report_to=["tensorboard", "mlflow"], search_by={"catch": (RuntimeError,)},
+        more={"callbacks": [RaisesInFirstTrial()]},
+    )  # fmt: skip
+    points = {"run-0": [(2, 1.5)], "run-1": [(2, 1.5), (4, 3.5)]}
+
+    directories = {path.parent for path in (tmp_path / "runs").rglob("*.mtask")}
+    assert {path.name: read_scalars(path)["a/train/loss"] for path in directories} == points
+
+    client = MlflowClient(mlflow_store)
+    runs = {run.info.run_name: run.info for run in client.search_runs(["0"])}
+    assert {name: run.status for name, run in runs.items()} == {"run-0": "FAILED", "run-1": "FINISHED"}
+    for name, run in runs.items():
+        history = client.get_metric_history(run.run_id, "a/train/loss")
+        assert [(point.step, point.value) for point in history] == points[name]
 
 
 def test_names_are_those_of_the_directories_of_checkpoints(tmp_path) -> None:
