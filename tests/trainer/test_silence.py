@@ -20,11 +20,11 @@ class Ordered(InOrder, HfMultiTaskTrainer):
 
 
 def trained(tmp_path, model, *, cls=Ordered, callbacks=(), train=(1, 2, 3, 4), **extra):
-    changes = extra.pop("changes", {})
+    changes, checkpoint = extra.pop("changes", {}), extra.pop("resume_from_checkpoint", None)
     args = arguments(tmp_path, **changes)
     data = {"train_dataset": numbers(*train), "eval_dataset": numbers(10, 20)}
     trainer = cls(model, args, callbacks=[*callbacks], **data, **extra)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=checkpoint)
     return trainer
 
 
@@ -164,6 +164,14 @@ def test_plain_use_says_nothing(tmp_path, caplog) -> None:
 
 def test_a_training_that_reports_says_nothing(tmp_path, caplog) -> None:
     trained(tmp_path, Toy(), metrics=MetricRegistry())
+    assert not said(caplog)
+
+
+def test_a_training_that_resumes_at_its_end_says_nothing(tmp_path, caplog) -> None:
+    arguments_of = {"changes": {"save_strategy": "epoch"}, "metrics": MetricRegistry()}
+    trained(tmp_path, Toy(), **arguments_of)
+    resumed = trained(tmp_path, Toy(), resume_from_checkpoint=True, **arguments_of)
+    assert resumed.state.log_history[-1]["overall_a/loss"] == 2.5
     assert not said(caplog)
 
 
