@@ -79,11 +79,24 @@ class Ending:
             message = "sink %s (%s%s) received %d of %d snapshots; storing them did not end within %g s.%s"
         error = f", {counts.error}" if counts.error else ""
         try:
-            later = "" if journal.path is None else f" {how_to_deliver(worker.sink, journal.path, journal.stream)}"
+            later = self._how_to_deliver(worker)
         except Exception as problem:  # raised by the code of the sink
             later = f" The journal is {journal.path}. (The environment() of the sink failed: {error_text(problem)})"
         numbers = (counts.delivered, counts.given, *([counts.pending] if counts.pending else []), seconds)
         logger.warning(message, worker.sink.name, counts.state, error, *numbers, later)
+
+    def _how_to_deliver(self, worker: Worker) -> str:
+        """Return the end of the message: how to deliver later what the journal has."""
+        journal = self._journal
+        if journal.path is None:
+            return ""
+        unwritten = journal.snapshots_waiting(worker.position)
+        if not unwritten:
+            return f" {how_to_deliver(worker.sink, journal.path, journal.stream)}"
+        lacks = f" The journal lacks {unwritten} of them, because the disk did not accept them."
+        if unwritten == worker.counts.pending:
+            return lacks
+        return f"{lacks} {how_to_deliver(worker.sink, journal.path, journal.stream, what='the others')}"
 
 
 def wait_for_endings(endings: Sequence[Ending], seconds: float) -> None:

@@ -235,13 +235,19 @@ class Delivery:
         if run is None or journal is None or self._is_forked():
             return None
         self._run = None
-        _open_deliveries.discard(self)
         self._ended[run.id] = status or self._ended.get(run.id, self.exit_status)
         journal.end(run.id, self._ended[run.id])
         journal.close()
+        if journal.is_complete:
+            _open_deliveries.discard(self)
         if self._publisher is not None:
             self._publisher.finish()
         return Ending(self._workers, journal)
+
+    def write_rest(self) -> None:
+        """After `end`, try once more to write to the journal what the disk did not accept."""
+        if self._journal is not None and not self._is_forked():
+            self._journal.retry()
 
     def wait_for_copy(self, seconds: float) -> None:
         """After `end`, wait until the copy of the journal is complete, if there is one."""
@@ -301,7 +307,8 @@ def _warn_of_scheme(output_dir: str | None, path: Path | None) -> None:
         logger.warning(message, output_dir, path.parent if path is not None else "", repr(address))
 
 
-# Keeps deliveries alive until they are closed: a trainer that only evaluates may be deleted long before the exit.
+# Keeps deliveries alive until they are closed and their journals are complete: a trainer that only evaluates may be
+# deleted long before the exit.
 _open_deliveries: set[Delivery] = set()
 _all_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
 
@@ -320,6 +327,8 @@ def _close_at_exit(delivery: Delivery) -> None:
 
 def _close_all() -> None:
     """Close all deliveries at the exit of the interpreter. They wait together, for the longest ``drain_seconds``."""
+    for delivery in list(_open_deliveries):
+        delivery.write_rest()
     ended = {delivery: ending for delivery in list(_open_deliveries) if (ending := delivery.end()) is not None}
     if ended:
         seconds = max(delivery.drain_seconds for delivery in ended)

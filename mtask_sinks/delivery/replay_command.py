@@ -12,7 +12,7 @@ from mtask_sinks.sinks.base import Sink
 from mtask_sinks.sinks.lookup import has_sink
 
 
-def how_to_deliver(sink: Sink, path: Path, stream: JournalStream) -> str:
+def how_to_deliver(sink: Sink, path: Path, stream: JournalStream, what: str = "them") -> str:
     """Return a sentence with the command that delivers the rest of a journal. A user can paste the command as it is.
 
     The command holds no secret. If the address of a backend holds one, the sentence asks the user to set the variable.
@@ -20,10 +20,10 @@ def how_to_deliver(sink: Sink, path: Path, stream: JournalStream) -> str:
     the sink. If a replay cannot deliver anything to the sink, the sentence says so.
     """
     if not sink.can_replay:
-        return "A replay cannot deliver them later."
+        return f"A replay cannot deliver {what} later."
     if not has_sink(sink.name):
         code = f"from mtask_sinks.delivery.replay import replay; replay({str(path)!r}, [the {sink.name} sink])"
-        return f"To deliver them, run in Python: {code}"
+        return f"To deliver {what}, run in Python: {code}"
     variables, secret = [], []
     for name, value in sink.environment().items():
         if MASK in (shown := mask(value)):
@@ -35,4 +35,4 @@ def how_to_deliver(sink: Sink, path: Path, stream: JournalStream) -> str:
         words.append("--trust")
     words += ["--to", shell_word(sink.name)]
     first = f" set {', '.join(secret)}, whose secret is not shown here, and" if secret else ""
-    return f"To deliver them,{first} run: {' '.join(words)}"
+    return f"To deliver {what},{first} run: {' '.join(words)}"

@@ -54,7 +54,7 @@ class RankMerger:
     def __init__(
         self, group: ProcessGroup | Ranks | None, agreement: KeyAgreement, wants_spread: Callable[[str], bool]
     ) -> None:
-        self.group = ProcessLocal(group)
+        self.group: ProcessLocal[ProcessGroup | Ranks] = ProcessLocal(group)
         self.agreement = agreement
         self._wants_spread = wants_spread
         #: Key → reducer, in the same order on all ranks.

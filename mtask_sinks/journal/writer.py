@@ -102,6 +102,15 @@ class Journal:
         """How often the disk did not accept a line."""
         return self._warn_once.counts["disk"]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the file has all lines. It is also complete before there are metrics, when it needs none."""
+        return not (self._is_begun and self._waiting)
+
+    def snapshots_waiting(self, position: int) -> int:
+        """Return how many snapshots at or after a position of the stream are not in the file yet."""
+        return sum(isinstance(each.item, Snapshot) and each.position >= position for each in self._waiting)
+
     def begin(self, run: RunInfo, at: float | None = None, sinks: Iterable[str] | None = None) -> None:
         """Record that a run begins. The snapshots after this call belong to it.
 
@@ -140,16 +149,27 @@ class Journal:
 
     def close(self) -> None:
         """Write the lines that wait, if there were metrics, and close the file. Readers can still read."""
-        with InterruptsDeferred():
-            if self._is_begun:
-                self._write_waiting()
-            self._close_file()
-        if self._is_begun and self._waiting:
+        self._write_and_close()
+        if not self.is_complete:
             message = (
                 "the journal %s lacks its last %d lines, because the disk did not accept them. They are lost "
                 "unless this process can write them later."
             )
             logger.warning(message, self.path, len(self._waiting))
+
+    def retry(self) -> None:
+        """After `close`, try once more to write the lines that wait. Log it if this succeeds."""
+        if self.is_complete:
+            return
+        self._write_and_close()
+        if self.is_complete:
+            logger.warning("the disk accepts lines again, and the journal %s has all of them now.", self.path)
+
+    def _write_and_close(self) -> None:
+        with InterruptsDeferred():
+            if self._is_begun:
+                self._write_waiting()
+            self._close_file()
 
     def _add(self, item: Item) -> None:
         with InterruptsDeferred():  # the file, the stream and the lines that wait must agree

@@ -6,10 +6,11 @@ import signal
 import threading
 
 import pytest
+from helpers.disk import small_disk
 from helpers.failing_sinks import Hanging, snapshots
 from helpers.faulty import wait_for
 
-from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks import RunInfo, Snapshot, read_journal
 from mtask_sinks.delivery import pipeline
 from mtask_sinks.delivery.ending import Ending
 from mtask_sinks.delivery.pipeline import Delivery
@@ -110,3 +111,47 @@ def test_the_exit_waits_once_for_all_and_tells_what_each_delivery_lacks(caplog) 
     assert all("received 0 of 1 snapshots; 1 did not arrive within 0.3 s." in message for message in said)
     for sink in sinks:
         sink.released.set()
+
+
+def test_the_exit_writes_to_the_journal_what_the_disk_did_not_accept_before(tmp_path, caplog) -> None:
+    (tmp_path / "out").write_text("in the way")
+    delivery = Delivery([MemorySink()])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path / "out")))
+    for snapshot in snapshots(3):
+        delivery.write(snapshot)
+    delivery.close("finished")
+    assert "lacks its last 5 lines" in caplog.text
+    del delivery  # as the trainer may be deleted
+    (tmp_path / "out").unlink()
+    pipeline._close_all()
+    (run,) = read_journal(tmp_path / "out")
+    assert ([each.step for each in run.snapshots], run.status) == ([0, 1, 2], "finished")
+    assert "the disk accepts lines again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (0, "The journal lacks 5 of them, because the disk did not accept them."),
+        (2, "The journal lacks 3 of them, because the disk did not accept them. To deliver the others, run in Python:"),
+        (5, "within 0.1 s. To deliver them, run in Python:"),
+    ],
+)
+def test_the_command_is_given_only_for_snapshots_that_the_journal_has(written, said, tmp_path, caplog) -> None:
+    sink = Hanging()
+    with small_disk(tmp_path / "disk") as disk:
+        delivery = Delivery([sink], drain_seconds=0.1)
+        run = RunInfo(id="1", output_dir=str(disk.path))
+        if not written:
+            disk.fill()
+        delivery.open(run)
+        for step in range(1, 6):
+            delivery.write(Snapshot(step, metrics={f"x{number}": 0.0 for number in range(500)}))  # more than a block
+            if step == written:
+                disk.fill()
+        delivery.close("finished")
+        sink.released.set()
+        (message,) = (text for record in caplog.records if "sink hanging" in (text := record.getMessage()))
+        assert said in message
+        assert ("replay(" in message) == (written > 0)
+        pipeline._open_deliveries.discard(delivery)  # the disk stays full
