@@ -56,8 +56,8 @@ def claim(path: Path, *, create: bool, first: Path | None = None) -> tuple[Path,
         if file is not None:
             return candidate, file
         message = (
-            "%s writes to %s now, so this process writes to its own journal beside it. The commands of mtask-sinks "
-            "read both. If the trainings belong together, give each process its own output_dir."
+            "%s writes to %s now, so this training writes to its own journal beside it. The commands of mtask-sinks "
+            "read both. To keep the files of the two apart, give each its own output_dir."
         )
         if candidate == path:
             logger.warning(message, writer, path)
@@ -92,4 +92,8 @@ def open_if_free(path: Path) -> tuple[AppendFile | None, str]:
     if not is_taken:
         return file, ""
     file.close()
-    return None, "another process" if begin is None else f"process {begin.process[1]} on {begin.process[0]}"
+    if begin is None:
+        return None, "another process"
+    if begin.is_of_this_process:
+        return None, "another training in this process"
+    return None, f"process {begin.process[1]} on {begin.process[0]}"

@@ -32,6 +32,10 @@ _TOO_MANY_BEFORE = (
     "the journal %s begins with the first row that has a metric of a task. More than %d rows came before it. The "
     "oldest of them get lost."
 )
+_CHANGED = (
+    "somebody removed, replaced or shortened the journal %s while this process wrote to it, so it lacks earlier lines. "
+    "The next lines begin the run in it again."
+)
 
 
 class Journal:
@@ -222,6 +226,7 @@ class Journal:
         """
         if self._file is not None and self._file.is_unchanged():
             return self._file
+        was_open = self._file is not None
         self._close_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         file: AppendFile | None = None
@@ -230,6 +235,8 @@ class Journal:
         file = self._file = file or AppendFile(path)
         file.cut_torn_line()
         if self._known is None or self._known[0] != file.identity or self._known[1] > file.size:
+            if was_open:
+                self._warn_once("changed", _CHANGED, self.path)
             self.path = path
             self.stream.move_to(path)
         self._known = file.identity, file.size

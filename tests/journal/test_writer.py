@@ -97,7 +97,7 @@ def test_permissions_follow_the_umask(tmp_path) -> None:
     assert (tmp_path / "metrics.jsonl").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_removed_directory_is_made_again(tmp_path) -> None:
+def test_a_removed_directory_is_made_again(tmp_path, caplog) -> None:
     path = tmp_path / "out" / "metrics.jsonl"
     journal = written(path, snapshot(1, x=1.0))
     path.unlink()
@@ -106,6 +106,18 @@ def test_a_removed_directory_is_made_again(tmp_path) -> None:
     journal.close()
     assert [each.step for run in read_journal(path) for each in run.snapshots] == [2]
     assert journal.failures == 0
+    (message,) = caplog.messages
+    assert message.startswith(f"somebody removed, replaced or shortened the journal {path} while this process wrote")
+
+
+def test_a_journal_that_is_removed_between_two_trainings_is_no_reason_to_warn(tmp_path, caplog) -> None:
+    path = tmp_path / "metrics.jsonl"
+    journal = written(path, snapshot(1, x=1.0))
+    journal.close()
+    path.unlink()
+    journal.append(snapshot(2, x=2.0))
+    journal.close()
+    assert not caplog.messages
 
 
 def emptied(path: Path, whole: bytes) -> None:
@@ -130,7 +142,7 @@ def replaced(path: Path, whole: bytes) -> None:
 @pytest.mark.parametrize("is_closed", [False, True])
 @pytest.mark.parametrize("change", [emptied, cut, shortened, replaced])
 def test_what_is_written_after_somebody_changed_the_file_has_its_run_and_is_found(
-    tmp_path, monkeypatch, change, is_closed, own_file
+    tmp_path, monkeypatch, caplog, change, is_closed, own_file
 ) -> None:
     monkeypatch.setattr("mtask_sinks.journal.writer._MAX_RECENT", (2, 1 << 20))  # so that readers need the file
     path = tmp_path / "metrics.jsonl"
@@ -148,6 +160,7 @@ def test_what_is_written_after_somebody_changed_the_file_has_its_run_and_is_foun
     journal.close()
     assert [each.step for run in read_journal(path) for each in run.snapshots] == [*kept, *range(21, 31)]
     assert read_journal(path)[-1].id == "1"
+    assert ["it lacks earlier lines" in message for message in caplog.messages] == [True] * (not is_closed)
     seen = []
     while items := journal.stream.read(position):
         seen += [item.step for _, item in items if isinstance(item, Snapshot)]
