@@ -62,7 +62,8 @@ def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
                 sizes.append(numbers.numel())
             if weight is not None:
                 kind += op.WEIGHTED
-                parts.append(torch.broadcast_to(_numbers(weight, one), numbers.shape))
+                weights = _numbers(weight, one)
+                parts.append(torch.broadcast_to(weights, numbers.shape) if numbers.dim() else weights.reshape(()))
         layout += f"\n{name}\t{kind}"
     op.report_op(_packed(parts, one), sizes, registry.handle, layout)
 
@@ -86,19 +87,22 @@ def _is_known(item: Any) -> bool:
     if not is_weighted(item):
         return item is None or _has_numbers(item)
     value, weight, _ = item
-    return _has_numbers(weight) and (
-        value is None or (_has_numbers(value) and broadcasts(_shape(weight), _shape(value)))
-    )
+    return _has_numbers(weight) and (value is None or (_has_numbers(value) and _fits(_shape(weight), _shape(value))))
+
+
+def _fits(weight: tuple[int, ...], value: tuple[int, ...]) -> bool:
+    """Whether a weight of the first shape fits a value of the second shape, as in eager code."""
+    return broadcasts(weight, value) or (not value and all(size == 1 for size in weight))
 
 
 def _has_numbers(value: Any) -> bool:
     if isinstance(value, (np.ndarray, np.generic)):
         return not isinstance(value, np.ma.MaskedArray)
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):  # a bool that depends on a shape has no order
         # PyTorch computes with no larger integer. Only a known value is compared, because the comparison of a symbol
         # needs a guard, which a number read from a tensor and a dimension of ``torch.export`` cannot have.
         return not (statically_known_true(value >= _INT64) or statically_known_true(value < -_INT64))
-    return isinstance(value, (Tensor, float))
+    return isinstance(value, (Tensor, float, bool))
 
 
 def _shape(value: Any) -> tuple[int, ...]:
@@ -123,7 +127,7 @@ def _numbers(value: Any, one: Tensor) -> Tensor:
     """Return a value as a tensor with the dtype and the device of ``one``."""
     if isinstance(value, (int, float)):
         # Not torch.full, with which each new number would compile again. With the product, only the second one does.
-        return one * value
+        return one * (torch.sym_float(value) if isinstance(value, bool) else value)
     numbers: Tensor = _local(torch.as_tensor(value)).detach()
     return numbers.to(one.device, one.dtype, non_blocking=True)
 

@@ -425,6 +425,50 @@ def test_a_count_that_is_read_from_a_tensor_breaks_no_graph() -> None:
     assert registry.snapshot(step=1).metrics == {"acc": expected}
 
 
+def test_a_comparison_with_a_size_that_changes_breaks_no_graph() -> None:
+    registry = MetricRegistry(reducers={"is_long": "sum"})
+
+    def step(x):
+        is_long = x.shape[0] > 3
+        registry.report_metrics(is_long=is_long, loss=weighted(x.sum(), is_long), share=weighted(is_long, x.shape[0]))
+        return x * 2
+
+    run, counter = compiled(step, "eager", dynamic=True)
+    for size in (2, 3, 4, 5, 6):
+        run(torch.ones(size))
+    assert counter.frame_count == 1
+    assert registry.snapshot(step=1).metrics == {"is_long": 3, "loss": (4 + 5 + 6) / 3, "share": (4 + 5 + 6) / 20}
+
+
+def test_a_comparison_with_a_number_that_is_read_from_a_tensor_breaks_no_graph() -> None:
+    registry = MetricRegistry()
+
+    def step(x):
+        registry.report_metrics(is_positive=x.sum().item() > 0)
+        return x * 2
+
+    with torch._dynamo.config.patch(capture_scalar_outputs=True):
+        run, counter = compiled(step, "eager")
+        for value in (1.0, -2.0, 3.0, 4.0):
+            run(torch.full((2,), value))
+    assert counter.frame_count == 1
+    assert registry.snapshot(step=1).metrics == {"is_positive": 0.75}
+
+
+def test_a_weight_in_an_array_of_one_element_breaks_no_graph() -> None:
+    registry = MetricRegistry()
+
+    def step(x):
+        registry.report_metrics(loss=weighted(x.sum(), x[:1]), other=weighted(0.5, np.array([[3.0]])))
+        return x * 2
+
+    run, counter = compiled(step, "eager")
+    for values in ([1.0, 2.0], [3.0, 4.0]):
+        run(torch.tensor(values))
+    assert counter.frame_count == 1
+    assert registry.snapshot(step=1).metrics == {"loss": (1 * 3 + 3 * 7) / (1 + 3), "other": 0.5}
+
+
 def test_tensors_without_numbers_are_dropped_and_counted() -> None:
     registry = MetricRegistry()
 
