@@ -51,6 +51,11 @@ class CurrentRun:
         #: When the training began, until its first snapshot opens the run, perhaps much later.
         self._begun_at: float | None = None
 
+    @property
+    def first_step(self) -> int:
+        """The optimizer steps already taken when the training began; above 0 after a resume."""
+        return self._info.step
+
     def begin_training(self) -> None:
         """Begin the run of a training."""
         self._info = self._new() if self._has_trained else replace(self._info, is_training=True)

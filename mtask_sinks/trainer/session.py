@@ -208,7 +208,7 @@ class Session:
     def warn_if_silent(self, trainer: Trainer) -> None:
         """At the first log event after a step, say why there are no metrics, if the user meant to report some."""
         # A training that resumes the checkpoint of its end makes no step.
-        if self._is_silence_explained or trainer.state.global_step == self._run.step:
+        if self._is_silence_explained or trainer.state.global_step == self.run.first_step:
             return
         self._is_silence_explained = True
         registry = self.registry

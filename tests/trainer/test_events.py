@@ -35,7 +35,7 @@ class Notes(TrainerCallback):
         self.trainer, self.seen = trainer, seen
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.seen.append(("begin", hasattr(model, "report_metrics"), self.trainer._session.run._info.step))
+        self.seen.append(("begin", hasattr(model, "report_metrics"), self.trainer._session.run.first_step))
 
     def on_step_end(self, args, state, control, **kwargs):
         self.seen.append(("step", self.trainer.metric_registry._clock.now))
