@@ -20,21 +20,23 @@ class Proposal(NamedTuple):
         keys: key → the fingerprint of its reducer.
         reducers: key → its reducer, pickled. Reducers that cannot be pickled are missing.
         phases: the phases that the rank reduces with the training.
+        max_keys: the largest number of keys that the rank wants.
     """
 
     rules: Mapping[str, str]
     keys: Mapping[str, str]
     reducers: Mapping[str, bytes]
     phases: Sequence[str]
+    max_keys: int
 
     @classmethod
     def from_reducers(
-        cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer], phases: Sequence[str]
+        cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer], phases: Sequence[str], max_keys: int
     ) -> Proposal:
-        """The proposal of this rank: its rules, the reducers of keys to agree on, and its phases."""
+        """The proposal of this rank: its rules, the reducers of keys to agree on, its phases, and its limit."""
         keys = {key: fingerprint(reducer) for key, reducer in reducers.items()}
         sendable = {key: data for key, reducer in reducers.items() if (data := _pickled(reducer)) is not None}
-        return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, sendable, phases)
+        return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, sendable, phases, max_keys)
 
 
 class KeyAgreement:
@@ -45,7 +47,8 @@ class KeyAgreement:
     Args:
         rules: the rules that must be the same on all ranks, by name. `by_rule` depends on nothing else.
         by_rule: returns the reducer that the rules give a key.
-        max_keys: the largest number of keys. If too many come at once, the first ones in alphabetic order are taken.
+        max_keys: the largest number of keys; if the ranks differ, the largest of their numbers counts. If too many keys
+            come at once, the first ones in alphabetic order are taken.
     """
 
     def __init__(self, rules: Mapping[str, Any], by_rule: Callable[[str], Reducer], max_keys: int) -> None:
@@ -84,13 +87,14 @@ class KeyAgreement:
         """
         unsettled = {key: reducer for key, reducer in known.items() if key not in self.keys}
         proposals: list[Proposal] = ranks.gather_objects(
-            Proposal.from_reducers(self._rules, unsettled, self.own_phases)
+            Proposal.from_reducers(self._rules, unsettled, self.own_phases, self._max_keys)
         )
         for name in self._rules:
             _check_one([theirs.rules[name] for theirs in proposals], f"MetricRegistry({name}=...)")
+        max_keys = max(theirs.max_keys for theirs in proposals)
         for key in sorted({key for theirs in proposals for key in theirs.keys}):
             reducer = self._settle(key, proposals, known)
-            if len(self.keys) < self._max_keys:
+            if len(self.keys) < max_keys:
                 self.keys[key] = reducer
         self.phases += sorted({phase for theirs in proposals for phase in theirs.phases} - {*self.phases})
         return self.keys

@@ -322,6 +322,25 @@ def test_more_than_max_keys_are_dropped_everywhere_alike() -> None:
     assert calls["gather_objects"] == 1
 
 
+def double(metrics):
+    return 2 * metrics["a"]
+
+
+@pytest.mark.parametrize("rules", [({"max_keys": 2}, {"max_keys": 4}), ({"derived": {"twice": double}}, {})])
+def test_ranks_whose_limits_of_keys_differ_take_the_larger_one(rules) -> None:
+    """A registry with derived metrics has one key more: the time of the window."""
+
+    def run(ranks):
+        registry = MetricRegistry(process_group=ranks, **{"max_keys": 3, **rules[ranks.rank]})
+        rows = []
+        for step in range(2):
+            registry.report_metrics(**dict.fromkeys(["d", "e", "f"] if ranks.rank else ["a", "b"], 1.0))
+            rows.append(sorted(registry.snapshot(step).metrics.keys() - {"twice"}))
+        return rows
+
+    assert Job(2).run(run) == [[["a", "b", "d", "e"]] * 2] * 2
+
+
 def test_a_reducer_that_fails_on_one_rank_leaves_its_key_out_on_all(caplog) -> None:
     class Fragile(Reducer):
         merge = ("sum",)
