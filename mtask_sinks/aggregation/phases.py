@@ -26,14 +26,15 @@ class Phases:
         self.windows = {"train": Window()}
         self.current = self.windows["train"]
         self.elsewhere: dict[int, Window] = {}
-        self._runs_training = get_ident()
+        #: The threads that run the training, the innermost block first; the last one is the thread that made this.
+        self._run_training = [get_ident()]
         self._entered: dict[int, list[Window]] = {}
         self._lock = RLock()
 
     @property
     def is_training_thread(self) -> bool:
         """Whether this thread runs the training."""
-        return get_ident() == self._runs_training
+        return get_ident() == self._run_training[0]
 
     def has(self, phase: str) -> bool:
         """Return whether a phase has a window already."""
@@ -74,19 +75,20 @@ class Phases:
 
     @contextmanager
     def run_by_this_thread(self) -> Iterator[None]:
-        """Make this thread the one that runs the training, inside a ``with`` block."""
+        """Make this thread the one that runs the training, inside a ``with`` block. Blocks may end in any order."""
+        thread = get_ident()
         with self._lock:
-            outside, self._runs_training = self._runs_training, get_ident()
+            self._run_training.insert(0, thread)
             self._choose()
         try:
             yield
         finally:
             with self._lock:
-                self._runs_training = outside
+                self._run_training.remove(thread)  # if this thread has several blocks, the innermost
                 self._choose()
 
     def _choose(self) -> None:
         self._entered = {thread: windows for thread, windows in self._entered.items() if windows}
         innermost = {thread: windows[0] for thread, windows in self._entered.items()}
-        self.current = innermost.pop(self._runs_training, self.windows["train"])
+        self.current = innermost.pop(self._run_training[0], self.windows["train"])
         self.elsewhere = innermost

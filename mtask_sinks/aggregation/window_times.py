@@ -27,6 +27,8 @@ class WindowTimes:
 
     def __init__(self) -> None:
         self._phase = "train"
+        #: The phases whose time counts now, the innermost first.
+        self._entered: list[str] = []
         self._since = time.perf_counter()
         self._spent: dict[str, float] = {}
         #: Phase → the step, or the number of micro-batches, at which its window began.
@@ -36,21 +38,22 @@ class WindowTimes:
 
     @contextmanager
     def inside(self, phase: str, now: int = 0) -> Iterator[None]:
-        """Count the time of a ``with`` block for a phase.
+        """Count the time of a ``with`` block for a phase. Blocks may end in any order.
 
         Args:
             phase: the phase. Its window begins here, if it has not begun.
             now: the micro-batches so far.
         """
-        before = self._phase
         if phase not in self._open:
             self._open.add(phase)
             self._began[phase] = now
+        self._entered.insert(0, phase)
         self._switch(phase)
         try:
             yield
         finally:
-            self._switch(before)
+            self._entered.remove(phase)  # if several blocks are of this phase, the innermost
+            self._switch(self._entered[0] if self._entered else "train")
 
     @contextmanager
     def set_aside(self, phase: str) -> Iterator[None]:

@@ -62,6 +62,34 @@ def test_the_thread_that_runs_the_training_may_be_any() -> None:
     assert value_of(registry, "outside") == 1.0
 
 
+def test_threads_that_activate_a_registry_may_end_in_any_order() -> None:
+    registry = MetricRegistry()
+    first_is_in, second_is_in, first_is_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with registry.activate():
+            first_is_in.set()
+            assert second_is_in.wait(10)
+        first_is_out.set()
+
+    def second() -> None:
+        assert first_is_in.wait(10)
+        with registry.activate():
+            second_is_in.set()
+            assert first_is_out.wait(10)
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with registry.phase("eval"):
+        worker = threading.Thread(target=registry.report_metrics, kwargs={"x": 5.0})
+        worker.start()
+        worker.join()
+    assert (value_of(registry, "train"), value_of(registry, "eval")) == (None, 5.0)
+
+
 def test_phases_that_end_in_another_order_than_they_began_are_right() -> None:
     registry = MetricRegistry()
     first, second = ExitStack(), ExitStack()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -67,6 +68,27 @@ def test_the_time_of_an_evaluation_counts_for_it_alone(clock) -> None:
     assert found.metrics["a/part"] == 0.125
     clock[0] += 1.0
     assert reported(registry, 10).metrics["a/rate"] == 10.0  # of 6 seconds
+
+
+def test_the_time_of_phases_that_end_in_another_order_than_they_began_is_right(clock) -> None:
+    """As in two coroutines, or in a generator that is not exhausted."""
+    registry = MetricRegistry(derived={"a/seconds": lambda m: m["window.seconds"]})
+    first, second = ExitStack(), ExitStack()
+    clock[0] += 1.0  # of the training
+    first.enter_context(registry.phase("one"))
+    clock[0] += 2.0
+    second.enter_context(registry.phase("two"))
+    clock[0] += 4.0
+    first.close()
+    clock[0] += 8.0  # still inside of the second phase
+    second.close()
+    clock[0] += 16.0
+    found = {}
+    for phase in ("train", "one", "two"):
+        with registry.phase(phase):
+            registry.report_metrics("a", loss=1.0)
+        found[phase] = registry.snapshot(1, phase).metrics["a/seconds"]
+    assert found == {"train": 17.0, "one": 2.0, "two": 12.0}
 
 
 def test_times_go_on_after_a_resume(clock) -> None:
