@@ -23,6 +23,12 @@ def test_each_collective_gives_what_all_ranks_gave() -> None:
     assert job.calls == {"maximum": 1, "total": 1, "gather": 1, "gather_objects": 1}
 
 
+@pytest.mark.filterwarnings("error")
+def test_infinite_numbers_of_both_signs_add_up_without_a_warning() -> None:
+    totals = Job(2).run(lambda ranks: ranks.total(np.array([-np.inf if ranks.rank else np.inf])))
+    assert np.isnan(totals).all()
+
+
 def test_a_rank_that_raises_is_told_and_holds_up_nobody() -> None:
     waited = []
 
