@@ -127,7 +127,7 @@ def _numbers(value: Any, one: Tensor) -> Tensor:
     """Return a value as a tensor with the dtype and the device of ``one``."""
     if isinstance(value, (int, float)):
         # Not torch.full, with which each new number would compile again. With the product, only the second one does.
-        return one * (torch.sym_float(value) if isinstance(value, bool) else value)
+        return one * (torch.sym_float(value) if isinstance(value, bool) else value)  # type: ignore[no-untyped-call]
     numbers: Tensor = _local(torch.as_tensor(value)).detach()
     return numbers.to(one.device, one.dtype, non_blocking=True)
 
