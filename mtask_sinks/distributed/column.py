@@ -46,13 +46,12 @@ class Column:
 
     def align(self, merged: Iterator[float]) -> None:
         """Let the reducer align its sums with the merged extremes. This consumes the column's part of ``merged``."""
-        agreed = np.array([_SIGN[op] * next(merged) if op in _SIGN else math.nan for op in self._ops])
-        for _ in islice(merged, len(self.extremes) - sum(op in _SIGN for op in self._ops)):
-            pass
+        extremes = iter([*islice(merged, len(self.extremes))])
+        slots = np.array([_SIGN[op] * next(extremes) if op in _SIGN else math.nan for op in self._ops])
         if self.state.reports:
             try:
                 with np.errstate(all="ignore"):
-                    self.state.reducer.align(self.state.slots, agreed)
+                    self.state.reducer.align(self.state.slots, slots)
             except Exception as error:  # this rank must not stop here, because the others would wait for it
                 self.error, self.state.has_failed = error, True
 

@@ -158,18 +158,18 @@ class RankMerger:
         return chain.from_iterable(numbers)
 
     def _add_up(
-        self, columns: Sequence[Column], agreed: Floats, states: Mapping[str, State | None], ranks: Ranks
+        self, columns: Sequence[Column], extremes: Floats, states: Mapping[str, State | None], ranks: Ranks
     ) -> tuple[Floats, Floats]:
         """Align the states with the merged extremes, and add them up.
 
         Return the extremes, with NaN where a rank had NaN, and the sums.
         """
         nans = [math.isnan(number) for column in columns for number in column.extremes]
-        rest = iter(agreed)
+        rest = iter(extremes)
         for column in columns:
             column.align(rest)
         totals = ranks.total(np.array([*nans, *self._addends(columns, states)], dtype=np.float64))
-        return np.where(totals[: len(nans)] > 0, math.nan, agreed), totals[len(nans) :]
+        return np.where(totals[: len(nans)] > 0, math.nan, extremes), totals[len(nans) :]
 
     def _unpack(
         self, columns: Sequence[Column], extremes: Floats, totals: Floats, ranks: Ranks
