@@ -120,7 +120,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         check_actions(alerts, chosen)
         oversight = Oversight(task_health or settings.make_task_health(), alerts, registry)
         chosen = [*chosen, *oversight.webhook_sinks()]
-        self._health, self._oversight = oversight.meter, oversight
+        self._oversight = oversight
         self._session = Session(
             registry,
             chosen,

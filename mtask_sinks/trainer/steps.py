@@ -8,8 +8,8 @@ from functools import partial
 from types import MethodType
 from typing import Any
 
-from mtask_sinks.task_health.meter import HealthMeter
 from mtask_sinks.trainer.log_rows import LogRowsMixin
+from mtask_sinks.trainer.oversight import Oversight
 from mtask_sinks.trainer.padding import is_padding
 
 
@@ -20,7 +20,7 @@ class StepsMixin(LogRowsMixin):
     overrides them without ``super()``, or if a user replaces them on the instance or in the class.
     """
 
-    _health: HealthMeter | None
+    _oversight: Oversight
     #: Those of these methods that this instance had of its own; ``None`` outside of a training and an evaluation.
     _own_methods: dict[str, Callable[..., Any]] | None = None
     #: The identity of the trainer that has wrapped the methods. A shallow copy made meanwhile has that of its original.
@@ -103,8 +103,9 @@ class CountedStep:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         trainer, session = self._trainer, self._session
         step = trainer._below(self._name)
-        if trainer._health is not None and self._trains:
-            step = partial(trainer._health.run_step, trainer, step)
+        meter = trainer._oversight.meter
+        if meter is not None and self._trains:
+            step = partial(meter.run_step, trainer, step)
         is_left_out = not self._trains and is_padding(trainer.accelerator, _inputs_of(*args, **kwargs))
         admission = session.admission
         judge = admission.training_judge if self._trains else admission.evaluation_judge
