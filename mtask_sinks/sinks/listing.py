@@ -50,8 +50,8 @@ class Tracker:
     note: str = ""
 
 
-#: Name in ``report_to`` → what it needs. This is a table, because asking transformers would import torch. A test
-#: compares the names with those of transformers.
+#: Name in ``report_to`` → what it needs, for the trackers of transformers that have no sink. This is a table, because
+#: asking transformers would import torch. A test compares the names with those of transformers.
 TRACKERS: Mapping[str, Tracker] = {
     "azure_ml": Tracker("azureml", "azureml-sdk"),
     "clearml": Tracker("clearml", "clearml"),
@@ -61,12 +61,9 @@ TRACKERS: Mapping[str, Tracker] = {
     "dvclive": Tracker("dvclive", "dvclive"),
     "flyte": Tracker("flytekit", "flytekit"),
     "kubeflow": Tracker("", None, "run in a pod of Kubeflow Trainer, which sets KUBEFLOW_TRAINER_SERVER_URL"),
-    "mlflow": Tracker("mlflow", "mlflow"),
     "neptune": Tracker("neptune", "neptune"),
     "swanlab": Tracker("swanlab", "swanlab"),
-    "tensorboard": Tracker("tensorboard", "tensorboard"),
     "trackio": Tracker("trackio", "trackio"),
-    "wandb": Tracker("wandb", "wandb"),
 }
 
 

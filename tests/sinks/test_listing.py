@@ -7,6 +7,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from mtask_sinks.sinks import listing
 from mtask_sinks.sinks.listing import TRACKERS, SinkListing, list_sinks
+from mtask_sinks.sinks.lookup import BACKENDS
 
 
 def test_own_sinks_plugins_and_trackers_in_this_order_each_once() -> None:
@@ -33,9 +34,9 @@ def test_what_is_not_installed_has_no_version_but_a_way_to_get_it(monkeypatch) -
 
 
 def test_every_tracker_of_transformers_is_in_the_table() -> None:
-    assert set(INTEGRATION_TO_CALLBACK) <= set(TRACKERS)
+    assert set(INTEGRATION_TO_CALLBACK) <= {*TRACKERS, *BACKENDS}
 
 
 def test_the_table_has_no_more_than_the_newest_transformers() -> None:
     if int(transformers.__version__.partition(".")[0]) >= 5:
-        assert set(TRACKERS) == set(INTEGRATION_TO_CALLBACK)
+        assert {*TRACKERS, *BACKENDS} == set(INTEGRATION_TO_CALLBACK)
