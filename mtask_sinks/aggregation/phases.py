@@ -46,7 +46,7 @@ class Phases:
         return self.windows.setdefault(phase, Window()) if found is None else found
 
     def window_of_this_thread(self) -> Window:
-        """Return the window to which this thread reports. Only needed while `elsewhere` is not empty."""
+        """Return the window to which this thread reports: `current`, as long as `elsewhere` is empty."""
         return self.elsewhere.get(get_ident(), self.current)
 
     @contextmanager

@@ -77,8 +77,9 @@ class LogRowsMixin(_Base):
         if snapshot is None and is_training:
             snapshot = self._reduce_training(logs)
         row.update(logs)
-        self._show_in_console(snapshot or self._no_metrics())
-        self._deliver(snapshot or self._no_metrics(), row or logs, is_window=snapshot is not None)
+        shown = snapshot or self._no_metrics()
+        self._show_in_console(shown)
+        self._deliver(shown, row or logs, is_window=snapshot is not None)
         if is_training:
             self._log_inside_steps()
 
