@@ -75,29 +75,26 @@ class Span:
             return {}
         return {"keys": keys, "seconds": self.seconds, "steps": self.steps}
 
-    @classmethod
-    def from_json(
-        cls, saved: Mapping[str, Any], reducers: Mapping[str, Reducer], leave_out: Callable[[str, ValueError], None]
-    ) -> Span:
-        """The span that `to_json` saved, without keys whose reducer is missing.
+    def load(
+        self, saved: Mapping[str, Any], reducers: Mapping[str, Reducer], leave_out: Callable[[str, ValueError], None]
+    ) -> None:
+        """Continue an empty span from what `to_json` saved, without keys whose reducer is missing.
 
         Args:
             saved: what `to_json` returned.
             reducers: key → reducer.
             leave_out: called for a key whose reducer has changed since, with the reason.
         """
-        span = cls()
-        span.seconds, span.steps = saved.get("seconds", 0.0), saved.get("steps", 0)
+        self.seconds, self.steps = saved.get("seconds", 0.0), saved.get("steps", 0)
         for key, state in saved.get("keys", {}).items():
             if key not in reducers:
                 continue
             try:
-                found = _at_most(_MAX_VALUES, ReducerState.from_json(reducers[key], state))
+                found = _at_most(self.max_values, ReducerState.from_json(reducers[key], state))
             except ValueError as error:
                 leave_out(key, error)
                 continue
-            span.states[key] = found.to_sums() if has_sum_state(reducers[key]) else found
-        return span
+            self.states[key] = found.to_sums() if has_sum_state(reducers[key]) else found
 
 
 class Spans:
@@ -138,20 +135,23 @@ class Spans:
 
     def to_json(self, reducers: Mapping[str, Reducer]) -> dict[str, Any]:
         """All spans as plain data, without the empty ones."""
-        spans = {"training": self.training, "epoch": self._epoch, "carried": self._carried}
-        return {name: saved for name, span in spans.items() if (saved := span.to_json(reducers))}
+        return {name: saved for name, span in self._by_name.items() if (saved := span.to_json(reducers))}
 
     def load(
         self, saved: Mapping[str, Any], reducers: Mapping[str, Reducer], leave_out: Callable[[str, ValueError], None]
     ) -> None:
-        """Continue from what `to_json` saved; see `Span.from_json`."""
-        self.training, self._epoch, self._carried = (
-            Span.from_json(saved.get(name, {}), reducers, leave_out) for name in ("training", "epoch", "carried")
-        )
+        """Continue from what `to_json` saved; see `Span.load`."""
+        self.training, self._epoch, self._carried = Span(), Span(), exact_span()
+        for name, span in self._by_name.items():
+            span.load(saved.get(name, {}), reducers, leave_out)
 
     def discard_window(self) -> None:
         """Forget the open window."""
         self._carried = exact_span()
+
+    @property
+    def _by_name(self) -> dict[str, Span]:
+        return {"training": self.training, "epoch": self._epoch, "carried": self._carried}
 
 
 def exact_span() -> Span:

@@ -281,3 +281,20 @@ def test_a_function_that_changes_its_array_changes_nothing_else() -> None:
     registry.report_metrics("a", x=np.array([5.0, 7.0]))
     registry.snapshot(2)
     assert registry.overall(2).metrics["a/x"] == np.std([1.0, 3.0, 5.0, 7.0])
+
+
+def test_a_window_in_which_an_epoch_ended_keeps_all_its_values_over_a_resume(caplog) -> None:
+    """As many as the reducer takes. Only values over an epoch or a training come from a sample."""
+    first, second = np.random.default_rng(0).lognormal(size=(2, 10_000))
+
+    def registry() -> MetricRegistry:
+        return MetricRegistry({"*/x": "median"}, per_epoch="*/x")
+
+    stopped, resumed = registry(), registry()
+    stopped.report_metrics("a", x=first)
+    stopped.end_epoch(step=5)
+    caplog.clear()
+    resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())), step=5)
+    resumed.report_metrics("a", x=second)
+    assert resumed.snapshot(step=7).metrics["a/x"] == np.median([first, second])
+    assert not caplog.messages
