@@ -30,10 +30,10 @@ class StreamOffsets:
 
     >>> offsets = StreamOffsets()
     >>> offsets.add(position=0, offset=0, length=100)
-    >>> offsets.add(position=100, offset=100, length=50)       # follows in both: the same segment
+    >>> offsets.add(position=100, offset=100, length=50)
     >>> offsets.add(position=400, offset=150, length=10)       # positions 150 to 400 are not in the file
-    >>> len(offsets), offsets.offset_of(120), offsets.offset_of(200), offsets.offset_of(405)
-    (2, 120, 150, 155)
+    >>> offsets.offset_of(120), offsets.offset_of(200), offsets.offset_of(405)
+    (120, 150, 155)
     >>> offsets.add(position=410, offset=900, length=10)       # another trainer has written 740 bytes in between
     >>> offsets.offset_of(409), offsets.offset_of(410)
     (159, 900)
@@ -43,9 +43,6 @@ class StreamOffsets:
 
     def __init__(self) -> None:
         self._segments: list[Segment] = []
-
-    def __len__(self) -> int:
-        return len(self._segments)
 
     def add(self, position: int, offset: int, length: int) -> None:
         """Record bytes that were appended to the file."""
