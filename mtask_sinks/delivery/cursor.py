@@ -156,13 +156,9 @@ def _decode(record: Any) -> Cursor:
         if type(target) is not str:
             raise TypeError("a target is not a string")
     for reason in record["reasons"]:
-        if not isinstance(reason, dict) or [type(reason.get(name)) for name in ("step", "phase", "error")] != [
-            int,
-            str,
-            str,
-        ]:
+        kinds = [type(reason.get(name)) for name in ("step", "phase", "error")] if isinstance(reason, dict) else []
+        if kinds != [int, str, str]:
             raise TypeError("a reason lacks its step, phase or error")
-    for reason in record["reasons"]:
         reason |= {"phase": _printable(reason["phase"]), "error": _printable(reason["error"])}
     record |= {"state": _printable(record["state"]), "error": record["error"] and _printable(record["error"])}
     return Cursor(**{f.name: record[f.name] for f in fields(Cursor)})
