@@ -18,7 +18,7 @@ from mtask_sinks.delivery.trust import check_trust
 from mtask_sinks.delivery.worker import Worker
 from mtask_sinks.errors import StillAtWorkError
 from mtask_sinks.journal.claim import open_if_free
-from mtask_sinks.journal.paths import check_readable, journal_files, journal_path
+from mtask_sinks.journal.paths import check_readable, journals_at
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal
@@ -76,7 +76,7 @@ def replay(
 
     Raises:
         TypeError: ``sinks`` is no list of sinks, or a sink has no name.
-        FileNotFoundError: there is no journal.
+        NoJournalError: there is no journal. It is a `FileNotFoundError`.
         OSError: a journal cannot be read. Then nothing is delivered.
         NoTrainingError: no line of a journal can be read. Then nothing is delivered either.
         StillAtWorkError: the process of the last run still runs on this machine.
@@ -85,10 +85,7 @@ def replay(
     """
     check_are_sinks(sinks)
     check_names([sink.name for sink in sinks])
-    files = journal_files(journal_path(path)) if Path(path).is_dir() else [Path(path)]
-    if not files or not files[0].is_file():
-        file = journal_path(path)
-        raise FileNotFoundError(f"there is no journal {file}. Pass the file, or the output directory of a training.")
+    files = journals_at(path)
     for file in files:  # one that cannot be read would look empty, as if it were delivered
         check_readable(file)
     import numpy  # noqa: F401  # here, because the import may fail if the threads of two backends do it at the same time
