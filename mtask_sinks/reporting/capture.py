@@ -123,18 +123,20 @@ class Capture:
             if path == "loss" or (path.endswith("/loss") and value is combined):
                 continue
             entry = value if batch_size is None else weighted(value, batch_size)
-            if path not in self._targets:
+            is_first = path not in self._targets
+            if is_first:
                 self._targets[path] = self._report_first(path, entry, reporter)
-            elif (target := self._targets[path]) is not None:
-                task, name = target
-                reports.setdefault(task, {})[name] = entry
-            target = self._targets[path]
-            if self.twins is not None and target is not None and join_key(*target) in self.twins.keys:
-                task, name = target
-                reports.setdefault(task, {})[name + TWIN] = weighted(value, self.twins.share())
-            is_empty = is_empty and self._targets[path] is None
+            if (target := self._targets[path]) is None:
+                continue
+            is_empty, (task, name) = False, target
+            metrics = reports.setdefault(task, {})
+            if not is_first:
+                metrics[name] = entry
+            if self.twins is not None and join_key(task, name) in self.twins.keys:
+                metrics[name + TWIN] = weighted(value, self.twins.share())
         for task, metrics in reports.items():
-            reporter.record(task, metrics)
+            if metrics:
+                reporter.record(task, metrics)
         if not self._has_looked and (combined is not None or not fields_of(output)):
             self._has_looked = True
             if is_empty:
