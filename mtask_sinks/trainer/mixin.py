@@ -103,9 +103,13 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             loss_budget = settings.budget()
         if loss_budget is not None and not isinstance(loss_budget, LossBudget):
             loss_budget = LossBudget(loss_budget)
-        given: dict[str, object] = {"metrics": metrics, "capture": capture or settings.capture}
-        given |= {"loss_budget": loss_budget, "task_health": task_health or settings.task_health_every}
-        given |= {"alerts": alerts or settings.alerts or None}
+        given: dict[str, object] = {
+            "metrics": metrics,
+            "capture": capture or settings.capture,
+            "loss_budget": loss_budget,
+            "task_health": task_health or settings.task_health_every,
+            "alerts": alerts or settings.alerts or None,
+        }
         console = settings.make_console()
         settings.set_environment()
         training_args = _training_args(args, kwargs)
