@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick] [--only TOPIC ...] [--markdown FILE]``: prints one table of figures and targets."""
+"""Prints one table of figures and targets: ``python -m benchmarks [--quick] [--only TOPIC ...] [--markdown FILE]``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.rows import Row, Topic
+from benchmarks.rows import Measure, Row
 
 
-def _topics() -> dict[str, Topic]:
+def _topics() -> dict[str, Measure]:
+    """Return each topic's name on the command line, and the function that measures it."""
     from benchmarks import (
         compiled,
         cuda,
@@ -34,7 +35,7 @@ def _topics() -> dict[str, Topic]:
         *(in_step, end_to_end, reporting, compiled, memory, ranks, log_event),
         *(task_health, tensorboard_files, imports, cuda),
     ]
-    return {topic.name: topic for topic in (Topic(m.__name__.rsplit(".", 1)[1], m.measure) for m in modules)}
+    return {module.__name__.rsplit(".", 1)[1]: module.measure for module in modules}
 
 
 def main() -> None:
@@ -55,10 +56,10 @@ def main() -> None:
         options.markdown.write_text(_markdown(rows))
 
 
-def _measure(topic: Topic, quick: bool) -> list[Row]:
-    """Measure a topic in a process of its own, as a training has one: what others leave in memory slows it down."""
+def _measure(measure: Measure, quick: bool) -> list[Row]:
+    """Measure a topic in a process of its own, because what other topics leave in memory would slow it down."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
-        return executor.submit(topic.measure, quick).result()
+        return executor.submit(measure, quick).result()
 
 
 def _markdown(rows: dict[str, list[Row]]) -> str:

@@ -21,7 +21,7 @@ Record = Callable[..., Any]
 
 
 class Stack(nn.Module):
-    """Eight layers. Passes the means of parts of its activations to ``record`` and returns what ``record`` returns."""
+    """Has eight layers, passes the means of parts of its activations to ``record``, and returns what that returns."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class Stack(nn.Module):
 
 
 def returned(**values: Tensor) -> dict[str, Tensor]:
-    """Return the values as outputs of the graph, and do nothing with them: the lower limit of the cost."""
+    """Return the values as outputs of the graph, and do nothing with them. No way of reporting can cost less."""
     return {name: value.detach() for name, value in values.items()}
 
 
 def nothing(**values: Tensor) -> None:
-    """Use no value, so that the compiler does not compute them."""
+    """Use no value, so that the compiler leaves out their computation."""
 
 
 def measure(quick: bool) -> list[Row]:

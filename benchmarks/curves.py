@@ -1,7 +1,7 @@
 """Shows how costs grow with the work, expected and measured: ``python -m benchmarks.curves FOLDER [--quick]``.
 
-Draws one figure per curve into FOLDER and prints a table with the exponent of each curve (0: flat, 1: linear). The
-exponent is fitted to the larger half of the points, where fixed costs no longer matter.
+The script draws one figure per curve into FOLDER, and prints a table with the exponent of each curve (0: flat, 1:
+linear). It fits the exponent to the larger half of the points, where fixed costs no longer matter.
 """
 
 from __future__ import annotations

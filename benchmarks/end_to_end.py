@@ -31,11 +31,12 @@ MakeTrainer = Callable[[Callable[[], Reporting], Any, TrainingArguments], Traine
 
 
 def silent(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Trainer:
-    """Make a plain trainer: the same forward without reporting."""
+    """Make a plain trainer, whose model computes the same values and does not report them."""
     return Trainer(make(), args, train_dataset=data)
 
 
 def ours(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Trainer:
+    """Make a trainer of this library."""
     from mtask_sinks import HfMultiTaskTrainer
 
     model = make()
@@ -58,7 +59,7 @@ def predecessor(make: Callable[[], Reporting], data: Any, args: TrainingArgument
 
 
 class _TrlTrainer(Trainer):
-    """The way of TRL's trainers: fill lists of numbers, and average them in ``log``."""
+    """Reports as TRL's trainers do: it fills lists of numbers, and averages them in ``log``."""
 
     recorded: dict[str, list[float]]
 
@@ -72,6 +73,7 @@ class _TrlTrainer(Trainer):
 
 
 def trl(make: Callable[[], Reporting], data: Any, args: TrainingArguments) -> Trainer:
+    """Make a trainer that reports as TRL's trainers do."""
     model = make()
     trainer = _TrlTrainer(model, args, train_dataset=data)
     trainer.recorded = defaultdict(list)

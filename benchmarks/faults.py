@@ -36,7 +36,7 @@ from rich.table import Table
 
 STEPS, SECONDS_A_STEP, FAULT_AT = 40, 0.05, 10
 
-#: Name, backend, what happens, whether it happens at the start.
+#: For each fault: its name, the backend, what the script does to the backend, and whether it does so at the start.
 FAULTS: list[tuple[str, str, str, bool]] = [
     ("nothing", "mlflow", "heal", True),
     ("closed port, from the start", "mlflow", "refuse", True),
@@ -62,7 +62,7 @@ FAULTS: list[tuple[str, str, str, bool]] = [
 
 
 def train(output_dir: Path, backend: str, environment: dict[str, str], steps: Any) -> None:
-    """Train in a process of its own; send the time of each step to ``steps``, and wait while the fault is made."""
+    """Train in a process of its own. Send the time of each step to ``steps``; wait while the script makes the fault."""
     os.environ.update(environment)
     log = os.open(output_dir.parent / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
@@ -77,7 +77,7 @@ def train(output_dir: Path, backend: str, environment: dict[str, str], steps: An
             time.sleep(SECONDS_A_STEP)
             steps.send(("step", time.monotonic()))
             if state.global_step == FAULT_AT:
-                if steps.recv() == "finish":  # it waits until the fault is there
+                if steps.recv() == "finish":  # the script sends this as soon as the fault is there
                     import wandb
 
                     wandb.finish()
@@ -95,6 +95,7 @@ def train(output_dir: Path, backend: str, environment: dict[str, str], steps: An
 
 
 def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer) -> list[str]:
+    """Train with one fault, repair the backend, replay the rest, and return a row of the table."""
     with tempfile.TemporaryDirectory() as directory, made(backend, Path(directory), server) as (act, environment, held):
         output_dir, board = Path(directory, "out"), Path(directory, "disk", "board")
         with small_disk(Path(directory, "disk")) if what == "fill" else _nothing() as disk:
@@ -105,7 +106,7 @@ def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer
                 "remove": lambda: shutil.rmtree(board),
                 "fill": lambda: disk.fill(),
                 "nothing": lambda: None,
-                "finish": lambda: None,  # the training does it
+                "finish": lambda: None,  # the training itself calls wandb.finish()
                 "halt client": lambda: halted.append(_signal_client(process.pid, signal.SIGSTOP)),
                 "kill client": lambda: _signal_client(process.pid, signal.SIGKILL),
             }
@@ -150,7 +151,7 @@ def run(name: str, backend: str, what: str, at_start: bool, server: MlflowServer
 def made(
     backend: str, directory: Path, server: MlflowServer
 ) -> Iterator[tuple[Callable[[str], None], dict[str, str], Callable[[], list[int]]]]:
-    """Yield a function that makes a backend fail, variables that point to it, and a function for the steps in it."""
+    """Yield a function that makes a backend fail, the variables that point to it, and a function for its steps."""
     if backend == "mlflow":
         with proxy(server.port) as between:
             environment = {"MLFLOW_TRACKING_URI": between.url, "MLFLOW_EXPERIMENT_NAME": directory.name}
@@ -203,7 +204,7 @@ def _signal_client(process: int | None, number: int) -> int:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             name, parent = (path / "comm").read_text(), (path / "stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         if name.startswith("wandb-core") and int(parent) == process:
             os.kill(int(path.name), number)

@@ -1,6 +1,6 @@
-"""Measures a report as in a training: between two matrix products, which push our code and data out of the caches.
+"""Measures a report between two matrix products, which push our code and data out of the caches, as a training does.
 
-A report that costs 0.1 us per value in a loop of its own costs several times that here. Each report gets new values
+A report that costs 0.1 us per value in a loop of its own costs several times as much here. Each report gets new values
 under names that the registry knows. The contestants take turns in one loop, in a new random order each time.
 """
 
@@ -23,9 +23,10 @@ from mtask_sinks.trainer.admission import Admission
 
 COUNTS = (1, 2, 5, 16, 64, 256)
 
-# Three matrices of 256 KiB each, several times the first-level cache of a core.
+# The matrices have this many rows and columns. Three of them, of 256 KiB each, are several times as large as the
+# first-level cache of a core.
 _SIDE = 256
-# Reports from one log event to the next, and in a loop of reports alone.
+# So many reports come between two log events, and so many are in a loop of reports alone.
 _WINDOW, _REPORTS_IN_A_ROW = 50, 1_000
 
 Make = Callable[[], Any]
@@ -70,7 +71,7 @@ def _rows(
 
 
 def _admission_row(make: Make, reports: int) -> Row:
-    """What it costs to check that a report is made in the training's step, and not by a forward of a callback."""
+    """Measure the check that the step of the training makes a report, and not a forward in a callback."""
     admission, judged = Admission(), Registry()
     judged.registry.leave_out(admission.training_judge, "train")
     recorders: dict[str, Recorder] = {"judged": judged, "plain": Registry()}

@@ -39,7 +39,7 @@ class Timed(Trainer):
 
 
 class TimedTrainer(Timed, HfMultiTaskTrainer):
-    """The trainer of this library."""
+    """The trainer of this library. It measures its log events."""
 
 
 class Merging(Trainer):
@@ -50,7 +50,7 @@ class Merging(Trainer):
 
 
 class TimedCallbacks(Timed, Merging):
-    """A trainer with only the callbacks of transformers."""
+    """A trainer that has only the callbacks of transformers. It measures its log events."""
 
 
 class Hung(Sink):
@@ -74,7 +74,7 @@ def files(count: int, folder: str) -> list[Sink]:
 def log_events(
     events: int, sinks: int, *, is_hung: bool = False, metrics: int = METRICS, steps: int = 5
 ) -> list[float]:
-    """Return the seconds of each log event except the first, which opens the files, and the last two."""
+    """Return the seconds of each log event, without the first one, which opens the files, and without the last two."""
     until = threading.Event()
 
     def make(folder: str, *args: Any, **kwargs: Any) -> Timed:
@@ -85,7 +85,7 @@ def log_events(
 
 
 def log_events_of_backends(events: int, steps: int, *, ours: bool) -> list[float]:
-    """Measure log events with TensorBoard, W&B (offline), MLflow (SQLite), by our sinks or transformers' callbacks."""
+    """Measure log events that our sinks or transformers' callbacks send to TensorBoard, W&B (offline) and MLflow."""
 
     def make(folder: str, *args: Any, **kwargs: Any) -> Timed:
         if ours:
@@ -121,7 +121,7 @@ def _seconds(
 
 @contextmanager
 def _stores() -> Iterator[None]:
-    """Give W&B and MLflow a temporary place for one measurement, with MLflow's tables already created."""
+    """Give W&B and MLflow a temporary place for one measurement, in which MLflow's tables exist already."""
     import mlflow
 
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
 Run it by hand: ``python -m benchmarks.long_journal [--snapshots 1000000] [--directory DIR] [--only watch plot]``. It
 writes a journal of two tasks with two metrics each, 533 MB for a million snapshots. For each command it prints CPU
-seconds, largest memory and size of the result. It measures the package that ``PYTHONPATH`` names first.
+seconds, the largest memory, and the size of the result. It measures the package that ``PYTHONPATH`` names first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-_EVERY = 500  # one snapshot in this many is from an evaluation
+# One of so many snapshots is from an evaluation.
+_EVERY = 500
 
 
 def write_journal(directory: Path, snapshots: int) -> Path:

@@ -16,7 +16,7 @@ from mtask_sinks import MetricRegistry
 
 KEYS = 64
 FIXED_STATE = ("mean", "sum", "count", "min", "max", "std", "last", "first")
-#: Calls after which a registry has emptied its buffers at least once. From then on its memory must not grow.
+#: After so many calls, a registry has emptied its buffers at least once. From then on its memory must not grow.
 WARM = 2_000
 MIB = 1 << 20
 
@@ -32,7 +32,7 @@ def measure(quick: bool) -> list[Row]:
         figure = f"memory over a window of {steps:,} steps × {KEYS} keys, {reducer}: growth after step {WARM:,}"
         rows.append(at_most(figure, grown / MIB, 1.0, "{:.1f} MiB"))
     figure = "memory per step, {}: a loss and a view of its logits (4 MiB)"
-    # This needs so many steps because the allocator sometimes holds back a few buffers.
+    # This takes many steps, because the allocator sometimes holds back a few buffers.
     per_step = _growth(MetricRegistry().report_metrics, _with_logits, 20, 1020) / 1000 / MIB
     rows.append(at_most(figure.format("ours"), per_step, 0.1, "{:.2f} MiB"))
     if is_installed("hf-mtask-trainer"):

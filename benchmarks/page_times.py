@@ -1,11 +1,11 @@
-"""Measures how long Chromium takes for a page of `mtask-sinks plot`: 48 panels, 5 runs, 2,000 points, 3 sets.
+"""Measures how long Chromium takes to draw a page of `mtask-sinks plot`.
 
     python benchmarks/page_times.py [--times 5]
 
-It measures the time from opening the page until all panels in view are drawn, the time from a click that hides or shows
-a run until they are drawn again, and the time from a jump to the end of the page until the panels there are drawn. It
-prints the median and the largest value of each, and the processor time of the page's main thread, which other programs
-do not change.
+The page has 48 panels, with 5 runs of 2,000 points each and with 3 evaluation sets. The script measures the time from
+opening the page until all panels in view are drawn, the time from a click that hides or shows a run until they are
+drawn again, and the time from a jump to the end of the page until the panels there are drawn. It prints the median and
+the largest value of each, and the processor time of the page's main thread, which other programs do not change.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def snapshots(seed: int) -> Iterator[Snapshot]:
 
 
 def write_page(folder: Path) -> Path:
-    """Write the page."""
+    """Write journals of several runs, and the page that shows them; return the path of the page."""
     for run in range(RUNS):
         journal = Journal(folder / f"run{run}" / "metrics.jsonl")
         journal.begin(RunInfo(id=str(run), name=f"run {run}"))
@@ -97,7 +97,7 @@ def load(browser: Browser, page: Path) -> float:
 
 
 def run_script(browser: Browser, script: str) -> float:
-    """Run a script that returns the milliseconds it took; returns them as seconds."""
+    """Run a script that returns how many milliseconds it took; return them as seconds."""
     return float(browser.driver.execute_async_script(script)) / 1000
 
 

@@ -1,4 +1,4 @@
-"""Peers: how other libraries record a value, if they are installed (`benchmarks/requirements.txt`)."""
+"""Records values as other libraries do, if these are installed (`benchmarks/requirements.txt`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Recorder(Protocol):
-    """Records reports. `read` is called at a log event: it returns the mean of each name and starts again."""
+    """Records reports. A log event calls `read`, which returns the mean of each name and starts again."""
 
     def report(self, **metrics: Any) -> None: ...
 
@@ -21,7 +21,7 @@ class Recorder(Protocol):
 
 
 class Registry:
-    """The registry of mtask_sinks."""
+    """Reports to the registry of mtask_sinks."""
 
     def __init__(self) -> None:
         from mtask_sinks import MetricRegistry
@@ -34,7 +34,10 @@ class Registry:
 
 
 class BareSums:
-    """A dict of float sums: the lower limit. It notices neither NaN nor a name that some calls do not report."""
+    """Adds up floats in a dict, and does nothing else: no library can cost less.
+
+    It notices neither NaN nor a name that some calls do not report.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = defaultdict(float)
@@ -54,7 +57,7 @@ class BareSums:
 
 
 class BareItems(BareSums):
-    """``.item()`` and a dict of sums: the lower limit for tensors on the host."""
+    """Calls ``.item()``, and adds up the numbers in a dict. For tensors on the host, no library can cost less."""
 
     def report(self, **metrics: Any) -> None:
         sums = self._sums
@@ -64,13 +67,13 @@ class BareItems(BareSums):
 
 
 class Predecessor:
-    """hf-mtask-trainer 0.0.5: the methods that are called by its model mixin and by ``log`` of its trainer."""
+    """Calls the methods of hf-mtask-trainer 0.0.5 that its model mixin and ``log`` of its trainer call."""
 
     class _Arguments:
         gradient_accumulation_steps = 1
 
     def __init__(self) -> None:
-        self._arguments = self._Arguments()  # the state keeps a weak reference only
+        self._arguments = self._Arguments()  # the state has only a weak reference to them
         self._state = import_module("hf_mtask_trainer").AdditionalState(self._arguments)
         self.report = self._state.add_metrics
 
@@ -79,7 +82,7 @@ class Predecessor:
 
 
 class TrlItem:
-    """TRL's lists: ``self._metrics[name].append(…)`` with a number, ``loss.item()`` or ``rewards.mean().item()``."""
+    """Appends numbers to lists as TRL does: ``self._metrics[name].append(…)``, with ``loss.item()`` for a tensor."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, list[float]] = defaultdict(list)
@@ -97,7 +100,7 @@ class TrlItem:
 
 
 class TorchMetrics:
-    """torchmetrics: one `MeanMetric` per name, updated with each value."""
+    """Updates a `MeanMetric` of torchmetrics for each name."""
 
     def __init__(self) -> None:
         self._make = import_module("torchmetrics").MeanMetric
@@ -117,7 +120,7 @@ class TorchMetrics:
 
 
 class Lightning:
-    """Lightning: the collection behind ``self.log(name, value, on_step=False, on_epoch=True)``."""
+    """Fills the collection of Lightning behind ``self.log(name, value, on_step=False, on_epoch=True)``."""
 
     def __init__(self) -> None:
         module = import_module("lightning.pytorch.trainer.connectors.logger_connector.result")
@@ -127,7 +130,7 @@ class Lightning:
     def report(self, **metrics: Any) -> None:
         for name, value in metrics.items():
             tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-            # It accepts one number per name.
+            # The collection accepts one number per name.
             self._results.log(
                 "forward", name, tensor.mean() if tensor.dim() else tensor, on_step=False, on_epoch=True, batch_size=1
             )
@@ -149,4 +152,5 @@ PEERS: dict[str, Callable[[], Recorder]] = {
 
 
 def is_installed(peer: str) -> bool:
+    """Return whether a peer can be measured: TRL's lists need no package."""
     return peer not in _NEEDS or find_spec(_NEEDS[peer]) is not None

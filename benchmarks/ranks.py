@@ -23,7 +23,7 @@ from mtask_sinks.reducers import Floats
 
 
 class CountedRanks:
-    """Simulates ranks that all report the same as this one. Counts the collectives and the numbers they send."""
+    """Simulates ranks that all report the same as this one, and counts the collectives and the numbers in them."""
 
     rank = 0
 
@@ -54,6 +54,7 @@ class CountedRanks:
 
 
 def values_of(keys: int) -> dict[str, float]:
+    """Return a report with so many keys."""
     return {f"key_{number}": float(number) for number in range(keys)}
 
 
@@ -80,7 +81,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def timed_by_ranks(size: int, keys: list[int], rounds: int) -> dict[tuple[str, int], float]:
-    """Measure a log event with ``size`` gloo processes. Returns (way, keys) → median seconds of the slowest rank."""
+    """Measure a log event with ``size`` gloo processes; return (way, keys) → median seconds of the slowest rank."""
     with tempfile.TemporaryDirectory() as folder:
         spawn(_rank, (size, keys, rounds, _free_port(), folder), nprocs=size)  # type: ignore[no-untyped-call]
         parts = [np.load(f"{folder}/{rank}.npy", allow_pickle=True).item() for rank in range(size)]
@@ -106,7 +107,7 @@ def _rank(rank: int, size: int, keys: list[int], rounds: int, port: int, folder:
                 dist.all_reduce(torch.tensor(value))
 
         def bare(count: int = count) -> None:
-            """Run the collective alone, with as many numbers as a log event sends: the lower limit."""
+            """Run the collective alone, with as many numbers as a log event sends. No log event can take less."""
             dist.all_reduce(torch.zeros(3 + 4 * count, dtype=torch.float64))
 
         ours()  # from here on all ranks know the keys

@@ -1,4 +1,4 @@
-"""Relay: runs several trainings in one process. They take turns, one block of steps each.
+"""Runs several trainings in one process, which take turns: one block of steps each.
 
 If whole trainings run one after the other on a shared machine, their times differ by more than the cost of reporting.
 Here each training has its own thread, and only one runs at a time. A block has as many steps as there are between two
@@ -40,7 +40,7 @@ class Relay:
         self.times: Times = {name: [] for name in trainers}
 
     def run(self) -> Times:
-        """Train all to the end. Leaves out the first two blocks of each, in which the caches warm up."""
+        """Train all to the end; return the times without the first two blocks of each, in which the caches warm up."""
         for name, trainer in self._trainers.items():
             trainer.add_callback(_PassOn(self, name))
         threads = [threading.Thread(target=self._train, args=(name,)) for name in self._trainers]

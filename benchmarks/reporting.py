@@ -1,7 +1,7 @@
-"""Measures report and reduce of one value, in a loop with warm caches: windows of 100 calls with 16 keys each.
+"""Measures how long it takes to report and reduce one value, in a loop with warm caches.
 
-These rows compare ways of reporting and have no targets. `benchmarks.in_step` has targets: there the caches are as a
-training leaves them.
+A window has 100 calls with 16 keys each. These rows compare ways of reporting, and have no targets.
+`benchmarks.in_step` has targets, because there the caches are as a training leaves them.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ def _of_kind(kind: str, calls: Calls, limit: Callable[[], Recorder] | None, limi
 
 
 def _weighted(kind: str, calls: Calls, weight: Any, rounds: int) -> list[Row]:
-    """Compare calls with ``weighted(value, n)`` and the same calls without it; both build their arguments."""
+    """Compare calls with ``weighted(value, n)`` and the same calls without it. Both build their arguments anew."""
     ours = Registry()
 
     def plain() -> object:
         for call in calls:
-            ours.report(**{name: value for name, value in call.items()})  # noqa: C416  # as below
+            ours.report(**{name: value for name, value in call.items()})  # noqa: C416  # as `with_weight` does
         return ours.read()
 
     def with_weight() -> object:

@@ -1,4 +1,4 @@
-"""Rows: each holds what a benchmark measured, and its target."""
+"""Defines the rows of the result: each holds what a benchmark measured, and its target."""
 
 from __future__ import annotations
 
@@ -24,20 +24,12 @@ class Row:
 
     @property
     def verdict(self) -> str:
+        """Whether the target is met, in words; a dash if nobody knows."""
         return {True: "met", False: "not met", None: "–"}[self.is_met]
 
 
-@dataclass(frozen=True)
-class Topic:
-    """Rows that are measured together.
-
-    Attributes:
-        name: its name on the command line.
-        measure: returns the rows; its argument ``quick`` asks for faster, rougher figures.
-    """
-
-    name: str
-    measure: Callable[[bool], list[Row]]
+#: Measures a topic, and returns its rows. Its argument ``quick`` asks for faster, rougher figures.
+Measure = Callable[[bool], list[Row]]
 
 
 def at_most(figure: str, value: float, limit: float, words: str = "{:.2f} ×", note: str = "") -> Row:
@@ -46,4 +38,5 @@ def at_most(figure: str, value: float, limit: float, words: str = "{:.2f} ×", n
 
 
 def not_measured(figure: str, target: str, why: str) -> Row:
+    """Make a row that says why there is no measurement."""
     return Row(figure, target, f"not measured: {why}")

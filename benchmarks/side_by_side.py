@@ -1,7 +1,7 @@
 """Lets contestants take turns in one process, so that a busy machine slows down all of them equally.
 
-On a machine that other programs use too, a single time means nothing. So compare two times that were measured
-directly one after the other: their ratio is what counts.
+On a machine that other programs use too, a single time means nothing. So the benchmarks compare the times of turns
+that follow directly one after the other.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Soak test of the delivery: very many snapshots and random faults, while memory must stay flat.
+"""Tests the delivery with very many snapshots and random faults, while its memory must stay flat.
 
     python benchmarks/soak.py --snapshots 100000
 
-Writes snapshots to a journal and four sinks at once, far faster than any training. The sinks are TensorBoard, one that
-refuses a connection now and then and rejects every thousandth snapshot, one that is away during the first half, and one
-that hangs twice for seconds. At the end each sink must have received every snapshot once and in order, except the
-rejected ones. Otherwise, or if memory grew by more than 16 MiB, the script exits with 1.
+The script writes snapshots to a journal and four sinks at once, far faster than any training. The first sink is
+TensorBoard. The second one refuses a connection now and then, and rejects every thousandth snapshot. The third one is
+away during the first half. The fourth one hangs twice for seconds. At the end each sink must have received every
+snapshot once and in order, except the rejected ones. Otherwise, or if memory grew by more than 16 MiB, the script exits
+with 1.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Checked(Sink):
 
 
 class Flaky(Checked):
+    """Refuses a connection now and then, and rejects every thousandth snapshot."""
+
     name = "flaky"
 
     def write(self, snapshot: Snapshot) -> None:
@@ -59,6 +62,8 @@ class Flaky(Checked):
 
 
 class Away(Checked):
+    """Refuses everything until somebody sets `is_away` to ``False``."""
+
     name = "away"
     is_away = True
 
@@ -70,6 +75,8 @@ class Away(Checked):
 
 
 class Hanging(Checked):
+    """Hangs for seconds at two snapshots."""
+
     name = "hanging"
 
     def write(self, snapshot: Snapshot) -> None:

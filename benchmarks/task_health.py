@@ -1,4 +1,4 @@
-"""Measures what task health costs: a measurement as a multiple of a backward pass, and per step of a training."""
+"""Measures what task health costs, as a multiple of a backward pass, and as a part of a step of a training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mtask_sinks.task_health.measure import measure as differentiate
 from mtask_sinks.task_health.reported_losses import ReportedLoss
 from mtask_sinks.task_health.selection import select_named, select_shared
 
-#: Layers and hidden size; batches of 16 sequences of 128 tokens.
+#: The layers and the hidden size of each model. It trains on batches of 16 sequences of 128 tokens.
 MODELS = ((2, 128), (4, 256))
 TASKS = (2, 5, 20)
 EVERY = 100
 
 
 class Tasks(nn.Module):
-    """BERT with a head per task, on the first token of each sequence."""
+    """A BERT with a head per task, on the first token of each sequence."""
 
     def __init__(self, layers: int, size: int, tasks: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def _rows(model: Tasks, what: str, rounds: int) -> list[Row]:
     step = _times(rounds, lambda: _step(model, optimizer, ids, labels))
     for name, parameters in (("the last block", last.parameters), ("all that is shared", every.parameters)):
         if name != "the last block" and len(losses) > 5:
-            continue  # takes a dozen backward passes; the curve is clear from 2 and 5 tasks
+            continue  # one would take a dozen backward passes, and 2 and 5 tasks show the curve
         chosen = list(parameters.values())
         ratios, costs = [], []
         for _ in range(rounds):

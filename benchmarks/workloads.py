@@ -1,4 +1,4 @@
-"""Workloads: the models that the end-to-end figures train. Each reports a number of 0-d tensors per step, or none."""
+"""Defines the models that the end-to-end figures train. Each reports some 0-d tensors per step, or none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPORTS = 32
 
 
 class Reporting(nn.Module):
-    """A model that computes values in each step, and reports them if it has a function or method for that."""
+    """Computes values in each step, and reports them if it has a function or a method for that."""
 
     scales: Tensor
     #: Set by a trainer of this library.
@@ -38,9 +38,10 @@ class Reporting(nn.Module):
 
 
 class Demo(Reporting):
-    """The demo model of hf-mtask-trainer 0.0.5. It adds a parameter, a random number of NumPy and two of Python.
+    """Computes what the demo model of hf-mtask-trainer 0.0.5 computes.
 
-    The original reports these four. This one reports ``count`` tensors instead, and leaves out the last step, "- 0".
+    It adds a parameter, a random number of NumPy and two of Python. The original reports these four. This one reports
+    ``count`` tensors instead, and leaves out the last step of the original, which subtracts 0.
     """
 
     def __init__(self, count: int) -> None:
@@ -57,7 +58,7 @@ class Demo(Reporting):
 
 
 class Bert(Reporting):
-    """A BERT with two layers of width 64 and a masked-LM loss: so small that the cost of reporting is visible."""
+    """A BERT with two layers of width 64 and a masked-LM loss. It is so small that the cost of reporting is visible."""
 
     def __init__(self, count: int) -> None:
         from transformers.models.bert.configuration_bert import BertConfig
@@ -76,7 +77,7 @@ class Bert(Reporting):
 
 
 class DemoData(Dataset[dict[str, Tensor]]):
-    """The dataset of that demo: each item has ten random numbers, drawn on access."""
+    """The dataset of that demo. Each item has ten random numbers, which it draws on each access."""
 
     def __len__(self) -> int:
         return 1000
