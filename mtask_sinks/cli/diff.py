@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtask_sinks.cli.page_options import check_only, journal_errors
+from mtask_sinks.cli.usage_errors import check_only, journal_errors
 
 if TYPE_CHECKING:
     from mtask_sinks.analysis.compare import Difference, Outcome

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mtask_sinks.cli.page_options import journal_errors
+from mtask_sinks.cli.usage_errors import journal_errors, output_errors
 
 
 def export(
@@ -35,7 +35,6 @@ def export(
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.export import measurements, write_csv, write_file
     from mtask_sinks.analysis.selection import split_run
-    from mtask_sinks.errors import ExportError, OutputFileError
 
     with journal_errors("RUN"):
         rows = measurements(*split_run(run))
@@ -44,10 +43,6 @@ def export(
             sys.stdout.reconfigure(encoding="utf-8")  # the same bytes as with --output, in any locale
         write_csv(rows, sys.stdout)
         return
-    try:
+    with output_errors(output):
         count = write_file(rows, output)
-    except (ExportError, OutputFileError) as error:
-        raise typer.BadParameter(str(error), param_hint="--output") from None
-    except OSError as error:
-        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}.", param_hint="--output") from None
     typer.echo(shown(f"{output}: {count:,} values"))

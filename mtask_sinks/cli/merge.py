@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtask_sinks.cli.page_options import journal_errors
+from mtask_sinks.cli.usage_errors import journal_errors
 
 
 def merge(

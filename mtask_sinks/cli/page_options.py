@@ -1,14 +1,14 @@
-"""Options that commands share: the runs, the smoothing, the axis, the file, and their usage errors."""
+"""Options that commands share: the runs, the smoothing, the axis and the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mtask_sinks.cli.usage_errors import journal_errors
 
 if TYPE_CHECKING:
     from mtask_sinks.charts import LabelledTraining
@@ -38,41 +38,6 @@ def open_given(runs: Sequence[str]) -> list[LabelledTraining]:
         return open_runs(runs)
 
 
-@contextmanager
-def journal_errors(argument: str) -> Iterator[None]:
-    """Turn an error in finding or reading the journals of an argument into a usage error."""
-    from mtask_sinks.errors import NoJournalError, NoTrainingError
-
-    try:
-        yield
-    except (NoJournalError, NoTrainingError) as error:
-        raise typer.BadParameter(str(error.args[0]), param_hint=argument) from None
-    except OSError as error:
-        if error.filename is None:  # it is about the output, such as a pipe that nobody reads any more
-            raise
-        raise typer.BadParameter(unreadable(error), param_hint=argument) from None
-
-
-def unreadable(error: OSError) -> str:
-    """Return what to tell the user about a file or directory that cannot be read."""
-    hint = " Change its permissions, or name another one." if isinstance(error, PermissionError) else ""
-    return f"{error.filename} cannot be read: {error.strerror}.{hint}"
-
-
-def check_only(only: str, keys: Iterable[str]) -> None:
-    """Raise a usage error if there are metrics and none of them matches the pattern of --only.
-
-    Args:
-        only: the pattern.
-        keys: the keys of all metrics.
-    """
-    from mtask_sinks.patterns import no_match
-
-    every = list(dict.fromkeys(keys))
-    if every and not any(fnmatchcase(key, only) for key in every):
-        raise typer.BadParameter(no_match(only, every), param_hint="--only")
-
-
 def check_weight(smooth: float) -> None:
     """Raise a usage error if the weight is out of range."""
     if not 0 <= smooth < 1:
@@ -91,16 +56,3 @@ def output_path(output: Path | None, default: str) -> Path:
         message = f"{path} exists and was not written by this command: name another file with --output."
         raise typer.BadParameter(message, param_hint="--output")
     return path
-
-
-@contextmanager
-def usage_errors(path: Path) -> Iterator[None]:
-    """Turn an error in writing the file into a usage error."""
-    from mtask_sinks.errors import OutputFileError
-
-    try:
-        yield
-    except (OutputFileError, ImportError) as error:
-        raise typer.BadParameter(str(error), param_hint="--output") from None
-    except OSError as error:
-        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}.", param_hint="--output") from None

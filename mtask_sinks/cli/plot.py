@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtask_sinks.cli.page_options import Axis, Runs, Smooth, check_weight, open_given, output_path, usage_errors
+from mtask_sinks.cli.page_options import Axis, Runs, Smooth, check_weight, open_given, output_path
+from mtask_sinks.cli.usage_errors import output_errors
 
 if TYPE_CHECKING:
     from mtask_sinks.charts.curves import Chart
@@ -65,7 +66,7 @@ def plot(
         raise typer.BadParameter(str(error.args[0]), param_hint="RUNS" if only == "*" else "--only") from None
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--x") from None
-    with usage_errors(path):
+    with output_errors(path):
         write_chart(chart, path, title=", ".join(chart.runs))
     same = f"; the same everywhere: {', '.join(panel.title for panel in chart.constants)}" if chart.constants else ""
     typer.echo(shown(f"{path}: {_values(chart)} in {counted(len(chart.panels), 'panel')}{same}"))

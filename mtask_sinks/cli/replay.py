@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mtask_sinks._util.shown import shown
-from mtask_sinks.cli.page_options import journal_errors, unreadable
+from mtask_sinks.cli.usage_errors import journal_errors, unreadable
 
 if TYPE_CHECKING:
     from mtask_sinks.sinks import Sink

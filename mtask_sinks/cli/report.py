@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtask_sinks.cli.page_options import Runs, Smooth, check_weight, open_given, output_path, usage_errors
+from mtask_sinks.cli.page_options import Runs, Smooth, check_weight, open_given, output_path
+from mtask_sinks.cli.usage_errors import output_errors
 
 if TYPE_CHECKING:
     from mtask_sinks.analysis.report import Report
@@ -50,7 +51,7 @@ def report(
         print_json(asdict(make_report(opened)))
         return
     path = output_path(output, "report.html")
-    with usage_errors(path):
+    with output_errors(path):
         ending = check_ending(path, [".html", ".md", ".json"])
         made = make_report(opened)
         with whole_file(path) as new:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtask_sinks.cli.page_options import Axis, check_only, journal_errors
+from mtask_sinks.cli.page_options import Axis
+from mtask_sinks.cli.usage_errors import check_only, journal_errors
 
 if TYPE_CHECKING:
     from mtask_sinks.analysis.progress import TrainingProgress
