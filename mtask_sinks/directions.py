@@ -15,26 +15,14 @@ Direction = Literal["min", "max"]
 _ALLOWED = "'min' (smaller is better), 'max' (larger is better) and None (neither)"
 _NO_RULE: Any = object()
 
+# If the name of a metric contains one of these, even inside a word (`hinge_losses`), its smallest value is best.
 _FALLING = re.compile(r"loss|perplexity|error")
+# The same, if one of these is a whole word of the name.
 _FALLING_WORDS = frozenset(
-    {
-        "loss",
-        "perplexity",
-        "error",
-        "err",
-        "mae",
-        "mse",
-        "rmse",
-        "mape",
-        "nll",
-        "ppl",
-        "wer",
-        "cer",
-        "ter",
-        "kl",
-        "bpc",
-        "bpb",
-    }
+    [
+        *("loss", "perplexity", "error", "err", "mae", "mse", "rmse", "mape", "nll", "ppl", "wer", "cer", "ter"),
+        *("kl", "bpc", "bpb"),
+    ]
 )
 # Names of counts, which are neither good nor bad.
 _COUNT_WORDS = frozenset({"n", "num", "count", "counts", "number", "tokens", "samples", "items", "nonfinite"})
