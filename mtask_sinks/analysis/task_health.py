@@ -16,7 +16,7 @@ RECENT_MEASUREMENTS = RECENT
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredMean:
     """The mean of some measurements.
 
     Attributes:
@@ -52,8 +52,8 @@ class PairCosine:
 
     a: str
     b: str
-    recent: Measured
-    whole: Measured | None
+    recent: MeasuredMean
+    whole: MeasuredMean | None
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class TaskPart:
     """
 
     task: str
-    grad_norm: Measured | None
-    effective_weight: Measured | None
-    loss_share: Measured | None
-    grad_share: Measured | None
+    grad_norm: MeasuredMean | None
+    effective_weight: MeasuredMean | None
+    loss_share: MeasuredMean | None
+    grad_share: MeasuredMean | None
     is_estimated: bool
     progress: float | None
 
@@ -92,7 +92,7 @@ class GradientSummary:
 
     tasks: tuple[TaskPart, ...]
     pairs: tuple[PairCosine, ...]
-    conflict: Measured | None
+    conflict: MeasuredMean | None
     shared: str | None
     off: str | None
 
@@ -135,7 +135,7 @@ def gradient_summary(training: Training) -> GradientSummary | None:
     )
 
 
-def measured(training: Training, series: Series, last: int | None = RECENT_MEASUREMENTS) -> Measured:
+def measured(training: Training, series: Series, last: int | None = RECENT_MEASUREMENTS) -> MeasuredMean:
     """Return the mean of the finite values of a metric, each counted as often as it was measured.
 
     Args:
@@ -149,7 +149,7 @@ def measured(training: Training, series: Series, last: int | None = RECENT_MEASU
             total, count, first = total + value * max(n, 1), count + max(n, 1), at
         if last is not None and count >= last:
             break
-    return Measured(total / count if count else math.nan, count, training.steps[first])
+    return MeasuredMean(total / count if count else math.nan, count, training.steps[first])
 
 
 def is_measured_rarely(key: str) -> bool:
@@ -191,7 +191,7 @@ def _part(training: Training, task: str, found: dict[str, Series]) -> TaskPart:
     is_estimated = any(f"{task}/{name}{ESTIMATED}" in found for name in ("loss_share", "grad_share"))
     ending = ESTIMATED if is_estimated else ""
 
-    def mean(name: str) -> Measured | None:
+    def mean(name: str) -> MeasuredMean | None:
         series = found.get(f"{task}/{name}")
         return None if series is None else measured(training, series)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from mtask_sinks._util.formatting import number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.report import Report, TaskCourse
-from mtask_sinks.analysis.task_health import GradientSummary, Measured, cosine_text
+from mtask_sinks.analysis.task_health import GradientSummary, MeasuredMean, cosine_text
 from mtask_sinks.cli.sparkline import sparkline
 from mtask_sinks.keys import TOTAL
 
@@ -107,7 +107,7 @@ def _parts(health: GradientSummary, suffix: str) -> Iterator[str]:
     yield from _table(f"Parts of the tasks{suffix}", columns, rows, right=range(1, 6))
 
 
-def _mean(measured: Measured | None) -> str:
+def _mean(measured: MeasuredMean | None) -> str:
     return "-" if measured is None else number(measured.mean)
 
 

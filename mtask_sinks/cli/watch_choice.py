@@ -13,7 +13,7 @@ from mtask_sinks.keys import OVERALL, join_key
 
 
 @dataclass(frozen=True)
-class MetricRow:
+class WatchedMetric:
     """One row of the view: a metric of a task.
 
     Attributes:
@@ -31,26 +31,26 @@ class MetricRow:
         return join_key(self.task or None, self.name)
 
 
-def metric_rows(progress: Sequence[MetricProgress]) -> list[MetricRow]:
+def watched_metrics(progress: Sequence[MetricProgress]) -> list[WatchedMetric]:
     """Put the phases of each metric side by side.
 
     >>> progress = [MetricProgress("mlm", "loss", phase, 10, 2.5, None, 1, (2.5,)) for phase in ("train", "eval")]
-    >>> [(row.key, list(row.phases)) for row in metric_rows(progress)]
+    >>> [(row.key, list(row.phases)) for row in watched_metrics(progress)]
     [('mlm/loss', ['train', 'eval'])]
     """
     found: dict[tuple[str, str], dict[str, MetricProgress]] = {}
     for each in progress:
         found.setdefault((each.task, each.name), {})[each.phase] = each
-    return [MetricRow(task, name, phases) for (task, name), phases in found.items()]
+    return [WatchedMetric(task, name, phases) for (task, name), phases in found.items()]
 
 
-def phases_of(rows: Sequence[MetricRow]) -> list[str]:
+def phases_of(rows: Sequence[WatchedMetric]) -> list[str]:
     """Return the phases of some rows: training first, the values of the whole training last."""
     found = dict.fromkeys(phase for row in rows for phase in row.phases)
     return sorted(found, key=lambda phase: (phase != "train", phase == OVERALL))
 
 
-def _worsening(row: MetricRow) -> float:
+def _worsening(row: WatchedMetric) -> float:
     """Return the largest step for the worse that the metric last took, relative to its value; NaN is the worst."""
     worst = -math.inf
     for each in row.phases.values():
@@ -63,7 +63,7 @@ def _worsening(row: MetricRow) -> float:
 
 
 # The orders that `s` goes through: name → key of a row; rows with equal keys keep the order of first appearance.
-_ORDERS: Mapping[str, Callable[[MetricRow], object]] = {
+_ORDERS: Mapping[str, Callable[[WatchedMetric], object]] = {
     "task": lambda row: 0,
     "metric": lambda row: row.name,
     "worse first": lambda row: -_worsening(row),
@@ -72,7 +72,7 @@ _ORDERS: Mapping[str, Callable[[MetricRow], object]] = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class ViewChoice:
     """The choice of the user; each key makes a new one.
 
     Attributes:
@@ -89,7 +89,7 @@ class Choice:
     phase: str = ""
     top: int = 0
 
-    def chosen(self, rows: Sequence[MetricRow]) -> list[MetricRow]:
+    def chosen(self, rows: Sequence[WatchedMetric]) -> list[WatchedMetric]:
         """Return the rows that the user wants to see, in the wanted order."""
         pattern = self.pattern.lower()
         shell_pattern = pattern if "*" in pattern else f"*{escape(pattern)}*"
@@ -100,10 +100,10 @@ class Choice:
             ]
         return sorted(kept, key=_ORDERS[self.order])  # type: ignore[arg-type]
 
-    def after(self, key: str, rows: Sequence[MetricRow], height: int) -> Choice:
+    def after(self, key: str, rows: Sequence[WatchedMetric], height: int) -> ViewChoice:
         """Return the choice after a key.
 
-        >>> Choice().after("/", [], 10).after("n", [], 10).after("s", [], 10).pattern
+        >>> ViewChoice().after("/", [], 10).after("n", [], 10).after("s", [], 10).pattern
         'ns'
 
         Args:
@@ -124,14 +124,14 @@ class Choice:
         if key == "/":
             return replace(self, is_typing=True, top=0)
         if key == "escape":
-            return Choice()
+            return ViewChoice()
         if key == "s":
             return replace(self, order=_next(list(_ORDERS), self.order), top=0)
         if key == "p":
             return replace(self, phase=_next(["", *phases_of(rows)], self.phase), top=0)
         return self
 
-    def _typed(self, key: str) -> Choice:
+    def _typed(self, key: str) -> ViewChoice:
         if key == "enter":
             return replace(self, is_typing=False)
         if key == "escape":

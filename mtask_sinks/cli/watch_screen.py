@@ -11,7 +11,7 @@ from mtask_sinks.analysis.axes import STEP
 from mtask_sinks.analysis.find import FoundJournal, find_readable_journals, is_running, running_or_newest
 from mtask_sinks.analysis.progress import TrainingProgress, Watch
 from mtask_sinks.cli.keyboard import reading_keys
-from mtask_sinks.cli.watch_choice import Choice, metric_rows
+from mtask_sinks.cli.watch_choice import ViewChoice, watched_metrics
 from mtask_sinks.cli.watch_view import make_screen
 from mtask_sinks.errors import NoJournalError
 
@@ -41,7 +41,7 @@ class WatchedTrainings:
         self.journals: list[FoundJournal] = []
         self.shown = FoundJournal(path, "")
         #: What the user chose to see of the shown training.
-        self.choice = Choice()
+        self.choice = ViewChoice()
         self.search()
 
     def search(self) -> None:
@@ -117,7 +117,7 @@ def show_on_screen(
                     return
                 if key in ("tab", "backtab") and not choice.is_typing:
                     trainings.move(1 if key == "tab" else -1)
-                    choice, read_at = Choice(choice.pattern, order=choice.order), 0.0
-                trainings.choice = choice = choice.after(key, metric_rows(progress.rows), screen.height)
+                    choice, read_at = ViewChoice(choice.pattern, order=choice.order), 0.0
+                trainings.choice = choice = choice.after(key, watched_metrics(progress.rows), screen.height)
             if time.monotonic() - read_at >= interval:
                 progress, read_at = trainings.progress(), time.monotonic()

@@ -12,7 +12,7 @@ from mtask_sinks.analysis.progress import MetricProgress
 from mtask_sinks.charts.palette import task_colours
 from mtask_sinks.cli.table import Cell, Curve, TableColumn
 from mtask_sinks.cli.watch_axis import axis_heading, place_text
-from mtask_sinks.cli.watch_choice import MetricRow
+from mtask_sinks.cli.watch_choice import WatchedMetric
 
 # The order in which columns give way. The curves and the phases give way from the last phase to the first.
 _DROP = {"reports": 1, "step": 2, "change": 3, "curve": 4}
@@ -42,7 +42,7 @@ class MetricTable:
 
 
 def metric_table(
-    rows: Sequence[MetricRow], phases: Sequence[str], step: int | None, x: str, tasks: Sequence[str]
+    rows: Sequence[WatchedMetric], phases: Sequence[str], step: int | None, x: str, tasks: Sequence[str]
 ) -> MetricTable:
     """Make the table of some metrics.
 

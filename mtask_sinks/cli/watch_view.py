@@ -13,7 +13,7 @@ from mtask_sinks.analysis.progress import TrainingProgress
 from mtask_sinks.cli.formatting import counted
 from mtask_sinks.cli.table import TableColumn, draw_table, fit, make_table, no_room
 from mtask_sinks.cli.watch_axis import axis_note, axis_parts
-from mtask_sinks.cli.watch_choice import Choice, metric_rows, phases_of
+from mtask_sinks.cli.watch_choice import ViewChoice, phases_of, watched_metrics
 from mtask_sinks.cli.watch_health import alert_lines, health_parts
 from mtask_sinks.cli.watch_table import metric_table
 
@@ -42,7 +42,7 @@ class Screen:
 
 
 def make_frame(
-    progress: TrainingProgress, console: Console, choice: Choice | None = None, which: str = ""
+    progress: TrainingProgress, console: Console, choice: ViewChoice | None = None, which: str = ""
 ) -> RenderableType:
     """Make the whole view, of any height: heading, sinks and metrics.
 
@@ -56,7 +56,7 @@ def make_frame(
     from rich.text import Text
 
     progress = shown(progress)
-    rows = (choice or Choice()).chosen(metric_rows(progress.rows))
+    rows = (choice or ViewChoice()).chosen(watched_metrics(progress.rows))
     parts: list[RenderableType] = [*_head(progress, console, which), Text("")]
     if not console.is_terminal and progress.sinks:
         parts += [_sink_table(progress.sinks, console), Text("")]
@@ -68,7 +68,7 @@ def make_frame(
     return Group(*parts)
 
 
-def make_screen(progress: TrainingProgress, console: Console, choice: Choice, which: str, position: str) -> Screen:
+def make_screen(progress: TrainingProgress, console: Console, choice: ViewChoice, which: str, position: str) -> Screen:
     """Make a view that fills the terminal: as many rows as fit. The last line tells how many do not fit, and the keys.
 
     Args:
@@ -79,7 +79,7 @@ def make_screen(progress: TrainingProgress, console: Console, choice: Choice, wh
     from rich.text import Text
 
     progress = shown(progress)
-    every = metric_rows(progress.rows)
+    every = watched_metrics(progress.rows)
     rows = choice.chosen(every)
     parts: list[RenderableType] = [*_head(progress, console, which), Text("")]
     used = sum(len(console.render_lines(part)) for part in parts)
@@ -102,7 +102,7 @@ def make_screen(progress: TrainingProgress, console: Console, choice: Choice, wh
     return Screen(Group(*parts), height)
 
 
-def _keys(choice: Choice, rows: int, every: int, above: int, below: int, position: str) -> Text:
+def _keys(choice: ViewChoice, rows: int, every: int, above: int, below: int, position: str) -> Text:
     """Return the last line of a screen: what is above and below, and what the keys do."""
     from rich.text import Text
 

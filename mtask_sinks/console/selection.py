@@ -15,13 +15,13 @@ _Column = TypeVar("_Column")
 LIMIT = 24
 
 
-class Choice:
+class MetricChoice:
     """Selects the metrics to show: those that match the patterns; without patterns, the first ones of each task.
 
     >>> keys = ["mlm/loss", "mlm/accuracy", "nsp/loss", "nsp/accuracy"]
-    >>> Choice(["*/loss"]).select(keys)
+    >>> MetricChoice(["*/loss"]).select(keys)
     ['mlm/loss', 'nsp/loss']
-    >>> Choice(limit=3).select(keys)            # the first metric of every task comes before the second of any task
+    >>> MetricChoice(limit=3).select(keys)  # the first metric of every task comes before the second of any task
     ['mlm/loss', 'nsp/loss', 'mlm/accuracy']
 
     Args:
@@ -48,7 +48,7 @@ class Choice:
         """Return the columns to show, for columns that each have a key.
 
         >>> columns = {"train": "mlm/loss", "eval": "mlm/loss", "accuracy": "mlm/accuracy", "nsp": "nsp/loss"}
-        >>> Choice(limit=3).select_columns(columns)
+        >>> MetricChoice(limit=3).select_columns(columns)
         ['train', 'nsp', 'eval']
 
         Args:

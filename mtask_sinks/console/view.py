@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from mtask_sinks._util.formatting import number
 from mtask_sinks.console.bar import beside_bar
-from mtask_sinks.console.selection import Choice
+from mtask_sinks.console.selection import MetricChoice
 from mtask_sinks.console.text import TaskLines, left_out_lines
 from mtask_sinks.keys import log_name, split_key
 from mtask_sinks.snapshot import Snapshot
@@ -62,8 +62,8 @@ class Console:
         if style not in get_args(Style):
             raise ValueError(f"console={style!r} is no style: choose 'table', 'dict' or 'off'.")
         self.style = style
-        self.choice = Choice(metrics)
-        self._bar = Choice(bar) if bar else None
+        self.choice = MetricChoice(metrics)
+        self._bar = MetricChoice(bar) if bar else None
         self._lines = TaskLines()
         self.snapshot = Snapshot(0)
 

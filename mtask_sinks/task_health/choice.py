@@ -17,7 +17,7 @@ from mtask_sinks.task_health.settings import task_of
 WAIT_FOR_TASKS = 10
 
 
-class Choice:
+class ParameterChoice:
     """The parameters to measure in one training. They are chosen as soon as two tasks have reported losses.
 
     Args:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mtask_sinks._util.replaced import replaced
 from mtask_sinks.keys import MEASURED, join_key
 from mtask_sinks.registry import MetricRegistry
-from mtask_sinks.task_health.choice import WAIT_FOR_TASKS, Choice, data_of, distances_by_task
+from mtask_sinks.task_health.choice import WAIT_FOR_TASKS, ParameterChoice, data_of, distances_by_task
 from mtask_sinks.task_health.findings import metrics_of
 from mtask_sinks.task_health.graph import Reach, reach_of
 from mtask_sinks.task_health.measure import loss_scale_of, measure
@@ -66,7 +66,7 @@ class HealthMeter:
 
     def _reset(self, named: Selection | None) -> None:
         self._is_off = False
-        self._choice = Choice(named)
+        self._choice = ParameterChoice(named)
         #: The last step that was due, and the number of its current micro-batch.
         self._step, self._at = -1, 0
         #: The tasks with losses in the measured micro-batches, and the number of these micro-batches.
@@ -252,7 +252,7 @@ class HealthMeter:
 
     def _turn_off(self, reason: str) -> None:
         self._is_off = True
-        self._choice = Choice(None)  # lets go of the parameters
+        self._choice = ParameterChoice(None)  # lets go of the parameters
         self._note("task_health", self._remarks.on_end(reason), {"off": reason})
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.progress import MetricProgress, TrainingProgress, Watch
-from mtask_sinks.cli.watch_choice import Choice
+from mtask_sinks.cli.watch_choice import ViewChoice
 from mtask_sinks.cli.watch_view import make_frame, make_screen, summary_line
 from mtask_sinks.delivery.status import SinkStatus
 
@@ -25,7 +25,7 @@ def test_a_screen_is_as_high_as_the_terminal_and_tells_how_many_rows_do_not_fit(
     metrics = {f"task{i}/loss": 1.0 for i in range(40)}
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics=metrics)], "finished"))
     console = Console(file=io.StringIO(), width=100, height=height, force_terminal=True, color_system=None)
-    screen = make_screen(Watch(tmp_path).progress(), console, Choice(), "", "")
+    screen = make_screen(Watch(tmp_path).progress(), console, ViewChoice(), "", "")
     console.print(screen.renderable)
     lines = console.file.getvalue().splitlines()
     assert len(lines) == height
@@ -37,7 +37,7 @@ def test_a_screen_is_as_high_as_the_terminal_and_tells_how_many_rows_do_not_fit(
 def test_a_screen_without_any_metric_is_as_high_as_the_terminal(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, logs={"loss": 1.0})], "finished"))
     console = Console(file=io.StringIO(), width=100, height=12, force_terminal=True, color_system=None)
-    console.print(make_screen(Watch(tmp_path).progress(), console, Choice(), "", "").renderable)
+    console.print(make_screen(Watch(tmp_path).progress(), console, ViewChoice(), "", "").renderable)
     lines = console.file.getvalue().splitlines()
     assert (len(lines), "quit" in lines[-1]) == (12, True)
 
@@ -45,7 +45,7 @@ def test_a_screen_without_any_metric_is_as_high_as_the_terminal(tmp_path) -> Non
 def test_a_screen_says_that_no_metric_matches_the_pattern_of_the_command(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a/loss": 1.0})], "finished"))
     console = Console(file=io.StringIO(), width=100, height=12, force_terminal=True, color_system=None)
-    console.print(make_screen(Watch(tmp_path, "nix").progress(), console, Choice(), "", "").renderable)
+    console.print(make_screen(Watch(tmp_path, "nix").progress(), console, ViewChoice(), "", "").renderable)
     text = console.file.getvalue()
     assert "no metric matches" in text
     assert len(text.splitlines()) == 12
@@ -55,7 +55,7 @@ def test_what_the_user_types_stays_whole_on_a_narrow_terminal(tmp_path) -> None:
     metrics = {f"task{i}/loss": 1.0 for i in range(40)}
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics=metrics)], "finished"))
     console = Console(file=io.StringIO(), width=30, height=24, force_terminal=True, color_system=None)
-    choice = Choice("task1 loss", is_typing=True)
+    choice = ViewChoice("task1 loss", is_typing=True)
     console.print(make_screen(Watch(tmp_path).progress(), console, choice, "", "").renderable)
     line = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue().splitlines()[-1])
     assert line == "/task1 loss▏  0 of 40 rows  e…"
