@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -167,22 +168,29 @@ def running_or_newest(journals: Sequence[FoundJournal]) -> FoundJournal:
     Args:
         journals: at least one journal; the newest one is the last.
     """
-    places = {"here": 2, "elsewhere": 1, "": 0}
-    _, at = max((places[_where_at_work(journal.path)], at) for at, journal in enumerate(journals))
+    _, at = max((_where_at_work(journal.path), at) for at, journal in enumerate(journals))
     return journals[at]
 
 
 def is_running(journal: Path) -> bool:
     """Return whether the last training of a journal runs, as far as the journal shows. This reads no snapshot."""
-    return bool(_where_at_work(journal))
+    return _where_at_work(journal) is not _Where.NOWHERE
 
 
-def _where_at_work(journal: Path) -> str:
+class _Where(IntEnum):
+    """Where the last training of a journal runs. The largest one comes first."""
+
+    NOWHERE = 0
+    ELSEWHERE = 1
+    HERE = 2
+
+
+def _where_at_work(journal: Path) -> _Where:
     begin = _open_run(journal)
     if begin is None:
-        return ""
+        return _Where.NOWHERE
     status, host = status_of(Training(1, begins=[begin]))
-    return "" if status != "running" else "elsewhere" if host else "here"
+    return _Where.NOWHERE if status != "running" else _Where.ELSEWHERE if host else _Where.HERE
 
 
 def _open_run(journal: Path) -> Begin | None:

@@ -61,7 +61,10 @@ class WatchedTrainings:
     @property
     def watch(self) -> Watch:
         """Follows the shown training."""
-        return self._watches.setdefault(self.shown.path, Watch(self.shown.path, self._only, self._x))
+        path = self.shown.path
+        if path not in self._watches:
+            self._watches[path] = Watch(path, self._only, self._x)
+        return self._watches[path]
 
     def progress(self) -> TrainingProgress:
         """Read what is new, and return the progress of the shown training."""
