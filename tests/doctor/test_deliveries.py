@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import shlex
 import socket
+import subprocess
 
 import pytest
 from helpers.doctor_journals import cursor, journal, of, only, train
 from helpers.toy import InOrder, Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer, Sink, SinkArguments, Snapshot
+from mtask_sinks._util.escaping import printable
 from mtask_sinks.doctor.examination import examine_path
 
 
@@ -45,6 +47,16 @@ def test_what_the_backend_refuses(tmp_path) -> None:
 def test_no_sink_was_at_work(tmp_path) -> None:
     path = journal(tmp_path, train(2, a_loss=1.0), delivered=False)
     assert f"mtask-sinks replay {shlex.quote(str(path))} --to tensorboard" in only(tmp_path, "no-delivery")[1]
+
+
+def test_a_command_with_an_odd_path_works_as_it_is_printed(tmp_path) -> None:
+    odd = tmp_path / "a\x1b[2Jb"
+    odd.mkdir()
+    path = journal(odd, train(2, a_loss=1.0), delivered=False)
+    # The doctor escapes control characters when it prints.
+    word = printable(only(odd, "no-delivery")[1]).partition("mtask-sinks replay ")[2].partition(" --to")[0]
+    done = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, text=True, check=True)
+    assert done.stdout == str(path)
 
 
 @pytest.mark.parametrize("listens", [False, True])
