@@ -37,7 +37,7 @@ class LogEventError(RuntimeError):
 
 
 class UnknownSinkError(ValueError):
-    """``report_to`` contains a name that no sink, plug-in or tracker has."""
+    """``report_to`` or ``make_sink`` got a name that no sink, plug-in or tracker has."""
 
 
 class MissingBackendError(ImportError):

@@ -6,11 +6,12 @@ To add a sink to this package, write its file, and add its name to `BACKENDS` an
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
-from mtask_sinks.errors import MissingBackendError, PluginError
+from mtask_sinks.errors import MissingBackendError, PluginError, UnknownSinkError
 from mtask_sinks.sinks.base import Sink
 
 #: The entry-point group in which packages offer sinks: ``name = module:SinkClass``, or a function that returns a sink.
@@ -38,11 +39,15 @@ def make_sink(name: str) -> Sink:
     """Make a new sink of that name, with its default settings.
 
     Raises:
-        KeyError: there is no such sink.
+        UnknownSinkError: there is no such sink; the message lists all.
         MissingBackendError: its backend is not installed; the message says what to install.
         PluginError: a plug-in failed to load; the message names its package.
     """
-    entry_point = _entry_points()[name]
+    entry_point = _entry_points().get(name)
+    if entry_point is None:
+        close = difflib.get_close_matches(str(name), sink_names(), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UnknownSinkError(f"there is no sink {name!r}.{hint} The sinks are: {', '.join(sink_names())}.")
     require_backend(name)
     try:
         factory: Callable[[], Sink] = entry_point.load()

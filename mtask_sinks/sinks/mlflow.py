@@ -79,6 +79,11 @@ class MLflowSink(BuiltAnew, Sink):
 
     def __init__(self, tracking_uri: str | None = None, *, experiment: str | None = None) -> None:
         require_backend(self.name)
+        for argument, given in (("tracking_uri", tracking_uri), ("experiment", experiment)):
+            if not isinstance(given, str | os.PathLike | None):
+                raise TypeError(
+                    f"MLflowSink({argument}={given!r}): pass a string, or nothing for MLflow's own setting."
+                )
         self._tracking_uri = tracking_uri
         self._experiment = experiment
         self._run = RunInfo()

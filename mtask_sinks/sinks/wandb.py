@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import netrc
 import os
 from collections.abc import Mapping
@@ -66,12 +68,17 @@ class WandbSink(BuiltAnew, Sink):
     Args:
         project: project of a run that the sink opens; by default ``WANDB_PROJECT``, else ``huggingface``.
         **init: further arguments of ``wandb.init`` for a run that the sink opens.
+
+    Raises:
+        TypeError: ``wandb.init`` has no such argument.
     """
 
     name = "wandb"
 
     def __init__(self, project: str | None = None, **init: Any) -> None:
         require_backend(self.name)
+        if init:
+            _check_names(init)
         self._given = {**init, "project": project} if project else init
         self._init = {"project": _default("WANDB_PROJECT"), **self._given}
         self._run = RunInfo()
@@ -280,3 +287,15 @@ def _has_netrc_entry(url: str) -> bool:
         return netrc.netrc(path).authenticators(urlsplit(url).hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def _check_names(init: Mapping[str, Any]) -> None:
+    """Raise an error for a name that is no argument of ``wandb.init``. Later on, it would look like an outage."""
+    import wandb
+
+    allowed = inspect.signature(wandb.init).parameters
+    for name in init:
+        if name not in allowed and not any(each.kind is each.VAR_KEYWORD for each in allowed.values()):
+            close = difflib.get_close_matches(name, allowed, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"WandbSink({name}=...): wandb.init has no argument {name!r}.{hint}")

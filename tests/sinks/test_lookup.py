@@ -7,7 +7,7 @@ import importlib.util
 
 import pytest
 
-from mtask_sinks.errors import MissingBackendError, PluginError
+from mtask_sinks.errors import MissingBackendError, PluginError, UnknownSinkError
 from mtask_sinks.reducers import as_reducer, known_reducers
 from mtask_sinks.sinks import TensorBoardSink, has_sink, lookup, make_sink, sink_names
 
@@ -67,3 +67,8 @@ def test_no_other_package_takes_the_place_of_our_sinks(monkeypatch) -> None:
     monkeypatch.setattr(lookup, "entry_points", lambda group: [*theirs, *found, *theirs])
     assert isinstance(make_sink("tensorboard"), TensorBoardSink)
     assert has_sink("new")
+
+
+def test_a_misspelled_name_says_what_there_is() -> None:
+    with pytest.raises(UnknownSinkError, match="there is no sink 'tensorbord'. Did you mean 'tensorboard'"):
+        make_sink("tensorbord")

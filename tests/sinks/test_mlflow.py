@@ -385,3 +385,9 @@ def test_a_parameter_that_mlflow_refuses_blocks_neither_the_others_nor_the_metri
     continued = RunInfo(id="2", params=params, continued={"mlflow": found.info.run_id})
     write(MLflowSink(), continued, Snapshot(step=2, metrics={"a/x": 2.0}), status="failed")
     assert [run.info.status for run in runs()] == ["FAILED"]
+
+
+@pytest.mark.parametrize("given", [{"tracking_uri": 5000}, {"experiment": ["prices"]}])
+def test_settings_that_are_no_text_are_refused_at_once(given) -> None:
+    with pytest.raises(TypeError, match=r"MLflowSink\(.*=.*\): pass a string"):
+        MLflowSink(**given)

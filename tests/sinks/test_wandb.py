@@ -307,3 +307,8 @@ def test_another_process_finds_the_project_that_was_given(monkeypatch) -> None:
     given = WandbSink("mine", entity="us", mode="online").environment()
     assert given == {"WANDB_PROJECT": "mine", "WANDB_ENTITY": "us", "WANDB_MODE": "online"}
     assert WandbSink().environment() == {"WANDB_PROJECT": "of the environment", "WANDB_MODE": "offline"}
+
+
+def test_an_argument_that_wandb_does_not_have_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match=r"wandb\.init has no argument 'projet'\. Did you mean 'project'\?"):
+        WandbSink(projet="mine")

@@ -78,6 +78,10 @@ class TensorBoardSink(BuiltAnew, Sink):
         require_backend(self.name)
         if layout not in ("flat", "overlay"):
             raise ValueError(f"layout={layout!r} is not allowed. Use 'flat' or 'overlay'.")
+        if not isinstance(custom_scalars, bool):
+            raise TypeError(f"custom_scalars={custom_scalars!r}: pass True or False.")
+        if not isinstance(log_dir, str | os.PathLike | None):
+            raise TypeError(f"log_dir={log_dir!r}: pass the path of a directory, or nothing for the default one.")
         # Absolute, because the working directory may change.
         self._given_dir = None if log_dir is None else _local_path(log_dir, "log_dir").absolute()
         self._layout = layout

@@ -438,3 +438,10 @@ def test_a_new_training_passes_over_a_link_with_the_next_number(tmp_path: Path, 
         write(TensorBoardSink(), run, Snapshot(1, metrics={"a/loss": 1.0}, time=1.0 * number))
     assert not list((tmp_path / "elsewhere").iterdir())
     assert sorted(each.name for each in (tmp_path / "out" / "runs").iterdir()) == ["bert", "bert-2", "bert-3"]
+
+
+@pytest.mark.parametrize("given", [{"custom_scalars": "no"}, {"log_dir": 3}])
+def test_settings_of_a_wrong_type_are_named(given) -> None:
+    [(name, value)] = given.items()
+    with pytest.raises(TypeError, match=f"{name}={value!r}: pass "):
+        TensorBoardSink(**given)
