@@ -52,6 +52,10 @@ class Episodes:
     Args:
         alerts: the alerts.
         directions: tell which value of a metric is better.
+
+    Attributes:
+        alerts: as given.
+        phases: the phases in which there was a log event.
     """
 
     def __init__(self, alerts: Sequence[Alert], directions: Directions) -> None:
@@ -65,6 +69,7 @@ class Episodes:
         self._step, self._ranks = 0, 1
         #: The places of the alerts that found a metric in a window: also one of which only NaN was reported.
         self._matched: set[int] = set()
+        self.phases: set[str] = set()
 
     def begin(self, step: int, ranks: int = 1) -> None:
         """Set the number of ranks, and the step at which the training begins.
@@ -78,6 +83,7 @@ class Episodes:
         """Judge the next snapshot, and return an event for each alert that begins or is over."""
         if snapshot.phase in (OVERALL, EPOCH):  # this class has judged the windows already
             return []
+        self.phases.add(snapshot.phase)
         for key, value in snapshot.metrics.items():
             if not self._is_watched(snapshot.phase, key) or snapshot.counts.get(key) == 0:
                 continue  # a running total without a new report is no new value

@@ -118,10 +118,12 @@ class Oversight:
         for alert in self._episodes.without_metrics():
             message = (
                 "Alert(%r%s, …) has watched nothing: no metric of the training matched it. Use the key that the model "
-                "reports, such as 'mlm/loss'. To watch an evaluation, add its phase, such as phase='eval'."
+                "reports, such as 'mlm/loss'. To watch evaluations, add their phase, such as phase='eval*'. The phases "
+                "of this training are: %s."
             )
             phase = f", phase={alert.phase!r}" if alert.phase else ""
-            self._warn_once(f"idle: {alert.pattern}{phase}", message, alert.pattern, phase)
+            phases = ", ".join(sorted(self._episodes.phases))
+            self._warn_once(f"idle: {alert.pattern}{phase}", message, alert.pattern, phase, phases)
 
     def write_notes(self, write: Callable[[Note], None] | None) -> None:
         """Write the notes since the last call; with ``None``, drop them."""

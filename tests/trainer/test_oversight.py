@@ -80,6 +80,24 @@ def test_an_alert_that_no_metric_matches_is_named_at_the_end(tmp_path, caplog):
     ]  # fmt: skip
 
 
+def test_an_alert_for_no_evaluation_set_is_told_the_phases(tmp_path, caplog):
+    trainer = make_trainer(
+        Rising(),
+        tmp_path,
+        None,
+        steps=2,
+        trainer_kwargs={
+            "alerts": [Alert("x/level", above=0.5, phase="eval")],
+            "eval_dataset": {"books": items(1), "wiki": items(1)},
+        },
+        eval_strategy="steps",
+        eval_steps=2,
+    )
+    trainer.train()
+    [message] = [message for message in caplog.messages if "has watched nothing" in message]
+    assert message.endswith("phase='eval*'. The phases of this training are: eval_books, eval_wiki, train.")
+
+
 def test_an_alert_in_an_evaluation_stops_the_training_too(tmp_path):
     trainer = make_trainer(
         Rising(),
