@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import torch
@@ -162,10 +163,20 @@ class Capture:
             return None
         return task, name
 
+    def idle_patterns(self) -> list[str]:
+        """Return the patterns that matched no output so far; none if no pattern did, because a warning says that."""
+        if not any(self._targets.values()):
+            return []
+        names = {name for path in ("loss", *self._targets) for name in _names_of(path)}
+        return [each for each in _tasks_of(self._patterns) if not any(fnmatchcase(name, each) for name in names)]
+
+    @property
+    def outputs(self) -> list[str]:
+        """The paths of all numbers in the outputs so far, without the combined loss."""
+        return list(self._targets)
+
     def _task_of(self, path: str) -> str | None:
-        parts = path.split("/")
-        groups = ["/".join(parts[:end]) for end in range(1, len(parts))]
-        found = (self._tasks.for_key(candidate) for candidate in (path, parts[-1], *groups))
+        found = map(self._tasks.for_key, _names_of(path))
         return next((task for task in found if task is not None), None)
 
     def _warn_of_nothing_taken(self, output: Any) -> None:
@@ -196,6 +207,16 @@ class _Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (nullcontext(), "__exit__")  # accepts anything, and loads without mtask_sinks
+
+
+def _names_of(path: str) -> list[str]:
+    """Return what a pattern may match: a path, its last part, and the dicts around it.
+
+    >>> _names_of("loss_dict/aux/ce")
+    ['loss_dict/aux/ce', 'ce', 'loss_dict', 'loss_dict/aux']
+    """
+    parts = path.split("/")
+    return [path, parts[-1], *("/".join(parts[:end]) for end in range(1, len(parts)))]
 
 
 def _tasks_of(patterns: CaptureSpec) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtask_sinks.patterns import listed
 from mtask_sinks.registry import MetricRegistry
-from mtask_sinks.reporting.capture import TWIN
+from mtask_sinks.reporting.capture import TWIN, Capture
 from mtask_sinks.trainer.best_metric import keys_in_history
 
 if TYPE_CHECKING:
@@ -30,12 +30,16 @@ class IdleRules:
     Args:
         registry: the registry of the trainer.
         parts: the keys in ``loss_budget``.
+        captured: takes losses from the outputs of the model.
         warn: logs a warning once per topic.
     """
 
-    def __init__(self, registry: MetricRegistry, parts: Collection[str], warn: Callable[..., Any]) -> None:
+    def __init__(
+        self, registry: MetricRegistry, parts: Collection[str], captured: Capture, warn: Callable[..., Any]
+    ) -> None:
         self._registry = registry
         self._parts = parts
+        self._captured = captured
         self._warn = warn
         self._has_evaluated = self._is_waiting = False
 
@@ -52,12 +56,25 @@ class IdleRules:
         self._is_waiting = not (self._has_evaluated or trainer is None or trainer.eval_dataset is None)
         rules = {} if self._is_waiting else rules_in(self._registry.arguments)
         self._name(trainer, {**rules, "loss_budget": self._parts})
+        if not self._is_waiting:
+            self._name_captures(trainer)
 
     def on_evaluated(self, trainer: Trainer | None) -> None:
         """After an evaluation outside of a training, name the rules if they have waited for it."""
         if self._is_waiting and self._has_evaluated:
             self._is_waiting = False
             self._name(trainer, rules_in(self._registry.arguments))
+            self._name_captures(trainer)
+
+    def _name_captures(self, trainer: Trainer | None) -> None:
+        if trainer is None or not trainer.is_world_process_zero():
+            return
+        for pattern in self._captured.idle_patterns():
+            message = (
+                "capture: no output of the model matched %r, so this pattern did nothing. Is a name misspelled? The "
+                "outputs are: %s."
+            )
+            self._warn(f"idle: capture {pattern}", message, pattern, listed(sorted(self._captured.outputs)))
 
     def _name(self, trainer: Trainer | None, rules: Mapping[str, Iterable[str]]) -> None:
         if trainer is None or not trainer.is_world_process_zero():

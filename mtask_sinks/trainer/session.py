@@ -129,7 +129,7 @@ class Session:
         self.snapshots = RowSnapshots(self.registry, self._oversight, self._loss_budget, self._warn_once)
         #: Whether `warn_if_silent` has run.
         self._is_silence_explained = False
-        self._idle_rules = IdleRules(self.registry, parts, self._warn_once)
+        self._idle_rules = IdleRules(self.registry, parts, self._capture, self._warn_once)
         #: If an epoch has just ended: whether somebody had stopped the training, perhaps in the middle of the epoch.
         self.epoch_end: bool | None = None
         #: Whether the Trainer is about to log the row of a step or of an epoch.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from helpers.toy import Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
@@ -143,3 +144,21 @@ def test_a_rule_that_only_an_evaluation_before_the_resume_matched_is_not_named(t
     run(InEvaluation(), False, max_steps=2)
     run(Toy(), True)
     assert idle(caplog) == []
+
+
+def test_a_pattern_of_capture_that_no_output_matched_is_named_beside_one_that_did(tmp_path, caplog) -> None:
+    class Parts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            loss = (self.scale * x).mean()
+            return {"loss": loss, "aux_loss": 2 * loss, "loss_dict": {"box": loss, "ce": loss}}
+
+    args = arguments(tmp_path)
+    given = ["aux_loss", "loss_dict", "box", "z_los"]
+    HfMultiTaskTrainer(Parts(), args, train_dataset=numbers(1, 3), capture=given).train()
+    [message] = [message for message in caplog.messages if "this pattern did nothing" in message]
+    assert message.startswith("capture: no output of the model matched 'z_los'")
+    assert message.endswith("The outputs are: aux_loss, loss_dict/box, loss_dict/ce.")
