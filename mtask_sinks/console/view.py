@@ -51,6 +51,7 @@ class Console:
 
     Attributes:
         choice: chooses the metrics to show.
+        patterns: option of `SinkArguments` → the keys and patterns in it.
         snapshot: snapshot of the current or last log event. The trainer sets it before its callbacks log.
 
     Raises:
@@ -64,6 +65,8 @@ class Console:
         self.style = style
         self.choice = MetricChoice(metrics)
         self._bar = MetricChoice(bar) if bar else None
+        wanted = [each for each in bar if each != "none"]
+        self.patterns = {"console_metrics": list(metrics), "progress_bar_metrics": wanted}
         self._lines = TaskLines()
         self.snapshot = Snapshot(0)
 

@@ -54,7 +54,7 @@ class IdleRules:
     def on_train_end(self, trainer: Trainer | None) -> None:
         """Name the rules, or wait for an evaluation."""
         self._is_waiting = not (self._has_evaluated or trainer is None or trainer.eval_dataset is None)
-        rules = {} if self._is_waiting else rules_in(self._registry.arguments)
+        rules = {} if self._is_waiting else self._rules(trainer)
         self._name(trainer, {**rules, "loss_budget": self._parts})
         if not self._is_waiting:
             self._name_captures(trainer)
@@ -63,8 +63,12 @@ class IdleRules:
         """After an evaluation outside of a training, name the rules if they have waited for it."""
         if self._is_waiting and self._has_evaluated:
             self._is_waiting = False
-            self._name(trainer, rules_in(self._registry.arguments))
+            self._name(trainer, self._rules(trainer))
             self._name_captures(trainer)
+
+    def _rules(self, trainer: Any) -> dict[str, Collection[str]]:
+        shown = {} if trainer is None else trainer._console.patterns
+        return {**rules_in(self._registry.arguments), **shown}
 
     def _name_captures(self, trainer: Trainer | None) -> None:
         if trainer is None or not trainer.is_world_process_zero():

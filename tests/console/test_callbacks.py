@@ -160,7 +160,7 @@ def test_a_callback_that_is_added_later_prints_this_way_too_and_none_prints_none
 
 
 def test_a_style_that_there_is_not_is_refused(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"console='tabel' is no style: choose 'table', 'dict' or 'off'"):
+    with pytest.raises(ValueError, match=r"console='tabel': choose one of 'table', 'dict', 'off'"):
         make(tmp_path, sink_args=SinkArguments(console="tabel"))  # type: ignore[arg-type]
 
 

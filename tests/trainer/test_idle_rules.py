@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.toy import Toy, arguments, numbers
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments, report_metrics
 
 
 def idle(caplog) -> list[str]:
@@ -162,3 +162,15 @@ def test_a_pattern_of_capture_that_no_output_matched_is_named_beside_one_that_di
     [message] = [message for message in caplog.messages if "this pattern did nothing" in message]
     assert message.startswith("capture: no output of the model matched 'z_los'")
     assert message.endswith("The outputs are: aux_loss, loss_dict/box, loss_dict/ce.")
+
+
+def test_a_pattern_of_the_console_that_nothing_matched_is_named(tmp_path, caplog) -> None:
+    shown = SinkArguments(console_metrics=["a/loss", "a/los"], progress_bar_metrics=["b/*"])
+    train(tmp_path, sink_args=shown)
+    assert idle(caplog) == [
+        "console_metrics: no metric of the training matched 'a/los'",
+        "progress_bar_metrics: no metric of the training matched 'b/*'",
+    ]
+    caplog.clear()
+    train(tmp_path, sink_args=SinkArguments(console_metrics=["*/loss"], progress_bar_metrics=["none"]))
+    assert idle(caplog) == []
