@@ -88,7 +88,7 @@ class Oversight:
         return snapshot if self._progress is None else self._progress.added(snapshot)
 
     def look(self, snapshot: Snapshot, trainer: Any, is_training: bool) -> None:
-        """Look for alerts in a snapshot that is about to be delivered, and act."""
+        """Look for alerts in a snapshot, and act."""
         if not self._episodes.alerts:
             return
         for event in self._episodes.look(snapshot):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
@@ -277,17 +278,33 @@ class Session:
         *,
         is_window: bool = True,
     ) -> None:
-        """Judge the alerts. On the first rank, also give the sinks the snapshot, with the Trainer's ``logs``.
+        """On the first rank, give the sinks the snapshot, with the Trainer's ``logs``. Then judge the alerts.
+
+        The snapshot comes first, because an alert's action may end the program.
 
         If ``is_window`` is false, the snapshot belongs to a row that ends no window, such as a row that the user's code
         logs.
         """
         self.snapshots.forget(snapshot.phase)
+        attached: Mapping[str, str] = {}
+        if state.is_world_process_zero:
+            with InterruptsDeferred():  # the Trainer has the row already, so the journal must get it too
+                attached = self._write(snapshot, logs, args, state, model)
+        for name in self.backends.numbering(attached):
+            self.delivery.wait_for(name)
         if is_window:
             self._oversight.look(snapshot, self.trainer(), self.is_training)
-        if not state.is_world_process_zero:
-            self._oversight.write_notes(None)
-            return
+        self._oversight.write_notes(self.delivery.note if state.is_world_process_zero else None)
+
+    def _write(
+        self,
+        snapshot: Snapshot,
+        logs: Mapping[str, Any],
+        args: TrainingArguments,
+        state: TrainerState,
+        model: nn.Module | None,
+    ) -> Mapping[str, str]:
+        """Write a snapshot to the journal, in the run as it is now. Return the backend runs of others it goes to."""
         output_dir = args.output_dir
         if self.has_parallel_trials and state.trial_name:
             output_dir = str(Path(output_dir or "", state.trial_name))
@@ -295,9 +312,7 @@ class Session:
         hidden = {*log_names(snapshot.metrics, snapshot.phase), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(snapshot.with_logs(own))
-        self._oversight.write_notes(self.delivery.note)
-        for name in self.backends.numbering(attached):
-            self.delivery.wait_for(name)
+        return attached
 
     def _take_turn(self, event: str, logs: Mapping[str, Any]) -> None:
         """Deliver the current row. This is called in place of the callback that would log the row to a backend."""

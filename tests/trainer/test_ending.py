@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.processes import TrainingProcess
-from helpers.toy import InOrder, Toy, arguments, numbers
+from helpers.toy import InOrder, Toy, arguments, numbers, points, rows
 from mlflow import MlflowClient
 from transformers import TrainerCallback
 
-from mtask_sinks import HfMultiTaskTrainer, SinkArguments, read_journal
+from mtask_sinks import Alert, HfMultiTaskTrainer, SinkArguments, read_journal
 from mtask_sinks.sinks import MemorySink, MLflowSink
 from mtask_sinks.trainer.sigterm import Terminated, raising_on_sigterm
 
@@ -61,6 +61,32 @@ def test_what_ends_a_training_passes_through_and_the_run_has_failed(tmp_path, er
     assert sink.closed == ["failed"]
     (run,) = read_journal(tmp_path)
     assert (run.status, [each.step for each in run.snapshots]) == ("failed", [1, 2])
+
+
+def test_ctrl_c_while_the_first_row_opens_the_run_loses_no_row(tmp_path) -> None:
+    class Config:
+        def to_dict(self):  # called for the parameters of the run
+            signal.raise_signal(signal.SIGINT)
+            return {}
+
+    sink = MemorySink()
+    trainer = made(tmp_path, lambda: None, sink)
+    trainer.model.config = Config()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert rows(trainer, "a/loss") == points(trainer, "a/loss") == sink.series("a/loss") == [(1, 1.0)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_the_action_of_an_alert_that_ends_the_program_loses_neither_the_row_nor_the_alert(tmp_path, error) -> None:
+    sink = MemorySink()
+    alert = Alert("a/loss", above=1.5, action=lambda event: raises(error)())
+    trainer = made(tmp_path, lambda: None, sink, alerts=[alert])
+    with pytest.raises(type(error)):
+        trainer.train()
+    assert rows(trainer, "a/loss") == points(trainer, "a/loss") == sink.series("a/loss") == [(1, 1.0), (2, 2.0)]
+    (run,) = read_journal(tmp_path)
+    assert [(note.kind, note.step) for note in run.notes] == [("alert", 2)]
 
 
 def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait_and_not_the_script(tmp_path, caplog) -> None:
