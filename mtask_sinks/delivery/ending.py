@@ -102,7 +102,7 @@ class Ending:
 def wait_for_endings(endings: Sequence[Ending], seconds: float) -> None:
     """Wait up to ``seconds`` in total until all deliveries have ended, and log what did not arrive.
 
-    Ctrl-C only ends the wait: this function then returns normally.
+    Ctrl-C only ends the wait: this function then returns normally. SIGTERM ends the wait and the program.
     """
     begun = time.monotonic()
     waited = seconds
@@ -119,8 +119,10 @@ def wait_for_endings(endings: Sequence[Ending], seconds: float) -> None:
             )
             logger.warning(message, "" if math.isinf(seconds) else f"up to {seconds:g} s ", ", ".join(waiting))
             wait(seconds)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
         waited = round(time.monotonic() - begun, 1)
+        if isinstance(error, SystemExit):
+            raise
     finally:
         for ending in endings:
             ending.report(waited)

@@ -156,19 +156,20 @@ class Session:
         self._idle_rules.on_train_begin()
         self.delivery.exit_status = "failed"
         self.backends.begin(self.is_training)
-        try:
-            # The other ranks have nothing to finish.
-            with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext(), self._reporting():
-                self.registry.leave_out(self.admission.training_judge, "train")
-                yield
-        except BaseException as error:
-            # This error may come after the training has ended. Then a hyper-parameter search has pruned the trial, or
-            # the error comes from code that ran after the training. In both cases the training itself did not fail.
-            status: Status = "finished" if self._has_ended else "failed"
-            self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
-            raise
-        else:
-            self._end("finished")
+        # The other ranks have nothing to finish.
+        with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext():
+            try:
+                with self._reporting():
+                    self.registry.leave_out(self.admission.training_judge, "train")
+                    yield
+            except BaseException as error:
+                # This error may come after the training has ended. Then a hyper-parameter search has pruned the trial,
+                # or the error comes from code that ran after the training. In both cases the training did not fail.
+                status: Status = "finished" if self._has_ended else "failed"
+                self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
+                raise
+            else:
+                self._end("finished")
 
     def on_train_begin(self, state: TrainerState) -> None:
         """Load the saved windows. Only now is the first step known.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -89,24 +90,30 @@ def test_the_action_of_an_alert_that_ends_the_program_loses_neither_the_row_nor_
     assert [(note.kind, note.step) for note in run.notes] == [("alert", 2)]
 
 
-def test_ctrl_c_while_it_waits_for_a_sink_ends_the_wait_and_not_the_script(tmp_path, caplog) -> None:
+@pytest.mark.parametrize(
+    ("number", "expectation"),
+    [(signal.SIGINT, nullcontext()), (signal.SIGTERM, pytest.raises(Terminated))],  # after Ctrl-C the script goes on
+)
+def test_a_signal_while_it_waits_for_a_sink_ends_the_wait_and_says_what_is_missing(
+    tmp_path, caplog, number, expectation
+) -> None:
+    released, pressed = threading.Event(), threading.Event()
+
     class Hangs(MemorySink):
-        released, pressed = threading.Event(), threading.Event()
-
         def write(self, snapshot):
-            while "waits up to" not in caplog.text and not self.released.is_set():
+            while "waits up to" not in caplog.text and not released.is_set():
                 time.sleep(0.01)
-            if not self.released.is_set():
+            if not released.is_set():
                 # Once, and to the thread that waits: it would notice a signal to another thread only after its wait.
-                if not self.pressed.is_set():
-                    self.pressed.set()
-                    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-                self.released.wait(60)
+                if not pressed.is_set():
+                    pressed.set()
+                    signal.pthread_kill(threading.main_thread().ident, number)
+                released.wait(60)
 
-    sink = Hangs()
-    trainer = made(tmp_path, lambda: None, sink, sink_args=SinkArguments(drain_seconds=1000.0))
-    trainer.train()  # the script goes on after it
-    sink.released.set()
+    trainer = made(tmp_path, lambda: None, Hangs(), sink_args=SinkArguments(drain_seconds=1000.0))
+    with expectation:
+        trainer.train()
+    released.set()
     assert "To deliver them, run in Python: " in caplog.text
     assert "within 1000 s" not in caplog.text
     (run,) = read_journal(tmp_path)
