@@ -245,9 +245,14 @@ class Delivery:
         return Ending(self._workers, journal)
 
     def write_rest(self) -> None:
-        """After `end`, try once more to write to the journal what the disk did not accept."""
-        if self._journal is not None and not self._is_forked():
-            self._journal.retry()
+        """After `end`, try once more to write to the journal what the disk did not accept, and copy the journal."""
+        if self._journal is None or self._journal.is_complete or self._is_forked():
+            return
+        self._journal.retry()
+        if self._publisher is not None:
+            self._publisher.start()
+            self._publisher.finish()
+            self.wait_for_copy(self.drain_seconds)
 
     def wait_for_copy(self, seconds: float) -> None:
         """After `end`, wait until the copy of the journal is complete, if there is one."""
