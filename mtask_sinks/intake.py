@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from threading import get_ident
 from typing import Any
@@ -102,7 +104,7 @@ class Intake:
                     else:
                         entry = value if type(value) is float else read(value)
                 except Exception as error:
-                    self._refuse(task, name, value, error)
+                    self._refuse(window, task, name, value, error)
                     continue
                 if type(entry) is not float:
                     if type(entry) is OnDevice:
@@ -112,7 +114,7 @@ class Intake:
                         self._admit(window, task, name)
                         continue
                     if type(entry) in NOT_REAL:
-                        self._refuse(task, name, value, Unreadable(NOT_REAL[type(entry)]))
+                        self._refuse(window, task, name, value, Unreadable(NOT_REAL[type(entry)]))
                         continue
                     if type(entry) is Block:
                         window.expect(entry)
@@ -185,7 +187,7 @@ class Intake:
             entries = make_entries()
         except Unreadable as error:
             for name in names:
-                self._refuse(task, name, None, error)
+                self._refuse(window, task, name, None, error)
             return []
         refused: list[Exception] = []
         for name, entry in zip(names, entries, strict=True):
@@ -221,14 +223,13 @@ class Intake:
             return SumAccumulator(key, reducer, policy, self._warn_once)
         return ReducerAccumulator(key, reducer, policy, self._clock, self._warn_once)
 
-    def _refuse(self, task: str | None, name: str, value: Any, error: Exception) -> None:
+    def _refuse(self, window: Window, task: str | None, name: str, value: Any, error: Exception) -> None:
         """Drop a value that cannot be read, and warn; raise if the first value of a key has a wrong type."""
         key = join_key(task, name)
         if type(value) is Tensor and not isinstance(error, Unreadable):
             error = unreadable(value, error)
         if isinstance(error, Unreadable):
-            message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
-            self._warn_once(f"unreadable: {key}", message, key, error)
+            self._drop_unreadable(window, task, name, error)
             return
         if not isinstance(error, MetricValueError):
             if holds_tensor(value):
@@ -239,6 +240,15 @@ class Intake:
         if not any(window.was_used(key) for window in list(self._phases.windows.values())):
             raise MetricValueError(f"{key}: {reason}") from None
         self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), reason)
+
+    def _drop_unreadable(self, window: Window, task: str | None, name: str, error: Unreadable) -> None:
+        key = join_key(task, name)
+        with suppress(MetricKeyError):  # a tensor without numbers raises no error
+            if self.admit(window, task, name) is self._overflow:  # each key has its warning, so they must be few
+                self._overflow.append(math.nan)
+                return
+        message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
+        self._warn_once(f"unreadable: {key}", message, key, error)
 
     def _leave_out(self, task: str | None, names: Iterable[str], reason: str) -> None:
         topic = f"left out: {reason}"

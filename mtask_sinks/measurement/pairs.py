@@ -131,7 +131,7 @@ def _host_array(part: Any, role: str) -> Floats | None:
             return copy_to_host(part)
         except Exception as error:
             raise Unreadable(f"{type(error).__name__}: {error}") from error
-    if type(part) in SYMBOLS:
+    if isinstance(part, SYMBOLS):
         raise Unreadable(IS_TRACED)
     try:
         array = np.asarray(part)

@@ -15,8 +15,8 @@ from mtask_sinks.reducers import Floats
 IS_COMPLEX = "it is complex; report its parts or its absolute value"
 IS_TRACED = "it is traced (fake or transformed), which holds no numbers"
 
-#: The types of what a tracer, such as ``torch.export``, has instead of numbers.
-SYMBOLS = frozenset((torch.SymInt, torch.SymFloat, torch.SymBool))
+#: The types of what a tracer, such as ``torch.export`` or ``torch.fx``, has instead of numbers and tensors.
+SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool, torch.fx.Proxy)
 #: The types that an element of a tensor can have without being a real number → why it is none.
 NOT_REAL: dict[type, str] = {complex: IS_COMPLEX, **dict.fromkeys(SYMBOLS, IS_TRACED)}
 

@@ -43,7 +43,7 @@ def read(value: Any) -> Entry | OnDevice | None:
         return read_pair(value)
     if isinstance(value, Tensor):
         return read_tensor(local_part(value))
-    if type(value) in SYMBOLS:
+    if isinstance(value, SYMBOLS):
         raise Unreadable(IS_TRACED)
     if isinstance(value, np.ma.MaskedArray):
         value = value.compressed()

@@ -284,6 +284,20 @@ def test_what_has_no_readable_numbers_is_dropped_counted_and_said_once(tensor: o
     assert [record.getMessage()[:5] for record in caplog.records] == ["t/x: "]
 
 
+def test_keys_whose_values_cannot_be_read_count_towards_the_limit(caplog) -> None:
+    registry = MetricRegistry(max_keys=3)
+    for step in range(100):
+        registry.report_metrics("t", **{f"x{step}": torch.empty(3, device="meta")})
+    assert registry.dropped == {"unreadable: t/x0": 1, "unreadable: t/x1": 1, "unreadable: t/x2": 1, "max_keys": 97}
+    assert len(caplog.records) == 4
+
+
+def test_a_tensor_without_numbers_raises_no_error_even_if_its_key_is_not_valid() -> None:
+    registry = MetricRegistry()
+    registry.report_metrics("t", **{"x y": torch.empty(3, device="meta")})
+    assert registry.dropped == {"unreadable: t/x y": 1}
+
+
 def test_a_report_under_vmap_is_dropped() -> None:
     registry = MetricRegistry()
 
@@ -318,6 +332,20 @@ def test_a_report_of_fake_tensors_is_dropped() -> None:
         registry.report_metrics(x=torch.ones(()), y=torch.ones(3), w=weighted(torch.ones(()), 2))
     assert dict(registry.snapshot(step=1).metrics) == {}
     assert set(registry.dropped) == {"unreadable: x", "unreadable: y", "unreadable: w"}
+
+
+def test_a_report_while_torch_fx_traces_a_model_is_dropped() -> None:
+    registry = MetricRegistry()
+
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            registry.report_metrics(x=x, total=x.sum(), n=x.shape[0], pair=weighted(x, 2), share=weighted(0.5, x.sum()))
+            return x * 2
+
+    traced = torch.fx.symbolic_trace(Model())
+    assert traced(torch.ones(2)).tolist() == [2.0, 2.0]
+    assert dict(registry.snapshot(step=1).metrics) == {}
+    assert registry.dropped == {f"unreadable: {key}": 1 for key in ("x", "total", "n", "pair", "share")}
 
 
 @pytest.mark.parametrize("is_dynamic", [False, True])
