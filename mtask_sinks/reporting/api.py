@@ -16,7 +16,7 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce, call_site
 from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.reporting.calls import is_in_forward
-from mtask_sinks.reporting.forked import WHY_LOST
+from mtask_sinks.reporting.forked import WHY_LOST, is_said_by_other_process
 
 logger = get_logger(__name__)
 _warn_once = WarnOnce(logger)
@@ -119,6 +119,8 @@ def _choose() -> None:
 
 def _warn_if_lost(task: object) -> None:
     if get_worker_info() is not None:
+        if is_said_by_other_process():
+            _warn_once.mute("worker")
         _warn_once("worker", "report_metrics(%r, …) at %s: the values are lost: %s", task, call_site(), WHY_LOST)
     elif "mtask_sinks.trainer.mixin" in sys.modules and not is_in_forward(sys._getframe(2)):
         message = (

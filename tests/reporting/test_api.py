@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import threading
 
 import pytest
 import torch
 from helpers.toy import InOrder, Silent, arguments, numbers, rows
+from torch.utils.data import DataLoader, Dataset
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
 from mtask_sinks._util.warn_once import WarnOnce
-from mtask_sinks.reporting import api
+from mtask_sinks.reporting import api, forked
 
 
 def test_without_anybody_at_work_the_function_does_nothing() -> None:
@@ -18,6 +20,29 @@ def test_without_anybody_at_work_the_function_does_nothing() -> None:
         pass
     report_metrics("a b", x=object())  # an active registry would refuse this
     assert dict(registry.snapshot(step=1).metrics) == {}
+
+
+class Reporting(Dataset):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        report_metrics("samples", n=1)
+        return index
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no process is forked here")
+def test_the_workers_of_all_epochs_say_once_that_nobody_gets_their_reports(monkeypatch, capfd) -> None:
+    monkeypatch.setattr(api, "_warn_once", WarnOnce(logging.getLogger("mtask_sinks.reporting.api")))
+    forked._is_said[0] = 0  # as in a process in which no worker has warned
+    handler = logging.StreamHandler()  # the workers' messages go to the standard error that they share with us
+    logging.getLogger("mtask_sinks").addHandler(handler)
+    try:
+        for _ in range(3):
+            assert len([*DataLoader(Reporting(), num_workers=1, multiprocessing_context="fork")]) == 2
+    finally:
+        logging.getLogger("mtask_sinks").removeHandler(handler)
+    assert capfd.readouterr().err.count(forked.WHY_LOST) == 1
 
 
 def test_the_innermost_registry_gets_the_reports() -> None:
