@@ -156,16 +156,18 @@ class Intake:
             self._set_rank()
             return self._phases.window(phase).peek()
 
-    def restore(self, phase: str, key: str, saved: dict[str, Any]) -> None:
-        """Continue a key in the window of a phase with its saved state.
+    def restore(self, phase: str, key: str, saved: dict[str, Any]) -> bool:
+        """Continue a key in the window of a phase with its saved state. Return whether there was room for the key.
 
         Raises:
-            KeyError: there are too many keys.
             MetricKeyError, ValueError: the registry cannot have this key, or the state belongs to another reducer.
         """
         window = self._phases.window(phase)
         self._admit(window, None, key)
+        if key not in window.accumulators:
+            return False
         window.accumulators[key].restore(saved)
+        return True
 
     def agree(self, agreed: Mapping[str, Reducer], too_many: Iterable[str]) -> None:
         """Register the keys that the ranks agreed on, and forget those for which some rank has no room."""

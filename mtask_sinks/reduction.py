@@ -25,6 +25,8 @@ from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer, Total
 from mtask_sinks.snapshot import Snapshot
 
+_NO_ROOM = "the registry has no room for further keys"
+
 
 class Reduction:
     """Reduces the windows of a registry. Its methods do what the methods of `MetricRegistry` with these names say.
@@ -133,10 +135,13 @@ class Reduction:
         if ranks is not None and ranks.rank:
             return  # the first rank takes the state of all ranks
         for key, saved in state.get("keys", {}).items():
+            reason: object = _NO_ROOM
             try:
-                self._intake.restore(phase, key, saved)
+                if self._intake.restore(phase, key, saved):
+                    continue
             except (KeyError, ValueError) as error:
-                self._say_not_resumed(key, error)
+                reason = error
+            self._say_not_resumed(key, reason)
 
     @contextmanager
     def set_aside(self, phase: str) -> Iterator[None]:
@@ -249,7 +254,7 @@ class Reduction:
 
     def _load_spans(self, saved: Mapping[str, Any]) -> None:
         for key in {key: None for span in saved.values() for key in span["keys"]}:
-            reason: object = "the registry has no room for further keys"
+            reason: object = _NO_ROOM
             try:
                 if self._key_table.admit(key) is not None:
                     continue

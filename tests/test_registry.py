@@ -466,3 +466,14 @@ def test_a_snapshot_of_a_phase_that_never_began_says_which_phases_there_are(capl
     assert not registry.snapshot(1, "evla").metrics
     [record] = caplog.records
     assert "snapshot(phase='evla') is empty" in record.message and "train, eval." in record.message
+
+
+def test_a_saved_key_for_which_there_is_no_room_is_named_with_the_reason(caplog) -> None:
+    saving = MetricRegistry()
+    saving.report_metrics("mlm", loss=2.0, accuracy=0.5)
+    registry = MetricRegistry(max_keys=1)
+    registry.load_state_dict(saving.state_dict())
+    assert registry.snapshot(step=1).metrics == {"mlm/loss": 2.0}
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("mlm/accuracy: ")
+    assert message.endswith("the registry has no room for further keys")
