@@ -246,7 +246,7 @@ class Intake:
     def _drop_unreadable(self, window: Window, task: str | None, name: str, error: Unreadable) -> None:
         key = join_key(task, name)
         with suppress(MetricKeyError):  # a tensor without numbers raises no error
-            if self.admit(window, task, name) is self._overflow:  # each key has its warning, so they must be few
+            if self._admit(window, task, name) is self._overflow:  # each key has its warning, so they must be few
                 self._overflow.append(math.nan)
                 return
         message = "%s: dropped a tensor: %s. Further ones are counted, not logged."
