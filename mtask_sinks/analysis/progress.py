@@ -158,11 +158,16 @@ class Watch:
             return STEP, str(error)
         return self._x, ""
 
-    def progress(self) -> TrainingProgress:
-        """Read what is new, and return the progress of the last training."""
+    def sinks(self) -> tuple[SinkStatus, ...]:
+        """Read what is new, and return how far each sink has delivered the journal."""
         for _ in self.update():
             pass
         training = self.training
+        return tuple(sink_statuses(self._tail, training is not None and status_of(training)[0] == "running"))
+
+    def progress(self) -> TrainingProgress:
+        """Read what is new, and return the progress of the last training."""
+        sinks, training = self.sinks(), self.training
         if training is None:
             return TrainingProgress(str(self._tail.path))
         shown = [series for series in training.series.values() if fnmatchcase(series.key, self.only)]
@@ -188,7 +193,7 @@ class Watch:
             resumed_at=training.resumed_at,
             tasks=tuple(dict.fromkeys(each.task for each in training.series.values())),
             rows=tuple(_row(training, each, directions, at) for each in sorted_by_task(shown)),
-            sinks=tuple(sink_statuses(self._tail, status == "running")),
+            sinks=sinks,
             alerts=alert_rows(training),
             health=gradient_summary(training),
             left_out=self._tail.left_out.count,

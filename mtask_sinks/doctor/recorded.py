@@ -10,16 +10,15 @@ from pathlib import Path
 from mtask_sinks.analysis.choice import choose, labels
 from mtask_sinks.analysis.counted import CountedJournal, read_counted
 from mtask_sinks.analysis.grouping import Trainings
-from mtask_sinks.analysis.progress import status_of
+from mtask_sinks.analysis.progress import Watch, status_of
 from mtask_sinks.analysis.selection import split_run
 from mtask_sinks.analysis.task_health import is_measured_rarely
 from mtask_sinks.analysis.training import Training
-from mtask_sinks.delivery.status import SinkStatus, sink_statuses
+from mtask_sinks.delivery.status import SinkStatus
 from mtask_sinks.doctor.log_events import LogEvents
 from mtask_sinks.journal.decode import Unreadable
 from mtask_sinks.journal.lines import read_lines
 from mtask_sinks.journal.paths import journals_at
-from mtask_sinks.journal.reader import JournalReader
 from mtask_sinks.snapshot import Snapshot
 
 
@@ -120,7 +119,7 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
         host=host,
         events=events,
         unreadable=_unreadable(journal.path, status == "running"),
-        sinks=_sinks(journal.path, status == "running"),
+        sinks=Watch(journal.path).sinks(),
     )
 
 
@@ -142,13 +141,6 @@ def _read_training(journal: CountedJournal, chosen: Training) -> tuple[Training,
     training = trainings.all[index]
     training.number = chosen.number
     return training, events
-
-
-def _sinks(path: Path, is_running: bool) -> tuple[SinkStatus, ...]:
-    reader = JournalReader(path)
-    for _ in reader.read():  # the reader notes where each snapshot ends
-        pass
-    return tuple(sink_statuses(reader, is_running))
 
 
 def _unreadable(path: Path, is_running: bool) -> tuple[int, ...]:

@@ -8,10 +8,11 @@ import socket
 import subprocess
 
 import pytest
-from helpers.doctor_journals import cursor, journal, of, only, train
+from helpers.doctor_journals import RUN, cursor, journal, of, only, train
+from helpers.journals import write
 from helpers.toy import InOrder, Toy, arguments, numbers
 
-from mtask_sinks import HfMultiTaskTrainer, Sink, SinkArguments, Snapshot
+from mtask_sinks import HfMultiTaskTrainer, RunInfo, Sink, SinkArguments, Snapshot
 from mtask_sinks._util.escaping import printable
 from mtask_sinks.doctor.examination import examine_path
 
@@ -32,6 +33,13 @@ def test_what_was_not_delivered_at_the_end(tmp_path) -> None:
     text = only(tmp_path, "undelivered")[1]
     assert text == f"sink mlflow: 1 snapshots were delivered, 2 were not (gone). mtask-sinks replay {path} --to mlflow"
     assert of(tmp_path, "sink-in-trouble") == []
+
+
+def test_what_a_running_training_has_just_logged_is_no_matter_of_the_one_before_it(tmp_path) -> None:
+    offset = write(tmp_path, (RUN, train(2, 4, a_loss=1.0), "finished")).stat().st_size
+    path = write(tmp_path, (RUN, train(2, 4, a_loss=1.0), "finished"), (RunInfo(id="2"), train(6, a_loss=1.0), None))
+    cursor(path, "wandb", offset=offset, delivered=3)  # with W&B, the offset stays at the beginning of the run
+    assert of(tmp_path, "undelivered", ":1") == of(tmp_path, "undelivered", ":2") == []
 
 
 def test_what_the_backend_refuses(tmp_path) -> None:

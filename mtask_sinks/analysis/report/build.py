@@ -55,9 +55,9 @@ def _report(run: LabelledTraining) -> RunReport:
     training = run.training
     status, host = status_of(training)
     first = training.begins[0] if training.begins else None
-    is_resume = first is None or first.run.step > 0  # then older checkpoints belong to it too
-    begun = 0.0 if is_resume or first is None else first.time
-    best = best_checkpoint(run.journal.parent, training.params, training.step, begun, training.next_begun)
+    # If the training resumed an earlier one, older checkpoints belong to it too.
+    since = 0.0 if first is None or first.run.step else first.time
+    best = best_checkpoint(run.journal.parent, training.params, training.step, since, training.next_begun)
     return RunReport(
         label=run.label,
         journal=str(run.journal),
@@ -68,7 +68,7 @@ def _report(run: LabelledTraining) -> RunReport:
         step=training.step,
         max_steps=training.max_steps,
         epoch=training.epoch,
-        begun=training.begins[0].time if training.begins else None,
+        begun=None if first is None else first.time,
         last=training.times[-1] if training.times else None,
         seconds=_seconds(training),
         resumed_at=training.resumed_at,
@@ -78,7 +78,7 @@ def _report(run: LabelledTraining) -> RunReport:
         missing=missing_metrics(training),
         alerts=alert_rows(training),
         health=gradient_summary(training),
-        sinks=Watch(run.journal).progress().sinks,
+        sinks=Watch(run.journal).sinks(),
         settings=chosen_settings(training.params),
         params=dict(training.params),
         versions=dict(training.begins[-1].versions) if training.begins else {},
