@@ -21,6 +21,10 @@ OVERALL, EPOCH = "overall", "epoch"
 #: metrics `MEASURED`. If its weight is estimated, the names of its weight and its shares end with `ESTIMATED`.
 HEALTH, COSINE, TOTAL, ESTIMATED = "health", "grad_cosine.", "total", ".estimated"
 MEASURED = ("grad_norm", "effective_weight", "loss_share", "grad_share")
+#: The library adds values beside a metric. Their names are its key with one of these endings: the number of its values
+#: that were not finite, the smallest and the largest value among the ranks, and the metric itself if the Trainer logs a
+#: value of its name.
+NONFINITE, RANK_MIN, RANK_MAX, REPORTED = ".nonfinite", ".rank_min", ".rank_max", ".reported"
 # If the prefix of an evaluation is such a name or ``train``, the evaluation's phase gets this ending.
 _EVALUATION = "_evaluation"
 # Matches these prefixes, and the phases made from them.

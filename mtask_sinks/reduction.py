@@ -19,7 +19,7 @@ from mtask_sinks.distributed.collectives import Ranks
 from mtask_sinks.distributed.merge import RankMerger
 from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.intake import Intake
-from mtask_sinks.keys import EPOCH, OVERALL, log_prefix
+from mtask_sinks.keys import EPOCH, NONFINITE, OVERALL, log_prefix
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Reducer, Total
@@ -105,7 +105,7 @@ class Reduction:
             ended.states = {key: state for key, state in ended.states.items() if self._is_per_epoch(key)}
         found = self._summarize(ended, step, EPOCH, epoch, {})
         nonfinite = {key: count for key, count in found.nonfinite.items() if self._is_per_epoch(key)}
-        wanted = {f"{key}.nonfinite" for key in nonfinite}
+        wanted = {key + NONFINITE for key in nonfinite}
         metrics = {key: value for key, value in found.metrics.items() if key in wanted or self._is_per_epoch(key)}
         counts = {key: found.counts[key] for key in metrics if key in found.counts}
         return replace(found, metrics=metrics, counts=counts, nonfinite=nonfinite)

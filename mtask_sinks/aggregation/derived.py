@@ -12,7 +12,7 @@ from mtask_sinks._util.calls import takes_one_argument
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.window_times import SECONDS, STEPS
 from mtask_sinks.errors import DerivedMetricError
-from mtask_sinks.keys import check_key, is_trainer_log, split_key
+from mtask_sinks.keys import NONFINITE, RANK_MAX, RANK_MIN, check_key, is_trainer_log, split_key
 
 DerivedFunction = Callable[[Mapping[str, float]], Any]
 
@@ -121,7 +121,7 @@ class Derived:
         if not ending or whole not in known:
             return False
         # One rank alone has no spread, and a window without NaN and Inf has no count of them.
-        return self._has_nonfinite(whole) if ending == ".nonfinite" else self._has_spread(whole)
+        return self._has_nonfinite(whole) if ending == NONFINITE else self._has_spread(whole)
 
     def _refuse(
         self,
@@ -153,7 +153,7 @@ class Derived:
         if whole in known and ending:
             message = f"derived metric {key!r} refers to {missing!r}, but the registry does not " + (
                 f"count the NaN and Inf of {whole!r}. Set MetricRegistry(nonfinite={{{whole!r}: 'skip'}})."
-                if ending == ".nonfinite"
+                if ending == NONFINITE
                 else f"keep the values of {whole!r} per rank. Set MetricRegistry(spread={whole!r})."
             )
         # A whole task may report later. If a task has reported, but not this key, the key is probably misspelled.
@@ -172,8 +172,8 @@ def _split(name: str) -> tuple[str, str]:
     >>> _split("mlm/loss.rank_max"), _split("mlm/loss")
     (('mlm/loss', '.rank_max'), ('mlm/loss', ''))
     """
-    whole, dot, ending = name.rpartition(".")
-    return (whole, dot + ending) if ending in ("rank_min", "rank_max", "nonfinite") else (name, "")
+    ending = next(filter(name.endswith, (NONFINITE, RANK_MIN, RANK_MAX)), "")
+    return name.removesuffix(ending), ending
 
 
 class _Inputs(Mapping[str, float]):

@@ -13,7 +13,7 @@ from mtask_sinks.aggregation.accumulator import NONFINITE_POLICIES, NonFinite
 from mtask_sinks.aggregation.derived import Derived
 from mtask_sinks.aggregation.state import ReducerState, Spread, State
 from mtask_sinks.errors import NonFiniteError
-from mtask_sinks.keys import EPOCH, OVERALL
+from mtask_sinks.keys import EPOCH, NONFINITE, OVERALL, RANK_MAX, RANK_MIN
 from mtask_sinks.patterns import Rules, check_mapping
 from mtask_sinks.reducers import Reducer, Sample
 
@@ -93,7 +93,7 @@ class Summarizer:
         ends: dict[str, float] = {}
         for key, spread in spreads.items():
             if key in metrics:
-                both = {f"{key}.rank_min": float(spread.low), f"{key}.rank_max": float(spread.high)}
+                both = {key + RANK_MIN: float(spread.low), key + RANK_MAX: float(spread.high)}
                 ends |= {name: end for name, end in both.items() if self._is_free(name, known)}
         if metrics:
             others = {**row, **ends}
@@ -149,7 +149,7 @@ class Summarizer:
             if is_new:
                 message = "%s: NaN or Inf was reported, for the first time in the window up to step %d (%s)."
                 self._warn_once(f"nonfinite: {key}", message, key, step, phase, count=count)
-            name = f"{key}.nonfinite"
+            name = key + NONFINITE
             if self._policies.for_key(key) == "skip" and self._is_free(name, known):
                 metrics[name], counts[name] = float(count), count
 

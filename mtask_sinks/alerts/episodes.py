@@ -12,7 +12,7 @@ from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.alerts.alert import Alert, AlertEvent
 from mtask_sinks.alerts.rules import Judgement, MetricState, judge
 from mtask_sinks.directions import Directions
-from mtask_sinks.keys import EPOCH, OVERALL, log_name, split_key
+from mtask_sinks.keys import EPOCH, OVERALL, RANK_MAX, RANK_MIN, log_name, split_key
 from mtask_sinks.patterns import is_pattern
 from mtask_sinks.snapshot import Snapshot
 
@@ -139,8 +139,8 @@ class Episodes:
                 self._warn_once(f"spread {key}", _NO_SPREAD, alert.pattern, key, alert.pattern)
 
     def _lacks_spread(self, key: str, snapshot: Snapshot) -> bool:
-        is_end = key.endswith((".rank_min", ".rank_max"))
-        return self._ranks > 1 and not is_end and f"{key}.rank_min" not in snapshot.metrics
+        is_end = key.endswith((RANK_MIN, RANK_MAX))
+        return self._ranks > 1 and not is_end and key + RANK_MIN not in snapshot.metrics
 
     def _silences(self, place: int, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
         """For each task that the alert watches, judge whether it is silent.

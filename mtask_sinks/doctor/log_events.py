@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mtask_sinks.keys import split_key
+from mtask_sinks.keys import NONFINITE, split_key
 from mtask_sinks.snapshot import Snapshot
-
-# The ending of a metric that counts the NaN and infinite values that the registry left out.
-_LEFT_OUT = ".nonfinite"
 
 
 @dataclass
@@ -139,8 +136,8 @@ class LogEvents:
         if values is None:
             values = self.values[phase, key] = Values(step)
         values.add(step, value)
-        if value and key.endswith(_LEFT_OUT):
-            of = phase, key.removesuffix(_LEFT_OUT)
+        if value and key.endswith(NONFINITE):
+            of = phase, key.removesuffix(NONFINITE)
             first, count = self.left_out.get(of, (step, 0.0))
             self.left_out[of] = first, count + value
 

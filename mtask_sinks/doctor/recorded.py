@@ -19,6 +19,7 @@ from mtask_sinks.doctor.log_events import LogEvents
 from mtask_sinks.journal.decode import Unreadable
 from mtask_sinks.journal.lines import read_lines
 from mtask_sinks.journal.paths import journals_at
+from mtask_sinks.keys import NONFINITE
 from mtask_sinks.snapshot import Snapshot
 
 
@@ -62,7 +63,7 @@ class RecordedTraining:
     @property
     def tasks(self) -> list[str]:
         """Tasks and ungrouped metrics, in order of first appearance."""
-        own = {f"{key}.nonfinite" for counts in self.training.nonfinite.values() for key in counts}
+        own = {key + NONFINITE for counts in self.training.nonfinite.values() for key in counts}
         every = (series for series in self.training.series.values() if series.key not in own)
         every = (series for series in every if not is_measured_rarely(series.key))
         return list(dict.fromkeys(series.task or series.key for series in every))

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from mtask_sinks._util.frozen import thawed
-from mtask_sinks.keys import ESTIMATED, MEASURED, join_key, split_key
+from mtask_sinks.keys import ESTIMATED, MEASURED, NONFINITE, RANK_MAX, RANK_MIN, join_key, split_key
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.task_health.settings import task_of
 
 #: The names of the metrics that this module adds to a task.
 _NAMES = ("progress", "inverse_rate")
 # A registry adds further names beside those of reported metrics. They have these endings.
-_ENDINGS = (".nonfinite", ".rank_min", ".rank_max")
+_ENDINGS = (NONFINITE, RANK_MIN, RANK_MAX)
 
 
 class TaskProgress:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
-from mtask_sinks.keys import log_name, log_names
+from mtask_sinks.keys import REPORTED, log_name, log_names
 from mtask_sinks.snapshot import Snapshot
 
 logger = get_logger(__name__)
@@ -52,7 +52,7 @@ class LogNames:
         phase = snapshot.phase
         names = log_names(snapshot.metrics, phase)
         if not logs.keys().isdisjoint(names):
-            renamed = {key: f"{key}.reported" for key in snapshot.metrics if log_name(key, phase) in logs}
+            renamed = {key: key + REPORTED for key in snapshot.metrics if log_name(key, phase) in logs}
             for key, other in renamed.items():
                 name = log_name(key, phase)
                 message = "%r is logged by the trainer as well (a compute_metrics?); what was reported is logged as %r."
@@ -69,7 +69,7 @@ class LogNames:
         if all(map(eq, map(logs.get, names), snapshot.metrics.values())):  # nothing was replaced
             return snapshot
         renamed = {
-            key: f"{key}.reported"
+            key: key + REPORTED
             for key, value in snapshot.metrics.items()
             if _differ(value, logs.get(log_name(key, snapshot.phase), value))
         }

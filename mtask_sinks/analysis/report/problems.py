@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mtask_sinks.analysis.series import sorted_by_task
 from mtask_sinks.analysis.task_health import is_measured_rarely
 from mtask_sinks.analysis.training import Training
-from mtask_sinks.keys import split_key
+from mtask_sinks.keys import NONFINITE, split_key
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def missing_metrics(training: Training) -> tuple[MissingMetrics, ...]:
     windows: dict[str, set[int]] = defaultdict(set)
     for series in training.series.values():
         windows[series.phase].update(at for at in series.at if at not in training.partial)
-    counted = {f"{key}.nonfinite" for counts in training.nonfinite.values() for key in counts}
+    counted = {key + NONFINITE for counts in training.nonfinite.values() for key in counts}
     lacking: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     for series in sorted_by_task(training.series.values()):
         places = tuple(sorted(windows[series.phase].difference(series.at)))

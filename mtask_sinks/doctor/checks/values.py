@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.log_events import Values
 from mtask_sinks.doctor.recorded import RecordedTraining
-from mtask_sinks.keys import OVERALL
+from mtask_sinks.keys import NONFINITE, OVERALL, RANK_MAX, RANK_MIN, REPORTED
 
 # By default, a registry keeps at most this many distinct keys.
 _MAX_KEYS = 1000
 # A registry and a trainer add further keys beside those of reported metrics. They have these endings.
-_ENDINGS = (".rank_min", ".rank_max", ".nonfinite", ".reported")
+_ENDINGS = (RANK_MIN, RANK_MAX, NONFINITE, REPORTED)
 
 
 def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
@@ -54,8 +54,8 @@ def nonfinite_skipped(recorded: RecordedTraining) -> Iterator[Observation]:
 def renamed(recorded: RecordedTraining) -> Iterator[Observation]:
     """A metric has a name that the Trainer logs too, so it is logged as ``….reported``."""
     for phase, key, values in _values(recorded):
-        if key.endswith(".reported"):
-            name = key.removesuffix(".reported")
+        if key.endswith(REPORTED):
+            name = key.removesuffix(REPORTED)
             yield Observation(
                 recorded.at(values.first),
                 f"the Trainer logs {name!r} ({phase}) too (compute_metrics?), so the reported one is named {key!r}.",
