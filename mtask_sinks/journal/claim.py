@@ -11,7 +11,7 @@ from mtask_sinks._util.append_file import AppendFile
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.journal.lines import read_lines
 from mtask_sinks.journal.paths import is_foreign
-from mtask_sinks.journal.run_start import open_run
+from mtask_sinks.journal.run_start import still_open
 
 logger = get_logger(__name__)
 
@@ -84,7 +84,7 @@ def open_if_free(path: Path) -> tuple[AppendFile | None, str]:
     if is_locked:
         return file, ""
     with path.open("rb") as lines:
-        begin = open_run(record for line in read_lines(lines) if (record := line.run_record()) is not None)
+        begin = still_open(record for line in read_lines(lines) if (record := line.run_record()) is not None)
     if is_locked is None:
         is_taken = begin is not None and begin.is_at_work() and not begin.is_of_this_process
     else:

@@ -76,13 +76,13 @@ class RunStarts:
         return next((each for each in run.resumes if each in self._steps), None)
 
 
-def open_run(records: Iterable[Begin | End]) -> Begin | None:
+def still_open(records: Iterable[Begin | End]) -> Begin | None:
     """Return the record of the run that is still open after these records; ``None`` if there is none.
 
     >>> a, b = RunInfo(id="a"), RunInfo(id="b")
-    >>> open_run([Begin(a), Begin(b), End("a", "finished")]).run.id
+    >>> still_open([Begin(a), Begin(b), End("a", "finished")]).run.id
     'b'
-    >>> open_run([Begin(a), End("a", "finished")])
+    >>> still_open([Begin(a), End("a", "finished")])
 
     A run that begins again after its end, for an evaluation, is open again.
     """

@@ -10,7 +10,7 @@ from mtask_sinks.journal.entries import EntryQueue, JournalEntry
 from mtask_sinks.journal.lines import LeftOut, read_lines
 from mtask_sinks.journal.offsets import StreamOffsets
 from mtask_sinks.journal.records import Begin, End, Item, fingerprint_of
-from mtask_sinks.journal.run_start import open_run, status_after
+from mtask_sinks.journal.run_start import status_after, still_open
 from mtask_sinks.snapshot import Snapshot
 
 # Bytes to read from the file at a time.
@@ -81,7 +81,7 @@ class JournalStream:
 
     def open_run_at(self, position: int) -> Begin | None:
         """Return the beginning of the run that is open at a position: it has begun and not ended. Else ``None``."""
-        return open_run(record for end, record in self.run_records if end <= position)
+        return still_open(record for end, record in self.run_records if end <= position)
 
     def status_of(self, run_id: str) -> str | None:
         """Return how a run ended, or ``None`` if it has not ended. A failed run stays failed, as in `status_after`."""
