@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from mtask_sinks._util.calls import takes_one_argument
+from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.window_times import SECONDS, STEPS
 from mtask_sinks.errors import DerivedMetricError
@@ -142,11 +142,10 @@ class Derived:
             self._warn_once(f"derived: {key}", message, key, missing, missing)
             return
         everything = sorted({*known, *self._functions})
-        close = difflib.get_close_matches(missing, everything, n=1)
+        hint = did_you_mean(missing, (each for each in everything if each != key))
         message = (
-            f"derived metric {key!r} refers to {missing!r}, which nothing has reported."
-            + (f" Did you mean {close[0]!r}?" if close else "")
-            + f" Known keys: {', '.join(everything) or 'none'}. If it is reported only later on, register it first: "
+            f"derived metric {key!r} refers to {missing!r}, which nothing has reported.{hint} Known keys: "
+            f"{', '.join(everything) or 'none'}. If it is reported only later on, register it first: "
             f"registry.register({missing!r}, 'mean')."
         )
         whole, ending = _split(missing)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mtask_sinks._util.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from mtask_sinks.sinks.health import Answer
@@ -62,8 +63,7 @@ def _chosen(known: list[SinkListing], names: list[str]) -> list[SinkListing]:
     by_name = {each.name: each for each in known}
     for name in names:
         if name not in by_name:
-            close = difflib.get_close_matches(name, by_name, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, by_name)
             raise typer.BadParameter(
                 f"there is no sink {name!r}.{hint} The sinks are: {', '.join(by_name)}.", param_hint="NAMES"
             )

@@ -13,6 +13,7 @@ from mtask_sinks.errors import MetricValueError
 from mtask_sinks.measurement.entries import Block, Entry, OnDevice, Unreadable
 from mtask_sinks.measurement.scalars import is_scalar, read_scalar
 from mtask_sinks.measurement.tensors import (
+    IS_COMPLEX,
     IS_TRACED,
     SYMBOLS,
     check_readable,
@@ -140,7 +141,7 @@ def _host_array(part: Any, role: str) -> Floats | None:
     if array.dtype.kind == "O" and not isinstance(part, np.ndarray) and is_scalar(part):
         array = np.asarray(read_scalar(part))
     if array.dtype.kind == "c":
-        raise Unreadable("it is complex")
+        raise Unreadable(IS_COMPLEX)
     if isinstance(part, (str, bytes, list, tuple, dict)) or array.dtype.kind not in "biuf":
         raise MetricValueError(f"weighted: {short(part)} is no {role}; pass a number, an array or a tensor.")
     return array.astype(np.float64, copy=True)

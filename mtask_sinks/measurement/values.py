@@ -12,7 +12,7 @@ from mtask_sinks.errors import MetricValueError
 from mtask_sinks.measurement.entries import Entry, OnDevice, Unreadable, entry_from
 from mtask_sinks.measurement.pairs import read_pair
 from mtask_sinks.measurement.scalars import is_scalar, read_scalar
-from mtask_sinks.measurement.tensors import IS_TRACED, SYMBOLS, local_part, read_tensor
+from mtask_sinks.measurement.tensors import IS_COMPLEX, IS_TRACED, SYMBOLS, local_part, read_tensor
 from mtask_sinks.measurement.weighted import is_weighted
 
 #: Placeholder in the text of a `MetricValueError` for the metric's name, which only the caller of `read` knows.
@@ -70,7 +70,7 @@ def failed(value: object, error: Exception) -> MetricValueError:
 
 def _read_array(array: np.ndarray[Any, Any]) -> Entry | None:
     if array.dtype.kind == "c":
-        raise Unreadable("it is complex")
+        raise Unreadable(IS_COMPLEX)
     if array.dtype.kind not in "biuf":
         raise MetricValueError(f"an array of dtype {array.dtype} cannot be reported; pass {ACCEPTED}.")
     if array.size == 0:

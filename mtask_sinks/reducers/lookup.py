@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -10,6 +9,7 @@ from inspect import signature
 from typing import Any, TypeVar, overload
 
 from mtask_sinks._util.calls import takes_one_argument
+from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks.errors import ReducerError
 from mtask_sinks.reducers.base import Floats, Reducer
 from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum, Total
@@ -116,8 +116,7 @@ def find_reducer(name: str) -> Reducer:
         return _registered[name]
     for entry_point in entry_points(group=ENTRY_POINTS, name=name):
         return _registered.setdefault(name, as_reducer(entry_point.load()))
-    close = difflib.get_close_matches(name, known_reducers(), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, known_reducers())
     raise ReducerError(
         f"{name!r} is no reducer. There are: {', '.join(known_reducers())}, and percentiles such as p95.{hint} "
         "Name your own with register_reducer."

@@ -6,11 +6,11 @@ To add a sink to this package, write its file, and add its name to `BACKENDS` an
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
+from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks.errors import MissingBackendError, PluginError, UnknownSinkError
 from mtask_sinks.sinks.base import Sink
 
@@ -45,8 +45,7 @@ def make_sink(name: str) -> Sink:
     """
     entry_point = _entry_points().get(name)
     if entry_point is None:
-        close = difflib.get_close_matches(str(name), sink_names(), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, sink_names())
         raise UnknownSinkError(f"there is no sink {name!r}.{hint} The sinks are: {', '.join(sink_names())}.")
     require_backend(name)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import netrc
 import os
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mtask_sinks._util.built_anew import BuiltAnew
+from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks.errors import NotReady, Rejected
 from mtask_sinks.keys import backend_name, trainer_log_name
 from mtask_sinks.note import Note
@@ -296,6 +296,5 @@ def _check_names(init: Mapping[str, Any]) -> None:
     allowed = inspect.signature(wandb.init).parameters
     for name in init:
         if name not in allowed and not any(each.kind is each.VAR_KEYWORD for each in allowed.values()):
-            close = difflib.get_close_matches(name, allowed, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, allowed)
             raise TypeError(f"WandbSink({name}=...): wandb.init has no argument {name!r}.{hint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from transformers.integrations.integration_utils import (
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.schemes import has_scheme
+from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks.errors import MissingBackendError, UnknownSinkError
 from mtask_sinks.sinks import Sink, has_sink, make_sink, sink_names
 from mtask_sinks.sinks.lookup import ENTRY_POINTS
@@ -114,8 +114,7 @@ def _check_known(name: str) -> None:
     if name in INTEGRATION_TO_CALLBACK:
         return
     sinks, trackers = sink_names(), sorted(set(INTEGRATION_TO_CALLBACK) - set(sink_names()))
-    close = difflib.get_close_matches(str(name), [*sinks, *trackers, "all", "none"], n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, [*sinks, *trackers, "all", "none"])
     raise UnknownSinkError(
         f"report_to: there is no {name!r}.{hint} Sinks: {', '.join(sinks)}. Further trackers that transformers knows: "
         f"{', '.join(trackers)}. Also 'all' and 'none'. A package adds a sink by an entry point in the group "

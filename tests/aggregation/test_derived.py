@@ -80,6 +80,13 @@ def test_a_key_that_nobody_reports_is_an_error_that_names_the_nearest() -> None:
         registry.snapshot(step=1)
 
 
+def test_a_derived_metric_is_not_proposed_to_itself() -> None:
+    registry = MetricRegistry(derived={"a/y": lambda m: m["a/x"]})
+    registry.report_metrics("a", loss=1.0)
+    with pytest.raises(DerivedMetricError, match=r"'a/y' refers to 'a/x', which nothing has reported\. Known keys"):
+        registry.snapshot(step=1)
+
+
 def test_a_task_that_had_no_turn_yet_is_no_error(caplog) -> None:
     registry = MetricRegistry(derived={"rare/ppl": lambda m: math.exp(m["rare/loss"])})
     registry.report_metrics("mlm", loss=1.0)

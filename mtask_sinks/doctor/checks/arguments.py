@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Iterator
 
+from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks.directions import known_direction
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.script import Script
@@ -26,10 +26,9 @@ def unknown_sink(script: Script) -> Iterator[Observation]:
     known = [each.name for each in list_sinks()] if named else []
     for source, node, name in named:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
             what = f"report_to names {name!r}, which is no sink, no installed plug-in and no tracker of transformers."
-            hint = f"Did you mean {close[0]!r}? " if close else ""
-            yield Observation(source.where(node), what, f"{hint}To list every name: mtask-sinks sinks.")
+            hint = f"{did_you_mean(name, known)} To list every name: mtask-sinks sinks."
+            yield Observation(source.where(node), what, hint.lstrip())
 
 
 def missing_sink(script: Script) -> Iterator[Observation]:
