@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from mtask_sinks._util.frozen import Frozen, frozen
+from mtask_sinks._util.frozen import Frozen, FrozenDict
 from mtask_sinks.keys import split_key
 
 
@@ -19,6 +19,8 @@ class Snapshot(Frozen):
     2.5
     >>> {task: dict(values) for task, values in snapshot.by_task().items()}
     {'mlm': {'loss': 2.5}, 'nsp': {'loss': 0.7}, '': {'lr_scale': 1.0}}
+
+    Its mappings are dicts that cannot be changed, so ``json.dumps(snapshot.metrics)`` and `dataclasses.asdict` work.
 
     Attributes:
         step: optimizer steps taken so far (the Trainer's ``global_step``).
@@ -63,7 +65,7 @@ class Snapshot(Frozen):
         >>> dict(snapshot.with_logs({"loss": 3.0}).logs), dict(snapshot.logs)
         ({'loss': 3.0}, {})
         """
-        return self._with("logs", frozen(logs))
+        return self._with("logs", FrozenDict(logs))
 
     def numbered(self, sequence: int) -> Snapshot:
         """Return the same snapshot with its number in the training."""
@@ -82,7 +84,7 @@ class Snapshot(Frozen):
         for key, value in self.metrics.items():
             task, name = split_key(key)
             tasks.setdefault(task, {})[name] = value
-        return frozen({task: frozen(values) for task, values in tasks.items()})
+        return FrozenDict({task: FrozenDict(values) for task, values in tasks.items()})
 
 
 @dataclass(frozen=True, slots=True)

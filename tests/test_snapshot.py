@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import operator
 import pickle
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 
@@ -18,6 +20,37 @@ def test_a_snapshot_cannot_be_changed_not_even_through_what_made_it() -> None:
         snapshot.metrics["mlm/loss"] = 3.0  # type: ignore[index]
     with pytest.raises(FrozenInstanceError):
         snapshot.step = 2  # type: ignore[misc]
+
+
+CHANGES = {
+    "set": lambda d: d.__setitem__("a", 1.0),
+    "delete": lambda d: d.__delitem__("a"),
+    "or": lambda d: operator.ior(d, {"a": 1.0}),
+    "clear": lambda d: d.clear(),
+    "pop": lambda d: d.pop("a"),
+    "popitem": lambda d: d.popitem(),
+    "setdefault": lambda d: d.setdefault("b", 1.0),
+    "update": lambda d: d.update(a=1.0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_no_method_of_a_dict_changes_its_mappings(change) -> None:
+    snapshot = Snapshot(1, metrics={"a": 0.5}).with_logs({"a": 0.5})
+    for mapping in (snapshot.metrics, snapshot.logs, copy.copy(snapshot.metrics)):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change(mapping)
+        assert mapping == {"a": 0.5}
+
+
+def test_it_can_be_written_as_json_in_the_ways_that_people_try() -> None:
+    snapshot = Snapshot(3, "eval", {"a/x": 1.5}, 0.5, 12.25, {"a/x": 4}, {"a/y": 1}, {"eval_loss": 2.0})
+    assert json.loads(json.dumps(snapshot.metrics)) == {"a/x": 1.5}
+    assert json.loads(json.dumps(asdict(snapshot))) == {
+        "step": 3, "phase": "eval", "metrics": {"a/x": 1.5}, "epoch": 0.5, "time": 12.25, "counts": {"a/x": 4},
+        "nonfinite": {"a/y": 1}, "logs": {"eval_loss": 2.0}, "is_partial": False, "sequence": 0,
+    }  # fmt: skip
+    assert json.dumps(snapshot.by_task()) == '{"a": {"x": 1.5}}'
 
 
 @pytest.mark.parametrize("travel", [lambda s: pickle.loads(pickle.dumps(s)), copy.deepcopy, lambda s: replace(s)])

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from mtask_sinks._util.frozen import thawed
 from mtask_sinks._util.masking import mask_params
 from mtask_sinks._util.process import is_running, process_start
 from mtask_sinks.note import Note
@@ -125,11 +124,11 @@ def _encode_snapshot(item: Snapshot) -> bytes:
         "record": "snapshot",
         "step": item.step,
         "phase": item.phase,
-        "metrics": thawed(item.metrics),
+        "metrics": item.metrics,
         "epoch": item.epoch,
         "time": item.time,
-        "counts": thawed(item.counts),
-        "nonfinite": thawed(item.nonfinite),
+        "counts": item.counts,
+        "nonfinite": item.nonfinite,
         "logs": as_plain(item.logs),
     }
     if item.is_partial:

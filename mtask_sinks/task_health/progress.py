@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
-from mtask_sinks._util.frozen import thawed
 from mtask_sinks.keys import ESTIMATED, MEASURED, NONFINITE, RANK_MAX, RANK_MIN, join_key, split_key
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.task_health.settings import task_of
@@ -59,7 +58,7 @@ class TaskProgress:
                 self._first[task] = loss
             if task in self._first and math.isfinite(loss):
                 progress[task] = loss / self._first[task]
-        metrics, all_counts = thawed(snapshot.metrics), thawed(snapshot.counts)
+        metrics, all_counts = dict(snapshot.metrics), dict(snapshot.counts)
         mean = math.fsum(progress.values()) / len(progress) if progress else 0.0
         for task, value in progress.items():
             added = {"progress": value, **({"inverse_rate": value / mean} if len(progress) > 1 and mean > 0 else {})}

@@ -27,8 +27,8 @@ class MetricRanks:
     >>> ranks, model = MetricRanks(2), Model()
     >>> batches = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([6.0])]
     >>> _ = ranks.run(lambda rank: model(batches[rank]), on=model)
-    >>> dict(ranks.snapshot().metrics), ranks.snapshot().metrics
-    ({'toy/loss': 3.0}, mappingproxy({}))
+    >>> ranks.snapshot().metrics, ranks.snapshot().metrics
+    ({'toy/loss': 3.0}, {})
 
     The forwards run one after the other, rank 0 first, in the thread of the caller. So one model serves all ranks, a
     seed gives the same numbers every time, and a step that raises leaves no rank waiting. The reduction is the real
