@@ -62,7 +62,7 @@ class MetricRegistry(BuiltAnew):
     >>> registry = MetricRegistry(reducers={"*/n_tokens": "sum"})
     >>> registry.report_metrics("mlm", loss=4.0, n_tokens=100)
     >>> registry.report_metrics("mlm", loss=2.0, n_tokens=50)
-    >>> dict(registry.snapshot(step=1).metrics)
+    >>> registry.snapshot(step=1).metrics
     {'mlm/loss': 3.0, 'mlm/n_tokens': 150.0}
 
     Args:

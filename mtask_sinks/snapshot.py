@@ -17,7 +17,7 @@ class Snapshot(Frozen):
     >>> snapshot = Snapshot(step=10, phase="train", metrics={"mlm/loss": 2.5, "nsp/loss": 0.7, "lr_scale": 1.0})
     >>> snapshot.metrics["mlm/loss"]
     2.5
-    >>> {task: dict(values) for task, values in snapshot.by_task().items()}
+    >>> snapshot.by_task()
     {'mlm': {'loss': 2.5}, 'nsp': {'loss': 0.7}, '': {'lr_scale': 1.0}}
 
     Its mappings are dicts that cannot be changed, so ``json.dumps(snapshot.metrics)`` and `dataclasses.asdict` work.
@@ -62,7 +62,7 @@ class Snapshot(Frozen):
         """Return the same snapshot with other logs. Both snapshots share all other fields.
 
         >>> snapshot = Snapshot(step=1, metrics={"mlm/loss": 2.5})
-        >>> dict(snapshot.with_logs({"loss": 3.0}).logs), dict(snapshot.logs)
+        >>> snapshot.with_logs({"loss": 3.0}).logs, snapshot.logs
         ({'loss': 3.0}, {})
         """
         return self._with("logs", FrozenDict(logs))

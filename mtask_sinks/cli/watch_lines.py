@@ -62,7 +62,7 @@ def _notes(watched: Watch, training: Training) -> list[str]:
 def matching(snapshot: Snapshot, pattern: str) -> Snapshot:
     """Return a snapshot with only the metrics whose keys match a shell pattern.
 
-    >>> dict(matching(Snapshot(10, metrics={"mlm/loss": 2.5, "nsp/loss": 0.7}), "mlm/*").metrics)
+    >>> matching(Snapshot(10, metrics={"mlm/loss": 2.5, "nsp/loss": 0.7}), "mlm/*").metrics
     {'mlm/loss': 2.5}
     """
     metrics = {key: value for key, value in snapshot.metrics.items() if fnmatchcase(key, pattern)}

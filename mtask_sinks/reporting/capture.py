@@ -54,7 +54,7 @@ class Capture:
     >>> model, registry = Detector(), MetricRegistry()
     >>> with Capture("*loss*").watching(model, registry):
     ...     _ = model(torch.tensor([1.0, 3.0]))
-    >>> dict(registry.snapshot(step=1).metrics)
+    >>> registry.snapshot(step=1).metrics
     {'aux_loss': 0.5, 'loss_dict/ce': 2.0, 'loss_dict/box': 3.0}
 
     A field's key is its path in the outputs, such as ``contrastive_loss``. A field in a nested dict or output has a key

@@ -23,7 +23,7 @@ class Sink(ABC):
     >>> class PrintSink(Sink):
     ...     name = "print"
     ...     def write(self, snapshot):
-    ...         print(snapshot.step, dict(snapshot.metrics))
+    ...         print(snapshot.step, snapshot.metrics)
     >>> PrintSink().write(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
     10 {'mlm/loss': 2.5}
 

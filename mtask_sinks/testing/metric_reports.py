@@ -54,7 +54,7 @@ class MetricReports:
     >>> reports, model = MetricReports(reducers={"*/n": "sum"}), Model()
     >>> with reports.on(model):
     ...     _ = model(torch.tensor([1.0, 3.0])), model(torch.tensor([4.0]))
-    >>> dict(reports.snapshot().metrics)
+    >>> reports.snapshot().metrics
     {'toy/loss': 3.0, 'toy/n': 3.0}
     >>> [(call.task, call.metrics["n"]) for call in reports.calls]
     [('toy', 2), ('toy', 1)]
