@@ -70,7 +70,7 @@ def read_journal(path: str | os.PathLike[str]) -> list[JournalRun]:
         NoJournalError: there is no journal. The message names journals nearby.
         OSError: the file cannot be read.
     """
-    if Path(path).is_file():
+    if Path(path).exists() and not Path(path).is_dir():  # a pipe is read too, such as /dev/stdin
         return _read_file(Path(path))
     files = journals_at(path)
     # This keeps the order within each file, even if the clocks of two machines differ.

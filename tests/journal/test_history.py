@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+from threading import Thread
+
 import pytest
 from helpers.journals import losses, write
 
@@ -45,6 +48,16 @@ def test_a_whole_record_without_its_newline_counts(tmp_path) -> None:
 def test_snapshots_before_any_beginning_are_a_run_without_an_id(tmp_path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(encode(Snapshot(3)) + encode(Begin(RunInfo(id="1"))))
     assert [(run.id, len(run.snapshots)) for run in read_journal(tmp_path)] == [("", 1), ("1", 0)]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_journal_comes_through_a_pipe_too(tmp_path) -> None:
+    path, pipe = write(tmp_path, (RunInfo(id="1"), losses(1, 2), None)), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=lambda: pipe.write_bytes(path.read_bytes()), daemon=True)
+    writer.start()
+    (run,) = read_journal(pipe)
+    assert [each.step for each in run.snapshots] == [1, 2]
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path) -> None:
