@@ -25,9 +25,9 @@ class InterruptsDeferred:
     >>> done
     ['the whole block', 'interrupted']
 
-    If a second signal arrives, its handler runs at once, because the block may hang. Signals that Python does not
-    handle end the process as always. Python runs handlers in the main thread only, so in other threads this does
-    nothing.
+    If a second signal arrives, its handler runs at once, because the block may hang. A block inside of another one
+    does nothing, so the second signal also leaves both. Signals that Python does not handle end the process as always.
+    Python runs handlers in the main thread only, so in other threads this does nothing.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class InterruptsDeferred:
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
                 handler = signal.getsignal(number)
-                if callable(handler):
+                if callable(handler) and not _is_deferred(handler):
                     self._handlers[number] = handler
                     signal.signal(number, self._defer)
         except BaseException:  # a signal that is not deferred yet
@@ -67,3 +67,8 @@ class InterruptsDeferred:
     def _restore(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+
+
+def _is_deferred(handler: _Handler) -> bool:
+    """Whether this handler is that of an `InterruptsDeferred` block."""
+    return isinstance(getattr(handler, "__self__", None), InterruptsDeferred)

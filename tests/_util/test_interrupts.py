@@ -37,6 +37,22 @@ def test_a_second_ctrl_c_leaves_a_block_that_hangs() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_second_ctrl_c_leaves_a_block_that_hangs_inside_of_another_one() -> None:
+    done = []
+    try:
+        with InterruptsDeferred():
+            with InterruptsDeferred():
+                signal.raise_signal(signal.SIGINT)
+            done.append("first")
+            with InterruptsDeferred():
+                signal.raise_signal(signal.SIGINT)
+                done.append("second")
+    except KeyboardInterrupt:
+        done.append("left")
+    assert done == ["first", "left"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_if_both_signals_arrive_both_handlers_run_although_the_first_raises() -> None:
     done: list[object] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: done.append(number))
