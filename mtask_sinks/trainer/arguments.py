@@ -217,6 +217,8 @@ class SinkArguments:
             kind = SinkArguments.__annotations__[each.name]  # HfArgumentParser changes the types of the fields
             if kind == Optional[List[str]] and isinstance(value, str):  # noqa: UP006, UP045
                 setattr(self, each.name, [value])  # a YAML file may leave out the brackets around one value
+            elif kind == Optional[str] and isinstance(value, os.PathLike):  # noqa: UP045
+                setattr(self, each.name, os.fspath(value))
             elif each.name == "console" and value is False:
                 self.console = "off"  # YAML takes the word for false
             elif (choices := _choices(kind)) and value not in choices:

@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,8 +249,9 @@ def test_captured_losses_and_their_budget_from_the_command_line(tmp_path, caplog
     assert "1 * 1 (parts/first_loss) + 0.5 * 3 (parts/second_loss) = 2.5, but loss = 4" in caplog.text
 
 
-def test_the_directory_of_tensorboard_from_the_command_line(tmp_path) -> None:
-    sink_args = SinkArguments(tensorboard_log_dir=str(tmp_path / "board"))
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_directory_of_tensorboard_is_a_text_or_a_path(tmp_path, kind: type) -> None:
+    sink_args = SinkArguments(tensorboard_log_dir=kind(tmp_path / "board"))
     train_two_tasks(tmp_path / "out", "tensorboard", sink_args)
     assert read_scalars(tmp_path / "board")["nsp/train/loss"] == POINTS["nsp", "train"]["loss"]
 
