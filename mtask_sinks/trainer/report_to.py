@@ -88,7 +88,8 @@ def names_of(report_to: str | Sequence[str] | None) -> list[str]:
     plug-ins: write their names.
     """
     given = [report_to] if isinstance(report_to, str) else report_to or []
-    if not isinstance(given, Iterable) or not all(isinstance(each, str | None) for each in given):
+    given = list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(each, str | None) for each in given):
         raise TypeError(f"report_to={report_to!r}: pass names, such as ['tensorboard', 'mlflow']; objects go to sinks.")
     names = [name.strip() for several in given if several is not None for name in several.split(",")]
     if "all" in names:

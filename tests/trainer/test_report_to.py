@@ -53,6 +53,10 @@ def test_all_is_every_tracker_that_is_installed(tmp_path) -> None:
     assert {"TensorBoardCallback", "MLflowCallback", "WandbCallback"} <= callback_names(trainer)
 
 
+def test_names_from_a_generator() -> None:
+    assert names_of(name for name in ["mlflow", "tensorboard"]) == ["mlflow", "tensorboard"]
+
+
 def test_all_beside_a_plug_in() -> None:
     assert names_of(["all", "example_lines"]) == [*get_available_reporting_integrations(), "example_lines"]
 
