@@ -13,7 +13,7 @@ import mlflow
 import pytest
 import wandb
 from helpers.event_files import read_scalars, run_dirs
-from helpers.toy import InOrder, Toy, arguments, numbers
+from helpers.toy import InOrder, Killed, KillAt, Toy, arguments, numbers
 from helpers.wandb_file import read_runs
 from mlflow import MlflowClient
 from transformers import TrainerCallback
@@ -143,6 +143,19 @@ def test_the_callback_of_the_users_own_is_attached_to(tmp_path) -> None:
     scalars = read_scalars(tmp_path / "mine")
     assert {tag: scalars[tag] for tag in OURS} == OURS
     assert scalars["train/loss"] == [(2, 1.5), (4, 3.5)]
+
+
+def test_a_writer_of_the_users_own_outlives_a_training_that_failed(tmp_path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    callback, kill = TensorBoardCallback(SummaryWriter(str(tmp_path / "mine"))), KillAt(3)
+    trainer = make(tmp_path, "none", callbacks=[callback, kill], sinks=[TensorBoardSink()])
+    with pytest.raises(Killed):
+        trainer.train()
+    trainer.remove_callback(kill)
+    trainer.train()
+    assert run_dirs(tmp_path) == [tmp_path / "mine"]
+    assert read_scalars(tmp_path / "mine")["train/loss"] == [(2, 1.5), (2, 1.5), (4, 3.5)]
 
 
 def test_callbacks_can_still_be_taken_out_by_class(tmp_path) -> None:
