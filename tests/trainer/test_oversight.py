@@ -98,6 +98,15 @@ def test_an_alert_for_no_evaluation_set_is_told_the_phases(tmp_path, caplog):
     assert message.endswith("phase='eval*'. The phases of this training are: eval_books, eval_wiki, train.")
 
 
+def test_a_training_that_resumes_at_its_end_says_nothing_of_what_it_could_not_do(tmp_path, caplog):
+    alerts = [Alert("x/level", above=100.0, phase="dev")]
+    settings = {"save_strategy": "epoch", "per_device_train_batch_size": 256, "max_steps": -1}
+    train(tmp_path, alerts, health=TaskHealth(every=2), **settings)
+    caplog.clear()
+    train(tmp_path, alerts, health=TaskHealth(every=2), resume=True, **settings)
+    assert not [text for text in caplog.messages if "watched nothing" in text or "measured nothing" in text]
+
+
 def test_an_alert_in_an_evaluation_stops_the_training_too(tmp_path):
     trainer = make_trainer(
         Rising(),
