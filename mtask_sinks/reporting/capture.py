@@ -163,12 +163,22 @@ class Capture:
             return None
         return task, name
 
-    def idle_patterns(self) -> list[str]:
-        """Return the patterns that matched no output so far; none if no pattern did, because a warning says that."""
+    def idle_patterns(self, elsewhere: Iterable[str] = ()) -> list[str]:
+        """Return the patterns that matched no output so far; none if no pattern did, because a warning says that.
+
+        Args:
+            elsewhere: the keys of all ranks. The outputs of another rank may have matched what matched nothing here.
+        """
         if not any(self._targets.values()):
             return []
-        names = {name for path in ("loss", *self._targets) for name in _names_of(path)}
-        return [each for each in _tasks_of(self._patterns) if not any(fnmatchcase(name, each) for name in names)]
+        others = [key for key in elsewhere if key not in self._owners]
+        names = {name for path in ("loss", *self._targets, *others) for name in _names_of(path)}
+        return [
+            pattern
+            for pattern, task in _tasks_of(self._patterns).items()
+            if not any(fnmatchcase(name, pattern) for name in names)
+            and not (task and any(key.startswith(f"{task}/") for key in others))
+        ]
 
     @property
     def outputs(self) -> list[str]:

@@ -73,7 +73,8 @@ class IdleRules:
     def _name_captures(self, trainer: Trainer | None) -> None:
         if trainer is None or not trainer.is_world_process_zero():
             return
-        for pattern in self._captured.idle_patterns():
+        elsewhere = self._registry.seen_keys if trainer.args.world_size > 1 else ()
+        for pattern in self._captured.idle_patterns(elsewhere):
             message = (
                 "capture: no output of the model matched %r, so this pattern did nothing. Is a name misspelled? The "
                 "outputs are: %s."

@@ -41,7 +41,7 @@ def two(tmp_path_factory):
     return run(
         tmp_path_factory.mktemp("two"),
         launcher,
-        ["registry", "conflict", "fsdp", "trainer", "padding", "resume", "phases", "death"],
+        ["registry", "conflict", "fsdp", "trainer", "padding", "resume", "phases", "captures", "death"],
     )
 
 
@@ -152,6 +152,15 @@ def test_modules_in_fsdp_units_report(two) -> None:
         outs += [hidden, hidden @ second.T + other]
     expected = {"block/out": np.concatenate([out.ravel() for out in outs]).mean(), "block/n": 6.0}
     assert everyones[0]["metrics"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_pattern_of_capture_that_matched_on_another_rank_is_not_named(two) -> None:
+    first, second = results((two, 2), "captures")
+    assert first["idle"] == [f"capture: no output of the model matched '{name}'" for name in ("of_rank_2", "of_r")]
+    assert second["idle"] == []
+    by_path, by_task = first["found"]
+    assert by_path == {"parts/of_rank_0": 2.0, "parts/of_rank_1": 3.0}  # rank 0 gets 1 and 3, rank 1 gets 2 and 4
+    assert by_task == {"zero/of_rank_0": 2.0, "one/of_rank_1": 3.0}
 
 
 def test_a_trainer_logs_the_same_on_every_rank_and_what_the_union_of_the_data_gives(job) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import sys
 import time
@@ -171,6 +172,37 @@ def trainer(out: Path) -> object:
     evaluated = trainer.evaluate()
     rows = [{key: value for key, value in row.items() if "runtime" not in key} for row in trainer.state.log_history]
     return {"rows": rows, "evaluated": evaluated, "sent": sorted(sink.series("a/loss"))}
+
+
+def captures(out: Path) -> object:
+    """Each rank has outputs of its own. Returns the patterns that warnings name, and the captured values."""
+    from helpers.toy import InOrder, Silent, arguments, numbers
+    from mtask_sinks import HfMultiTaskTrainer
+
+    class Parts(Silent):
+        def forward(self, x):
+            loss = (self.weight * x).mean()
+            return {"loss": loss, "parts": {f"of_rank_{dist.get_rank()}": loss.detach()}}
+
+    class Ordered(InOrder, HfMultiTaskTrainer):
+        pass
+
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logging.getLogger("mtask_sinks.trainer").addHandler(handler)
+    found = []
+    for capture in (["of_rank_0", "of_rank_1", "of_rank_2"], {"of_rank_0": "zero", "of_rank_1": "one", "of_r": "two"}):
+        trainer = Ordered(
+            Parts(),
+            arguments(out / "captures", ddp_backend="gloo"),
+            train_dataset=numbers(1, 2, 3, 4),
+            capture=capture,
+        )
+        trainer.train()
+        [row, _] = trainer.state.log_history
+        found.append({key: value for key, value in row.items() if "of_rank" in key})
+    return {"idle": [text.partition(",")[0] for text in said if "this pattern did nothing" in text], "found": found}
 
 
 FIRST_ENTRIES = {"strings": ["a", "b"], "true": True, "none": None, "int": 7, "0-d": torch.tensor(3.0), "empty": []}
