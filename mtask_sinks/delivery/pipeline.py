@@ -246,8 +246,8 @@ class Delivery:
 
     def write_rest(self) -> None:
         """After `end`, try once more to write to the journal what the disk did not accept, and copy the journal."""
-        if self._journal is None or self._journal.is_complete or self._is_forked():
-            return
+        if self._run is not None or self._journal is None or self._journal.is_complete or self._is_forked():
+            return  # the end of an open run writes it
         self._journal.retry()
         if self._publisher is not None:
             self._publisher.start()
