@@ -14,8 +14,7 @@ from mtask_sinks.trainer.backends import Backends
 from mtask_sinks.trainer.run_info import RunFacts, collect_params
 
 if TYPE_CHECKING:
-    from torch import nn
-    from transformers import TrainerState, TrainingArguments
+    from transformers import Trainer
 
 
 class CurrentRun:
@@ -90,18 +89,21 @@ class CurrentRun:
         """
         return [*([self._info.id] if is_first_rank else ()), *self._info.resumes]
 
-    def open(
-        self, args: TrainingArguments, state: TrainerState, model: nn.Module | None, output_dir: str | None
-    ) -> Mapping[str, str]:
+    def open(self, trainer: Trainer, output_dir: str | None) -> Mapping[str, str]:
         """Open the run for the sinks, unless it is open and nothing about it has changed.
+
+        Args:
+            trainer: the trainer.
+            output_dir: the directory of the journal.
 
         Returns:
             Backend → its run, if somebody else than the sink ends that run.
         """
         opened = self._opened
-        facts = RunFacts.collect(self._info, args, state, self._backends.runs, output_dir)
+        facts = RunFacts.collect(self._info, trainer.args, trainer.state, self._backends.runs, output_dir)
         if opened is None or facts != self._opened_facts:
-            params = opened.params if opened is not None and opened.id == self._info.id else collect_params(args, model)
+            known = opened.params if opened is not None and opened.id == self._info.id else None
+            params = collect_params(trainer.args, trainer.model) if known is None else known
             run = facts.to_run_info(params, self._backends.logged)
             self._delivery.open(run, self._begun_at)
             self._opened, self._opened_facts, self._begun_at = run, facts, None

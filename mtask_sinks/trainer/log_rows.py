@@ -182,7 +182,7 @@ class LogRowsMixin(_Base):
         """Deliver the metrics of ``predict()``, which logs no row. A callback may call it while a row is logged."""
         predicted = self._session.snapshots.find_evaluation(metrics)
         if predicted is not None:
-            self._session.deliver(predicted, metrics, self.args, self.state, self.model)
+            self._session.deliver(predicted, metrics, self)
 
     def _show_in_console(self, snapshot: Snapshot) -> None:
         attach_console(self._console, self.callback_handler.callbacks)
@@ -191,7 +191,7 @@ class LogRowsMixin(_Base):
     def _deliver(self, snapshot: Snapshot, row: Mapping[str, Any], *, is_window: bool = True) -> None:
         if self._loss_budget is not None and self.state.is_world_process_zero:
             self._loss_budget.check(snapshot, row)
-        self._session.deliver(snapshot, row, self.args, self.state, self.model, is_window=is_window)
+        self._session.deliver(snapshot, row, self, is_window=is_window)
 
     def _no_metrics(self) -> Snapshot:
         """Return a snapshot for a row without task metrics."""

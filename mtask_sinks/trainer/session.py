@@ -34,7 +34,7 @@ from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising
 from mtask_sinks.trainer.silence import NOTHING_REPORTED, why_reports_are_expected
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainerState
 
 logger = get_logger(__name__)
 
@@ -269,16 +269,7 @@ class Session:
         """Whether the phase that is open now is inside of no other one, and of no training."""
         return not self.is_training and self.phases.is_single
 
-    def deliver(
-        self,
-        snapshot: Snapshot,
-        logs: Mapping[str, Any],
-        args: TrainingArguments,
-        state: TrainerState,
-        model: nn.Module | None,
-        *,
-        is_window: bool = True,
-    ) -> None:
+    def deliver(self, snapshot: Snapshot, logs: Mapping[str, Any], trainer: Trainer, *, is_window: bool = True) -> None:
         """On the first rank, give the sinks the snapshot, with the Trainer's ``logs``. Then judge the alerts.
 
         The snapshot comes first, because an alert's action may end the program.
@@ -287,29 +278,23 @@ class Session:
         logs.
         """
         self.snapshots.forget(snapshot.phase)
+        is_first_rank = trainer.state.is_world_process_zero
         attached: Mapping[str, str] = {}
-        if state.is_world_process_zero:
+        if is_first_rank:
             with InterruptsDeferred():  # the Trainer has the row already, so the journal must get it too
-                attached = self._write(snapshot, logs, args, state, model)
+                attached = self._write(snapshot, logs, trainer)
         for name in self.backends.numbering(attached):
             self.delivery.wait_for(name)
         if is_window:
             self._oversight.look(snapshot, self.trainer(), self.is_training)
-        self._oversight.write_notes(self.delivery.note if state.is_world_process_zero else None)
+        self._oversight.write_notes(self.delivery.note if is_first_rank else None)
 
-    def _write(
-        self,
-        snapshot: Snapshot,
-        logs: Mapping[str, Any],
-        args: TrainingArguments,
-        state: TrainerState,
-        model: nn.Module | None,
-    ) -> Mapping[str, str]:
+    def _write(self, snapshot: Snapshot, logs: Mapping[str, Any], trainer: Trainer) -> Mapping[str, str]:
         """Write a snapshot to the journal, in the run as it is now. Return the backend runs of others it goes to."""
-        output_dir = args.output_dir
-        if self.has_parallel_trials and state.trial_name:
-            output_dir = str(Path(output_dir or "", state.trial_name))
-        attached = self.run.open(args, state, model, output_dir)
+        output_dir, trial = trainer.args.output_dir, trainer.state.trial_name
+        if self.has_parallel_trials and trial:
+            output_dir = str(Path(output_dir or "", trial))
+        attached = self.run.open(trainer, output_dir)
         hidden = {*log_names(snapshot.metrics, snapshot.phase), "step"}
         own = {name: value for name, value in logs.items() if name not in hidden}
         self.delivery.write(snapshot.with_logs(own))

@@ -13,7 +13,7 @@ import mlflow
 import pytest
 import wandb
 from helpers.event_files import read_scalars, run_dirs
-from helpers.toy import InOrder, Killed, KillAt, Toy, arguments, numbers
+from helpers.toy import InOrder, KillAt, Killed, Toy, arguments, numbers
 from helpers.wandb_file import read_runs
 from mlflow import MlflowClient
 from transformers import TrainerCallback
