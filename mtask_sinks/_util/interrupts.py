@@ -8,6 +8,7 @@ import _signal as signal  # type: ignore[import-not-found]
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 _Handler = Callable[[int, FrameType | None], object]
 
@@ -41,7 +42,7 @@ class InterruptsDeferred:
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
                 handler = signal.getsignal(number)
-                if callable(handler) and not _is_deferred(handler):
+                if callable(handler) and handler_of(number) is handler:
                     self._handlers[number] = handler
                     signal.signal(number, self._defer)
         except BaseException:  # a signal that is not deferred yet
@@ -69,6 +70,8 @@ class InterruptsDeferred:
             signal.signal(number, handler)
 
 
-def _is_deferred(handler: _Handler) -> bool:
-    """Whether this handler is that of an `InterruptsDeferred` block."""
-    return isinstance(getattr(handler, "__self__", None), InterruptsDeferred)
+def handler_of(number: int) -> Any:
+    """Return the handler of a signal as `signal.getsignal` does; in an `InterruptsDeferred` block, that after it."""
+    handler = signal.getsignal(number)
+    block = getattr(handler, "__self__", None)
+    return block._handlers[number] if isinstance(block, InterruptsDeferred) else handler

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from mtask_sinks._util.interrupts import handler_of
+
 #: Seconds that a training spends on its sinks after SIGTERM. Most schedulers kill a process 30 s after SIGTERM.
 TERMINATION_SECONDS = 10.0
 
@@ -58,7 +60,7 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
 
     def is_stuck() -> bool:
         # If other code has taken over SIGTERM, that code ends the training.
-        is_replaced = signal.getsignal(signal.SIGTERM) is not handler
+        is_replaced = handler_of(signal.SIGTERM) is not handler
         return not (is_replaced or has_reacted.wait(_STUCK_SECONDS))
 
     watch = threading.Thread(target=_watch, args=(reader, is_stuck, if_stuck), name="mtask-sinks-sigterm", daemon=True)

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from transformers import TrainerCallback
 
 from mtask_sinks import Alert, HfMultiTaskTrainer, SinkArguments, read_journal
+from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks.sinks import MemorySink, MLflowSink
 from mtask_sinks.trainer.sigterm import Terminated, raising_on_sigterm
 
@@ -215,12 +216,13 @@ def test_sigterm_ends_a_training_as_an_exception_would_and_then_the_process(tmp_
     assert [each.status for each in read_journal(tmp_path / "out")] == ["failed"]
 
 
-def test_sigterm_ends_a_process_whose_main_thread_is_stuck(tmp_path) -> None:
+@pytest.mark.parametrize("block", [nullcontext, InterruptsDeferred])  # the second: while it writes a row
+def test_sigterm_ends_a_process_whose_main_thread_is_stuck(block) -> None:
     said = os.pipe()
     child = os.fork()
     if not child:
         try:
-            _get_stuck(said[1])
+            _get_stuck(said[1], block)
         finally:
             os._exit(1)
     assert os.read(said[0], 5) == b"ready"
@@ -230,10 +232,10 @@ def test_sigterm_ends_a_process_whose_main_thread_is_stuck(tmp_path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
 
 
-def _get_stuck(pipe: int) -> None:
+def _get_stuck(pipe: int, block: type) -> None:
     """Block in one C call that continues after a signal, so that no handler written in Python can run."""
     library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
-    with raising_on_sigterm(lambda: os.write(pipe, b"ended")):
+    with raising_on_sigterm(lambda: os.write(pipe, b"ended")), block():
         library.pthread_mutex_lock(mutex)
         os.write(pipe, b"ready")
         library.pthread_mutex_lock(mutex)
