@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
@@ -19,6 +18,7 @@ from mtask_sinks.aggregation.accumulator import NonFinite
 from mtask_sinks.aggregation.buffers import Overflow
 from mtask_sinks.aggregation.derived import Derived, DerivedFunction
 from mtask_sinks.aggregation.key_table import KeyTable
+from mtask_sinks.aggregation.log_event import as_step, log_event
 from mtask_sinks.aggregation.phases import Phases
 from mtask_sinks.aggregation.summarize import Summarizer, nonfinite_policies
 from mtask_sinks.aggregation.window import Judge, Window
@@ -332,7 +332,7 @@ class MetricRegistry(BuiltAnew):
                 has reported other values in this window (only for ``train``).
             ConflictError, LogEventError: the ranks have different rules, or reduce different windows at the same time.
         """
-        step, epoch, logs = _event(step, epoch, logs)
+        step, epoch, logs = log_event(step, epoch, logs)
         is_known = self._phases.has(check_phase(phase))
         snapshot = self._reduction.snapshot(step, phase, epoch, logs)
         if not (is_known or snapshot.metrics or phase in self.phases_of_training):
@@ -362,7 +362,7 @@ class MetricRegistry(BuiltAnew):
 
         Args: as for `snapshot`. A rank can call it alone.
         """
-        return self._reduction.overall(*_event(step, epoch, logs))
+        return self._reduction.overall(*log_event(step, epoch, logs))
 
     def end_epoch(self, step: int, *, epoch: float | None = None) -> Snapshot:
         """The values of the keys in ``per_epoch`` over an epoch that ends now; the phase is ``epoch``.
@@ -381,7 +381,7 @@ class MetricRegistry(BuiltAnew):
 
         Args: as for `snapshot`.
         """
-        step, epoch, _ = _event(step, epoch, None)
+        step, epoch, _ = log_event(step, epoch, None)
         return self._reduction.end_epoch(step, epoch)
 
     @property
@@ -422,7 +422,7 @@ class MetricRegistry(BuiltAnew):
             step: optimizer steps taken so far. The window begins here, if the state does not say where it began.
         """
         check_mapping("state", state, "the result of state_dict()")
-        self._reduction.load_state_dict(state, check_phase(phase), _as_step(step))
+        self._reduction.load_state_dict(state, check_phase(phase), as_step(step))
 
     def discard(self, phase: str = "train", *, step: int | None = None) -> bool:
         """Forget what was reported in the window of a phase; returns whether there was something.
@@ -432,7 +432,7 @@ class MetricRegistry(BuiltAnew):
             step: optimizer steps taken so far. Without it, ``window.steps`` counts from the last snapshot of the
                 training.
         """
-        return self._reduction.discard(check_phase(phase), None if step is None else _as_step(step))
+        return self._reduction.discard(check_phase(phase), None if step is None else as_step(step))
 
     def has_reports(self, phase: str) -> bool:
         """Return whether this rank has reported something in the open window of a phase."""
@@ -480,25 +480,6 @@ class MetricRegistry(BuiltAnew):
 
 
 keep_old_names(MetricRegistry, _NEW_NAMES)
-
-
-def _as_step(step: Any) -> int:
-    """Return a step as a plain integer. It may also be an integer of NumPy or of torch."""
-    try:
-        if not isinstance(step, bool):
-            return operator.index(step)
-    except TypeError:
-        pass
-    raise TypeError(f"step={step!r}: pass the number of optimizer steps taken so far, a whole number such as 100.")
-
-
-def _event(step: Any, epoch: Any, logs: Any) -> tuple[int, float | None, Mapping[str, Any] | None]:
-    """Return the arguments of a log event, with plain numbers."""
-    if not (epoch is None or isinstance(epoch, SupportsFloat)):
-        raise TypeError(f"epoch={epoch!r}: pass the number of epochs done, such as 1.5, or nothing.")
-    if logs is not None:
-        check_mapping("logs", logs, "{'loss': 2.5}")
-    return _as_step(step), None if epoch is None else float(epoch), logs
 
 
 def _patterns(name: str, given: str | Sequence[str]) -> Rules[bool]:
