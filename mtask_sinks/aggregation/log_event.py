@@ -30,8 +30,10 @@ def log_event(step: Any, epoch: Any, logs: Any) -> tuple[int, float | None, Mapp
     Raises:
         TypeError: one of them has a wrong type.
     """
-    if not (epoch is None or isinstance(epoch, SupportsFloat)):
-        raise TypeError(f"epoch={epoch!r}: pass the number of epochs done, such as 1.5, or nothing.")
+    if not (epoch is None or type(epoch) is float):  # to ask for a protocol takes long
+        if not isinstance(epoch, SupportsFloat):
+            raise TypeError(f"epoch={epoch!r}: pass the number of epochs done, such as 1.5, or nothing.")
+        epoch = float(epoch)
     if logs is not None:
         check_mapping("logs", logs, "{'loss': 2.5}")
-    return as_step(step), None if epoch is None else float(epoch), logs
+    return as_step(step), epoch, logs
