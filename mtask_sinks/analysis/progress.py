@@ -163,11 +163,13 @@ class Watch:
         for _ in self.update():
             pass
         training = self.training
-        return tuple(sink_statuses(self._tail, training is not None and status_of(training)[0] == "running"))
+        return self._sinks("" if training is None else status_of(training)[0])
 
     def progress(self) -> TrainingProgress:
         """Read what is new, and return the progress of the last training."""
-        sinks, training = self.sinks(), self.training
+        for _ in self.update():
+            pass
+        training = self.training
         if training is None:
             return TrainingProgress(str(self._tail.path))
         shown = [series for series in training.series.values() if fnmatchcase(series.key, self.only)]
@@ -193,7 +195,7 @@ class Watch:
             resumed_at=training.resumed_at,
             tasks=tuple(dict.fromkeys(each.task for each in training.series.values())),
             rows=tuple(_row(training, each, directions, at) for each in sorted_by_task(shown)),
-            sinks=sinks,
+            sinks=self._sinks(status),
             alerts=alert_rows(training),
             health=gradient_summary(training),
             left_out=self._tail.left_out.count,
@@ -201,6 +203,9 @@ class Watch:
             x_value=max((place for place in at if place is not None), default=None),
             x_error=x_error,
         )
+
+    def _sinks(self, status: str) -> tuple[SinkStatus, ...]:
+        return tuple(sink_statuses(self._tail, status == "running"))
 
 
 def status_of(training: Training) -> tuple[str, str | None]:

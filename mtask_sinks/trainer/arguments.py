@@ -219,9 +219,9 @@ class SinkArguments:
                 setattr(self, each.name, [value])  # a YAML file may leave out the brackets around one value
             elif kind == Optional[str] and isinstance(value, os.PathLike):  # noqa: UP045
                 setattr(self, each.name, os.fspath(value))
-            elif each.name == "console" and value is False:
-                self.console = "off"  # YAML takes the word for false
-            elif (choices := _choices(kind)) and value not in choices:
+            elif (choices := _choices(kind)) and value is False and "off" in choices:
+                setattr(self, each.name, "off")  # YAML takes the word for false
+            elif choices and value not in choices:
                 allowed = ", ".join(map(repr, choices))
                 raise ValueError(f"{each.name}={value!r}: choose one of {allowed}. {each.metadata['help']}")
             elif not _is_of(kind, value):

@@ -54,6 +54,8 @@ class IdleRules:
     def on_train_end(self, trainer: Trainer | None) -> None:
         """Name the rules, or wait for an evaluation."""
         self._is_waiting = not (self._has_evaluated or trainer is None or trainer.eval_dataset is None)
+        if trainer is None or not trainer.is_world_process_zero():
+            return
         rules = {} if self._is_waiting else self._rules(trainer)
         self._name(trainer, {**rules, "loss_budget": self._parts})
         if not self._is_waiting:
@@ -63,16 +65,14 @@ class IdleRules:
         """After an evaluation outside of a training, name the rules if they have waited for it."""
         if self._is_waiting and self._has_evaluated:
             self._is_waiting = False
-            self._name(trainer, self._rules(trainer))
-            self._name_captures(trainer)
+            if trainer is not None and trainer.is_world_process_zero():
+                self._name(trainer, self._rules(trainer))
+                self._name_captures(trainer)
 
     def _rules(self, trainer: Any) -> dict[str, Collection[str]]:
-        shown = {} if trainer is None else trainer._console.patterns
-        return {**rules_in(self._registry.arguments), **shown}
+        return {**rules_in(self._registry.arguments), **trainer._console.patterns}
 
-    def _name_captures(self, trainer: Trainer | None) -> None:
-        if trainer is None or not trainer.is_world_process_zero():
-            return
+    def _name_captures(self, trainer: Trainer) -> None:
         elsewhere = self._registry.seen_keys if trainer.args.world_size > 1 else ()
         for pattern in self._captured.idle_patterns(elsewhere):
             message = (
@@ -81,9 +81,7 @@ class IdleRules:
             )
             self._warn(f"idle: capture {pattern}", message, pattern, listed(sorted(self._captured.outputs)))
 
-    def _name(self, trainer: Trainer | None, rules: Mapping[str, Iterable[str]]) -> None:
-        if trainer is None or not trainer.is_world_process_zero():
-            return
+    def _name(self, trainer: Trainer, rules: Mapping[str, Iterable[str]]) -> None:
         keys = [key for key in self._registry.seen_keys if not key.endswith(TWIN)]
         if not keys:
             return  # nothing can be said

@@ -52,8 +52,8 @@ class Oversight:
             self.meter = HealthMeter(health, registry, self._add_note, self._progress.tasks)
         self._episodes = Episodes(alerts, Directions(registry.directions))
         self._warn_once = WarnOnce(logger)
-        #: The step of the last snapshot, and the step at which the training began.
-        self._step = self._first_step = 0
+        #: The step of the last snapshot.
+        self._step = 0
         self._is_first_rank, self._ranks = True, 1
         self._notes: list[Note] = []
         #: What the checkpoint says about the parameters to measure.
@@ -112,8 +112,7 @@ class Oversight:
 
     def warn_of_what_did_nothing(self) -> None:
         """At the end of a training, name the alerts that no metric has matched, and say if nothing was measured."""
-        # A training that resumes the checkpoint of its end makes no step, so nothing could match.
-        if not self._is_first_rank or self._step == self._first_step:
+        if not self._is_first_rank:
             return
         if self.meter is not None:
             self.meter.warn_if_nothing_was_measured()
@@ -143,7 +142,7 @@ class Oversight:
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
         """Continue at a step with the state of `state_dict`; with an empty one, if the training is new."""
-        self._step = self._first_step = step
+        self._step = step
         self._episodes.begin(step, self._ranks)
         for event in self._episodes.load_state_dict(state.get("alerts", {})):
             if self._is_first_rank:

@@ -209,8 +209,7 @@ class Session:
 
     def warn_if_silent(self, trainer: Trainer) -> None:
         """At the first log event after a step, say why there are no metrics, if the user meant to report some."""
-        # A training that resumes the checkpoint of its end makes no step.
-        if self._is_silence_explained or trainer.state.global_step == self.run.first_step:
+        if self._is_silence_explained or not self._has_made_step(trainer):
             return
         self._is_silence_explained = True
         registry = self.registry
@@ -348,6 +347,10 @@ class Session:
             stack.enter_context(self._capture.watching(model, self.registry))
             yield
 
+    def _has_made_step(self, trainer: Trainer) -> bool:
+        """Whether the training has made a step. One that resumes the checkpoint of its end makes none."""
+        return trainer.state.global_step != self.run.first_step
+
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
 
@@ -359,8 +362,10 @@ class Session:
             self.backends.end(status, self.delivery.counts)
             self._oversight.say_why_it_stopped()
             if status == "finished":
-                self._oversight.warn_of_what_did_nothing()
-                self._idle_rules.on_train_end(self.trainer())
+                trainer = self.trainer()
+                if trainer is not None and self._has_made_step(trainer):
+                    self._oversight.warn_of_what_did_nothing()
+                self._idle_rules.on_train_end(trainer)
             self.delivery.exit_status = "finished"
             self.run.end_training()
             self.is_training = False
