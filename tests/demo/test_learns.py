@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.event_files import read_scalars, run_dirs
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
 
 def test_both_tasks_learn_on_text_they_never_saw(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -36,8 +36,8 @@ _PRELOADED = (
     *("tensorboard.backend.event_processing.event_accumulator", "tensorboard.data.server_ingester"),
     *("torch.utils.tensorboard", "transformers.integrations", "transformers.trainer", "wandb.sdk.launch"),
 )
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(list(_PRELOADED))
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(list(_PRELOADED))
 
 
 class TrainingProcess:
@@ -66,9 +66,9 @@ class TrainingProcess:
             pytest.skip("what a process has started is looked up as Linux shows it")
         directory.mkdir(parents=True, exist_ok=True)
         self._log = directory / "log"
-        self._pipe, theirs = _context.Pipe()
+        self._pipe, theirs = FORKSERVER.Pipe()
         model = "Breaks" if raises else "Wide" if wide else "TwoTasks"
-        self._process = _context.Process(
+        self._process = FORKSERVER.Process(
             target=_train, args=(str(directory), dict(environment), theirs, hold_at, model, settings), daemon=True
         )
         self._process.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.processes import TrainingProcess
+from helpers.faulty import LIMIT
+from helpers.processes import FORKSERVER, TrainingProcess
+from helpers.stuck import get_stuck
 from helpers.toy import InOrder, Toy, arguments, numbers, points, rows
 from mlflow import MlflowClient
 from transformers import TrainerCallback
@@ -218,27 +219,21 @@ def test_sigterm_ends_a_training_as_an_exception_would_and_then_the_process(tmp_
 
 @pytest.mark.parametrize("block", [nullcontext, InterruptsDeferred])  # the second: while it writes a row
 def test_sigterm_ends_a_process_whose_main_thread_is_stuck(block) -> None:
-    said = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            _get_stuck(said[1], block)
-        finally:
-            os._exit(1)
-    assert os.read(said[0], 5) == b"ready"
-    time.sleep(0.5)  # it prints before it is stuck
-    os.kill(child, signal.SIGTERM)
-    assert os.read(said[0], 5) == b"ended"
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM
-
-
-def _get_stuck(pipe: int, block: type) -> None:
-    """Block in one C call that continues after a signal, so that no handler written in Python can run."""
-    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
-    with raising_on_sigterm(lambda: os.write(pipe, b"ended")), block():
-        library.pthread_mutex_lock(mutex)
-        os.write(pipe, b"ready")
-        library.pthread_mutex_lock(mutex)
+    pipe, theirs = FORKSERVER.Pipe()
+    process = FORKSERVER.Process(target=get_stuck, args=(theirs, block), daemon=True)
+    process.start()
+    theirs.close()  # else nothing would end the wait for a process that has died
+    try:
+        assert pipe.poll(LIMIT)
+        assert pipe.recv() == "ready"
+        time.sleep(0.5)  # it sends that before it is stuck
+        process.terminate()
+        assert pipe.poll(LIMIT)
+        assert pipe.recv() == "noticed"
+        process.join(LIMIT)
+        assert process.exitcode == 128 + signal.SIGTERM
+    finally:
+        process.kill()
 
 
 _WITH_CHILDREN = """
