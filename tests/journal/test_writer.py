@@ -357,16 +357,21 @@ from pathlib import Path
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.journal.writer import Journal
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets jobs in the background ignore it
 journal = Journal(Path(sys.argv[1]))
 journal.begin(RunInfo(id="1"))
 moments, main, is_over = random.Random(0), threading.main_thread().ident, threading.Event()
+# One signal at a time: a second one leaves the block at once, because the disk may hang.
+is_raised = threading.Event()
 
 def interrupt():
-    while not is_over.wait(moments.uniform(0.0, 2e-4)):
+    while not is_over.wait(moments.uniform(2e-5, 2e-4)):
+        is_raised.clear()
         signal.pthread_kill(main, signal.SIGINT)
+        is_raised.wait(1)
 
 step = interrupts = 0
-thread = threading.Thread(target=interrupt)
+thread = threading.Thread(target=interrupt, daemon=True)
 thread.start()
 while interrupts < 500:
     try:
@@ -374,8 +379,10 @@ while interrupts < 500:
         journal.append(Snapshot(step, metrics={"a/x": 1.0}))
     except KeyboardInterrupt:
         interrupts += 1
+        is_raised.set()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 is_over.set()
+is_raised.set()
 thread.join()
 journal.close()
 steps, position = [], 0

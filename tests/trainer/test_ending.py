@@ -109,6 +109,7 @@ def test_a_signal_while_it_waits_for_a_sink_ends_the_wait_and_says_what_is_missi
                 # Once, and to the thread that waits: it would notice a signal to another thread only after its wait.
                 if not pressed.is_set():
                     pressed.set()
+                    time.sleep(0.3)  # a signal in the middle of logging that message may leave a handler locked
                     signal.pthread_kill(threading.main_thread().ident, number)
                 released.wait(60)
 
