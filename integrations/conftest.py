@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import helpers.threads  # noqa: F401  # before torch
 import pytest
-from accelerate.state import AcceleratorState
 from helpers.heap import short_collections  # noqa: F401  # for all tests
 
 collect_ignore_glob = ["*/example.py"]  # its imports take seconds, so only the tests that need it load it
@@ -22,6 +22,8 @@ def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith(_BACKEND_SETTINGS):
             monkeypatch.delenv(name)
+    from accelerate.state import AcceleratorState  # imports torch
+
     # accelerate keeps one state per process, with the precision that an earlier test asked for.
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

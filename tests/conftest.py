@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import helpers.threads  # noqa: F401  # before torch
 import pytest
 from helpers.earlier_workers import only_own_log_lines  # noqa: F401  # for all tests
 from helpers.heap import short_collections  # noqa: F401  # for all tests
 
 if TYPE_CHECKING:
     from helpers.browser import Browser
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # If the processes share the cores, several threads per process mostly wait for each other.
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and commands that tests start would inherit it: Ctrl-C would not stop them.
