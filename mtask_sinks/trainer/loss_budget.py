@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from transformers import TrainerCallback
 
 from mtask_sinks._util.log import get_logger
-from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.keys import check_key, log_name
 from mtask_sinks.patterns import check_mapping
 from mtask_sinks.reducers import Mean
+from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.capture import TWIN, Capture, Twins
 from mtask_sinks.snapshot import Snapshot
-
-if TYPE_CHECKING:
-    from mtask_sinks.trainer.session import Session
 
 logger = get_logger(__name__)
 
@@ -88,19 +84,24 @@ class LossBudget(TrainerCallback):
         #: What to say of each part that the model reports and that is no mean.
         self._not_comparable: list[str] = []
 
-    def use_means(self, capture: Capture, session: Session) -> None:
-        """Capture the parts a second time, as means over micro-batches, if ``capture`` is on."""
+    def use_means(self, capture: Capture, registry: MetricRegistry, share_of_step: Callable[[], float]) -> None:
+        """Capture the parts a second time, as means over micro-batches, if ``capture`` is on.
+
+        Args:
+            capture: what captures the outputs of the trainer's model.
+            registry: the registry of the trainer.
+            share_of_step: returns which part of an optimizer step the current micro-batch is, such as 0.25.
+        """
         if not capture.is_on:
             self._not_comparable = [
                 f"{key!r} is not comparable: it is reduced by {reducer!r}, but the loss is a mean"
                 for key in self.weights
-                if not isinstance(reducer := session.registry.reducer_for(key), Mean)
+                if not isinstance(reducer := registry.reducer_for(key), Mean)
             ]
             return
         for key in self.weights:
-            session.registry.register(key + TWIN, "mean")
-        # A weak reference, because the session holds the capture.
-        capture.twins = Twins(frozenset(self.weights), partial(_share_of_step, WeakReference(session)))
+            registry.register(key + TWIN, "mean")
+        capture.twins = Twins(frozenset(self.weights), share_of_step)
 
     def without_twins(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot without the values that were captured only for the comparison. `check` uses these."""
@@ -200,13 +201,6 @@ class LossBudget(TrainerCallback):
         """Return whether all parts were reported equally often in every batch: once, or once per layer or replica."""
         first, *others = (snapshot.counts.get(key, 0) for key in self.weights)
         return batches > 0 and first > 0 and first % batches == 0 and all(count == first for count in others)
-
-
-def _share_of_step(session_of: WeakReference[Session]) -> float:
-    """Return which part of an optimizer step the current micro-batch is, such as 0.25."""
-    session = session_of()
-    trainer = None if session is None else session.trainer()
-    return 1.0 / max(getattr(trainer, "current_gradient_accumulation_steps", 1), 1)
 
 
 def _has_even_batches(loader: Any) -> bool:

@@ -142,7 +142,6 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
-            loss_budget.use_means(captured, self._session)
         self._session.serve(self)
         BeforeOthers(self._session).take_place()
         warn_of_replaced_bases(type(self), MultiTaskTrainerMixin)

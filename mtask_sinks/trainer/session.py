@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,9 @@ class Session:
         self._capture = capture or Capture(())
         self._given = given
         self._loss_budget = loss_budget
+        if loss_budget is not None:
+            # A weak reference, because this session holds the capture.
+            loss_budget.use_means(self._capture, registry, partial(_share_of_step, WeakReference(self)))
         self._oversight = oversight or Oversight(None, (), registry)
         #: Whether the trials of a search run at the same time, in other processes. Then each has a journal of its own.
         self.has_parallel_trials = False
@@ -369,3 +373,10 @@ class Session:
             self.delivery.exit_status = "finished"
             self.run.end_training()
             self.is_training = False
+
+
+def _share_of_step(session_of: WeakReference[Session]) -> float:
+    """Return which part of an optimizer step the current micro-batch is, such as 0.25."""
+    session = session_of()
+    trainer = None if session is None else session.trainer()
+    return 1.0 / max(getattr(trainer, "current_gradient_accumulation_steps", 1), 1)
