@@ -45,7 +45,7 @@ class MissingBackendError(ImportError):
 
 
 class PluginError(RuntimeError):
-    """A plug-in offers a sink but cannot create it."""
+    """A plug-in offers a sink or a reducer but cannot create it."""
 
 
 class NotReady(Exception):

@@ -60,7 +60,8 @@ def _list_named(name: str, kind: Kind, package: str | None) -> ReducerListing:
     try:
         reducer = find_reducer(name)
     except Exception as error:  # raised by a plug-in
-        return ReducerListing(name, kind, package, f"does not load ({type(error).__name__}: {error})", loads=False)
+        cause = error.__cause__ or error
+        return ReducerListing(name, kind, package, f"does not load ({type(cause).__name__}: {cause})", loads=False)
     return ReducerListing(name, kind, package, _about(reducer))
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 from mtask_sinks._util.calls import takes_one_argument
 from mtask_sinks._util.suggestion import did_you_mean
-from mtask_sinks.errors import ReducerError
+from mtask_sinks.errors import PluginError, ReducerError
 from mtask_sinks.reducers.base import Floats, Reducer
 from mtask_sinks.reducers.builtin import Count, First, Last, Max, Mean, Min, Std, Sum, Total
 from mtask_sinks.reducers.sampled import FunctionReducer, Quantile
@@ -84,6 +84,7 @@ def as_reducer(spec: ReducerSpec) -> Reducer:
 
     Raises:
         ReducerError: no reducer has this name, or the object is no reducer.
+        PluginError: as in `find_reducer`.
     """
     if isinstance(spec, str):
         return find_reducer(spec)
@@ -107,7 +108,12 @@ def as_reducer(spec: ReducerSpec) -> Reducer:
 
 
 def find_reducer(name: str) -> Reducer:
-    """The reducer of that name: built in, registered, or offered by an installed package."""
+    """The reducer of that name: built in, registered, or offered by an installed package.
+
+    Raises:
+        ReducerError: no reducer has this name.
+        PluginError: a plug-in failed to load; the message names its package.
+    """
     if name in _BUILTIN:
         return _BUILTIN[name]
     if match := _PERCENTILE.fullmatch(name):
@@ -115,7 +121,13 @@ def find_reducer(name: str) -> Reducer:
     if name in _registered:
         return _registered[name]
     for entry_point in entry_points(group=ENTRY_POINTS, name=name):
-        return _registered.setdefault(name, as_reducer(entry_point.load()))
+        try:
+            return _registered.setdefault(name, as_reducer(entry_point.load()))
+        except (Exception, SystemExit) as error:  # a package without its license may call `sys.exit`
+            raise PluginError(
+                f"reducer {name!r} of package {offering_package(name)} failed to load ({type(error).__name__}: "
+                f"{error}). Repair or update that package, or do not use the reducer."
+            ) from error
     hint = did_you_mean(name, known_reducers())
     raise ReducerError(
         f"{name!r} is no reducer. There are: {', '.join(known_reducers())}, and percentiles such as p95.{hint} "

@@ -51,7 +51,7 @@ def make_sink(name: str) -> Sink:
     try:
         factory: Callable[[], Sink] = entry_point.load()
         sink = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a package without its license may call `sys.exit`
         raise PluginError(
             f"sink {name!r} of package {_package(entry_point)} failed to load ({type(error).__name__}: {error}). "
             "Repair or update that package, or do not use the sink."
@@ -60,6 +60,11 @@ def make_sink(name: str) -> Sink:
         raise PluginError(
             f"sink {name!r} of package {_package(entry_point)} is {sink!r}, which is not a Sink. Its entry point "
             f"{entry_point.value!r} must name a subclass of mtask_sinks.Sink, or a function that returns a sink."
+        )
+    if not hasattr(sink, "name"):
+        raise PluginError(
+            f"sink {name!r} of package {_package(entry_point)} has no name: its class {type(sink).__name__} needs the "
+            f"line name = {name!r}."
         )
     return sink
 

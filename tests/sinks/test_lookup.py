@@ -6,7 +6,9 @@ import importlib.metadata
 import importlib.util
 
 import pytest
+from typer.testing import CliRunner
 
+from mtask_sinks.cli import app
 from mtask_sinks.errors import MissingBackendError, PluginError, UnknownSinkError
 from mtask_sinks.reducers import as_reducer, known_reducers
 from mtask_sinks.sinks import TensorBoardSink, has_sink, lookup, make_sink, sink_names
@@ -36,6 +38,44 @@ def test_a_reducer_of_a_package_is_found_by_name() -> None:
 def test_a_broken_plug_in_is_named_with_its_package(name: str) -> None:
     with pytest.raises(PluginError, match=rf"'{name}' of package mtask-example-plugin"):
         make_sink(name)
+
+
+@pytest.fixture
+def stubborn(tmp_path, monkeypatch):
+    """An installed package whose module ends the process, and one whose sink has no name."""
+    about = tmp_path / "stubborn-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: stubborn\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[mtask_sinks.sinks]\nexits = stubborn_exits:Sink\nnameless = stubborn_nameless:Nameless\n"
+        "[mtask_sinks.reducers]\nexits = stubborn_exits:Reducer\nabsent = stubborn_absent:Reducer\n"
+    )
+    (tmp_path / "stubborn_exits.py").write_text("import sys\nsys.exit('no license')\n")
+    (tmp_path / "stubborn_nameless.py").write_text(
+        "from mtask_sinks import Sink\nclass Nameless(Sink):\n    def write(self, snapshot): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "reason"),
+    [
+        (make_sink, "exits", r"\(SystemExit: no license\)"),
+        (make_sink, "nameless", "its class Nameless needs the line name = 'nameless'"),
+        (as_reducer, "exits", r"\(SystemExit: no license\)"),
+        (as_reducer, "absent", r"\(ModuleNotFoundError: No module named 'stubborn_absent'\)"),
+    ],
+)
+def test_a_plug_in_that_exits_or_is_incomplete_is_named_with_its_package(make, name, reason, stubborn) -> None:
+    with pytest.raises(PluginError, match=f"'{name}' of package stubborn .*{reason}"):
+        make(name)
+
+
+def test_the_commands_say_which_plug_in_exits(stubborn) -> None:
+    shown = CliRunner().invoke(app, ["sinks", "--check", "exits"], env={"COLUMNS": "200"})
+    assert (shown.exit_code, "SystemExit: no license" in shown.output) == (1, True)
+    shown = CliRunner().invoke(app, ["reducers", "exits"], env={"COLUMNS": "200"})
+    assert (shown.exit_code, "does not load (SystemExit: no license)" in shown.output) == (1, True)
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
