@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mtask_sinks.keys import NONFINITE, split_key
 from mtask_sinks.snapshot import Snapshot
@@ -62,33 +62,41 @@ class Values:
     ...     values.add(step, value)
     >>> values.count, values.nonfinite, values.first_nonfinite, values.since, values.count_since
     (4, 3, 10, 30, 2)
+    >>> values.nonfinite_since
+    'inf or nan'
 
     Attributes:
         first: step of the first value.
         count: how many values there are.
-        last: the last value.
         nonfinite: how many values are NaN or infinite.
         first_nonfinite, last_nonfinite: steps of the first and the last of these; ``None`` if all values are finite.
         since: step since which every value is NaN or infinite; ``None`` if the last value is finite.
         count_since: how many values there are since that step.
+        kinds_since: the different ones of these, as text, in the order of their first steps.
     """
 
     first: int
     count: int = 0
-    last: float = 0.0
     nonfinite: int = 0
     first_nonfinite: int | None = None
     last_nonfinite: int | None = None
     since: int | None = None
     count_since: int = 0
+    kinds_since: list[str] = field(default_factory=list)
+
+    @property
+    def nonfinite_since(self) -> str:
+        """What the values have been since that step, such as ``nan`` or ``inf or nan``."""
+        return " or ".join(self.kinds_since)
 
     def add(self, step: int, value: float) -> None:
         """Add the next value."""
         self.count += 1
-        self.last = value
         if math.isfinite(value):
-            self.since, self.count_since = None, 0
+            self.since, self.count_since, self.kinds_since = None, 0, []
             return
+        if (kind := str(float(value))) not in self.kinds_since:
+            self.kinds_since.append(kind)
         self.nonfinite += 1
         self.first_nonfinite = step if self.first_nonfinite is None else self.first_nonfinite
         self.last_nonfinite = step
@@ -102,8 +110,8 @@ class LogEvents:
     >>> events = LogEvents()
     >>> for step, metrics in ((10, {"mlm/loss": 2.5}), (20, {"mlm/loss": 2.0, "lr_scale": 1.0})):
     ...     events.add(Snapshot(step=step, metrics=metrics))
-    >>> events.steps, events.reports["train", "lr_scale"].first, events.values["train", "mlm/loss"].last
-    ({'train': [10, 20]}, 1, 2.0)
+    >>> events.steps, events.reports["train", "lr_scale"].first, events.values["train", "mlm/loss"].count
+    ({'train': [10, 20]}, 1, 2)
 
     Attributes:
         steps: phase → steps of its log events, including those without a reported metric.

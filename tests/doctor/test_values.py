@@ -16,7 +16,7 @@ def test_a_value_that_is_not_finite_at_the_end(tmp_path) -> None:
     journal(tmp_path, [*chain(*rows)])
     where, text = only(tmp_path, "nonfinite")
     assert where == "bert, step 6"
-    assert "'a/loss' (train) has been nan since step 6, in 2 log events" in text
+    assert "'a/loss' (train) has been inf or nan since step 6, in 2 log events" in text
     assert of(tmp_path, "nonfinite-before") == []
 
 
