@@ -10,6 +10,9 @@ from helpers.journals import losses, write
 
 import mtask_sinks.export
 from mtask_sinks import RunInfo
+from mtask_sinks.errors import NoTrainingError
+
+_STEPS = {"first": (2, 4), "second": (6, 8, 10)}
 
 
 def test_all_its_names_export_a_journal(tmp_path) -> None:
@@ -21,6 +24,20 @@ def test_all_its_names_export_a_journal(tmp_path) -> None:
     with (tmp_path / "again.csv").open("w") as file:
         assert mtask_sinks.export.write_csv(iter(rows), file) == 2
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "m.csv").read_text()
+
+
+@pytest.mark.parametrize("run", [2, "2", "second"])
+def test_a_training_is_chosen_by_number_or_name(run, tmp_path) -> None:
+    first, second = ((RunInfo(id=name, name=name), losses(*steps), "finished") for name, steps in _STEPS.items())
+    path = write(tmp_path, first, second)
+    assert mtask_sinks.export.to_frame(path, run)["step"].tolist() == [6, 8, 10]
+
+
+@pytest.mark.parametrize("run", [0, 3, -1])
+def test_a_number_that_no_training_has_is_an_error(run, tmp_path) -> None:
+    path = write(tmp_path, (RunInfo(id="1", name="first"), losses(2), "finished"))
+    with pytest.raises(NoTrainingError, match=f"there is no training '{run}'"):
+        mtask_sinks.export.to_frame(path, run)
 
 
 def test_a_missing_package_raises_its_error(tmp_path, monkeypatch) -> None:

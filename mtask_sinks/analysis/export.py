@@ -34,7 +34,7 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _ROWS_PER_GROUP = 100_000
 
 
-def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFrame:
+def to_frame(path: str | os.PathLike[str], run: str | int | None = None) -> pd.DataFrame:
     """Read a journal into a pandas data frame in long format: one row per value.
 
     >>> import tempfile
@@ -79,7 +79,7 @@ def to_frame(path: str | os.PathLike[str], run: str | None = None) -> pd.DataFra
     return pd.DataFrame(columns).astype(types)
 
 
-def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterator[Measurement]:
+def measurements(path: str | os.PathLike[str], run: str | int | None = None) -> Iterator[Measurement]:
     """Return the rows of a journal, training by training, in the order of the snapshots.
 
     Args:
@@ -91,7 +91,7 @@ def measurements(path: str | os.PathLike[str], run: str | None = None) -> Iterat
     if run is not None:
         found = read_counted(path)  # the number of a training counts those of all journals, so all must be readable
         find_readable_journals(path)
-        chosen = choose([training for training, _ in found], run, os.fspath(path))
+        chosen = choose([training for training, _ in found], str(run), os.fspath(path))
         return _rows(_labels(found), [each for each in found if each[0] is chosen])
     journals = find_readable_journals(path)
     if Path(path).is_file() or journal_files(journal_path(path)):  # a journal is there, not only below it
