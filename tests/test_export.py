@@ -33,6 +33,12 @@ def test_a_training_is_chosen_by_number_or_name(run, tmp_path) -> None:
     assert mtask_sinks.export.to_frame(path, run)["step"].tolist() == [6, 8, 10]
 
 
+def test_no_two_trainings_share_a_name_in_the_frame(tmp_path) -> None:
+    runs = [(RunInfo(id=str(i), name=name), losses(2 * i), "finished") for i, name in enumerate(("a", "a", "a:1"), 1)]
+    frame = mtask_sinks.export.to_frame(write(tmp_path, *runs))
+    assert frame.groupby("run")["step"].apply(list).to_dict() == {"a:1": [2], "a:2": [4], "a:1:3": [6]}
+
+
 @pytest.mark.parametrize("run", [0, 3, -1])
 def test_a_number_that_no_training_has_is_an_error(run, tmp_path) -> None:
     path = write(tmp_path, (RunInfo(id="1", name="first"), losses(2), "finished"))

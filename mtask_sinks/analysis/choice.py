@@ -40,16 +40,18 @@ def directions_of(trainings: Sequence[Training]) -> Directions:
 def labels(trainings: Sequence[Training]) -> dict[int, str]:
     """Return number → label, for each training.
 
-    The label is the name. If several trainings have that name, or if it looks like a number, the label is
-    ``name:number``. If a training has no name, the label is the number.
+    The label is the name. If several trainings have that name, or if it looks like a number or like the label of
+    another training, the label is ``name:number``. If a training has no name, the label is the number.
 
     >>> labels([Training(1), Training(2)])
     {1: '1', 2: '2'}
     """
     names = Counter(training.name for training in trainings)
+    numbered = {f"{each.name}:{each.number}" for each in trainings}
     return {
         each.number: str(each.number) if not each.name else
-        each.name if names[each.name] == 1 and not each.name.isdecimal() else f"{each.name}:{each.number}"
+        each.name if names[each.name] == 1 and not each.name.isdecimal() and each.name not in numbered else
+        f"{each.name}:{each.number}"
         for each in trainings
     }  # fmt: skip
 
