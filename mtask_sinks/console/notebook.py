@@ -65,7 +65,7 @@ class NotebookTable:
     The columns of the tasks follow its own columns (except run times), grouped by task. A later row may add columns. If
     the user names no metrics, the table shows at most 24 of them, as the console does: first one of each task, then a
     second one, and so on. The row of an evaluation also shows the last values of the training, as transformers does for
-    ``Training Loss``.
+    ``Training Loss``. An evaluation outside of a training has a table of its own, below what the callback shows.
 
     A table of too many columns gets one column per task instead, in which each metric and phase has a line of its own.
     If several evaluation sets have run times, one column has their sum, and names all of them if you hover over it.
@@ -118,15 +118,28 @@ class NotebookTable:
         callback: Any = self._callback()
         view = None if metrics is None else self.console.view(metrics)
         self._use_table(callback.training_tracker)
-        if view is None or self._tracker is None:
+        if view is None:
             type(callback).on_evaluate(callback, args, state, control, metrics=metrics, **kwargs)
             return
         row = dict(view.row)
         type(callback).on_evaluate(callback, args, state, control, metrics=row, **kwargs)
         for name in view.row.keys() - row.keys():  # transformers' method removes these from the result of evaluate()
             metrics.pop(name, None)
-        self._fill({**self._training, **self._cells(view)})
-        self._tracker.display()
+        if self._tracker is None:
+            NotebookTable(self.console).show_alone(view, state.global_step)
+        else:
+            self._fill({**self._training, **self._cells(view)})
+            self._tracker.display()
+
+    def show_alone(self, view: LogView, step: int) -> None:
+        """Show the metrics of an evaluation outside of a training in a table of their own."""
+        if not view.metrics:
+            return
+        from IPython.display import HTML, display
+        from transformers.utils.notebook import text_to_html_table
+
+        table = self._filled([["Step"], [step]], self._cells(view))
+        display(HTML(text_to_html_table(table)))  # type: ignore[no-untyped-call]
 
     def _use_table(self, tracker: Any) -> None:
         """Forget all columns if this is another table: a new training has a new table."""
@@ -154,8 +167,12 @@ class NotebookTable:
         return {_Column(key, snapshot.phase): number(snapshot.metrics[key]) for key in keys}
 
     def _fill(self, cells: dict[_Column, str]) -> None:
-        """Put cells into the last row, and choose the columns again."""
-        headings, *rows = self._tracker.inner_table
+        """Put cells into the last row of the training's table."""
+        self._tracker.inner_table = self._filled(self._tracker.inner_table, cells)
+
+    def _filled(self, table: list[list[Any]], cells: dict[_Column, str]) -> list[list[Any]]:
+        """Put cells into the last row of a table, choose the columns again, and return the table with them."""
+        headings, *rows = table
         self._rows.setdefault(len(rows) - 1, {}).update(cells)
         shown, left_out = self._chosen()
         own = [heading for heading in headings if heading not in self._added]
@@ -173,7 +190,7 @@ class NotebookTable:
         more = [f'<span title="{names}">+{len(left_out):,} more</span>'] if left_out else []
         label, total = ["<small>metric</small>"] if is_wide else [], ["<small>Runtime</small>"] if is_sum else []
         self._added.update(of_tasks, label, more, total)
-        table: list[list[Any]] = [[*first, *label, *of_tasks, *more, *(total or last)]]
+        filled: list[list[Any]] = [[*first, *label, *of_tasks, *more, *(total or last)]]
         for at, row in enumerate(kept):
             texts, times = self._rows.get(at, {}), self._times[at]
             cells_of_tasks = [
@@ -182,8 +199,8 @@ class NotebookTable:
             ]
             labels = [_lines(f"<small>{html.escape(printable(line))}</small>" for line in lines) for _ in label]
             ends = [_sum(times)] if is_sum else _texts(times, last)
-            table.append([*_texts(row, first), *labels, *cells_of_tasks, *("" for _ in more), *ends])
-        self._tracker.inner_table = table
+            filled.append([*_texts(row, first), *labels, *cells_of_tasks, *("" for _ in more), *ends])
+        return filled
 
     def _chosen(self) -> tuple[list[_Column], list[_Column]]:
         """Return the columns to show, task by task, training before evaluations, and those that are left out."""

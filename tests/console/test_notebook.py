@@ -162,6 +162,27 @@ def test_an_evaluation_by_itself_shows_and_returns_its_metrics(tmp_path, shown) 
     assert trainer.evaluate()["eval_b/loss"] == 150.0
 
 
+def test_an_evaluation_by_itself_has_a_table_of_its_tasks(tmp_path, shown) -> None:
+    trainer = trained(tmp_path)
+    shown.clear()
+    trainer.evaluate()
+    assert table(shown[-1]) == [
+        {"Step": "4", "a/loss (eval)": "15", "a/size (eval)": "-15", "b/loss (eval)": "150"},
+    ]
+
+
+@pytest.mark.parametrize(("sink_args", "keys"), [
+    (SinkArguments(console="off"), set()),
+    (SinkArguments(console_metrics=["b/*"]), {"b/loss"}),
+])  # fmt: skip
+def test_an_evaluation_by_itself_shows_what_the_console_shows(tmp_path, shown, sink_args, keys) -> None:
+    trainer = trained(tmp_path, sink_args)
+    shown.clear()
+    assert {"eval_a/loss", "eval_a/size", "eval_b/loss"} <= trainer.evaluate().keys()
+    headings = [re.sub("<[^>]+>", "", text).lower() for html in shown for text in re.findall(r"<th>(.*?)</th>", html)]
+    assert {heading.partition(" ")[0] for heading in headings if "/" in heading} == keys
+
+
 def test_an_evaluation_within_returns_what_it_returns_elsewhere(tmp_path, shown) -> None:
     trainer = trained(tmp_path, eval_strategy="steps", eval_steps=4)
     (row,) = (row for row in trainer.state.log_history if "eval_a/loss" in row)
