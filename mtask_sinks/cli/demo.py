@@ -37,6 +37,7 @@ def demo(
     from rich.console import Console
 
     from mtask_sinks.cli.demo_process import DemoProcess, show_on_terminal
+    from mtask_sinks.cli.watch_screen import has_screen
     from mtask_sinks.demo.environment import local_backends, new_run_dir
 
     sinks = _chosen(report_to)
@@ -49,10 +50,11 @@ def demo(
         soft_wrap=not console.is_terminal,
         highlight=False,
     )
-    process = DemoProcess(run_dir, max_steps, seed, sinks, environment, to_log=console.is_terminal)
+    is_live = has_screen(console)
+    process = DemoProcess(run_dir, max_steps, seed, sinks, environment, to_log=is_live)
     console.print(f"Log: {process.log}", soft_wrap=True, highlight=False)
     try:
-        if console.is_terminal:
+        if is_live:
             show_on_terminal(process, run_dir, console)
         else:
             process.wait()

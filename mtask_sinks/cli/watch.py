@@ -63,13 +63,13 @@ def watch(
 
     from mtask_sinks.cli.formatting import print_json, print_renderable
     from mtask_sinks.cli.watch_lines import print_lines
-    from mtask_sinks.cli.watch_screen import show_on_screen
+    from mtask_sinks.cli.watch_screen import has_screen, show_on_screen
     from mtask_sinks.cli.watch_view import make_frame
 
     if follow and once:
         raise typer.BadParameter("--follow keeps printing, --once prints once: choose one.")
     console = Console()
-    is_live = console.is_terminal and not once and not as_json
+    is_live = has_screen(console) and not once and not as_json
     with journal_errors("PATH"):
         trainings = _watched(path, only, x, may_begin=is_live or follow)
         try:

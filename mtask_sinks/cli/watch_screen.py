@@ -92,6 +92,15 @@ class WatchedTrainings:
         return [journal.path for journal in self.journals].index(self.shown.path)
 
 
+def has_screen(console: Console) -> bool:
+    """Whether the output is a terminal, and not a pipe or a file.
+
+    ``console.is_terminal`` only says whether to colour the output. With FORCE_COLOR, which Jupyter sets for all
+    commands of a notebook, it is true for a pipe.
+    """
+    return console.is_terminal and console.file.isatty()
+
+
 def show_on_screen(
     trainings: WatchedTrainings, console: Console, interval: float, is_over: Callable[[], bool] = lambda: False
 ) -> None:

@@ -46,6 +46,17 @@ def test_a_pipe_gets_one_picture_without_colour_whose_lines_say_all(tmp_path) ->
     assert "\x1b" not in done.output
 
 
+def test_a_pipe_that_gets_colours_gets_one_picture_too(tmp_path) -> None:
+    """Jupyter sets FORCE_COLOR for all commands of a notebook, and many CI systems do."""
+    write(tmp_path, (RunInfo(id="1", name="bert"), losses(2, 4), "finished"))
+    environment = {**os.environ, "FORCE_COLOR": "1"}
+    words = [sys.executable, "-m", "mtask_sinks", "watch", str(tmp_path)]
+    done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "\x1b[1m" in done.stdout
+    assert "\x1b[?1049h" not in done.stdout  # what fills the screen of a terminal
+
+
 def test_json_says_the_same(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="bert"), losses(2, 4), "failed"))
     done = watch(str(tmp_path), "--json", "--only", "a/*")
