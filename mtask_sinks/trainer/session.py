@@ -132,7 +132,7 @@ class Session:
         self.phases = PhaseWindows(self.registry, self.admission)
         self.saved_windows = SavedWindows(self.registry, self._oversight)
         self.snapshots = RowSnapshots(self.registry, self._oversight, self._loss_budget, self._warn_once)
-        #: Whether `warn_if_silent` has run.
+        #: Whether `warn_if_silent` has run in this training.
         self._is_silence_explained = False
         self._idle_rules = IdleRules(self.registry, parts, self._capture, self._warn_once)
         #: If an epoch has just ended: whether somebody had stopped the training, perhaps in the middle of the epoch.
@@ -156,6 +156,7 @@ class Session:
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
         self.is_training, self._is_new, self._has_ended = True, True, False
+        self._is_silence_explained = self.snapshots.has_reported = False
         self.run.begin_training()
         self._idle_rules.on_train_begin()
         self.delivery.exit_status = "failed"

@@ -146,6 +146,16 @@ def test_the_first_log_event_without_a_metric_says_why(tmp_path, arguments_of, n
     assert "supports_report_metrics = True" in messages[0]
 
 
+def test_a_later_training_without_a_metric_says_why_too(tmp_path, caplog) -> None:
+    model = Toy()
+    trainer = trained(tmp_path, model)
+    model.supports_report_metrics = False
+    assert said(caplog) == []
+    trainer.train()
+    (message,) = said(caplog)
+    assert "no metric was reported up to step 2, although the code of Toy names report_metrics" in message
+
+
 class Plain(torch.nn.Module):
     """A model that knows nothing of metrics."""
 
