@@ -152,7 +152,9 @@ register_module_module_registration_hook(_add_to_bindings)
 def modules_around(trainer: Trainer | None) -> list[nn.Module]:
     """Return the modules of a trainer that wrap its model or compute its loss.
 
-    A reference model, a teacher or any other module beside the model is not among them, because it must not report.
+    If somebody has set ``trainer.model`` to another model, the Trainer still trains the model that it had before
+    (``model_wrapped``), so that model is among them. A reference model, a teacher or any other module beside the model
+    is not, because it must not report.
     """
     return [module for _, module, is_around in _modules_held_by(trainer) if is_around]
 
@@ -179,9 +181,12 @@ def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, 
     for name, value in {} if model is None else vars(trainer).items():
         for held in value.values() if isinstance(value, dict) else (value,):
             module = _behind(held) if name == "compute_loss_func" else held
-            if module is model or name == "model_wrapped" or not isinstance(module, nn.Module):
+            if module is model or not isinstance(module, nn.Module):
                 continue
-            yield name, module, name == "compute_loss_func" or any(each is model for each in module.modules())
+            wraps_model = any(each is model for each in module.modules())
+            if name == "model_wrapped" and wraps_model:
+                continue
+            yield name, module, wraps_model or name in ("compute_loss_func", "model_wrapped")
 
 
 def _behind(function: Any) -> Any:

@@ -139,6 +139,23 @@ def test_a_model_from_model_init_is_bound_anew_each_time(tmp_path) -> None:
     assert not any(hasattr(model, "report_metrics") for model in made)
 
 
+def test_the_model_that_trains_reports_even_if_the_trainer_was_given_another_one(tmp_path) -> None:
+    """The Trainer goes on to train its ``model_wrapped``, and evaluates its ``model``."""
+
+    class Other(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("other", loss=loss)
+
+    trains = Toy()
+    trainer = Ours(trains, arguments(tmp_path), train_dataset=numbers(1, 2), eval_dataset=numbers(5))
+    trainer.model = Other()
+    trainer.train()
+    assert trainer.model_wrapped is trains
+    assert (rows(trainer, "a/loss"), rows(trainer, "other/loss")) == ([(2, 1.5)], [])
+    assert trainer.evaluate()["eval_other/loss"] == 5.0
+    assert not any(hasattr(model, "report_metrics") for model in (trains, trainer.model))
+
+
 def test_a_hyper_parameter_search_logs_every_trial(tmp_path) -> None:
     import optuna
 
