@@ -34,7 +34,7 @@ from mtask_sinks.measurement.device_queue import Part
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.recompute import is_recompute
 from mtask_sinks.patterns import Rules, check_mapping, patterns_in
-from mtask_sinks.reducers import Mean, Reducer, ReducerSpec, as_reducer
+from mtask_sinks.reducers import Reducer, ReducerSpec, as_reducer
 from mtask_sinks.reducers.lookup import without_own_names
 from mtask_sinks.reduction import Reduction
 from mtask_sinks.reporting.api import activated, refuse_positional
@@ -144,10 +144,10 @@ class MetricRegistry(BuiltAnew):
         max_keys += bool(functions)  # derived metrics may use the time of a window, which is a key too
         self._key_table = KeyTable(by_key, functions, max_keys)
         if functions:
-            self._key_table.reducers[SECONDS] = Mean()
+            self._key_table.add_seconds()
         summarizer = Summarizer(policies, functions, self._warn_once)
         rules = {"reducers": reducers, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
-        agreement = KeyAgreement(rules, by_key.for_key, max_keys)
+        agreement = KeyAgreement(rules, by_key.for_key, self._key_table.registered, max_keys)
         self._merger = RankMerger(process_group, agreement, wants_spread)
         self._clock = MicroBatchClock()
         self._phases = Phases()

@@ -8,7 +8,7 @@ from mtask_sinks.aggregation.window_times import SECONDS, STEPS
 from mtask_sinks.errors import ConflictError, MetricKeyError
 from mtask_sinks.keys import check_key
 from mtask_sinks.patterns import Rules
-from mtask_sinks.reducers import Reducer
+from mtask_sinks.reducers import Mean, Reducer
 
 # The time of a window may be among the reducers, but nobody may report it.
 _OF_THE_WINDOW = (SECONDS, STEPS)
@@ -29,7 +29,7 @@ class KeyTable:
 
     Attributes:
         reducers: the reducers of all keys.
-        registered: the reducers of the keys that `register` added.
+        registered: the reducers of the keys that are known without a report.
         is_reserved: tells whether a key is already the name of something else.
 
     Raises:
@@ -65,6 +65,10 @@ class KeyTable:
                 "before its first report, or report the second quantity under another name."
             )
         self.registered[key] = reducer
+
+    def add_seconds(self) -> None:
+        """Register the time of the window, which nobody else can."""
+        self.reducers[SECONDS] = self.registered[SECONDS] = Mean()
 
     def admit(self, key: str) -> Reducer | None:
         """Return the reducer of a reported key; ``None`` if there are too many keys.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mtask_sinks.distributed.collectives import Ranks
@@ -19,6 +19,7 @@ class Proposal(NamedTuple):
         rules: the fingerprints of the rank's rules.
         keys: key → the fingerprint of its reducer.
         reducers: key → its reducer, pickled. Reducers that cannot be pickled are missing.
+        registered: those of the keys that the rank did not learn from a report.
         phases: the phases that the rank reduces with the training.
         max_keys: the largest number of keys that the rank wants.
     """
@@ -26,17 +27,24 @@ class Proposal(NamedTuple):
     rules: Mapping[str, str]
     keys: Mapping[str, str]
     reducers: Mapping[str, bytes]
+    registered: Collection[str]
     phases: Sequence[str]
     max_keys: int
 
     @classmethod
     def from_reducers(
-        cls, rules: Mapping[str, Any], reducers: Mapping[str, Reducer], phases: Sequence[str], max_keys: int
+        cls,
+        rules: Mapping[str, Any],
+        reducers: Mapping[str, Reducer],
+        registered: Container[str],
+        phases: Sequence[str],
+        max_keys: int,
     ) -> Proposal:
         """The proposal of this rank: its rules, the reducers of keys to agree on, its phases, and its limit."""
         keys = {key: fingerprint(reducer) for key, reducer in reducers.items()}
         sendable = {key: data for key, reducer in reducers.items() if (data := _pickled(reducer)) is not None}
-        return cls({name: fingerprint(rule) for name, rule in rules.items()}, keys, sendable, phases, max_keys)
+        prints = {name: fingerprint(rule) for name, rule in rules.items()}
+        return cls(prints, keys, sendable, {key for key in keys if key in registered}, phases, max_keys)
 
 
 class KeyAgreement:
@@ -47,13 +55,17 @@ class KeyAgreement:
     Args:
         rules: the rules that must be the same on all ranks, by name. `by_rule` depends on nothing else.
         by_rule: returns the reducer that the rules give a key.
+        registered: the keys that this rank knows without a report. As on one rank, the limit never drops them.
         max_keys: the largest number of keys; if the ranks differ, the largest of their numbers counts. If too many keys
-            come at once, the first ones in alphabetic order are taken.
+            are reported at once, the first ones in alphabetic order are taken.
     """
 
-    def __init__(self, rules: Mapping[str, Any], by_rule: Callable[[str], Reducer], max_keys: int) -> None:
+    def __init__(
+        self, rules: Mapping[str, Any], by_rule: Callable[[str], Reducer], registered: Container[str], max_keys: int
+    ) -> None:
         self._rules = rules
         self._by_rule = by_rule
+        self._registered = registered
         self._max_keys = max_keys
         #: Key → reducer.
         self.keys: dict[str, Reducer] = {}
@@ -87,14 +99,16 @@ class KeyAgreement:
         """
         unsettled = {key: reducer for key, reducer in known.items() if key not in self.keys}
         proposals: list[Proposal] = ranks.gather_objects(
-            Proposal.from_reducers(self._rules, unsettled, self.own_phases, self._max_keys)
+            Proposal.from_reducers(self._rules, unsettled, self._registered, self.own_phases, self._max_keys)
         )
         for name in self._rules:
             _check_one([theirs.rules[name] for theirs in proposals], f"MetricRegistry({name}=...)")
         max_keys = max(theirs.max_keys for theirs in proposals)
-        for key in sorted({key for theirs in proposals for key in theirs.keys}):
+        registered = {key for theirs in proposals for key in theirs.registered}
+        reported = {key for theirs in proposals for key in theirs.keys} - registered
+        for key in [*sorted(registered), *sorted(reported)]:
             reducer = self._settle(key, proposals, known)
-            if len(self.keys) < max_keys:
+            if key in registered or len(self.keys) < max_keys:
                 self.keys[key] = reducer
         self.phases += sorted({phase for theirs in proposals for phase in theirs.phases} - {*self.phases})
         return self.keys

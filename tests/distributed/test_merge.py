@@ -322,23 +322,54 @@ def test_more_than_max_keys_are_dropped_everywhere_alike() -> None:
     assert calls["gather_objects"] == 1
 
 
-def double(metrics):
-    return 2 * metrics["a"]
-
-
-@pytest.mark.parametrize("rules", [({"max_keys": 2}, {"max_keys": 4}), ({"derived": {"twice": double}}, {})])
-def test_ranks_whose_limits_of_keys_differ_take_the_larger_one(rules) -> None:
-    """A registry with derived metrics has one key more: the time of the window."""
-
+def test_ranks_whose_limits_of_keys_differ_take_the_larger_one() -> None:
     def run(ranks):
-        registry = MetricRegistry(process_group=ranks, **{"max_keys": 3, **rules[ranks.rank]})
+        registry = MetricRegistry(process_group=ranks, max_keys=[2, 4][ranks.rank])
         rows = []
         for step in range(2):
             registry.report_metrics(**dict.fromkeys(["d", "e", "f"] if ranks.rank else ["a", "b"], 1.0))
-            rows.append(sorted(registry.snapshot(step).metrics.keys() - {"twice"}))
+            rows.append(sorted(registry.snapshot(step).metrics))
         return rows
 
     assert Job(2).run(run) == [[["a", "b", "d", "e"]] * 2] * 2
+
+
+@pytest.mark.parametrize("has_derived", [(True, True), (True, False)])
+def test_too_many_keys_do_not_drop_the_time_of_the_window(has_derived) -> None:
+    """Each rank alone has room for its keys, but both together have one too many."""
+
+    def run(ranks):
+        derived = {"speed": lambda m: m["a"] / m["window.seconds"]} if has_derived[ranks.rank] else {}
+        registry = MetricRegistry(derived=derived, process_group=ranks, max_keys=3)
+        rows = []
+        for step in range(2):
+            registry.report_metrics(**dict.fromkeys(["c", "d"] if ranks.rank else ["a", "b"], 1.0))
+            rows.append(dict(registry.snapshot(step).metrics))
+        return rows
+
+    first, second = Job(2).run(run)
+    assert [sorted(row.keys() - {"speed"}) for row in first] == [["a", "b", "c"]] * 2
+    assert all("speed" in row for row in first)
+    if all(has_derived):
+        assert first == second  # every rank divides by the same time
+
+
+@pytest.mark.parametrize("by_rule", [True, False])
+def test_too_many_keys_do_not_drop_a_registered_one(by_rule) -> None:
+    """As on one rank: a registered key has its place before the first report."""
+
+    def run(ranks):
+        rules = {"reducers": {"task/n": "sum"}} if by_rule else {}
+        derived = {"task/double": lambda m: 2 * m["task/n"]}
+        registry = MetricRegistry(derived=derived, process_group=ranks, max_keys=3, **rules)
+        if not by_rule and ranks.rank:
+            registry.register("task/n", "sum")
+        registry.report_metrics(**dict.fromkeys(["c", "d"] if ranks.rank else ["a", "b"], 1.0))
+        first = sorted(registry.snapshot(0).metrics)
+        registry.report_metrics("task", n=float(ranks.rank))
+        return first, dict(registry.snapshot(1).metrics)
+
+    assert Job(2).run(run) == [(["a", "b"], {"task/n": 1.0, "task/double": 2.0})] * 2
 
 
 def test_a_reducer_that_fails_on_one_rank_leaves_its_key_out_on_all(caplog) -> None:
