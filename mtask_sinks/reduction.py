@@ -115,10 +115,13 @@ class Reduction:
         states, _ = self._merge_ranks(phase, self._intake.peek(phase), self._merger.ranks())
         reducers = self._key_table.reducers
         states.pop(SECONDS, None)
-        found = {"keys": Span(states).to_json(reducers).get("keys", {})}
+        window = Span(states)
+        found = {"keys": window.to_json(reducers).get("keys", {})}
+        now = max(self._clock.now, window.time)  # another rank may have had more micro-batches
         if phase == "train":
             found["spans"] = self._spans.to_json(reducers)
-        return {"time": self._clock.now, "window": self.times.to_json(phase), **found} if any(found.values()) else {}
+            now = max(now, self._spans.time)
+        return {"time": now, "window": self.times.to_json(phase), **found} if any(found.values()) else {}
 
     def load_state_dict(self, state: Mapping[str, Any], phase: str, step: int) -> None:
         """Replace the open window of a phase by one that `state_dict` saved."""

@@ -105,3 +105,34 @@ def test_a_value_is_reported_by_nobody_unless_somebody_reported_it() -> None:
             state = save(before, lambda batch, rank: {"a": 101.0}, 2)
             found = resume(after, state, lambda batch, rank: {"a": 211.0}, 2)
             assert {*found.values()} <= {101.0, 211.0}
+
+
+@pytest.mark.parametrize("after", ["the window", "a log event", "an epoch"])
+def test_what_is_reported_after_a_resume_is_later_even_if_another_rank_had_more_micro_batches(after) -> None:
+    """Rank 1 saves after 9 micro-batches, and the first rank, whose state all ranks load, after 2."""
+
+    def source(ranks):
+        registry = MetricRegistry(RULES, process_group=ranks, per_epoch="*")
+        for batch in range(9 if ranks.rank else 2):
+            if batch > 5:
+                registry.report_metrics("a", first=10.0 + batch, last=10.0 + batch)
+            registry.tick()
+        if after == "a log event":
+            registry.snapshot(step=1)
+        if after == "an epoch":
+            registry.end_epoch(step=1)
+        return registry.state_dict()
+
+    state = json.loads(json.dumps(Job(2).run(source)[0]))
+
+    def resumed(ranks):
+        registry = MetricRegistry(RULES, process_group=ranks, per_epoch="*")
+        registry.load_state_dict(state)
+        if not ranks.rank:
+            registry.report_metrics("a", first=99.0, last=99.0)
+        window = dict(registry.snapshot(step=2).metrics)
+        return window, dict(registry.overall(step=2).metrics)
+
+    both = {"a/first": 16.0, "a/last": 99.0}
+    window = {"a/first": 99.0, "a/last": 99.0} if after == "a log event" else both
+    assert Job(2).run(resumed) == [(window, both)] * 2
