@@ -30,7 +30,7 @@ class DerivedMetricError(LookupError):
 
 
 class LogEventError(RuntimeError):
-    """Two ranks reduce different windows at the same time."""
+    """Ranks reduce different windows, or make different calls (snapshot, end_epoch, state_dict), at the same time."""
 
 
 # Errors in sinks and their backends.

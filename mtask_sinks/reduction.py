@@ -112,7 +112,7 @@ class Reduction:
 
     def state_dict(self, phase: str) -> dict[str, Any]:
         """The open window of a phase, merged over all ranks, as plain data."""
-        states, _ = self._merge_ranks(phase, self._intake.peek(phase), self._merger.ranks())
+        states, _ = self._merge_ranks(f"state_dict(phase={phase!r})", self._intake.peek(phase), self._merger.ranks())
         reducers = self._key_table.reducers
         states.pop(SECONDS, None)
         window = Span(states)
@@ -190,7 +190,8 @@ class Reduction:
             spread = {key: state for key, state in states.items() if self._wants_spread(key)}
             self._own.add(Span(spread), self._key_table.reducers, self._warn_once)
             own = self._own.states
-        states, spreads = self._merge_ranks(phase, states, ranks, own)
+        call = "end_epoch()" if is_cut else f"snapshot(phase={phase!r})"
+        states, spreads = self._merge_ranks(call, states, ranks, own)
         if phase == "train" and not is_cut and self._own.states:
             self._own = exact_span()
         if not is_cut:
@@ -203,14 +204,14 @@ class Reduction:
 
     def _merge_ranks(
         self,
-        phase: str,
+        call: str,
         states: dict[str, State | None],
         ranks: Ranks | None,
         own: Mapping[str, State] = MappingProxyType({}),
     ) -> tuple[dict[str, State | None], dict[str, Spread]]:
         if ranks is None:
             return states, {}
-        merged = self._merger.merge(phase, states, self._key_table.reducers, ranks, own)
+        merged = self._merger.merge(call, states, self._key_table.reducers, ranks, own)
         agreed = self._merger.agreed
         if states.keys() <= agreed.keys() <= self._key_table.reducers.keys():
             return merged

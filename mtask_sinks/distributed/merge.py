@@ -38,7 +38,7 @@ class RankMerger:
     One collective, a sum, adds up the states. If some keys have slots that merge by ``max`` or ``min``, or a wanted
     spread, another collective comes first, a maximum. It merges the ``min`` slots too, with the sign changed. Then the
     reducers align their sums with the result. The first collective also tells whether a rank has a key or a phase that
-    others do not know, and whether all ranks reduce the same window. A rank that did not report a key adds zeros. The
+    others do not know, and whether all ranks make the same call. A rank that did not report a key adds zeros. The
     vectors have the same order on all ranks and for all phases. Only when a rank has a new key or phase, all ranks
     exchange names and begin again. Samples of values (quantiles, functions) need one more collective, a gather.
 
@@ -77,7 +77,7 @@ class RankMerger:
 
     def merge(
         self,
-        phase: str,
+        call: str,
         states: Mapping[str, State | None],
         known: Mapping[str, Reducer],
         ranks: Ranks,
@@ -86,37 +86,37 @@ class RankMerger:
         """Return the merged states and the spreads, by key. Do not use the given states afterwards.
 
         Args:
-            phase: the phase of the window.
+            call: what this rank does, for an error message, such as ``snapshot(phase='train')``.
             states: the states of this rank by key, also of keys without values. Keys without agreement are left out.
             known: reducers of all keys that this rank knows.
             ranks: the ranks that merge. Each of them calls this at the same log event.
             spread_of: the states of this rank that count for the spread, by key, if they are not those in ``states``.
 
         Raises:
-            LogEventError: another rank reduces another window.
+            LogEventError: another rank does something else.
             ConflictError: ranks differ in their rules, or in the reducer of a key.
         """
         has_news = not states.keys() <= self._layout.keys() or self.agreement.has_new_phase
         # Small enough that the sum of its squares is exact for up to 131,072 ranks.
-        phase_hash = float(zlib.crc32(phase.encode()) & 0x3FFFF)
+        call_hash = float(zlib.crc32(call.encode()) & 0x3FFFF)
         columns = self._columns(states, spread_of)
         if self._needs_maximum:
-            own = np.array([has_news, phase_hash, -phase_hash, *chain.from_iterable(c.extremes for c in columns)])
+            own = np.array([has_news, call_hash, -call_hash, *chain.from_iterable(c.extremes for c in columns)])
             # NaN has no order, so infinity takes its place here. The sum counts the NaN.
             merged = ranks.maximum(np.where(np.isnan(own), math.inf, own))
-            is_one_window = merged[1] == -merged[2]
+            is_same_call = merged[1] == -merged[2]
         else:
-            merged = ranks.total(np.array([has_news, phase_hash, phase_hash**2, *self._addends(columns, states)]))
-            is_one_window = merged[1] == ranks.size * phase_hash and merged[2] == ranks.size * phase_hash**2
-        if not is_one_window:
+            merged = ranks.total(np.array([has_news, call_hash, call_hash**2, *self._addends(columns, states)]))
+            is_same_call = merged[1] == ranks.size * call_hash and merged[2] == ranks.size * call_hash**2
+        if not is_same_call:
             raise LogEventError(
-                f"rank {ranks.rank} reduces the window of {phase!r} while another rank reduces another window. "
-                "Every rank must take part in every snapshot, in the same order."
+                f"rank {ranks.rank} calls {call} while another rank makes another call. Every rank must call snapshot, "
+                "end_epoch and state_dict, in the same order: do not put them inside `if rank == 0`."
             )
         if merged[0]:  # some rank has a new key or phase; after the exchange no rank has one
             self._lay_out(self.agreement.extend(known, ranks))
             agreed = {key: state for key, state in states.items() if key in self._layout}
-            return self.merge(phase, agreed, known, ranks, spread_of)
+            return self.merge(call, agreed, known, ranks, spread_of)
         if self._needs_maximum:
             extremes, totals = self._add_up(columns, merged[3:], states, ranks)
         else:

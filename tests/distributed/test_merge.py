@@ -304,6 +304,22 @@ def test_ranks_at_different_log_events_are_told() -> None:
     assert Job(2).run(run) == [True, True]
 
 
+@pytest.mark.parametrize("spread", [(), "*"])
+@pytest.mark.parametrize(("call", "arguments"), [("state_dict", {}), ("end_epoch", {"step": 1})])
+def test_a_rank_that_saves_or_ends_an_epoch_alone_is_told(call, arguments, spread) -> None:
+    """Else its numbers would be added to the snapshot of the others, and be off by one window from then on."""
+
+    def run(ranks):
+        registry = MetricRegistry(process_group=ranks, per_epoch="*", spread=spread)
+        registry.report_metrics("a", x=1.0)
+        registry.snapshot(0)
+        with pytest.raises(LogEventError, match=r"snapshot\(phase='train'\)" if ranks.rank else call):
+            registry.snapshot(1) if ranks.rank else getattr(registry, call)(**arguments)
+        return True
+
+    assert Job(2).run(run) == [True, True]
+
+
 def test_more_than_max_keys_are_dropped_everywhere_alike() -> None:
     job = Job(2)
 
