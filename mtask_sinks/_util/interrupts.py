@@ -6,11 +6,15 @@ from __future__ import annotations
 # each handler, find none and catch an exception. With cold caches that was a twelfth of a log event.
 import _signal as signal  # type: ignore[import-not-found]
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 _Handler = Callable[[int, FrameType | None], object]
+
+# How many seconds Ctrl-C or SIGTERM waits at most for `wait_for`.
+_LOOK_SECONDS = 0.1
 
 
 class InterruptsDeferred:
@@ -68,6 +72,24 @@ class InterruptsDeferred:
     def _restore(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+
+
+def wait_for(condition: threading.Condition, is_true: Callable[[], object], seconds: float) -> bool:
+    """Wait up to ``seconds`` until a function returns something true. Return whether it has.
+
+    `threading.Condition.wait_for` does the same. But if a handler of a signal raises in the main thread at the wrong
+    moment, that one leaves its lock locked, or raises `RuntimeError`, because the lock is not locked. Here handlers run
+    while the lock is free.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        with InterruptsDeferred(), condition:
+            if is_true():
+                return True
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            condition.wait(min(left, _LOOK_SECONDS))
 
 
 def handler_of(number: int) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Sequence
 
+from mtask_sinks._util.interrupts import wait_for
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.replay_command import how_to_deliver
 from mtask_sinks.delivery.sink_calls import error_text
@@ -40,9 +40,7 @@ class Ending:
 
     def wait(self, seconds: float) -> bool:
         """Wait up to ``seconds`` until no worker delivers any more. Return whether that is so."""
-        advanced = self._journal.stream.reader_advanced
-        with advanced:
-            return advanced.wait_for(lambda: not self._delivering(), min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+        return wait_for(self._journal.stream.reader_advanced, lambda: not self._delivering(), seconds)
 
     def _delivering(self) -> list[Worker]:
         return [worker for worker in self.missing() if worker.is_alive()]

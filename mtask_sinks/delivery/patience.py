@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from mtask_sinks._util.interrupts import wait_for
 from mtask_sinks.delivery.worker import Worker
 
 
@@ -39,8 +40,7 @@ class Patience:
         def missing() -> list[Worker]:
             return [worker for worker in in_time if not worker.is_in_trouble and not is_done(worker, position)]
 
-        with self._moved:
-            self._moved.wait_for(lambda: not missing(), seconds)
+        wait_for(self._moved, lambda: not missing(), seconds)
         late = missing()
         self._late |= {worker.sink.name: position for worker in late}
         return late

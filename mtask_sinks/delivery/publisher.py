@@ -11,6 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from mtask_sinks._util.interrupts import InterruptsDeferred, wait_for
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.sink_calls import error_text
 from mtask_sinks.journal.paths import FILE_NAME
@@ -56,7 +57,7 @@ class Publisher:
 
     def start(self) -> None:
         """Start to copy every three minutes."""
-        with self._changed:
+        with InterruptsDeferred(), self._changed:
             self._is_final = False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="mtask-sinks-publish", daemon=True)
@@ -64,16 +65,15 @@ class Publisher:
 
     def finish(self) -> None:
         """Copy what the journal holds now, and then end the thread."""
-        with self._changed:
+        with InterruptsDeferred(), self._changed:
             self._is_final = True
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> None:
         """Wait after `finish` until the copy is complete; log a warning if it is not."""
         try:
-            with self._changed:
-                if self._changed.wait_for(lambda: self._thread is None, min(max(seconds, 0.0), threading.TIMEOUT_MAX)):
-                    return
+            if wait_for(self._changed, lambda: self._thread is None, seconds):
+                return
         except KeyboardInterrupt:  # as in `wait_for_endings`
             pass
         path = self._stream.path

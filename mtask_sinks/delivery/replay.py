@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.counts import SinkCounts, added
 from mtask_sinks.delivery.cursor import Cursor, check_names, cursor_path, load_cursor
@@ -27,7 +28,7 @@ from mtask_sinks.sinks.base import Sink, check_are_sinks
 logger = get_logger(__name__)
 
 # How many seconds pass between two checks of the workers' positions.
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 0.1
 
 
 def replay(
@@ -188,7 +189,7 @@ def _wait(stream: JournalStream, workers: Sequence[Worker], patience: float) -> 
     """Wait until every thread has delivered all items and ended, or until no worker moves for ``patience`` seconds."""
     positions, since = [worker.position for worker in workers], time.monotonic()
     while any(worker.is_alive() for worker in workers) and time.monotonic() - since < patience:
-        with stream.reader_advanced:
+        with InterruptsDeferred(), stream.reader_advanced:
             stream.reader_advanced.wait(_LOOK_SECONDS)
         now = [worker.position for worker in workers]
         if now != positions:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mtask_sinks._util.interrupts import InterruptsDeferred, wait_for
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.backend_state import BackendState
@@ -150,18 +151,20 @@ class Worker:
 
     def hurry(self) -> None:
         """Tell the thread to deliver the rest with short waits between tries, and to save the cursor. Do not wait."""
-        self._urgent.set()
-        with self._stream.lines_added:
+        with InterruptsDeferred(), self._stream.lines_added:
+            self._urgent.set()
             self._stream.lines_added.notify_all()
 
     def finish(self) -> None:
         """Tell the thread to deliver the rest with short waits between tries, and then to end. Do not wait."""
-        self._urgent.set()
-        self._start_thread(may_end=True)
+        with InterruptsDeferred():
+            self._urgent.set()
+            self._start_thread(may_end=True)
 
     def stop_hurrying(self) -> None:
         """Use longer waits again, between tries and before a save, because nobody waits for this worker any more."""
-        self._urgent.clear()
+        with InterruptsDeferred():
+            self._urgent.clear()
 
     def abandon(self) -> bool:
         """Let the thread end without delivering the rest. Return whether it has ended; else a call of the sink hangs.
@@ -170,8 +173,7 @@ class Worker:
         """
         self._is_abandoned = True
         self.hurry()
-        with self._stream.reader_advanced:
-            return self._stream.reader_advanced.wait_for(lambda: self._thread is None, ABANDON_SECONDS)
+        return wait_for(self._stream.reader_advanced, lambda: self._thread is None, ABANDON_SECONDS)
 
     def confirm(self) -> None:
         """Save the cursor, if the thread has ended.
@@ -182,7 +184,7 @@ class Worker:
             self._save()
 
     def _start_thread(self, may_end: bool) -> None:
-        with self._stream.lines_added:
+        with InterruptsDeferred(), self._stream.lines_added:
             self._may_end = may_end
             if self._thread is None:
                 # Imported here, not above, to save 6 ms. Not imported in the thread: if the process were forked during

@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -55,6 +57,52 @@ def test_ctrl_c_ends_the_wait_and_nothing_else(tmp_path, caplog, monkeypatch) ->
     assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the interrupts sink])" in said
     with pytest.raises(KeyboardInterrupt):  # a second one is as ever
         signal.raise_signal(signal.SIGINT)
+
+
+_INTERRUPTED = """
+import signal, sys, threading, time
+from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.delivery.pipeline import Delivery
+from mtask_sinks.sinks import MemorySink
+
+class Slow(MemorySink):
+    def write(self, snapshot):
+        time.sleep(0.02)
+        super().write(snapshot)
+
+def interrupting(place):  # after a call in C that may have taken or released a lock
+    def profile(frame, event, arg):
+        nonlocal place
+        if event == "c_return" and frame.f_code.co_filename == threading.__file__:
+            place -= 1
+            if place == 0:
+                signal.raise_signal(signal.SIGINT)
+    return profile
+
+for function in ("flush", "close"):
+    for place in range(1, 40):
+        delivery = Delivery([sink := Slow()], drain_seconds=30.0)
+        delivery.open(RunInfo(id="1"))
+        delivery.write(Snapshot(step=1, metrics={"a/loss": 1.0}))
+        try:
+            sys.setprofile(interrupting(place))
+            delivery.close("finished") if function == "close" else delivery.flush()
+        except KeyboardInterrupt:
+            pass
+        sys.setprofile(None)
+        delivery.open(RunInfo(id="1"))
+        delivery.write(Snapshot(step=2, metrics={"a/loss": 2.0}))
+        end = time.monotonic() + 30
+        while len(sink.snapshots) < 2:
+            assert time.monotonic() < end, (function, place)
+            time.sleep(0.001)
+        delivery.close("finished")
+"""
+
+
+def test_ctrl_c_at_any_moment_of_a_wait_leaves_no_lock_behind() -> None:
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(math.inf, "waits for sinks"), (1e12, "waits up to 1e+12 s for sinks")])
