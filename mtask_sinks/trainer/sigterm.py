@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +18,8 @@ TERMINATION_SECONDS = 10.0
 # After this many seconds the main thread counts as stuck: it is in a call that does not let Python handle signals, such
 # as a collective whose other ranks have ended.
 _STUCK_SECONDS = 3.0
+# Seconds between two looks whether it has reacted.
+_LOOK_SECONDS = 0.05
 
 _EXIT_CODE = 128 + signal.SIGTERM
 
@@ -52,16 +55,25 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
         os.close(writer)
         yield
         return
-    has_reacted = threading.Event()
+    # No `threading.Event`: a second signal in the middle of its `set` would wait forever for its lock.
+    has_reacted, process = False, os.getpid()
 
     def handler(number: int, frame: FrameType | None) -> None:
-        has_reacted.set()
+        nonlocal has_reacted
+        if os.getpid() != process:  # a new process that has not come to `_forget_in_child` yet
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
+        has_reacted = True
         raise Terminated(_EXIT_CODE)
 
     def is_stuck() -> bool:
+        end = time.monotonic() + _STUCK_SECONDS
         # If other code has taken over SIGTERM, that code ends the training.
-        is_replaced = handler_of(signal.SIGTERM) is not handler
-        return not (is_replaced or has_reacted.wait(_STUCK_SECONDS))
+        while not has_reacted and handler_of(signal.SIGTERM) is handler:
+            if time.monotonic() > end:
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return False
 
     watch = threading.Thread(target=_watch, args=(reader, is_stuck, if_stuck), name="mtask-sinks-sigterm", daemon=True)
     signal.signal(signal.SIGTERM, handler)
@@ -75,7 +87,7 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _handlers.remove(handler)
             signal.set_wakeup_fd(-1)
-            has_reacted.set()
+            has_reacted = True
             # Closing the pipe would not wake the thread: child processes, such as data-loader workers, have it open.
             os.write(writer, bytes([_END]))
             watch.join()
@@ -95,6 +107,24 @@ def _watch(reader: int, is_stuck: Callable[[], bool], if_stuck: Callable[[], Non
         os.close(reader)
 
 
+# The pipe that signals are written to, during a fork.
+_unplugged = -1
+
+
+def _unplug() -> None:
+    """Write no signal to the pipe during a fork. Until `_forget_in_child` runs, it would get those of the child too."""
+    global _unplugged
+    if _handlers and threading.current_thread() is threading.main_thread():
+        _unplugged = signal.set_wakeup_fd(-1)
+
+
+def _plug_in() -> None:
+    global _unplugged
+    if _unplugged != -1:
+        signal.set_wakeup_fd(_unplugged, warn_on_full_buffer=False)
+        _unplugged = -1
+
+
 def _forget_in_child() -> None:
     """Give a forked process the default for SIGTERM: a signal to a child must not end the training."""
     if _handlers:
@@ -105,4 +135,4 @@ def _forget_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(before=_unplug, after_in_parent=_plug_in, after_in_child=_forget_in_child)

@@ -239,10 +239,14 @@ def test_sigterm_ends_a_process_whose_main_thread_is_stuck(block) -> None:
 
 _WITH_CHILDREN = """
 import os, signal, sys, time
+
+if sys.argv[1] == "child terminated in the fork":
+    os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
 from mtask_sinks.trainer import sigterm
 
 sigterm._STUCK_SECONDS = 0.2
 child = 0
+reader, writer = os.pipe()
 with sigterm.raising_on_sigterm(lambda: print("ended by force", flush=True)):
     if sys.argv[1] == "own handler":
         signal.signal(signal.SIGTERM, lambda *_: print("noted"))
@@ -252,13 +256,15 @@ with sigterm.raising_on_sigterm(lambda: print("ended by force", flush=True)):
         if not child and sys.argv[1] == "child that leaves too":
             sys.exit(7)
         if not child:
+            os.write(writer, b"-")
             time.sleep(60)
     if sys.argv[1] == "child that leaves too":
         print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         child = 0
     if sys.argv[1] == "terminated child":
-        time.sleep(0.2)
+        os.read(reader, 1)  # Python forgets signals that a process gets in its first moment
         os.kill(child, signal.SIGTERM)
+    if "terminated" in sys.argv[1]:
         print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         child = 0
     time.sleep(1)
@@ -273,6 +279,7 @@ if child:
     [
         ("child that lives on", ["over"]),  # such as a data-loader worker, which an exception's traceback keeps
         ("terminated child", ["exit code -15", "over"]),  # such as those of multiprocessing.Pool
+        ("child terminated in the fork", ["exit code -15", "over"]),  # before anything of ours runs in it
         ("child that leaves too", ["exit code 7", "over"]),
         ("own handler", ["noted", "over"]),
     ],
@@ -281,6 +288,36 @@ def test_children_and_handlers_of_the_user_neither_hold_up_nor_end_a_training(ca
     command = [sys.executable, "-c", _WITH_CHILDREN, case]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.stdout.splitlines(), done.returncode) == (expected, 0), done.stderr
+
+
+_TWICE = """
+import os, signal, sys
+from mtask_sinks.trainer.sigterm import Terminated, raising_on_sigterm
+
+def second_at(place):
+    def profile(frame, event, arg):
+        nonlocal place
+        while frame is not None and frame.f_code.co_name != "handler":
+            frame = frame.f_back
+        place -= frame is not None
+        if frame is not None and place == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+    return profile
+
+for place in range(1, 20):
+    try:
+        with raising_on_sigterm(lambda: print("ended by force", flush=True)):
+            sys.setprofile(second_at(place))
+            os.kill(os.getpid(), signal.SIGTERM)
+    except Terminated:
+        sys.setprofile(None)
+        print("terminated", flush=True)
+"""
+
+
+def test_a_second_sigterm_while_the_first_is_handled_holds_up_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", _TWICE], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split(), done.returncode) == (["terminated"] * 19, 0), done.stderr
 
 
 def test_an_error_in_a_training_with_data_loader_workers_is_raised(tmp_path) -> None:
