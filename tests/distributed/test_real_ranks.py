@@ -37,7 +37,7 @@ def run(out: Path, launcher: list[str], scenarios: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return run(
         tmp_path_factory.mktemp("two"),
         launcher,

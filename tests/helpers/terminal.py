@@ -26,6 +26,15 @@ KEYS = {
 }  # fmt: skip
 
 
+# Makes the terminal the controlling one, so that Ctrl-C arrives as a signal, and then runs the program. In a process of
+# its own, because a `preexec_fn` runs between fork and exec, where a lock of another thread stays locked forever.
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 class Shown:
     """What a terminal of a given size shows."""
 
@@ -57,9 +66,9 @@ class Terminal(Shown):
         _set_size(theirs, columns, lines)
         kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
         self.process = subprocess.Popen(
-            program or [sys.executable, "-m", "mtask_sinks", *arguments],
+            [sys.executable, "-ISc", _TAKE_TERMINAL, *(program or [sys.executable, "-m", "mtask_sinks", *arguments])],
             env={**kept, "TERM": "xterm-256color", "LANG": "C.UTF-8"},
-            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=_take_terminal,
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         )  # fmt: skip
         os.close(theirs)
 
@@ -116,11 +125,6 @@ class Terminal(Shown):
 
 def _set_size(terminal: int, columns: int, lines: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-
-def _take_terminal() -> None:
-    """Make the terminal the controlling one, so that Ctrl-C arrives as a signal."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @contextmanager

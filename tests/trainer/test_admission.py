@@ -166,14 +166,15 @@ def test_a_thread_that_runs_beside_the_steps_does_not_count(tmp_path) -> None:
         if not started.is_set():
             threads.append(threading.Thread(target=evaluate, args=[model]))
             threads[0].start()
-            started.wait()
+            assert started.wait(60), "the thread has ended, or does not come to its first forward"
 
     threads: list[threading.Thread] = []
     try:
         trainer = trained(tmp_path, Around(begin))
     finally:
         stop.set()
-        threads[0].join()
+        for thread in threads:
+            thread.join(60)
     assert rows(trainer, "a/loss") == OWN
 
 

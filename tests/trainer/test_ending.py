@@ -109,14 +109,19 @@ def test_a_signal_while_it_waits_for_a_sink_ends_the_wait_and_says_what_is_missi
                 # Once, and to the thread that waits: it would notice a signal to another thread only after its wait.
                 if not pressed.is_set():
                     pressed.set()
-                    time.sleep(0.3)  # a signal in the middle of logging that message may leave a handler locked
-                    signal.pthread_kill(threading.main_thread().ident, number)
+                    main = threading.main_thread().ident
+                    # A signal in the middle of logging that message may leave a handler of the log locked.
+                    while sys._current_frames()[main].f_code is not threading.Condition.wait.__code__:
+                        time.sleep(0.01)
+                    signal.pthread_kill(main, number)
                 released.wait(60)
 
     trainer = made(tmp_path, lambda: None, Hangs(), sink_args=SinkArguments(drain_seconds=1000.0))
-    with expectation:
-        trainer.train()
-    released.set()
+    try:
+        with expectation:
+            trainer.train()
+    finally:
+        released.set()
     assert "To deliver them, run in Python: " in caplog.text
     assert "within 1000 s" not in caplog.text
     (run,) = read_journal(tmp_path)

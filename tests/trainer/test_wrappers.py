@@ -35,7 +35,7 @@ def test_replicas_of_data_parallel_report_from_their_threads() -> None:
         replicas = [model._replicate_for_data_parallel() for _ in range(4)]
         for replica in replicas:
             replica.weight = model.weight  # `replicate` copies this to each device
-        start = threading.Barrier(len(replicas))
+        start = threading.Barrier(len(replicas), timeout=60)
 
         def run(replica: nn.Module, value: float) -> None:
             try:
