@@ -39,20 +39,25 @@ class RowSnapshots:
 
     Attributes:
         log_names: the names of the metrics in the rows.
-        has_reported: whether a row of the training had a metric.
+        has_reported: whether a row of this training had a metric.
+        had_reported: whether a row of an earlier training had one.
     """
 
     def __init__(
         self, registry: MetricRegistry, oversight: Oversight, loss_budget: LossBudget | None, warn_once: WarnOnce
     ) -> None:
         self.log_names = LogNames()
-        self.has_reported = False
+        self.has_reported = self.had_reported = False
         self._registry = registry
         self._oversight = oversight
         self._loss_budget = loss_budget
         self._warn_once = warn_once
         #: Phase → snapshot of its last evaluation, until that is logged, or until the next log event of the training.
         self._evaluated: dict[str, Snapshot] = {}
+
+    def begin_training(self) -> None:
+        """Begin anew: this training has reported nothing yet."""
+        self.had_reported, self.has_reported = self.had_reported or self.has_reported, False
 
     def reduce_training(self, state: TrainerState, logs: dict[str, Any], is_cut: bool) -> Snapshot:
         """Reduce the window of the training and add it to the logs; ``is_cut`` if the training stops inside it."""
@@ -103,7 +108,8 @@ class RowSnapshots:
     def reduce_evaluation(self, prefix: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
         """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
         snapshot = self._reduce(phase_of_prefix(prefix), state, metrics)
-        if not snapshot.metrics and self.has_reported and not prefix.startswith("test"):
+        has_reported = self.has_reported or self.had_reported
+        if not snapshot.metrics and has_reported and not prefix.startswith("test"):
             self._warn_once("silent evaluation", _SILENT_EVALUATION, prefix)
 
     def reduce_own_phase(self, phase: str, state: TrainerState, metrics: dict[str, Any]) -> None:

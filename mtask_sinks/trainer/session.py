@@ -156,7 +156,8 @@ class Session:
     def training(self, is_first_rank: bool = True) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
         self.is_training, self._is_new, self._has_ended = True, True, False
-        self._is_silence_explained = self.snapshots.has_reported = False
+        self._is_silence_explained = False
+        self.snapshots.begin_training()
         self.run.begin_training()
         self._idle_rules.on_train_begin()
         self.delivery.exit_status = "failed"
@@ -213,8 +214,13 @@ class Session:
         self._warn_once("no row", _NO_ROW, step)
 
     def warn_if_silent(self, trainer: Trainer) -> None:
-        """At the first log event after a step, say why there are no metrics, if the user meant to report some."""
+        """At the first log event after a step, say why there are no metrics, if the user meant to report some.
+
+        If an earlier training has reported, so can this one, perhaps in few of its steps. Then this waits for its end.
+        """
         if self._is_silence_explained or not self._has_made_step(trainer):
+            return
+        if self.snapshots.had_reported and not self._has_ended:
             return
         self._is_silence_explained = True
         registry = self.registry

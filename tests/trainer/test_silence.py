@@ -153,7 +153,38 @@ def test_a_later_training_without_a_metric_says_why_too(tmp_path, caplog) -> Non
     assert said(caplog) == []
     trainer.train()
     (message,) = said(caplog)
-    assert "no metric was reported up to step 2, although the code of Toy names report_metrics" in message
+    assert "no metric was reported up to step 4, although the code of Toy names report_metrics" in message
+
+
+class InEveryFourthForward(Toy):
+    calls = 0
+
+    def extra(self, x, loss):
+        if self.calls % 4 == 0:
+            super().extra(x, loss)
+        self.calls += 1
+
+
+def test_a_later_training_may_begin_with_steps_without_a_report(tmp_path, caplog) -> None:
+    trainer = trained(tmp_path, InEveryFourthForward(), train=(1, 2, 3, 4, 5, 6))
+    trainer.train()
+    assert rows(trainer, "a/loss") == [(4, 3.0)]
+    assert said(caplog) == []
+
+
+class OnlyInTraining(Toy):
+    def extra(self, x, loss):
+        if self.training:
+            super().extra(x, loss)
+
+
+def test_after_a_resume_that_makes_no_step_an_evaluation_without_a_report_says_why(tmp_path, caplog) -> None:
+    trainer = trained(tmp_path, OnlyInTraining(), changes={"save_strategy": "epoch"})
+    trainer.train(resume_from_checkpoint=True)
+    assert said(caplog) == []
+    trainer.evaluate()
+    (message,) = said(caplog)
+    assert "the evaluation 'eval' had no report" in message
 
 
 class Plain(torch.nn.Module):
