@@ -178,10 +178,11 @@ def silent_modules(trainer: Trainer) -> dict[str, str]:
 def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, bool]]:
     """Yield name and value of each attribute that holds a module beside the model, and whether that may report."""
     model = getattr(trainer, "model", None)
+    parts = set() if model is None else {id(each) for each in model.modules()}  # these report in any case
     for name, value in {} if model is None else vars(trainer).items():
         for held in value.values() if isinstance(value, dict) else (value,):
             module = _behind(held) if name == "compute_loss_func" else held
-            if module is model or not isinstance(module, nn.Module):
+            if id(module) in parts or not isinstance(module, nn.Module):
                 continue
             wraps_model = any(each is model for each in module.modules())
             if name == "model_wrapped" and wraps_model:

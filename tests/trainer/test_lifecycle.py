@@ -156,6 +156,25 @@ def test_the_model_that_trains_reports_even_if_the_trainer_was_given_another_one
     assert not any(hasattr(model, "report_metrics") for model in (trains, trainer.model))
 
 
+def test_a_wrapper_that_the_trainer_was_given_does_not_bind_its_model_twice(tmp_path, caplog) -> None:
+    class OwnMethod(Toy):
+        def report_metrics(self, task, **metrics):
+            pass
+
+    class Wrapper(torch.nn.Module):
+        def __init__(self, inner) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x)
+
+    trainer = Ours(OwnMethod(), arguments(tmp_path), train_dataset=numbers(1, 2))
+    trainer.model = Wrapper(trainer.model)
+    trainer.train()
+    assert caplog.text.count("a method report_metrics of its own") == 1
+
+
 def test_a_hyper_parameter_search_logs_every_trial(tmp_path) -> None:
     import optuna
 
