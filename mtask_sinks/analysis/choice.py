@@ -47,13 +47,13 @@ def labels(trainings: Sequence[Training]) -> dict[int, str]:
     {1: '1', 2: '2'}
     """
     names = Counter(training.name for training in trainings)
-    numbered = {f"{each.name}:{each.number}" for each in trainings}
-    return {
-        each.number: str(each.number) if not each.name else
-        each.name if names[each.name] == 1 and not each.name.isdecimal() and each.name not in numbered else
-        f"{each.name}:{each.number}"
-        for each in trainings
-    }  # fmt: skip
+    by_name = {each.name: each.number for each in trainings}
+    full = {each.number: f"{each.name}:{each.number}" for each in trainings}
+    unclear = {each.number for each in trainings if each.name and (names[each.name] > 1 or each.name.isdecimal())}
+    while more := {by_name[label] for number in unclear if (label := full[number]) in by_name} - unclear:
+        unclear |= more  # the label of one of these may be the name of yet another training
+    short = {each.number: each.name or str(each.number) for each in trainings}
+    return {number: full[number] if number in unclear else label for number, label in short.items()}
 
 
 def choose(trainings: Sequence[Training], which: str | None, where: str) -> Training:

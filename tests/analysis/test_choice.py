@@ -13,12 +13,26 @@ from mtask_sinks.analysis.training import Training
 from mtask_sinks.errors import NoTrainingError
 
 
+def named(number: int, name: str | None) -> Training:
+    from mtask_sinks.journal.records import Begin
+
+    return Training(number, [Begin(RunInfo(id=str(number), name=name))])
+
+
+@pytest.mark.parametrize(("names", "expected"), [
+    (["a", "a:1"], ["a", "a:1"]),
+    (["a:2", "a"], ["a:2", "a"]),
+    ([None, "None:1"], ["1", "None:1"]),
+    (["a", "a", "a:1"], ["a:1", "a:2", "a:1:3"]),
+    (["a:1:4", "x", "x", "a:1", "a", "1", "1:6"], ["a:1:4", "x:2", "x:3", "a:1", "a", "1:6", "1:6:7"]),
+    (["a", "a", "a:1", "a:1:3"], ["a:1", "a:2", "a:1:3", "a:1:3:4"]),
+])  # fmt: skip
+def test_a_training_keeps_its_name_as_label_unless_another_training_has_that_label(names, expected) -> None:
+    trainings = [named(number, name) for number, name in enumerate(names, 1)]
+    assert list(labels(trainings).values()) == expected
+
+
 def test_labels_and_choice() -> None:
-    def named(number: int, name: str | None) -> Training:
-        from mtask_sinks.journal.records import Begin
-
-        return Training(number, [Begin(RunInfo(id=str(number), name=name))])
-
     trainings = [named(1, "x"), named(2, "y"), named(3, "x"), named(4, None)]
     assert labels(trainings) == {1: "x:1", 2: "y", 3: "x:3", 4: "4"}
     assert [choose(trainings, which, "j").number for which in (None, "2", "y", "x:3", "4")] == [4, 2, 2, 3, 4]
