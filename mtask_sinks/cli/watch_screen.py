@@ -98,7 +98,8 @@ def has_screen(console: Console) -> bool:
     ``console.is_terminal`` only says whether to colour the output. With FORCE_COLOR, which Jupyter sets for all
     commands of a notebook, it is true for a pipe.
     """
-    return console.is_terminal and console.file.isatty()
+    is_terminal = getattr(console.file, "isatty", bool)  # an object in its place may have no more than `write`
+    return console.is_terminal and is_terminal()
 
 
 def show_on_screen(

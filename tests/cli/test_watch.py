@@ -57,6 +57,28 @@ def test_a_pipe_that_gets_colours_gets_one_picture_too(tmp_path) -> None:
     assert "\x1b[?1049h" not in done.stdout  # what fills the screen of a terminal
 
 
+def test_an_output_that_can_only_write_gets_one_picture_too(tmp_path, monkeypatch) -> None:
+    class Lines:
+        encoding = "utf-8"
+
+        def __init__(self) -> None:
+            self.texts: list[str] = []
+
+        def write(self, text: str) -> int:
+            self.texts.append(text)
+            return len(text)
+
+        def flush(self) -> None:
+            pass
+
+    path, lines = write(tmp_path, (RunInfo(id="1", name="bert"), losses(2, 4), "finished")), Lines()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", lines)
+    app(["watch", str(path)], standalone_mode=False)
+    assert "bert" in "".join(lines.texts)
+    assert "\x1b[?1049h" not in "".join(lines.texts)
+
+
 def test_json_says_the_same(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="bert"), losses(2, 4), "failed"))
     done = watch(str(tmp_path), "--json", "--only", "a/*")
