@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ TERMINATION_SECONDS = 10.0
 # After this many seconds the main thread counts as stuck: it is in a call that does not let Python handle signals, such
 # as a collective whose other ranks have ended.
 _STUCK_SECONDS = 3.0
-# Seconds between two looks whether it has reacted.
+# Seconds between two looks at the main thread.
 _LOOK_SECONDS = 0.05
 
 _EXIT_CODE = 128 + signal.SIGTERM
@@ -67,12 +68,22 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
         raise Terminated(_EXIT_CODE)
 
     def is_stuck() -> bool:
-        end = time.monotonic() + _STUCK_SECONDS
+        """Whether the main thread is in one place for too long. One that goes on without a reaction got no signal.
+
+        In the first moment after a fork, the pipe also gets the signals of the child.
+        """
+        begun = since = time.monotonic()
+        place = _place_of_main_thread()
         # If other code has taken over SIGTERM, that code ends the training.
         while not has_reacted and handler_of(signal.SIGTERM) is handler:
-            if time.monotonic() > end:
-                return True
             time.sleep(_LOOK_SECONDS)
+            before, place, now = place, _place_of_main_thread(), time.monotonic()
+            if place != before:
+                since = now
+            if now - since > _STUCK_SECONDS:
+                return True
+            if now - begun > 3 * _STUCK_SECONDS:
+                return False
         return False
 
     watch = threading.Thread(target=_watch, args=(reader, is_stuck, if_stuck), name="mtask-sinks-sigterm", daemon=True)
@@ -107,22 +118,9 @@ def _watch(reader: int, is_stuck: Callable[[], bool], if_stuck: Callable[[], Non
         os.close(reader)
 
 
-# The pipe that signals are written to, during a fork.
-_unplugged = -1
-
-
-def _unplug() -> None:
-    """Write no signal to the pipe during a fork. Until `_forget_in_child` runs, it would get those of the child too."""
-    global _unplugged
-    if _handlers and threading.current_thread() is threading.main_thread():
-        _unplugged = signal.set_wakeup_fd(-1)
-
-
-def _plug_in() -> None:
-    global _unplugged
-    if _unplugged != -1:
-        signal.set_wakeup_fd(_unplugged, warn_on_full_buffer=False)
-        _unplugged = -1
+def _place_of_main_thread() -> tuple[FrameType | None, int | None]:
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return frame, None if frame is None else frame.f_lasti
 
 
 def _forget_in_child() -> None:
@@ -135,4 +133,4 @@ def _forget_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(before=_unplug, after_in_parent=_plug_in, after_in_child=_forget_in_child)
+    os.register_at_fork(after_in_child=_forget_in_child)

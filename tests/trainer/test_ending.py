@@ -249,6 +249,9 @@ if sys.argv[1] == "child terminated in the fork":
     os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
 from mtask_sinks.trainer import sigterm
 
+def step():  # a main thread that stays in one place, instead of in such calls, counts as stuck
+    time.sleep(0.01)
+
 sigterm._STUCK_SECONDS = 0.2
 child = 0
 reader, writer = os.pipe()
@@ -260,19 +263,24 @@ with sigterm.raising_on_sigterm(lambda: print("ended by force", flush=True)):
         child = os.fork()
         if not child and sys.argv[1] == "child that leaves too":
             sys.exit(7)
+        if not child and sys.argv[1] == "terminated child that forks":
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(8))
+            if not os.fork():
+                os._exit(0)
         if not child:
             os.write(writer, b"-")
             time.sleep(60)
     if sys.argv[1] == "child that leaves too":
         print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         child = 0
-    if sys.argv[1] == "terminated child":
+    if sys.argv[1].startswith("terminated child"):
         os.read(reader, 1)  # Python forgets signals that a process gets in its first moment
         os.kill(child, signal.SIGTERM)
     if "terminated" in sys.argv[1]:
         print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         child = 0
-    time.sleep(1)
+    for _ in range(100):
+        step()
 print("over")
 if child:
     os.kill(child, signal.SIGKILL)
@@ -284,6 +292,7 @@ if child:
     [
         ("child that lives on", ["over"]),  # such as a data-loader worker, which an exception's traceback keeps
         ("terminated child", ["exit code -15", "over"]),  # such as those of multiprocessing.Pool
+        ("terminated child that forks", ["exit code 8", "over"]),  # and handles SIGTERM itself
         ("child terminated in the fork", ["exit code -15", "over"]),  # before anything of ours runs in it
         ("child that leaves too", ["exit code 7", "over"]),
         ("own handler", ["noted", "over"]),
