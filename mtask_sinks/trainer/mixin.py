@@ -129,14 +129,14 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             registry,
             chosen,
             self.callback_handler.callbacks,
-            self.args.output_dir,
-            captured,
-            settings.drain_seconds,
-            settings.network_limits,
-            [name for name, value in given.items() if value is not None],
-            loss_budget,
-            oversight,
-            settings.journal_publish,
+            output_dir=self.args.output_dir,
+            capture=captured,
+            drain_seconds=settings.drain_seconds,
+            limits_network=settings.network_limits,
+            given=[name for name, value in given.items() if value is not None],
+            loss_budget=loss_budget,
+            oversight=oversight,
+            publish=settings.journal_publish,
         )
         self._console = console
         self._loss_budget = loss_budget

@@ -14,7 +14,7 @@ from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
-from mtask_sinks.delivery.pipeline import DRAIN_SECONDS, Delivery
+from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.keys import is_trainer_log, log_names, phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound, silent_modules
@@ -74,7 +74,7 @@ class Session:
         drain_seconds: how long the end of a training waits for its sinks.
         limits_network: whether clients of backends get shorter timeouts than their own.
         given: the trainer's arguments about metrics. If there are any, the user expects reports.
-        loss_budget: checks in every window whether the reported parts make up the loss.
+        loss_budget: checks in every window whether the reported parts make up the loss; ``None`` if nothing does.
         oversight: task health and alerts.
         publish: URL of a directory to which the journal is copied; ``None`` for no copy.
     """
@@ -84,14 +84,15 @@ class Session:
         registry: MetricRegistry,
         sinks: Sequence[Sink],
         callbacks: Sequence[TrainerCallback],
-        output_dir: str | None = None,
-        capture: Capture | None = None,
-        drain_seconds: float = DRAIN_SECONDS,
-        limits_network: bool = True,
-        given: Sequence[str] = (),
-        loss_budget: LossBudget | None = None,
-        oversight: Oversight | None = None,
-        publish: str | None = None,
+        *,
+        output_dir: str | None,
+        capture: Capture,
+        drain_seconds: float,
+        limits_network: bool,
+        given: Sequence[str],
+        loss_budget: LossBudget | None,
+        oversight: Oversight,
+        publish: str | None,
     ) -> None:
         self.registry = registry
         registry.reserve(is_trainer_log)
@@ -100,13 +101,13 @@ class Session:
         self.backends = Backends(sinks, callbacks, output_dir, limits_network, self._warn_once, self._take_turn)
         #: The trainer at work: the one that made this session, or a shallow copy, which shares the session.
         self.trainer: WeakReference[Any] = WeakReference(None)
-        self._capture = capture or Capture(())
+        self._capture = capture
         self._given = given
         self._loss_budget = loss_budget
         if loss_budget is not None:
             # A weak reference, because this session holds the capture.
             loss_budget.use_means(self._capture, registry, partial(_share_of_step, WeakReference(self)))
-        self._oversight = oversight or Oversight(None, (), registry)
+        self._oversight = oversight
         #: Whether the trials of a search run at the same time, in other processes. Then each has a journal of its own.
         self.has_parallel_trials = False
         #: The attributes that a copy keeps. It makes all others anew.
@@ -153,7 +154,7 @@ class Session:
             self.trainer = WeakReference(trainer)  # the trainer holds this session: avoid a cycle
 
     @contextmanager
-    def training(self, is_first_rank: bool = True) -> Iterator[None]:
+    def training(self, is_first_rank: bool) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
         self.is_training, self._is_new, self._has_ended = True, True, False
         self._is_silence_explained = False
