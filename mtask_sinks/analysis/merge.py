@@ -70,12 +70,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], output: Path) -> int:
     _check_resumes(journals, longest.values())
     with whole_file(output) as new, new.open("wb") as merged:
         for part in longest.values():
-            with part.file.open("rb") as file:
-                file.seek(part.start)
-                for line in read_lines(file, part.start):
-                    if line.end > part.end:
-                        break
-                    merged.write(line.data if line.is_whole else line.data + b"\n")
+            merged.writelines(_lines_of(part))
     return len({part.begin.run.id for part in longest.values() if part.begin is not None})
 
 
@@ -144,3 +139,13 @@ def _parts(path: Path) -> list[_Part]:
                 start, begin = before, record
         end = file.tell()
     return [*found, *([_Part(path, start, end, begin)] if end > start else [])]
+
+
+def _lines_of(part: _Part) -> Iterator[bytes]:
+    """Yield the lines of a part, each with a newline."""
+    with part.file.open("rb") as file:
+        file.seek(part.start)
+        for line in read_lines(file, part.start):
+            if line.end > part.end:
+                return
+            yield line.data if line.is_whole else line.data + b"\n"
