@@ -11,6 +11,7 @@ from mtask_sinks._util.formatting import number
 from mtask_sinks.alerts.alert import Alert
 from mtask_sinks.analysis.trends import Course
 from mtask_sinks.directions import Direction
+from mtask_sinks.keys import RANK_MAX, RANK_MIN
 from mtask_sinks.snapshot import Snapshot
 
 #: The rule ``conflict`` takes the mean of at least this many measurements, because a single one is mostly noise.
@@ -101,7 +102,7 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
     if rule == "below":
         return Judgement(value < threshold, f"{shown}, below {number(threshold)}")
     if rule == "spread":
-        low, high = (snapshot.metrics.get(f"{key}.rank_{end}") for end in ("min", "max"))
+        low, high = snapshot.metrics.get(key + RANK_MIN), snapshot.metrics.get(key + RANK_MAX)
         if low is None or high is None:
             return None
         text = f"{shown}, but from {number(low)} to {number(high)} on the ranks"
