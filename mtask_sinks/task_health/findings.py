@@ -133,11 +133,12 @@ def _add_shares(
         if len(known) < len(mine):
             continue
         value = sum(groups[each].value for each in at)
-        losses[task] = abs(sum(weight * groups[each].value for weight, each in zip(known, at, strict=True)))
+        weighted = sum(weight * groups[each].value for weight, each in zip(known, at, strict=True))
+        losses[task] = abs(weighted)
         norms[task] = _norm(products, at, known)
         is_one = len({*known}) == 1
         if is_one or value:
-            weight = known[0] if is_one else sum(w * groups[e].value for w, e in zip(known, at, strict=True)) / value
+            weight = known[0] if is_one else weighted / value
             found[task][f"effective_weight{ending}"] = weight * micro_batches
     if len(losses) < len(members):
         return  # shares of some tasks only would look like shares of all
