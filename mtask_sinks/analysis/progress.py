@@ -132,7 +132,7 @@ class Watch:
     """
 
     def __init__(self, path: str | os.PathLike[str], only: str = "*", x: str = STEP) -> None:
-        self._tail = JournalReader(path, sampling=True)
+        self._reader = JournalReader(path, sampling=True)
         self.only, self._x = only, x
         self._times_begun = 0
         self._trainings = Trainings()
@@ -144,16 +144,16 @@ class Watch:
 
     def update(self) -> Iterator[tuple[Training, Item]]:
         """Read what is new; yield each item with its training, which already includes the item."""
-        for item in self._tail.read():
-            if self._tail.times_begun != self._times_begun:
-                self._times_begun, self._trainings = self._tail.times_begun, Trainings()
+        for item in self._reader.read():
+            if self._reader.times_begun != self._times_begun:
+                self._times_begun, self._trainings = self._reader.times_begun, Trainings()
             self._trainings.add(item)
             yield self._trainings.current, item
 
     def axis_of(self, training: Training) -> tuple[str, str]:
         """Return the axis of a training, and why it is the step and not the wanted one: empty if it is that one."""
         try:
-            check_axis({training.name or self._tail.path.absolute().parent.name: training}, self._x)
+            check_axis({training.name or self._reader.path.absolute().parent.name: training}, self._x)
         except ValueError as error:
             return STEP, str(error)
         return self._x, ""
@@ -171,7 +171,7 @@ class Watch:
             pass
         training = self.training
         if training is None:
-            return TrainingProgress(str(self._tail.path))
+            return TrainingProgress(str(self._reader.path))
         shown = [series for series in training.series.values() if fnmatchcase(series.key, self.only)]
         directions = Directions(training.directions)
         status, host = status_of(training)
@@ -180,7 +180,7 @@ class Watch:
         at = places(training, x, range(len(training.steps)))
         left = (end - training.step) / rate if status == "running" and rate and end is not None else None
         return TrainingProgress(
-            journal=str(self._tail.path),
+            journal=str(self._reader.path),
             number=training.number,
             name=training.name,
             id=training.id,
@@ -198,14 +198,14 @@ class Watch:
             sinks=self._sinks(status),
             alerts=alert_rows(training),
             health=gradient_summary(training),
-            left_out=self._tail.left_out.count,
+            left_out=self._reader.left_out.count,
             x=x,
             x_value=max((place for place in at if place is not None), default=None),
             x_error=x_error,
         )
 
     def _sinks(self, status: str) -> tuple[SinkStatus, ...]:
-        return tuple(sink_statuses(self._tail, status == "running"))
+        return tuple(sink_statuses(self._reader, status == "running"))
 
 
 def status_of(training: Training) -> tuple[str, str | None]:

@@ -58,7 +58,7 @@ def test_a_view_of_a_long_journal_shows_the_same_as_of_all_of_it(tmp_path, monke
     assert rows[0] == rows[1]
     loss = next(row for row in seen.rows if row.phase == "train")
     assert loss.values[0] == 10.0 and loss.values[-1] == pytest.approx(10.0 / 4_000, rel=0.01)
-    assert watch._tail.snapshots_after(0) == sum(len(snapshots) for _, snapshots, _ in runs)
+    assert watch._reader.snapshots_after(0) == sum(len(snapshots) for _, snapshots, _ in runs)
 
 
 def test_an_evaluation_in_a_sample_is_at_the_running_total_of_its_step(tmp_path, monkeypatch) -> None:
