@@ -224,5 +224,5 @@ def digest(text: str) -> str:
     return hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
 
 
-def _shorten(key: str, limit: int = 80) -> str:
-    return key if len(key) <= limit else key[: limit - 1] + "…"
+def _shorten(key: str) -> str:
+    return key if len(key) <= 80 else key[:79] + "…"
