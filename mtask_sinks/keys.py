@@ -13,6 +13,8 @@ from mtask_sinks.errors import MetricKeyError
 #: The longest key that is allowed, in bytes of UTF-8. A character outside of ASCII takes two to four bytes. MLflow
 #: refuses metric names of more than 250 characters, and its file store makes each segment a file name.
 MAX_KEY_LENGTH = 250
+#: By default, a registry keeps at most this many different keys.
+MAX_KEYS = 1000
 
 #: Phases that the library itself adds: the whole training, and each epoch.
 OVERALL, EPOCH = "overall", "epoch"

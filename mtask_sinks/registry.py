@@ -29,7 +29,7 @@ from mtask_sinks.distributed.collectives import Ranks, is_group
 from mtask_sinks.distributed.key_agreement import KeyAgreement
 from mtask_sinks.distributed.merge import RankMerger
 from mtask_sinks.intake import Intake
-from mtask_sinks.keys import check_phase
+from mtask_sinks.keys import MAX_KEYS, check_phase
 from mtask_sinks.measurement.device_queue import Part
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.recompute import is_recompute
@@ -78,8 +78,8 @@ class MetricRegistry(BuiltAnew):
         nonfinite: how to treat NaN and Inf: ``"propagate"`` (default: the result shows them), ``"skip"`` (leave them
             out, and report their number as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event).
             One policy for all keys, or a mapping: exact key or pattern → policy.
-        max_keys: the largest number of different keys. The registry drops reports of further keys and counts them. One
-            warning names the line of your code that reported the first of them.
+        max_keys: the largest number of different keys; by default 1000. The registry drops reports of further keys and
+            counts them. One warning names the line of your code that reported the first of them.
         spread: exact keys and patterns. With several ranks, each rank has its own value of such a key. The snapshot
             also has the smallest and the largest of them, as ``<key>.rank_min`` and ``<key>.rank_max``. A derived
             metric can use both.
@@ -111,7 +111,7 @@ class MetricRegistry(BuiltAnew):
         derived: Mapping[str, DerivedFunction] | None = None,
         *,
         nonfinite: NonFinite | Mapping[str, NonFinite] = "propagate",
-        max_keys: int = 1000,
+        max_keys: int = MAX_KEYS,
         spread: str | Sequence[str] = (),
         process_group: ProcessGroup | Ranks | None = None,
         directions: Mapping[str, Direction | None] | None = None,

@@ -10,6 +10,7 @@ from mtask_sinks.aggregation.derived import DerivedFunction
 from mtask_sinks.alerts.parsing import FORM, parse_alerts
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS
 from mtask_sinks.directions import Direction
+from mtask_sinks.keys import MAX_KEYS
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.sinks import Sink
 from mtask_sinks.task_health.settings import TaskHealth
@@ -70,7 +71,7 @@ class SinkArguments:
         },
     )
     metric_max_keys: int = field(
-        default=1000, metadata={"help": "Largest number of distinct metrics; further ones are dropped and counted."}
+        default=MAX_KEYS, metadata={"help": "Largest number of distinct metrics; further ones are dropped and counted."}
     )
     tensorboard_layout: Literal["flat", "overlay"] = field(
         default="flat",

@@ -11,7 +11,7 @@ from mtask_sinks.doctor.report_calls import ReportCall, report_calls
 from mtask_sinks.doctor.script import Script
 from mtask_sinks.doctor.trainer_classes import has_trainer
 from mtask_sinks.errors import MetricKeyError
-from mtask_sinks.keys import check_key, is_trainer_log
+from mtask_sinks.keys import MAX_KEYS, check_key, is_trainer_log
 
 # Names of counters, which grow during a training. Those of layers, experts and tasks (layer_idx, task_id) do not.
 _GROWS = re.compile(r"(^|_)(steps?|batch|batch_?(idx|index|id)|epochs?|iter|iteration|sample|uid)$", re.IGNORECASE)
@@ -86,7 +86,7 @@ def computed_key(script: Script) -> Iterator[Observation]:
             yield Observation(
                 report.source.where(node),
                 f"the key is computed from {names[0]!r}: that is fine for layers or data sets, but the registry drops "
-                "new keys once it has max_keys (1000) of them.",
+                f"new keys once it has max_keys ({MAX_KEYS}) of them.",
                 "You need not do anything if there are few. Otherwise pass MetricRegistry(max_keys=...).",
             )
 

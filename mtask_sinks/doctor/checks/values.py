@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.log_events import Values
 from mtask_sinks.doctor.recorded import RecordedTraining
-from mtask_sinks.keys import NONFINITE, OVERALL, RANK_MAX, RANK_MIN, REPORTED
+from mtask_sinks.keys import MAX_KEYS, NONFINITE, OVERALL, RANK_MAX, RANK_MIN, REPORTED
 
-# By default, a registry keeps at most this many distinct keys.
-_MAX_KEYS = 1000
 # A registry and a trainer add further keys beside those of reported metrics. They have these endings.
 _ENDINGS = (RANK_MIN, RANK_MAX, NONFINITE, REPORTED)
 
@@ -66,7 +64,7 @@ def renamed(recorded: RecordedTraining) -> Iterator[Observation]:
 def too_many_keys(recorded: RecordedTraining) -> Iterator[Observation]:
     """There are as many keys as a registry keeps by default, so it may have dropped others."""
     keys = {key for _, key in recorded.training.series if not key.endswith(_ENDINGS)}
-    if len(keys) == _MAX_KEYS:  # with more, max_keys is larger
+    if len(keys) == MAX_KEYS:  # with more, max_keys is larger
         yield Observation(
             recorded.at(recorded.training.step),
             f"the training has {len(keys)} distinct keys: the registry seems to have reached max_keys and dropped "
