@@ -42,9 +42,7 @@ class BackendRun(BuiltAnew):
 
     numbers_rows: ClassVar[bool] = False
 
-    def __init__(
-        self, callback: TrainerCallback | None = None, output_dir: str | None = None, sink: Sink | None = None
-    ) -> None:
+    def __init__(self, callback: TrainerCallback | None, output_dir: str | None, sink: Sink) -> None:
         self.callback = callback
         self.output_dir = output_dir
         self.sink = sink
@@ -106,9 +104,7 @@ class BackendRun(BuiltAnew):
 class TensorBoardRun(BackendRun):
     """The directory that the callback writes to."""
 
-    def __init__(
-        self, callback: TrainerCallback | None = None, output_dir: str | None = None, sink: Sink | None = None
-    ) -> None:
+    def __init__(self, callback: TrainerCallback | None, output_dir: str | None, sink: Sink) -> None:
         super().__init__(callback, output_dir, sink)
         #: A writer, and the absolute path of its directory.
         self._found: tuple[Any, str] | None = None
@@ -167,9 +163,7 @@ class MLflowRun(BackendRun):
     has a run open in another store. Then the sink cannot write to that run, so it opens one itself.
     """
 
-    def __init__(
-        self, callback: TrainerCallback | None = None, output_dir: str | None = None, sink: Sink | None = None
-    ) -> None:
+    def __init__(self, callback: TrainerCallback | None, output_dir: str | None, sink: Sink) -> None:
         super().__init__(callback, output_dir, sink)
         self._is_training = False
         #: Whether the run of the training is known. Then a run that becomes active later does not count.
