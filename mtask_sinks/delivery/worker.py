@@ -56,7 +56,7 @@ class Worker:
     (tenacity). So it notices by itself when the backend is back.
 
     Args:
-        sink: the sink; only this worker calls it.
+        sink: the sink. The workers of other trainers may call the same object, but not at the same time.
         stream: the stream of the journal.
         what: ``left`` delivers the items after the sink's cursor, without runs that the journal says are for other
             sinks. If there is no cursor, it delivers only items that are added from now on; a replay uses ``all`` in

@@ -27,11 +27,12 @@ class Sink(ABC):
     >>> PrintSink().write(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
     10 {'mlm/loss': 2.5}
 
-    One worker thread makes all calls, one at a time: `open`, then `write` for each snapshot, oldest first, `flush` now
-    and then, and `close` at the end. The worker may open a sink again after `close`. With the same `RunInfo.id` the
-    sink continues the run (an evaluation after training). With another id it begins a new run (a second training, the
-    next trial of a search). If several trainers have the same sink object, it is closed for one trainer before it is
-    opened for another.
+    A worker thread makes the calls, one at a time: `open`, then `write` for each snapshot, oldest first, `flush` now
+    and then, and `close` at the end. The worker may open a sink again after `close`, perhaps in a new thread. With the
+    same `RunInfo.id` the sink continues the run (an evaluation after training). With another id it begins a new run (a
+    second training, the next trial of a search). If several trainers have the same sink object, it is closed for one
+    trainer before it is opened for another. The training's thread calls `environment`, `replay_options` and
+    `chosen_by`, perhaps while the worker is in another call.
 
     A sink may raise exceptions: they do not affect the training or other sinks. The type of the exception decides what
     the worker does next:
