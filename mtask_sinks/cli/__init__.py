@@ -2,7 +2,8 @@
 
 In: arguments, mostly paths of journals and scripts. Out: text or JSON on standard output, files, an exit code.
 
-May import everything; nothing imports it. Modules import torch and other slow packages only when a command needs them.
+May import everything; only `__main__` imports it. Modules import torch and other slow packages only when a command
+needs them.
 """
 
 from __future__ import annotations
