@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from mtask_sinks._util.shown import shown
 from mtask_sinks.cli.usage_errors import journal_errors, unreadable
 
 if TYPE_CHECKING:
+    from mtask_sinks.delivery.counts import SinkCounts
     from mtask_sinks.sinks import Sink
 
 
@@ -77,12 +80,7 @@ def replay(
     for path, below in journals:
         sinks = [_make(name, tensorboard_layout) for name in names]
         try:
-            try:
-                found = deliver(path, sinks, what=what, patience=patience, trust=trust, force=force)
-            except UntrustedJournalError as error:
-                if not _is_allowed(error):
-                    raise
-                found = deliver(path, sinks, what=what, patience=patience, trust=True, force=force)
+            found = _with_trust(partial(deliver, path, sinks, what=what, patience=patience, force=force), trust)
         except (NoTrainingError, StillAtWorkError, UntrustedJournalError, OSError) as error:
             reason = unreadable(error) if isinstance(error, OSError) and error.filename else str(error)
             if not below:
@@ -97,6 +95,18 @@ def replay(
             typer.echo(shown(f"{where}: {numbers}{why}"))
             is_complete = is_complete and not counts.is_in_trouble
     raise typer.Exit(0 if is_complete else 1)
+
+
+def _with_trust(deliver: Callable[..., dict[str, SinkCounts]], trust: bool) -> dict[str, SinkCounts]:
+    """Deliver a journal. If it must be trusted, ask the user, and deliver it again with ``trust``."""
+    from mtask_sinks.errors import UntrustedJournalError
+
+    try:
+        return deliver(trust=trust)
+    except UntrustedJournalError as error:
+        if not _is_allowed(error):
+            raise
+    return deliver(trust=True)
 
 
 def _is_allowed(error: Exception) -> bool:
