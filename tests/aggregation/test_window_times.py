@@ -28,11 +28,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def reported(registry: MetricRegistry, step: int, *, phase: str = "train", **logs: float) -> Snapshot:
-    with registry.phase(phase):
-        registry.report_metrics("a", n=60, loss=1.0)
-        registry.tick()
-        return registry.snapshot(step, phase, logs=logs)
+def reported(registry: MetricRegistry, step: int, **logs: float) -> Snapshot:
+    registry.report_metrics("a", n=60, loss=1.0)
+    registry.tick()
+    return registry.snapshot(step, logs=logs)
 
 
 def test_rows_and_times_are_inputs_of_derived_metrics(clock) -> None:

@@ -16,10 +16,10 @@ THIRD = RunInfo(id="3", step=2)
 OTHER = RunInfo(id="4")
 
 
-def stream(directory: Path, *runs: RunInfo, host: str = "elsewhere") -> JournalStream:
-    """Return the stream of a journal with these runs, which a process on that host wrote and did not end."""
+def stream(directory: Path, *runs: RunInfo) -> JournalStream:
+    """Return the stream of a journal with these runs, which a process on another host wrote and did not end."""
     path = write(directory, *[(run, losses(run.step + 2), None) for run in runs])
-    as_of_process(path, host, 1)
+    as_of_process(path, "elsewhere", 1)
     return JournalStream(path)
 
 

@@ -27,11 +27,10 @@ def save(size: int, reports, ticks: int) -> dict:
     return json.loads(json.dumps(Job(size).run(run)[0]))
 
 
-def resume(size: int, state: dict, reports, ticks: int, after=lambda registry: None) -> dict[str, float]:
+def resume(size: int, state: dict, reports, ticks: int) -> dict[str, float]:
     def run(ranks):
         registry = MetricRegistry(RULES, process_group=ranks)
         registry.load_state_dict(state)
-        after(registry)
         for batch in range(max(ticks, 1)):
             for task, value in reports(batch, ranks.rank).items():
                 registry.report_metrics(task, first=value, last=value)

@@ -15,10 +15,10 @@ from mtask_sinks.analysis.counted import read_trainings
 STEPS = range(10, 6010, 10)
 
 
-def row(step: int, *, factor: float = 1.0) -> Snapshot:
+def row(step: int) -> Snapshot:
     """Make a log event. The loss of ``a`` is noisy, so thinning keeps log events at irregular distances."""
     number = step // 10
-    metrics = {"a/loss": factor * (5 + math.sin(number * number))}
+    metrics = {"a/loss": 5 + math.sin(number * number)}
     nonfinite = {}
     if number % 7 == 0:
         metrics["a/loss.nonfinite"], nonfinite = 2.0, {"a/loss": 2}

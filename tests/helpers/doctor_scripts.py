@@ -45,7 +45,7 @@ from mtask_sinks import HfMultiTaskTrainer, MultiTaskTrainerMixin, report_metric
 """
 
 
-def overriding(body: str, bases: str = "HfMultiTaskTrainer", before: str = "", more: str = "") -> str:
+def overriding(body: str, bases: str = "HfMultiTaskTrainer", before: str = "") -> str:
     """Make a script with a trainer class, and with a model that reports in its forward."""
     cls = f"class Mine({bases}):\n{indent(dedent(body).strip(), '    ')}\n"
-    return f"{reporting()}{TRAINERS}{dedent(before)}\n{cls}{dedent(more)}\n"
+    return f"{reporting()}{TRAINERS}{dedent(before)}\n{cls}\n"

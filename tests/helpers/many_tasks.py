@@ -173,8 +173,8 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return float(a @ b / a.norm() / b.norm())
 
 
-def rows_of(trainer: Any, prefix: str = "") -> Iterator[dict[str, float]]:
+def rows_of(trainer: Any) -> Iterator[dict[str, float]]:
     """Yield the training's rows of the history, without its summary."""
     for row in trainer.state.log_history:
         if "loss" in row:
-            yield {name: value for name, value in row.items() if name.startswith(prefix)}
+            yield dict(row)

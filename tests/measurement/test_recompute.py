@@ -26,11 +26,11 @@ class Block(nn.Module):
         return x
 
 
-def counts(run, steps: int = 3) -> dict[str, float]:
-    """Run some steps of forward and backward, and return the sums of ``n``."""
+def counts(run) -> dict[str, float]:
+    """Run three steps of forward and backward, and return the sums of ``n``."""
     registry = MetricRegistry(reducers={"*/n": "sum"})
     with registry.activate():
-        for _ in range(steps):
+        for _ in range(3):
             run(torch.randn(2, 4, requires_grad=True)).sum().backward()
     return {key: value for key, value in registry.snapshot(step=1).metrics.items() if key.endswith("/n")}
 

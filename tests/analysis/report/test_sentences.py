@@ -56,8 +56,8 @@ def test_phases_of_a_task_with_the_same_word_share_a_phrase() -> None:
     ]
 
 
-def row(task: str, *bests: float | None, better: str | None = "min", phase: str = "eval") -> TaskRow:
-    return TaskRow(task, "loss", better, tuple((course("train", 9.0), course(phase, best)) for best in bests))
+def row(task: str, *bests: float | None) -> TaskRow:
+    return TaskRow(task, "loss", "min", tuple((course("train", 9.0), course("eval", best)) for best in bests))
 
 
 def test_where_a_run_is_better_and_worse_than_the_first() -> None:
