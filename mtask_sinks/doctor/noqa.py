@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mtask_sinks.doctor.finding import Finding
@@ -29,21 +29,27 @@ def without_noqa(findings: Sequence[Finding]) -> list[Finding]:
 
 def _comments(path: Path) -> Mapping[int, frozenset[str]]:
     """Return line → names in the comments of the statement to which the line belongs."""
-    names: set[str] = set()
     found: dict[int, frozenset[str]] = {}
-    first: int | None = None
     try:
         with tokenize.open(path) as file:
-            for token in tokenize.generate_tokens(file.readline):
-                if token.type == tokenize.COMMENT:
-                    if (match := _COMMENT.search(token.string)) is not None:
-                        names.update(re.split(r"[\s,]+", match[1]))
-                elif token.type not in (tokenize.NL, tokenize.INDENT, tokenize.DEDENT) and first is None:
-                    first = token.start[0]
-                if token.type in (tokenize.NEWLINE, tokenize.ENDMARKER) and first is not None:
-                    found |= {line: frozenset(names) for line in range(first, token.start[0] + 1)}
-                if token.type == tokenize.NEWLINE or (token.type == tokenize.NL and first is None):
-                    names, first = set(), None
+            for lines, names in _statements(tokenize.generate_tokens(file.readline)):
+                found |= dict.fromkeys(lines, names)
     except (OSError, SyntaxError, ValueError, tokenize.TokenError):
         return {}
     return found
+
+
+def _statements(tokens: Iterable[tokenize.TokenInfo]) -> Iterator[tuple[range, frozenset[str]]]:
+    """Yield the lines of each statement, with the names in its comments."""
+    names: set[str] = set()
+    first: int | None = None
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            if (match := _COMMENT.search(token.string)) is not None:
+                names.update(re.split(r"[\s,]+", match[1]))
+        elif token.type not in (tokenize.NL, tokenize.INDENT, tokenize.DEDENT) and first is None:
+            first = token.start[0]
+        if token.type in (tokenize.NEWLINE, tokenize.ENDMARKER) and first is not None:
+            yield range(first, token.start[0] + 1), frozenset(names)
+        if token.type == tokenize.NEWLINE or (token.type == tokenize.NL and first is None):
+            names, first = set(), None
