@@ -84,6 +84,11 @@ class Episodes:
         if snapshot.phase in (OVERALL, EPOCH):  # this class has judged the windows already
             return []
         self.phases.add(snapshot.phase)
+        self._remember(snapshot)
+        return [event for at in range(len(self.alerts)) for event in self._events(at, snapshot)]
+
+    def _remember(self, snapshot: Snapshot) -> None:
+        """Add the values of a window to the states of their metrics."""
         for key, value in snapshot.metrics.items():
             if not self._is_watched(snapshot.phase, key) or snapshot.counts.get(key) == 0:
                 continue  # a running total without a new report is no new value
@@ -91,18 +96,19 @@ class Episodes:
             if place not in self._metrics:
                 self._metrics[place] = MetricState.new(self._directions.for_key(key))
             self._metrics[place].add(snapshot.step, value, snapshot.counts.get(key, 0))
-        events = []
-        for at, alert in enumerate(self.alerts):
-            # If the training ends inside a window, its sums are smaller. So `below` does not judge a partial window.
-            is_judged = not (snapshot.is_partial and alert.rule == "below")
-            if is_judged and alert.watches_phase(snapshot.phase):
-                looks = self._silences(at, snapshot) if alert.rule == "silent_for" else self._looks(alert, snapshot)
-                for key, now, judgement, since in looks:
-                    self._matched.add(at)
-                    event = self._follow(at, key, now, judgement, since, snapshot)
-                    if event is not None:
-                        events.append(event)
-        return events
+
+    def _events(self, at: int, snapshot: Snapshot) -> Iterator[AlertEvent]:
+        """Judge the metrics that an alert watches; yield an event for each one with which it begins or is over."""
+        alert = self.alerts[at]
+        # If the training ends inside a window, its sums are smaller. So `below` does not judge a partial window.
+        if (snapshot.is_partial and alert.rule == "below") or not alert.watches_phase(snapshot.phase):
+            return
+        looks = self._silences(at, snapshot) if alert.rule == "silent_for" else self._looks(alert, snapshot)
+        for key, now, judgement, since in looks:
+            self._matched.add(at)
+            event = self._follow(at, key, now, judgement, since, snapshot)
+            if event is not None:
+                yield event
 
     def without_metrics(self) -> list[Alert]:
         """Return the alerts whose pattern no metric has matched.
