@@ -163,7 +163,7 @@ class Capture:
             return None
         return task, name
 
-    def idle_patterns(self, elsewhere: Iterable[str] = ()) -> list[str]:
+    def idle_patterns(self, elsewhere: Iterable[str]) -> list[str]:
         """Return the patterns that matched no output so far; none if no pattern did, because a warning says that.
 
         Args:

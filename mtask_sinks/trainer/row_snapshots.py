@@ -89,13 +89,13 @@ class RowSnapshots:
         return self.log_names.add(snapshot, row) if snapshot.metrics else None
 
     def reduce_inside_steps(
-        self, state: TrainerState, phases: Sequence[str] | None = None
+        self, state: TrainerState, phases: Sequence[str] | None
     ) -> Iterator[tuple[Snapshot, dict[str, Any]]]:
         """Reduce the phases used inside of steps; yield snapshot and row of each phase that has metrics.
 
         Args:
             state: the state of the trainer.
-            phases: by default all of them.
+            phases: ``None`` for all of them.
         """
         for phase in list(self._registry.phases_of_training if phases is None else phases):
             row: dict[str, Any] = {}
