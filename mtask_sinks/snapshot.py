@@ -101,8 +101,8 @@ class RunInfo(Frozen):
         params: configuration to record (training arguments, model configuration), if the sink creates the backend run.
         step: optimizer steps already taken when the training began; above 0 after a resume.
         attached: backend → its run, if somebody else owns that run (the user or the process). The value identifies the
-            run: TensorBoard's log directory, MLflow's run id, W&B's run id. A sink writes into that run, but neither
-            ends it nor changes its parameters.
+            run: TensorBoard's log directory, MLflow's run id, W&B's run path (``entity/project/id``). A sink writes
+            into that run, but neither ends it nor changes its parameters.
         continued: backend → its run, if the sink continues that run: the Trainer's callback opened it, or the sink
             wrote to it in an earlier process. The sink ends the run, unless it is in ``attached`` too.
         logged: backends to which somebody else writes the Trainer's own logs.

@@ -30,10 +30,6 @@ STEP = "train/global_step"
 # Totals of the Trainer. Its own callback writes them to the summary of the run, not to rows.
 _TOTALS = frozenset(["train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"])
 
-# Settings that a finished run keeps if the sink opens it again. Offline, opening makes a second file, and W&B does not
-# know the settings of the first one.
-_SAME = ("project", "entity", "name")
-
 _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
 
 # Variables that another process needs to find the run again.
@@ -123,7 +119,7 @@ class WandbSink(BuiltAnew, Sink):
             self._written = WrittenRows.read(dict(self._opened.summary), run) if may_hold_rows else WrittenRows()
         self._groups.clear()
         self._training = training_column(self._opened.id, run)
-        self._run, self._run_id, self._last = run, self._opened.id, self._opened
+        self._run, self._run_id, self._last = run, path_of(self._opened), self._opened
         self._unsafe = [*(used for used in self._unsafe if used is not self._opened), self._opened]
 
     def write(self, snapshot: Snapshot) -> None:
@@ -219,7 +215,7 @@ class WandbSink(BuiltAnew, Sink):
         import wandb
 
         candidates = (run for run in (wandb.run, self._last) if run is not None)
-        return next((run for run in candidates if run.id == existing and not _is_finished(run)), None)
+        return next((run for run in candidates if _is_at(run, existing) and not _is_finished(run)), None)
 
     def _resume_run(self, run: RunInfo, existing: str) -> Run:
         """Open a run of an earlier process, or one that was finished in this process.
@@ -232,9 +228,10 @@ class WandbSink(BuiltAnew, Sink):
 
         if existing in self._lost:
             raise Rejected(self._lost[existing])
-        finished = self._last if self._last is not None and self._last.id == existing else None
-        same = {name: value for name in _SAME if (value := getattr(finished, name, None))}
-        resume = {"id": existing, "resume": "allow", "reinit": "create_new"}
+        finished = self._last if self._last is not None and _is_at(self._last, existing) else None
+        # Offline, opening makes a second file, and W&B does not know the name in the first one.
+        same = {"name": finished.name} if finished is not None and finished.name else {}
+        resume = {**_place(existing), "resume": "allow", "reinit": "create_new"}
         try:
             opened = wandb.init(**{**self._init, **same, **resume})
         except (CommError, UsageError, OSError):  # the server may come back, and the user may log in
@@ -258,6 +255,29 @@ class WandbSink(BuiltAnew, Sink):
         for group in sorted(groups):
             opened.define_metric(f"{group}/*", step_metric=STEP)
         self._groups |= groups
+
+
+def path_of(run: Run) -> str:
+    """Return the path by which another process finds a run, also in another project than its own.
+
+    Offline, W&B may not know the entity. Then the path begins with the project.
+    """
+    return "/".join(part for part in (run.entity, run.project, run.id) if part)
+
+
+def _place(path: str) -> dict[str, str]:
+    """Return the arguments of ``wandb.init`` that name a run.
+
+    >>> _place("us/prices/0a1b")
+    {'id': '0a1b', 'project': 'prices', 'entity': 'us'}
+    >>> _place("0a1b")
+    {'id': '0a1b'}
+    """
+    return dict(zip(("id", "project", "entity"), reversed(path.split("/")), strict=False))
+
+
+def _is_at(run: Run, path: str) -> bool:
+    return bool(run.id == _place(path)["id"])
 
 
 def _default(variable: str) -> str | None:

@@ -19,6 +19,7 @@ from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.sinks import MLflowSink, WandbSink
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.timeouts import fail_fast
+from mtask_sinks.sinks.wandb import path_of
 
 
 class BackendRun(BuiltAnew):
@@ -284,7 +285,7 @@ class WandbRun(BackendRun):
 
     def _current(self) -> str | None:
         run = getattr(sys.modules.get("wandb"), "run", None)
-        return None if run is None else str(run.id)
+        return None if run is None else path_of(run)
 
 
 class _Store(NamedTuple):

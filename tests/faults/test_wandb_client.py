@@ -134,5 +134,6 @@ def test_a_finished_run_that_cannot_be_opened_again_rejects_the_rest_with_the_re
     assert (counts.given, counts.delivered, counts.rejected, counts.pending) == (9, 5, 4, 0)
     (run,) = read_runs(wandb_dir)
     assert points([run], "a/train/loss") == LOSS[:5]
-    reason = f"the W&B run {run.run_id} was finished and cannot be opened again: run {run.run_id} is archived"
+    path = f"huggingface/{run.run_id}"
+    reason = f"the W&B run {path} was finished and cannot be opened again: run {run.run_id} is archived"
     assert reason in caplog.text

@@ -30,6 +30,8 @@ class WandbRun:
     axes: dict[str, str] = field(default_factory=dict)
     name: str = ""
     run_id: str = ""
+    #: Entity and project.
+    place: tuple[str, str] = ("", "")
     exit_code: int | None = None
     #: Title, text and level of each alert.
     alerts: list[tuple[str, str, str]] = field(default_factory=list)
@@ -64,6 +66,7 @@ def _read(path: Path) -> WandbRun:
             run.config.update(_items(record.config.update))
         elif kind == "run":
             run.run_id, run.name = record.run.run_id, record.run.display_name
+            run.place = record.run.entity, record.run.project
             run.config.update(_items(record.run.config.update))
         elif kind == "exit":
             run.exit_code = record.exit.exit_code

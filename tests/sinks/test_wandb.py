@@ -113,6 +113,20 @@ def test_the_users_run_stays_the_sinks_run_when_the_user_opens_another_one(wandb
     assert found[other.id] == []
 
 
+@pytest.mark.parametrize("entity", ["us", None])
+def test_another_process_continues_the_users_run_in_its_project(entity: str | None, wandb_dir: Path) -> None:
+    theirs = wandb.init(project="prices", entity=entity)
+    first = WandbSink()
+    write(first, RunInfo(id="1", attached={"wandb": theirs.id}), Snapshot(step=1, metrics={"a/x": 1.0}))
+    theirs.finish()
+    write(
+        WandbSink("other"), RunInfo(id="1", continued={"wandb": first.target()}), Snapshot(step=2, metrics={"a/x": 2.0})
+    )
+    before, after = read_runs(wandb_dir)
+    assert (before.run_id, before.place) == (after.run_id, after.place) == (theirs.id, (entity or "", "prices"))
+    assert [row["a/train/x"] for run in (before, after) for row in run.history] == [1.0, 2.0]
+
+
 def test_trainings_that_share_a_run_are_told_apart(wandb_dir: Path) -> None:
     theirs = wandb.init(project="p")
     first, second = WandbSink(), WandbSink()

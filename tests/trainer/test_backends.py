@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from transformers.integrations import MLflowCallback, TensorBoardCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, SinkArguments
+from mtask_sinks.delivery.replay import replay
 from mtask_sinks.sinks import MemorySink, MLflowSink, TensorBoardSink, WandbSink
 
 
@@ -409,6 +410,16 @@ def test_the_users_own_wandb_run_is_used_and_left_to_the_user(tmp_path, wandb_di
     (run,) = read_runs(wandb_dir)
     assert run.exit_code == 0
     assert wandb_points(run.history, "a/train/loss") == [*OURS["a/train/loss"], (2, 1.5)]
+
+
+def test_a_replay_writes_to_the_users_wandb_run_in_its_project(tmp_path, wandb_dir) -> None:
+    mine = wandb.init(project="mine", entity="us")
+    make(tmp_path, "wandb").train()
+    mine.finish()
+    replay(tmp_path / "out", [WandbSink()], what="all")
+    found = read_runs(wandb_dir)
+    assert [(run.run_id, run.place) for run in found] == [(mine.id, ("us", "mine"))] * 2
+    assert [wandb_points(run.history, "a/train/loss") for run in found] == [OURS["a/train/loss"]] * 2
 
 
 def test_the_settings_of_a_sink_are_those_of_the_wandb_run(tmp_path, wandb_dir) -> None:
