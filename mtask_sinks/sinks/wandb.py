@@ -172,7 +172,8 @@ class WandbSink(BuiltAnew, Sink):
         found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         given = {f"WANDB_{name.upper()}": self._init.get(name) for name in ("entity", "project", "mode")}
         changed = {name: str(value) for name, value in given.items() if value and value != _default(name)}
-        return found | changed
+        is_offline = self._last is not None and self._last.offline
+        return ({"WANDB_MODE": "offline"} if is_offline else {}) | found | changed
 
     def start_active_run(self, name: str | None) -> None:
         """Open a run with the settings of this sink, as the open run of this process (``wandb.run``).
@@ -233,7 +234,7 @@ class WandbSink(BuiltAnew, Sink):
         same = {"name": finished.name} if finished is not None and finished.name else {}
         resume = {**_place(existing), "resume": "allow", "reinit": "create_new"}
         try:
-            opened = wandb.init(**{**self._init, **same, **resume})
+            opened = wandb.init(**{**_client_settings(finished or wandb.run), **self._init, **same, **resume})
         except (CommError, UsageError, OSError):  # the server may come back, and the user may log in
             raise
         except Exception as error:
@@ -278,6 +279,16 @@ def _place(path: str) -> dict[str, str]:
 
 def _is_at(run: Run, path: str) -> bool:
     return bool(run.id == _place(path)["id"])
+
+
+def _client_settings(run: Run | None) -> dict[str, str]:
+    """Return where the client of this run stores it, for another run. The user may have set this for one run only.
+
+    Without it, W&B would ask a server although the user works offline.
+    """
+    if run is None or not run.offline:
+        return {}
+    return {"mode": "offline", "dir": run.settings.root_dir}
 
 
 def _default(variable: str) -> str | None:

@@ -127,6 +127,22 @@ def test_another_process_continues_the_users_run_in_its_project(entity: str | No
     assert [row["a/train/x"] for run in (before, after) for row in run.history] == [1.0, 2.0]
 
 
+def test_a_run_of_an_earlier_process_is_continued_offline_if_the_users_run_is_offline(
+    wandb_dir: Path, monkeypatch
+) -> None:
+    end_wandb_client()  # it reads the environment only once
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_DIR")
+    (wandb_dir / "mine").mkdir()
+    theirs = wandb.init(project="p", mode="offline", dir=wandb_dir / "mine")
+    sink = WandbSink()
+    write(sink, RunInfo(id="1", continued={"wandb": "us/p/earlier"}), Snapshot(step=1, metrics={"a/x": 1.0}))
+    assert sink.environment()["WANDB_MODE"] == "offline"
+    theirs.finish()
+    found = {run.run_id: run for run in read_runs(wandb_dir / "mine")}
+    assert rows(found["earlier"].history) == [{"a/train/x": 1.0, "train/global_step": 1}]
+
+
 def test_trainings_that_share_a_run_are_told_apart(wandb_dir: Path) -> None:
     theirs = wandb.init(project="p")
     first, second = WandbSink(), WandbSink()
