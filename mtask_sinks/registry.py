@@ -287,6 +287,15 @@ class MetricRegistry(BuiltAnew):
             yield
 
     @contextmanager
+    def own_ticks(self) -> Iterator[None]:
+        """The micro-batches inside the ``with`` block do not count for the windows around it."""
+        before = self._clock.now
+        try:
+            yield
+        finally:
+            self._clock.now = before
+
+    @contextmanager
     def ignoring_reports(self) -> Iterator[None]:
         """Reports inside the ``with`` block do not count."""
         with self._phases.entered(Window()):

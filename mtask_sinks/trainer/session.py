@@ -322,7 +322,7 @@ class Session:
         self._has_had_phase = True
         if not self._depth:
             self.backends.begin(self.is_training)
-        with self._reporting(), self.registry.phase(phase), self._binding(model, around):
+        with self._reporting(), self.registry.own_ticks(), self.registry.phase(phase), self._binding(model, around):
             yield
 
     def _warn_if_not_evaluated(self) -> None:

@@ -304,3 +304,23 @@ def test_reports_of_a_block_that_raises_do_not_get_into_the_phase_of_the_steps(t
     )  # fmt: skip
     trainer.train()
     assert rows(trainer, "gen_g/n") == [(4, 2.0)]
+
+
+def test_the_steps_of_an_evaluation_do_not_include_those_of_an_evaluation_inside_of_it(tmp_path) -> None:
+    def compute_metrics(predictions) -> dict[str, float]:
+        if len(predictions.predictions) == 2:
+            trainer.evaluate(labelled(7, 7, 7), metric_key_prefix="other")
+        return {}
+
+    registry = MetricRegistry({"*/n": "sum"}, derived={"a/n_per_step": lambda m: m["a/n"] / m["window.steps"]})
+
+    class Counts(Labelled):
+        def extra(self, x, loss):
+            self.report_metrics("a", loss=loss, n=1)
+
+    args = arguments(tmp_path)
+    trainer = Trainer(
+        Counts(), args, eval_dataset=labelled(10, 20), compute_metrics=compute_metrics, metrics=registry
+    )  # fmt: skip
+    assert trainer.evaluate()["eval_a/n_per_step"] == 1.0
+    assert rows(trainer, "other_a/n_per_step") == [(0, 1.0)]
