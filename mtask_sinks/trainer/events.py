@@ -28,6 +28,7 @@ class BeforeOthers(TrainerCallback):
         self.take_place()
         self._put_last()
         self._session.on_train_begin(state)
+        self._session.saved_windows.end_saved_epoch(state, begins_anew=args.ignore_data_skip)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._end_epoch()
@@ -38,7 +39,7 @@ class BeforeOthers(TrainerCallback):
         self._callbacks[:] = self._without(self._after)
         self._end_epoch()
         logs_epochs = args.logging_strategy == IntervalStrategy.EPOCH
-        self._session.saved_windows.on_epoch_begin(state, logs_epochs, begins_anew=args.ignore_data_skip)
+        self._session.saved_windows.on_epoch_begin(logs_epochs)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.epoch_end = control.should_training_stop  # other callbacks may stop the training only now

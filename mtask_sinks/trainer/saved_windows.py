@@ -37,7 +37,6 @@ class SavedWindows:
         #: if the training begins anew, or if the checkpoint does not say.
         self.run_ids: tuple[str, ...] = ()
         #: Whether the training has begun at a checkpoint, and no epoch has begun since.
-        self._is_resuming = False
         #: Whether the checkpoint was written at the last step of an epoch.
         self._is_over = False
         #: Whether the rows of the last epoch are logged, and no epoch has begun since. A checkpoint says this too,
@@ -76,35 +75,38 @@ class SavedWindows:
             self._registry.reduce_with_training(phase)
             self._registry.load_state_dict(window, phase)
         self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
-        self._is_resuming = state.global_step > 0
         epoch = attributes.get("epoch", {})
         self._is_over = epoch.get("is_over", _is_whole(state.epoch))
         self.epoch_has_ended, self._logs_epochs = epoch.get("has_ended", False), epoch.get("is_logged", False)
 
-    def on_epoch_begin(self, state: TrainerState, logs_epochs: bool, begins_anew: bool) -> None:
-        """After a resume, end the epoch before this one, if the checkpoint was written right before its end.
+    def end_saved_epoch(self, state: TrainerState, begins_anew: bool) -> None:
+        """After a resume, end the epoch of the checkpoint, if the checkpoint was written right before its end.
 
         The Trainer writes such a checkpoint before it logs the rows of the epoch. The process that wrote it has logged
         these rows afterwards. So this method reduces the windows, and drops the result.
 
         Args:
             state: the state of the trainer.
-            logs_epochs: whether the Trainer logs a row at the end of each epoch, and at no other time.
             begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``). Then this method
                 drops the values per epoch of the cut epoch, and the window goes on into the next row.
         """
-        is_resuming, self._is_resuming = self._is_resuming, False
-        had_ended, self.epoch_has_ended = self.epoch_has_ended, False
-        logged_epochs, self._logs_epochs = self._logs_epochs, logs_epochs
-        if not is_resuming or had_ended:
+        if not state.global_step or self.epoch_has_ended:
             return
         is_cut = begins_anew and has_no_length(state)
         if (self._is_over or is_cut) and self._registry.has_values_per_epoch:
             self._registry.end_epoch(state.global_step, epoch=state.epoch)
-        if self._is_over and logged_epochs:
+        if self._is_over and self._logs_epochs:
             self._registry.snapshot(state.global_step, epoch=state.epoch, logs={})
             for phase in self._registry.phases_of_training:
                 self._registry.snapshot(state.global_step, phase, epoch=state.epoch, logs={})
+
+    def on_epoch_begin(self, logs_epochs: bool) -> None:
+        """Begin an epoch.
+
+        Args:
+            logs_epochs: whether the Trainer logs a row at the end of each epoch, and at no other time.
+        """
+        self.epoch_has_ended, self._logs_epochs = False, logs_epochs
 
     @contextmanager
     def hidden(self, state: TrainerState) -> Iterator[None]:

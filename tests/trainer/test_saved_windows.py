@@ -233,3 +233,28 @@ def test_a_stop_in_mid_epoch_by_a_callback_ends_no_epoch(tmp_path, save) -> None
     assert first.state.global_step == 3 and rows(first, "epoch_a/n") == []
     assert rows(second, "epoch_a/n") == [(4, 4.0), (8, 4.0)]
     assert counted(tmp_path) == [(step, 1.0) for step in range(1, 9)]
+
+
+def test_a_resume_at_the_end_of_the_last_epoch_delivers_no_report_again(tmp_path) -> None:
+    changes = {"logging_strategy": "epoch", "save_strategy": "steps", "save_steps": 3}
+    for resume in (False, True):
+        trainer = Ordered(Reports(), arguments(tmp_path, **changes), train_dataset=numbers(1, 2, 6))
+        trainer.train(resume_from_checkpoint=resume)
+    assert [[each.phase for each in run.snapshots] for run in read_journal(tmp_path)] == [
+        ["train", "overall"],
+        ["overall"],
+    ]
+
+
+def test_what_a_callback_reports_when_a_training_is_resumed_counts_for_the_next_epoch(tmp_path) -> None:
+    class Begins(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs) -> None:
+            report_metrics("begin", step=state.global_step)
+
+    changes = {"logging_strategy": "epoch", "save_strategy": "steps", "save_steps": 3}
+    for epochs in (1, 2):
+        args = arguments(tmp_path, num_train_epochs=epochs, **changes)
+        metrics = MetricRegistry(per_epoch="*")
+        trainer = Ordered(Reports(), args, train_dataset=numbers(1, 2, 6), metrics=metrics, callbacks=[Begins()])
+        trainer.train(resume_from_checkpoint=epochs == 2)
+    assert rows(trainer, "begin/step")[-1] == rows(trainer, "epoch_begin/step")[-1] == (6, 3.0)
