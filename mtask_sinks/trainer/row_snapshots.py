@@ -98,6 +98,8 @@ class RowSnapshots:
             phases: ``None`` for all of them.
         """
         for phase in list(self._registry.phases_of_training if phases is None else phases):
+            if phase in self._evaluated:  # the block or the evaluation of this name that ends now has its own row
+                continue
             row: dict[str, Any] = {}
             snapshot = self._reduce(phase, state, row)
             if snapshot.metrics:

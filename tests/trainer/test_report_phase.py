@@ -424,3 +424,14 @@ def test_a_phase_that_is_no_string_is_named(tmp_path) -> None:
     trainer = HfMultiTaskTrainer(Toy(), arguments(tmp_path))
     with pytest.raises(TypeError, match="3 is no phase: pass its name"), trainer.report_phase(3):
         pass
+
+
+def test_a_block_after_the_training_reaches_the_sinks_although_steps_of_the_training_had_this_phase(tmp_path) -> None:
+    trainer, _ = trained(tmp_path, cls=Rollout)
+    with trainer.report_phase("rollout") as metrics:
+        report_metrics("a", loss=7.0)
+    assert metrics == {"rollout_a/loss": 7.0}
+    assert points(trainer, "a/loss", "rollout") == rows(trainer, "rollout_a/loss") == [(2, 150.0), (4, 350.0), (4, 7.0)]
+    trainer.evaluate(metric_key_prefix="rollout")
+    assert points(trainer, "a/loss", "rollout") == rows(trainer, "rollout_a/loss")
+    assert rows(trainer, "rollout_a/loss")[-1] == (4, 15.0)
