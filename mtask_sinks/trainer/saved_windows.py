@@ -36,7 +36,6 @@ class SavedWindows:
         #: The ids of the run that wrote the checkpoint and of those that it had resumed itself, the latest first. Empty
         #: if the training begins anew, or if the checkpoint does not say.
         self.run_ids: tuple[str, ...] = ()
-        #: Whether the training has begun at a checkpoint, and no epoch has begun since.
         #: Whether the checkpoint was written at the last step of an epoch.
         self._is_over = False
         #: Whether the rows of the last epoch are logged, and no epoch has begun since. A checkpoint says this too,
