@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +72,7 @@ class Summarizer:
         metrics: dict[str, float] = {}
         counts: dict[str, int] = {}
         nonfinite: dict[str, int] = {}
-        with _numpy_warnings_off(states):
+        with np.errstate(all="ignore"):  # NaN and Inf are allowed
             for key, state in states.items():
                 if isinstance(state, tuple):
                     _, _, count, nonfinite_count = state
@@ -88,7 +87,8 @@ class Summarizer:
                     nonfinite[key] = int(nonfinite_count)
                 if value is not None:
                     metrics[key] = value
-                    counts[key] = reports.get(key, int(count))
+                    counts[key] = int(count)
+        counts |= {key: count for key, count in reports.items() if key in counts}
         self._apply_policies(nonfinite, metrics, counts, known, step, phase)
         ends: dict[str, float] = {}
         for key, spread in spreads.items():
@@ -152,12 +152,6 @@ class Summarizer:
             name = key + NONFINITE
             if self._policies.for_key(key) == "skip" and self._is_free(name, known):
                 metrics[name], counts[name] = float(count), count
-
-
-def _numpy_warnings_off(states: Mapping[str, State | None]) -> AbstractContextManager[Any]:
-    """Silence NumPy's warnings about NaN and Inf, but only if some state is an array."""
-    has_arrays = any(isinstance(state, ReducerState) for state in states.values())
-    return np.errstate(all="ignore") if has_arrays else nullcontext()
 
 
 def nonfinite_policies(given: NonFinite | Mapping[str, NonFinite]) -> Rules[NonFinite]:
