@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -143,9 +143,14 @@ class LogRowsMixin(_Base):
         yield
         self.control.should_log = should_log
 
-    def _log_inside_steps(self, phases: Sequence[str] | None = None) -> None:
-        """Log a row for each phase that was used inside of steps; by default for all of them."""
-        for snapshot, row in self._session.snapshots.reduce_inside_steps(self.state, phases):
+    def _log_inside_steps(self) -> None:
+        """Log a row for each phase that was used inside of steps."""
+        phases = self._session.registry.phases_of_training
+        self._log_phases(self._session.snapshots.reduce_inside_steps(self.state, phases))
+
+    def _log_phases(self, rows: Iterable[tuple[Snapshot, dict[str, Any]]]) -> None:
+        """Log a row for each phase that was reduced."""
+        for snapshot, row in rows:
             with self._additional_row():
                 self._log_with(snapshot, partial(Trainer.log, self), row)
 

@@ -252,8 +252,9 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             with phase, self._counting_steps(), explaining_errors():
                 yield metrics
                 session.snapshots.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
-                if session.is_outermost:
-                    self._log_inside_steps()
+                others = session.other_phases(phase_of_prefix(name)) if session.is_outermost else ()
+                rows = list(session.snapshots.reduce_inside_steps(self.state, others))
+            self._log_phases(rows)
             if metrics:
                 with self._additional_row(), _shown_as_evaluating(self.model):
                     self.log(dict(metrics))
@@ -296,8 +297,10 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 metric_key_prefix=prefix,
             )
             self._session.snapshots.reduce_evaluation(prefix, self.state, output.metrics)
-            inside = None if self._session.is_outermost else self._session.phases.inside(phase_of_prefix(prefix))
-            self._log_inside_steps(inside)
+            phase, session = phase_of_prefix(prefix), self._session
+            inside = session.other_phases(phase) if session.is_outermost else session.phases.inside(phase)
+            rows = list(session.snapshots.reduce_inside_steps(self.state, inside))
+        self._log_phases(rows)  # after the evaluation: what a callback reports in `on_log` does not belong to it
         return output
 
 

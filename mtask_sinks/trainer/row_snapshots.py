@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -89,17 +89,10 @@ class RowSnapshots:
         return self.log_names.add(snapshot, row) if snapshot.metrics else None
 
     def reduce_inside_steps(
-        self, state: TrainerState, phases: Sequence[str] | None
+        self, state: TrainerState, phases: Iterable[str]
     ) -> Iterator[tuple[Snapshot, dict[str, Any]]]:
-        """Reduce the phases used inside of steps; yield snapshot and row of each phase that has metrics.
-
-        Args:
-            state: the state of the trainer.
-            phases: ``None`` for all of them.
-        """
-        for phase in list(self._registry.phases_of_training if phases is None else phases):
-            if phase in self._evaluated:  # the block or the evaluation of this name that ends now has its own row
-                continue
+        """Reduce phases that were used inside of steps; yield snapshot and row of each phase that has metrics."""
+        for phase in list(phases):
             row: dict[str, Any] = {}
             snapshot = self._reduce(phase, state, row)
             if snapshot.metrics:

@@ -258,6 +258,26 @@ class Beside(TrainerCallback):
             report_metrics("m", y=1)
 
 
+def test_a_report_at_the_row_of_a_phase_inside_of_an_evaluation_counts_in_the_training(tmp_path) -> None:
+    class AtRows(TrainerCallback):
+        def on_log(self, args, state, control, **kwargs):
+            report_metrics("rows", n=1)
+
+    trainer = InnerAndBeside(
+        Toy(),
+        arguments(tmp_path, label_names=["x"], eval_strategy="steps", eval_steps=1),
+        train_dataset=numbers(1, 2, 3, 4),
+        eval_dataset=numbers(10, 20),
+        callbacks=[AtRows()],
+        metrics=MetricRegistry({"rows/n": "sum"}),
+    )
+    trainer.train()
+    # Each evaluation has two rows. The first row of the training comes after the evaluation of step 1, the second one
+    # after the first one and the evaluations of steps 2 and 3.
+    assert rows(trainer, "eval_inner_n/x") == [(step, 15.0) for step in (1, 2, 3, 4)]
+    assert rows(trainer, "rows/n") == [(2, 2.0), (4, 5.0)]
+
+
 @pytest.mark.parametrize("is_own", [False, True])
 def test_a_phase_beside_the_steps_of_an_evaluation_does_not_end_the_phase_inside_of_them(tmp_path, is_own) -> None:
     beside = Beside()
