@@ -1,4 +1,16 @@
-"""Makes copies of objects that hold locks, threads, windows or open files: it builds the copy anew."""
+"""Makes copies of objects that hold locks, threads, windows or open files: it builds the copy anew.
+
+A search copies trainers, and users copy and pickle models, registries and sinks. What becomes of each part:
+
+| part | in a copy | how |
+|---|---|---|
+| registry, sink, backend run | new and empty, with the same settings | `BuiltAnew` |
+| session of a trainer | has seen no training; it keeps what was made from arguments | `Session.__setstate__` |
+| delivery | has delivered nothing | `Delivery.__setstate__` |
+| reference of a part to its trainer | refers to the copy of the trainer | `WeakReference` |
+| process group of a registry | the same in a copy, none in a pickle | `ProcessLocal` |
+| `self.report_metrics` of a module | accepts everything and does nothing | `reporting.binding` |
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""Finds the backend run to which a run of a journal goes: its own, or the one of the run that it was resumed from."""
+"""Finds the backend run to which a run of a journal goes: its own, or the one of the run that it was resumed from.
+
+What a sink gets in the `RunInfo` with which it is opened, and what it does then:
+
+| the run | `attached` | `continued` | `resumed` | the sink |
+|---|---|---|---|---|
+| of this process, new | – | – | – | opens a backend run, and ends it |
+| of this process; the user has a backend run open | that one | – | – | writes there |
+| of this process; the Trainer's callback has opened one | – | that one | – | writes there, and ends it |
+| of this process, a resume or an evaluation alone | – | – | the earlier one | chooses: there, or a new one |
+| of another process that still trains | its own | its own | – | writes there |
+| of another process that has ended (restart, replay) | – | its own | – | writes there, and ends it |
+| of another process, never opened in this backend | – | – | – | opens a backend run, and ends it |
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,19 @@
-"""Adds metrics to each row that a trainer logs, and delivers the row to the sinks."""
+"""Adds metrics to each row that a trainer logs, and delivers the row to the sinks.
+
+A row takes this way through the code:
+
+1. The Trainer calls `log`, which finds the snapshot of the row. A row of the training ends its window. The snapshot of
+   an evaluation was made at the end of its loop, and has waited for its row.
+2. `_log_with` makes this the current row, and calls the `log` of the Trainer. That one adds the row to the history and
+   calls `on_log` of all callbacks.
+3. The first callback is `BeforeOthers`, which calls `_on_log`. It makes the row in the history complete.
+4. If a backend numbers its rows (W&B), its callback stands among the others, and calls `_deliver_in_turn` instead of
+   logging the row. So the order of the rows stays the one that a plain Trainer has.
+5. After all callbacks, `_log_with` delivers the row, unless step 4 has.
+
+If a trainer overrides `log` and does not call ours, there is no current row when `_on_log` runs. Then `_on_log` does all
+of it: it finds the snapshot, adds the values to the row, and delivers it before the other callbacks run.
+"""
 
 from __future__ import annotations
 
