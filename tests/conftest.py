@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 import helpers.threads  # noqa: F401  # before torch
 import pytest
 from helpers.earlier_workers import only_own_log_lines  # noqa: F401  # for all tests
-from helpers.heap import short_collections  # noqa: F401  # for all tests
+from helpers.heap import (  # noqa: F401  # for all tests
+    pytest_collection_finish,
+    pytest_sessionstart,
+    short_collections,
+)
 
 if TYPE_CHECKING:
     from helpers.browser import Browser

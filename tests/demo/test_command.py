@@ -1,4 +1,7 @@
-"""``mtask-sinks demo``, and what a user sees of it in each backend and on our own pages."""
+"""``mtask-sinks demo``, and what a user sees of it in each backend and on our own pages.
+
+With ``pytest --run-demo`` the first of two trainings is the whole demonstration, else a short one.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,24 @@ from mtask_sinks import read_journal
 from mtask_sinks._util.formatting import number
 from mtask_sinks.analysis.counted import read_trainings
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
+
 
 @pytest.fixture(scope="module")
-def two_runs(tmp_path_factory) -> tuple[Path, str]:
-    """Make two short runs in one directory: one in a pipe, whose output is returned too, and one on a terminal."""
+def steps(request: pytest.FixtureRequest) -> int:
+    """The number of steps of the first run."""
+    return 2250 if request.config.getoption("--run-demo") else 20
+
+
+@pytest.fixture(scope="module")
+def two_runs(steps, tmp_path_factory) -> tuple[Path, str]:
+    """Make two runs in one directory: one in a pipe, whose output is returned too, and a short one on a terminal."""
     directory = tmp_path_factory.mktemp("demo")
+    shorter = ("--max_steps", str(steps)) if steps < 2250 else ()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_DIR", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
-        text = command("demo", "--output_dir", "out", "--max_steps", "20", cwd=directory)
+        text = command("demo", "--output_dir", "out", *shorter, cwd=directory, seconds=1200)
         patch.chdir(directory)
         with Terminal("demo", "--output_dir", "out", "--max_steps", "2", "--seed", "1", lines=50) as terminal:
             terminal.wait_for("Loading torch", seconds=100)
@@ -65,10 +77,21 @@ def test_the_log_is_named_and_holds_no_noise(two_runs) -> None:
         assert "" not in printed.splitlines()
 
 
-def test_evaluations_are_apart(two_runs) -> None:
+def test_evaluations_are_apart(two_runs, steps) -> None:
     out, _ = two_runs
-    steps = [each.step for each in read_journal(out / "demo-1")[-1].snapshots if each.phase == "eval"]
-    assert steps == [0, 4, 8, 12, 16, 20]
+    found = [each.step for each in read_journal(out / "demo-1")[-1].snapshots if each.phase == "eval"]
+    assert found == {20: [0, 4, 8, 12, 16, 20], 2250: [0, 375, 750, 1125, 1500, 1875, 2250]}[steps]
+
+
+def test_both_tasks_learn_on_text_they_never_saw(two_runs, steps) -> None:
+    if steps < 2250:
+        pytest.skip("the whole demonstration takes more than a minute; pass --run-demo, as tox does")
+    out, _ = two_runs
+    scalars = read_scalars(run_dirs(out)[0])
+    first, last = ({tag: points[end][1] for tag, points in scalars.items()} for end in (0, -1))
+    assert last["mlm/eval/loss"] < 0.75 * first["mlm/eval/loss"]
+    assert last["nsp/eval/loss"] < 0.95 * first["nsp/eval/loss"]
+    assert last["nsp/eval/accuracy"] > 0.6
 
 
 def test_the_first_line_comes_before_torch(tmp_path) -> None:
@@ -126,14 +149,14 @@ def test_the_demo_keeps_the_first_run_when_a_second_is_made(two_runs) -> None:
         assert list((out / name).glob("checkpoint-*"))
 
 
-def test_the_demo_reports_what_it_says(two_runs) -> None:
+def test_the_demo_reports_what_it_says(two_runs, steps) -> None:
     out, _ = two_runs
     scalars = read_scalars(run_dirs(out)[0])
     tokens = sum(value for _, value in scalars["mlm/train/n_tokens"])
-    # 20 steps of 24 pairs of up to 96 tokens, 15 % of them masked.
-    assert 20 * 24 * 30 * 0.15 < tokens < 20 * 24 * 96 * 0.2
-    steps, losses = zip(*scalars["mlm/eval/loss"])
-    assert (steps[0], steps[-1]) == (0, 20)
+    # Each step has 24 pairs of up to 64 tokens, 15 % of them masked.
+    assert steps * 24 * 20 * 0.15 < tokens < steps * 24 * 64 * 0.2
+    at, losses = zip(*scalars["mlm/eval/loss"])
+    assert (at[0], at[-1]) == (0, steps)
     assert losses[-1] < losses[0]
     for (_, loss), (_, perplexity) in zip(scalars["mlm/eval/loss"], scalars["mlm/eval/perplexity"]):
         assert perplexity == pytest.approx(math.exp(loss), rel=1e-5)
