@@ -1,4 +1,17 @@
-"""Records how far the delivery to one sink has got. Each change has its own method."""
+"""Records how far the delivery to one sink has got. Each change has its own method.
+
+Where a worker is, is a number of bytes in the stream of the journal's lines. Every line lies in one of these ranges:
+
+```text
+0                      safe_position            position           end_position
+│ the backend has it   │ written, but lost if   │ not delivered    │ not yet on the disk, so
+│ for sure             │ the process is killed  │ yet              │ no worker sees it
+```
+
+`Progress` holds the first two numbers and `JournalStream` the third. The file may lack lines of the stream, if the disk
+was full or somebody removed the file. So the cursor, which another process reads, holds the offset of `safe_position` in
+the file; `StreamOffsets` converts one to the other.
+"""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ from mtask_sinks import Snapshot, read_journal
 pytestmark = pytest.mark.long
 
 SEED = 4
-KILLS = 20
+KILLS = 12
 #: Steps from one kill to the next. A checkpoint is written every 4 steps, so each process gets at least one further.
 APART = 6
-STEPS = 140
+STEPS = 90
 
 # The model does not learn, so all values follow from the data: the numbers from 1 on, and 10 and 20 to evaluate on.
 LOGGED = [(step, float(step)) for step in range(1, STEPS + 1)]
