@@ -8,9 +8,9 @@ Where a worker is, is a number of bytes in the stream of the journal's lines. Ev
 │ for sure             │ the process is killed  │ yet              │ no worker sees it
 ```
 
-`Progress` holds the first two numbers and `JournalStream` the third. The file may lack lines of the stream, if the disk
-was full or somebody removed the file. So the cursor, which another process reads, holds the offset of `safe_position` in
-the file; `StreamOffsets` converts one to the other.
+`Progress` holds the first two numbers and `JournalStream` the third. The file may lack lines of the stream, because the
+disk was full or somebody removed the file. So the cursor, which another process reads, holds the offset of
+`safe_position` in the file; `StreamOffsets` converts one to the other.
 """
 
 from __future__ import annotations

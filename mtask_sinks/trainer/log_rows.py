@@ -11,8 +11,8 @@ A row takes this way through the code:
    logging the row. So the order of the rows stays the one that a plain Trainer has.
 5. After all callbacks, `_log_with` delivers the row, unless step 4 has.
 
-If a trainer overrides `log` and does not call ours, there is no current row when `_on_log` runs. Then `_on_log` does all
-of it: it finds the snapshot, adds the values to the row, and delivers it before the other callbacks run.
+If a trainer overrides `log` and does not call ours, there is no current row when `_on_log` runs. Then `_on_log` does
+all of it: it finds the snapshot, adds the values to the row, and delivers it before the other callbacks run.
 """
 
 from __future__ import annotations
