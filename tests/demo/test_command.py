@@ -11,6 +11,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,22 +36,29 @@ def steps(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def two_runs(steps, tmp_path_factory) -> tuple[Path, str]:
-    """Make two runs in one directory: one in a pipe, whose output is returned too, and a short one on a terminal."""
+def first_run(steps, tmp_path_factory) -> Iterator[tuple[Path, str]]:
+    """Make a run in a pipe, and return its directory and its output."""
     directory = tmp_path_factory.mktemp("demo")
     shorter = ("--max_steps", str(steps)) if steps < 2250 else ()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_DIR", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
-        text = command("demo", "--output_dir", "out", *shorter, cwd=directory, seconds=1200)
-        patch.chdir(directory)
+        yield directory / "out", command("demo", "--output_dir", "out", *shorter, cwd=directory, seconds=1200)
+
+
+@pytest.fixture(scope="module")
+def two_runs(first_run) -> tuple[Path, str]:
+    """Make a second run in the same directory, a short one on a terminal. Return the output of the first one."""
+    out, text = first_run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(out.parent)
         with Terminal("demo", "--output_dir", "out", "--max_steps", "2", "--seed", "1", lines=50) as terminal:
             terminal.wait_for("Loading torch", seconds=100)
             terminal.wait_for("q quit", seconds=200)
             terminal.wait_for(lambda screen: bool(re.search(r"^mlm +loss", screen.text, re.MULTILINE)), seconds=200)
             assert terminal.wait_for_end(seconds=200) == 0, terminal.text
-    (directory / "terminal.txt").write_text(terminal.text)
-    return directory / "out", text
+    (out.parent / "terminal.txt").write_text(terminal.text)
+    return out, text
 
 
 @pytest.mark.parametrize("where", ["pipe", "terminal"])
@@ -77,16 +85,16 @@ def test_the_log_is_named_and_holds_no_noise(two_runs) -> None:
         assert "" not in printed.splitlines()
 
 
-def test_evaluations_are_apart(two_runs, steps) -> None:
-    out, _ = two_runs
+def test_evaluations_are_apart(first_run, steps) -> None:
+    out, _ = first_run
     found = [each.step for each in read_journal(out / "demo-1")[-1].snapshots if each.phase == "eval"]
     assert found == {20: [0, 4, 8, 12, 16, 20], 2250: [0, 375, 750, 1125, 1500, 1875, 2250]}[steps]
 
 
-def test_both_tasks_learn_on_text_they_never_saw(two_runs, steps) -> None:
+def test_both_tasks_learn_on_text_they_never_saw(first_run, steps) -> None:
     if steps < 2250:
         pytest.skip("the whole demonstration takes more than a minute; pass --run-demo, as tox does")
-    out, _ = two_runs
+    out, _ = first_run
     scalars = read_scalars(run_dirs(out)[0])
     first, last = ({tag: points[end][1] for tag, points in scalars.items()} for end in (0, -1))
     assert last["mlm/eval/loss"] < 0.75 * first["mlm/eval/loss"]
@@ -149,8 +157,8 @@ def test_the_demo_keeps_the_first_run_when_a_second_is_made(two_runs) -> None:
         assert list((out / name).glob("checkpoint-*"))
 
 
-def test_the_demo_reports_what_it_says(two_runs, steps) -> None:
-    out, _ = two_runs
+def test_the_demo_reports_what_it_says(first_run, steps) -> None:
+    out, _ = first_run
     scalars = read_scalars(run_dirs(out)[0])
     tokens = sum(value for _, value in scalars["mlm/train/n_tokens"])
     # Each step has 24 pairs of up to 64 tokens, 15 % of them masked.
