@@ -129,6 +129,21 @@ def test_all_tasks_are_shown_together(browser, runs, tmp_path) -> None:
     assert list(dict.fromkeys(map(tuple, reported))) == [(10, 20, 30, 40), (40,), (10, 20, 40)]
 
 
+def test_the_names_of_many_tasks_do_not_overlap(browser, tmp_path) -> None:
+    tasks = [f"language_{number}" for number in range(60)]
+    snapshots = [Snapshot(step, metrics={f"{task}/loss": 1.0 / step for task in tasks}) for step in STEPS]
+    write(tmp_path, (RunInfo(id="1", name="many"), snapshots, "finished"))
+    write_chart(make_chart(open_runs([tmp_path])), tmp_path / "p.html")
+    show(browser, tmp_path / "p.html")
+    names = browser.evaluate(
+        "const panel = [...document.querySelectorAll('.panel')].find(p => p.innerText.includes('When each task'));"
+        "return [...panel.querySelectorAll('.ytick text')].map(t => [t.textContent, t.getBoundingClientRect().toJSON()])"
+    )
+    places = sorted((box["top"], box["bottom"]) for _, box in names)
+    assert sorted(name for name, _ in names) == sorted(tasks)
+    assert all(bottom <= top for (_, bottom), (top, _) in zip(places, places[1:]))
+
+
 def test_values_are_in_the_page_which_loads_nothing_and_complains_of_nothing(plot) -> None:
     assert titles(plot) == ["a/loss", "b/acc"]
     a, b = data(plot, "[c.x, c.y]")

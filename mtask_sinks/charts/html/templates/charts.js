@@ -175,6 +175,12 @@
   };
   const rowsOf = (curves) => [...new Set(curves.map((curve) => curve.task))];
 
+  // Pixels that panels with rows need, so that the names beside the rows, and the lines of phases, do not overlap.
+  const heightOfRows = {
+    gains: (curves) => Math.max(70 + 24 * curves.length, 160),
+    timeline: (curves) => Math.max(60 + Math.max(16, 6 * new Set(curves.map((curve) => curve.phase)).size) * rowsOf(curves).length, 260),
+  };
+
   // Width of a letter. The names of the rows have at most a quarter of the width; the controls show the whole names.
   const LETTER = 6.6;
   const rowName = (name, plot) => shortened(name || "no task", Math.floor(plot.clientWidth / 4 / LETTER));
@@ -249,8 +255,8 @@
     const plot = panels[at].querySelector(".plot"), panel = data.panels[at];
     hideTip();
     drawn.set(at, version);
-    if (panel.kind === "gains") {
-      const height = Math.max(70 + 24 * chosen[at].length, 160);
+    if (panel.kind in heightOfRows) {
+      const height = heightOfRows[panel.kind](chosen[at]);
       plot.style.height = `${height}px`;
       panels[at].style.gridRow = height > 400 ? "span 2" : "";  // beside two other panels, not beside an empty place
     }
