@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Literal
 
+from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.axes import TIME, time_unit
 from mtask_sinks.charts.curves import Chart, Panel
 from mtask_sinks.charts.drawing import DASHES, MARKERS, PanelDrawing
+from mtask_sinks.charts.fonts import fonts_for
 from mtask_sinks.charts.style import ChartStyles, LegendRow
 from mtask_sinks.charts.words import constant
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+logger = get_logger(__name__)
 
 _COLUMNS = 3
 _PANEL_INCHES = (4.2, 2.8)
@@ -24,6 +29,13 @@ _LETTER_INCHES, _SAMPLE_INCHES, _ROW_INCHES = 0.075, 0.7, 0.18
 # Rough sizes around a panel: width of a character of its title, width of the numbers beside it, height of what is above
 # and below it.
 _TITLE_LETTER_INCHES, _BESIDE_INCHES, _ABOVE_INCHES = 0.078, 0.6, 0.8
+
+# A warning names at most this many characters.
+_MAX_NAMED = 20
+_NO_FONT = (
+    "no font on this computer has the characters %s, so the picture shows boxes instead. Install a font that has them, "
+    "such as a Noto font, or write an .html or .svg file, for which the browser chooses the fonts."
+)
 
 
 def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
@@ -55,7 +67,12 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
     unit, length = time_unit(max((s for panel in panels for curve in panel.curves for s in curve.seconds), default=0.0))
     letters = int((width / columns - _BESIDE_INCHES) / _TITLE_LETTER_INCHES)
     drawing = PanelDrawing(chart, styles, length, letters)
-    with rc_context({"svg.hashsalt": "mtask-sinks", "svg.fonttype": "none"}):
+    families, missing = fonts_for(_texts(chart))
+    if missing and kind == "png":
+        logger.warning(_NO_FONT, " ".join(missing[:_MAX_NAMED]) + (" …" if len(missing) > _MAX_NAMED else ""))
+    settings = {"svg.hashsalt": "mtask-sinks", "svg.fonttype": "none", "font.family": families}
+    with rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained")
         is_shared = all(panel.kind != "gains" for panel in panels)
         places = figure.subplots(rows, columns, squeeze=False, sharex=is_shared, height_ratios=heights).ravel()
@@ -72,6 +89,13 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
             figure.suptitle(told, x=0.01, ha="left", fontsize="small", color="0.35", parse_math=False)
         metadata = {"Date": None} if kind == "svg" else {"Software": "mtask-sinks"}
         figure.savefig(path, format=kind, dpi=130, metadata=metadata)
+
+
+def _texts(chart: Chart) -> set[str]:
+    """Return the texts in a chart that somebody chose."""
+    panels = (*chart.panels, *chart.constants)
+    names = {name for panel in panels for curve in panel.curves for name in (curve.run, curve.task, curve.phase)}
+    return {chart.x, *(panel.title for panel in panels), *names}
 
 
 def _height(panel: Panel) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -137,11 +138,12 @@ def test_the_names_of_many_tasks_do_not_overlap(browser, tmp_path) -> None:
     show(browser, tmp_path / "p.html")
     names = browser.evaluate(
         "const panel = [...document.querySelectorAll('.panel')].find(p => p.innerText.includes('When each task'));"
-        "return [...panel.querySelectorAll('.ytick text')].map(t => [t.textContent, t.getBoundingClientRect().toJSON()])"
+        "return [...panel.querySelectorAll('.ytick text')]"
+        ".map(text => [text.textContent, text.getBoundingClientRect().toJSON()])"
     )
     places = sorted((box["top"], box["bottom"]) for _, box in names)
     assert sorted(name for name, _ in names) == sorted(tasks)
-    assert all(bottom <= top for (_, bottom), (top, _) in zip(places, places[1:]))
+    assert all(bottom <= top for (_, bottom), (top, _) in itertools.pairwise(places))
 
 
 def test_values_are_in_the_page_which_loads_nothing_and_complains_of_nothing(plot) -> None:

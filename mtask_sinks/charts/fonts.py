@@ -1,0 +1,60 @@
+"""Chooses the fonts of a picture. By default matplotlib draws with one font, and a box for what this font lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# Fonts that have a box for every character.
+_BOXES = "lastresort"
+
+
+def fonts_for(texts: Iterable[str]) -> tuple[list[str], str]:
+    """Return the names of the fonts that a picture with these texts needs, and the characters that no font has.
+
+    The fonts of matplotlib's settings come first. If they lack a character, fonts of this computer follow, those first
+    that have the most of what is still missing. Matplotlib takes each character from the first font that has it.
+    """
+    from matplotlib.font_manager import FontProperties, findfont
+
+    families = list(FontProperties().get_family())
+    missing = {character for text in texts for character in text if character.isprintable()}
+    for family in families:
+        missing -= _characters(findfont(FontProperties(family=[family])), missing)
+    found = {path: _characters(path, missing) for path in _installed()} if missing else {}
+    while missing:
+        best = max(found, key=lambda path: len(missing & found[path]), default=None)
+        if best is None or not missing & found[best]:
+            break
+        families.append(_family(best))
+        missing -= found[best]
+    return families, "".join(sorted(missing))
+
+
+def _installed() -> list[str]:
+    """Return the paths of all fonts. Matplotlib remembers what was installed when it first ran; this finds new ones."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    paths = dict.fromkeys(entry.fname for entry in fontManager.ttflist)
+    paths |= dict.fromkeys(findSystemFonts())
+    return list(paths)
+
+
+def _characters(path: str, wanted: Iterable[str]) -> set[str]:
+    """Return the wanted characters that a font has; none if matplotlib cannot draw with the font."""
+    from matplotlib.font_manager import get_font
+
+    try:
+        font = get_font(path)
+        if not font.scalable or _BOXES in font.family_name.replace(" ", "").lower():
+            return set()
+        return {character for character in wanted if font.get_char_index(ord(character))}
+    except (OSError, RuntimeError, ValueError):  # damaged, or of a kind that FreeType does not know
+        return set()
+
+
+def _family(path: str) -> str:
+    from matplotlib.font_manager import fontManager, get_font
+
+    if all(entry.fname != path for entry in fontManager.ttflist):
+        fontManager.addfont(path)
+    return get_font(path).family_name
