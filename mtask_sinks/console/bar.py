@@ -14,8 +14,10 @@ _BAR = 6
 _GROWTH = 3
 
 
-def beside_bar(metrics: Mapping[str, float], room: int | None = None) -> str:
+def beside_bar(metrics: Mapping[str, float], room: int | None = None, most: int | None = None) -> str:
     """Return as many values as fit. If they do not fit with their whole keys, a name that all share is written once.
+
+    A number at the end counts the values that are left out.
 
     >>> values = {"mlm/loss": 5.235, "nsp/loss": 0.5227}
     >>> for room in (None, 26, 20, 10):
@@ -28,6 +30,7 @@ def beside_bar(metrics: Mapping[str, float], room: int | None = None) -> str:
     Args:
         metrics: keys and values.
         room: how many columns of the terminal are free; with ``None``, all.
+        most: return at most this many values; with ``None``, all.
     """
     from rich.cells import cell_len
 
@@ -36,7 +39,7 @@ def beside_bar(metrics: Mapping[str, float], room: int | None = None) -> str:
     if len(names) == 1 and all("/" in key for key in metrics):
         forms.append({key: split_key(key)[0] for key in metrics})
     candidates = []
-    for count in range(len(metrics), 0, -1):
+    for count in range(min(len(metrics), most or len(metrics)), 0, -1):
         for short, form in enumerate(forms):
             words = [f"{form[key]}={number(metrics[key])}" for key in list(metrics)[:count]]
             words += [f"+{len(metrics) - count}"] if count < len(metrics) else []

@@ -112,10 +112,11 @@ class Console:
         if self.style == "off" or snapshot.phase != "train":
             return None
         if self._bar is None:
-            chosen = [key for key in snapshot.metrics if split_key(key)[0] and key.endswith("/loss")][:_LOSSES_IN_BAR]
+            chosen = [key for key in snapshot.metrics if split_key(key)[0] and key.endswith("/loss")]
+            most: int | None = _LOSSES_IN_BAR
         else:
-            chosen = self._bar.select(snapshot.metrics)
-        return beside_bar({key: snapshot.metrics[key] for key in chosen}, room) if chosen else None
+            chosen, most = self._bar.select(snapshot.metrics), None
+        return beside_bar({key: snapshot.metrics[key] for key in chosen}, room, most) if chosen else None
 
     def _select(self, keys: list[str]) -> tuple[list[str], set[str]]:
         """Return the keys that get lines of their own, and the ungrouped keys that stay in the Trainer's row."""

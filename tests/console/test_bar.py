@@ -31,6 +31,12 @@ def test_as_many_values_as_fit_are_beside_the_bar_and_the_others_are_counted(roo
     assert beside_bar(THREE, room) == text
 
 
+def test_values_beyond_the_most_are_counted_too() -> None:
+    assert beside_bar(THREE, most=2) == "translation/loss=5.235, detection/loss=0.5227, +1"
+    assert beside_bar(THREE, 30, most=2) == "translation/loss=5.235, +2"
+    assert beside_bar(THREE, most=3) == beside_bar(THREE)
+
+
 def test_a_wide_character_takes_two_columns() -> None:
     values = {"情感/loss": 1.0, "翻译/loss": 2.0}
     shown = ["情感/loss=1, 翻译/loss=2", "loss 情感=1, 翻译=2", "情感/loss=1, +1"]
@@ -73,7 +79,7 @@ def test_a_training_on_a_terminal_of_80_columns(tmp_path, monkeypatch) -> None:
         args = arguments(tmp_path, disable_tqdm=False, logging_steps=10)
         Trainer(Tasks(), args, train_dataset=numbers(*range(1, 41))).train()
     (bar,) = (line for line in screen.lines if line.startswith("100%"))
-    assert len(bar.split("|")[1]) >= 6 and bar.endswith(", mlm/loss=35.5, +2]")
+    assert len(bar.split("|")[1]) >= 6 and bar.endswith(", mlm/loss=35.5, +3]")
     lines = [line for line in screen.lines if re.match("  (train|overall)", line)]
     tasks = [line.split()[1] for line in lines]
     assert tasks[:3] == ["mlm", "translation", "detection"] and tasks.count("nsp") >= 2
