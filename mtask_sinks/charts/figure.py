@@ -70,8 +70,10 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
     families, missing = fonts_for(_texts(chart))
     if missing and kind == "png":
         logger.warning(_NO_FONT, " ".join(missing[:_MAX_NAMED]) + (" …" if len(missing) > _MAX_NAMED else ""))
-    settings = {"svg.hashsalt": "mtask-sinks", "svg.fonttype": "none", "font.family": families}
-    with rc_context(settings), warnings.catch_warnings():
+    with (
+        rc_context({"svg.hashsalt": "mtask-sinks", "svg.fonttype": "none", "font.family": families}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure = Figure(figsize=(width, height), layout="constrained")
         is_shared = all(panel.kind != "gains" for panel in panels)
