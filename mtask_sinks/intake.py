@@ -26,6 +26,7 @@ from mtask_sinks.distributed.collectives import Ranks
 from mtask_sinks.errors import MetricKeyError, MetricValueError
 from mtask_sinks.keys import check_key, join_key
 from mtask_sinks.measurement.device_queue import DeviceEntry, Part
+from mtask_sinks.measurement.dispatch_modes import count_modes, is_recorded, unrecorded
 from mtask_sinks.measurement.entries import Block, OnDevice, Unreadable
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.measurement.tensors import NOT_REAL, read_tensor, unreadable
@@ -80,6 +81,10 @@ class Intake:
 
     def store(self, task: str | None, metrics: Mapping[str, Any]) -> None:
         """Store the values of one report (name → value)."""
+        if count_modes() and is_recorded():
+            with unrecorded():
+                self.store(task, metrics)
+            return
         if type(metrics) is not dict:
             metrics = dict(metrics)  # a mapping of another type may change while another thread runs
         phases = self._phases
@@ -135,6 +140,10 @@ class Intake:
 
     def store_packed(self, task: str | None, parts: Mapping[str, Part], packed: Tensor) -> None:
         """Store values that are parts of one vector on an accelerator, without waiting for it."""
+        if count_modes() and is_recorded():
+            with unrecorded():
+                self.store_packed(task, parts, packed)
+            return
         window = self._phases.window_of_this_thread()
         judge = window.judge
         if judge is not None and judge.exempt_thread != get_ident() and (reason := judge.why_left_out()) is not None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    checkpoint_sequential,
+    create_selective_checkpoint_contexts,
+)
 
-from mtask_sinks import MetricRegistry, report_metrics
+from mtask_sinks import MetricRegistry, report_metrics, weighted
 
 
 class Block(nn.Module):
@@ -174,3 +181,32 @@ def test_the_coverage_counts_first_forwards_only(use_reentrant: bool) -> None:
     with registry.activate():
         checkpoint(block, torch.randn(2, 4, requires_grad=True), use_reentrant=use_reentrant).sum().backward()
     assert set(registry.snapshot(step=1).counts.values()) == {1}
+
+
+@pytest.mark.parametrize("operator", ["_to_copy", "_local_scalar_dense", None])
+def test_a_report_does_not_change_the_gradients_under_selective_checkpointing(operator: str | None) -> None:
+    """PyTorch gives a saved result to the operator with the same number, and a recompute does not read reports."""
+
+    def gradient(registry: MetricRegistry) -> torch.Tensor:
+        def block(x: torch.Tensor) -> torch.Tensor:
+            if registry is reporting:
+                registry.report_metrics("block", sum=x.sum(), size=weighted(x, x.abs()), many=x.expand(50, 2, 4))
+            half = x.detach().to(torch.bfloat16).to(torch.float32)
+            return (x * half * x.square().sum().item()).tanh() * x
+
+        x = torch.arange(8.0).reshape(2, 4).div(8).requires_grad_()
+        contexts = partial(create_selective_checkpoint_contexts, saves)
+        checkpoint(block, x, use_reentrant=False, context_fn=contexts).sum().backward()
+        assert x.grad is not None
+        return x.grad
+
+    def saves(ctx: object, op: torch._ops.OpOverload, *args: object, **kwargs: object) -> CheckpointPolicy:
+        is_saved = operator is None or op is getattr(torch.ops.aten, operator).default
+        return CheckpointPolicy.MUST_SAVE if is_saved else CheckpointPolicy.PREFER_RECOMPUTE
+
+    reporting = MetricRegistry()
+    assert torch.equal(gradient(reporting), gradient(MetricRegistry()))
+    values = torch.arange(8.0) / 8
+    expected = {"sum": 3.5, "size": float((values * values).sum() / values.sum()), "many": 3.5 / 8}
+    snapshot = reporting.snapshot(step=1)
+    assert snapshot.metrics == pytest.approx({f"block/{name}": value for name, value in expected.items()})
