@@ -83,7 +83,8 @@ def local_part(tensor: Tensor) -> Tensor:
 def why_unreadable(tensor: Tensor) -> str | None:
     """Return why a tensor has no readable numbers, if its kind shows it. torch.compile can trace this."""
     if tensor.layout is not torch.strided:
-        return f"its layout is {tensor.layout}; report tensor.to_dense() or a number"
+        dense = "values" if tensor.layout is torch.jagged else "to_dense"
+        return f"its layout is {tensor.layout}; report tensor.{dense}() or a number"
     if tensor.is_complex():
         return IS_COMPLEX
     if tensor.device.type == "meta":

@@ -63,9 +63,9 @@ class Capture:
     or a dict with everything in it (``loss_dict``). A mapping also gives the task: ``{"loss_dict": "detr"}`` makes the
     keys ``detr/loss_ce``, …
 
-    It takes numbers and tensors of the shapes ``()`` and ``(1,)`` from each forward of the whole model, except those
-    inside the model's ``generate``. It leaves out the combined ``loss``, because the Trainer logs it, also if a dict
-    has the same tensor as its ``loss``.
+    It takes numbers, and tensors and arrays of the shapes ``()`` and ``(1,)``, from each forward of the whole model,
+    except those inside the model's ``generate``. It leaves out the combined ``loss``, because the Trainer logs it, also
+    if a dict has the same tensor as its ``loss``.
 
     Each forward counts with the size of its batch. So a short last batch counts less. If the loss is the sum of its
     parts, the parts of an evaluation add up to its ``eval_loss``, which is a mean over samples too. The values are

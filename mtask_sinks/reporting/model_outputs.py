@@ -6,9 +6,11 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from numbers import Real
 from types import FrameType
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 # Outputs have up to two levels (FLAVA's loss_info). There must be a limit, because an object may refer to itself.
@@ -21,14 +23,15 @@ def numbers_in(output: Any, above: str = "", depth: int = 1) -> Iterator[tuple[s
     >>> list(numbers_in({"loss": 3.0, "loss_dict": {"ce": 1.0, "box l1": 2.0}, "logits": [0.5]}))
     [('loss', 3.0), ('loss_dict/ce', 1.0), ('loss_dict/box_l1', 2.0)]
 
-    Numbers are Python numbers and tensors of shape ``()`` or ``(1,)``. Characters that keys may not have become ``_``.
+    Numbers are those of Python and NumPy, and tensors and arrays of shape ``()`` or ``(1,)``. Characters that keys may
+    not have become ``_``.
     """
     for name, value in fields_of(output).items():
         path = above + re.sub(r"[^\w.\-/]+", "_", str(name))
-        if isinstance(value, Tensor):
-            if value.dim() == 0 or value.shape == (1,):
+        if isinstance(value, (Tensor, np.ndarray)):
+            if value.shape in ((), (1,)) and (isinstance(value, Tensor) or value.dtype.kind in "iuf"):
                 yield path, value
-        elif isinstance(value, (float, int)) and not isinstance(value, bool):
+        elif isinstance(value, Real) and not isinstance(value, bool):
             yield path, value
         elif depth < _MAX_DEPTH:
             yield from numbers_in(value, f"{path}/", depth + 1)

@@ -430,3 +430,17 @@ def test_a_tuple_of_the_callers_is_not_taken_for_a_weighted_value() -> None:
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
 def test_a_weighted_value_survives_being_copied(copied) -> None:
     assert reduced(copied(weighted(1.0, 3)), copied(weighted(torch.tensor(4.0), torch.tensor(1)))) == (3 + 4) / 4
+
+
+@pytest.mark.parametrize(
+    ("tensor", "advised"),
+    [
+        (torch.eye(2).to_sparse(), "to_dense"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.zeros(3)], layout=torch.jagged), "values"),
+    ],
+)
+def test_what_the_warning_of_a_tensor_advises_can_be_reported(tensor: torch.Tensor, advised: str, caplog) -> None:
+    assert reduced(tensor) is None
+    assert f"report tensor.{advised}() or a number" in caplog.text
+    numbers = getattr(tensor, advised)()
+    assert reduced(numbers) == pytest.approx(numbers.numpy().mean())

@@ -93,6 +93,20 @@ def test_dicts_dataclasses_and_numbers_are_read_too() -> None:
     assert captured("*", (scalar(1.0), scalar(2.0))) == {}
 
 
+def test_numbers_of_numpy_are_read_too() -> None:
+    output = {
+        "single": np.float32(0.5),
+        "count": np.int64(3),
+        "zero_d": np.array(1.5),
+        "one": np.array([2.5], dtype=np.float32),
+        "flag": np.bool_(True),
+        "flags": np.array([True]),
+        "text": np.array("x"),
+        "many": np.ones(2),
+    }
+    assert captured("*", output) == {"single": 0.5, "count": 3.0, "zero_d": 1.5, "one": 2.5}
+
+
 def test_the_combined_loss_in_a_dict_is_not_taken_once_more_but_another_loss_is() -> None:
     total = scalar(3.0)
     output = {"loss": total, "loss_dict": {"loss": total, "a": scalar(1.0)}, "decoder": {"loss": scalar(2.0)}}
