@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from functools import partial
+from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -160,18 +161,30 @@ def modules_around(trainer: Trainer | None) -> list[nn.Module]:
 
 
 def silent_modules(trainer: Trainer) -> dict[str, str]:
-    """Return attribute → class, for flagged modules of a trainer that do not report and are not meant as a teacher.
+    """Return place → class, for flagged modules that do not report and are not meant as a teacher.
 
-    Copies of the model, reference models and teachers usually have the classes of the model, so they are not listed.
+    They are attributes of the trainer, they are in a list or dict of the model, where PyTorch does not find them, or
+    ``compute_loss_func`` uses them. Copies of the model, reference models and teachers usually have the classes of the
+    model, so they are not listed.
     """
-    model = trainer.model
+    parts = [] if trainer.model is None else [*trainer.model.modules()]
     # With base classes, because FSDP and parametrizations replace the class of a module by a derived one.
-    known = set() if model is None else {kind for each in model.modules() for kind in type(each).__mro__}
+    known = {kind for each in parts for kind in type(each).__mro__}
+    reporting = {
+        id(each) for root in (trainer.model, *modules_around(trainer)) if root is not None for each in root.modules()
+    }
+    beside = [(f"trainer.{name}", module) for name, module, is_around in _modules_held_by(trainer) if not is_around]
+    function = getattr(trainer, "compute_loss_func", None)
+    beside += [("trainer.compute_loss_func", module) for module in _modules_used_by(function)]
+    for part in parts:
+        for name, value in vars(part).items():
+            if isinstance(value, (dict, list, tuple, set)):
+                beside += [(f"{type(part).__qualname__}.{name}", module) for module in _modules_in(value)]
     silent: dict[str, str] = {}
-    for name, module, is_around in _modules_held_by(trainer):
-        for each in () if is_around else module.modules():
-            if _has_flag(each) and type(each) not in known:
-                silent.setdefault(name, type(each).__qualname__)
+    for place, module in beside:
+        for each in module.modules():
+            if _has_flag(each) and type(each) not in known and id(each) not in reporting:
+                silent.setdefault(place, type(each).__qualname__)
     return silent
 
 
@@ -180,9 +193,8 @@ def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, 
     model = getattr(trainer, "model", None)
     parts = set() if model is None else {id(each) for each in model.modules()}  # these report in any case
     for name, value in {} if model is None else vars(trainer).items():
-        for held in value.values() if isinstance(value, dict) else (value,):
-            module = _behind(held) if name == "compute_loss_func" else held
-            if id(module) in parts or not isinstance(module, nn.Module):
+        for module in _modules_in(_behind(value) if name == "compute_loss_func" else value):
+            if id(module) in parts:
                 continue
             wraps_model = any(each is model for each in module.modules())
             if name == "model_wrapped" and wraps_model:
@@ -190,11 +202,30 @@ def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, 
             yield name, module, wraps_model or name in ("compute_loss_func", "model_wrapped")
 
 
+def _modules_in(value: Any) -> list[nn.Module]:
+    """Return a value if it is a module, or the modules in it if it is a plain list or dict."""
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else (value,)
+    return [each for each in held if isinstance(each, nn.Module)]
+
+
 def _behind(function: Any) -> Any:
     """Return the object that computes what a function computes, if that is a partial function or a method."""
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__self__", function)
+
+
+def _modules_used_by(function: Any) -> list[nn.Module]:
+    """Return the modules that a function gets from a partial function, from its closure, or from global variables."""
+    used: list[Any] = []
+    while isinstance(function, partial):
+        used += [*function.args, *function.keywords.values()]
+        function = function.func
+    if isinstance(function, FunctionType):
+        nonlocals, names = function.__closure__ or (), function.__code__.co_names
+        used += [variable.cell_contents for variable in nonlocals if variable != CellType()]  # an empty one has none
+        used += [function.__globals__[name] for name in names if name in function.__globals__]
+    return [module for value in used for module in _modules_in(value)]
 
 
 def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:

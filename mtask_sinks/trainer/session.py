@@ -44,10 +44,10 @@ _BEFORE_TRAINING = (
     "compute_loss, or in the events of a callback."
 )
 _SILENT_MODULE = (
-    "trainer.%s: %s sets supports_report_metrics = True, but it is not a part of the model, so it has no "
-    "self.report_metrics, and what it would report is lost. To report, call the function mtask_sinks.report_metrics in "
-    "it, or pass the module as compute_loss_func. If it must not report, as a teacher, set supports_report_metrics = "
-    "False on this instance."
+    "%s: %s sets supports_report_metrics = True, but it is not a part of the model (a plain list or dict does not make "
+    "it one), so it has no self.report_metrics, and what it would report is lost. To report, call the function "
+    "mtask_sinks.report_metrics in it, put it into a ModuleList or ModuleDict of the model, or pass the module as "
+    "compute_loss_func. If it must not report, as a teacher, set supports_report_metrics = False on this instance."
 )
 _NO_EVALUATION = (
     "this evaluation has no task metrics, although %s: no method of the trainer called "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+from functools import partial
 
 import pytest
 import torch
@@ -58,6 +59,50 @@ def test_a_flagged_module_that_is_no_part_of_the_model_is_said_once(tmp_path, ca
     assert "criterion/loss" not in trainer.state.log_history[0]
     (message,) = said(caplog)
     assert message.startswith("trainer.criteria: Criterion sets supports_report_metrics = True, but it is not a part")
+
+
+CRITERION = Criterion()
+
+
+@pytest.mark.parametrize("criteria", [[torch.nn.Identity(), Criterion()], {"x": Criterion()}], ids=["list", "dict"])
+@pytest.mark.parametrize("owner", ["trainer", "Toy"])
+def test_a_flagged_module_in_a_plain_list_or_dict_is_said(owner: str, criteria: object, tmp_path, caplog) -> None:
+    model = Toy()
+    trainer = Ordered(model, arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
+    (trainer if owner == "trainer" else model).criteria = criteria
+    trainer.train()
+    (message,) = said(caplog)
+    assert message.startswith(f"{owner}.criteria: Criterion sets supports_report_metrics = True, but it is not a part")
+
+
+def _with_criterion(output, labels, num_items_in_batch=None, criterion=None):
+    return criterion(output[0])
+
+
+@pytest.mark.parametrize("kind", ["closure", "global", "partial"])
+def test_a_flagged_module_that_a_loss_function_uses_is_said(kind: str, tmp_path, caplog) -> None:
+    inner = Criterion()
+    function = {
+        "closure": lambda output, labels, num_items_in_batch=None: inner(output[0]),
+        "global": lambda output, labels, num_items_in_batch=None: CRITERION(output[0]),
+        "partial": partial(_with_criterion, criterion=inner),
+    }[kind]
+    trainer = trained(tmp_path, Toy(), compute_loss_func=function)
+    assert "criterion/loss" not in trainer.state.log_history[0]
+    (message,) = said(caplog)
+    assert message.startswith("trainer.compute_loss_func: Criterion sets supports_report_metrics = True")
+
+
+def test_a_module_that_is_also_the_loss_function_reports_and_is_not_said(tmp_path, caplog) -> None:
+    class Loss(Criterion):
+        def forward(self, output, labels, num_items_in_batch=None):
+            return super().forward(output[0])
+
+    model, loss = Toy(), Loss()
+    model.losses = [loss]
+    trainer = trained(tmp_path, model, compute_loss_func=loss)
+    assert "criterion/loss" in trainer.state.log_history[0]
+    assert said(caplog) == []
 
 
 def test_copies_teachers_and_modules_that_are_switched_off_are_not_said(tmp_path, caplog) -> None:
