@@ -17,7 +17,7 @@ from mtask_sinks.keys import check_key, join_key, split_key
 from mtask_sinks.measurement.weighted import weighted
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reporting.api import Reporter
-from mtask_sinks.reporting.model_outputs import batch_size_of, fields_of, is_generating, numbers_in
+from mtask_sinks.reporting.model_outputs import batch_size_of, fields_of, is_generating, lists_in, numbers_in
 
 logger = get_logger(__name__)
 
@@ -140,6 +140,7 @@ class Capture:
                 reporter.record(task, metrics)
         if not self._has_looked and (combined is not None or not fields_of(output)):
             self._has_looked = True
+            self._warn_of_lists(output)
             if is_empty:
                 self._warn_of_nothing_taken(output)
 
@@ -188,6 +189,15 @@ class Capture:
     def _task_of(self, path: str) -> str | None:
         found = map(self._tasks.for_key, _names_of(path))
         return next((task for task in found if task is not None), None)
+
+    def _warn_of_lists(self, output: Any) -> None:
+        message = (
+            "capture: the output %s is left out, because it is a %s, whose numbers have no names. Return a dict, or "
+            "report them in the model."
+        )
+        for name in lists_in(output):
+            if self._task_of(name) is not None:
+                self._warn_once(f"list: {name}", message, name, type(fields_of(output)[name]).__name__)
 
     def _warn_of_nothing_taken(self, output: Any) -> None:
         message = (

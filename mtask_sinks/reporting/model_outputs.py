@@ -28,20 +28,42 @@ def numbers_in(output: Any, above: str = "", depth: int = 1) -> Iterator[tuple[s
     """
     for name, value in fields_of(output).items():
         path = above + re.sub(r"[^\w.\-/]+", "_", str(name))
-        if isinstance(value, (Tensor, np.ndarray)):
-            if value.shape in ((), (1,)) and (isinstance(value, Tensor) or value.dtype.kind in "iuf"):
-                yield path, value
-        elif isinstance(value, Real) and not isinstance(value, bool):
+        if _is_number(value):
             yield path, value
         elif depth < _MAX_DEPTH:
             yield from numbers_in(value, f"{path}/", depth + 1)
 
 
+def lists_in(output: Any) -> list[str]:
+    """Return the paths of the lists and tuples in an output that have numbers in them. These numbers have no names.
+
+    >>> lists_in({"loss": 3.0, "aux_losses": [1.0, 2.0], "layers": ({"loss_ce": 4.0},), "names": ["a"]})
+    ['aux_losses', 'layers']
+    """
+    return [
+        str(name)
+        for name, value in fields_of(output).items()
+        if isinstance(value, (list, tuple))
+        and not fields_of(value)
+        and any(_is_number(each) or any(numbers_in(each)) for each in value)
+    ]
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.shape in ((), (1,))
+    if isinstance(value, np.ndarray):
+        return value.shape in ((), (1,)) and value.dtype.kind in "iuf"
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def fields_of(output: Any) -> dict[Any, Any]:
-    """Return name → value for an output with named fields: a mapping or a dataclass.
+    """Return name → value for an output with named fields: a mapping, a dataclass or a named tuple.
 
     Fields that are ``None`` are in it too, though a `ModelOutput` does not list them.
     """
+    if isinstance(output, tuple) and hasattr(output, "_asdict"):
+        return dict(output._asdict())
     declared = fields(output) if is_dataclass(output) and not isinstance(output, type) else ()
     items = {field.name: getattr(output, field.name, None) for field in declared}
     return {**items, **output} if isinstance(output, Mapping) else items

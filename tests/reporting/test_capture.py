@@ -7,7 +7,7 @@ import logging
 import pickle
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -105,6 +105,32 @@ def test_numbers_of_numpy_are_read_too() -> None:
         "many": np.ones(2),
     }
     assert captured("*", output) == {"single": 0.5, "count": 3.0, "zero_d": 1.5, "one": 2.5}
+
+
+class Named(NamedTuple):
+    loss: torch.Tensor
+    part_loss: torch.Tensor
+
+
+def test_named_tuples_are_read_too() -> None:
+    assert captured("*", Named(scalar(3.0), scalar(1.5))) == {"part_loss": 1.5}
+    assert captured("*", {"parts": Named(scalar(3.0), scalar(1.5))}) == {"parts/loss": 3.0, "parts/part_loss": 1.5}
+
+
+@pytest.mark.parametrize("left_out", [[1.0, 2.0], (scalar(1.0), scalar(2.0)), [{"ce": scalar(1.0)}]])
+def test_a_list_of_losses_is_left_out_with_a_warning(left_out: Any, caplog) -> None:
+    output = {"loss": scalar(9.0), "aux_loss": scalar(2.0), "layer_losses": left_out, "names": left_out}
+    assert captured("*loss*", output) == {"aux_loss": 2.0}
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(
+        f"capture: the output layer_losses is left out, because it is a {type(left_out).__name__}"
+    )
+
+
+def test_lists_without_numbers_are_not_said(caplog) -> None:
+    output = {"loss": scalar(9.0), "a_loss": scalar(2.0), "hidden_states": (torch.ones(2, 2),), "text": ["x"]}
+    assert captured("*", output) == {"a_loss": 2.0}
+    assert caplog.records == []
 
 
 def test_the_combined_loss_in_a_dict_is_not_taken_once_more_but_another_loss_is() -> None:
