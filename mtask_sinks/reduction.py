@@ -121,7 +121,10 @@ class Reduction:
         if phase == "train":
             found["spans"] = self._spans.to_json(reducers)
             now = max(now, self._spans.time)
-        return {"time": now, "window": self.times.to_json(phase), **found} if any(found.values()) else {}
+        times = self.times.to_json(phase)
+        if phase != "train":  # as if all micro-batches had counted
+            times["began"] += now - self._clock.counted
+        return {"time": now, "window": times, **found} if any(found.values()) else {}
 
     def load_state_dict(self, state: Mapping[str, Any], phase: str, step: int) -> None:
         """Replace the open window of a phase by one that `state_dict` saved."""
@@ -130,8 +133,12 @@ class Reduction:
             self._clock.now = max(self._clock.now, state["time"] + 1)
         if phase == "train":
             self._load_spans(state.get("spans", {}))
-        if phase == "train" or "window" in state:
-            self.times.load(state.get("window", {"seconds": 0.0, "began": step}), phase)
+        times = dict(state.get("window", {"seconds": 0.0, "began": step}))
+        if phase == "train":
+            self.times.load(times, phase)
+        elif "window" in state:
+            times["began"] += self._clock.counted - state["time"]
+            self.times.load(times, phase)
         carried = state.get("spans", {}).get("carried", {}) if phase == "train" else {}
         self._resumed[phase] = {*state.get("keys", ()), *carried.get("keys", ())}
         ranks = self._merger.ranks()
@@ -162,7 +169,7 @@ class Reduction:
     def discard(self, phase: str, step: int | None) -> bool:
         """Forget what was reported in the window of a phase; returns whether there was something."""
         states = self._intake.drain(phase)
-        self.times.end(phase, step if phase == "train" else self._clock.now)
+        self.times.end(phase, step if phase == "train" else self._clock.counted)
         self._resumed.pop(phase, None)
         if phase == "train":
             self._spans.discard_window()
@@ -182,7 +189,7 @@ class Reduction:
         ranks = self._merger.ranks()
         states = self._intake.drain(phase)
         self.seen.update(states)  # also the keys that had only `None`
-        seconds, steps = self.times.end(phase, step if phase == "train" else self._clock.now)
+        seconds, steps = self.times.end(phase, step if phase == "train" else self._clock.counted)
         if SECONDS in self._key_table.reducers:
             states[SECONDS] = (seconds, 1.0, 1.0, 0.0)  # the merge makes the mean over the ranks
         own: Mapping[str, State] = {}

@@ -282,18 +282,18 @@ class MetricRegistry(BuiltAnew):
         """
         check_phase(name)
         is_timed = self._phases.is_training_thread
-        times = self._reduction.times.inside(name, self._clock.now) if is_timed else nullcontext()
+        times = self._reduction.times.inside(name, self._clock.counted) if is_timed else nullcontext()
         with self._phases.entered(self._phases.window(name)), times:
             yield
 
     @contextmanager
     def own_ticks(self) -> Iterator[None]:
-        """The micro-batches inside the ``with`` block do not count for the windows around it."""
-        before = self._clock.now
+        """The micro-batches inside the ``with`` block do not count for ``window.steps`` of the windows around it."""
+        before = self._clock.counted
         try:
             yield
         finally:
-            self._clock.now = before
+            self._clock.counted = before
 
     @contextmanager
     def ignoring_reports(self) -> Iterator[None]:
@@ -403,7 +403,7 @@ class MetricRegistry(BuiltAnew):
 
         `first` and `last` over several ranks need it, and so does ``window.steps`` of an evaluation.
         """
-        self._clock.now += 1
+        self._clock.tick()
 
     def state_dict(self, phase: str = "train") -> dict[str, Any]:
         """The open window of a phase, merged over all ranks, as plain data for a checkpoint; it stays open.

@@ -108,6 +108,24 @@ def test_times_go_on_after_a_resume(clock) -> None:
     assert overall.metrics["a/part"] == 0.5
 
 
+def test_the_steps_of_a_phase_go_on_after_a_resume() -> None:
+    def report(registry: MetricRegistry, micro_batches: int) -> None:
+        for _ in range(micro_batches):
+            with registry.phase("rollout"):
+                registry.report_metrics("a", n=1, loss=1.0)
+            registry.tick()
+
+    registry, other = (MetricRegistry({"*/n": "sum"}, RATES) for _ in range(2))
+    report(registry, 3)
+    registry.snapshot(1, "rollout")
+    report(registry, 2)
+    with registry.own_ticks():
+        registry.tick()
+    other.load_state_dict(json.loads(json.dumps(registry.state_dict("rollout"))), "rollout")
+    report(other, 4)
+    assert other.snapshot(2, "rollout").metrics["a/steps"] == 6
+
+
 @pytest.mark.parametrize(("step", "steps"), [(15, 5), (None, 10)])
 def test_a_discarded_window_ends_at_the_step_that_the_caller_names(clock, step, steps) -> None:
     """Its steps are optimizer steps, as many micro-batches as each may have."""

@@ -455,3 +455,32 @@ def test_a_block_after_the_training_reaches_the_sinks_although_steps_of_the_trai
     trainer.evaluate(metric_key_prefix="rollout")
     assert points(trainer, "a/loss", "rollout") == rows(trainer, "rollout_a/loss")
     assert rows(trainer, "rollout_a/loss")[-1] == (4, 15.0)
+
+
+def test_the_last_report_of_another_thread_is_the_last_one_also_after_an_evaluation_and_a_checkpoint(tmp_path) -> None:
+    class Beside(TrainerCallback):
+        def report(self, value: float) -> None:
+            with trainer.report_phase("beside"):
+                report_metrics("b", x=value)
+
+        def in_thread(self, value: float) -> None:
+            thread = threading.Thread(target=self.report, args=[value])
+            thread.start()
+            thread.join()
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            self.in_thread(state.global_step)
+
+        def on_prediction_step(self, args, state, control, **kwargs):
+            self.in_thread(100)
+
+    trainer = Ordered(
+        Toy(),
+        arguments(tmp_path, logging_steps=4, eval_strategy="steps", eval_steps=3, save_strategy="steps", save_steps=3),
+        train_dataset=numbers(1, 2, 3, 4),
+        eval_dataset=numbers(10, 20),
+        callbacks=[Beside()],
+        metrics=MetricRegistry({"b/x": "last"}),
+    )
+    trainer.train()
+    assert rows(trainer, "beside_b/x") == [(4, 3.0)]
