@@ -135,3 +135,17 @@ class RunInfo(Frozen):
     def existing(self, name: str) -> str | None:
         """Return the identifier of a backend's run if the run already exists, whoever owns it."""
         return self.continued.get(name) or self.attached.get(name)
+
+
+def is_same_backend_run(one: str | None, other: str | None) -> bool:
+    """Return whether two identifiers may name the same run of a backend; ``None`` names none.
+
+    The identifier of a W&B run is its path. A user may know only the end of it: offline, W&B may not know the entity,
+    and earlier journals hold the id alone.
+
+    >>> is_same_backend_run("us/prices/0a1b", "0a1b"), is_same_backend_run("us/prices/0a1b", "us/sales/0a1b")
+    (True, False)
+    """
+    if one is None or other is None:
+        return False
+    return f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")

@@ -23,7 +23,7 @@ from dataclasses import replace
 from mtask_sinks.journal.records import Begin
 from mtask_sinks.journal.run_start import RunStarts
 from mtask_sinks.journal.stream import JournalStream
-from mtask_sinks.snapshot import RunInfo
+from mtask_sinks.snapshot import RunInfo, is_same_backend_run
 
 
 class RunTargets:
@@ -83,7 +83,7 @@ class RunTargets:
         if target is None:
             return replace(run, attached={}, continued={}), last_step
         is_at_work = begin.is_at_work() and self.status_of(run.id) is None
-        if is_at_work or any(live.existing(name) == target for live in self.live.values()):
+        if is_at_work or self._is_used_here(target):
             return replace(run, attached={name: target}, continued={name: target}), last_step
         return replace(run, attached={}, continued={name: target}), last_step
 
@@ -152,8 +152,12 @@ class RunTargets:
         for run in later:
             known = self._target(self.live.get(run.id, run))
             # Until the sink is opened for a run of this process, nobody knows to which backend run that run will go.
-            if known == target if known is not None else run.id not in self.live:
+            if is_same_backend_run(known, target) if known is not None else run.id not in self.live:
                 yield run.step
+
+    def _is_used_here(self, target: str) -> bool:
+        """Return whether a run of this process is attached to a backend run, or continues it."""
+        return any(is_same_backend_run(live.existing(self._sink), target) for live in self.live.values())
 
     def status_of(self, run_id: str) -> str | None:
         """Return how a run ended; ``None`` if it has not ended."""

@@ -19,7 +19,7 @@ from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.health import check_url, check_writable
 from mtask_sinks.sinks.lookup import require_backend
 from mtask_sinks.sinks.wandb_rows import WrittenRows, at_end, hidden_columns, training_column
-from mtask_sinks.snapshot import RunInfo, Snapshot
+from mtask_sinks.snapshot import RunInfo, Snapshot, is_same_backend_run
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -212,11 +212,12 @@ class WandbSink(BuiltAnew, Sink):
         return opened
 
     def _find_open(self, existing: str) -> Run | None:
-        """Return the run of this id if it is open in this process."""
+        """Return this run if it is open in this process."""
         import wandb
 
         candidates = (run for run in (wandb.run, self._last) if run is not None)
-        return next((run for run in candidates if _is_at(run, existing) and not _is_finished(run)), None)
+        known = _place(existing)["id"]  # a process cannot open two runs of one id
+        return next((run for run in candidates if run.id == known and not _is_finished(run)), None)
 
     def _resume_run(self, run: RunInfo, existing: str) -> Run:
         """Open a run of an earlier process, or one that was finished in this process.
@@ -229,10 +230,12 @@ class WandbSink(BuiltAnew, Sink):
 
         if existing in self._lost:
             raise Rejected(self._lost[existing])
-        finished = self._last if self._last is not None and _is_at(self._last, existing) else None
+        last = self._last
+        finished = last if last is not None and is_same_backend_run(path_of(last), existing) else None
         # Offline, opening makes a second file, and W&B does not know the name in the first one.
         same = {"name": finished.name} if finished is not None and finished.name else {}
-        resume = {**_place(existing), "resume": "allow", "reinit": "create_new"}
+        path = existing if finished is None else max(existing, path_of(finished), key=len)
+        resume = {**_place(path), "resume": "allow", "reinit": "create_new"}
         try:
             opened = wandb.init(**{**_client_settings(finished or wandb.run), **self._init, **same, **resume})
         except (CommError, UsageError, OSError):  # the server may come back, and the user may log in
@@ -274,11 +277,7 @@ def _place(path: str) -> dict[str, str]:
     >>> _place("0a1b")
     {'id': '0a1b'}
     """
-    return dict(zip(("id", "project", "entity"), reversed(path.split("/")), strict=False))
-
-
-def _is_at(run: Run, path: str) -> bool:
-    return bool(run.id == _place(path)["id"])
+    return dict(zip(("id", "project", "entity"), reversed(path.rsplit("/", 2)), strict=False))
 
 
 def _client_settings(run: Run | None) -> dict[str, str]:

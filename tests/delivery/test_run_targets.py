@@ -42,6 +42,18 @@ def test_a_resumed_run_with_a_backend_run_of_its_own_leaves_all_steps_of_the_fir
     assert seen(RunTargets(lines, "s", {"1": "a", "2": "b"}), lines) == [("a", None), ("b", None)]
 
 
+def test_a_run_is_the_same_one_whether_an_identifier_is_its_whole_path_or_the_end_of_it(tmp_path) -> None:
+    """Journals of earlier versions hold the id of a W&B run, newer ones its path."""
+    lines = stream(tmp_path, FIRST, SECOND)
+    assert seen(RunTargets(lines, "s", {"1": "a", "2": "us/prices/a"}), lines) == [("a", 4), ("us/prices/a", None)]
+    assert seen(RunTargets(lines, "s", {"1": "us/a", "2": "we/a"}), lines) == [("us/a", None), ("we/a", None)]
+    targets = RunTargets(lines, "s", {"1": "a"})
+    targets.live["2"] = RunInfo(id="2", step=4, attached={"s": "us/prices/a"})
+    begin = lines.run_records[0][1]
+    assert isinstance(begin, Begin)
+    assert targets.run_for_sink(begin)[0].attached == {"s": "a"}
+
+
 def test_without_any_target_runs_are_new_and_recomputed_steps_do_not_count(tmp_path) -> None:
     lines = stream(tmp_path, FIRST, SECOND)
     assert seen(RunTargets(lines, "s", {}), lines) == [(None, 4), (None, None)]

@@ -143,6 +143,16 @@ def test_a_run_of_an_earlier_process_is_continued_offline_if_the_users_run_is_of
     assert rows(found["earlier"].history) == [{"a/train/x": 1.0, "train/global_step": 1}]
 
 
+def test_a_run_known_by_its_id_alone_is_opened_again_in_its_project(wandb_dir: Path) -> None:
+    theirs = wandb.init(project="prices", entity="us")
+    sink = WandbSink()
+    sink.open(RunInfo(id="1", attached={"wandb": theirs.id}))
+    theirs.finish()
+    sink.write(Snapshot(step=1, metrics={"a/x": 1.0}))
+    sink.close("finished")
+    assert [each.place for each in read_runs(wandb_dir)] == [("us", "prices")] * 2
+
+
 def test_trainings_that_share_a_run_are_told_apart(wandb_dir: Path) -> None:
     theirs = wandb.init(project="p")
     first, second = WandbSink(), WandbSink()
