@@ -94,11 +94,9 @@ class RowSnapshots:
         """Reduce phases that were used inside of steps; yield snapshot and row of each phase that has metrics."""
         for phase in list(phases):
             row: dict[str, Any] = {}
-            snapshot = self._reduce(phase, state, row)
+            snapshot = self.log_names.add(self._snapshot(phase, state, row), row)
             if snapshot.metrics:
                 yield snapshot, row
-            else:
-                self.forget(phase)  # no row follows
 
     def reduce_evaluation(self, prefix: str, state: TrainerState, metrics: dict[str, Any] | None) -> None:
         """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""

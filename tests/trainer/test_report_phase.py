@@ -278,6 +278,27 @@ def test_a_report_at_the_row_of_a_phase_inside_of_an_evaluation_counts_in_the_tr
     assert rows(trainer, "rows/n") == [(2, 2.0), (4, 5.0)]
 
 
+def test_a_row_that_a_callback_logs_gets_no_values_of_a_phase_inside_of_an_evaluation(tmp_path) -> None:
+    class TwoInside(Toy):
+        def forward(self, *args, **kwargs):
+            for name in ("one", "two"):
+                with trainer.report_phase(name):
+                    report_metrics("n", x=1)
+            return super().forward(*args, **kwargs)
+
+    class AtFirst(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if "eval_one_n/x" in logs:
+                trainer.log({"eval_two_mine": 5.0})
+
+    sink = MemorySink()
+    args = arguments(tmp_path, label_names=["x"])
+    trainer = Ordered(TwoInside(), args, eval_dataset=numbers(10, 20), callbacks=[AtFirst()], sinks=[sink])
+    trainer.evaluate()
+    phases = [each.phase for each in sink.snapshots if "n/x" in each.metrics]
+    assert sorted(phases) == ["eval_one", "eval_two"]
+
+
 @pytest.mark.parametrize("is_own", [False, True])
 def test_a_phase_beside_the_steps_of_an_evaluation_does_not_end_the_phase_inside_of_them(tmp_path, is_own) -> None:
     beside = Beside()
