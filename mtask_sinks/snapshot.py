@@ -103,8 +103,8 @@ class RunInfo(Frozen):
         attached: backend → its run, if somebody else owns that run (the user or the process). The value identifies the
             run: TensorBoard's log directory, MLflow's run id, W&B's run path (``entity/project/id``). A sink writes
             into that run, but neither ends it nor changes its parameters.
-        continued: backend → its run, if the sink continues that run: the Trainer's callback opened it, or the sink
-            wrote to it in an earlier process. The sink ends the run, unless it is in ``attached`` too.
+        continued: backend → its run, if the sink continues that run: MLflow's callback of the Trainer opened it, or
+            the sink wrote to it in an earlier process. The sink ends the run, unless it is in ``attached`` too.
         logged: backends to which somebody else writes the Trainer's own logs.
         directions: the registry's rules about which value is best: exact key or pattern → ``min`` (the smallest),
             ``max`` (the largest) or ``None`` (neither). See `mtask_sinks.directions`.

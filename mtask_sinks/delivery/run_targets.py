@@ -5,10 +5,10 @@ What a sink gets in the `RunInfo` with which it is opened, and what it does then
 | the run | `attached` | `continued` | `resumed` | the sink |
 |---|---|---|---|---|
 | of this process, new | – | – | – | opens a backend run, and ends it |
-| of this process; the user has a backend run open | that one | – | – | writes there |
-| of this process; the Trainer's callback has opened one | – | that one | – | writes there, and ends it |
+| of this process; the user or the Trainer's callback has one open | that one | – | – | writes there |
+| of this process; the callback has one that the sink ends (MLflow) | – | that one | – | writes there, and ends it |
 | of this process, a resume or an evaluation alone | – | – | the earlier one | chooses: there, or a new one |
-| of another process that still trains | its own | its own | – | writes there |
+| of another process that still trains, or its backend run is in use here | its own | its own | – | writes, or waits |
 | of another process that has ended (restart, replay) | – | its own | – | writes there, and ends it |
 | of another process, never opened in this backend | – | – | – | opens a backend run, and ends it |
 """
