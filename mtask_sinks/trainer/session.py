@@ -57,6 +57,11 @@ _NO_ROW = (
     "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so no task "
     "metric reaches a log or a sink before the end of the training. Call super().log(logs) in it."
 )
+_OWN_LOOP = (
+    "the row of step %d has no task metrics, because the training loop is not the Trainer's own, and does not say that "
+    "this row is a log event. The metrics come in one snapshot at the end of the training. To have them in such rows, "
+    "set self.control.should_log = True on every rank before self.log(...)."
+)
 
 
 class Session:
@@ -140,6 +145,8 @@ class Session:
         self.epoch_end: bool | None = None
         #: Whether the Trainer is about to log the row of a step or of an epoch.
         self.expects_row = False
+        #: Whether the Trainer's own loop has asked, after a step of this training, whether a row is due.
+        self.has_asked_for_row = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: vars(self)[name] for name in (*self._kept_by_copies, "_kept_by_copies")}
@@ -157,7 +164,7 @@ class Session:
     def training(self, is_first_rank: bool) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
         self.is_training, self._is_new, self._has_ended = True, True, False
-        self._is_silence_explained = False
+        self._is_silence_explained = self.has_asked_for_row = False
         self.snapshots.begin_training()
         self.run.begin_training()
         self._idle_rules.on_train_begin()
@@ -213,6 +220,12 @@ class Session:
     def warn_of_missing_row(self, step: int) -> None:
         """Warn that the Trainer has logged a row, and the callbacks did not get it."""
         self._warn_once("no row", _NO_ROW, step)
+
+    def warn_of_own_loop(self, step: int) -> None:
+        """Warn if a row without task metrics comes from a training loop that never asks for one."""
+        is_own_loop = self.is_training and not self.has_asked_for_row and step - self.run.first_step > 1
+        if is_own_loop and self.registry.has_reports("train"):
+            self._warn_once("own loop", _OWN_LOOP, step)
 
     def warn_if_silent(self, trainer: Trainer) -> None:
         """At the first log event after a step, say why there are no metrics, if the user meant to report some.

@@ -58,6 +58,7 @@ class StepsMixin(LogRowsMixin):
         If the row of the Trainer does not reach the callbacks, this warns.
         """
         maybe_log_save_evaluate, session = self._below("_maybe_log_save_evaluate"), self._session
+        session.has_asked_for_row = True
         if not (self.control.should_log or session.epoch_end is not None):
             return maybe_log_save_evaluate(*args, **kwargs)
         session.serve(self)

@@ -284,6 +284,48 @@ def test_a_training_loop_of_ones_own_has_rows_and_epochs(tmp_path, cls) -> None:
     assert rows(trainer, "epoch_a/loss") == [(4, 3.0), (8, 3.0)]
 
 
+class LogsAtEachStep(Ordered):
+    """A training loop of the user's own that logs without asking the Trainer's flow."""
+
+    says_so = False
+
+    def _inner_training_loop(self, *args, **kwargs):
+        self.state, call = TrainerState(max_steps=4), self.callback_handler
+        self.control = call.on_train_begin(self.args, self.state, self.control)
+        for batch in self.get_train_dataloader():
+            self.compute_loss(self.model.train(), batch).backward()
+            self.state.global_step += 1
+            self.control = call.on_step_end(self.args, self.state, self.control)
+            if self.state.global_step % 2 == 0:
+                self.control.should_log = self.says_so
+                self.log({"mine": 1.0})
+        self.control = call.on_train_end(self.args, self.state, self.control)
+
+
+def test_a_training_loop_of_ones_own_that_logs_without_a_word_is_told_what_to_say(tmp_path, caplog) -> None:
+    trainer = LogsAtEachStep(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2, 3, 6))
+    trainer.train()
+    assert rows(trainer, "mine") == [(2, 1.0), (4, 1.0)] and rows(trainer, "a/loss") == []
+    warnings = [message for message in caplog.messages if "set self.control.should_log = True" in message]
+    assert len(warnings) == 1 and warnings[0].startswith("the row of step 2 has no task metrics")
+    caplog.clear()
+    trainer.says_so = True
+    trainer.train()
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 4.5)]
+    assert not caplog.messages
+
+
+def test_rows_that_the_users_code_adds_to_the_trainers_loop_are_no_reason_to_warn(tmp_path, caplog) -> None:
+    class Logs(Ordered):
+        def compute_loss(self, *args, **kwargs):
+            self.log({"mine": 1.0})
+            return super().compute_loss(*args, **kwargs)
+
+    data = numbers(1, 2, 3, 6, 1, 2, 3, 6)
+    Logs(Toy(), arguments(tmp_path, logging_steps=100, gradient_accumulation_steps=2), train_dataset=data).train()
+    assert not [message for message in caplog.messages if "should_log" in message]
+
+
 class TellsCallbacks(Ordered):
     """Does in `log` what the Trainer does, without calling it."""
 
