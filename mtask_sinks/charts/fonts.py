@@ -14,19 +14,24 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], str]:
     The fonts of matplotlib's settings come first. If they lack a character, fonts of this computer follow, those first
     that have the most of what is still missing. Matplotlib takes each character from the first font that has it.
     """
-    from matplotlib.font_manager import FontProperties, findfont
+    from matplotlib.font_manager import FontProperties, fontManager
 
     families = list(FontProperties().get_family())
+    if not any(map(_font_of, families)):  # then matplotlib draws with its own font, but only if no other one follows
+        families.append(fontManager.defaultFamily["ttf"])
     missing = {character for text in texts for character in text if character.isprintable()}
     for family in families:
-        missing -= _characters(findfont(FontProperties(family=[family])), missing)
+        missing -= _characters(_font_of(family), missing)
     found = {path: _characters(path, missing) for path in _installed()} if missing else {}
-    while missing:
-        best = max(found, key=lambda path: len(missing & found[path]), default=None)
-        if best is None or not missing & found[best]:
+    while missing and found:
+        best = max(found, key=lambda path: len(missing & found[path]))
+        if not missing & found.pop(best):
             break
-        families.append(_family(best))
-        missing -= found[best]
+        family = _family(best)
+        # Matplotlib draws with one font of a family. That may be another one than the best.
+        if drawn := _characters(_font_of(family), missing):
+            families.append(family)
+            missing -= drawn
     return families, "".join(sorted(missing))
 
 
@@ -39,10 +44,22 @@ def _installed() -> list[str]:
     return list(paths)
 
 
-def _characters(path: str, wanted: Iterable[str]) -> set[str]:
+def _font_of(family: str) -> str | None:
+    """Return the path of the font that matplotlib draws with for a family; ``None`` if it knows no such family."""
+    from matplotlib.font_manager import FontProperties, findfont
+
+    try:
+        return findfont(FontProperties(family=[family]), fallback_to_default=False)
+    except ValueError:
+        return None
+
+
+def _characters(path: str | None, wanted: Iterable[str]) -> set[str]:
     """Return the wanted characters that a font has; none if matplotlib cannot draw with the font."""
     from matplotlib.font_manager import get_font
 
+    if path is None:
+        return set()
     try:
         font = get_font(path)
         if not font.scalable or _BOXES in font.family_name.replace(" ", "").lower():

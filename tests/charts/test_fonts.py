@@ -17,8 +17,8 @@ from mtask_sinks import RunInfo, Snapshot
 TASK = "\U0001e290\U0001e291\U0001e292\U0001e293"
 
 
-def install_font(data_home: Path, characters: str) -> None:
-    """Put a font into a user's directory of fonts. Each of its characters is a black square."""
+def install_font(data_home: Path, characters: str, style: str = "Regular") -> None:
+    """Put a font of one family into a user's directory of fonts. Each of its characters is a black square."""
     pen = TTGlyphPen(None)
     for number, corner in enumerate([(0, 0), (0, 800), (800, 800), (800, 0)]):
         (pen.lineTo if number else pen.moveTo)(corner)
@@ -29,11 +29,11 @@ def install_font(data_home: Path, characters: str) -> None:
     font.setupGlyf({".notdef": pen.glyph(), "square": pen.glyph()})
     font.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 0)})
     font.setupHorizontalHeader(ascent=800, descent=-200)
-    font.setupNameTable({"familyName": "Squares", "styleName": "Regular"})
-    font.setupOS2()
+    font.setupNameTable({"familyName": "Squares", "styleName": style})
+    font.setupOS2(usWeightClass=700 if style == "Bold" else 400)
     font.setupPost()
     (data_home / "fonts").mkdir(parents=True, exist_ok=True)
-    font.save(data_home / "fonts" / "squares.ttf")
+    font.save(data_home / "fonts" / f"squares-{style}.ttf")
 
 
 def plotted(directory: Path, picture: str) -> tuple[bytes, str]:
@@ -70,3 +70,22 @@ def test_an_svg_leaves_the_choice_to_the_browser(tmp_path) -> None:
     assert TASK.encode() in drawn
     assert "has the characters" not in told
     assert "Glyph" not in told
+
+
+def test_a_family_in_the_settings_that_no_computer_has_does_not_turn_the_other_letters_into_boxes(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="one"), [Snapshot(1, metrics={f"{TASK}/loss": 1.0})], "finished"))
+    install_font(tmp_path, TASK)
+    (tmp_path / "matplotlib").mkdir()
+    pictures = []
+    for family in ("DejaVu Sans", "No Such Family"):
+        (tmp_path / "matplotlib" / "matplotlibrc").write_text(f"font.family: {family}\n")
+        pictures.append(plotted(tmp_path, "c.png")[0])
+    assert pictures[0] == pictures[1]
+
+
+def test_a_character_that_only_the_bold_font_of_a_family_has_is_named(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="one"), [Snapshot(1, metrics={f"{TASK}/loss": 1.0})], "finished"))
+    install_font(tmp_path, TASK[:2])
+    install_font(tmp_path, TASK, "Bold")
+    _, told = plotted(tmp_path, "c.png")
+    assert f"has the characters {TASK[2]} {TASK[3]}, so" in told
