@@ -195,9 +195,9 @@ class Capture:
             "capture: the output %s is left out, because it is a %s, whose numbers have no names. Return a dict, or "
             "report them in the model."
         )
-        for name in lists_in(output):
-            if self._task_of(name) is not None:
-                self._warn_once(f"list: {name}", message, name, type(fields_of(output)[name]).__name__)
+        for path, value in lists_in(output):
+            if self._task_of(path) is not None:
+                self._warn_once(f"list: {path}", message, path, type(value).__name__)
 
     def _warn_of_nothing_taken(self, output: Any) -> None:
         message = (

@@ -27,26 +27,27 @@ def numbers_in(output: Any, above: str = "", depth: int = 1) -> Iterator[tuple[s
     not have become ``_``.
     """
     for name, value in fields_of(output).items():
-        path = above + re.sub(r"[^\w.\-/]+", "_", str(name))
+        path = above + _part_of_key(name)
         if _is_number(value):
             yield path, value
         elif depth < _MAX_DEPTH:
             yield from numbers_in(value, f"{path}/", depth + 1)
 
 
-def lists_in(output: Any) -> list[str]:
-    """Return the paths of the lists and tuples in an output that have numbers in them. These numbers have no names.
+def lists_in(output: Any) -> Iterator[tuple[str, Any]]:
+    """Yield path and value of each list or tuple in an output that has numbers in it. These numbers have no names.
 
-    >>> lists_in({"loss": 3.0, "aux_losses": [1.0, 2.0], "layers": ({"loss_ce": 4.0},), "names": ["a"]})
-    ['aux_losses', 'layers']
+    >>> list(lists_in({"loss": 3.0, "aux losses": [1.0, 2.0], "layers": ({"loss_ce": 4.0},), "names": ["a"]}))
+    [('aux_losses', [1.0, 2.0]), ('layers', ({'loss_ce': 4.0},))]
     """
-    return [
-        str(name)
-        for name, value in fields_of(output).items()
-        if isinstance(value, (list, tuple))
-        and not fields_of(value)
-        and any(_is_number(each) or any(numbers_in(each)) for each in value)
-    ]
+    for name, value in fields_of(output).items():
+        is_list = isinstance(value, (list, tuple)) and not fields_of(value)
+        if is_list and any(_is_number(each) or any(numbers_in(each)) for each in value):
+            yield _part_of_key(name), value
+
+
+def _part_of_key(name: Any) -> str:
+    return re.sub(r"[^\w.\-/]+", "_", str(name))
 
 
 def _is_number(value: Any) -> bool:

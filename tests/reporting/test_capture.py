@@ -127,6 +127,13 @@ def test_a_list_of_losses_is_left_out_with_a_warning(left_out: Any, caplog) -> N
     )
 
 
+def test_a_list_whose_name_is_no_key_is_said_as_a_number_of_that_name_would_be(caplog) -> None:
+    output = {"loss": scalar(9.0), "a": scalar(2.0), 0: [1.0, 2.0], "box losses": [3.0]}
+    assert captured(["a", "0", "box_losses"], output) == {"a": 2.0}
+    texts = [record.getMessage().partition(", because")[0] for record in caplog.records]
+    assert texts == ["capture: the output 0 is left out", "capture: the output box_losses is left out"]
+
+
 def test_lists_without_numbers_are_not_said(caplog) -> None:
     output = {"loss": scalar(9.0), "a_loss": scalar(2.0), "hidden_states": (torch.ones(2, 2),), "text": ["x"]}
     assert captured("*", output) == {"a_loss": 2.0}
