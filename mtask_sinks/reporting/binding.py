@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from dis import get_instructions
 from functools import partial
 from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,8 @@ def silent_modules(trainer: Trainer) -> dict[str, str]:
                 beside += [(f"{type(part).__qualname__}.{name}", module) for module in _modules_in(value)]
     silent: dict[str, str] = {}
     for place, module in beside:
+        if id(module) in reporting:  # then its parts report, too
+            continue
         for each in module.modules():
             if _has_flag(each) and type(each) not in known and id(each) not in reporting:
                 silent.setdefault(place, type(each).__qualname__)
@@ -222,8 +225,10 @@ def _modules_used_by(function: Any) -> list[nn.Module]:
         used += [*function.args, *function.keywords.values()]
         function = function.func
     if isinstance(function, FunctionType):
-        nonlocals, names = function.__closure__ or (), function.__code__.co_names
+        nonlocals = function.__closure__ or ()
         used += [variable.cell_contents for variable in nonlocals if variable != CellType()]  # an empty one has none
+        # The code also lists the names of attributes, so only the instructions tell which names are global variables.
+        names = {step.argval for step in get_instructions(function) if step.opname == "LOAD_GLOBAL"}
         used += [function.__globals__[name] for name in names if name in function.__globals__]
     return [module for value in used for module in _modules_in(value)]
 

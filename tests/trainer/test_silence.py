@@ -93,6 +93,14 @@ def test_a_flagged_module_that_a_loss_function_uses_is_said(kind: str, tmp_path,
     assert message.startswith("trainer.compute_loss_func: Criterion sets supports_report_metrics = True")
 
 
+def test_a_module_with_the_name_of_an_attribute_in_the_loss_function_is_not_said(tmp_path, caplog) -> None:
+    def function(output, labels, num_items_in_batch=None):
+        return output[0] if output[0].requires_grad else output[0].CRITERION
+
+    trained(tmp_path, Toy(), compute_loss_func=function)
+    assert said(caplog) == []
+
+
 def test_a_module_that_is_also_the_loss_function_reports_and_is_not_said(tmp_path, caplog) -> None:
     class Loss(Criterion):
         def forward(self, output, labels, num_items_in_batch=None):
