@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 # Fonts that have a box for every character.
 _BOXES = "lastresort"
+# What matplotlib raises for a font that is damaged, or of a kind that FreeType does not know.
+_UNUSABLE = (OSError, RuntimeError, ValueError)
 
 
 def fonts_for(texts: Iterable[str]) -> tuple[list[str], str]:
@@ -27,10 +29,10 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], str]:
         best = max(found, key=lambda path: len(missing & found[path]))
         if not missing & found.pop(best):
             break
-        family = _family(best)
+        further = _family(best)
         # Matplotlib draws with one font of a family. That may be another one than the best.
-        if drawn := _characters(_font_of(family), missing):
-            families.append(family)
+        if further is not None and (drawn := _characters(_font_of(further), missing)):
+            families.append(further)
             missing -= drawn
     return families, "".join(sorted(missing))
 
@@ -65,13 +67,17 @@ def _characters(path: str | None, wanted: Iterable[str]) -> set[str]:
         if not font.scalable or _BOXES in font.family_name.replace(" ", "").lower():
             return set()
         return {character for character in wanted if font.get_char_index(ord(character))}
-    except (OSError, RuntimeError, ValueError):  # damaged, or of a kind that FreeType does not know
+    except _UNUSABLE:
         return set()
 
 
-def _family(path: str) -> str:
+def _family(path: str) -> str | None:
+    """Return the family by which matplotlib finds a font; ``None`` if it cannot read the names in the font."""
     from matplotlib.font_manager import fontManager, get_font
 
-    if all(entry.fname != path for entry in fontManager.ttflist):
-        fontManager.addfont(path)
-    return get_font(path).family_name
+    try:
+        if all(entry.fname != path for entry in fontManager.ttflist):
+            fontManager.addfont(path)
+        return get_font(path).family_name
+    except _UNUSABLE:
+        return None

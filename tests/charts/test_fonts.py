@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from fontTools.ttLib import TTFont
 from helpers.journals import write
 
 from mtask_sinks import RunInfo, Snapshot
@@ -89,3 +90,16 @@ def test_a_character_that_only_the_bold_font_of_a_family_has_is_named(tmp_path) 
     install_font(tmp_path, TASK, "Bold")
     _, told = plotted(tmp_path, "c.png")
     assert f"has the characters {TASK[2]} {TASK[3]}, so" in told
+
+
+def test_a_font_with_damaged_names_does_not_prevent_a_picture(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1", name="one"), [Snapshot(1, metrics={f"{TASK}/loss": 1.0})], "finished"))
+    install_font(tmp_path, TASK)
+    path = tmp_path / "fonts" / "squares-Regular.ttf"
+    font = TTFont(path)
+    font["name"].names = [record for record in font["name"].names if record.platformID == 3]
+    for record in font["name"].names:
+        record.string = b"\x00S\x00"  # half of the second letter is missing
+    font.save(path)
+    _, told = plotted(tmp_path, "c.png")
+    assert f"has the characters {' '.join(TASK)}, so" in told
