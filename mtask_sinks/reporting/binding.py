@@ -28,6 +28,8 @@ FLAG = "supports_report_metrics"
 #: The attribute by which a flagged module reports.
 NAME = "report_metrics"
 
+# A list with more entries than this holds data, such as a dataset, and no modules.
+_MOST_HELD = 1000
 
 # What a copy has as its ``report_metrics``.
 _SILENT = "".format
@@ -206,9 +208,12 @@ def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, 
 
 
 def _modules_in(value: Any) -> list[nn.Module]:
-    """Return a value if it is a module, or the modules in it if it is a plain list or dict."""
-    held = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set)) else (value,)
-    return [each for each in held if isinstance(each, nn.Module)]
+    """Return a value if it is a module, or the modules in it if it is a plain list or dict that is no data."""
+    if not isinstance(value, (dict, list, tuple, set)):
+        return [value] if isinstance(value, nn.Module) else []
+    if len(value) > _MOST_HELD:
+        return []
+    return [each for each in (value.values() if isinstance(value, dict) else value) if isinstance(each, nn.Module)]
 
 
 def _behind(function: Any) -> Any:

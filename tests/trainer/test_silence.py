@@ -101,6 +101,18 @@ def test_a_module_with_the_name_of_an_attribute_in_the_loss_function_is_not_said
     assert said(caplog) == []
 
 
+def test_nobody_looks_for_modules_in_the_items_of_a_long_dataset(tmp_path) -> None:
+    class Items(list):
+        def __iter__(self):
+            raise AssertionError("this reads every item")
+
+    data = Items(numbers(1, 2, 3, 4) * 300)
+    trainer = Ordered(Toy(), arguments(tmp_path, max_steps=4), train_dataset=data, eval_dataset=numbers(10, 20))
+    trainer.train()
+    assert trainer.evaluate()["eval_a/loss"] == 15.0
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+
+
 def test_a_module_that_is_also_the_loss_function_reports_and_is_not_said(tmp_path, caplog) -> None:
     class Loss(Criterion):
         def forward(self, output, labels, num_items_in_batch=None):
