@@ -240,19 +240,19 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             A dict. After the block it has the reduced values, by names in the log. Inside of a step, and in
             another thread, it stays empty.
         """
-        session, metrics = self._session, dict[str, float]()
+        session, metrics, phase = self._session, dict[str, float](), phase_of_prefix(name)
         session.serve(self)
-        inside = session.phases.name_inside_step(phase_of_prefix(name), session.is_training)
+        inside = session.phases.name_inside_step(phase, session.is_training)
         if inside is not None:
             with session.phases.inside_step(inside):
                 yield metrics
             return
         with session.arriving():
-            phase = session.own_phase(phase_of_prefix(name), self.model, modules_around(self))
-            with phase, self._counting_steps(), explaining_errors():
+            block = session.own_phase(phase, self.model, modules_around(self))
+            with block, self._counting_steps(), explaining_errors():
                 yield metrics
-                session.snapshots.reduce_own_phase(phase_of_prefix(name), self.state, metrics)
-                others = session.other_phases(phase_of_prefix(name)) if session.is_outermost else ()
+                session.snapshots.reduce_own_phase(phase, self.state, metrics)
+                others = session.phases.others(phase) if session.is_outermost else ()
                 rows = list(session.snapshots.reduce_inside_steps(self.state, others))
             self._log_phases(rows)
             if metrics:
@@ -286,8 +286,9 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         prefix: str,
     ) -> Any:
         """Run a loop of the Trainer over the batches of an evaluation, and add the metrics to its output."""
-        self._session.serve(self)
-        evaluation = self._session.evaluation(self.model, modules_around(self), prefix)
+        session, phase = self._session, phase_of_prefix(prefix)
+        session.serve(self)
+        evaluation = session.evaluation(self.model, modules_around(self), prefix)
         with evaluation, self._counting_steps(), explaining_errors():
             output = loop(
                 dataloader,
@@ -296,9 +297,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 ignore_keys=ignore_keys,
                 metric_key_prefix=prefix,
             )
-            self._session.snapshots.reduce_evaluation(prefix, self.state, output.metrics)
-            phase, session = phase_of_prefix(prefix), self._session
-            inside = session.other_phases(phase) if session.is_outermost else session.phases.inside(phase)
+            session.snapshots.reduce_evaluation(prefix, self.state, output.metrics)
+            inside = session.phases.others(phase) if session.is_outermost else session.phases.inside(phase)
             rows = list(session.snapshots.reduce_inside_steps(self.state, inside))
         self._log_phases(rows)  # after the evaluation: what a callback reports in `on_log` does not belong to it
         return output

@@ -74,6 +74,10 @@ class PhaseWindows:
         """The phases used inside of the steps of an evaluation."""
         return [phase for phase in self._registry.phases_of_training if phase.startswith(f"{evaluation}_")]
 
+    def others(self, phase: str) -> list[str]:
+        """The phases used inside of any steps, but for one, which ends now and has a row of its own."""
+        return [each for each in self._registry.phases_of_training if each != phase]
+
     def name_inside_step(self, phase: str, is_training: bool) -> str | None:
         """Return the name of a phase for a part of the current step; ``None`` outside of steps.
 

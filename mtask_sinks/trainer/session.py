@@ -293,10 +293,6 @@ class Session:
         """Whether the phase that is open now is inside of no other one, and of no training."""
         return not self.is_training and self.phases.is_single
 
-    def other_phases(self, phase: str) -> list[str]:
-        """The phases that were used inside of steps, but for the one that ends now and has a row of its own."""
-        return [each for each in self.registry.phases_of_training if each != phase]
-
     def deliver(self, snapshot: Snapshot, logs: Mapping[str, Any], trainer: Trainer, *, is_window: bool = True) -> None:
         """On the first rank, give the sinks the snapshot, with the Trainer's ``logs``. Then judge the alerts.
 
