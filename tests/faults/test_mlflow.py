@@ -269,6 +269,9 @@ def test_a_run_that_is_restored_after_the_training_gets_the_rest_from_a_replay(
     assert "is deleted, alone or with its experiment" in caplog.text
     restore(world, "run")
     replayed = replay(world.output_dir, [MLflowSink()])["mlflow"]
-    assert (replayed.delivered, replayed.rejected, replayed.pending) == (counts.pending, 0, 0)
+    # If a call takes longer than the training waits, its thread cannot save the cursor. Then the replay also repeats
+    # what arrived since the last save. MLflow stores a point that it has already only once.
+    assert counts.pending <= replayed.delivered <= SNAPSHOTS
+    assert (replayed.rejected, replayed.pending) == (0, 0)
     (run,) = world.runs()
     assert_same(run, undisturbed)
