@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dis import get_instructions
 from functools import partial
-from types import CellType, FunctionType
+from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -178,7 +178,7 @@ def silent_modules(trainer: Trainer) -> dict[str, str]:
     }
     beside = [(f"trainer.{name}", module) for name, module, is_around in _modules_held_by(trainer) if not is_around]
     function = getattr(trainer, "compute_loss_func", None)
-    beside += [("trainer.compute_loss_func", module) for module in _modules_used_by(function)]
+    beside += [("trainer.compute_loss_func", module) for module in _modules_used_by(function, trainer)]
     for part in parts:
         for name, value in vars(part).items():
             if isinstance(value, (dict, list, tuple, set)):
@@ -223,12 +223,21 @@ def _behind(function: Any) -> Any:
     return getattr(function, "__self__", function)
 
 
-def _modules_used_by(function: Any) -> list[nn.Module]:
-    """Return the modules that a function gets from a partial function, from its closure, or from global variables."""
+def _modules_used_by(function: Any, trainer: Trainer) -> list[nn.Module]:
+    """Return the modules in a partial function, the closure of a function, its global variables, or its object.
+
+    The trainer as this object does not count, because it holds other modules, too.
+    """
     used: list[Any] = []
     while isinstance(function, partial):
         used += [*function.args, *function.keywords.values()]
         function = function.func
+    if callable(function) and not isinstance(function, (FunctionType, MethodType, nn.Module)):
+        function = function.__call__
+    if isinstance(function, MethodType):
+        owner, function = function.__self__, function.__func__
+        if owner is not trainer and not isinstance(owner, nn.Module):
+            used += getattr(owner, "__dict__", {}).values()
     if isinstance(function, FunctionType):
         nonlocals = function.__closure__ or ()
         used += [variable.cell_contents for variable in nonlocals if variable != CellType()]  # an empty one has none

@@ -79,13 +79,27 @@ def _with_criterion(output, labels, num_items_in_batch=None, criterion=None):
     return criterion(output[0])
 
 
-@pytest.mark.parametrize("kind", ["closure", "global", "partial"])
+class LossObject:
+    def __init__(self, criterion) -> None:
+        self.criterion = criterion
+
+    def __call__(self, output, labels, num_items_in_batch=None):
+        return self.criterion(output[0])
+
+    def of_global(self, output, labels, num_items_in_batch=None):
+        return CRITERION(output[0])
+
+
+@pytest.mark.parametrize("kind", ["closure", "global", "partial", "object", "method", "global in method"])
 def test_a_flagged_module_that_a_loss_function_uses_is_said(kind: str, tmp_path, caplog) -> None:
     inner = Criterion()
     function = {
         "closure": lambda output, labels, num_items_in_batch=None: inner(output[0]),
         "global": lambda output, labels, num_items_in_batch=None: CRITERION(output[0]),
         "partial": partial(_with_criterion, criterion=inner),
+        "object": LossObject(inner),
+        "method": LossObject(inner).__call__,
+        "global in method": LossObject(None).of_global,
     }[kind]
     trainer = trained(tmp_path, Toy(), compute_loss_func=function)
     assert "criterion/loss" not in trainer.state.log_history[0]
