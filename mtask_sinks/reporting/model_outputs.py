@@ -53,7 +53,7 @@ def _part_of_key(name: Any) -> str:
 def _is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.shape in ((), (1,))
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return value.shape in ((), (1,)) and value.dtype.kind in "iuf"
     return isinstance(value, Real) and not isinstance(value, bool)
 

@@ -102,6 +102,8 @@ def test_numbers_of_numpy_are_read_too() -> None:
         "flag": np.bool_(True),
         "flags": np.array([True]),
         "text": np.array("x"),
+        "took": np.timedelta64(5, "s"),
+        "when": np.datetime64("2026-01-01"),
         "many": np.ones(2),
     }
     assert captured("*", output) == {"single": 0.5, "count": 3.0, "zero_d": 1.5, "one": 2.5}
