@@ -44,6 +44,9 @@ class BeforeOthers(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.epoch_end = control.should_training_stop  # other callbacks may stop the training only now
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._session.saved_windows.on_step_end()
+
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_place()
         self._session.registry.tick()

@@ -30,7 +30,6 @@ from transformers import Trainer
 from mtask_sinks.console import Console, attach_console, print_partial
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.loss_budget import LossBudget
-from mtask_sinks.trainer.saved_windows import is_last_step
 from mtask_sinks.trainer.session import Session
 
 if TYPE_CHECKING:
@@ -100,6 +99,11 @@ class LogRowsMixin(_Base):
         if is_training:
             self._log_inside_steps()
 
+    @property
+    def _is_row_due(self) -> bool:
+        """Whether the Trainer is to log the row of a step or of an epoch. It logs no second row at one step."""
+        return self.control.should_log and self.state.global_step > getattr(self, "_globalstep_last_logged", -1)
+
     def _row_with(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """Return the row that the history has just got for these logs; an empty one if it has none."""
         row = self.state.log_history[-1] if self.state.log_history else {}
@@ -139,7 +143,7 @@ class LogRowsMixin(_Base):
         if is_stopped is None:
             return False
         # The Trainer also ends an epoch if it stops in the middle of it. A resumed training goes on with that epoch.
-        is_cut = is_stopped and not is_last_step(self)
+        is_cut = is_stopped and not self._session.saved_windows.is_last_step(self)
         if not is_cut:
             self._log_epoch()
         self._session.saved_windows.epoch_has_ended = not is_cut

@@ -27,7 +27,6 @@ from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight, check_actions, check_given
 from mtask_sinks.trainer.predecessor import NO_ADDITIONAL_STATE, warn_of_replaced_bases
 from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
-from mtask_sinks.trainer.saved_windows import is_last_step
 from mtask_sinks.trainer.search import SearchMixin
 from mtask_sinks.trainer.session import Session
 from mtask_sinks.trainer.steps import StepsMixin
@@ -268,7 +267,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         if self.args.push_to_hub and self.is_world_process_zero():
             keep_journal_from_hub(self.args.output_dir)
         run_ids = self._session.run.ids(self.is_world_process_zero())
-        self._session.saved_windows.save(self.state, is_last_step(self), run_ids)
+        windows = self._session.saved_windows
+        windows.save(self.state, windows.is_last_step(self), run_ids, is_row_due=self._is_row_due)
         super()._save_checkpoint(*args, **kwargs)
 
     def _load_callback_state(self) -> None:

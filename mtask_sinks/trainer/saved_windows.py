@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,22 +43,32 @@ class SavedWindows:
         self.epoch_has_ended = False
         #: Whether the Trainer logs a row at the end of each epoch, and at no other time. A checkpoint says this too.
         self._logs_epochs = False
+        #: The micro-batches so far of the step that runs, or that ran last, and the steps that were taken before it.
+        self._micro_batches, self._steps_before = 0, -1
+        #: The windows of a checkpoint that was written inside of a step, as long as the training repeats that part of
+        #: the step.
+        self._repeated: Mapping[str, Any] = {}
 
-    def save(self, state: TrainerState, is_over: bool, run_ids: Sequence[str]) -> None:
+    def save(self, state: TrainerState, is_over: bool, run_ids: Sequence[str], *, is_row_due: bool) -> None:
         """Put the open windows into the checkpoint that the Trainer writes next. Every rank must call this.
 
         Args:
             state: the state of the trainer.
-            is_over: whether the step that has just ended was the final step of an epoch, see `is_last_step`.
+            is_over: whether the step that has just ended was the final step of an epoch.
             run_ids: the ids of the run that writes the checkpoint and of those that it has resumed, the latest first.
+            is_row_due: whether the Trainer will log the row of the step that has just ended. It logs this row before
+                it writes a checkpoint itself, but a callback may write one earlier.
         """
         window = self._registry.state_dict()
         phases = {phase: self._registry.state_dict(phase) for phase in self._registry.phases_of_training}
         attributes: dict[str, Any] = {"window": window, **({"phases": phases} if any(phases.values()) else {})}
         attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
         if any(attributes.values()) or self._registry.seen_keys or self.run_ids:
+            # A callback may write the checkpoint inside of a step, which a resumed training repeats.
+            begun = self._begun(state)
+            step = {"number": state.global_step, "begun": begun, "is_row_due": is_row_due}
             epoch = {"is_over": is_over, "has_ended": self.epoch_has_ended, "is_logged": self._logs_epochs}
-            attributes |= {"epoch": epoch, "runs": [*run_ids]}
+            attributes |= {"step": step, "epoch": epoch, "runs": [*run_ids]}
             _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
         else:
             _stateful(state).pop(_ENTRY, None)
@@ -67,12 +77,12 @@ class SavedWindows:
         """Load the windows of the checkpoint at which the training begins; empty ones if it begins anew."""
         attributes = _stateful(state).get(_ENTRY, {}).get("attributes", {})
         self.run_ids = tuple(attributes.get("runs", ()))
-        for phase in self._registry.phases_of_training:
-            self._registry.discard(phase)
-        self._registry.load_state_dict(attributes.get("window", {}), step=state.global_step)
-        for phase, window in attributes.get("phases", {}).items():
-            self._registry.reduce_with_training(phase)
-            self._registry.load_state_dict(window, phase)
+        self._micro_batches, self._steps_before = 0, -1
+        self._load_windows(attributes, state.global_step)
+        step = attributes.get("step", {})
+        self._repeated = attributes if step.get("begun") else {}
+        if step.get("is_row_due"):  # the process that wrote the checkpoint has logged the row afterwards
+            self._drop_row(state)
         self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
         epoch = attributes.get("epoch", {})
         self._is_over = epoch.get("is_over", _is_whole(state.epoch))
@@ -95,9 +105,25 @@ class SavedWindows:
         if (self._is_over or is_cut) and self._registry.has_values_per_epoch:
             self._registry.end_epoch(state.global_step, epoch=state.epoch)
         if self._is_over and self._logs_epochs:
-            self._registry.snapshot(state.global_step, epoch=state.epoch, logs={})
-            for phase in self._registry.phases_of_training:
-                self._registry.snapshot(state.global_step, phase, epoch=state.epoch, logs={})
+            self._drop_row(state)
+
+    def on_micro_batch(self, state: TrainerState) -> None:
+        """End a micro-batch of the training.
+
+        If the checkpoint was written inside of a step, its windows already have the first micro-batches of that step,
+        which the training repeats. After these, this method loads the windows again, so that each report counts once.
+        """
+        if state.global_step != self._steps_before:
+            self._micro_batches, self._steps_before = 0, state.global_step
+        self._micro_batches += 1
+        step = self._repeated.get("step", {})
+        if (state.global_step, self._micro_batches) == (step.get("number"), step.get("begun")):
+            self._load_windows(self._repeated, state.global_step)
+            self._repeated = {}
+
+    def on_step_end(self) -> None:
+        """End a step of the training."""
+        self._steps_before = -1
 
     def on_epoch_begin(self, logs_epochs: bool) -> None:
         """Begin an epoch.
@@ -106,6 +132,38 @@ class SavedWindows:
             logs_epochs: whether the Trainer logs a row at the end of each epoch, and at no other time.
         """
         self.epoch_has_ended, self._logs_epochs = False, logs_epochs
+
+    def is_last_step(self, trainer: Trainer) -> bool:
+        """Return whether the step that has just ended was the final step of an epoch. Every rank must call this."""
+        state = trainer.state
+        if self._begun(state):  # the training stops inside of the next step
+            return False
+        if not has_no_length(state):
+            return _is_whole(state.epoch)
+        # The Trainer itself does not know, but accelerate reads one batch ahead. Outside of its loaders, nobody knows.
+        accelerator = trainer.accelerator
+        loader = accelerator.gradient_state
+        has_ended = torch.tensor([int(loader.end_of_dataloader or not loader.in_dataloader)], device=accelerator.device)
+        return bool(accelerator.gather(has_ended).min())  # the ranks' data may differ in length
+
+    def _begun(self, state: TrainerState) -> int:
+        """How many micro-batches the training has done of a step that has not ended."""
+        return self._micro_batches if state.global_step == self._steps_before else 0
+
+    def _load_windows(self, attributes: Mapping[str, Any], step: int) -> None:
+        """Replace the open windows of the training by those of a checkpoint."""
+        for phase in self._registry.phases_of_training:
+            self._registry.discard(phase)
+        self._registry.load_state_dict(attributes.get("window", {}), step=step)
+        for phase, window in attributes.get("phases", {}).items():
+            self._registry.reduce_with_training(phase)
+            self._registry.load_state_dict(window, phase)
+
+    def _drop_row(self, state: TrainerState) -> None:
+        """Reduce the open windows of the training, and drop the result, because its row is logged already."""
+        self._registry.snapshot(state.global_step, epoch=state.epoch, logs={})
+        for phase in self._registry.phases_of_training:
+            self._registry.snapshot(state.global_step, phase, epoch=state.epoch, logs={})
 
     @contextmanager
     def hidden(self, state: TrainerState) -> Iterator[None]:
@@ -121,18 +179,6 @@ class SavedWindows:
 def has_no_length(state: TrainerState) -> bool:
     """Return whether the training data have no length, so that nobody knows how long an epoch is."""
     return state.num_train_epochs >= sys.maxsize
-
-
-def is_last_step(trainer: Trainer) -> bool:
-    """Return whether the step that has just ended was the final step of an epoch."""
-    state = trainer.state
-    if not has_no_length(state):
-        return _is_whole(state.epoch)
-    # The Trainer itself does not know, but accelerate reads one batch ahead. Outside of its loaders, nobody knows.
-    accelerator = trainer.accelerator
-    loader = accelerator.gradient_state
-    has_ended = torch.tensor([int(loader.end_of_dataloader or not loader.in_dataloader)], device=accelerator.device)
-    return bool(accelerator.gather(has_ended).min())  # the ranks' data may differ in length
 
 
 def _is_whole(epoch: float | None) -> bool:

@@ -65,9 +65,7 @@ class StepsMixin(LogRowsMixin):
         is_cut = self._end_epoch()
         # If a checkpoint follows, a resume does not count this row's reports again. So the row is not partial.
         self._is_cut = is_cut and not self.control.should_save
-        # The Trainer logs no second row at one step.
-        is_new = self.state.global_step > getattr(self, "_globalstep_last_logged", -1)
-        session.expects_row = self.control.should_log and is_new
+        session.expects_row = self._is_row_due
         try:
             result = maybe_log_save_evaluate(*args, **kwargs)
             if session.expects_row:
@@ -118,6 +116,7 @@ class CountedStep:
             judge.exempt_thread = outside
             if self._trains and outside is None:  # a step that calls itself is one micro-batch
                 session.registry.tick()
+                session.saved_windows.on_micro_batch(trainer.state)
 
 
 def _inputs_of(model: Any = None, inputs: Any = None, *args: Any, **kwargs: Any) -> Any:

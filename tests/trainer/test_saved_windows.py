@@ -258,3 +258,59 @@ def test_what_a_callback_reports_when_a_training_is_resumed_counts_for_the_next_
         trainer = Ordered(Reports(), args, train_dataset=numbers(1, 2, 6), metrics=metrics, callbacks=[Begins()])
         trainer.train(resume_from_checkpoint=epochs == 2)
     assert rows(trainer, "begin/step")[-1] == rows(trainer, "epoch_begin/step")[-1] == (6, 3.0)
+
+
+class SaveIn(TrainerCallback):
+    """Writes a checkpoint in some event, and stops the training, as the callback of ``enable_jit_checkpoint`` does."""
+
+    def __init__(self, event: str, step: int) -> None:
+        self.trainer: HfMultiTaskTrainer | None = None
+        self.step = step
+        setattr(self, event, self.save)
+
+    def save(self, args, state, control, **kwargs) -> None:
+        if self.trainer is not None and state.global_step == self.step:
+            control.should_training_stop = True
+            self.trainer._save_checkpoint(self.trainer.model, trial=None)
+            self.trainer = None
+
+
+class ReportsAPart(Reports):
+    """Also reports in a phase inside of the steps."""
+
+    def extra(self, x, loss) -> None:
+        super().extra(x, loss)
+        with self.trainer().report_phase("part"):
+            report_metrics("a", n=x.numel())
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(
+    ("event", "step"),
+    [("on_step_begin", 4), ("on_pre_optimizer_step", 3), ("on_pre_optimizer_step", 4), ("on_step_end", 2),
+     ("on_step_end", 3)],
+)  # fmt: skip
+def test_each_report_counts_once_if_a_callback_writes_the_checkpoint(tmp_path, event, step, accumulation) -> None:
+    def trainer(name: str, *callbacks: SaveIn) -> Ordered:
+        changes = {"gradient_accumulation_steps": accumulation, "num_train_epochs": 2}
+        model = ReportsAPart()
+        made = Ordered(
+            model,
+            arguments(tmp_path / name, **changes),
+            train_dataset=numbers(*range(4 * accumulation)),
+            callbacks=[*callbacks],
+            metrics=MetricRegistry({"*/n": "sum"}, per_epoch="*"),
+        )
+        model.trainer = lambda: made
+        for each in callbacks:
+            each.trainer = made
+        return made
+
+    whole, first, second = trainer("whole"), trainer("resumed", SaveIn(event, step)), trainer("resumed")
+    whole.train()
+    first.train()
+    second.train(resume_from_checkpoint=str(tmp_path / "resumed" / f"checkpoint-{step}"))
+    for key in ("a/loss", "a/n", "part_a/n", "epoch_a/loss", "epoch_a/n"):
+        before = [row for row in rows(first, key) if row[0] <= step]
+        assert before + [row for row in rows(second, key) if row[0] > step] == rows(whole, key)
+    assert rows(second, "overall_a/n") == rows(whole, "overall_a/n") == [(8, 8.0 * accumulation)]
