@@ -116,13 +116,12 @@ class SavedWindows:
         if state.global_step != self._steps_before:
             self._micro_batches, self._steps_before = 0, state.global_step
         self._micro_batches += 1
-        step = self._repeated.get("step", {})
-        if (state.global_step, self._micro_batches) == (step.get("number"), step.get("begun")):
-            self._load_windows(self._repeated, state.global_step)
-            self._repeated = {}
+        if self._micro_batches == self._repeated.get("step", {}).get("begun"):
+            self._end_repetition()
 
     def on_step_end(self) -> None:
-        """End a step of the training."""
+        """End a step of the training. After a resume it may have fewer micro-batches than before."""
+        self._end_repetition()
         self._steps_before = -1
 
     def on_epoch_begin(self, logs_epochs: bool) -> None:
@@ -149,6 +148,12 @@ class SavedWindows:
     def _begun(self, state: TrainerState) -> int:
         """How many micro-batches the training has done of a step that has not ended."""
         return self._micro_batches if state.global_step == self._steps_before else 0
+
+    def _end_repetition(self) -> None:
+        """If the training has repeated a part of a step, load the windows that already have it."""
+        if self._repeated and self._repeated["step"]["number"] == self._steps_before:
+            self._load_windows(self._repeated, self._steps_before)
+            self._repeated = {}
 
     def _load_windows(self, attributes: Mapping[str, Any], step: int) -> None:
         """Replace the open windows of the training by those of a checkpoint."""

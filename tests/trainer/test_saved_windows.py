@@ -314,3 +314,17 @@ def test_each_report_counts_once_if_a_callback_writes_the_checkpoint(tmp_path, e
         before = [row for row in rows(first, key) if row[0] <= step]
         assert before + [row for row in rows(second, key) if row[0] > step] == rows(whole, key)
     assert rows(second, "overall_a/n") == rows(whole, "overall_a/n") == [(8, 8.0 * accumulation)]
+
+
+def test_a_step_that_is_repeated_in_fewer_micro_batches_counts_once(tmp_path) -> None:
+    def trainer(accumulation: int, *callbacks: SaveIn) -> Ordered:
+        args = arguments(tmp_path, max_steps=6, gradient_accumulation_steps=accumulation)
+        registry = MetricRegistry({"*/n": "sum"})
+        return Ordered(Reports(), args, train_dataset=numbers(*range(12)), callbacks=[*callbacks], metrics=registry)
+
+    save = SaveIn("on_pre_optimizer_step", 3)
+    first, second = trainer(2, save), trainer(1)
+    save.trainer = first
+    first.train()
+    second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert [row for row in rows(second, "a/n") if row[0] > 3] == [(4, 4.0), (6, 2.0)]
