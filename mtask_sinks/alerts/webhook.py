@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import math
@@ -9,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from mtask_sinks.alerts.alert import action_name
 from mtask_sinks.errors import Rejected
@@ -18,6 +20,13 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 # Seconds until a call counts as failed.
 _TIMEOUT = 10.0
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: urllib would repeat the request as a GET without its body, so the alert would be lost."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Return no new request, so that the answer becomes an error."""
 
 
 class WebhookSink(Sink):
@@ -30,8 +39,8 @@ class WebhookSink(Sink):
     The body has ``text``, the message that Slack, Discord's Slack endpoint and Mattermost show, and the details:
     ``training``, ``step``, ``time``, ``key``, ``phase``, ``rule``, ``threshold``, ``value``, ``since``. An address that
     does not answer gets the alert again later; so does one that answers 5xx, 408, 425 or 429, after the time in
-    ``Retry-After``. Any other status 4xx is final. No message, no file and no journal shows an address, because
-    whoever knows it can post.
+    ``Retry-After``. Any other status 4xx is final, and so is a redirect, which is not followed: it may lead to a server
+    that nobody has named. No message, no file and no journal shows an address, because whoever knows it can post.
 
     Args:
         urls: the addresses.
@@ -43,6 +52,7 @@ class WebhookSink(Sink):
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = {action_name(url): url for url in urls}
         self._run = RunInfo()
+        self._opener = urllib.request.build_opener(_NoRedirects)  # it uses the proxies that the environment names now
 
     @property
     def addresses(self) -> list[str]:
@@ -75,16 +85,35 @@ class WebhookSink(Sink):
         return json.dumps(body, allow_nan=False).encode()
 
     def _post(self, name: str, body: bytes) -> None:
-        headers = {"Content-Type": "application/json", "User-Agent": "mtask-sinks"}
-        request = urllib.request.Request(self._urls[name], body, headers, method="POST")  # noqa: S310  # http or https
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT):  # noqa: S310
+            with self._opener.open(_request(self._urls[name], body), timeout=_TIMEOUT):
                 return
         except urllib.error.HTTPError as error:  # the delivery reads the status, and when to try again
+            error.close()
             answer = f"{name} answers {error.code}"
+            if 300 <= error.code < 400:
+                raise Rejected(f"{answer}: it redirects to another address. Use that address") from None
             raise urllib.error.HTTPError("", error.code, answer, error.headers, None) from None
         except (ValueError, http.client.InvalidURL):  # their messages show the address
             raise Rejected(f"the address of {name} cannot be used") from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise ConnectionError(f"{name} does not answer ({type(reason).__name__})") from None
+
+
+def _request(url: str, body: bytes) -> urllib.request.Request:
+    """Return the request for an address. Its user and password go into a header, because urllib does not read them.
+
+    Raises:
+        ValueError: the address has a wrong form.
+    """
+    headers = {"Content-Type": "application/json", "User-Agent": "mtask-sinks"}
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not host:
+        raise ValueError("the address names no host")
+    if at:
+        login = unquote_to_bytes(user if ":" in user else f"{user}:")
+        headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
+        url = parts._replace(netloc=host).geturl()
+    return urllib.request.Request(url, body, headers, method="POST")  # noqa: S310  # the address begins with http

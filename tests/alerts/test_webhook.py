@@ -22,7 +22,7 @@ from mtask_sinks.note import Note
 @pytest.fixture
 def hook():
     """Serve a webhook that answers with the given statuses, then with 200; it keeps the bodies."""
-    statuses, bodies = [], []
+    statuses, bodies, logins, gets = [], [], [], []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -30,9 +30,17 @@ def hook():
             status = statuses.pop(0) if statuses else 200
             if status == 200:
                 bodies.append(json.loads(body))
+                logins.append(self.headers["Authorization"])
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", "/elsewhere")
             if status != 200:
                 self.send_header("Retry-After", "7" if self.path[1:] == "secret-token" else "0")
+            self.end_headers()
+
+        def do_GET(self):
+            gets.append(self.path)
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_):
@@ -40,7 +48,7 @@ def hook():
 
     server = LocalServer(Handler)
     server.open()
-    server.statuses, server.bodies = statuses, bodies
+    server.statuses, server.bodies, server.logins, server.gets = statuses, bodies, logins, gets
     yield server
     server.close()
 
@@ -99,6 +107,35 @@ def test_a_server_that_is_away(hook):
         WebhookSink([url]).note(note(url))
     with pytest.raises(Rejected, match="cannot be used"):
         WebhookSink(["http://host:port/x"]).note(note("http://host:port/x"))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_because_the_alert_would_be_lost(hook, status):
+    hook.statuses.append(status)
+    url = f"{hook.url}/secret-token"
+    with pytest.raises(Rejected, match=rf"^webhook:\w+ answers {status}: it redirects to another address") as caught:
+        WebhookSink([url]).note(note(url))
+    assert (hook.gets, hook.bodies) == ([], [])
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("login", "header"),
+    [("me:p%40ss@", "Basic bWU6cEBzcw=="), ("me@", "Basic bWU6"), ("", None)],  # me:p@ss, me:
+)
+def test_user_and_password_of_an_address_log_in(hook, login, header):
+    url = hook.url.replace("//", f"//{login}")
+    WebhookSink([url]).note(note(url))
+    assert hook.logins == [header]
+    assert len(hook.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:secret\u2100@host/secret-token", "http:///secret-token", "http://[::1/secret"]
+)
+def test_an_address_of_a_wrong_form_is_final_and_not_shown(url):
+    with pytest.raises(Rejected, match=r"^the address of webhook:\w+ cannot be used$"):
+        WebhookSink([url]).note(note(url))
 
 
 def test_values_that_are_not_finite_are_text(hook):
