@@ -75,6 +75,8 @@ _PRIVATE_KEY = re.compile(
     re.DOTALL,
 )
 _WEBHOOK = re.compile(r"(?<=//hooks\.slack\.com/)[\w/]+|(?<=discord\.com/api/webhooks/)[\w/-]+")
+# The address of a webhook in an alert: '*/loss nonfinite action=stop,https://…'. Whoever knows it can post.
+_ALERT_ACTION = re.compile(r"(?<![\w.-])(action=(?:[\w,]*,)?https?://)[^\s\"'<>]+")
 # User and password in an address. The password may hold any character but white space, so the last @ ends it.
 _USER = re.compile(r"(?<=://)[^\s/?#@:\"'<>]+@")
 _USER_PASSWORD = re.compile(r"(?<=://)[^\s/?#@:]*+:(?:(?!://)[^\s\"'<>`])*@")
@@ -147,6 +149,7 @@ def _mask(secrets: Sequence[str], text: str) -> str:
         for pattern in (_USER_PASSWORD, _USER_ODD_PASSWORD, _USER):
             text = pattern.sub(f"{MASK}@", text)
         text = _WEBHOOK.sub(MASK, text)
+        text = _ALERT_ACTION.sub(rf"\1{MASK}", text)
     if "%40" in text:
         text = _USER_QUOTED.sub(f"{MASK}%40", text)
     if "PRIVATE KEY" in text:

@@ -36,6 +36,27 @@ def test_what_is_secret_in_an_address_is_masked(text: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"*/loss nonfinite action=https://host/{SECRET}", "*/loss nonfinite action=https://***"),
+        (
+            f"a/x above=1 action=stop,wandb,http://host/{SECRET} phase=eval",
+            "a/x above=1 action=stop,wandb,http://*** phase=eval",
+        ),
+        (
+            f"--alerts 'a/x above=1 action=http://host/{SECRET}' --lr 1",
+            "--alerts 'a/x above=1 action=http://***' --lr 1",
+        ),
+        ("<form action=//host> transaction=http://host/a", "<form action=//host> transaction=http://host/a"),
+    ],
+)
+def test_the_address_of_a_webhook_in_an_alert_is_masked(text: str, shown: str) -> None:
+    assert mask(text) == shown
+    assert mask_params({"alerts": [text]}) == {"alerts": [shown]}
+    assert mask(shown) == shown
+
+
+@pytest.mark.parametrize(
     "text",
     [
         *("http://host:5000/a", "https://host/@user", "sqlite:////home/a@b/x.db", "file:///home/me@corp/x"),
