@@ -23,7 +23,7 @@ def gain(better: Direction | None, first: float | None, other: float | None) -> 
     if better is None or first is None or other is None or not first:
         return None
     change = (other - first) / abs(first)
-    if not math.isfinite(change):
+    if not math.isfinite(100 * change):  # tables and pictures show per cent
         return None
     return (-change if better == "min" else change) or 0.0
 

@@ -24,7 +24,8 @@ ALERT_COLOUR = "#c4321f"
 # A curve of at most this many points has a dot at each point.
 _DOTTED = 30
 _SCALE_NOTES = {"linear": "", "log": "", "relative": "  (relative to the first value)"}
-# Matplotlib finds no ticks if the difference of two values is not finite. So larger values are gaps.
+# Matplotlib finds no ticks if the difference of two values is not finite. So larger values are gaps, and points whose
+# place on the x axis is larger.
 _LARGEST = 1e300
 # Beside a row, a name has at most this many characters. The legend has the whole names.
 _ROW_NAME = 20
@@ -64,15 +65,11 @@ class PanelDrawing:
 
     def _places(self, curve: Curve) -> list[float]:
         unit = self._unit if self._x == TIME else 1
-        return [math.nan if x is None else x / unit for x in curve.x(self._x)]
+        return [math.nan if x is None or abs(x) > _LARGEST else x / unit for x in curve.x(self._x)]
 
     def _curves(self, axes: Axes, panel: Panel) -> None:
-        from matplotlib.ticker import LogFormatter
-
         if panel.scale == "log":
-            axes.set_yscale("log")
-            for axis_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                axis_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+            _set_log_scale(axes)
         for curve in panel.curves:
             style = self._styles.style_of(curve)
             places = self._places(curve)
@@ -141,6 +138,19 @@ def _limits(gains: Sequence[float], letters: int) -> tuple[float, float]:
     part = min(letters * _LETTER_PART, _LABEL_PART)
     room = (high - low or 0.01) * part / (1 - sides * part)
     return low - (room if low < 0 else room / 20), high + (room if high > 0 or low == high else room / 20)
+
+
+def _set_log_scale(axes: Axes) -> None:
+    from matplotlib.ticker import LogFormatter
+
+    class Labels(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            # The ticks go on beyond the panel. There, the next one may be larger than any float.
+            return str(super().__call__(x, pos)) if math.isfinite(x) else ""
+
+    axes.set_yscale("log")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(Labels(minor_thresholds=(1.5, 0.5)))
 
 
 def _notes(panel: Panel) -> list[str]:

@@ -17,6 +17,7 @@ from mtask_sinks.analysis.gain import compared_phase, gain
         (0.0, 2.0, "min", None),
         (2.0, math.nan, "min", None),
         (math.inf, 2.0, "min", None),
+        (1.0, 1.7e308, "max", None),  # more per cent than the largest float
         (2.0, None, "min", None),
         (2.0, 1.0, None, None),
     ],

@@ -73,6 +73,26 @@ def test_values_at_the_end_of_the_range_of_floats_are_gaps(tmp_path) -> None:
     assert numbers and max(numbers) <= 8.0  # those of the axes: steps up to 3, values from 2 to 8
 
 
+@pytest.mark.parametrize("values", [(1.0, 1e260), (1e-323, 1e200), (1e-250, 1e280), (1e200, 1e300), (1e-323, 1e300)])
+def test_a_logarithmic_axis_reaches_to_the_end_of_the_range_of_floats(tmp_path, values) -> None:
+    write(tmp_path, (RunInfo(id="1", name="r"), [Snapshot(s, metrics={"x": v}) for s, v in enumerate(values)], None))
+    write_figure(make_chart(open_runs([tmp_path]), scale="log"), tmp_path / "c.svg", "svg")
+    assert "x" in texts(tmp_path / "c.svg")
+
+
+@pytest.mark.parametrize("x", ["epoch", "a/n_tokens"])
+@pytest.mark.filterwarnings("error")
+def test_places_at_the_end_of_the_range_of_floats_are_gaps(tmp_path, x: str) -> None:
+    snapshots = [
+        Snapshot(step, metrics={"a/loss": 5.0 - step, "a/n_tokens": place}, epoch=place)
+        for step, place in enumerate((0.0, 2.0, 1.7e308))
+    ]
+    write(tmp_path, (RunInfo(id="1", name="r"), snapshots, None))
+    write_figure(make_chart(open_runs([tmp_path]), x=x, only="a/loss"), tmp_path / "c.svg", "svg")
+    numbers = {float(text) for text in texts(tmp_path / "c.svg") if text[0].isdigit()}
+    assert numbers and max(numbers) <= 5.0
+
+
 def test_a_png_is_a_picture(chart, tmp_path) -> None:
     write_figure(chart, tmp_path / "c.PNG", "png")
     data = (tmp_path / "c.PNG").read_bytes()
