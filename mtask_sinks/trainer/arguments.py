@@ -363,7 +363,7 @@ class SinkArguments:
 
 #: Type of a field → what to pass, for the types that a parser of files may get wrong.
 _EXPECTED: dict[Any, str] = {
-    Optional[List[str]]: "a list",  # noqa: UP006, UP045
+    Optional[List[str]]: "a list of texts",  # noqa: UP006, UP045
     Optional[str]: "a text (in YAML, in quotes)",  # noqa: UP045
     int: "a whole number",
     float: "a number",
@@ -379,8 +379,10 @@ def _is_of(kind: Any, value: Any) -> bool:
         return isinstance(value, bool)
     if kind in (int, float):
         return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-    is_text = isinstance(value, str)
-    return value is None or (is_text if kind == Optional[str] else isinstance(value, Sequence) and not is_text)  # noqa: UP045
+    if value is None or kind == Optional[str]:  # noqa: UP045
+        return value is None or isinstance(value, str)
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return is_list and all(isinstance(each, str) for each in value)
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:

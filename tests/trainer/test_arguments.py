@@ -282,9 +282,12 @@ def test_the_console_can_be_off_in_yaml_which_reads_the_word_as_false(tmp_path, 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("metric_reducers: {'*/n': sum}", "pass a list. How metrics are reduced: KEY=REDUCER"),
-        ("loss_budget: {mlm/loss: 1.0}", "pass a list. All parts of the loss as KEY=WEIGHT"),
-        ("console_metrics: true", "pass a list"),
+        ("metric_reducers: {'*/n': sum}", "pass a list of texts. How metrics are reduced: KEY=REDUCER"),
+        ("loss_budget: {mlm/loss: 1.0}", "pass a list of texts. All parts of the loss as KEY=WEIGHT"),
+        ("loss_budget: [mlm/loss: 1.0]", "pass a list of texts. All parts of the loss as KEY=WEIGHT"),
+        ("capture: [true]", "pass a list of texts. Losses to take"),
+        ("progress_bar_metrics: [{a: 1}]", "pass a list of texts"),
+        ("console_metrics: true", "pass a list of texts"),
         ("metric_max_keys: '50'", "pass a whole number"),
         ("metric_max_keys: 50.5", "pass a whole number"),
         ("drain_seconds: 1e1", "pass a number"),  # YAML 1.1 reads a text, because there is no point
