@@ -382,7 +382,9 @@ def test_a_report_fits_a_phone_follows_the_system_s_colours_and_prints_in_light_
 
 
 def test_a_report_with_a_long_name_fits_a_phone(browser, tmp_path) -> None:
-    values = [Snapshot(step, metrics={f"task_{'x' * 60}/loss": 4 / step, "b/loss": 2 / step}) for step in STEPS]
+    long = f"task_{'x' * 60}"
+    rows = [{f"{long}/loss": 4 / step, "b/loss": 2 / step, f"{long}/n_tokens": 512} for step in STEPS]
+    values = [Snapshot(step, metrics=row) for step, row in zip(STEPS, rows)]
     write(tmp_path, (RunInfo(id="1", name="one"), values, None), (RunInfo(id="2", name="two"), values, None))
     runs = open_runs([f"{tmp_path}:1", f"{tmp_path}:2"])
     (tmp_path / "r.html").write_text(report_page(make_report(runs), make_chart(runs)), encoding="utf-8")
