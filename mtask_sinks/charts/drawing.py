@@ -17,7 +17,14 @@ from mtask_sinks.charts.words import notes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DASHES: dict[Dash, Literal["-", "--", ":", "-."]] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+DASHES: dict[Dash, Literal["-", "--", ":", "-."] | tuple[float, tuple[float, ...]]] = {
+    "solid": "-",
+    "dash": "--",
+    "dot": ":",
+    "dashdot": "-.",
+    "longdash": (0, (8, 3)),
+    "longdashdot": (0, (10, 2.5, 1, 2.5)),
+}
 MARKERS = {None: "o", "circle": "o", "square": "s", "triangle-up": "^", "x": "x", "diamond": "D"}
 #: The colour of the line at the step of an alert.
 ALERT_COLOUR = "#c4321f"

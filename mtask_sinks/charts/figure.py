@@ -133,7 +133,15 @@ def _add_legend(figure: Figure, rows: list[LegendRow], columns: int) -> None:
         for row in rows
     ]
     blanks = [" " * len(row.label) for row in rows]
-    legend = figure.legend(lines, blanks, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
+    legend = figure.legend(
+        lines,
+        blanks,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize="small",
+        handlelength=3.2,  # the longest dashes with a gap
+    )
     for text, row in zip(legend.get_texts(), rows, strict=True):
         text.set_parse_math(False)
         text.set_text(row.label)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, cycle
 from typing import Literal
 
 from mtask_sinks.charts.curves import Chart, Curve
 from mtask_sinks.charts.palette import Marker, task_styles
 
-Dash = Literal["solid", "dash", "dot", "dashdot"]
+Dash = Literal["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]
 
 #: Colour of the samples for phases and runs in a legend.
 NEUTRAL = "#7a7f87"
 
-_DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dashdot")
+# The dashes of the phases after the first one, which is solid.
+_DASHES: tuple[Dash, ...] = ("dash", "dot", "dashdot", "longdash", "longdashdot")
 # Width in points and opacity, of the first and of the last of several runs. Other runs have values in between.
 _FIRST, _LAST = (2.6, 1.0), (1.0, 0.7)
 _ALONE = (1.8, 1.0)
@@ -48,8 +50,9 @@ class ChartStyles:
     """The look of every curve of a chart, and the rows of its legend.
 
     Every task has its own colour, in all panels; after eight tasks the colours repeat, with a marker. Every phase
-    has its own dashes; after four phases these repeat. The first of several runs has the widest curves, the last
-    one the thinnest and palest.
+    has its own dashes. The first one, which is the training if it is drawn, is solid and no other is; after six phases
+    the dashes of the others repeat. The first of several runs has the widest curves, the last one the thinnest and
+    palest.
 
     Args:
         chart: the chart to draw.
@@ -65,7 +68,7 @@ class ChartStyles:
             else tuple(round(a + (b - a) * at / (runs - 1), 2) for a, b in zip(_FIRST, _LAST, strict=True))
             for at, run in enumerate(chart.runs)
         }
-        self._phases = {phase: _DASHES[at % len(_DASHES)] for at, phase in enumerate(chart.phases)}
+        self._phases: dict[str, Dash] = dict(zip(chart.phases, chain(["solid"], cycle(_DASHES)), strict=False))
 
     def style_of(self, curve: Curve) -> CurveStyle:
         """Return the look of a curve."""

@@ -74,3 +74,12 @@ def test_three_runs_of_six_tasks_in_four_phases_have_thirteen_rows(tmp_path) -> 
     assert len(ChartStyles(chart).legend()) == 6 + 4 + 3
     assert max(len(panel.curves) for panel in chart.panels) == 18
     assert len({ChartStyles(chart).style_of(curve) for panel in chart.panels for curve in panel.curves}) == 72
+
+
+def test_only_the_training_is_solid_and_six_phases_differ(tmp_path) -> None:
+    phases = ("eval_a", "eval_b", "eval_c", "epoch", "train", "eval_d", "eval_e", "eval_f")
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(s, p, {"a/loss": 1.0 / s}) for s in (1, 2) for p in phases], None))
+    found = looks(make_chart(open_runs([tmp_path])))
+    dashes = {phase: style.dash for (_, _, phase), style in found.items()}
+    assert [phase for phase, dash in dashes.items() if dash == "solid"] == ["train"]
+    assert len({dashes[phase] for phase in ("train", "eval_a", "eval_b", "eval_c", "epoch", "eval_d")}) == 6

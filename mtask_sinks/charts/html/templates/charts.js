@@ -450,7 +450,7 @@
   // ---- Controls
 
   function sample(curve) {
-    const dashes = { solid: "", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3" };
+    const dashes = { solid: "", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3", longdash: "11 4", longdashdot: "11 3 2 3" };
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     for (const [name, value] of [["width", 26], ["height", 10], ["aria-hidden", true]]) svg.setAttribute(name, value);
     const add = (shape, places) => {
