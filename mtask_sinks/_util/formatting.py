@@ -23,8 +23,8 @@ def number(value: float | None, sign: bool = False) -> str:
 def change(difference: float | None, value: float) -> str:
     """Return by how much a value has changed, down to the last digit that `number` shows of the value.
 
-    >>> change(-0.03542, 6.173), change(1.864e-05, 5.1), change(-2.417e-07, 3.239e-05), change(0.0, 0.0)
-    ('-0.035', '0', '-2.4e-07', '0')
+    >>> change(-0.03542, 6.173), change(1.864e-05, 5.1), change(-2.417e-07, 3.239e-05), change(-2.2886e8, 3.538e10)
+    ('-0.035', '0', '-2.4e-07', '-230,000,000')
 
     Args:
         difference: the value minus the one before; ``None`` becomes a dash.
@@ -35,9 +35,9 @@ def change(difference: float | None, value: float) -> str:
     if not difference:
         return "0"
     largest = max(abs(value), abs(value - difference))
-    if not math.isfinite(largest):
+    if not largest < 1e300:  # it is not finite, or a rounded difference may not be
         return number(difference, sign=True)
-    decimals = 0 if largest >= 999.95 else 3 - math.floor(math.log10(largest))
+    decimals = 0 if 999.95 <= largest < 1e9 else 3 - math.floor(math.log10(largest))
     rounded = round(difference, decimals)
     return number(rounded, sign=True) if rounded else "0"
 
