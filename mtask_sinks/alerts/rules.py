@@ -124,10 +124,10 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
         return None
     best = f"{number(course.best)} at step {course.best_step:,}"
     if rule == "diverged":
-        text = f"is {number(course.level)}, worse than its best ({best}) by a factor of {number(threshold)}"
+        text = f"has level {number(course.level)}, worse than its best ({best}) by a factor of {number(threshold)}"
         return Judgement(course.has_diverged(threshold), text)
     without = snapshot.step - course.best_step
-    text = f"{shown} and has not improved for {without:,} steps (best: {best})"
+    text = f"{shown} and has not clearly improved for {without:,} steps (best level: {best})"
     return Judgement(without >= threshold, text)
 
 

@@ -80,6 +80,21 @@ def test_no_improvement_is_that_of_the_report():
     assert events(Alert("a/accuracy", no_improvement=20), rows) == [(40, "a/accuracy", False)]
 
 
+def test_the_words_fit_a_value_that_is_better_than_the_best_level():
+    rows = series(3.0, 2.998)  # better, but by less than 0.1 %
+    episodes = Episodes([Alert("a/loss", no_improvement=10)], Directions())
+    (event,) = (event for each in snapshots(rows) for event in episodes.look(each))
+    assert event.text == "a/loss is 2.998 and has not clearly improved for 10 steps (best level: 3 at step 10)"
+
+
+def test_the_words_name_the_level_that_diverged_and_not_the_value():
+    rows = series(1.0, 1.0, 1.0, 1.0, 2.0, 3.0)  # from the fifth value on, the level is the mean of two
+    episodes = Episodes([Alert("a/loss", diverged=2.0)], Directions())
+    (event,) = (event for each in snapshots(rows) for event in episodes.look(each))
+    assert event.value == 3.0
+    assert event.text == "a/loss has level 2.5, worse than its best (1 at step 10) by a factor of 2"
+
+
 def test_a_direction_that_nobody_knows_is_said(caplog):
     rows = series(4.0, 3.0, 3.0, 3.1, key="a/drift")
     assert events(Alert("a/drift", no_improvement=10), rows) == []
