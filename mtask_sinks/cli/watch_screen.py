@@ -93,13 +93,13 @@ class WatchedTrainings:
 
 
 def has_screen(console: Console) -> bool:
-    """Whether the output is a terminal, and not a pipe or a file.
+    """Whether the output is a terminal on which text can be overwritten, and not a pipe or a file.
 
     ``console.is_terminal`` only says whether to colour the output. With FORCE_COLOR, which Jupyter sets for all
     commands of a notebook, it is true for a pipe.
     """
     is_terminal = getattr(console.file, "isatty", bool)  # an object in its place may have no more than `write`
-    return console.is_terminal and is_terminal()
+    return console.is_terminal and is_terminal() and not console.is_dumb_terminal  # there, rich would show nothing
 
 
 def show_on_screen(

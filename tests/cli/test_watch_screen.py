@@ -195,3 +195,15 @@ def test_a_directory_without_any_training_is_waited_for(tmp_path) -> None:
     write(make(tmp_path / "a" / "b"), (RunInfo(id="1"), losses(2), "finished"))
     trainings.search()
     assert trainings.progress().status == "finished"
+
+
+def with_settings(directory: Path, *settings: str) -> Terminal:
+    """A terminal of 80 columns on which `mtask-sinks watch` has these environment variables."""
+    return Terminal(program=["env", *settings, sys.executable, "-m", "mtask_sinks", "watch", str(directory)])
+
+
+def test_a_terminal_that_cannot_overwrite_text_gets_the_table_once(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), losses(1, 2), "finished"))
+    with with_settings(tmp_path, "TERM=dumb") as terminal:
+        assert terminal.wait_for_end() == 0
+        assert re.search(r"^a +loss +20 ", terminal.text, re.MULTILINE), terminal.text
