@@ -12,17 +12,27 @@ from mtask_sinks._util.masking import masker
 _T = TypeVar("_T")
 
 
-def shown(value: _T) -> _T:
+def shown(value: _T, encoding: str = "utf-8") -> _T:
     r"""Return the same value with every text in it masked and printable, at any depth.
 
     >>> shown({"name": "a\nb", "errors": ["no answer from http://me:pw@host"], "step": 3})
     {'name': 'a\\nb', 'errors': ['no answer from http://***@host'], 'step': 3}
+    >>> shown("übung", "ascii")
+    '\\xfcbung'
 
     It goes into dataclasses, mappings, lists and tuples. It does not look at each entry of a tuple that begins with a
     number: the values of a curve are such tuples.
+
+    Args:
+        value: any value.
+        encoding: what this encoding lacks becomes escapes, so that they count if the width of a text is measured.
     """
     mask = masker()
-    return _walked(value, lambda text: printable(mask(text)))  # type: ignore[no-any-return]
+
+    def text(each: str) -> str:
+        return printable(mask(each)).encode(encoding, "backslashreplace").decode(encoding)
+
+    return _walked(value, text)  # type: ignore[no-any-return]
 
 
 def masked(value: _T) -> _T:

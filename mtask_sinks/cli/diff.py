@@ -131,7 +131,7 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
         TableColumn("best is"),
     ]
     cells = []
-    for row in shown(rows):
+    for row in shown(rows, console.encoding):
         finals = [_final(each) for each in (row.a, row.b)]
         bests = [_best(each) for each in (row.a, row.b)]
         final_change = change(row.final_change, row.b.final if row.b else 0.0)

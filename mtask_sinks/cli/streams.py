@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -12,6 +13,10 @@ from pathlib import Path
 
 # What a full or a broken disk answers, if the output goes to a file.
 _DISK_ERRORS = {number for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO") if (number := getattr(errno, name, None))}
+
+# The marks in the lines of the commands, and characters of ASCII that are as wide, so that the lines keep their width.
+_MARKS = {"…": "~", "↑": "^", "↓": "v", "→": ">", "▏": "_", "·": "*", "–": "-"}
+_IN_ASCII = "mtask_sinks.in_ascii"
 
 
 @contextmanager
@@ -24,9 +29,10 @@ def standard_output() -> Iterator[None]:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # somebody has closed it: >&-
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # open until the process ends
+    codecs.register_error(_IN_ASCII, _in_ascii)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what the encoding lacks is printed as escapes
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_IN_ASCII)
     try:
         try:
             yield
@@ -37,3 +43,11 @@ def standard_output() -> Iterator[None]:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes the rest when it exits
         sys.exit(f"mtask-sinks: the output cannot be written: {error.strerror}")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Replace what the encoding of a stream lacks: marks of the commands by other marks, the rest by escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_MARKS.get(each) or each.encode("ascii", "backslashreplace").decode() for each in lacking), error.end

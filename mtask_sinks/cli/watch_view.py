@@ -55,7 +55,7 @@ def make_frame(
     from rich.console import Group
     from rich.text import Text
 
-    progress = shown(progress)
+    progress = shown(progress, console.encoding)
     rows = (choice or ViewChoice()).chosen(watched_metrics(progress.rows))
     parts: list[RenderableType] = [*_head(progress, console, which), Text("")]
     if not console.is_terminal and progress.sinks:
@@ -78,7 +78,7 @@ def make_screen(progress: TrainingProgress, console: Console, choice: ViewChoice
     from rich.console import Group
     from rich.text import Text
 
-    progress = shown(progress)
+    progress = shown(progress, console.encoding)
     every = watched_metrics(progress.rows)
     rows = choice.chosen(every)
     parts: list[RenderableType] = [*_head(progress, console, which), Text("")]

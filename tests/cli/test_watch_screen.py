@@ -15,7 +15,7 @@ from helpers.journals import losses, write
 from helpers.large_journal import METRICS, PHASES, TASKS, value, write_large
 from helpers.terminal import Terminal
 
-from mtask_sinks import RunInfo
+from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks._util.formatting import number
 from mtask_sinks.cli.watch_screen import WatchedTrainings
 
@@ -207,3 +207,18 @@ def test_a_terminal_that_cannot_overwrite_text_gets_the_table_once(tmp_path) -> 
     with with_settings(tmp_path, "TERM=dumb") as terminal:
         assert terminal.wait_for_end() == 0
         assert re.search(r"^a +loss +20 ", terminal.text, re.MULTILINE), terminal.text
+
+
+@pytest.mark.parametrize("task", ["summarization_" + "x" * 60, "翻译" * 20, "übersetzung_" + "ß" * 40])
+def test_long_names_take_one_line_each_also_in_ascii(tmp_path, task) -> None:
+    names = [f"accuracy_of_{'long' * 10}_{n}" for n in range(30)]
+    values = [Snapshot(step, metrics={f"{task}/{name}": 1.0 / step for name in names}) for step in (1, 2)]
+    write(tmp_path, (RunInfo(id="1"), values, None))
+    with with_settings(tmp_path, "PYTHONIOENCODING=ascii") as terminal:
+        terminal.wait_for("q quit")
+        heading = next(at for at, line in enumerate(terminal.lines) if line.startswith("task "))
+        end = next(at for at, line in enumerate(terminal.lines) if line.startswith(("v ", "no room for")))
+        rows = [row for row in terminal.lines[heading + 1 : end] if row]
+        assert [re.search(r"_(\d+) +0\.5", row)[1] for row in rows] == [str(n) for n in range(len(rows))]
+        assert "v " in terminal.lines[-1]
+        assert "\\u2026" not in terminal.text
