@@ -12,7 +12,7 @@ from mtask_sinks.analysis.axes import STEP, TIME
 from mtask_sinks.charts.curves import Chart, Curve, Panel, PanelKind, isolated
 from mtask_sinks.charts.scales import relative
 from mtask_sinks.charts.style import ChartStyles, CurveStyle, Dash
-from mtask_sinks.charts.words import notes
+from mtask_sinks.charts.words import not_drawn, notes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ class PanelDrawing:
     def draw(self, axes: Axes, panel: Panel) -> None:
         """Draw a panel into its axes."""
         scale = _SCALE_NOTES[panel.scale] if panel.kind == "curves" else ""
-        told = "\n".join(fill(text, self._letters) for text in (panel.title + scale, *_notes(panel)))
+        told = "\n".join(fill(text, self._letters) for text in (panel.title + scale, *not_drawn(panel), *notes(panel)))
         axes.set_title(told, loc="left", fontsize="medium", parse_math=False)
         axes.grid(color="0.9", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -158,18 +158,6 @@ def _set_log_scale(axes: Axes) -> None:
     axes.set_yscale("log")
     for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         set_formatter(Labels(minor_thresholds=(1.5, 0.5)))
-
-
-def _notes(panel: Panel) -> list[str]:
-    """Return what the curves cannot show."""
-    told = notes(panel)
-    if (
-        panel.kind == "curves"
-        and panel.scale == "log"
-        and not any(v > 0 for curve in panel.curves for v in curve.values)
-    ):
-        told.append("no value is above 0")
-    return told
 
 
 def _shown(values: Sequence[float], panel: Panel) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from mtask_sinks._util.formatting import number
@@ -9,6 +10,8 @@ from mtask_sinks.charts.curves import Curve, Panel
 
 # A panel has at most this many notes of one kind.
 _NOTES = 3
+# Why a scale cannot show a curve. The script of the page has the same words.
+_WHY_NOT = {"relative": "first value 0", "log": "no value above 0"}
 
 
 def notes(panel: Panel) -> list[str]:
@@ -37,6 +40,23 @@ def notes(panel: Panel) -> list[str]:
         if curve.partial
     ]
     return [*_few(gaps, "not finite in"), *_few(partial, "partial in")]
+
+
+def not_drawn(panel: Panel) -> list[str]:
+    """Return how many curves the scale of a panel cannot show, if there are any.
+
+    >>> curve = Curve("bert", "mlm", "f1", "train", (10, 20), (0.0, 0.5), None, (None, None), (8, 8))
+    >>> not_drawn(Panel("mlm/f1", (curve,), scale="relative"))
+    ['not drawn: 1 of 1 curves (first value 0)']
+    """
+    if panel.kind != "curves" or panel.scale == "linear":
+        return []
+    count = 0
+    for curve in panel.curves:
+        finite = [value for value in curve.values if math.isfinite(value)]
+        if finite and (not finite[0] if panel.scale == "relative" else max(finite) <= 0):
+            count += 1
+    return [f"not drawn: {count} of {len(panel.curves)} curves ({_WHY_NOT[panel.scale]})"] if count else []
 
 
 def spoken(panel: Panel) -> str:

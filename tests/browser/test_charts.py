@@ -268,6 +268,18 @@ def test_values_above_0_go_logarithmic(browser, tmp_path) -> None:
     assert data(browser, "c.y") == [[[9, 1, 0, -1]]]
 
 
+def test_a_panel_counts_the_curves_that_its_scale_cannot_show(browser, tmp_path) -> None:
+    rows = [(1, {"x": 0.0, "y": 2.0}), (2, {"x": -1.0, "y": 1.0})]
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(step, metrics=row) for step, row in rows], None))
+    write_chart(make_chart(open_runs([tmp_path]), scale="relative"), tmp_path / "c.html")
+    show(browser, tmp_path / "c.html")
+    assert browser.text().count("relative to the first value; not drawn: 1 of 1 curves (first value 0)") == 1
+    choose(browser, "scale", "log")
+    assert browser.text().count("logarithmic; not drawn: 1 of 1 curves (no value above 0)") == 1
+    choose(browser, "scale", "linear")
+    assert "not drawn" not in browser.text()
+
+
 def test_of_many_points_the_extremes_and_the_gaps_are_drawn_and_all_when_zoomed(browser, tmp_path) -> None:
     peaks = {7_001: 50.0, 12_345: -50.0, 15_010: math.nan}
     snapshots = [Snapshot(step, metrics={"a/x": peaks.get(step, step % 7)}) for step in range(20_000)]

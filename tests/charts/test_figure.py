@@ -60,7 +60,7 @@ def test_a_picture_tells_what_its_curves_cannot_show(tmp_path) -> None:
     values = [Snapshot(step, metrics={"a/loss": math.nan if step > 1 else 1.0, "b/loss": -step}) for step in (1, 2, 3)]
     write(tmp_path, (RunInfo(id="1", name="r"), values, None))
     write_figure(make_chart(open_runs([tmp_path]), scale="log"), tmp_path / "c.svg", "svg")
-    told = {"r a/loss train: 2 not finite, first at step 2", "no value is above 0"}
+    told = {"r a/loss train: 2 not finite, first at step 2", "not drawn: 1 of 1 curves (no value above 0)"}
     assert told <= set(texts(tmp_path / "c.svg"))
 
 

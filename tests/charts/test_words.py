@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 from mtask_sinks.charts.curves import Curve, Panel
-from mtask_sinks.charts.words import constant, notes, spoken
+from mtask_sinks.charts.words import constant, not_drawn, notes, spoken
 
 
 def curve(
@@ -46,3 +46,12 @@ def test_a_constant_names_the_runs_only_if_they_differ() -> None:
     assert constant(other) == "8 in train (r), 9 in train (s)"
     overlay = Panel("x", (curve(values=(8.0,)), curve("b", values=(9.0,))), "x")
     assert constant(overlay) == "8 in train (r, a), 9 in train (r, b)"
+
+
+def test_a_panel_counts_the_curves_that_its_scale_cannot_show() -> None:
+    values = [(0.0, 3.0), (math.nan, 0.0, 3.0), (-1.0, 0.0), (math.nan,), (1.0, 0.0)]
+    curves = tuple(curve(run=f"r{n}", values=each) for n, each in enumerate(values))
+    assert not_drawn(Panel("a/x", curves)) == []
+    assert not_drawn(Panel("a/x", curves, scale="relative")) == ["not drawn: 2 of 5 curves (first value 0)"]
+    assert not_drawn(Panel("a/x", curves, scale="log")) == ["not drawn: 1 of 5 curves (no value above 0)"]
+    assert not_drawn(Panel("a/x", curves[-1:], scale="log")) == []

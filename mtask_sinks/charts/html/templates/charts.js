@@ -276,6 +276,15 @@
 
   // ---- Which panels, and when
 
+  // The scale in words, and how many curves it cannot show.
+  function scaleNote(curves, scale) {
+    const name = { relative: "relative to the first value", log: "logarithmic" }[scale];
+    if (!name) return "";
+    const count = curves.filter((curve) => curve.values.some((value) => value !== null) && scaled(curve, curve.values, scale).every((value) => value === null)).length;
+    const why = { relative: "first value 0", log: "no value above 0" }[scale];
+    return count ? `${name}; not drawn: ${count} of ${curves.length} curves (${why})` : name;
+  }
+
   function choose() {
     panels.forEach((panel, at) => {
       const of = data.panels[at], title = of.title.toLowerCase();
@@ -283,7 +292,7 @@
       chosen[at] = isFound ? of.curves.filter((curve) => ["run", "task", "phase"].every((by) => !state.hidden[by].has(curve[by]))) : [];
       panel.hidden = !chosen[at].length;
       const note = panel.querySelector(".scale");
-      if (note) note.textContent = { relative: "relative to the first value", log: "logarithmic" }[of.kind === "curves" ? scaleOf(of) : ""] ?? "";
+      if (note) note.textContent = of.kind === "curves" ? scaleNote(chosen[at], scaleOf(of)) : "";
     });
     const placeOf = (panel, at) => (state.words.length && !data.panels[at].fixed && !panel.hidden ? found : homes[at]);
     if (panels.some((panel, at) => panel.parentElement !== placeOf(panel, at))) panels.forEach((panel, at) => placeOf(panel, at).append(panel));
