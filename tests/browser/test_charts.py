@@ -405,6 +405,8 @@ def test_a_report_with_a_long_name_fits_a_phone(browser, tmp_path) -> None:
     try:
         show(browser, tmp_path / "r.html")
         assert browser.evaluate("return document.documentElement.scrollWidth") == 390
+        browser.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+        assert browser.evaluate("return document.documentElement.scrollWidth") == 390
         widths = "return [...document.querySelectorAll('.table tbody th')].map(name => name.offsetWidth)"
         assert max(browser.evaluate(widths)) < 390 / 2  # the name stays in sight, and leaves room for the values
     finally:
