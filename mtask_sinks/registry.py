@@ -148,8 +148,8 @@ class MetricRegistry(BuiltAnew):
         summarizer = Summarizer(policies, functions, self._warn_once)
         rules = {"reducers": reducers, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
         agreement = KeyAgreement(rules, by_key.for_key, self._key_table.registered, max_keys)
-        self._merger = RankMerger(process_group, agreement, wants_spread)
         self._clock = MicroBatchClock()
+        self._merger = RankMerger(process_group, agreement, wants_spread, self._clock)
         self._phases = Phases()
         overflow = Overflow(max_keys, self._warn_once)
         self._intake = Intake(

@@ -19,6 +19,7 @@ from mtask_sinks.distributed.collectives import Ranks, find_ranks
 from mtask_sinks.distributed.column import Column, gather_samples
 from mtask_sinks.distributed.key_agreement import KeyAgreement
 from mtask_sinks.errors import LogEventError
+from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
 from mtask_sinks.reducers import Floats, Reducer
 
 if TYPE_CHECKING:
@@ -42,21 +43,30 @@ class RankMerger:
     vectors have the same order on all ranks and for all phases. Only when a rank has a new key or phase, all ranks
     exchange names and begin again. Samples of values (quantiles, functions) need one more collective, a gather.
 
+    The maximum also sets the clocks of all ranks to the latest of them: an evaluation may have given some ranks more
+    micro-batches than others, and what is reported after it must not count as later because of that.
+
     Args:
         group: the ranks to reduce over; ``None`` for all ranks of the job.
         agreement: the keys and phases on which the ranks have agreed so far.
         wants_spread: tells whether the spread of a key over the ranks is wanted.
+        clock: counts the micro-batches of this rank.
 
     Attributes:
         group, agreement: as given. A copy of the registry has the group of its original.
     """
 
     def __init__(
-        self, group: ProcessGroup | Ranks | None, agreement: KeyAgreement, wants_spread: Callable[[str], bool]
+        self,
+        group: ProcessGroup | Ranks | None,
+        agreement: KeyAgreement,
+        wants_spread: Callable[[str], bool],
+        clock: MicroBatchClock,
     ) -> None:
         self.group: ProcessLocal[ProcessGroup | Ranks] = ProcessLocal(group)
         self.agreement = agreement
         self._wants_spread = wants_spread
+        self._clock = clock
         #: Key → reducer, in the same order on all ranks.
         self._layout: dict[str, Reducer] = {}
         #: The keys that need only sums.
@@ -101,7 +111,8 @@ class RankMerger:
         call_hash = float(zlib.crc32(call.encode()) & 0x3FFFF)
         columns = self._columns(states, spread_of)
         if self._needs_maximum:
-            own = np.array([has_news, call_hash, -call_hash, *chain.from_iterable(c.extremes for c in columns)])
+            ours = (has_news, call_hash, -call_hash, self._clock.now)
+            own = np.array([*ours, *chain.from_iterable(column.extremes for column in columns)])
             # NaN has no order, so infinity takes its place here. The sum counts the NaN.
             merged = ranks.maximum(np.where(np.isnan(own), math.inf, own))
             is_same_call = merged[1] == -merged[2]
@@ -118,7 +129,8 @@ class RankMerger:
             agreed = {key: state for key, state in states.items() if key in self._layout}
             return self.merge(call, agreed, known, ranks, spread_of)
         if self._needs_maximum:
-            extremes, totals = self._add_up(columns, merged[3:], states, ranks)
+            self._clock.now = int(merged[3])
+            extremes, totals = self._add_up(columns, merged[4:], states, ranks)
         else:
             extremes, totals = np.empty(0), merged[3:]
         found = self._unpack(columns, extremes, totals, ranks)

@@ -53,6 +53,23 @@ def test_ranks_may_report_other_keys_in_another_order_or_nothing() -> None:
     assert dict(metrics_of(3, body).metrics) == {"a/x": 2.0, "a/y": 3.0, "only_here/x": 5.0}
 
 
+def test_micro_batches_that_one_rank_alone_had_do_not_make_its_later_reports_later() -> None:
+    def run(ranks):
+        registry = MetricRegistry({"*/first": "first", "*/last": "last"}, process_group=ranks)
+        with registry.phase("eval"):
+            for batch in range(3 if ranks.rank == 0 else 1):
+                registry.report_metrics("a", first=float(batch), last=float(batch))
+                registry.tick()
+        registry.snapshot(step=0, phase="eval")
+        for batch in range(4):
+            if batch % 2 == ranks.rank:
+                registry.report_metrics("a", first=10.0 + batch, last=10.0 + batch)
+            registry.tick()
+        return dict(registry.snapshot(step=4).metrics)
+
+    assert Job(2).run(run) == [{"a/first": 10.0, "a/last": 13.0}] * 2
+
+
 def test_two_collectives_a_log_event_with_extremes_and_one_more_for_all_values() -> None:
     job = Job(4)
 
