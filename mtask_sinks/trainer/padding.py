@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelerate.data_loader import BatchSamplerShard, DataLoaderDispatcher
+from accelerate.state import GradientState
 from accelerate.utils import find_batch_size
 from torch.utils.data import BatchSampler
 
@@ -24,22 +27,47 @@ class _LastRound(NamedTuple):
     before: int
 
 
-def is_padding(accelerator: Accelerator, inputs: Any) -> bool:
-    """Whether this rank's batch holds only samples that some rank has already seen.
+class Padding:
+    """Knows which batches of an evaluation hold only padding.
 
-    If some ranks have no data left at the end of a dataset, `accelerate` gives them samples from its beginning. The new
-    samples of that last round belong to the lowest ranks. A batch with some new samples counts in full, because a model
-    cannot tell them apart. A batch also counts if the number of new samples is unknown.
+    `accelerate` tells which of its loaders is read now. If an evaluation reads a loader that `accelerate` did not
+    prepare, that is still the loader of the training around it, or one that somebody did not read to its end. It says
+    nothing about the batches of the evaluation.
     """
-    state = accelerator.gradient_state
-    if accelerator.num_processes == 1 or not state.end_of_dataloader:
-        return False
-    loader: Any = state.active_dataloader
-    if isinstance(loader, DataLoaderDispatcher):
-        last = _LastRound(state.remainder, accelerator.process_index * _size_of(inputs))
-    else:
-        last = _last_round(loader)
-    return 0 < last.real <= last.before
+
+    def __init__(self) -> None:
+        self._is_evaluating = False
+        #: The loader that was read when the evaluation began.
+        self._around: Any = None
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Wrap an evaluation. Blocks nest."""
+        outside = self._is_evaluating, self._around
+        self._is_evaluating, self._around = True, GradientState().active_dataloader
+        try:
+            yield
+        finally:
+            self._is_evaluating, self._around = outside
+
+    def is_padding(self, accelerator: Accelerator, inputs: Any) -> bool:
+        """Whether this rank's batch holds only samples that some rank has already seen.
+
+        If some ranks have no data left at the end of a dataset, `accelerate` gives them samples from its beginning. The
+        new samples of that last round belong to the lowest ranks. A batch with some new samples counts in full, because
+        a model cannot tell them apart. A batch also counts if the number of new samples is unknown.
+        """
+        state = accelerator.gradient_state
+        if accelerator.num_processes == 1 or not state.end_of_dataloader:
+            return False
+        loader: Any = state.active_dataloader
+        if not self._is_evaluating or loader is self._around:
+            return False
+        if isinstance(loader, DataLoaderDispatcher):
+            last = _LastRound(state.remainder, accelerator.process_index * _size_of(inputs))
+        else:
+            last = _last_round(loader)
+        return 0 < last.real <= last.before
 
 
 def _last_round(loader: Any) -> _LastRound:

@@ -28,6 +28,7 @@ from mtask_sinks.trainer.current_run import CurrentRun
 from mtask_sinks.trainer.idle_rules import IdleRules
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight
+from mtask_sinks.trainer.padding import Padding
 from mtask_sinks.trainer.phase_windows import PhaseWindows
 from mtask_sinks.trainer.row_snapshots import RowSnapshots
 from mtask_sinks.trainer.saved_windows import SavedWindows
@@ -136,6 +137,8 @@ class Session:
         #: Decides which reports count.
         self.admission = Admission()
         self.phases = PhaseWindows(self.registry, self.admission)
+        #: Knows which batches of an evaluation do not count.
+        self.padding = Padding()
         self.saved_windows = SavedWindows(self.registry, self._oversight)
         self.snapshots = RowSnapshots(self.registry, self._oversight, self._loss_budget, self._warn_once)
         #: Whether `warn_if_silent` has run in this training.
@@ -335,7 +338,13 @@ class Session:
         self._has_had_phase = True
         if not self._depth:
             self.backends.begin(self.is_training)
-        with self._reporting(), self.registry.own_ticks(), self.registry.phase(phase), self._binding(model, around):
+        with (
+            self._reporting(),
+            self.registry.own_ticks(),
+            self.padding.evaluation(),
+            self.registry.phase(phase),
+            self._binding(model, around),
+        ):
             yield
 
     def _warn_if_not_evaluated(self) -> None:

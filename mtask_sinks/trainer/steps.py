@@ -10,7 +10,6 @@ from typing import Any
 
 from mtask_sinks.trainer.log_rows import LogRowsMixin
 from mtask_sinks.trainer.oversight import Oversight
-from mtask_sinks.trainer.padding import is_padding
 
 
 class StepsMixin(LogRowsMixin):
@@ -105,7 +104,7 @@ class CountedStep:
         meter = trainer._oversight.meter
         if meter is not None and self._trains:
             step = partial(meter.run_step, trainer, step)
-        is_left_out = not self._trains and is_padding(trainer.accelerator, _inputs_of(*args, **kwargs))
+        is_left_out = not self._trains and session.padding.is_padding(trainer.accelerator, _inputs_of(*args, **kwargs))
         admission = session.admission
         judge = admission.training_judge if self._trains else admission.evaluation_judge
         outside, judge.exempt_thread = judge.exempt_thread, admission.thread

@@ -41,7 +41,7 @@ def two(tmp_path_factory):
     return run(
         tmp_path_factory.mktemp("two"),
         launcher,
-        ["registry", "conflict", "fsdp", "trainer", "padding", "resume", "phases", "captures", "death"],
+        ["registry", "conflict", "fsdp", "trainer", "padding", "evaluations", "resume", "phases", "captures", "death"],
     )
 
 
@@ -246,6 +246,22 @@ def test_padding_does_not_count_in_an_evaluation_of_the_users_own(two, case) -> 
 def test_a_real_batch_is_never_taken_for_padding(two, case, counted) -> None:
     for theirs in results((two, 2), "padding"):
         assert theirs[case] == evaluated([*counted])
+
+
+def test_an_evaluation_that_is_longer_on_one_rank_does_not_make_its_later_reports_later(two) -> None:
+    """Rank 0 evaluates one batch more. In step s, rank s % 2 alone reports 2 * s + rank."""
+    for theirs in results((two, 2), "evaluations"):
+        evaluation = {"eval_a/first": 100.0, "eval_a/last": 106.0, "eval_a/n": 7.0, "eval_a/sum": 721.0}
+        first = {"a/first": 0.0, "a/last": 7.0, "a/n": 4.0, "a/sum": 14.0}
+        second = {"a/first": 8.0, "a/last": 15.0, "a/n": 4.0, "a/sum": 46.0}
+        overall = {"overall_a/first": 0.0, "overall_a/last": 15.0, "overall_a/n": 8.0, "overall_a/sum": 60.0}
+        assert theirs["uneven"] == [first, evaluation, second, evaluation, overall, evaluation]
+
+
+def test_every_batch_of_a_loader_that_accelerate_did_not_prepare_counts(two) -> None:
+    for theirs in results((two, 2), "evaluations"):
+        found = [row for row in theirs["own loader"] if "eval_a/n" in row]
+        assert [(row["eval_a/n"], row["eval_a/sum"]) for row in found] == [(16.0, sum(range(100, 116)))] * 2
 
 
 def test_a_training_resumed_on_several_ranks_logs_as_if_it_had_never_been_stopped(two) -> None:

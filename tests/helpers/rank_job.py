@@ -303,6 +303,47 @@ def padding(out: Path) -> object:
     return found
 
 
+def evaluations(out: Path) -> object:
+    """Evaluate in the last step of a training and after it. The training's last round has rows for rank 0 alone."""
+    from helpers.toy import InOrder, Toy, arguments, numbers
+    from mtask_sinks import HfMultiTaskTrainer
+
+    rank = dist.get_rank()
+
+    class Alternating(Toy):
+        """In training, the ranks take turns to report. Row 2 * step + rank is the batch of a rank."""
+
+        def extra(self, x, loss):
+            if not self.training or int(x[0]) // 2 % 2 == rank:
+                self.report_metrics("a", first=loss, last=loss, n=x.numel(), sum=x)
+
+    class Ordered(InOrder, HfMultiTaskTrainer):
+        pass
+
+    class OwnLoader(Ordered):
+        def get_eval_dataloader(self, dataset=None):
+            sampler = torch.utils.data.DistributedSampler(self.eval_dataset, shuffle=False)
+            return torch.utils.data.DataLoader(self.eval_dataset, batch_size=2, sampler=sampler)
+
+    def rows(kind, train, evaluated, **changes):
+        trainer = kind(
+            Alternating(),
+            arguments(out / "evaluations", ddp_backend="gloo", eval_strategy="steps", **changes),
+            train_dataset=numbers(*range(train)),
+            eval_dataset=numbers(*range(100, 100 + evaluated)),
+            metrics=MetricRegistry({"*/first": "first", "*/last": "last", "*/n": "sum", "*/sum": "sum"}),
+        )
+        trainer.train()
+        trainer.evaluate()
+        return [{name: value for name, value in row.items() if "a/" in name} for row in trainer.state.log_history]
+
+    uneven = {"logging_steps": 4, "eval_steps": 4, "accelerator_config": {"even_batches": False}}
+    return {
+        "uneven": rows(Ordered, 16, 7, **uneven),
+        "own loader": rows(OwnLoader, 9, 16, eval_steps=3, per_device_train_batch_size=2),
+    }
+
+
 def resume(out: Path) -> object:
     """One training that is stopped between two log events and resumed, and one that is not."""
     from transformers import TrainerCallback
