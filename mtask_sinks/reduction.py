@@ -14,7 +14,7 @@ from mtask_sinks.aggregation.key_table import KeyTable
 from mtask_sinks.aggregation.spans import Span, Spans, exact_span
 from mtask_sinks.aggregation.state import Spread, State
 from mtask_sinks.aggregation.summarize import Summarizer
-from mtask_sinks.aggregation.window_times import SECONDS, STEPS, WindowTimes
+from mtask_sinks.aggregation.window_times import SECONDS, STEPS, TIMES, WindowTimes
 from mtask_sinks.distributed.collectives import Ranks
 from mtask_sinks.distributed.merge import RankMerger
 from mtask_sinks.errors import MetricKeyError
@@ -114,7 +114,8 @@ class Reduction:
         """The open window of a phase, merged over all ranks, as plain data."""
         states, _ = self._merge_ranks(f"state_dict(phase={phase!r})", self._intake.peek(phase), self._merger.ranks())
         reducers = self._key_table.reducers
-        states.pop(SECONDS, None)
+        for key in TIMES:
+            states.pop(key, None)
         window = Span(states)
         found = {"keys": window.to_json(reducers).get("keys", {})}
         now = max(self._clock.now, window.time)  # another rank may have had more micro-batches
@@ -189,9 +190,12 @@ class Reduction:
         ranks = self._merger.ranks()
         states = self._intake.drain(phase)
         self.seen.update(states)  # also the keys that had only `None`
+        has_begun = float(self.times.is_open(phase))
         seconds, steps = self.times.end(phase, step if phase == "train" else self._clock.counted)
         if SECONDS in self._key_table.reducers:
-            states[SECONDS] = (seconds, 1.0, 1.0, 0.0)  # the merge makes the mean over the ranks
+            # The merge makes means over the ranks. A rank that was never in the phase has no steps in it.
+            states[SECONDS] = (seconds, 1.0, 1.0, 0.0)
+            states[STEPS] = (steps * has_begun, has_begun, has_begun, 0.0)
         own: Mapping[str, State] = {}
         if phase == "train" and ranks is not None and self.has_values_per_epoch:
             spread = {key: state for key, state in states.items() if self._wants_spread(key)}
@@ -204,10 +208,12 @@ class Reduction:
         if not is_cut:
             for key in self._resumed.pop(phase, ()):
                 spreads.pop(key, None)
-        of_ranks = states.pop(SECONDS, None)
-        if isinstance(of_ranks, tuple):
-            seconds = of_ranks[0] / of_ranks[1]
-        return Span(states, seconds, steps), spreads
+        means = {SECONDS: seconds, STEPS: steps}
+        for key in TIMES:
+            of_ranks = states.pop(key, None)
+            if isinstance(of_ranks, tuple) and of_ranks[1]:
+                means[key] = of_ranks[0] / of_ranks[1]
+        return Span(states, means[SECONDS], means[STEPS]), spreads
 
     def _merge_ranks(
         self,

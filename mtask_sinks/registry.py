@@ -22,7 +22,7 @@ from mtask_sinks.aggregation.log_event import as_step, log_event
 from mtask_sinks.aggregation.phases import Phases
 from mtask_sinks.aggregation.summarize import Summarizer, nonfinite_policies
 from mtask_sinks.aggregation.window import Judge, Window
-from mtask_sinks.aggregation.window_times import SECONDS
+from mtask_sinks.aggregation.window_times import TIMES
 from mtask_sinks.compiled.handles import new_handle
 from mtask_sinks.directions import Direction, Directions
 from mtask_sinks.distributed.collectives import Ranks, is_group
@@ -72,9 +72,9 @@ class MetricRegistry(BuiltAnew):
         derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It can
             also use the Trainer's values in the row, such as ``m["learning_rate"]``. In an evaluation their names have
             no prefix: ``m["loss"]`` is the ``eval_loss``. ``m["window.seconds"]`` is the time since the last row of the
-            training, without the time of evaluations. In an evaluation it is the time that the evaluation took. Both
-            times are means over the ranks. ``m["window.steps"]`` counts the optimizer steps since the last row (in an
-            evaluation: the batches of this process).
+            training, without the time of evaluations. In an evaluation it is the time that the evaluation took.
+            ``m["window.steps"]`` counts the optimizer steps since the last row (in an evaluation: the batches of a
+            rank). Both are means over the ranks.
         nonfinite: how to treat NaN and Inf: ``"propagate"`` (default: the result shows them), ``"skip"`` (leave them
             out, and report their number as ``<key>.nonfinite``) or ``"raise"`` (`NonFiniteError` at the log event).
             One policy for all keys, or a mapping: exact key or pattern → policy.
@@ -138,13 +138,14 @@ class MetricRegistry(BuiltAnew):
             )
 
         def wants_spread(key: str) -> bool:
-            return key != SECONDS and spreads.for_key(key)
+            return key not in TIMES and spreads.for_key(key)
 
         functions = Derived(derived, self._warn_once, wants_spread, lambda key: policies.for_key(key) == "skip")
-        max_keys += bool(functions)  # derived metrics may use the time of a window, which is a key too
+        if functions:  # they may use the seconds and the steps of a window, which are keys too
+            max_keys += len(TIMES)
         self._key_table = KeyTable(by_key, functions, max_keys)
         if functions:
-            self._key_table.add_seconds()
+            self._key_table.add_times()
         summarizer = Summarizer(policies, functions, self._warn_once)
         rules = {"reducers": reducers, "nonfinite": nonfinite, "spread": spread, "per_epoch": per_epoch}
         agreement = KeyAgreement(rules, by_key.for_key, self._key_table.registered, max_keys)
@@ -476,7 +477,7 @@ class MetricRegistry(BuiltAnew):
     @property
     def seen_keys(self) -> frozenset[str]:
         """The keys that were reported or computed up to some snapshot, in any phase."""
-        return frozenset(self._reduction.seen - {SECONDS})
+        return frozenset(self._reduction.seen.difference(TIMES))
 
     def reserve(self, is_reserved: Callable[[str], bool]) -> None:
         """Refuse keys whose names the logs use for something else. Replaces what was reserved before."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 
-from mtask_sinks.aggregation.window_times import SECONDS, STEPS
+from mtask_sinks.aggregation.window_times import TIMES
 from mtask_sinks.errors import ConflictError, MetricKeyError
 from mtask_sinks.keys import check_key
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reducers import Mean, Reducer
-
-# The time of a window may be among the reducers, but nobody may report it.
-_OF_THE_WINDOW = (SECONDS, STEPS)
 
 
 class KeyTable:
@@ -66,9 +63,10 @@ class KeyTable:
             )
         self.registered[key] = reducer
 
-    def add_seconds(self) -> None:
-        """Register the time of the window, which nobody else can."""
-        self.reducers[SECONDS] = self.registered[SECONDS] = Mean()
+    def add_times(self) -> None:
+        """Register the seconds and the steps of the window, which nobody else can register or report."""
+        for key in TIMES:
+            self.reducers[key] = self.registered[key] = Mean()
 
     def admit(self, key: str) -> Reducer | None:
         """Return the reducer of a reported key; ``None`` if there are too many keys.
@@ -76,7 +74,7 @@ class KeyTable:
         Raises:
             MetricKeyError: the key is new, and it is not valid or is reserved.
         """
-        if key not in self.reducers or key in _OF_THE_WINDOW:
+        if key not in self.reducers or key in TIMES:
             self._check(key)
             if len(self.reducers) >= self._max_keys:
                 return None
@@ -99,7 +97,7 @@ class KeyTable:
         check_key(key)
         if key in self._derived:
             raise MetricKeyError(f"{key!r} is a derived metric: it is computed, not reported. Choose another name.")
-        if key in _OF_THE_WINDOW:
+        if key in TIMES:
             raise MetricKeyError(
                 f"{key!r} is a value of the window, which derived metrics can use. Choose another name."
             )

@@ -42,7 +42,7 @@ class Span:
         self,
         states: Mapping[str, State | None] | None = None,
         seconds: float = 0.0,
-        steps: int = 0,
+        steps: float = 0,
         max_values: float = _MAX_VALUES,
     ) -> None:
         self.states = {key: state for key, state in (states or {}).items() if state is not None}

@@ -9,6 +9,7 @@ from typing import Any
 
 #: What derived metrics call the time of a window in seconds, and its number of steps.
 SECONDS, STEPS = "window.seconds", "window.steps"
+TIMES = (SECONDS, STEPS)
 
 
 class WindowTimes:
@@ -66,6 +67,10 @@ class WindowTimes:
             self._spent[phase], self._began[phase] = spent, began
             if is_open:
                 self._open.add(phase)
+
+    def is_open(self, phase: str) -> bool:
+        """Whether the window of a phase has begun."""
+        return phase in self._open
 
     def end(self, phase: str, now: int | None) -> tuple[float, int]:
         """End the window of a phase, and begin the next one; returns its seconds and steps.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import pytest
 
 from mtask_sinks import MetricRegistry, Snapshot
 from mtask_sinks.aggregation import window_times
+from mtask_sinks.testing.simulated_ranks import Job
 
 RATES = {
     "a/steps": lambda m: m["window.steps"],
@@ -178,3 +179,23 @@ def test_a_phase_of_the_training_goes_on_with_its_time_after_a_resume(clock) -> 
         clock[0] += 3.0
         second.report_metrics("a", n=60)
     assert second.snapshot(1, "rollout").metrics["a/rate"] == 120 / 12
+
+
+def test_all_ranks_have_the_same_number_of_steps() -> None:
+    """Rank 0 evaluates 3 batches, and rank 1 only 1. Rank 1 alone is in the other phase, for 2 micro-batches."""
+
+    def run(ranks):
+        registry = MetricRegistry(derived={"a/steps": lambda m: m["window.steps"]}, process_group=ranks)
+        with registry.phase("eval"):
+            for _ in range(3 if ranks.rank == 0 else 1):
+                registry.report_metrics("a", n=1)
+                registry.tick()
+        evaluation = registry.snapshot(step=2, phase="eval")
+        for _ in range(2):
+            with registry.phase("rollout") if ranks.rank else nullcontext():
+                registry.report_metrics("a", n=1)
+            registry.tick()
+        rollout, training = registry.snapshot(step=2, phase="rollout"), registry.snapshot(step=2)
+        return [each.metrics["a/steps"] for each in (evaluation, rollout, training)]
+
+    assert Job(2).run(run) == [[2.0, 2.0, 2.0]] * 2
