@@ -112,19 +112,21 @@ class Reduction:
 
     def state_dict(self, phase: str) -> dict[str, Any]:
         """The open window of a phase, merged over all ranks, as plain data."""
-        states, _ = self._merge_ranks(f"state_dict(phase={phase!r})", self._intake.peek(phase), self._merger.ranks())
+        states = self._intake.peek(phase)
+        times = self.times.to_json(phase)
+        steps = 0 if phase == "train" else self._clock.counted - times["began"]
+        self._add_times(states, times["seconds"], steps, self.times.is_open(phase))
+        states, _ = self._merge_ranks(f"state_dict(phase={phase!r})", states, self._merger.ranks())
         reducers = self._key_table.reducers
-        for key in TIMES:
-            states.pop(key, None)
+        times["seconds"], steps = _pop_times(states, times["seconds"], steps)
         window = Span(states)
         found = {"keys": window.to_json(reducers).get("keys", {})}
         now = max(self._clock.now, window.time)  # another rank may have had more micro-batches
         if phase == "train":
             found["spans"] = self._spans.to_json(reducers)
             now = max(now, self._spans.time)
-        times = self.times.to_json(phase)
         if phase != "train":  # as if all micro-batches had counted
-            times["began"] += now - self._clock.counted
+            times["began"] = now - steps
         return {"time": now, "window": times, **found} if any(found.values()) else {}
 
     def load_state_dict(self, state: Mapping[str, Any], phase: str, step: int) -> None:
@@ -190,12 +192,9 @@ class Reduction:
         ranks = self._merger.ranks()
         states = self._intake.drain(phase)
         self.seen.update(states)  # also the keys that had only `None`
-        has_begun = float(self.times.is_open(phase))
+        is_open = self.times.is_open(phase)
         seconds, steps = self.times.end(phase, step if phase == "train" else self._clock.counted)
-        if SECONDS in self._key_table.reducers:
-            # The merge makes means over the ranks. A rank that was never in the phase has no steps in it.
-            states[SECONDS] = (seconds, 1.0, 1.0, 0.0)
-            states[STEPS] = (steps * has_begun, has_begun, has_begun, 0.0)
+        self._add_times(states, seconds, steps, is_open)
         own: Mapping[str, State] = {}
         if phase == "train" and ranks is not None and self.has_values_per_epoch:
             spread = {key: state for key, state in states.items() if self._wants_spread(key)}
@@ -208,12 +207,16 @@ class Reduction:
         if not is_cut:
             for key in self._resumed.pop(phase, ()):
                 spreads.pop(key, None)
-        means = {SECONDS: seconds, STEPS: steps}
-        for key in TIMES:
-            of_ranks = states.pop(key, None)
-            if isinstance(of_ranks, tuple) and of_ranks[1]:
-                means[key] = of_ranks[0] / of_ranks[1]
-        return Span(states, means[SECONDS], means[STEPS]), spreads
+        return Span(states, *_pop_times(states, seconds, steps)), spreads
+
+    def _add_times(self, states: dict[str, State | None], seconds: float, steps: float, is_open: bool) -> None:
+        """If derived metrics may use the times of a window, add them to its states, of which the ranks make means.
+
+        A rank that was never in the phase has no steps in it.
+        """
+        if SECONDS in self._key_table.reducers:
+            states[SECONDS] = (seconds, 1.0, 1.0, 0.0)
+            states[STEPS] = (float(steps), 1.0, 1.0, 0.0) if is_open else None
 
     def _merge_ranks(
         self,
@@ -285,6 +288,16 @@ class Reduction:
         if ranks is None or not ranks.rank:
             message = "%s: its values in the checkpoint cannot be loaded and are left out: %s"
             self._warn_once(f"not resumed: {key}", message, key, reason)
+
+
+def _pop_times(states: dict[str, State | None], seconds: float, steps: float) -> tuple[float, float]:
+    """Remove the times of a window from its states, and return their means; without them, return those of this rank."""
+    found = {SECONDS: seconds, STEPS: steps}
+    for key in TIMES:
+        of_ranks = states.pop(key, None)
+        if isinstance(of_ranks, tuple) and of_ranks[1]:
+            found[key] = of_ranks[0] / of_ranks[1]
+    return found[SECONDS], found[STEPS]
 
 
 def _reports(state: State | None) -> int:

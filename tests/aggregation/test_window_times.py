@@ -199,3 +199,33 @@ def test_all_ranks_have_the_same_number_of_steps() -> None:
         return [each.metrics["a/steps"] for each in (evaluation, rollout, training)]
 
     assert Job(2).run(run) == [[2.0, 2.0, 2.0]] * 2
+
+
+def test_the_steps_of_a_phase_go_on_after_a_resume_even_if_the_first_rank_was_never_in_it() -> None:
+    """Rank 1 alone is in the phase: in 2 micro-batches before the checkpoint, and in 1 after it."""
+
+    def new(ranks):
+        return MetricRegistry(derived={"a/steps": lambda m: m["window.steps"]}, process_group=ranks)
+
+    def work(registry, rank, batches):
+        for _ in range(batches):
+            with registry.phase("rollout") if rank else nullcontext():
+                registry.report_metrics("a", n=1)
+            registry.tick()
+
+    def save(ranks):
+        registry = new(ranks)
+        for _ in range(5):
+            registry.tick()
+        work(registry, ranks.rank, 2)
+        return registry.state_dict("rollout")
+
+    state = json.loads(json.dumps(Job(2).run(save)[0]))
+
+    def resume(ranks):
+        registry = new(ranks)
+        registry.load_state_dict(state, "rollout")
+        work(registry, ranks.rank, 1)
+        return registry.snapshot(step=3, phase="rollout").metrics["a/steps"]
+
+    assert Job(2).run(resume) == [3.0, 3.0]
