@@ -52,7 +52,6 @@ class WebhookSink(Sink):
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = {action_name(url): url for url in urls}
         self._run = RunInfo()
-        self._opener = urllib.request.build_opener(_NoRedirects)  # it uses the proxies that the environment names now
 
     @property
     def addresses(self) -> list[str]:
@@ -86,7 +85,8 @@ class WebhookSink(Sink):
 
     def _post(self, name: str, body: bytes) -> None:
         try:
-            with self._opener.open(_request(self._urls[name], body), timeout=_TIMEOUT):
+            opener = urllib.request.build_opener(_NoRedirects)  # it uses the proxies that the environment names now
+            with opener.open(_request(self._urls[name], body), timeout=_TIMEOUT):
                 return
         except urllib.error.HTTPError as error:  # the delivery reads the status, and when to try again
             error.close()

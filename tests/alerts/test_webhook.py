@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import traceback
 from http.server import BaseHTTPRequestHandler
 from urllib.error import HTTPError
@@ -128,6 +129,20 @@ def test_user_and_password_of_an_address_log_in(hook, login, header):
     WebhookSink([url]).note(note(url))
     assert hook.logins == [header]
     assert len(hook.bodies) == 1
+
+
+def test_a_proxy_that_the_script_sets_after_it_made_the_trainer_is_used(hook, monkeypatch):
+    url = "http://webhook.invalid/secret-token"
+    sink = WebhookSink([url])
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, hook.url)
+    sink.note(note(url))
+    assert len(hook.bodies) == 1
+
+
+def test_a_sink_with_an_address_can_be_pickled_as_ray_does_with_a_trainer():
+    sink = WebhookSink(["https://host/secret-token"])
+    assert pickle.loads(pickle.dumps(sink)).addresses == sink.addresses
 
 
 @pytest.mark.parametrize(
