@@ -106,7 +106,6 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from mtask_sinks._util.escaping import printable
     from mtask_sinks._util.formatting import change
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.progress import status_of
@@ -118,7 +117,7 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
     for letter, training in zip("AB", runs, strict=True):
         name = training.name or f"training {training.number}"
         text = f"{letter}  {name}  {status_of(training)[0]} at step {training.step:,}  {training.journal}"
-        print_renderable(console, Text(printable(text), overflow="fold"))
+        print_renderable(console, Text(shown(text, console.encoding), overflow="fold"))
     print_renderable(console, Text(""))
     columns = [
         *(TableColumn("task", style="bold", flow="cut"), TableColumn("metric", flow="cut")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,13 +28,17 @@ def counted(number: int, what: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON on one line; NaN and infinity are strings, as in the journal."""
+    """Print JSON on one line; NaN and infinity are strings, as in the journal.
+
+    If the output is not in UTF-8, other letters than ASCII are escapes of JSON: the stream would change some of them.
+    """
     import typer
 
-    typer.echo(to_json(value))
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    typer.echo(to_json(value, ensure_ascii=not encoding.lower().startswith("utf")))
 
 
-def to_json(value: Any) -> str:
+def to_json(value: Any, *, ensure_ascii: bool = False) -> str:
     """Return strict JSON: NaN and infinity are strings, secrets are masked, control characters are escapes.
 
     >>> to_json({"loss": float("nan"), "n": 3})
@@ -43,4 +48,4 @@ def to_json(value: Any) -> str:
     from mtask_sinks._util.shown import masked
     from mtask_sinks.journal.records import as_plain
 
-    return printable_json(json.dumps(as_plain(masked(value)), allow_nan=False, ensure_ascii=False))
+    return printable_json(json.dumps(as_plain(masked(value)), allow_nan=False, ensure_ascii=ensure_ascii))

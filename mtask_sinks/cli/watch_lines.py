@@ -13,7 +13,7 @@ from mtask_sinks._util.escaping import printable
 from mtask_sinks._util.formatting import number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.axes import STEP, places
-from mtask_sinks.cli.formatting import to_json
+from mtask_sinks.cli.formatting import print_json
 from mtask_sinks.cli.watch_axis import axis_note, place_text
 from mtask_sinks.journal.records import Begin, End, Item
 from mtask_sinks.note import Note
@@ -40,7 +40,10 @@ def print_lines(watched: Watch, interval: float, as_json: bool) -> None:
                 if not item.metrics:
                     continue
             x, _ = watched.axis_of(training)
-            typer.echo(_json_line(training, item, x) if as_json else shown(item_line(training, item, x)))
+            if as_json:
+                print_json(_record(training, item, x))
+            else:
+                typer.echo(shown(item_line(training, item, x)))
         notes = _notes(watched, watched.training) if watched.training is not None else []
         for note in notes:
             if note not in noted:
@@ -94,7 +97,7 @@ def _last_place(training: Training, x: str) -> float | None:
     return places(training, x, [len(training.steps) - 1])[0]
 
 
-def _json_line(training: Training, item: Item, x: str) -> str:
+def _record(training: Training, item: Item, x: str) -> dict[str, Any]:
     record: dict[str, Any] = {"training": training.number, "name": training.name, "event": "snapshot"}
     if isinstance(item, Begin):
         record |= {"event": "begin", "step": item.run.step, "time": item.time}
@@ -106,4 +109,4 @@ def _json_line(training: Training, item: Item, x: str) -> str:
         for part in ("phase", "step", "epoch", "time", "metrics", "counts"):
             record[part] = getattr(item, part)
         record |= {"x": x, "x_value": _last_place(training, x)}
-    return to_json(record)
+    return record

@@ -40,9 +40,18 @@ def test_what_an_encoding_lacks_is_printed_as_an_escape(chinese, command, encodi
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_json_keeps_its_texts_in_any_encoding(chinese, encoding) -> None:
-    # click takes ASCII for a mistake, and prints UTF-8
-    text = printed(encoding, "doctor", "--json", chinese).decode("utf-8" if encoding == "ascii" else encoding)
+    text = printed(encoding, "doctor", "--json", chinese).decode(encoding)
     assert "'翻译/loss' (train)" in json.loads(text)[0]["findings"][0]["what"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_marks_in_a_name_are_no_marks_of_the_commands(tmp_path, encoding) -> None:
+    name = "lr 1→2 … a–b ü"
+    write(tmp_path, (RunInfo(id="1", name=name), [Snapshot(1, metrics={"a/loss": 0.5})], "finished"))
+    watched = json.loads(printed(encoding, "watch", "--json", str(tmp_path)).decode(encoding))
+    reported = json.loads(printed(encoding, "report", "--json", str(tmp_path)).decode(encoding))
+    assert watched["name"] == reported["runs"][0]["label"] == name
+    assert rb"A  lr 1\u21922 \u2026 a\u2013b " in printed(encoding, "diff", str(tmp_path), str(tmp_path))
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
