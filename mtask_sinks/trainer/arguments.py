@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, List, Literal, Optional, get_args, get_origin  # noqa: UP035  # parsers know these
 
+from mtask_sinks._util.masking import mask
 from mtask_sinks.aggregation.derived import DerivedFunction
 from mtask_sinks.alerts.parsing import FORM, parse_alerts
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS
@@ -226,7 +227,8 @@ class SinkArguments:
                 allowed = ", ".join(map(repr, choices))
                 raise ValueError(f"{each.name}={value!r}: choose one of {allowed}. {each.metadata['help']}")
             elif not _is_of(kind, value):
-                raise TypeError(f"{each.name}={value!r}: pass {_EXPECTED[kind]}. {each.metadata['help']}")
+                given = mask(repr(value))  # an alert may have the address of a webhook
+                raise TypeError(f"{each.name}={given}: pass {_EXPECTED[kind]}. {each.metadata['help']}")
 
     def make_alerts(self) -> "list[Alert]":
         """Return the trainer's argument ``alerts``.

@@ -303,6 +303,12 @@ def test_a_setting_of_a_wrong_type_is_refused_with_what_to_pass(tmp_path, line: 
     assert expected in str(caught.value)
 
 
+def test_an_alert_beside_an_item_of_a_wrong_type_keeps_its_address_secret() -> None:
+    with pytest.raises(TypeError, match="pass a list of texts") as caught:
+        SinkArguments(alerts=["*/loss nonfinite action=stop,https://hooks.example.com/a/secret", 5])
+    assert "secret" not in str(caught.value)
+
+
 def test_a_class_may_derive_from_both_in_any_order(tmp_path) -> None:
     @dataclass
     class Both(SinkArguments, TrainingArguments):
