@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mtask_sinks._util.formatting import duration, number
@@ -13,7 +13,7 @@ from mtask_sinks.analysis.progress import TrainingProgress
 from mtask_sinks.cli.formatting import counted
 from mtask_sinks.cli.table import TableColumn, draw_table, fit, make_table, no_room
 from mtask_sinks.cli.watch_axis import axis_note, axis_parts
-from mtask_sinks.cli.watch_choice import ViewChoice, phases_of, watched_metrics
+from mtask_sinks.cli.watch_choice import ViewChoice, WatchedMetric, phases_of, watched_metrics
 from mtask_sinks.cli.watch_health import alert_lines, health_parts
 from mtask_sinks.cli.watch_table import metric_table
 
@@ -55,8 +55,8 @@ def make_frame(
     from rich.console import Group
     from rich.text import Text
 
-    progress = shown(progress, console.encoding)
     rows = (choice or ViewChoice()).chosen(watched_metrics(progress.rows))
+    progress, rows = _as_shown(progress, rows, console)
     parts: list[RenderableType] = [*_head(progress, console, which), Text("")]
     if not console.is_terminal and progress.sinks:
         parts += [_sink_table(progress.sinks, console), Text("")]
@@ -78,9 +78,8 @@ def make_screen(progress: TrainingProgress, console: Console, choice: ViewChoice
     from rich.console import Group
     from rich.text import Text
 
-    progress = shown(progress, console.encoding)
     every = watched_metrics(progress.rows)
-    rows = choice.chosen(every)
+    progress, rows = _as_shown(progress, choice.chosen(every), console)
     parts: list[RenderableType] = [*_head(progress, console, which), Text("")]
     used = sum(len(console.render_lines(part)) for part in parts)
     height = max(console.height - used - 1 - _FOOTER, 1)
@@ -96,10 +95,17 @@ def make_screen(progress: TrainingProgress, console: Console, choice: ViewChoice
     parts += [Text("")] * max(height + 1 - (len(rows) + 1 if rows else bool(progress.tasks)), 0)
     parts.append(_cropped(Text(no_room(fitting), "dim")) if fitting and fitting.left_out else Text(""))
     more = max(len(rows) - top - height, 0)
-    keys = _keys(choice, len(rows), len(every), top, more, position)
+    keys = _keys(shown(choice, console.encoding), len(rows), len(every), top, more, position)
     is_narrow = keys.cell_len > console.width and not choice.is_typing
     parts.append(_cropped(_without_words(keys) if is_narrow else keys))
     return Screen(Group(*parts), height)
+
+
+def _as_shown(
+    progress: TrainingProgress, rows: list[WatchedMetric], console: Console
+) -> tuple[TrainingProgress, list[WatchedMetric]]:
+    """Return what to draw. The user chose the rows by their names as they are; a terminal may have to show others."""
+    return shown(replace(progress, rows=()), console.encoding), shown(rows, console.encoding)
 
 
 def _keys(choice: ViewChoice, rows: int, every: int, above: int, below: int, position: str) -> Text:

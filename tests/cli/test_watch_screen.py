@@ -222,3 +222,20 @@ def test_long_names_take_one_line_each_also_in_ascii(tmp_path, task) -> None:
         assert [re.search(r"_(\d+) +0\.5", row)[1] for row in rows] == [str(n) for n in range(len(rows))]
         assert "v " in terminal.lines[-1]
         assert "\\u2026" not in terminal.text
+
+
+def test_keys_choose_by_names_that_the_encoding_of_the_terminal_lacks(tmp_path) -> None:
+    rows = [
+        Snapshot(step, phase, metrics={"翻译/loss": 1.0, "b/loss": 2.0})
+        for step in (1, 2)
+        for phase in ("train", "评估")
+    ]
+    write(tmp_path, (RunInfo(id="1"), rows, None))
+    task = r"\u7ffb\u8bd1"
+    with with_settings(tmp_path, "PYTHONIOENCODING=ascii") as terminal:
+        terminal.wait_for("p phases")
+        terminal.press("p", "p").wait_for(r"p \u8bc4\u4f30")
+        assert {key for key, _ in table(terminal)[1]} == {f"{task}/loss", "b/loss"}
+        terminal.press("escape").wait_for("p phases")
+        terminal.press("/", "翻", "enter").wait_for(r"/ \u7ffb  ")
+        assert shown_keys(terminal) == [f"{task}/loss"]
