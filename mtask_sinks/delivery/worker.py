@@ -146,7 +146,9 @@ class Worker:
     def start(self) -> None:
         """Start to deliver the items after the cursor, in this process's run and in earlier ones."""
         if self._thread is None:
-            self._save()  # the cursor tells other processes where undelivered items begin
+            # The cursor tells other processes where undelivered items begin. Do not flush: the thread of the training
+            # runs this, and must not wait for a sink.
+            self._save_cursor()
         self._start_thread(may_end=False)
 
     def hurry(self) -> None:

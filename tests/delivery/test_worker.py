@@ -350,6 +350,28 @@ def test_a_mistake_in_the_code_of_flush_holds_up_nothing(tmp_path, caplog) -> No
     assert "sink memory cannot flush: AttributeError: no such attribute" in caplog.text
 
 
+def test_a_run_begins_without_a_question_to_a_sink_that_is_not_open(tmp_path, caplog) -> None:
+    class Asked(MemorySink):
+        def open(self, run: RunInfo) -> None:
+            super().open(run)
+            self.client = "made when the sink opens"
+
+        def survives(self) -> bool:
+            askers.append(threading.current_thread())
+            return bool(self.client)
+
+    askers: list[threading.Thread] = []
+    sink = Asked()
+    delivery = Delivery([sink])
+    for run in "12":
+        delivery.open(RunInfo(id=run, output_dir=str(tmp_path)))
+        delivery.write(Snapshot(step=1))
+        delivery.close("finished")
+    assert len(sink.snapshots) == 2
+    assert askers and threading.current_thread() not in askers
+    assert caplog.records == []
+
+
 def test_a_backend_that_forgets_at_a_flush_gets_the_whole_run_again(tmp_path) -> None:
     class Forgetful(MemorySink):
         forgets = True
