@@ -25,6 +25,7 @@ class Note(Frozen):
     """
 
     _mappings: ClassVar[tuple[str, ...]] = ("data",)
+    _nested: ClassVar[str] = "data"
 
     kind: str
     step: int

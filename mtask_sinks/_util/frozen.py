@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NoReturn, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -49,9 +50,32 @@ class Frozen:
 
     #: Names of the fields that are mappings. Testing each value instead would take 5 us per snapshot.
     _mappings: ClassVar[tuple[str, ...]]
+    #: The one among them that may have dicts and lists as values.
+    _nested: ClassVar[str]
 
     def __post_init__(self) -> None:
         for name in self._mappings:
             value = getattr(self, name)
             if type(value) is not FrozenDict:
                 object.__setattr__(self, name, FrozenDict(value))
+
+    def copied(self) -> Self:
+        """Return a copy for somebody who may change the dicts and lists inside of a mapping."""
+        changed: Any = {self._nested: FrozenDict(copied_values(getattr(self, self._nested)))}
+        return replace(self, **changed)  # type: ignore[type-var]  # the subclasses are dataclasses
+
+
+def copied_values(value: Any) -> Any:
+    """Return a value with new dicts and lists, also inside of other dicts and lists.
+
+    >>> logs = {"report": {"f1": [0.5]}}
+    >>> copied = copied_values(logs)
+    >>> logs["report"]["f1"].append(0.7)
+    >>> copied
+    {'report': {'f1': [0.5]}}
+    """
+    if isinstance(value, dict):
+        return {name: copied_values(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [copied_values(item) for item in value]
+    return value

@@ -160,7 +160,7 @@ class SinkCalls:
             if self._run is None:
                 raise Rejected("the journal does not say which run this snapshot belongs to")
             self._open(self._run)
-            self._sink.write(snapshot)
+            self._sink.write(snapshot.copied())  # other sinks get the snapshot too, and clients may change values
             self._progress.backend.answer()
             self._progress.count_delivered(self._run.id)
         except Exception as error:
@@ -176,7 +176,7 @@ class SinkCalls:
             return
         try:
             self._open(run)
-            self._sink.note(note)
+            self._sink.note(note.copied())
         except Exception as error:
             if not self._is_open or not is_final(error):
                 raise
@@ -197,7 +197,7 @@ class SinkCalls:
         if self._shared.take(self._release) and target is not None and run.existing(self._sink.name) is None:
             # The sink has been open for a run of another worker, so it no longer knows this one.
             run = replace(run, continued={**run.continued, self._sink.name: target})
-        self._sink.open(self._targets.named_for_backend(run))
+        self._sink.open(self._targets.named_for_backend(run).copied())
         self._is_open, self._released_as = True, None
         self._progress.backend.open()
         target = self._sink.target()

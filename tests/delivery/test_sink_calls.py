@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from helpers.failing_sinks import snapshots
@@ -8,6 +9,7 @@ from helpers.failing_sinks import snapshots
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.errors import Rejected
+from mtask_sinks.note import Note
 from mtask_sinks.sinks import MemorySink
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -88,3 +90,66 @@ def test_a_broken_close_does_not_block_the_next_run(caplog) -> None:
         delivery.close("finished")
     assert sink.series("x") == [(1, 1.0), (1, 2.0)]
     assert "could not be closed: AttributeError: no such thing" in caplog.text
+
+
+def test_a_sink_that_changes_what_it_gets_changes_it_for_nobody_else(tmp_path) -> None:
+    class Changing(MemorySink):
+        name = "changing"
+
+        def open(self, run: RunInfo) -> None:
+            run.params["report_to"].append("changed")
+            super().open(run)
+
+        def note(self, note: Note) -> None:
+            note.data["actions"].append("changed")
+
+        def write(self, snapshot: Snapshot) -> None:
+            snapshot.logs["report"]["f1"].append("changed")
+            snapshot.logs["report"]["cat"] = "changed"
+            super().write(snapshot)
+
+    class Keeping(MemorySink):
+        def note(self, note: Note) -> None:
+            notes.append(note)
+
+        def open(self, run: RunInfo) -> None:
+            runs.append(run)
+
+    runs: list[RunInfo] = []
+    notes: list[Note] = []
+    keeping = Keeping()
+    changing = Changing()
+    delivery = Delivery([changing, keeping])
+    run = RunInfo(id="1", output_dir=str(tmp_path), params={"report_to": ["wandb"]})
+    row = {"report": {"f1": [0.5]}}
+    note = Note("alert", 1, "mlm/loss is nan", {"actions": ["stop"]})
+    delivery.open(run)
+    delivery.write(Snapshot(step=1, metrics={"mlm/loss": 1.0}).with_logs(row))
+    delivery.note(note)
+    delivery.close("finished")
+    assert delivery.counts["changing"].delivered == 1
+    assert changing.snapshots[0].logs == {"report": {"f1": [0.5, "changed"], "cat": "changed"}}
+    assert (keeping.snapshots[0].logs, runs[0].params, notes[0].data) == (row, run.params, note.data)
+    assert (row, run.params, note.data) == (
+        {"report": {"f1": [0.5]}},
+        {"report_to": ["wandb"]},
+        {"actions": ["stop"]},
+    )
+
+
+def test_a_row_that_its_owner_changes_later_arrives_as_it_was_logged(tmp_path) -> None:
+    released = threading.Event()
+
+    class Late(MemorySink):
+        def open(self, run: RunInfo) -> None:
+            released.wait(30)
+
+    sink = Late()
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    matrix = [[1, 0], [0, 1]]
+    delivery.write(Snapshot(step=1, metrics={"mlm/loss": 1.0}).with_logs({"confusion": matrix}))
+    matrix[0][0] = 7  # a counter that the evaluation function uses again
+    released.set()
+    delivery.close("finished")
+    assert sink.snapshots[0].logs == {"confusion": [[1, 0], [0, 1]]}
