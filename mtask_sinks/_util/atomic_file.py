@@ -1,4 +1,4 @@
-"""Writes a file completely or not at all, and never overwrites a journal."""
+"""Writes a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     if _is_journal(path):
         raise OutputFileError(f"{path} is a journal, which must not be overwritten. Choose another name.")
+    with replacing_file(path) as new:
+        yield new
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """As `whole_file`, but ``path`` may be a journal.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     # The name is random, so nobody can put a link there beforehand.
     new = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.new")
     create_file(new)

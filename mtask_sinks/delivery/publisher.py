@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from mtask_sinks._util.atomic_file import replacing_file
 from mtask_sinks._util.interrupts import InterruptsDeferred, wait_for
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.sink_calls import error_text
@@ -122,8 +124,7 @@ class Publisher:
                 system.makedirs(directory, exist_ok=True)
                 self._targets[journal] = _target(system, directory, path.name, file, self._larger)
             file.seek(0)
-            # The copy appears when the transaction ends.
-            with system.transaction, system.open(self._targets[journal], "wb") as copy:
+            with _written_whole(system, self._targets[journal]) as copy:
                 shutil.copyfileobj(file, copy, 1 << 20)
             self._copied[journal] = file.tell()
 
@@ -143,6 +144,21 @@ def check_publishing(url: str) -> None:
         raise ImportError(
             "journal_publish needs the package fsspec, which is not installed. Run: pip install 'mtask-sinks[publish]'"
         )
+
+
+@contextmanager
+def _written_whole(system: Any, target: str) -> Iterator[Any]:
+    """Open a file whose content appears at a path when the block ends without an error."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    if isinstance(system, LocalFileSystem):
+        # A transaction would write to the directory for temporary files, and then move the file. To another disk,
+        # that is a second copy, which overwrites the earlier one and may stop in the middle.
+        with replacing_file(Path(target)) as new, new.open("wb") as copy:
+            yield copy
+        return
+    with system.transaction, system.open(target, "wb") as copy:  # the copy appears when the transaction ends
+        yield copy
 
 
 def _target(system: Any, directory: str, file_name: str, journal: BinaryIO, larger: Collection[str]) -> str:

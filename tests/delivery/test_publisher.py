@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from helpers.disk import small_disk
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.counted import read_trainings
@@ -93,6 +94,20 @@ def test_what_fails_is_tried_again(tmp_path, monkeypatch, caplog) -> None:
     assert [m for m in caplog.messages if "journal" in m] == [
         "the journal cannot be copied to memory://again (OSError: no route). Training goes on, and other tries follow."
     ]
+
+
+def test_a_full_disk_keeps_the_earlier_copy(tmp_path) -> None:
+    with small_disk(tmp_path / "mounted") as disk:
+        url = f"file://{disk.path}/run"
+        path = deliver(tmp_path / "out", url, RunInfo(id="1"), 2, 4)
+        before = path.read_bytes()
+        disk.fill()
+        path = deliver(tmp_path / "out", url, RunInfo(id="2", step=4), *range(6, 400), seconds=1.0)
+        assert (disk.path / "run" / "metrics.jsonl").read_bytes() == before
+        disk.free()
+        path = deliver(tmp_path / "out", url, RunInfo(id="3", step=400), 401)
+        assert (disk.path / "run" / "metrics.jsonl").read_bytes() == path.read_bytes()
+        assert [each.name for each in (disk.path / "run").iterdir()] == ["metrics.jsonl"]
 
 
 def test_what_was_not_copied_in_time_is_named(tmp_path, monkeypatch, caplog) -> None:
