@@ -224,9 +224,9 @@ def _behind(function: Any) -> Any:
 
 
 def _modules_used_by(function: Any, trainer: Trainer) -> list[nn.Module]:
-    """Return the modules in a partial function, the closure of a function, its global variables, or its object.
+    """Return the modules that a function gets from a partial function, its closure, global variables, or its object.
 
-    The trainer as this object does not count, because it holds other modules, too.
+    The trainer as this object does not count, because its attributes are looked at in any case.
     """
     used: list[Any] = []
     while isinstance(function, partial):
@@ -237,14 +237,32 @@ def _modules_used_by(function: Any, trainer: Trainer) -> list[nn.Module]:
     if isinstance(function, MethodType):
         owner, function = function.__self__, function.__func__
         if owner is not trainer and not isinstance(owner, nn.Module):
-            used += getattr(owner, "__dict__", {}).values()
+            held = getattr(owner, "__dict__", {})  # of these, other methods may use some
+            used += [held[name] for name in _attributes_used_by(function, type(owner)) if name in held]
     if isinstance(function, FunctionType):
         nonlocals = function.__closure__ or ()
         used += [variable.cell_contents for variable in nonlocals if variable != CellType()]  # an empty one has none
-        # The code also lists the names of attributes, so only the instructions tell which names are global variables.
-        names = {step.argval for step in get_instructions(function) if step.opname == "LOAD_GLOBAL"}
+        names = _names_in(function, "LOAD_GLOBAL")
         used += [function.__globals__[name] for name in names if name in function.__globals__]
     return [module for value in used for module in _modules_in(value)]
+
+
+def _attributes_used_by(method: Any, kind: type) -> set[str]:
+    """Return the names of the attributes in the code of a method, and in the methods of its class that it calls."""
+    names, rest = set[str](), [method]
+    while rest:
+        found = _names_in(rest.pop(), "LOAD_ATTR", "LOAD_METHOD") - names
+        names |= found
+        rest += [each for name in found if isinstance(each := getattr(kind, name, None), FunctionType)]
+    return names
+
+
+def _names_in(function: Any, *operations: str) -> set[str]:
+    """Return the names that the code of a function uses in these operations."""
+    # The code lists the names of global variables and those of attributes together. Only the instructions differ.
+    if not isinstance(function, FunctionType):
+        return set()
+    return {step.argval for step in get_instructions(function) if step.opname in operations}
 
 
 def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:

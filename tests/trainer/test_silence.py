@@ -107,6 +107,32 @@ def test_a_flagged_module_that_a_loss_function_uses_is_said(kind: str, tmp_path,
     assert message.startswith("trainer.compute_loss_func: Criterion sets supports_report_metrics = True")
 
 
+class Experiment:
+    """Trains two models, one after the other, with the same loss."""
+
+    def __init__(self) -> None:
+        self.first, self.second, self.criteria = Toy(), Criterion(), [Silent()]
+
+    def loss(self, output, labels, num_items_in_batch=None):
+        return self.scaled(output[0])
+
+    def scaled(self, loss):
+        return sum(loss / len(self.criteria) for _ in self.criteria)
+
+
+def test_a_module_that_no_method_of_the_loss_uses_is_not_said(tmp_path, caplog) -> None:
+    experiment = Experiment()
+    trained(tmp_path, experiment.first, compute_loss_func=experiment.loss)
+    assert "trainer.compute_loss_func" not in caplog.text
+
+
+def test_a_flagged_module_in_another_method_of_the_loss_is_said(tmp_path, caplog) -> None:
+    experiment = Experiment()
+    experiment.criteria = [Criterion()]
+    trained(tmp_path, experiment.first, compute_loss_func=experiment.loss)
+    assert "trainer.compute_loss_func: Criterion sets" in caplog.text
+
+
 def test_a_module_with_the_name_of_an_attribute_in_the_loss_function_is_not_said(tmp_path, caplog) -> None:
     def function(output, labels, num_items_in_batch=None):
         return output[0] if output[0].requires_grad else output[0].CRITERION
