@@ -32,19 +32,19 @@ class Padding:
 
     `accelerate` tells which of its loaders is read now. If an evaluation reads a loader that `accelerate` did not
     prepare, that is still the loader of the training around it, or one that somebody did not read to its end. It says
-    nothing about the batches of the evaluation.
+    nothing about the batches of the evaluation, unless the evaluation reads this loader anew.
     """
 
     def __init__(self) -> None:
         self._is_evaluating = False
-        #: The loader that was read when the evaluation began.
-        self._around: Any = None
+        #: The loaders that were read when the evaluation began, once for each time that somebody began to read them.
+        self._around: list[Any] = []
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
         """Wrap an evaluation. Blocks nest."""
         outside = self._is_evaluating, self._around
-        self._is_evaluating, self._around = True, GradientState().active_dataloader
+        self._is_evaluating, self._around = True, [*GradientState().dataloader_references]
         try:
             yield
         finally:
@@ -61,7 +61,7 @@ class Padding:
         if accelerator.num_processes == 1 or not state.end_of_dataloader:
             return False
         loader: Any = state.active_dataloader
-        if not self._is_evaluating or loader is self._around:
+        if not self._is_evaluating or state.dataloader_references.count(loader) <= self._around.count(loader):
             return False
         if isinstance(loader, DataLoaderDispatcher):
             last = _LastRound(state.remainder, accelerator.process_index * _size_of(inputs))

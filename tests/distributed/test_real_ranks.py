@@ -264,6 +264,12 @@ def test_every_batch_of_a_loader_that_accelerate_did_not_prepare_counts(two) -> 
         assert [(row["eval_a/n"], row["eval_a/sum"]) for row in found] == [(16.0, sum(range(100, 116)))] * 2
 
 
+def test_a_batch_of_padding_does_not_count_in_a_loader_that_was_broken_off_before(two) -> None:
+    for theirs in results((two, 2), "evaluations"):
+        found = [row for row in theirs["broken off"] if "eval_a/n" in row]
+        assert [(row["eval_a/n"], row["eval_a/sum"]) for row in found] == [(5.0, sum(range(100, 105)))] * 3
+
+
 def test_a_training_resumed_on_several_ranks_logs_as_if_it_had_never_been_stopped(two) -> None:
     for theirs in results((two, 2), "resume"):
         assert theirs["stopped"] == []

@@ -325,6 +325,13 @@ def evaluations(out: Path) -> object:
             sampler = torch.utils.data.DistributedSampler(self.eval_dataset, shuffle=False)
             return torch.utils.data.DataLoader(self.eval_dataset, batch_size=2, sampler=sampler)
 
+    class BrokenOff(Ordered):
+        """Looks at one batch before each evaluation, which then reads the same loader."""
+
+        def evaluate(self, *args, **kwargs):
+            next(iter(self.get_eval_dataloader()))
+            return super().evaluate(*args, **kwargs)
+
     def rows(kind, train, evaluated, **changes):
         trainer = kind(
             Alternating(),
@@ -341,6 +348,7 @@ def evaluations(out: Path) -> object:
     return {
         "uneven": rows(Ordered, 16, 7, **uneven),
         "own loader": rows(OwnLoader, 9, 16, eval_steps=3, per_device_train_batch_size=2),
+        "broken off": rows(BrokenOff, 8, 5, eval_steps=2, dataloader_num_workers=1, dataloader_persistent_workers=True),
     }
 
 
