@@ -45,8 +45,8 @@ class SavedWindows:
         self._logs_epochs = False
         #: The micro-batches so far of the step that runs, or that ran last, and the steps that were taken before it.
         self._micro_batches, self._steps_before = 0, -1
-        #: The windows of a checkpoint that was written inside of a step, as long as the training repeats that part of
-        #: the step.
+        #: What a checkpoint holds that was written inside of a step, as long as the training repeats that part of the
+        #: step. A checkpoint that is written meanwhile holds the same.
         self._repeated: Mapping[str, Any] = {}
 
     def save(self, state: TrainerState, is_over: bool, run_ids: Sequence[str], *, is_row_due: bool) -> None:
@@ -59,16 +59,14 @@ class SavedWindows:
             is_row_due: whether the Trainer will log the row of the step that has just ended. It logs this row before
                 it writes a checkpoint itself, but a callback may write one earlier.
         """
-        window = self._registry.state_dict()
-        phases = {phase: self._registry.state_dict(phase) for phase in self._registry.phases_of_training}
-        attributes: dict[str, Any] = {"window": window, **({"phases": phases} if any(phases.values()) else {})}
+        attributes = {**self._repeated} or self._open_windows()
         attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
         if any(attributes.values()) or self._registry.seen_keys or self.run_ids:
             # A callback may write the checkpoint inside of a step, which a resumed training repeats.
             begun = self._begun(state)
             step = {"number": state.global_step, "begun": begun, "is_row_due": is_row_due}
             epoch = {"is_over": is_over, "has_ended": self.epoch_has_ended, "is_logged": self._logs_epochs}
-            attributes |= {"step": step, "epoch": epoch, "runs": [*run_ids]}
+            attributes = {"step": step, "epoch": epoch, **attributes, "runs": [*run_ids]}
             _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
         else:
             _stateful(state).pop(_ENTRY, None)
@@ -77,7 +75,7 @@ class SavedWindows:
         """Load the windows of the checkpoint at which the training begins; empty ones if it begins anew."""
         attributes = _stateful(state).get(_ENTRY, {}).get("attributes", {})
         self.run_ids = tuple(attributes.get("runs", ()))
-        self._micro_batches, self._steps_before = 0, -1
+        self.discard()
         self._load_windows(attributes, state.global_step)
         step = attributes.get("step", {})
         self._repeated = attributes if step.get("begun") else {}
@@ -124,6 +122,12 @@ class SavedWindows:
         self._end_repetition()
         self._steps_before = -1
 
+    def discard(self) -> None:
+        """Forget the open windows of the training. What it has done of a step is in no window any more."""
+        for phase in ("train", *self._registry.phases_of_training):
+            self._registry.discard(phase)
+        self._micro_batches, self._steps_before, self._repeated = 0, -1, {}
+
     def on_epoch_begin(self, logs_epochs: bool) -> None:
         """Begin an epoch.
 
@@ -154,6 +158,12 @@ class SavedWindows:
         if self._repeated and self._repeated["step"]["number"] == self._steps_before:
             self._load_windows(self._repeated, self._steps_before)
             self._repeated = {}
+
+    def _open_windows(self) -> dict[str, Any]:
+        """Return the open windows of the training, merged over all ranks, for a checkpoint."""
+        window = self._registry.state_dict()
+        phases = {phase: self._registry.state_dict(phase) for phase in self._registry.phases_of_training}
+        return {"window": window, **({"phases": phases} if any(phases.values()) else {})}
 
     def _load_windows(self, attributes: Mapping[str, Any], step: int) -> None:
         """Replace the open windows of the training by those of a checkpoint."""

@@ -368,8 +368,7 @@ class Session:
             if not self._depth:
                 self._bound.close()
                 if self.is_training:  # outside of a training, a loop of the user may own the windows
-                    for phase in ("train", *self.registry.phases_of_training):
-                        self.registry.discard(phase)
+                    self.saved_windows.discard()
                     self.registry.leave_out(None)
 
     @contextmanager

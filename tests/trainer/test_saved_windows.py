@@ -328,3 +328,49 @@ def test_a_step_that_is_repeated_in_fewer_micro_batches_counts_once(tmp_path) ->
     first.train()
     second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     assert [row for row in rows(second, "a/n") if row[0] > 3] == [(4, 4.0), (6, 2.0)]
+
+
+@pytest.mark.parametrize("second", ["on_step_begin", "on_substep_end", "on_pre_optimizer_step"])
+@pytest.mark.parametrize("first", ["on_substep_end", "on_pre_optimizer_step"])
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_step_counts_once_if_the_resumed_training_also_stops_inside_of_it(tmp_path, first, second, step) -> None:
+    def train(save: SaveIn | None, resume: str | None) -> Ordered:
+        args = arguments(tmp_path, num_train_epochs=2, gradient_accumulation_steps=2)
+        registry = MetricRegistry({"*/n": "sum"}, per_epoch="*/n")
+        callbacks = [] if save is None else [save]
+        trainer = Ordered(Reports(), args, train_dataset=numbers(*range(8)), callbacks=callbacks, metrics=registry)
+        if save is not None:
+            save.trainer = trainer
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    checkpoint = str(tmp_path / f"checkpoint-{step}")
+    train(SaveIn(first, step), None)
+    train(SaveIn(second, step), checkpoint)
+    trainer = train(None, checkpoint)
+    assert rows(trainer, "a/n")[-2:] == [(6, 4.0), (8, 4.0)]
+    assert rows(trainer, "epoch_a/n") == [(4, 8.0), (8, 8.0)]
+    assert rows(trainer, "overall_a/n") == [(8, 16.0)]
+
+
+class Interrupts(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def test_a_checkpoint_after_an_interrupt_drops_no_report_of_the_step_that_a_resume_does_again(tmp_path) -> None:
+    def trainer(*callbacks: TrainerCallback) -> Ordered:
+        args = arguments(tmp_path, max_steps=6, gradient_accumulation_steps=2)
+        registry = MetricRegistry({"*/n": "sum"})
+        return Ordered(Reports(), args, train_dataset=numbers(*range(12)), callbacks=[*callbacks], metrics=registry)
+
+    first, second = trainer(Interrupts(2)), trainer()
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    first._save_checkpoint(first.model, trial=None)
+    second.train(resume_from_checkpoint=True)
+    assert rows(second, "a/n") == [(2, 4.0), (4, 4.0), (6, 4.0)]
