@@ -141,6 +141,7 @@ class MetricRegistry(BuiltAnew):
             return key not in TIMES and spreads.for_key(key)
 
         functions = Derived(derived, self._warn_once, wants_spread, lambda key: policies.for_key(key) == "skip")
+        overflow = Overflow(max_keys, self._warn_once)
         if functions:  # they may use the seconds and the steps of a window, which are keys too
             max_keys += len(TIMES)
         self._key_table = KeyTable(by_key, functions, max_keys)
@@ -152,7 +153,6 @@ class MetricRegistry(BuiltAnew):
         self._clock = MicroBatchClock()
         self._merger = RankMerger(process_group, agreement, wants_spread, self._clock)
         self._phases = Phases()
-        overflow = Overflow(max_keys, self._warn_once)
         self._intake = Intake(
             self._phases, self._key_table, policies, self._clock, overflow, self._merger.ranks, self._warn_once
         )

@@ -199,6 +199,13 @@ def test_further_keys_than_allowed_are_dropped_with_one_warning_that_names_the_c
     assert registry.snapshot(step=2).metrics["loss_1"] == 5.0
 
 
+def test_the_warning_of_too_many_keys_has_the_number_that_was_passed(caplog) -> None:
+    registry = MetricRegistry(max_keys=1, derived={"y": lambda m: m["x"] / m["window.steps"]})
+    registry.report_metrics(x=1.0)
+    registry.report_metrics(z=1.0)
+    assert "more than max_keys=1 distinct keys" in caplog.text
+
+
 def test_tasks_made_by_number_do_not_grow_the_registry() -> None:
     registry = MetricRegistry(max_keys=2)
     for step in range(100):
