@@ -104,6 +104,12 @@ class LogRowsMixin(_Base):
         """Whether the Trainer is to log the row of a step or of an epoch. It logs no second row at one step."""
         return self.control.should_log and self.state.global_step > getattr(self, "_globalstep_last_logged", -1)
 
+    @property
+    def _are_phases_due(self) -> bool:
+        """Whether the row of the training is being logged, which the rows of the phases inside of steps follow."""
+        row = self._current_row
+        return row is not None and row.is_window and row.snapshot.phase == "train"
+
     def _row_with(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """Return the row that the history has just got for these logs; an empty one if it has none."""
         row = self.state.log_history[-1] if self.state.log_history else {}

@@ -268,7 +268,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             keep_journal_from_hub(self.args.output_dir)
         run_ids = self._session.run.ids(self.is_world_process_zero())
         windows = self._session.saved_windows
-        windows.save(self.state, windows.is_last_step(self), run_ids, is_row_due=self._is_row_due)
+        due = {"is_row_due": self._is_row_due, "are_phases_due": self._are_phases_due}
+        windows.save(self.state, windows.is_last_step(self), run_ids, **due)
         super()._save_checkpoint(*args, **kwargs)
 
     def _load_callback_state(self) -> None:

@@ -49,7 +49,9 @@ class SavedWindows:
         #: step. A checkpoint that is written meanwhile holds the same.
         self._repeated: Mapping[str, Any] = {}
 
-    def save(self, state: TrainerState, is_over: bool, run_ids: Sequence[str], *, is_row_due: bool) -> None:
+    def save(
+        self, state: TrainerState, is_over: bool, run_ids: Sequence[str], *, is_row_due: bool, are_phases_due: bool
+    ) -> None:
         """Put the open windows into the checkpoint that the Trainer writes next. Every rank must call this.
 
         Args:
@@ -58,8 +60,9 @@ class SavedWindows:
             run_ids: the ids of the run that writes the checkpoint and of those that it has resumed, the latest first.
             is_row_due: whether the Trainer will log the row of the step that has just ended. It logs this row before
                 it writes a checkpoint itself, but a callback may write one earlier.
+            are_phases_due: whether this row is being logged, so that the rows of the phases inside of steps come next.
         """
-        attributes = {**self._repeated} or self._open_windows()
+        attributes = {**self._repeated} or self._open_windows(are_phases_due)
         attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
         if any(attributes.values()) or self._registry.seen_keys or self.run_ids:
             # A callback may write the checkpoint inside of a step, which a resumed training repeats.
@@ -159,10 +162,11 @@ class SavedWindows:
             self._load_windows(self._repeated, self._steps_before)
             self._repeated = {}
 
-    def _open_windows(self) -> dict[str, Any]:
-        """Return the open windows of the training, merged over all ranks, for a checkpoint."""
+    def _open_windows(self, are_phases_due: bool) -> dict[str, Any]:
+        """Return the windows of the training that stay open, merged over all ranks, for a checkpoint."""
         window = self._registry.state_dict()
-        phases = {phase: self._registry.state_dict(phase) for phase in self._registry.phases_of_training}
+        names = () if are_phases_due else self._registry.phases_of_training
+        phases = {phase: self._registry.state_dict(phase) for phase in names}
         return {"window": window, **({"phases": phases} if any(phases.values()) else {})}
 
     def _load_windows(self, attributes: Mapping[str, Any], step: int) -> None:

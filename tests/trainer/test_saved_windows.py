@@ -288,7 +288,7 @@ class ReportsAPart(Reports):
 @pytest.mark.parametrize(
     ("event", "step"),
     [("on_step_begin", 4), ("on_pre_optimizer_step", 3), ("on_pre_optimizer_step", 4), ("on_step_end", 2),
-     ("on_step_end", 3)],
+     ("on_step_end", 3), ("on_log", 2), ("on_log", 4)],
 )  # fmt: skip
 def test_each_report_counts_once_if_a_callback_writes_the_checkpoint(tmp_path, event, step, accumulation) -> None:
     def trainer(name: str, *callbacks: SaveIn) -> Ordered:
