@@ -13,12 +13,14 @@ A row takes this way through the code:
 
 If a trainer overrides `log` and does not call ours, there is no current row when `_on_log` runs. Then `_on_log` does
 all of it: it finds the snapshot, adds the values to the row, and delivers it before the other callbacks run.
+
+An evaluation of which no row is logged is delivered when `on_predict` is called, or when `evaluate` or `predict` ends.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer
 
 from mtask_sinks.console import Console, attach_console, print_partial
+from mtask_sinks.keys import log_prefix
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.session import Session
@@ -215,6 +218,20 @@ class LogRowsMixin(_Base):
         predicted = self._session.snapshots.find_evaluation(metrics)
         if predicted is not None:
             self._session.deliver(predicted, metrics, self)
+
+    def _deliver_without_row(self, before: Collection[Snapshot], output: Any) -> None:
+        """Deliver the evaluations that an `evaluate` or a `predict` has made, if no row of them was logged.
+
+        Args:
+            before: the snapshots that waited for their row before the method was called.
+            output: what the method returns, perhaps with the Trainer's own values.
+        """
+        metrics = getattr(output, "metrics", output)
+        for snapshot in self._session.snapshots.waiting:
+            if not any(snapshot is each for each in before):
+                prefix = log_prefix(snapshot.phase)
+                logs = metrics if isinstance(metrics, Mapping) else {}
+                self._deliver(snapshot, {name: value for name, value in logs.items() if name.startswith(prefix)})
 
     def _show_in_console(self, snapshot: Snapshot) -> None:
         attach_console(self._console, self.callback_handler.callbacks)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -35,6 +37,30 @@ if TYPE_CHECKING:
     _Base = Trainer
 else:
     _Base = object
+
+
+def _delivering(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an ``evaluate`` or a ``predict`` return only after the sinks have its values.
+
+    That of a user may call ``self.evaluation_loop`` and log no row. What it calls, such as ``super().evaluate()``,
+    leaves the delivery to it, because it may still log the row.
+    """
+
+    @wraps(method)
+    def evaluate_and_deliver(self: MultiTaskTrainerMixin, *args: Any, **kwargs: Any) -> Any:
+        session = self._session
+        if session.is_evaluating:
+            return method(self, *args, **kwargs)
+        with session.arriving():
+            before, session.is_evaluating = session.snapshots.waiting, True
+            try:
+                output = method(self, *args, **kwargs)
+            finally:
+                session.is_evaluating = False
+            self._deliver_without_row(before, output)
+            return output
+
+    return evaluate_and_deliver
 
 
 class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
@@ -78,6 +104,11 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 f"{cls.__name__}: the mixin comes after the Trainer class, where it does nothing. Put it first: "
                 f"class {cls.__name__}({', '.join(each.__name__ for each in bases)})."
             )
+        for name in ("evaluate", "predict"):
+            owner = next(each for each in order if name in vars(each))
+            is_unknown = owner is cls or not issubclass(owner, MultiTaskTrainerMixin)
+            if is_unknown and isinstance(method := vars(owner)[name], FunctionType):
+                setattr(cls, name, _delivering(method))
 
     def __init__(
         self,
@@ -177,13 +208,13 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 metrics.update(self._overall, **self._oversight.summary())
             return output
 
+    @_delivering
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        with self._session.arriving():
-            return super().evaluate(*args, **kwargs)
+        return super().evaluate(*args, **kwargs)
 
+    @_delivering
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        with self._session.arriving():
-            return super().predict(*args, **kwargs)
+        return super().predict(*args, **kwargs)
 
     def evaluation_loop(
         self,

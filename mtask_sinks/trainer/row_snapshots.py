@@ -55,6 +55,11 @@ class RowSnapshots:
         #: Phase → snapshot of its last evaluation, until that is logged, or until the next log event of the training.
         self._evaluated: dict[str, Snapshot] = {}
 
+    @property
+    def waiting(self) -> list[Snapshot]:
+        """The snapshots of evaluations that wait for their rows."""
+        return list(self._evaluated.values())
+
     def begin_training(self) -> None:
         """Begin anew: this training has reported nothing yet."""
         self.had_reported, self.has_reported = self.had_reported or self.has_reported, False

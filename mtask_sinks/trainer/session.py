@@ -128,6 +128,8 @@ class Session:
         self._arriving = 0
         #: Whether a phase has begun since the outermost of them began.
         self._has_had_phase = False
+        #: Whether an ``evaluate`` or a ``predict`` of the trainer runs.
+        self.is_evaluating = False
         self.is_training = False
         parts = {} if self._loss_budget is None else self._loss_budget.weights
         self.run = CurrentRun(self.delivery, self.backends, dict(self.registry.directions), parts)

@@ -1,0 +1,129 @@
+"""An ``evaluate`` or a ``predict`` of the user's own that calls `evaluation_loop`: the sinks get its values once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from helpers.toy import InOrder, Toy, arguments, numbers
+from transformers import Trainer
+
+from mtask_sinks import HfMultiTaskTrainer, MultiTaskTrainerMixin
+from mtask_sinks.sinks import MemorySink
+
+
+class Answers:
+    """Evaluates and predicts as the question-answering example of transformers does."""
+
+    logs_rows = True
+
+    def evaluate(self: Any, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
+        loader = self.get_eval_dataloader(eval_dataset)
+        metrics = self.evaluation_loop(loader, "Evaluation", metric_key_prefix=metric_key_prefix).metrics
+        metrics[f"{metric_key_prefix}_f1"] = 0.5
+        if self.logs_rows:
+            self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def predict(self: Any, examples: Any, ignore_keys: Any = None, metric_key_prefix: str = "test") -> Any:
+        loader = self.get_test_dataloader(examples)
+        output = self.evaluation_loop(loader, "Prediction", metric_key_prefix=metric_key_prefix)
+        return output._replace(metrics={**output.metrics, f"{metric_key_prefix}_f1": 0.25})
+
+
+class AnswersPlainly(Answers, Trainer):
+    pass
+
+
+class Behind(MultiTaskTrainerMixin, AnswersPlainly):
+    pass
+
+
+class Above(Answers, HfMultiTaskTrainer):
+    pass
+
+
+class Beside(AnswersPlainly, HfMultiTaskTrainer):
+    pass
+
+
+class Calls(Above):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        return super().predict(*args, **kwargs)
+
+
+class LogsLater(Above):
+    logs_rows = False
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        metrics = super().evaluate(*args, **kwargs)
+        self.log(metrics)
+        return metrics
+
+
+class SeveralSets(InOrder, HfMultiTaskTrainer):
+    """Evaluates two sets, and logs no row."""
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        metrics = {}
+        for name, data in (("one", numbers(1, 3)), ("two", numbers(5))):
+            output = self.evaluation_loop(self.get_eval_dataloader(data), name, metric_key_prefix=f"eval_{name}")
+            metrics |= {**output.metrics, f"eval_{name}_f1": float(len(data))}
+        return metrics
+
+
+def make(cls: type, tmp_path: Any, sink: MemorySink, **changes: Any) -> Any:
+    data = {"train_dataset": numbers(1, 2), "eval_dataset": numbers(10, 30)}
+    return cls(Toy(), arguments(tmp_path, **changes), sinks=[sink], **data)
+
+
+def seen(sink: MemorySink, *phases: str) -> list[tuple[Any, ...]]:
+    """Return step, phase, metrics, and the user's own value of each snapshot of some phases."""
+    return [
+        (each.step, each.phase, dict(each.metrics), each.logs.get(f"{each.phase}_f1"))
+        for each in sink.snapshots
+        if each.phase in phases
+    ]
+
+
+@pytest.mark.parametrize("cls", [Behind, Above, Beside, Calls])
+def test_a_prediction_of_the_users_own_is_delivered_before_it_returns(cls, tmp_path) -> None:
+    sink = MemorySink()
+    trainer = make(cls, tmp_path, sink)
+    assert trainer.predict(numbers(7)).metrics["test_a/loss"] == 7.0
+    assert seen(sink, "test") == [(0, "test", {"a/loss": 7.0}, 0.25)]
+
+
+@pytest.mark.parametrize("logs_rows", [True, False])
+@pytest.mark.parametrize("cls", [Behind, Above, Beside, Calls, LogsLater])
+def test_an_evaluation_of_the_users_own_is_delivered_once_with_and_without_a_row(cls, logs_rows, tmp_path) -> None:
+    sink = MemorySink()
+    trainer = make(cls, tmp_path, sink, eval_strategy="steps", eval_steps=1)
+    if cls is not LogsLater:
+        trainer.logs_rows = logs_rows
+    trainer.train()
+    assert [found[0] for found in seen(sink, "eval")] == [1, 2]
+    trainer.evaluate()
+    assert [found[1:] for found in seen(sink, "eval")] == [("eval", {"a/loss": 20.0}, 0.5)] * 3
+
+
+def test_several_evaluations_in_one_method_keep_their_own_values(tmp_path) -> None:
+    sink = MemorySink()
+    make(SeveralSets, tmp_path, sink).evaluate()
+    assert seen(sink, "eval_one", "eval_two") == [
+        (0, "eval_one", {"a/loss": 2.0}, 2.0), (0, "eval_two", {"a/loss": 5.0}, 1.0)
+    ]  # fmt: skip
+
+
+def test_the_usual_evaluation_and_prediction_are_delivered_once(tmp_path) -> None:
+    sink = MemorySink()
+    trainer = make(HfMultiTaskTrainer, tmp_path, sink)
+    trainer.evaluate()
+    trainer.predict(numbers(7))
+    assert [found[:3] for found in seen(sink, "eval", "test")] == [
+        (0, "eval", {"a/loss": 20.0}), (0, "test", {"a/loss": 7.0})
+    ]  # fmt: skip
