@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.plain_number import plain_number
 from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.delivery.cursor import check_names
@@ -135,16 +136,27 @@ class Delivery:
             self._ended[run_id] = "failed"
 
     def write(self, snapshot: Snapshot) -> None:
-        """Write a snapshot to the journal, from which every sink gets it."""
+        """Write a snapshot to the journal, from which every sink gets it.
+
+        Tensors and arrays with one element among its logs become numbers, so that every backend can show them.
+
+        Raises:
+            TypeError: this is no snapshot.
+            RuntimeError: no run is open. After `close`, `open` with the same run continues it.
+        """
         if not isinstance(snapshot, Snapshot):
             raise TypeError(f"write({snapshot!r}): pass a Snapshot, such as registry.snapshot(step) returns.")
         if self._is_forked():
             return
         if self._journal is None:
             raise RuntimeError("no run was opened, so nothing can be written: call open(RunInfo(id='1', ...)) first.")
-        if self._run is not None:
-            self._written[self._run.id] += 1
-            snapshot = snapshot.numbered(self._written[self._run.id])
+        if self._run is None:
+            raise RuntimeError("the run was closed, so no sink would get this: write before close(), or open() again.")
+        self._written[self._run.id] += 1
+        snapshot = snapshot.numbered(self._written[self._run.id])
+        logs = {name: plain_number(value) for name, value in snapshot.logs.items()}
+        if any(logs[name] is not value for name, value in snapshot.logs.items()):
+            snapshot = snapshot.with_logs(logs)
         for worker in self._workers:
             worker.expect_snapshot()
         self._journal.append(snapshot)

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from mtask_sinks._util.masking import mask_params
+from mtask_sinks._util.plain_number import plain_number
 from mtask_sinks._util.process import is_running, process_start
 from mtask_sinks.note import Note
 from mtask_sinks.snapshot import RunInfo, Snapshot
@@ -172,6 +173,6 @@ def as_plain(value: Any) -> Any:
         return [as_plain(item) for item in value]
     if value is None or isinstance(value, (str, int)):
         return value
-    if isinstance(value, numbers.Integral):  # an integer of NumPy
-        return int(value)
+    if (number := plain_number(value)) is not value:
+        return as_plain(number)
     return as_plain(float(value)) if isinstance(value, numbers.Real) else str(value)

@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from helpers.event_files import read_scalars, run_dirs
 from helpers.failing_sinks import Flaky, Hanging, snapshots
 from helpers.faulty import wait_for
@@ -331,3 +333,35 @@ def test_calls_in_a_wrong_order_or_with_wrong_arguments_say_what_to_do(tmp_path)
         delivery.close("done")
     delivery.close("finished")
     assert sink.closed == ["finished"]
+
+
+def test_a_loss_that_a_loop_logs_as_a_tensor_is_a_number_in_the_journal_and_in_every_sink(tmp_path) -> None:
+    loss = torch.nn.Parameter(torch.tensor(1.23456789)) * 1
+    logs = {"loss": loss, "rate": np.float32(0.5), "count": torch.tensor([3]), "note": "text", "each": [1, 2]}
+    plain = {"loss": loss.item(), "rate": 0.5, "count": 3, "note": "text", "each": [1, 2]}
+    sink = MemorySink()
+    delivery = Delivery([sink, TensorBoardSink(tmp_path / "runs")])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    delivery.write(Snapshot(step=1, logs=logs))
+    delivery.close("finished")
+    assert [dict(each.logs) for each in sink.snapshots] == [plain]
+    assert [dict(each.logs) for run in read_journal(tmp_path) for each in run.snapshots] == [plain]
+    [directory] = run_dirs(tmp_path / "runs")
+    scalars = read_scalars(directory)
+    assert {name: scalars[f"train/{name}"][0][1] for name in ("loss", "rate", "count")} == {
+        "loss": loss.item(), "rate": 0.5, "count": 3.0
+    }  # fmt: skip
+
+
+def test_a_snapshot_after_the_end_is_refused_until_the_run_is_open_again(tmp_path) -> None:
+    sink, run = MemorySink(), RunInfo(id="1", output_dir=str(tmp_path))
+    delivery = Delivery([sink])
+    delivery.open(run)
+    delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
+    delivery.close("finished")
+    with pytest.raises(RuntimeError, match=r"was closed, so no sink would get this: write before close\(\)"):
+        delivery.write(Snapshot(step=1, phase="test", metrics={"x": 2.0}))
+    delivery.open(run)
+    delivery.write(Snapshot(step=1, phase="test", metrics={"x": 2.0}))
+    delivery.close("finished")
+    assert (sink.series("x"), sink.series("x", "test")) == ([(1, 1.0)], [(1, 2.0)])
