@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
-from transformers import TrainerCallback
+from transformers import PretrainedConfig, TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
 from mtask_sinks.reporting import api, forked
@@ -447,3 +447,31 @@ def test_reports_of_data_loader_workers_are_said_once(tmp_path, way, is_evaluate
 def test_a_collator_without_workers_counts(tmp_path) -> None:
     trainer = trained(tmp_path, Toy(), data_collator=Collator(report_metrics))
     assert [value for _, value in points(trainer, "collator/n")] == [1.0, 1.0]
+
+
+class ReportsWithLabels(torch.nn.Module):
+    supports_report_metrics = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = PretrainedConfig()  # the Trainer asks for it if labels are smoothed
+        self.head = torch.nn.Linear(1, 2)
+
+    def forward(self, x, labels=None):
+        logits = self.head(x)
+        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
+        if loss is not None and hasattr(self, "report_metrics"):
+            self.report_metrics("kind", loss=loss)
+        return {"logits": logits} if loss is None else {"loss": loss, "logits": logits}
+
+
+def test_label_smoothing_is_named_because_the_model_gets_no_labels(tmp_path, caplog) -> None:
+    data = [{"x": torch.ones(1), "labels": torch.tensor(0)} for _ in range(4)]
+    for factor in (0.0, 0.1):
+        Ordered(
+            ReportsWithLabels(),
+            arguments(tmp_path, label_smoothing_factor=factor, label_names=["labels"]),
+            train_dataset=data,
+        ).train()
+    (message,) = said(caplog)
+    assert "with label_smoothing_factor the model gets no labels" in message
