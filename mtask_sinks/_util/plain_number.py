@@ -15,8 +15,12 @@ def plain_number(value: Any) -> Any:
     """
     if value is None or isinstance(value, (str, int, float)):
         return value
-    shape, item = getattr(value, "shape", None), getattr(value, "item", None)
-    if not isinstance(shape, tuple) or not callable(item) or math.prod(shape) != 1:
+    try:
+        # `item` ignores the mask of an array. Of a distributed tensor that is no replica, it returns this rank's part.
+        is_part = hasattr(value, "filled") or not all(each.is_replicate() for each in getattr(value, "placements", ()))
+        if is_part or math.prod(value.shape) != 1:
+            return value
+        number = value.item()
+    except Exception:  # another kind of object, or a tensor that has no values (on the device "meta")
         return value
-    number = item()
     return number if isinstance(number, (int, float)) else value
