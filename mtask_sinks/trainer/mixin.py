@@ -52,8 +52,9 @@ def _delivering(method: Callable[..., Any]) -> Callable[..., Any]:
         if session.is_evaluating:
             return method(self, *args, **kwargs)
         with session.arriving():
-            before, session.is_evaluating = session.snapshots.waiting, True
+            before = session.snapshots.waiting
             try:
+                session.is_evaluating = True
                 output = method(self, *args, **kwargs)
             finally:
                 session.is_evaluating = False
@@ -61,6 +62,19 @@ def _delivering(method: Callable[..., Any]) -> Callable[..., Any]:
             return output
 
     return evaluate_and_deliver
+
+
+def _inherited(cls: type, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method for a class that calls the one it inherits.
+
+    Which one that is, each call finds out: a subclass may have a class between the two, and a test may replace it.
+    """
+
+    @wraps(method)
+    def call_inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(cls, self), method.__name__)(*args, **kwargs)
+
+    return call_inherited
 
 
 class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
@@ -106,9 +120,13 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             )
         for name in ("evaluate", "predict"):
             owner = next(each for each in order if name in vars(each))
-            is_unknown = owner is cls or not issubclass(owner, MultiTaskTrainerMixin)
-            if is_unknown and isinstance(method := vars(owner)[name], FunctionType):
+            method = vars(owner)[name]
+            if not isinstance(method, FunctionType):
+                continue
+            if owner is cls:
                 setattr(cls, name, _delivering(method))
+            elif not issubclass(owner, MultiTaskTrainerMixin):
+                setattr(cls, name, _delivering(_inherited(cls, method)))
 
     def __init__(
         self,

@@ -127,3 +127,37 @@ def test_the_usual_evaluation_and_prediction_are_delivered_once(tmp_path) -> Non
     assert [found[:3] for found in seen(sink, "eval", "test")] == [
         (0, "eval", {"a/loss": 20.0}), (0, "test", {"a/loss": 7.0})
     ]  # fmt: skip
+
+
+class Noting:
+    def evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        called.append("noting")
+        return super().evaluate(*args, **kwargs)  # type: ignore[misc]
+
+
+class NotingMore(Noting):
+    def evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        called.append("more")
+        return super().evaluate(*args, **kwargs)
+
+
+class One(Noting, HfMultiTaskTrainer):
+    pass
+
+
+class Both(One, NotingMore):
+    pass
+
+
+called: list[str] = []
+
+
+def test_a_class_between_two_trainer_classes_keeps_its_turn(tmp_path) -> None:
+    called.clear()
+    make(Both, tmp_path, MemorySink()).evaluate()
+    assert called == ["more", "noting"]
+
+
+def test_a_method_that_is_replaced_in_a_base_class_is_replaced_in_the_trainer(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Noting, "evaluate", lambda self: {"eval_replaced": 1.0})
+    assert make(One, tmp_path, MemorySink()).evaluate() == {"eval_replaced": 1.0}
