@@ -15,6 +15,7 @@ If a trainer overrides `log` and does not call ours, there is no current row whe
 all of it: it finds the snapshot, adds the values to the row, and delivers it before the other callbacks run.
 
 An evaluation of which no row is logged is delivered when `on_predict` is called, or when `evaluate` or `predict` ends.
+If its row comes after that (``trainer.log(trainer.evaluate())``), the sinks get only the values that are new in it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer
 
 from mtask_sinks.console import Console, attach_console, print_partial
-from mtask_sinks.keys import log_prefix
+from mtask_sinks.keys import log_names, log_prefix
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.session import Session
@@ -231,16 +232,34 @@ class LogRowsMixin(_Base):
             if not any(snapshot is each for each in before):
                 prefix = log_prefix(snapshot.phase)
                 logs = metrics if isinstance(metrics, Mapping) else {}
-                self._deliver(snapshot, {name: value for name, value in logs.items() if name.startswith(prefix)})
+                own = {name: value for name, value in logs.items() if name.startswith(prefix)}
+                self._deliver(snapshot, own)
+                self._session.snapshots.keep_for_row(snapshot, own)
 
     def _show_in_console(self, snapshot: Snapshot) -> None:
         attach_console(self._console, self.callback_handler.callbacks)
         self._console.snapshot = snapshot
 
     def _deliver(self, snapshot: Snapshot, row: Mapping[str, Any], *, is_window: bool = True) -> None:
+        delivered = self._session.snapshots.values_delivered_with(snapshot)
+        if delivered is not None:
+            self._deliver_others(snapshot, delivered, row)
+            return
         if self._loss_budget is not None and self.state.is_world_process_zero:
             self._loss_budget.check(snapshot, row)
         self._session.deliver(snapshot, row, self, is_window=is_window)
+
+    def _deliver_others(self, snapshot: Snapshot, delivered: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+        """Deliver those values of a row that the sinks have not got with the snapshot of its evaluation."""
+        self._session.snapshots.forget(snapshot.phase)
+        known = {*log_names(snapshot.metrics, snapshot.phase), "epoch", "step"}
+        others = {
+            name: value
+            for name, value in row.items()
+            if name not in known and not (name in delivered and delivered[name] is value)
+        }
+        if others:
+            self._session.deliver(self._no_metrics(), others, self, is_window=False)
 
     def _no_metrics(self) -> Snapshot:
         """Return a snapshot for a row without task metrics."""

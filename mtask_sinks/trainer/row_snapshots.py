@@ -54,11 +54,23 @@ class RowSnapshots:
         self._warn_once = warn_once
         #: Phase → snapshot of its last evaluation, until that is logged, or until the next log event of the training.
         self._evaluated: dict[str, Snapshot] = {}
+        #: Phase → a snapshot of `_evaluated` that the sinks have already, and the other values that they got with it.
+        self._delivered: dict[str, tuple[Snapshot, Mapping[str, Any]]] = {}
 
     @property
     def waiting(self) -> list[Snapshot]:
-        """The snapshots of evaluations that wait for their rows."""
-        return list(self._evaluated.values())
+        """The snapshots of evaluations that wait for their rows, and that the sinks do not have yet."""
+        return [each for each in self._evaluated.values() if self.values_delivered_with(each) is None]
+
+    def keep_for_row(self, snapshot: Snapshot, logs: Mapping[str, Any]) -> None:
+        """Keep the snapshot of an evaluation that was delivered with some logs. Its row may still come."""
+        self._evaluated[snapshot.phase] = snapshot
+        self._delivered[snapshot.phase] = snapshot, logs
+
+    def values_delivered_with(self, snapshot: Snapshot) -> Mapping[str, Any] | None:
+        """Return the other values that the sinks got with a snapshot; ``None`` if they do not have it yet."""
+        delivered, logs = self._delivered.get(snapshot.phase, (None, None))
+        return logs if delivered is snapshot else None
 
     def begin_training(self) -> None:
         """Begin anew: this training has reported nothing yet."""
@@ -127,6 +139,7 @@ class RowSnapshots:
     def forget(self, phase: str) -> None:
         """Do not keep the snapshot of an evaluation any longer: it is logged, or no row follows."""
         self._evaluated.pop(phase, None)
+        self._delivered.pop(phase, None)
 
     def _reduce(self, phase: str, state: TrainerState, metrics: dict[str, Any] | None) -> Snapshot:
         """Reduce the window of an evaluation, and keep it until it is logged."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.toy import InOrder, Toy, arguments, numbers
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MultiTaskTrainerMixin
 from mtask_sinks.sinks import MemorySink
@@ -127,6 +127,41 @@ def test_the_usual_evaluation_and_prediction_are_delivered_once(tmp_path) -> Non
     assert [found[:3] for found in seen(sink, "eval", "test")] == [
         (0, "eval", {"a/loss": 20.0}), (0, "test", {"a/loss": 7.0})
     ]  # fmt: skip
+
+
+class Quiet(Above):
+    logs_rows = False
+
+
+def test_a_row_that_the_caller_logs_brings_the_sinks_only_what_is_new_in_it(tmp_path) -> None:
+    sink = MemorySink()
+    trainer = make(Quiet, tmp_path, sink)
+    metrics = trainer.evaluate()
+    trainer.log(metrics)
+    trainer.log(trainer.predict(numbers(7)).metrics)
+    assert [(each.phase, dict(each.metrics)) for each in sink.snapshots] == [
+        ("eval", {"a/loss": 20.0}), ("test", {"a/loss": 7.0})
+    ]  # fmt: skip
+    trainer.log({**trainer.evaluate(), "eval_f1": 0.75, "eval_bleu": 30.0})
+    trainer.evaluate()
+    assert seen(sink, "eval") == [(0, "eval", {"a/loss": 20.0}, 0.5)] * 3
+    assert [dict(each.logs) for each in sink.snapshots if each.phase == "train"] == [
+        {"eval_f1": 0.75, "eval_bleu": 30.0}
+    ]
+
+
+def test_a_row_of_an_evaluation_ends_no_window_of_the_training(tmp_path) -> None:
+    class LogsItself(TrainerCallback):
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            trainer.log(trainer.evaluate())
+
+    sink = MemorySink()
+    trainer = make(Quiet, tmp_path, sink, logging_strategy="epoch")
+    trainer.add_callback(LogsItself())
+    trainer.train()
+    assert seen(sink, "eval") == [(2, "eval", {"a/loss": 20.0}, 0.5)]
+    [row] = [row for row in trainer.state.log_history if "eval_f1" in row]
+    assert "a/loss" not in row
 
 
 class Noting:
