@@ -108,6 +108,11 @@ class Delivery:
         """Sink's name → how many of its snapshots are delivered, rejected and pending, and its state."""
         return {worker.sink.name: worker.counts for worker in self._workers}
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a run is open."""
+        return self._run is not None
+
     def open(self, run: RunInfo, begun_at: float | None = None) -> None:
         """Begin or continue a run, in the journal and on every sink.
 

@@ -101,7 +101,8 @@ class CurrentRun:
         """
         opened = self._opened
         facts = RunFacts.collect(self._info, trainer.args, trainer.state, self._backends.runs, output_dir)
-        if opened is None or facts != self._opened_facts:
+        # The exit of the interpreter may have closed the run, and exit handlers of the user still evaluate.
+        if opened is None or facts != self._opened_facts or not self._delivery.is_open:
             known = opened.params if opened is not None and opened.id == self._info.id else None
             params = collect_params(trainer.args, trainer.model) if known is None else known
             run = facts.to_run_info(params, self._backends.logged)

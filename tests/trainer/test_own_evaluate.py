@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,3 +199,24 @@ def test_a_class_between_two_trainer_classes_keeps_its_turn(tmp_path) -> None:
 def test_a_method_that_is_replaced_in_a_base_class_is_replaced_in_the_trainer(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Noting, "evaluate", lambda self: {"eval_replaced": 1.0})
     assert make(One, tmp_path, MemorySink()).evaluate() == {"eval_replaced": 1.0}
+
+
+def test_an_exit_handler_can_still_evaluate(tmp_path) -> None:
+    script = f"""
+import atexit
+from helpers.toy import Toy, arguments, numbers
+from mtask_sinks import HfMultiTaskTrainer
+from mtask_sinks.sinks import MemorySink
+
+@atexit.register
+def evaluate_again():
+    print("value:", trainer.evaluate(metric_key_prefix="last")["last_a/loss"], sink.series("a/loss", "last"))
+
+sink = MemorySink()
+trainer = HfMultiTaskTrainer(Toy(), arguments({str(tmp_path)!r}), sinks=[sink], eval_dataset=numbers(10, 30))
+trainer.evaluate()
+"""
+    tests = Path(__file__).parents[1]
+    result = subprocess.run([sys.executable, "-c", script], cwd=tests, capture_output=True, text=True, check=True)
+    assert "value: 20.0 [(0, 20.0)]" in result.stdout
+    assert "Traceback" not in result.stderr
