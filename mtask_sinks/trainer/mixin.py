@@ -228,10 +228,12 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
 
     @_delivering
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        self._session.expect_phase()
         return super().evaluate(*args, **kwargs)
 
     @_delivering
     def predict(self, *args: Any, **kwargs: Any) -> Any:
+        self._session.expect_phase()
         return super().predict(*args, **kwargs)
 
     def evaluation_loop(

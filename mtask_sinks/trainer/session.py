@@ -126,8 +126,8 @@ class Session:
         self._depth = 0
         #: How many blocks of `arriving` are open.
         self._arriving = 0
-        #: Whether a phase has begun since the outermost of them began.
-        self._has_had_phase = False
+        #: Whether the Trainer evaluates inside of them, and no phase has begun yet.
+        self._expects_phase = False
         #: Whether an ``evaluate`` or a ``predict`` of the trainer runs.
         self.is_evaluating = False
         self.is_training = False
@@ -276,7 +276,7 @@ class Session:
         Blocks nest; only the outermost one waits.
         """
         if not self._arriving:
-            self._has_had_phase = False
+            self._expects_phase = False
         self._arriving += 1
         try:
             yield
@@ -286,6 +286,10 @@ class Session:
             self._warn_if_not_evaluated()
             self._idle_rules.on_evaluated(self.trainer())
             self.delivery.flush()
+
+    def expect_phase(self) -> None:
+        """Expect that a phase begins, because the Trainer evaluates. A method of the user's own may do without."""
+        self._expects_phase = True
 
     @contextmanager
     def own_phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
@@ -337,7 +341,7 @@ class Session:
 
     @contextmanager
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
-        self._has_had_phase = True
+        self._expects_phase = False
         if not self._depth:
             self.backends.begin(self.is_training)
         with (
@@ -352,7 +356,7 @@ class Session:
     def _warn_if_not_evaluated(self) -> None:
         """Say why an evaluation has no metrics, if no code of this library ran in it. In a training, reports say it."""
         trainer = self.trainer()
-        if self._has_had_phase or trainer is None:
+        if not self._expects_phase or trainer is None:
             return
         reason = why_reports_are_expected(trainer, self._given)
         if reason is not None:

@@ -201,6 +201,23 @@ def test_a_method_that_is_replaced_in_a_base_class_is_replaced_in_the_trainer(tm
     assert make(One, tmp_path, MemorySink()).evaluate() == {"eval_replaced": 1.0}
 
 
+class Skips(HfMultiTaskTrainer):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        return {}
+
+
+class OneByOne(HfMultiTaskTrainer):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        yield super().evaluate(*args, **kwargs)
+
+
+@pytest.mark.parametrize("cls", [Skips, OneByOne])
+def test_an_evaluate_that_does_not_evaluate_lacks_no_metrics(cls, tmp_path, caplog) -> None:
+    found = list(make(cls, tmp_path, MemorySink()).evaluate())
+    assert [metrics["eval_a/loss"] for metrics in found] == ([] if cls is Skips else [20.0])
+    assert caplog.messages == []
+
+
 def test_an_exit_handler_can_still_evaluate(tmp_path) -> None:
     script = f"""
 import atexit
