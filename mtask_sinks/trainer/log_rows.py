@@ -233,6 +233,8 @@ class LogRowsMixin(_Base):
                 prefix = log_prefix(snapshot.phase)
                 logs = metrics if isinstance(metrics, Mapping) else {}
                 own = {name: value for name, value in logs.items() if name.startswith(prefix)}
+                if snapshot.epoch is not None:
+                    own["epoch"] = snapshot.epoch  # every row has it, and a chart of W&B may use it as its axis
                 self._deliver(snapshot, own)
                 self._session.snapshots.keep_for_row(snapshot, own)
 

@@ -201,6 +201,12 @@ def test_a_method_that_is_replaced_in_a_base_class_is_replaced_in_the_trainer(tm
     assert make(One, tmp_path, MemorySink()).evaluate() == {"eval_replaced": 1.0}
 
 
+def test_an_evaluation_without_a_row_has_its_epoch(tmp_path) -> None:
+    sink = MemorySink()
+    make(Quiet, tmp_path, sink, eval_strategy="steps", eval_steps=1).train()
+    assert [each.logs["epoch"] for each in sink.snapshots if each.phase == "eval"] == [0.5, 1.0]
+
+
 class Skips(HfMultiTaskTrainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         return {}
