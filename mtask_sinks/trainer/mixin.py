@@ -319,8 +319,12 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             keep_journal_from_hub(self.args.output_dir)
         run_ids = self._session.run.ids(self.is_world_process_zero())
         windows = self._session.saved_windows
-        due = {"is_row_due": self._is_row_due, "are_phases_due": self._are_phases_due}
-        windows.save(self.state, windows.is_last_step(self), run_ids, **due)
+        is_last = windows.is_last_step(self)
+        is_cut = (
+            self._session.epoch_end and not is_last
+        )  # then the row is partial, and a resume counts its reports again
+        due = {"is_row_due": self._is_row_due and not is_cut, "are_phases_due": self._are_phases_due}
+        windows.save(self.state, is_last, run_ids, **due)
         super()._save_checkpoint(*args, **kwargs)
 
     def _load_callback_state(self) -> None:

@@ -36,8 +36,6 @@ class SavedWindows:
         #: The ids of the run that wrote the checkpoint and of those that it had resumed itself, the latest first. Empty
         #: if the training begins anew, or if the checkpoint does not say.
         self.run_ids: tuple[str, ...] = ()
-        #: Whether the checkpoint was written at the last step of an epoch.
-        self._is_over = False
         #: Whether the rows of the last epoch are logged, and no epoch has begun since. A checkpoint says this too,
         #: because the Trainer writes some checkpoints before these rows, and others after them.
         self.epoch_has_ended = False
@@ -45,9 +43,9 @@ class SavedWindows:
         self._logs_epochs = False
         #: The micro-batches so far of the step that runs, or that ran last, and the steps that were taken before it.
         self._micro_batches, self._steps_before = 0, -1
-        #: What a checkpoint holds that was written inside of a step, as long as the training repeats that part of the
-        #: step. A checkpoint that is written meanwhile holds the same.
-        self._repeated: Mapping[str, Any] = {}
+        #: The first micro-batches of the step that a resumed training repeats, because the checkpoint was written inside
+        #: of that step, and the windows that already have them. A checkpoint that is written meanwhile holds the same.
+        self._to_repeat, self._repeated = 0, dict[str, Any]()
 
     def save(
         self, state: TrainerState, is_over: bool, run_ids: Sequence[str], *, is_row_due: bool, are_phases_due: bool
@@ -62,51 +60,42 @@ class SavedWindows:
                 it writes a checkpoint itself, but a callback may write one earlier.
             are_phases_due: whether this row is being logged, so that the rows of the phases inside of steps come next.
         """
-        attributes = {**self._repeated} or self._open_windows(are_phases_due)
+        attributes = {**self._repeated} if self._to_repeat else self._open_windows(are_phases_due)
         attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
         if any(attributes.values()) or self._registry.seen_keys or self.run_ids:
             # A callback may write the checkpoint inside of a step, which a resumed training repeats.
-            begun = self._begun(state)
-            step = {"number": state.global_step, "begun": begun, "is_row_due": is_row_due}
+            step = {"begun": self._begun(state), "is_row_due": is_row_due}
             epoch = {"is_over": is_over, "has_ended": self.epoch_has_ended, "is_logged": self._logs_epochs}
             attributes = {"step": step, "epoch": epoch, **attributes, "runs": [*run_ids]}
             _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
         else:
             _stateful(state).pop(_ENTRY, None)
 
-    def load(self, state: TrainerState) -> None:
-        """Load the windows of the checkpoint at which the training begins; empty ones if it begins anew."""
-        attributes = _stateful(state).get(_ENTRY, {}).get("attributes", {})
-        self.run_ids = tuple(attributes.get("runs", ()))
-        self.discard()
-        self._load_windows(attributes, state.global_step)
-        step = attributes.get("step", {})
-        self._repeated = attributes if step.get("begun") else {}
-        if step.get("is_row_due"):  # the process that wrote the checkpoint has logged the row afterwards
-            self._drop_row(state)
-        self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
-        epoch = attributes.get("epoch", {})
-        self._is_over = epoch.get("is_over", _is_whole(state.epoch))
-        self.epoch_has_ended, self._logs_epochs = epoch.get("has_ended", False), epoch.get("is_logged", False)
+    def load(self, state: TrainerState, begins_anew: bool) -> None:
+        """Load the windows of the checkpoint at which the training begins; empty ones if it begins anew.
 
-    def end_saved_epoch(self, state: TrainerState, begins_anew: bool) -> None:
-        """After a resume, end the epoch of the checkpoint, if the checkpoint was written right before its end.
-
-        The Trainer writes such a checkpoint before it logs the rows of the epoch. The process that wrote it has logged
-        these rows afterwards. So this method reduces the windows, and drops the result.
+        The process that wrote the checkpoint may have logged rows afterwards that have reports of these windows. This
+        method reduces the windows for each of these rows, and drops the result.
 
         Args:
             state: the state of the trainer.
             begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``). Then this method
                 drops the values per epoch of the cut epoch, and the window goes on into the next row.
         """
-        if not state.global_step or self.epoch_has_ended:
-            return
-        is_cut = begins_anew and has_no_length(state)
-        if (self._is_over or is_cut) and self._registry.has_values_per_epoch:
-            self._registry.end_epoch(state.global_step, epoch=state.epoch)
-        if self._is_over and self._logs_epochs:
+        attributes = _stateful(state).get(_ENTRY, {}).get("attributes", {})
+        step, epoch = attributes.get("step", {}), attributes.get("epoch", {})
+        self.run_ids = tuple(attributes.get("runs", ()))
+        self.epoch_has_ended, self._logs_epochs = epoch.get("has_ended", False), epoch.get("is_logged", False)
+        self.discard()
+        self._load_windows(attributes, state.global_step)
+        self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
+        if step.get("is_row_due"):
             self._drop_row(state)
+        if state.global_step and not self.epoch_has_ended:
+            is_over = epoch.get("is_over", _is_whole(state.epoch))
+            self._end_saved_epoch(state, is_over, is_cut=begins_anew and has_no_length(state))
+        if begun := step.get("begun", 0):
+            self._to_repeat, self._repeated = begun, self._open_windows()
 
     def on_micro_batch(self, state: TrainerState) -> None:
         """End a micro-batch of the training.
@@ -117,7 +106,7 @@ class SavedWindows:
         if state.global_step != self._steps_before:
             self._micro_batches, self._steps_before = 0, state.global_step
         self._micro_batches += 1
-        if self._micro_batches == self._repeated.get("step", {}).get("begun"):
+        if self._micro_batches == self._to_repeat:
             self._end_repetition()
 
     def on_step_end(self) -> None:
@@ -129,7 +118,8 @@ class SavedWindows:
         """Forget the open windows of the training. What it has done of a step is in no window any more."""
         for phase in ("train", *self._registry.phases_of_training):
             self._registry.discard(phase)
-        self._micro_batches, self._steps_before, self._repeated = 0, -1, {}
+        self._micro_batches, self._steps_before = 0, -1
+        self._to_repeat, self._repeated = 0, {}
 
     def on_epoch_begin(self, logs_epochs: bool) -> None:
         """Begin an epoch.
@@ -153,16 +143,23 @@ class SavedWindows:
         return bool(accelerator.gather(has_ended).min())  # the ranks' data may differ in length
 
     def _begun(self, state: TrainerState) -> int:
-        """How many micro-batches the training has done of a step that has not ended."""
-        return self._micro_batches if state.global_step == self._steps_before else 0
+        """How many micro-batches of a step that has not ended are in the windows of a checkpoint."""
+        return self._to_repeat or (self._micro_batches if state.global_step == self._steps_before else 0)
 
     def _end_repetition(self) -> None:
         """If the training has repeated a part of a step, load the windows that already have it."""
-        if self._repeated and self._repeated["step"]["number"] == self._steps_before:
-            self._load_windows(self._repeated, self._steps_before)
-            self._repeated = {}
+        if self._to_repeat:
+            self._load_windows(self._repeated, max(self._steps_before, 0))
+            self._to_repeat, self._repeated = 0, {}
 
-    def _open_windows(self, are_phases_due: bool) -> dict[str, Any]:
+    def _end_saved_epoch(self, state: TrainerState, is_over: bool, is_cut: bool) -> None:
+        """End the epoch of the checkpoint, if it was written right before the rows of that epoch, or if data are cut."""
+        if (is_over or is_cut) and self._registry.has_values_per_epoch:
+            self._registry.end_epoch(state.global_step, epoch=state.epoch)
+        if is_over and self._logs_epochs:
+            self._drop_row(state)
+
+    def _open_windows(self, are_phases_due: bool = False) -> dict[str, Any]:
         """Return the windows of the training that stay open, merged over all ranks, for a checkpoint."""
         window = self._registry.state_dict()
         names = () if are_phases_due else self._registry.phases_of_training

@@ -190,18 +190,22 @@ class Session:
             else:
                 self._end("finished")
 
-    def on_train_begin(self, state: TrainerState) -> None:
+    def on_train_begin(self, state: TrainerState, begins_anew: bool) -> None:
         """Load the saved windows. Only now is the first step known.
 
         If the Trainer starts again with a smaller batch (``auto_find_batch_size``), it calls this again. Then the rows
         so far belong to a training that has failed.
+
+        Args:
+            state: the state of the trainer.
+            begins_anew: whether data without a length begin anew at a resume.
         """
         if self._is_new and self.registry.discard():
             self._warn_once("before training", _BEFORE_TRAINING)
         if not self._is_new:
             self.run.begin_again()
         self._is_new, self.epoch_end = False, None
-        self.saved_windows.load(state)
+        self.saved_windows.load(state, begins_anew)
         self.run.go_on_from(state.global_step, self.saved_windows.run_ids)
 
     def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:

@@ -374,3 +374,60 @@ def test_a_checkpoint_after_an_interrupt_drops_no_report_of_the_step_that_a_resu
     first._save_checkpoint(first.model, trial=None)
     second.train(resume_from_checkpoint=True)
     assert rows(second, "a/n") == [(2, 4.0), (4, 4.0), (6, 4.0)]
+
+
+class Ten(torch.utils.data.IterableDataset):
+    """Ten numbers, without a length."""
+
+    def __iter__(self):
+        yield from numbers(*range(10))
+
+
+@pytest.mark.parametrize("logging", ["epoch", "steps"])
+def test_the_end_of_an_epoch_inside_of_a_step_counts_once_if_a_callback_writes_the_checkpoint_there(
+    tmp_path, logging
+) -> None:
+    def trainer(name: str, *callbacks: SaveIn) -> Ordered:
+        changes = {"max_steps": 5, "gradient_accumulation_steps": 4, "logging_strategy": logging}
+        registry = MetricRegistry({"*/n": "sum"}, per_epoch="*/n")
+        made = Ordered(
+            Reports(),
+            arguments(tmp_path / name, **changes),
+            train_dataset=Ten(),
+            callbacks=[*callbacks],
+            metrics=registry,
+        )
+        for each in callbacks:
+            each.trainer = made
+        return made
+
+    whole, first, second = trainer("whole"), trainer("resumed", SaveIn("on_epoch_end", 2)), trainer("resumed")
+    whole.train()
+    first.train()
+    second.train(resume_from_checkpoint=str(tmp_path / "resumed" / "checkpoint-2"))
+    for key in ("a/n", "epoch_a/n", "overall_a/n"):
+        assert [row for row in rows(second, key) if row[0] > 2] == [row for row in rows(whole, key) if row[0] > 2]
+    assert rows(second, "overall_a/n") == [(5, 24.0)]
+
+
+class StopsInStep(StopsAt):
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        control.should_training_stop |= state.global_step == self.step
+
+
+def test_a_resume_counts_the_partial_row_of_a_cut_epoch_again_if_a_callback_wrote_the_checkpoint(tmp_path) -> None:
+    def trainer(*callbacks: TrainerCallback) -> Ordered:
+        args = arguments(tmp_path, num_train_epochs=2, logging_strategy="epoch")
+        registry = MetricRegistry({"*/n": "sum"}, per_epoch="*/n")
+        data = numbers(1, 2, 6, 7)
+        return Ordered(Reports(), args, train_dataset=data, metrics=registry, callbacks=list(callbacks))
+
+    save = SaveIn("on_epoch_end", 3)
+    first, second = trainer(StopsInStep(3), save), trainer()
+    save.trainer = first
+    first.train()
+    second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert rows(second, "a/n") == rows(second, "epoch_a/n") == [(4, 4.0), (8, 4.0)]
+    found = [(each.step, each.is_partial) for run in read_journal(tmp_path) for each in run.snapshots
+             if each.phase == "train"]  # fmt: skip
+    assert found == [(3, True), (4, False), (8, False)]
