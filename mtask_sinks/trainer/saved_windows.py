@@ -43,8 +43,8 @@ class SavedWindows:
         self._logs_epochs = False
         #: The micro-batches so far of the step that runs, or that ran last, and the steps that were taken before it.
         self._micro_batches, self._steps_before = 0, -1
-        #: The first micro-batches of the step that a resumed training repeats, because the checkpoint was written inside
-        #: of that step, and the windows that already have them. A checkpoint that is written meanwhile holds the same.
+        #: How many micro-batches a resumed training repeats, because the checkpoint was written inside of a step, and
+        #: the windows that already have them. A checkpoint that is written meanwhile holds the same.
         self._to_repeat, self._repeated = 0, dict[str, Any]()
 
     def save(
@@ -91,10 +91,10 @@ class SavedWindows:
         self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
         if step.get("is_row_due"):
             self._drop_row(state)
+        is_cut = begins_anew and has_no_length(state)
         if state.global_step and not self.epoch_has_ended:
-            is_over = epoch.get("is_over", _is_whole(state.epoch))
-            self._end_saved_epoch(state, is_over, is_cut=begins_anew and has_no_length(state))
-        if begun := step.get("begun", 0):
+            self._end_saved_epoch(state, epoch.get("is_over", _is_whole(state.epoch)), is_cut)
+        if (begun := step.get("begun", 0)) and not is_cut:
             self._to_repeat, self._repeated = begun, self._open_windows()
 
     def on_micro_batch(self, state: TrainerState) -> None:
@@ -113,6 +113,14 @@ class SavedWindows:
         """End a step of the training. After a resume it may have fewer micro-batches than before."""
         self._end_repetition()
         self._steps_before = -1
+
+    def on_epoch_end(self) -> None:
+        """End an epoch that the training has read to its end. A resumed training repeats nothing in the next epoch.
+
+        If data have no length, the Trainer skips as many batches as all steps had, in the first epoch of the resumed
+        training. This may be all of that epoch.
+        """
+        self._end_repetition()
 
     def discard(self) -> None:
         """Forget the open windows of the training. What it has done of a step is in no window any more."""
@@ -153,7 +161,7 @@ class SavedWindows:
             self._to_repeat, self._repeated = 0, {}
 
     def _end_saved_epoch(self, state: TrainerState, is_over: bool, is_cut: bool) -> None:
-        """End the epoch of the checkpoint, if it was written right before the rows of that epoch, or if data are cut."""
+        """End the epoch of the checkpoint if its rows were logged afterwards, or if its data are cut."""
         if (is_over or is_cut) and self._registry.has_values_per_epoch:
             self._registry.end_epoch(state.global_step, epoch=state.epoch)
         if is_over and self._logs_epochs:

@@ -410,6 +410,23 @@ def test_the_end_of_an_epoch_inside_of_a_step_counts_once_if_a_callback_writes_t
     assert rows(second, "overall_a/n") == [(5, 24.0)]
 
 
+@pytest.mark.parametrize(("step", "begins_anew"), [(2, False), (4, False), (2, True)])
+def test_a_resume_at_the_end_of_an_epoch_inside_of_a_step_drops_only_reports_that_it_repeats(
+    tmp_path, step, begins_anew
+) -> None:
+    def trainer(name: str) -> Ordered:
+        changes = {"max_steps": 5, "gradient_accumulation_steps": 4, "logging_steps": 1, "save_strategy": "epoch"}
+        args = arguments(tmp_path / name, ignore_data_skip=begins_anew, **changes)
+        return Ordered(Reports(), args, train_dataset=Ten(), metrics=MetricRegistry({"*/n": "sum"}))
+
+    trainer("whole").train()
+    resumed = trainer("resumed")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{step}"))
+    # The Trainer does the last two micro-batches of the first epoch again. Otherwise it begins the data anew.
+    after = [(3, 6.0), (4, 4.0), (5, 6.0)]
+    assert [row for row in rows(resumed, "a/n") if row[0] > step] == [row for row in after if row[0] > step]
+
+
 class StopsInStep(StopsAt):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         control.should_training_stop |= state.global_step == self.step
