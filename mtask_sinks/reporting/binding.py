@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dis import get_instructions
 from functools import partial
-from types import CellType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -248,21 +248,31 @@ def _modules_used_by(function: Any, trainer: Trainer) -> list[nn.Module]:
 
 
 def _attributes_used_by(method: Any, kind: type) -> set[str]:
-    """Return the names of the attributes in the code of a method, and in the methods of its class that it calls."""
-    names, rest = set[str](), [method]
+    """Return the names of the attributes in the code of a method, and in the methods and properties that it uses."""
+    names, seen, rest = set[str](), set[Any](), [method]
     while rest:
-        found = _names_in(rest.pop(), "LOAD_ATTR", "LOAD_METHOD") - names
+        function = rest.pop()
+        if not isinstance(function, FunctionType) or function in seen:
+            continue
+        seen.add(function)
+        found = _names_in(function, "LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
         names |= found
-        rest += [each for name in found if isinstance(each := getattr(kind, name, None), FunctionType)]
+        used = [getattr(kind, name, None) for name in found]
+        if "super" in _names_in(function, "LOAD_GLOBAL"):
+            used += [vars(base).get(name) for base in kind.__mro__ for name in found]
+        rest += [each.fget if isinstance(each, property) else each for each in used]
     return names
 
 
 def _names_in(function: Any, *operations: str) -> set[str]:
-    """Return the names that the code of a function uses in these operations."""
-    # The code lists the names of global variables and those of attributes together. Only the instructions differ.
-    if not isinstance(function, FunctionType):
-        return set()
-    return {step.argval for step in get_instructions(function) if step.opname in operations}
+    """Return the names that the code of a function, or of a function inside of it, uses in these operations."""
+    names, rest = set[str](), [function.__code__] if isinstance(function, FunctionType) else []
+    while rest:
+        code = rest.pop()
+        # The code lists the names of global variables and those of attributes together. Only the instructions differ.
+        names |= {step.argval for step in get_instructions(code) if step.opname in operations}
+        rest += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return names
 
 
 def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:

@@ -133,6 +133,35 @@ def test_a_flagged_module_in_another_method_of_the_loss_is_said(tmp_path, caplog
     assert "trainer.compute_loss_func: Criterion sets" in caplog.text
 
 
+class Inherited(Experiment):
+    def loss(self, output, labels, num_items_in_batch=None):
+        return super().loss(output, labels)
+
+
+class Behind(Experiment):
+    @property
+    def used(self):
+        return self.criteria
+
+    def loss(self, output, labels, num_items_in_batch=None):
+        return output[0] / len(self.used)
+
+
+class Nested(Experiment):
+    def loss(self, output, labels, num_items_in_batch=None):
+        return sum([output[0] / len(self.criteria) for _ in range(2)])
+
+
+@pytest.mark.parametrize("kind", [Inherited, Behind, Nested])
+def test_a_flagged_module_in_an_inherited_method_a_property_or_an_inner_function_is_said(
+    kind, tmp_path, caplog
+) -> None:
+    experiment = kind()
+    experiment.criteria = [Criterion()]
+    trained(tmp_path, experiment.first, compute_loss_func=experiment.loss)
+    assert "trainer.compute_loss_func: Criterion sets" in caplog.text
+
+
 def test_a_module_with_the_name_of_an_attribute_in_the_loss_function_is_not_said(tmp_path, caplog) -> None:
     def function(output, labels, num_items_in_batch=None):
         return output[0] if output[0].requires_grad else output[0].CRITERION
