@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dis import get_instructions
-from functools import partial
-from types import CellType, CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,18 +15,12 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.reporting.api import Reporter, refuse_positional
 
-if TYPE_CHECKING:
-    from transformers import Trainer
-
 logger = get_logger(__name__)
 
 #: The class or instance attribute that asks for ``self.report_metrics``. A module with this attribute is flagged.
 FLAG = "supports_report_metrics"
 #: The attribute by which a flagged module reports.
 NAME = "report_metrics"
-
-# A list with more entries than this holds data, such as a dataset, and no modules.
-_MOST_HELD = 1000
 
 # What a copy has as its ``report_metrics``.
 _SILENT = "".format
@@ -145,7 +136,7 @@ def _add_to_bindings(parent: nn.Module, name: str, module: nn.Module | None) -> 
     """Bind a module that is registered in another one. PyTorch calls this for every module of the process."""
     if torch.compiler.is_compiling():  # else the compiler would compile again whenever a binding begins or ends
         return
-    if _bindings and module is not None and any(_has_flag(each) for each in module.modules()):
+    if _bindings and module is not None and any(has_flag(each) for each in module.modules()):
         for binding in list(_bindings.values()):
             binding.add(parent, module)
 
@@ -153,133 +144,11 @@ def _add_to_bindings(parent: nn.Module, name: str, module: nn.Module | None) -> 
 register_module_module_registration_hook(_add_to_bindings)
 
 
-def modules_around(trainer: Trainer | None) -> list[nn.Module]:
-    """Return the modules of a trainer that wrap its model or compute its loss.
-
-    If somebody has set ``trainer.model`` to another model, the Trainer still trains the model that it had before
-    (``model_wrapped``), so that model is among them. A reference model, a teacher or any other module beside the model
-    is not, because it must not report.
-    """
-    return [module for _, module, is_around in _modules_held_by(trainer) if is_around]
-
-
-def silent_modules(trainer: Trainer) -> dict[str, str]:
-    """Return place → class, for flagged modules that do not report and are not meant as a teacher.
-
-    They are attributes of the trainer, they are in a list or dict of the model, where PyTorch does not find them, or
-    ``compute_loss_func`` uses them. Copies of the model, reference models and teachers usually have the classes of the
-    model, so they are not listed.
-    """
-    parts = [] if trainer.model is None else [*trainer.model.modules()]
-    # With base classes, because FSDP and parametrizations replace the class of a module by a derived one.
-    known = {kind for each in parts for kind in type(each).__mro__}
-    reporting = {
-        id(each) for root in (trainer.model, *modules_around(trainer)) if root is not None for each in root.modules()
-    }
-    beside = [(f"trainer.{name}", module) for name, module, is_around in _modules_held_by(trainer) if not is_around]
-    function = getattr(trainer, "compute_loss_func", None)
-    beside += [("trainer.compute_loss_func", module) for module in _modules_used_by(function, trainer)]
-    for part in parts:
-        for name, value in vars(part).items():
-            if isinstance(value, (dict, list, tuple, set)):
-                beside += [(f"{type(part).__qualname__}.{name}", module) for module in _modules_in(value)]
-    silent: dict[str, str] = {}
-    for place, module in beside:
-        if id(module) in reporting:  # then its parts report, too
-            continue
-        for each in module.modules():
-            if _has_flag(each) and type(each) not in known and id(each) not in reporting:
-                silent.setdefault(place, type(each).__qualname__)
-    return silent
-
-
-def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, bool]]:
-    """Yield name and value of each attribute that holds a module beside the model, and whether that may report."""
-    model = getattr(trainer, "model", None)
-    parts = set() if model is None else {id(each) for each in model.modules()}  # these report in any case
-    for name, value in {} if model is None else vars(trainer).items():
-        for module in _modules_in(_behind(value) if name == "compute_loss_func" else value):
-            if id(module) in parts:
-                continue
-            wraps_model = any(each is model for each in module.modules())
-            if name == "model_wrapped" and wraps_model:
-                continue
-            yield name, module, wraps_model or name in ("compute_loss_func", "model_wrapped")
-
-
-def _modules_in(value: Any) -> list[nn.Module]:
-    """Return a value if it is a module, or the modules in it if it is a plain list or dict that is no data."""
-    if not isinstance(value, (dict, list, tuple, set)):
-        return [value] if isinstance(value, nn.Module) else []
-    if len(value) > _MOST_HELD:
-        return []
-    return [each for each in (value.values() if isinstance(value, dict) else value) if isinstance(each, nn.Module)]
-
-
-def _behind(function: Any) -> Any:
-    """Return the object that computes what a function computes, if that is a partial function or a method."""
-    while isinstance(function, partial):
-        function = function.func
-    return getattr(function, "__self__", function)
-
-
-def _modules_used_by(function: Any, trainer: Trainer) -> list[nn.Module]:
-    """Return the modules that a function gets from a partial function, its closure, global variables, or its object.
-
-    The trainer as this object does not count, because its attributes are looked at in any case.
-    """
-    used: list[Any] = []
-    while isinstance(function, partial):
-        used += [*function.args, *function.keywords.values()]
-        function = function.func
-    if callable(function) and not isinstance(function, (FunctionType, MethodType, nn.Module)):
-        function = function.__call__
-    if isinstance(function, MethodType):
-        owner, function = function.__self__, function.__func__
-        if owner is not trainer and not isinstance(owner, nn.Module):
-            held = getattr(owner, "__dict__", {})  # of these, other methods may use some
-            used += [held[name] for name in _attributes_used_by(function, type(owner)) if name in held]
-    if isinstance(function, FunctionType):
-        nonlocals = function.__closure__ or ()
-        used += [variable.cell_contents for variable in nonlocals if variable != CellType()]  # an empty one has none
-        names = _names_in(function, "LOAD_GLOBAL")
-        used += [function.__globals__[name] for name in names if name in function.__globals__]
-    return [module for value in used for module in _modules_in(value)]
-
-
-def _attributes_used_by(method: Any, kind: type) -> set[str]:
-    """Return the names of the attributes in the code of a method, and in the methods and properties that it uses."""
-    names, seen, rest = set[str](), set[Any](), [method]
-    while rest:
-        function = rest.pop()
-        if not isinstance(function, FunctionType) or function in seen:
-            continue
-        seen.add(function)
-        found = _names_in(function, "LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
-        names |= found
-        used = [getattr(kind, name, None) for name in found]
-        if "super" in _names_in(function, "LOAD_GLOBAL"):
-            used += [vars(base).get(name) for base in kind.__mro__ for name in found]
-        rest += [each.fget if isinstance(each, property) else each for each in used]
-    return names
-
-
-def _names_in(function: Any, *operations: str) -> set[str]:
-    """Return the names that the code of a function, or of a function inside of it, uses in these operations."""
-    names, rest = set[str](), [function.__code__] if isinstance(function, FunctionType) else []
-    while rest:
-        code = rest.pop()
-        # The code lists the names of global variables and those of attributes together. Only the instructions differ.
-        names |= {step.argval for step in get_instructions(code) if step.opname in operations}
-        rest += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return names
-
-
 def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
     if model is None:
         return
     for module in model.modules():
-        if not _has_flag(module):
+        if not has_flag(module):
             continue
         kind = type(module)
         if hasattr(kind, NAME):
@@ -294,7 +163,8 @@ def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
         yield module
 
 
-def _has_flag(module: nn.Module) -> bool:
+def has_flag(module: nn.Module) -> bool:
+    """Return whether a module is flagged."""
     # The flag may be a property. getattr alone would not do: wrappers (PEFT, DDP, torch.compile) pass the attributes
     # that they lack on to the module that they wrap.
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 
-from mtask_sinks.reporting.binding import modules_around
+from mtask_sinks.reporting.modules_beside import modules_around
 
 if TYPE_CHECKING:
     from mtask_sinks.trainer.session import Session

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -16,9 +14,9 @@ from mtask_sinks.alerts.alert import Alert
 from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.keys import phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
-from mtask_sinks.reporting.binding import modules_around
 from mtask_sinks.reporting.capture import Capture, CaptureSpec
 from mtask_sinks.reporting.missing import explaining_errors
+from mtask_sinks.reporting.modules_beside import modules_around
 from mtask_sinks.sinks.base import Sink, check_are_sinks
 from mtask_sinks.task_health.settings import TaskHealth
 from mtask_sinks.trainer.admission import boundary
@@ -27,6 +25,7 @@ from mtask_sinks.trainer.events import BeforeOthers
 from mtask_sinks.trainer.hub import keep_journal_from_hub
 from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.oversight import Oversight, check_actions, check_given
+from mtask_sinks.trainer.own_evaluate import delivering, let_deliver
 from mtask_sinks.trainer.predecessor import NO_ADDITIONAL_STATE, warn_of_replaced_bases
 from mtask_sinks.trainer.report_to import names_of, only_known_to_transformers, sinks_for
 from mtask_sinks.trainer.search import SearchMixin
@@ -37,44 +36,6 @@ if TYPE_CHECKING:
     _Base = Trainer
 else:
     _Base = object
-
-
-def _delivering(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an ``evaluate`` or a ``predict`` return only after the sinks have its values.
-
-    That of a user may call ``self.evaluation_loop`` and log no row. What it calls, such as ``super().evaluate()``,
-    leaves the delivery to it, because it may still log the row.
-    """
-
-    @wraps(method)
-    def evaluate_and_deliver(self: MultiTaskTrainerMixin, *args: Any, **kwargs: Any) -> Any:
-        session = self._session
-        if session.is_evaluating:
-            return method(self, *args, **kwargs)
-        with session.arriving():
-            before = session.snapshots.waiting
-            try:
-                session.is_evaluating = True
-                output = method(self, *args, **kwargs)
-            finally:
-                session.is_evaluating = False
-            self._deliver_without_row(before, output)
-            return output
-
-    return evaluate_and_deliver
-
-
-def _inherited(cls: type, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method for a class that calls the one it inherits.
-
-    Which one that is, each call finds out: a subclass may have a class between the two, and a test may replace it.
-    """
-
-    @wraps(method)
-    def call_inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return getattr(super(cls, self), method.__name__)(*args, **kwargs)
-
-    return call_inherited
 
 
 class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
@@ -118,15 +79,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 f"{cls.__name__}: the mixin comes after the Trainer class, where it does nothing. Put it first: "
                 f"class {cls.__name__}({', '.join(each.__name__ for each in bases)})."
             )
-        for name in ("evaluate", "predict"):
-            owner = next(each for each in order if name in vars(each))
-            method = vars(owner)[name]
-            if not isinstance(method, FunctionType):
-                continue
-            if owner is cls:
-                setattr(cls, name, _delivering(method))
-            elif not issubclass(owner, MultiTaskTrainerMixin):
-                setattr(cls, name, _delivering(_inherited(cls, method)))
+        let_deliver(cls, MultiTaskTrainerMixin)
 
     def __init__(
         self,
@@ -226,12 +179,12 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 metrics.update(self._overall, **self._oversight.summary())
             return output
 
-    @_delivering
+    @delivering
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self._session.expect_phase()
         return super().evaluate(*args, **kwargs)
 
-    @_delivering
+    @delivering
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         self._session.expect_phase()
         return super().predict(*args, **kwargs)

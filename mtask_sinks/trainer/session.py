@@ -17,8 +17,9 @@ from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.keys import is_trainer_log, log_names, phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
-from mtask_sinks.reporting.binding import bound, silent_modules
+from mtask_sinks.reporting.binding import bound
 from mtask_sinks.reporting.capture import Capture
+from mtask_sinks.reporting.modules_beside import silent_modules
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.admission import Admission
