@@ -3,7 +3,7 @@
 The ``evaluate`` of the Trainer logs a row, and its ``predict`` calls ``on_predict``; with these calls the values go to
 the sinks. A method of the user's own may do neither: it calls ``self.evaluation_loop``, as the question-answering
 example of transformers does, and returns the metrics. So whatever has no row when the outermost of these methods
-returns is delivered then. The wrapper must be around the method that somebody calls, so each trainer class gets its own.
+returns is delivered then. The wrapper must be around the method that somebody calls, so it is set in each class.
 """
 
 from __future__ import annotations
