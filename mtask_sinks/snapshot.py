@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from mtask_sinks._util.frozen import Frozen, FrozenDict, copied_values
+from mtask_sinks._util.frozen import Frozen, FrozenDict
 from mtask_sinks.keys import split_key
 
 
@@ -60,13 +60,13 @@ class Snapshot(Frozen):
         return self.counts
 
     def with_logs(self, logs: Mapping[str, Any]) -> Snapshot:
-        """Return the same snapshot with a copy of other logs. Both snapshots share all other fields.
+        """Return the same snapshot with other logs. Both snapshots share all other fields.
 
         >>> snapshot = Snapshot(step=1, metrics={"mlm/loss": 2.5})
         >>> snapshot.with_logs({"loss": 3.0}).logs, snapshot.logs
         ({'loss': 3.0}, {})
         """
-        return self._with("logs", FrozenDict(copied_values(dict(logs))))
+        return self._with("logs", FrozenDict(logs))
 
     def numbered(self, sequence: int) -> Snapshot:
         """Return the same snapshot with its number in the training."""

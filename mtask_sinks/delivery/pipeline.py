@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from mtask_sinks._util.frozen import copied_values
 from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.plain_number import plain_number
@@ -143,7 +144,8 @@ class Delivery:
     def write(self, snapshot: Snapshot) -> None:
         """Write a snapshot to the journal, from which every sink gets it.
 
-        Tensors and arrays with one element among its logs become numbers, so that every backend can show them.
+        Tensors and arrays with one element among its logs become numbers, so that every backend can show them. Dicts
+        and lists among them are copied, so that nobody changes what a late sink gets.
 
         Raises:
             TypeError: this is no snapshot.
@@ -158,10 +160,8 @@ class Delivery:
         if self._run is None:
             raise RuntimeError("the run was closed, so no sink would get this: write before close(), or open() again.")
         self._written[self._run.id] += 1
-        snapshot = snapshot.numbered(self._written[self._run.id])
-        logs = {name: plain_number(value) for name, value in snapshot.logs.items()}
-        if any(logs[name] is not value for name, value in snapshot.logs.items()):
-            snapshot = snapshot.with_logs(logs)
+        logs = {name: plain_number(copied_values(value)) for name, value in snapshot.logs.items()}
+        snapshot = snapshot.with_logs(logs).numbered(self._written[self._run.id])
         for worker in self._workers:
             worker.expect_snapshot()
         self._journal.append(snapshot)

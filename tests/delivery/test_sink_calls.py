@@ -6,7 +6,7 @@ import threading
 import pytest
 from helpers.failing_sinks import snapshots
 
-from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks import MetricRegistry, RunInfo, Snapshot
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.errors import Rejected
 from mtask_sinks.note import Note
@@ -137,7 +137,8 @@ def test_a_sink_that_changes_what_it_gets_changes_it_for_nobody_else(tmp_path) -
     )
 
 
-def test_a_row_that_its_owner_changes_later_arrives_as_it_was_logged(tmp_path) -> None:
+@pytest.mark.parametrize("caller", ["trainer", "own loop"])
+def test_a_row_that_its_owner_changes_later_arrives_as_it_was_logged(caller: str, tmp_path) -> None:
     released = threading.Event()
 
     class Late(MemorySink):
@@ -148,7 +149,10 @@ def test_a_row_that_its_owner_changes_later_arrives_as_it_was_logged(tmp_path) -
     delivery = Delivery([sink])
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
     matrix = [[1, 0], [0, 1]]
-    delivery.write(Snapshot(step=1, metrics={"mlm/loss": 1.0}).with_logs({"confusion": matrix}))
+    if caller == "trainer":
+        delivery.write(Snapshot(step=1, metrics={"mlm/loss": 1.0}).with_logs({"confusion": matrix}))
+    else:
+        delivery.write(MetricRegistry().snapshot(step=1, logs={"confusion": matrix}))
     matrix[0][0] = 7  # a counter that the evaluation function uses again
     released.set()
     delivery.close("finished")
