@@ -273,9 +273,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         run_ids = self._session.run.ids(self.is_world_process_zero())
         windows = self._session.saved_windows
         is_last = windows.is_last_step(self)
-        is_cut = (
-            self._session.epoch_end and not is_last
-        )  # then the row is partial, and a resume counts its reports again
+        # If the training stops in the middle of an epoch, its row is partial, and a resume counts the reports again.
+        is_cut = self._session.epoch_end and not is_last
         due = {"is_row_due": self._is_row_due and not is_cut, "are_phases_due": self._are_phases_due}
         windows.save(self.state, is_last, run_ids, **due)
         super()._save_checkpoint(*args, **kwargs)

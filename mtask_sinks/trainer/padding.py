@@ -36,19 +36,18 @@ class Padding:
     """
 
     def __init__(self) -> None:
-        self._is_evaluating = False
-        #: The loaders that were read when the evaluation began, once for each time that somebody began to read them.
-        self._around: list[Any] = []
+        #: The loaders that were read when the evaluation began, once for each time that somebody began to read them;
+        #: ``None`` outside of an evaluation.
+        self._around: list[Any] | None = None
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
         """Wrap an evaluation. Blocks nest."""
-        outside = self._is_evaluating, self._around
-        self._is_evaluating, self._around = True, [*GradientState().dataloader_references]
+        outside, self._around = self._around, [*GradientState().dataloader_references]
         try:
             yield
         finally:
-            self._is_evaluating, self._around = outside
+            self._around = outside
 
     def is_padding(self, accelerator: Accelerator, inputs: Any) -> bool:
         """Whether this rank's batch holds only samples that some rank has already seen.
@@ -61,7 +60,7 @@ class Padding:
         if accelerator.num_processes == 1 or not state.end_of_dataloader:
             return False
         loader: Any = state.active_dataloader
-        if not self._is_evaluating or state.dataloader_references.count(loader) <= self._around.count(loader):
+        if self._around is None or state.dataloader_references.count(loader) <= self._around.count(loader):
             return False
         if isinstance(loader, DataLoaderDispatcher):
             last = _LastRound(state.remainder, accelerator.process_index * _size_of(inputs))
