@@ -17,7 +17,14 @@ from mtask_sinks.keys import check_key, join_key, split_key
 from mtask_sinks.measurement.weighted import weighted
 from mtask_sinks.patterns import Rules
 from mtask_sinks.reporting.api import Reporter
-from mtask_sinks.reporting.model_outputs import batch_size_of, fields_of, is_generating, lists_in, numbers_in
+from mtask_sinks.reporting.model_outputs import (
+    batch_size_of,
+    fields_of,
+    is_generating,
+    lists_in,
+    numbers_in,
+    vectors_in,
+)
 
 logger = get_logger(__name__)
 
@@ -25,6 +32,11 @@ logger = get_logger(__name__)
 CaptureSpec = str | Sequence[str] | Mapping[str, str]
 
 _BY_PATH = ""
+
+_SEVERAL = (
+    "capture: the output %s is left out, because it has several numbers, perhaps one per sample. Return their mean, or "
+    "report them in the model."
+)
 
 #: The ending of a twin's name; see `Twins`.
 TWIN = ".per_micro_batch"
@@ -64,8 +76,9 @@ class Capture:
     keys ``detr/loss_ce``, …
 
     It takes numbers, and tensors and arrays of the shapes ``()`` and ``(1,)``, from each forward of the whole model,
-    except those inside the model's ``generate``. It leaves out the combined ``loss``, because the Trainer logs it, also
-    if a dict has the same tensor as its ``loss``.
+    except those inside the model's ``generate``. If a field has several numbers in some forward (a loss per sample), it
+    is left out from then on, with a warning. The combined ``loss`` is left out, because the Trainer logs it, also if a
+    dict has the same tensor as its ``loss``.
 
     Each forward counts with the size of its batch. So a short last batch counts less. If the loss is the sum of its
     parts, the parts of an evaluation add up to its ``eval_loss``, which is a mean over samples too. The values are
@@ -118,6 +131,9 @@ class Capture:
     def report_output(self, output: Any, batch_size: int | None, reporter: Reporter) -> None:
         """Report the chosen numbers of one output."""
         combined = fields_of(output).get("loss")
+        for path in vectors_in(output):
+            if path != "loss" and self._targets.get(path, path) is not None:  # not seen yet, or taken so far
+                self._leave_out_vector(path)
         reports: dict[str | None, dict[str, Any]] = {}
         is_empty = True
         for path, value in numbers_in(output):
@@ -164,6 +180,12 @@ class Capture:
             return None
         return task, name
 
+    def _leave_out_vector(self, path: str) -> None:
+        """Leave a path out, also where it has one number: in a batch of one sample, that stands for no other batch."""
+        self._targets[path] = None
+        if self._task_of(path) is not None:
+            self._warn_once(f"several: {path}", _SEVERAL, path)
+
     def idle_patterns(self, elsewhere: Iterable[str]) -> list[str]:
         """Return the patterns that matched no output so far; none if no pattern did, because a warning says that.
 
@@ -183,7 +205,7 @@ class Capture:
 
     @property
     def outputs(self) -> list[str]:
-        """The paths of all numbers in the outputs so far, without the combined loss."""
+        """The paths of all numbers and vectors in the outputs so far, without the combined loss."""
         return list(self._targets)
 
     def _task_of(self, path: str) -> str | None:

@@ -46,6 +46,21 @@ def lists_in(output: Any) -> Iterator[tuple[str, Any]]:
             yield _part_of_key(name), value
 
 
+def vectors_in(output: Any, above: str = "", depth: int = 1) -> Iterator[str]:
+    """Yield the path of each tensor and array with one dimension and several numbers. See `numbers_in`.
+
+    >>> list(vectors_in({"loss": np.ones(1), "parts": {"ce": np.ones(4)}, "logits": np.ones((4, 2))}))
+    ['parts/ce']
+    """
+    for name, value in fields_of(output).items():
+        path = above + _part_of_key(name)
+        if isinstance(value, (Tensor, np.ndarray)):
+            if len(value.shape) == 1 and value.shape[0] > 1:
+                yield path
+        elif depth < _MAX_DEPTH:
+            yield from vectors_in(value, f"{path}/", depth + 1)
+
+
 def _part_of_key(name: Any) -> str:
     return re.sub(r"[^\w.\-/]+", "_", str(name))
 

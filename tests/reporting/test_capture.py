@@ -219,6 +219,27 @@ def test_forwards_without_any_tensor_count_once_each() -> None:
     assert mean_of([4, 4, 1], lambda model, n: model()) == 11.0
 
 
+@pytest.mark.parametrize("kind", [torch.ones, np.ones], ids=["tensor", "array"])
+@pytest.mark.parametrize("sizes", [[4, 4, 1], [1, 4, 1]], ids=str)
+def test_a_loss_per_sample_is_left_out_with_a_warning_also_in_a_batch_of_one_sample(sizes, kind, caplog) -> None:
+    registry, model = MetricRegistry(), Returns()
+    with Capture("*_loss*").watching(model, registry):
+        for size in sizes[:2]:
+            model.output = {"a_loss": scalar(1.0), "a_losses": kind(size), "nothing_loss": torch.zeros(0)}
+            model(torch.zeros(size))
+        registry.snapshot(step=1)
+        model.output = {"a_loss": scalar(1.0), "a_losses": kind(1), "nothing_loss": scalar(2.0)}
+        model(torch.zeros(sizes[2]))
+    assert registry.snapshot(step=2).metrics == {"a_loss": 1.0, "nothing_loss": 2.0}
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("capture: the output a_losses is left out, because it has several numbers")
+
+
+def test_vectors_that_no_pattern_matches_are_not_said(caplog) -> None:
+    assert captured("*_loss", {"loss": torch.ones(3), "a_loss": scalar(1.0), "scores": torch.ones(3)}) == {"a_loss": 1}
+    assert not caplog.records
+
+
 # Which model
 
 
