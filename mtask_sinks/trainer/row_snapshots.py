@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _SILENT_EVALUATION = (
     "the evaluation %r had no report, though the training has task metrics. If compute_loss makes the reports: in an "
     "evaluation the Trainer calls it only if a batch has labels, so name the labels in "
-    "TrainingArguments(label_names=[...]). If forward makes the reports: it must also report in eval mode, and without "
-    "labels."
+    "TrainingArguments(label_names=[...]); a Seq2SeqTrainer that generates (predict_with_generate) never calls it, so "
+    "report in forward. If forward makes the reports: it must also report in eval mode, and without labels."
 )
 _EMPTY_PHASE = "report_phase(%r): nothing was reported inside the block."
 

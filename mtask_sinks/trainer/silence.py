@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 NOTHING_REPORTED = (
     "no metric was reported up to step %d, although %s. The usual reasons: the class that calls self.report_metrics "
     "does not set supports_report_metrics = True (then a call under hasattr is skipped); the training does not reach "
-    "the call (it is in a branch for evaluation, or for batches with labels, and with label_smoothing_factor the model "
-    "gets no labels); or the code calls another report_metrics, for example that of hf_mtask_trainer instead of that "
-    "of mtask_sinks."
+    "the call (it is in a branch for evaluation, or for batches with labels, and with label_smoothing_factor or "
+    "compute_loss_func the model gets no labels, so it computes no losses); or the code calls another report_metrics, "
+    "for example that of hf_mtask_trainer instead of that of mtask_sinks."
 )
 
 

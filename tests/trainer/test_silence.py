@@ -9,9 +9,16 @@ from functools import partial
 import pytest
 import torch
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
-from transformers import PretrainedConfig, TrainerCallback
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    PretrainedConfig,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, MultiTaskTrainerMixin, report_metrics
 from mtask_sinks.reporting import api, forked
 from mtask_sinks.reporting.forked import WHY_LOST
 
@@ -454,13 +461,44 @@ class ReportsWithLabels(torch.nn.Module):
         return {"logits": logits} if loss is None else {"loss": loss, "logits": logits}
 
 
-def test_label_smoothing_is_named_because_the_model_gets_no_labels(tmp_path, caplog) -> None:
+def _loss_of(outputs, labels, num_items_in_batch=None):
+    return torch.nn.functional.cross_entropy(outputs["logits"], labels)
+
+
+@pytest.mark.parametrize("taken", ["label_smoothing_factor", "compute_loss_func"])
+def test_what_takes_the_labels_from_the_model_is_named(taken: str, tmp_path, caplog) -> None:
     data = [{"x": torch.ones(1), "labels": torch.tensor(0)} for _ in range(4)]
-    for factor in (0.0, 0.1):
+    for is_taken in (False, True):
+        factor = 0.1 if is_taken and taken == "label_smoothing_factor" else 0.0
         Ordered(
             ReportsWithLabels(),
             arguments(tmp_path, label_smoothing_factor=factor, label_names=["labels"]),
             train_dataset=data,
+            compute_loss_func=_loss_of if is_taken and taken == "compute_loss_func" else None,
         ).train()
     (message,) = said(caplog)
-    assert "with label_smoothing_factor the model gets no labels" in message
+    assert "with label_smoothing_factor or compute_loss_func the model gets no labels" in message
+
+
+class ReportsInComputeLoss(MultiTaskTrainerMixin, Seq2SeqTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        report_metrics("text", loss=loss)
+        return (loss, outputs) if return_outputs else loss
+
+
+@pytest.mark.parametrize("generates", [False, True])
+def test_an_evaluation_that_generates_does_not_call_compute_loss_and_says_so(generates: bool, tmp_path, caplog) -> None:
+    size = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
+    model = BartForConditionalGeneration(BartConfig(vocab_size=8, max_position_embeddings=16, **size, **heads))
+    args = Seq2SeqTrainingArguments(
+        str(tmp_path), max_steps=2, logging_steps=1, predict_with_generate=generates, generation_max_length=4,
+        save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    data = [{"input_ids": torch.arange(3, 7), "labels": torch.arange(3, 7)} for _ in range(4)]
+    trainer = ReportsInComputeLoss(model, args, train_dataset=data, eval_dataset=data, compute_metrics=lambda _: {})
+    trainer.train()
+    metrics = trainer.evaluate()
+    assert ("eval_text/loss" in metrics) is not generates
+    assert ["(predict_with_generate) never calls it" in message for message in said(caplog)] == [True] * generates
