@@ -38,6 +38,17 @@ _SEVERAL = (
     "report them in the model."
 )
 
+_NO_CALL = (
+    "capture=%r took nothing, because nobody has called the model itself, as in model(...). Some trainers call only "
+    "parts of the model, or model.forward(...), and a hook does not see that. Report the values instead: in the model, "
+    "or in compute_loss."
+)
+_NO_LOSS = (
+    "capture=%r matches no number in the outputs of the model, %s, and these have no loss. Some trainers do not give "
+    "the labels to the model, for example with label_smoothing_factor or compute_loss_func. Then the model computes no "
+    "losses. Report them where you compute them."
+)
+
 #: The ending of a twin's name; see `Twins`.
 TWIN = ".per_micro_batch"
 
@@ -99,7 +110,10 @@ class Capture:
         self._targets: dict[str, tuple[str | None, str] | None] = {}
         #: Key → the path that got it.
         self._owners: dict[str, str] = {}
+        #: Whether an output with a loss was searched for what is not taken.
         self._has_looked = False
+        #: The first output without a loss, as text.
+        self._without_loss: str | None = None
         #: Metrics to capture a second time, for a loss budget.
         self.twins: Twins | None = None
 
@@ -159,6 +173,8 @@ class Capture:
             self._warn_of_lists(output)
             if is_empty:
                 self._warn_of_nothing_taken(output)
+        elif not self._has_looked and self._without_loss is None:
+            self._without_loss = _described(output)
 
     def _report_first(self, path: str, entry: Any, reporter: Reporter) -> tuple[str | None, str] | None:
         """Report the first value of a path; return the task and name for its later values."""
@@ -186,13 +202,21 @@ class Capture:
         if self._task_of(path) is not None:
             self._warn_once(f"several: {path}", _SEVERAL, path)
 
+    def why_idle(self) -> tuple[Any, ...] | None:
+        """Return a message and its arguments if nothing was taken and no output had a loss; else ``None``."""
+        if not self.is_on or self._has_looked or any(self._targets.values()):
+            return None
+        if self._without_loss is None:
+            return _NO_CALL, self._patterns
+        return _NO_LOSS, self._patterns, self._without_loss
+
     def idle_patterns(self, elsewhere: Iterable[str]) -> list[str]:
-        """Return the patterns that matched no output so far; none if no pattern did, because a warning says that.
+        """Return the patterns that matched no output so far; none if no pattern did and a warning says that already.
 
         Args:
             elsewhere: the keys of all ranks. The outputs of another rank may have matched what matched nothing here.
         """
-        if not any(self._targets.values()):
+        if self._has_looked and not any(self._targets.values()):
             return []
         others = [key for key in elsewhere if key not in self._owners]
         names = {name for path in ("loss", *self._targets, *others) for name in _names_of(path)}
@@ -227,8 +251,7 @@ class Capture:
             "because the Trainer logs it. Some models compute the parts of the loss only on request (a setting like "
             "output_router_logits=True), and outputs must have names (return_dict=True)."
         )
-        known = ", ".join(f"{name}=None" if value is None else name for name, value in fields_of(output).items())
-        self._warn_once("nothing", message, self._patterns, f"{type(output).__name__}({known})")
+        self._warn_once("nothing", message, self._patterns, _described(output))
 
 
 class _Hook:
@@ -249,6 +272,11 @@ class _Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (nullcontext(), "__exit__")  # accepts anything, and loads without mtask_sinks
+
+
+def _described(output: Any) -> str:
+    known = ", ".join(f"{name}=None" if value is None else str(name) for name, value in fields_of(output).items())
+    return f"{type(output).__name__}({known})"
 
 
 def _names_of(path: str) -> list[str]:

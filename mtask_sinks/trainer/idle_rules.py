@@ -51,14 +51,14 @@ class IdleRules:
         """Note that an evaluation has begun."""
         self._has_evaluated = True
 
-    def on_train_end(self, trainer: Trainer | None) -> None:
+    def on_train_end(self, trainer: Trainer | None, has_made_step: bool) -> None:
         """Name the rules, or wait for an evaluation."""
         self._is_waiting = not (self._has_evaluated or trainer is None or trainer.eval_dataset is None)
         if trainer is None or not trainer.is_world_process_zero():
             return
         rules = {} if self._is_waiting else self._rules(trainer)
         self._name(trainer, {**rules, "loss_budget": self._parts})
-        if not self._is_waiting:
+        if has_made_step and (not self._is_waiting or self._captured.why_idle() is not None):
             self._name_captures(trainer)
 
     def on_evaluated(self, trainer: Trainer | None) -> None:
@@ -69,12 +69,21 @@ class IdleRules:
                 self._name(trainer, self._rules(trainer))
                 self._name_captures(trainer)
 
+    def warn_of_idle_capture(self) -> bool:
+        """Say why nothing was captured, if no output had a loss. Return whether that is so."""
+        if (reason := self._captured.why_idle()) is not None:
+            self._warn("idle: capture", *reason)
+        return reason is not None
+
     def _rules(self, trainer: Any) -> dict[str, Collection[str]]:
         return {**rules_in(self._registry.arguments), **trainer._console.patterns}
 
     def _name_captures(self, trainer: Trainer) -> None:
         elsewhere = self._registry.seen_keys if trainer.args.world_size > 1 else ()
-        for pattern in self._captured.idle_patterns(elsewhere):
+        idle = self._captured.idle_patterns(elsewhere)
+        if idle and self.warn_of_idle_capture():
+            return
+        for pattern in idle:
             message = (
                 "capture: no output of the model matched %r, so this pattern did nothing. Is a name misspelled? The "
                 "outputs are: %s."

@@ -250,7 +250,10 @@ class Session:
         registry = self.registry
         is_inside_steps = any(registry.has_reports(phase) for phase in registry.phases_of_training)
         if not (self.snapshots.has_reported or is_inside_steps or registry.dropped):
-            reason = why_reports_are_expected(trainer, self._given)
+            self._idle_rules.warn_of_idle_capture()
+            # If nothing was captured, the warnings of the capture say why.
+            given = () if self._capture.is_on else self._given
+            reason = why_reports_are_expected(trainer, given)
             if reason is not None:
                 self._warn_once("silent", NOTHING_REPORTED, trainer.state.global_step, reason)
 
@@ -407,9 +410,10 @@ class Session:
             self._oversight.say_why_it_stopped()
             if status == "finished":
                 trainer = self.trainer()
-                if trainer is not None and self._has_made_step(trainer):
+                has_made_step = trainer is not None and self._has_made_step(trainer)
+                if has_made_step:
                     self._oversight.warn_of_what_did_nothing()
-                self._idle_rules.on_train_end(trainer)
+                self._idle_rules.on_train_end(trainer, has_made_step)
             self.delivery.exit_status = "finished"
             self.run.end_training()
             self.is_training = False

@@ -480,6 +480,74 @@ def test_what_takes_the_labels_from_the_model_is_named(taken: str, tmp_path, cap
     assert "with label_smoothing_factor or compute_loss_func the model gets no labels" in message
 
 
+class Captured(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x, labels=None):
+        loss = (self.weight * x).mean()
+        return {"scores": self.weight * x} if labels is None else {"loss": loss, "aux_loss": 2 * loss}
+
+
+class CallsForward(Ordered):
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        return model.forward(**inputs)["loss"]
+
+
+class CallsForwardAndReports(Ordered):
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        loss = model.forward(**inputs)["loss"]
+        report_metrics("total", loss=loss)
+        return loss
+
+
+def _mean(outputs, labels, num_items_in_batch=None):
+    return outputs["scores"].mean()
+
+
+def _mean_with_report(outputs, labels, num_items_in_batch=None):
+    report_metrics("total", loss=outputs["scores"])
+    return outputs["scores"].mean()
+
+
+NO_CALL, NO_LOSS = "took nothing, because nobody has called the model itself", "dict(scores), and these have no loss"
+
+
+@pytest.mark.parametrize(
+    ("cls", "function", "reason"),
+    [
+        (CallsForward, None, NO_CALL),
+        (CallsForwardAndReports, None, NO_CALL),
+        (Ordered, _mean, NO_LOSS),
+        (Ordered, _mean_with_report, NO_LOSS),
+    ],
+)
+@pytest.mark.parametrize("evaluates", [False, True])
+def test_a_capture_that_sees_no_output_with_a_loss_says_why(cls, function, reason, evaluates, tmp_path, caplog) -> None:
+    data = [{"x": torch.ones(1), "labels": torch.tensor(0)} for _ in range(4)]
+    sets = {"train_dataset": data, "eval_dataset": data if evaluates else None}
+    cls(Captured(), arguments(tmp_path), **sets, capture="aux_loss", compute_loss_func=function).train()
+    (message,) = said(caplog)
+    assert message.startswith("capture='aux_loss'") and reason in message
+
+
+def test_a_capture_that_takes_something_says_nothing(tmp_path, caplog) -> None:
+    data = [{"x": torch.ones(1), "labels": torch.tensor(0)} for _ in range(4)]
+    trainer = Ordered(Captured(), arguments(tmp_path), train_dataset=data, capture="aux_loss")
+    trainer.train()
+    assert rows(trainer, "aux_loss") == [(2, 2.0), (4, 2.0)]
+    assert said(caplog) == []
+
+
+def test_a_resume_that_makes_no_step_says_nothing_of_its_capture(tmp_path, caplog) -> None:
+    data = [{"x": torch.ones(1), "labels": torch.tensor(0)} for _ in range(4)]
+    for resume in (False, True):
+        args = arguments(tmp_path, save_strategy="epoch")
+        Ordered(Captured(), args, train_dataset=data, capture="aux_loss").train(resume_from_checkpoint=resume)
+    assert said(caplog) == []
+
+
 class ReportsInComputeLoss(MultiTaskTrainerMixin, Seq2SeqTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
