@@ -22,12 +22,12 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 _REMEDY = "To log such values, give them a phase of their own: with trainer.report_phase('probe'): ..."
 OUTSIDE_TRAINING = (
-    "a forward call outside of the training steps (in a callback, or in an evaluation of your own) made this report, "
-    f"so the report does not count for the training. {_REMEDY}"
+    "a call of forward or compute_loss outside of the training steps (in a callback, or in an evaluation of your own) "
+    f"made this report, so the report does not count for the training. {_REMEDY}"
 )
 OUTSIDE_EVALUATION = (
-    "a forward call outside of the evaluation steps (in an evaluator, or in compute_metrics) made this report, so the "
-    f"report does not count for the evaluation. {_REMEDY}"
+    "a call of forward or compute_loss outside of the evaluation steps (in an evaluator, or in compute_metrics) made "
+    f"this report, so the report does not count for the evaluation. {_REMEDY}"
 )
 IN_OTHER_THREAD = (
     "while a step ran, a module made this report in another thread. The trainer cannot know whether that thread works "
@@ -36,6 +36,8 @@ IN_OTHER_THREAD = (
 
 _CALL_EVENT = CallbackHandler.call_event.__code__
 _EVALUATES = frozenset({"_evaluate", "evaluate", "predict", "evaluation_loop", "prediction_loop"})
+# The methods of a trainer that compute the loss of a batch. What they report is about that batch, as in a forward.
+_COMPUTE_LOSS = frozenset({"compute_loss", "prediction_step"})
 _PARALLEL_APPLY = sys.modules[DataParallel.__module__].parallel_apply.__code__.co_filename
 # The methods in which a trainer's work begins. The search for the caller of a report stops at those of its own trainer.
 _boundaries: set[CodeType] = set()
@@ -51,9 +53,10 @@ class Admission:
     """Decides whether a report counts.
 
     Inside a training step everything counts: an accuracy under ``no_grad``, a frozen part in eval mode, a second model.
-    The same holds for the steps of an evaluation. Outside of the steps, a report counts if no module makes it. If a
-    module makes it, the report counts only for the training, and only if the module is in training mode and was called
-    neither by a callback nor by an evaluation, in the thread of the training or one of `nn.DataParallel`.
+    The same holds for the steps of an evaluation. Outside of the steps, a report counts if neither a module nor a
+    trainer's ``compute_loss`` makes it. If one of them does, the report counts only for the training, and only if the
+    module, or the model of that trainer, is in training mode and was called neither by a callback nor by an evaluation,
+    in the thread of the training or one of `nn.DataParallel`.
 
     Inside a step this takes a comparison of thread numbers; outside, it walks the stack (5 us).
 
@@ -131,6 +134,8 @@ class Admission:
                 is_own_loop = False  # another trainer, which a callback of this one runs
             elif isinstance(owner, nn.Module):
                 module = owner
+            elif isinstance(owner, Trainer) and code.co_name in _COMPUTE_LOSS:
+                module = owner.model if module is None else module
             elif code is _CALL_EVENT or (code.co_name in _EVALUATES and isinstance(owner, Trainer)):
                 is_own_loop = False
         return _Caller(module, is_own_loop)
@@ -140,7 +145,8 @@ class _Caller(NamedTuple):
     """Who makes a report.
 
     Attributes:
-        module: the outermost module on the stack; ``None`` if no module's method makes the report.
+        module: the outermost module on the stack, or the model of a trainer whose ``compute_loss`` makes the report;
+            ``None`` if neither makes it.
         is_own_loop: ``True`` if a loop or a rollout of the user called the module; ``False`` if a callback, an
             evaluation or another trainer did.
         is_in_other_thread: whether the report comes from another thread while a step runs.

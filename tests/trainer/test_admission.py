@@ -334,6 +334,85 @@ def test_an_evaluation_of_the_users_own_leaves_the_window_of_the_training_as_it_
         assert {*rows(trainer, "eval_total")} == {(step, 30.0) for step in (1, 2, 3, 4)}
 
 
+class InComputeLoss(Ordered):
+    """Reports in `compute_loss`, where no module makes the report."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        outputs = model(**inputs)
+        report_metrics("a", loss=outputs[0])
+        return (outputs[0], outputs) if return_outputs else outputs[0]
+
+
+class OwnEvaluateByLoss(InComputeLoss):
+    def evaluate(self, *args, **kwargs):
+        self.model.eval()
+        with torch.no_grad():
+            losses = [self.compute_loss(self.model, batch) for batch in self.get_eval_dataloader()]
+        self.model.train()
+        return {"eval_loss": float(sum(losses))}
+
+
+class OwnEvaluateInTrainModeByLoss(InComputeLoss):
+    def evaluate(self, *args, **kwargs):
+        with torch.no_grad():
+            losses = [self.compute_loss(self.model, batch) for batch in self.get_eval_dataloader()]
+        return {"eval_loss": float(sum(losses))}
+
+
+class OwnEvaluateByStep(InComputeLoss):
+    def evaluate(self, *args, **kwargs):
+        losses = [self.prediction_step(self.model, batch, True)[0] for batch in self.get_eval_dataloader()]
+        return {"eval_loss": float(sum(losses))}
+
+
+@pytest.mark.parametrize("cls", [OwnEvaluateByLoss, OwnEvaluateInTrainModeByLoss, OwnEvaluateByStep])
+def test_what_compute_loss_reports_in_an_evaluation_of_the_users_own_does_not_count(tmp_path, cls, caplog) -> None:
+    changes = {"eval_strategy": "steps", "eval_steps": 1, "label_names": ["x"]}
+    trainer = trained(tmp_path, cls=cls, model=Silent(), **changes)
+    assert rows(trainer, "a/loss") == OWN
+    assert rows(trainer, "overall_a/loss") == [(4, 2.5)]
+    assert sum(OUTSIDE_TRAINING in record.getMessage() for record in caplog.records) == 1
+
+
+def test_what_compute_loss_reports_in_a_callback_does_not_count(tmp_path, caplog) -> None:
+    trainer = InComputeLoss(Silent(), arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
+
+    def probe(model):
+        trainer.compute_loss(model, {"x": PROBE})
+
+    trainer.add_callback(Around(probe))
+    trainer.train()
+    assert rows(trainer, "a/loss") == OWN
+    assert sum(OUTSIDE_TRAINING in record.getMessage() for record in caplog.records) == 1
+
+
+def test_what_compute_loss_reports_in_a_phase_of_the_users_own_counts_for_it(tmp_path) -> None:
+    class InPhase(OwnEvaluateByLoss):
+        def evaluate(self, *args, **kwargs):
+            with self.report_phase("eval") as metrics:
+                super().evaluate()
+            return metrics
+
+    trainer = trained(tmp_path, cls=InPhase, model=Silent(), eval_strategy="steps", eval_steps=2)
+    assert rows(trainer, "a/loss") == OWN
+    assert {*rows(trainer, "eval_a/loss")} == {(2, 15.0), (4, 15.0)}
+
+
+def test_what_compute_loss_reports_in_a_training_loop_of_the_users_own_counts(tmp_path, caplog) -> None:
+    class Steps(InComputeLoss):
+        """Computes one more loss where no step has begun, as a closure of an optimizer does."""
+
+        def get_batch_samples(self, *args, **kwargs):
+            batches, number = super().get_batch_samples(*args, **kwargs)
+            for batch in batches:
+                self.compute_loss(self.model, {"x": batch["x"] + 10})
+            return batches, number
+
+    trainer = trained(tmp_path, cls=Steps, model=Silent())
+    assert rows(trainer, "a/loss") == [(step, value + 5) for step, value in OWN]
+    assert not caplog.records
+
+
 def test_a_loop_of_the_users_own_that_reports_to_nobody_is_said_once(tmp_path, caplog) -> None:
     args = arguments(tmp_path, label_names=["x"])
     trainer = OwnLoop(Encoder(), args, eval_dataset=numbers(10, 20))
