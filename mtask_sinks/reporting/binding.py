@@ -118,13 +118,14 @@ class _Binding:
         for module, before in list(self._before.items()):
             vars(module).pop(NAME, None)
             if before is not None:
-                setattr(module, NAME, before)
+                vars(module)[NAME] = before
 
     def _bind(self, root: nn.Module | None) -> None:
         for module in _flagged(root):
             if module not in self._before:
+                # setattr would not do: a wrapper may pass the attributes that are set on to the module that it wraps.
                 self._before[module] = vars(module).get(NAME)
-                setattr(module, NAME, BoundReport(self._reporter))
+                vars(module)[NAME] = BoundReport(self._reporter)
 
 
 # All bindings that have begun and not ended, by their identities, the outermost first. Trainers in several threads may

@@ -340,3 +340,26 @@ def test_state_dict_and_parameters_do_not_notice() -> None:
     before = list(model.state_dict()), len(list(model.modules()))
     with bound(model, MetricRegistry()):
         assert (list(model.state_dict()), len(list(model.modules()))) == before
+
+
+class PassesOn(nn.Module):
+    """A wrapper that passes the attributes that are set on to the module that it wraps."""
+
+    supports_report_metrics = True
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        super().__setattr__("inner", inner)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self.inner, name, value)
+
+
+def test_a_wrapper_that_passes_attributes_on_reports_and_leaves_nothing_behind() -> None:
+    inner, registry = nn.Linear(1, 1), MetricRegistry()
+    wrapper = PassesOn(inner)
+    with bound(wrapper, registry):
+        wrapper.report_metrics("a", loss=2.0)
+        assert not hasattr(inner, "report_metrics")
+    assert registry.snapshot(step=1).metrics == {"a/loss": 2.0}
+    assert not hasattr(inner, "report_metrics") and not hasattr(wrapper, "report_metrics")
