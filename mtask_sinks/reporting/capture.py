@@ -21,9 +21,10 @@ from mtask_sinks.reporting.model_outputs import (
     batch_size_of,
     fields_of,
     is_generating,
+    is_number,
+    is_vector,
     lists_in,
-    numbers_in,
-    vectors_in,
+    values_in,
 )
 
 logger = get_logger(__name__)
@@ -145,13 +146,14 @@ class Capture:
     def report_output(self, output: Any, batch_size: int | None, reporter: Reporter) -> None:
         """Report the chosen numbers of one output."""
         combined = fields_of(output).get("loss")
-        for path in vectors_in(output):
-            if path != "loss" and self._targets.get(path, path) is not None:  # not seen yet, or taken so far
-                self._leave_out_vector(path)
         reports: dict[str | None, dict[str, Any]] = {}
         is_empty = True
-        for path, value in numbers_in(output):
+        for path, value in values_in(output):
             if path == "loss" or (path.endswith("/loss") and value is combined):
+                continue
+            if is_vector(value) and self._targets.get(path, path) is not None:  # not seen yet, or taken so far
+                self._leave_out_vector(path)
+            if not is_number(value):
                 continue
             entry = value if batch_size is None else weighted(value, batch_size)
             is_first = path not in self._targets

@@ -17,21 +17,20 @@ from torch import Tensor, nn
 _MAX_DEPTH = 4
 
 
-def numbers_in(output: Any, above: str = "", depth: int = 1) -> Iterator[tuple[str, Any]]:
-    """Yield path and value of each number in an output.
+def values_in(output: Any, above: str = "", depth: int = 1) -> Iterator[tuple[str, Any]]:
+    """Yield path and value of each number, tensor and array in an output.
 
-    >>> list(numbers_in({"loss": 3.0, "loss_dict": {"ce": 1.0, "box l1": 2.0}, "logits": [0.5]}))
-    [('loss', 3.0), ('loss_dict/ce', 1.0), ('loss_dict/box_l1', 2.0)]
+    >>> list(values_in({"loss": 3.0, "loss_dict": {"ce": 1.0, "box l1": np.ones(2)}, "logits": [0.5]}))
+    [('loss', 3.0), ('loss_dict/ce', 1.0), ('loss_dict/box_l1', array([1., 1.]))]
 
-    Numbers are those of Python and NumPy, and tensors and arrays of shape ``()`` or ``(1,)``. Characters that keys may
-    not have become ``_``.
+    Characters that keys may not have become ``_``.
     """
     for name, value in fields_of(output).items():
         path = above + _part_of_key(name)
-        if _is_number(value):
+        if isinstance(value, (Tensor, np.ndarray)) or is_number(value):
             yield path, value
         elif depth < _MAX_DEPTH:
-            yield from numbers_in(value, f"{path}/", depth + 1)
+            yield from values_in(value, f"{path}/", depth + 1)
 
 
 def lists_in(output: Any) -> Iterator[tuple[str, Any]]:
@@ -42,35 +41,30 @@ def lists_in(output: Any) -> Iterator[tuple[str, Any]]:
     """
     for name, value in fields_of(output).items():
         is_list = isinstance(value, (list, tuple)) and not fields_of(value)
-        if is_list and any(_is_number(each) or any(numbers_in(each)) for each in value):
+        if is_list and any(_has_number(each) for each in value):
             yield _part_of_key(name), value
 
 
-def vectors_in(output: Any, above: str = "", depth: int = 1) -> Iterator[str]:
-    """Yield the path of each tensor and array with one dimension and several numbers. See `numbers_in`.
-
-    >>> list(vectors_in({"loss": np.ones(1), "parts": {"ce": np.ones(4)}, "logits": np.ones((4, 2))}))
-    ['parts/ce']
-    """
-    for name, value in fields_of(output).items():
-        path = above + _part_of_key(name)
-        if isinstance(value, (Tensor, np.ndarray)):
-            if len(value.shape) == 1 and value.shape[0] > 1:
-                yield path
-        elif depth < _MAX_DEPTH:
-            yield from vectors_in(value, f"{path}/", depth + 1)
+def _has_number(value: Any) -> bool:
+    return is_number(value) or any(is_number(each) for _, each in values_in(value))
 
 
 def _part_of_key(name: Any) -> str:
     return re.sub(r"[^\w.\-/]+", "_", str(name))
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number of Python or NumPy, or a tensor or array of shape ``()`` or ``(1,)``."""
     if isinstance(value, Tensor):
         return value.shape in ((), (1,))
     if isinstance(value, (np.ndarray, np.generic)):
         return value.shape in ((), (1,)) and value.dtype.kind in "iuf"
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_vector(value: Any) -> bool:
+    """Return whether a value is a tensor or array with one dimension and several numbers."""
+    return isinstance(value, (Tensor, np.ndarray)) and len(value.shape) == 1 and value.shape[0] > 1
 
 
 def fields_of(output: Any) -> dict[Any, Any]:
