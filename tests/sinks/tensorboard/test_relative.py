@@ -76,7 +76,7 @@ def test_tasks_of_similar_scale_get_none(tmp_path, metrics) -> None:
     write(tmp_path / "off", RunInfo(id="1"), Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5}), custom_scalars=False)
     write(tmp_path / "once", RunInfo(id="1"), Snapshot(1, "overall", {"a/loss": 8.0, "b/loss": 0.5}))
     assert [relative(tmp_path / name) for name in ("", "off", "once")] == [{}, {}, {}]
-    assert not list(tmp_path.rglob(FILE_NAME))
+    assert list(tmp_path.rglob(FILE_NAME)) == [tmp_path / FILE_NAME]
 
 
 def test_a_resumed_training_goes_on_from_the_same_first_values(tmp_path) -> None:
@@ -86,6 +86,19 @@ def test_a_resumed_training_goes_on_from_the_same_first_values(tmp_path) -> None
     # A new training in the same directory begins anew.
     write(tmp_path, RunInfo(id="3"), Snapshot(1, metrics={"a/loss": 4.0, "b/loss": 0.25}))
     assert relative(tmp_path)["relative_to_first/train/loss/a"][-1] == (1, 1.0)
+
+
+def test_a_task_that_comes_after_the_resume_makes_the_others_relative_to_their_first_values(tmp_path) -> None:
+    write(tmp_path, RunInfo(id="0"), Snapshot(1, metrics={"a/loss": 64.0, "b/loss": 0.5}))  # an earlier training
+    write(tmp_path, RunInfo(id="1"), Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 4.0}))
+    row = {"a/loss": 2.0, "b/loss": 1.0, "late/loss": 0.5}
+    write(tmp_path, RunInfo(id="2", step=1), Snapshot(2, metrics=row))
+    found = {tag: points[-1] for tag, points in relative(tmp_path).items()}
+    assert found == {
+        "relative_to_first/train/loss/a": (2, 0.25),
+        "relative_to_first/train/loss/b": (2, 0.25),
+        "relative_to_first/train/loss/late": (2, 1.0),
+    }
 
 
 RECORD = '{"phase": "train", "name": "loss", "firsts": {"a": 16.0}}\n'
