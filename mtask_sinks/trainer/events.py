@@ -27,7 +27,7 @@ class BeforeOthers(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_place()
         self._put_last()
-        self._session.on_train_begin(state, begins_anew=args.ignore_data_skip)
+        self._session.on_train_begin(state, kwargs.get("train_dataloader"), begins_anew=args.ignore_data_skip)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._end_epoch()

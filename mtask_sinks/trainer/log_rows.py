@@ -161,6 +161,8 @@ class LogRowsMixin(_Base):
 
     def _log_epoch(self) -> None:
         """Log a separate row with the values over an epoch, if the user wants them."""
+        if not self._session.has_common_epochs:
+            return
         row: dict[str, float] = {}
         snapshot = self._session.snapshots.reduce_epoch(self.state, row)
         if snapshot is not None:

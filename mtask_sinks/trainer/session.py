@@ -25,6 +25,7 @@ from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backends import Backends
 from mtask_sinks.trainer.best_metric import wrong_direction
+from mtask_sinks.trainer.common_epochs import why_epochs_differ
 from mtask_sinks.trainer.current_run import CurrentRun
 from mtask_sinks.trainer.idle_rules import IdleRules
 from mtask_sinks.trainer.loss_budget import LossBudget
@@ -63,6 +64,11 @@ _OWN_LOOP = (
     "the row of step %d has no task metrics, because the training loop is not the Trainer's own, and does not say that "
     "this row is a log event. The metrics come in one snapshot at the end of the training. To have them in such rows, "
     "set self.control.should_log = True on every rank before self.log(...)."
+)
+_NO_COMMON_EPOCHS = (
+    "this training has no values per epoch, because the epochs of the ranks may end at different steps: %s. To have "
+    "them, let accelerate prepare the loader, with accelerator_config={'dispatch_batches': True} for streamed data and "
+    "{'even_batches': True} for others. If you know that all ranks have as many batches, give the data a __len__."
 )
 
 
@@ -149,6 +155,8 @@ class Session:
         self._idle_rules = IdleRules(self.registry, parts, self._capture, self._warn_once)
         #: If an epoch has just ended: whether somebody had stopped the training, perhaps in the middle of the epoch.
         self.epoch_end: bool | None = None
+        #: Whether the epochs of all ranks end at the same step.
+        self.has_common_epochs = True
         #: Whether the Trainer is about to log the row of a step or of an epoch.
         self.expects_row = False
         #: Whether the Trainer's own loop has asked, after a step of this training, whether a row is due.
@@ -191,7 +199,7 @@ class Session:
             else:
                 self._end("finished")
 
-    def on_train_begin(self, state: TrainerState, begins_anew: bool) -> None:
+    def on_train_begin(self, state: TrainerState, loader: Any, begins_anew: bool) -> None:
         """Load the saved windows. Only now is the first step known.
 
         If the Trainer starts again with a smaller batch (``auto_find_batch_size``), it calls this again. Then the rows
@@ -199,8 +207,10 @@ class Session:
 
         Args:
             state: the state of the trainer.
+            loader: the loader of the training, if there is one.
             begins_anew: whether data without a length begin anew at a resume.
         """
+        self._look_for_common_epochs(loader)
         if self._is_new and self.registry.discard():
             self._warn_once("before training", _BEFORE_TRAINING)
         if not self._is_new:
@@ -393,6 +403,18 @@ class Session:
                 stack.enter_context(bound(module, self.registry))
             stack.enter_context(self._capture.watching(model, self.registry))
             yield
+
+    def _look_for_common_epochs(self, loader: Any) -> None:
+        """Find out whether the epochs of all ranks end at the same step, and warn if values per epoch need this.
+
+        All ranks take part, also one without values per epoch: if the ranks differ in their rules, the next log event
+        says so.
+        """
+        trainer: Any = self.trainer()
+        reason = why_epochs_differ(trainer.accelerator, loader, trainer.args.gradient_accumulation_steps)
+        self.has_common_epochs = reason is None
+        if reason is not None and self.registry.has_values_per_epoch:
+            self._warn_once("epochs", _NO_COMMON_EPOCHS, reason)
 
     def _has_made_step(self, trainer: Trainer) -> bool:
         """Whether the training has made a step. One that resumes the checkpoint of its end makes none."""

@@ -38,10 +38,11 @@ def run(out: Path, launcher: list[str], scenarios: list[str]) -> Path:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    trainings = ["trainer", "padding", "evaluations", "resume", "epochs", "phases"]
     return run(
         tmp_path_factory.mktemp("two"),
         launcher,
-        ["registry", "conflict", "fsdp", "trainer", "padding", "evaluations", "resume", "phases", "captures", "death"],
+        ["registry", "conflict", "fsdp", *trainings, "captures", "death"],
     )
 
 
@@ -288,6 +289,31 @@ def test_a_training_resumed_on_several_ranks_logs_as_if_it_had_never_been_stoppe
             "overall_a/std": pytest.approx(every.std()), "overall_a/n": 16.0,
         }  # fmt: skip
         assert first["a/n"] == 12.0
+
+
+def test_ranks_whose_epochs_end_at_different_steps_train_on_without_values_per_epoch(two) -> None:
+    for theirs in results((two, 2), "epochs"):
+        # The first rank has 0, 1, 2, 3, 4, 0 in six steps, the second one 100, 101, 102, 100, 101, 102.
+        assert theirs["streams"] == [
+            {"a/loss": np.mean([0, 1, 2, 100, 101, 102]), "a/n": 6.0},
+            {"a/loss": np.mean([3, 4, 0, 100, 101, 102]), "a/n": 6.0},
+            {"overall_a/loss": np.mean([0, 1, 2, 3, 4, 0, 100, 101, 102, 100, 101, 102]), "overall_a/n": 12.0},
+        ]
+        # The first rank has 0, 2, 4, 0 in four steps, the second one 1, 3, 1, 3.
+        assert theirs["rows"] == [
+            {"a/loss": np.mean([0, 2, 1, 3]), "a/n": 4.0},
+            {"a/loss": np.mean([4, 0, 1, 3]), "a/n": 4.0},
+            {"overall_a/loss": np.mean([0, 2, 4, 0, 1, 3, 1, 3]), "overall_a/n": 8.0},
+        ]
+
+
+def test_ranks_whose_epochs_end_at_the_same_step_have_values_per_epoch(two) -> None:
+    for theirs in results((two, 2), "epochs"):
+        found = {case: [row for row in theirs[case] if "epoch_a/n" in row] for case in ("micro-batches", "dispatched")}
+        # An epoch is one step, of three micro-batches on the first rank and of two on the other one.
+        assert found["micro-batches"] == [{"epoch_a/loss": 2.0, "epoch_a/n": 5.0}] * 2
+        # The data have no length. In the third step the second rank gets the first row again.
+        assert found["dispatched"] == [{"epoch_a/loss": pytest.approx(np.mean([0, 1, 2, 3, 4, 0])), "epoch_a/n": 6.0}]
 
 
 def test_phases_of_the_users_own_are_reduced_over_the_ranks(two) -> None:

@@ -399,6 +399,43 @@ def resume(out: Path) -> object:
     }
 
 
+def epochs(out: Path) -> object:
+    """Train on ranks that have different numbers of batches per epoch, and on ranks that have as many."""
+    from helpers.toy import InOrder, Reports, arguments, numbers
+    from mtask_sinks import HfMultiTaskTrainer
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __init__(self, *values):
+            self.values = values
+
+        def __iter__(self):
+            yield from numbers(*self.values)
+
+    class Ordered(InOrder, HfMultiTaskTrainer):
+        pass
+
+    class OwnLoader(Ordered):
+        def get_train_dataloader(self):
+            return torch.utils.data.DataLoader(self.train_dataset)
+
+    def rows(trainer_class, data, max_steps, **changes):
+        registry = MetricRegistry({"*/n": "sum"}, per_epoch="*")
+        args = arguments(out / "epochs", max_steps=max_steps, ddp_backend="gloo", **changes)
+        trainer = trainer_class(Reports(), args, train_dataset=data, metrics=registry)
+        trainer.train()
+        named = [{name: row[name] for name in row if "a/" in name} for row in trainer.state.log_history]
+        return [*filter(None, named)]
+
+    own = Stream(*range(5)) if dist.get_rank() == 0 else Stream(100, 101, 102)
+    uneven = {"accelerator_config": {"even_batches": False}}
+    return {
+        "streams": rows(OwnLoader, own, 6, logging_steps=3),
+        "rows": rows(Ordered, numbers(*range(5)), 4, **uneven),
+        "micro-batches": rows(Ordered, numbers(*range(5)), 2, gradient_accumulation_steps=4, **uneven),
+        "dispatched": rows(Ordered, Stream(*range(5)), 3),
+    }
+
+
 def phases(out: Path) -> object:
     """Run forwards outside of the steps, a phase in a callback, and a phase in a step that only one rank enters."""
     from transformers import TrainerCallback

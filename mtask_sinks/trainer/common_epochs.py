@@ -1,0 +1,44 @@
+"""Whether the epochs of all ranks end at the same step. Only then can the ranks reduce the values of an epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.data_loader import DataLoaderDispatcher, IterableDatasetShard
+from transformers.trainer_utils import has_length
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+# In place of a number of steps.
+_EVEN, _UNKNOWN = -1, -2
+
+
+def why_epochs_differ(accelerator: Accelerator, loader: Any, micro_batches: int) -> str | None:
+    """Return why the epochs of the ranks may end at different steps; ``None`` if they end at the same step.
+
+    Every rank must call this. It takes one collective.
+
+    Args:
+        accelerator: the trainer's.
+        loader: the loader of the training; ``None`` if a training loop of the user's own has none.
+        micro_batches: how many micro-batches an optimizer step has.
+    """
+    if accelerator.num_processes == 1:
+        return None
+    own = torch.tensor([_steps_per_epoch(loader, micro_batches)], device=accelerator.device)
+    steps = accelerator.gather(own).tolist()
+    if _UNKNOWN in steps:
+        return "the data have no length, and accelerate does not give every rank as many batches as the others"
+    if min(steps) < max(steps):
+        return f"an epoch has {min(steps)} steps on one rank and {max(steps)} on another"
+    return None
+
+
+def _steps_per_epoch(loader: Any, micro_batches: int) -> int:
+    """Return the steps of an epoch of this rank, or ``_EVEN`` if `accelerate` gives all ranks as many batches."""
+    dataset = getattr(loader, "dataset", None)
+    if isinstance(loader, DataLoaderDispatcher | None) or isinstance(dataset, IterableDatasetShard):
+        return _EVEN
+    return -(-len(loader) // micro_batches) if has_length(loader) else _UNKNOWN
