@@ -43,8 +43,8 @@ class RelativeValues:
         self._directions = Directions(recorded_rules({} if run is None else run.directions))
         #: (phase, name) → task → first value.
         self._firsts: dict[tuple[str, str], dict[str, float]] = {}
-        #: The part of `_firsts` that the file does not have yet.
-        self._unsaved: dict[tuple[str, str], dict[str, float]] = {}
+        #: The part of `_firsts` that the file does not have yet: (phase, name, step, is partial) → task → first value.
+        self._unsaved: dict[tuple[str, str, int, bool], dict[str, float]] = {}
         self._is_continued = False
 
     def add(self, snapshot: Snapshot) -> dict[str, float]:
@@ -58,17 +58,25 @@ class RelativeValues:
                 continue
             firsts = self._firsts.setdefault((snapshot.phase, name), {})
             if task not in firsts and math.isfinite(value) and value > 0:
-                firsts[task] = self._unsaved.setdefault((snapshot.phase, name), {})[task] = value
+                place = snapshot.phase, name, snapshot.step, snapshot.is_partial
+                firsts[task] = self._unsaved.setdefault(place, {})[task] = value
             if task in firsts:
                 found[key] = value / firsts[task]
         names = {name for name in {split_key(key)[1] for key in found} if self._is_relative(snapshot.phase, name)}
         return {key: value for key, value in found.items() if split_key(key)[1] in names}
 
-    def load(self, directory: Path) -> None:
-        """Read the first values of the run in this directory, if it recorded them; `save` then adds to them."""
+    def load(self, directory: Path, resumed_at: float = math.inf) -> None:
+        """Read the first values of the run in this directory, if it recorded them; `save` then adds to them.
+
+        Args:
+            directory: the directory.
+            resumed_at: the step of the resume. What the training reports again after it counts anew: the values of
+                later steps, and those of a partial window that ended at this step.
+        """
         self._is_continued = True
-        for phase, name, firsts in _recorded(directory / FILE_NAME):
-            self._firsts.setdefault((phase, name), {}).update(firsts)
+        for phase, name, step, is_partial, firsts in _recorded(directory / FILE_NAME):
+            if step < resumed_at or (step == resumed_at and not is_partial):
+                self._firsts.setdefault((phase, name), {}).update(firsts)
 
     def save(self, directory: Path) -> None:
         """Record the first values that are not recorded yet.
@@ -79,8 +87,8 @@ class RelativeValues:
         if not self._unsaved:
             return
         lines = [
-            json.dumps({"phase": phase, "name": name, "firsts": firsts})
-            for (phase, name), firsts in self._unsaved.items()
+            json.dumps({"phase": phase, "name": name, "step": step, "is_partial": is_partial, "firsts": firsts})
+            for (phase, name, step, is_partial), firsts in self._unsaved.items()
         ]
         flags = os.O_RDWR if self._is_continued else os.O_RDWR | os.O_TRUNC
         with closing(AppendFile(directory / FILE_NAME, flags)) as file:
@@ -106,8 +114,11 @@ def relative_tag(phase: str, name: str, task: str = "") -> str:
     return "/".join(filter(None, (PREFIX, phase, name, task)))
 
 
-def _recorded(path: Path) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """Yield phase, name, and task → first value for each line that `save` wrote; skip other lines."""
+def _recorded(path: Path) -> Iterator[tuple[str, str, int, bool, dict[str, float]]]:
+    """Yield phase, name, step, whether the window was partial, and task → first value for each line that `save` wrote.
+
+    It skips other lines. The lines of earlier versions have no step.
+    """
     try:
         lines = path.read_bytes().splitlines()
     except OSError:
@@ -116,6 +127,7 @@ def _recorded(path: Path) -> Iterator[tuple[str, str, dict[str, float]]]:
         try:
             record = json.loads(line)
             firsts = {str(task): float(value) for task, value in record["firsts"].items()}
-            yield str(record["phase"]), str(record["name"]), firsts
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            step, is_partial = int(record.get("step", 0)), bool(record.get("is_partial"))
+            yield str(record["phase"]), str(record["name"]), step, is_partial, firsts
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError):
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import time
@@ -175,7 +176,7 @@ class TensorBoardSink(BuiltAnew, Sink):
         self._relative = RelativeValues(self._run)
         is_continued = self.name in self._run.continued
         if self._run.step or is_continued:
-            self._relative.load(directories[""])
+            self._relative.load(directories[""], math.inf if is_continued else self._run.step)
         if self._charts is not None and is_continued:
             self._charts = self._stored_charts(self._charts)
 

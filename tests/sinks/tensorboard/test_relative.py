@@ -101,12 +101,29 @@ def test_a_task_that_comes_after_the_resume_makes_the_others_relative_to_their_f
     }
 
 
+@pytest.mark.parametrize(("step", "is_partial"), [(2, True), (3, False)])
+def test_a_value_that_the_resumed_training_reports_again_is_no_first_value(tmp_path, step, is_partial) -> None:
+    first = Snapshot(1, metrics={"a/loss": 8.0})
+    write(tmp_path, RunInfo(id="1"), first, Snapshot(step, metrics={"b/loss": 0.5}, is_partial=is_partial))
+    write(tmp_path, RunInfo(id="2", step=2), Snapshot(3, metrics={"a/loss": 4.0, "b/loss": 0.25}))
+    found = {tag: points[-1] for tag, points in relative(tmp_path).items()}
+    assert found == {"relative_to_first/train/loss/a": (3, 0.5), "relative_to_first/train/loss/b": (3, 1.0)}
+
+
 RECORD = '{"phase": "train", "name": "loss", "firsts": {"a": 16.0}}\n'
 
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "[" * 100_000, '{"phase": "train", "name": "loss", "firsts": 3}', RECORD.replace("16.0", '"x"'), "\xff"],
+    [
+        "",
+        "[]",
+        RECORD.strip()[:-1] + ', "step": Infinity}',
+        "[" * 100_000,
+        '{"phase": "train", "name": "loss", "firsts": 3}',
+        RECORD.replace("16.0", '"x"'),
+        "\xff",
+    ],
 )
 def test_lines_that_cannot_be_read_are_skipped(tmp_path, content) -> None:
     row = Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5})
