@@ -76,7 +76,7 @@ def watch(
             if is_live:
                 show_on_screen(trainings, console, interval)
             elif follow:
-                print_lines(trainings.watch, interval, as_json)
+                print_lines(trainings, interval, as_json)
         except KeyboardInterrupt:
             pass
         progress = trainings.progress()

@@ -23,33 +23,48 @@ from mtask_sinks.snapshot import Snapshot
 if TYPE_CHECKING:
     from mtask_sinks.analysis.progress import Watch
     from mtask_sinks.analysis.training import Training
+    from mtask_sinks.cli.watch_screen import WatchedTrainings
 
 
-def print_lines(watched: Watch, interval: float, as_json: bool) -> None:
-    """Print one line per new item of the journal, from now on, until Ctrl-C.
+def print_lines(trainings: WatchedTrainings, interval: float, as_json: bool) -> None:
+    """Print one line per new item of the shown training's journal, from now on, until Ctrl-C.
 
-    Of a snapshot, print the metrics that the user wants to see. If it has only others, print no line for it.
+    If another journal takes the place of the shown one, print also what was written to it since this call. Of a
+    snapshot, print the metrics that the user wants to see. If it has only others, print no line for it.
     """
+    began, watched = time.time(), trainings.watch
     for _ in watched.update():
         pass
     noted: list[str] = []
     while True:
-        for training, item in watched.update():
-            if isinstance(item, Snapshot) and item.metrics:
-                item = matching(item, watched.only)
-                if not item.metrics:
-                    continue
-            x, _ = watched.axis_of(training)
-            if as_json:
-                print_json(_record(training, item, x))
-            else:
-                typer.echo(shown(item_line(training, item, x)))
+        _print_new(watched, as_json)
+        trainings.search_if_due()
+        if trainings.watch is not watched:
+            _print_new(watched, as_json)  # its last items may have been written just before the search
+            watched = trainings.watch
+            _print_new(watched, as_json, since=began)
         notes = _notes(watched, watched.training) if watched.training is not None else []
         for note in notes:
             if note not in noted:
                 typer.echo(shown(note), err=True)
         noted = notes
         time.sleep(interval)
+
+
+def _print_new(watched: Watch, as_json: bool, since: float = 0.0) -> None:
+    """Print what is new in a journal, without items from before a time."""
+    for training, item in watched.update():
+        if item.time < since:
+            continue
+        if isinstance(item, Snapshot) and item.metrics:
+            item = matching(item, watched.only)
+            if not item.metrics:
+                continue
+        x, _ = watched.axis_of(training)
+        if as_json:
+            print_json(_record(training, item, x))
+        else:
+            typer.echo(shown(item_line(training, item, x)))
 
 
 def _notes(watched: Watch, training: Training) -> list[str]:

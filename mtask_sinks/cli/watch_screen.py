@@ -14,6 +14,7 @@ from mtask_sinks.cli.keyboard import reading_keys
 from mtask_sinks.cli.watch_choice import ViewChoice, watched_metrics
 from mtask_sinks.cli.watch_view import make_screen
 from mtask_sinks.errors import NoJournalError
+from mtask_sinks.journal.paths import journal_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +40,7 @@ class WatchedTrainings:
         self._was_chosen = False
         self._searched = 0.0
         self.journals: list[FoundJournal] = []
-        self.shown = FoundJournal(path, "")
+        self.shown = FoundJournal(journal_path(path), "")
         #: What the user chose to see of the shown training.
         self.choice = ViewChoice()
         self.search()
@@ -66,10 +67,14 @@ class WatchedTrainings:
             self._watches[path] = Watch(path, self._only, self._x)
         return self._watches[path]
 
-    def progress(self) -> TrainingProgress:
-        """Read what is new, and return the progress of the shown training."""
+    def search_if_due(self) -> None:
+        """Look for new trainings, unless the last search was only a few seconds ago."""
         if time.monotonic() - self._searched > _SEARCH_SECONDS:
             self.search()
+
+    def progress(self) -> TrainingProgress:
+        """Read what is new, and return the progress of the shown training."""
+        self.search_if_due()
         return self.watch.progress()
 
     def move(self, by: int) -> None:

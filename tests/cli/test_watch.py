@@ -105,6 +105,39 @@ def test_followed_into_a_pipe_each_new_snapshot_is_a_line(tmp_path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("before", [[], ["old"]], ids=["an empty directory", "an ended training"])
+def test_followed_into_a_pipe_each_training_that_begins_below_the_directory_has_its_lines(tmp_path, before) -> None:
+    for name in ("old", "next", "last"):
+        (tmp_path / name).mkdir()
+    for name in before:
+        write(tmp_path / name, (RunInfo(id=name, name=name), losses(2), "finished"))
+    process = start(str(tmp_path), "--follow", "--interval", "0.1", stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(3)
+        lines = []
+        for name in ("next", "last"):
+            write(tmp_path / name, (RunInfo(id=name, name=name), losses(1, at=time.time()), "finished"))
+            lines += [process.stdout.readline() for _ in range(3)]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert lines == [
+        f"{name}  {what}\n" for name in ("next", "last") for what in ("begins", "step 1  train  a/loss 10", "finished")
+    ]
+
+
+def test_the_lines_of_the_first_training_of_an_empty_directory_appear_once(tmp_path) -> None:
+    process = start(str(tmp_path), "--follow", "--interval", "0.1", stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(3)
+        write(tmp_path, (RunInfo(id="1", name="r"), losses(1, at=time.time()), None))
+        time.sleep(6)  # meanwhile it has looked for other trainings
+    finally:
+        process.send_signal(signal.SIGINT)
+        lines, _ = process.communicate(timeout=30)
+    assert lines == "r  begins\nr  step 1  train  a/loss 10\n"
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_followed_lines_have_only_the_metrics_that_match(tmp_path, form) -> None:
     def at(step: int, **values: float) -> Snapshot:
