@@ -52,8 +52,8 @@ def watch(
     that you follow has not reported the total yet, a note says so, and the command uses the step until then.
 
     On a terminal the command follows the training, and obeys keys. Arrows and page keys: scroll. /: filter by typing.
-    s: sort by task, metric, change for the worse, or age. p: show one phase, or all. Tab: show the next training.
-    Esc: show everything again. q: quit. In a pipe, or if TERM is dumb, it prints once.
+    s: sort by task, metric, change for the worse, or age. p: show one phase, or all. Tab: show the last training of
+    the next journal. Esc: show everything again. q: quit. In a pipe, or if TERM is dumb, it prints once.
 
     The command exits with 1 if the training that it showed last failed or was killed.
 

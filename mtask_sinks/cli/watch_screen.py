@@ -26,7 +26,9 @@ _SIZE_SECONDS = 0.25
 
 
 class WatchedTrainings:
-    """The trainings in or below a path, and the one that the user looks at: the one that runs, else the newest.
+    """The last training of each journal in or below a path, and the one that the user looks at.
+
+    That is the one that runs, else the newest.
 
     Args:
         path: a journal, the output directory of a training, or a directory above such directories.
@@ -78,20 +80,20 @@ class WatchedTrainings:
         return self.watch.progress()
 
     def move(self, by: int) -> None:
-        """Show another training: the next newer one for ``1``, the next older one for ``-1``."""
+        """Show the last training of another journal: the next newer one for ``1``, the next older one for ``-1``."""
         if len(self.journals) > 1:
             self._was_chosen = True
             self.shown = self.journals[(self._at() + by) % len(self.journals)]
 
     @property
     def position(self) -> str:
-        """Which training is shown, such as ``2/5``; empty if there is only one."""
+        """Which journal is shown, such as ``2/5``; empty if there is only one."""
         return f"{self._at() + 1}/{len(self.journals)}" if len(self.journals) > 1 else ""
 
     @property
     def which(self) -> str:
-        """Which training is shown, in words; empty if there is only one."""
-        return f"{self._at() + 1} of {len(self.journals)} trainings, newest last" if self.position else ""
+        """Which journal is shown, in words; empty if there is only one. A journal may hold several trainings."""
+        return f"{self._at() + 1} of {len(self.journals)} journals, newest last" if self.position else ""
 
     def _at(self) -> int:
         return [journal.path for journal in self.journals].index(self.shown.path)

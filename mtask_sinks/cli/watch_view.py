@@ -50,7 +50,7 @@ def make_frame(
         progress: the progress of a training.
         console: the console that will print the view.
         choice: what the user chose to see; by default everything.
-        which: which of several trainings this is, in words.
+        which: the journal of the training among several journals, in words.
     """
     from rich.console import Group
     from rich.text import Text
@@ -73,7 +73,7 @@ def make_screen(progress: TrainingProgress, console: Console, choice: ViewChoice
 
     Args:
         progress, console, choice, which: as in `make_frame`.
-        position: which of several trainings this is, such as ``2/5``; empty if there is only one.
+        position: the journal of the training among several journals, such as ``2/5``; empty if there is only one.
     """
     from rich.console import Group
     from rich.text import Text

@@ -37,7 +37,7 @@ def run(*arguments: object, expect: int = 0) -> str:
 
 def test_watch_shows_the_newest_and_says_which(parent) -> None:
     first = run("watch", parent).splitlines()[0]
-    assert first == f"bert  finished  {parent}/base/metrics.jsonl  3 of 3 trainings, newest last"
+    assert first == f"bert  finished  {parent}/base/metrics.jsonl  3 of 3 journals, newest last"
     assert json.loads(run("watch", parent / "lr", "--json"))["journal"] == f"{parent}/lr/1/metrics.jsonl"
 
 
@@ -59,6 +59,16 @@ def test_plot_and_report_take_all_and_name_them_by_their_paths(parent) -> None:
     runs = json.loads(run("report", parent, "--json"))["runs"]
     assert [each["label"] for each in runs] == list(NAMES)
     assert [each["label"] for each in json.loads(run("report", parent / "lr", "--json"))["runs"]] == ["2", "1"]
+
+
+def test_of_a_journal_with_several_trainings_the_last_one_is_shown_and_all_are_exported(parent) -> None:
+    write(parent / "base", (RunInfo(id="again", name="again"), losses(2), "finished"))
+    first = run("watch", parent).splitlines()[0]
+    assert first == f"again  finished  {parent}/base/metrics.jsonl  3 of 3 journals, newest last"
+    runs = json.loads(run("report", parent, "--json"))["runs"]
+    assert [(each["label"], each["number"]) for each in runs] == [("lr/2", 1), ("lr/1", 1), ("base", 2)]
+    rows = list(csv.DictReader(io.StringIO(run("export", parent))))
+    assert {row["run"] for row in rows} == {"lr/2", "lr/1", "base:1", "base:2"}
 
 
 def test_export_writes_all_and_names_them_by_their_paths(parent) -> None:

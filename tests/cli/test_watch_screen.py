@@ -160,7 +160,7 @@ def test_the_newest_of_several_is_shown_and_tab_switches(tmp_path) -> None:
         os.utime(path, (1000 + age, 1000 + age))
     with Terminal("watch", str(tmp_path), "--interval", "0.2", columns=120) as terminal:
         terminal.wait_for("run of deep/b  finished").wait_for("tab 3/3")
-        assert "3 of 3 trainings, newest last" in " ".join(terminal.text.split())
+        assert "3 of 3 journals, newest last" in " ".join(terminal.text.split())
         terminal.press("tab").wait_for("run of c  finished").wait_for("tab 1/3")
         terminal.press("backtab", "backtab").wait_for("run of a  finished").wait_for("tab 2/3")
 
