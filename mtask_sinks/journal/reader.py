@@ -35,8 +35,8 @@ class JournalReader:
     >>> journal.close()
 
     It reads each byte once. It leaves a line that has no newline yet for the next call, and skips a line that holds no
-    record. A file that does not exist yet counts as empty. If another file takes the place of this one, the reader
-    starts at the beginning of the new file.
+    record. A file that does not exist yet counts as empty. If another file takes the place of this one, or if the file
+    no longer has the line that was read last at its place, the reader starts at the beginning of the file.
 
     Args:
         path: the file, or the output directory of a training.
@@ -59,6 +59,8 @@ class JournalReader:
         self.left_out = LeftOut()
         self._given = Path(path)
         self._offset = 0
+        #: The line before the offset.
+        self._last_line = b""
         #: The offset after each snapshot.
         self._ends = array("q")
         #: For each beginning of a run: how many snapshots come before it, and the names of the sinks that get the run
@@ -77,7 +79,7 @@ class JournalReader:
         except FileNotFoundError:
             return
         with file:
-            self._restart_if_replaced(file.readline(), os.fstat(file.fileno()).st_size)
+            self._restart_if_replaced(file)
             file.seek(self._offset)
             if self._sampling and os.fstat(file.fileno()).st_size - self._offset > _LONG:
                 yield from self._read_sample(file)
@@ -85,7 +87,7 @@ class JournalReader:
             for line in read_lines(file, self._offset):
                 if not line.is_whole:
                     return
-                self._offset = line.end
+                self._offset, self._last_line = line.end, line.data
                 item = self.left_out.item(line)
                 self._note(item)
                 if item is not None:
@@ -102,7 +104,7 @@ class JournalReader:
         for line in read_lines(file, self._offset):
             if not line.is_whole:
                 return
-            self._offset = line.end
+            self._offset, self._last_line = line.end, line.data
             if is_snapshot(line.data):
                 self._ends.append(self._offset)
             else:
@@ -131,12 +133,19 @@ class JournalReader:
         elif isinstance(item, Begin):
             self._begins.append((len(self._ends), item.sinks))
 
-    def _restart_if_replaced(self, first_line: bytes, size: int) -> None:
-        """Start at the beginning if the path leads to another file than before, or if the file became shorter."""
+    def _restart_if_replaced(self, file: BinaryIO) -> None:
+        """Start at the beginning if the file is not the one that was read, or lacks what was read.
+
+        The first line is not enough: if somebody removes or empties the file, the training begins its run in it again,
+        with the same line.
+        """
+        first_line = file.readline()
         if not first_line.endswith(b"\n"):
             return
         fingerprint = fingerprint_of(first_line)
-        if fingerprint != self.fingerprint or size < self._offset:
-            self.fingerprint, self._offset, self._ends, self._begins = fingerprint, 0, array("q"), []
+        file.seek(self._offset - len(self._last_line))
+        if fingerprint != self.fingerprint or file.read(len(self._last_line)) != self._last_line:
+            self.fingerprint, self._offset, self._last_line = fingerprint, 0, b""
+            self._ends, self._begins = array("q"), []
             self.left_out = LeftOut()
             self.times_begun += 1
