@@ -98,6 +98,8 @@ def item_line(training: Training, item: Item, x: str = STEP) -> str:
     """
     name = printable(training.name or f"training {training.number}")
     if isinstance(item, Begin):
+        if any((each.run.id, each.run.step) == (item.run.id, item.run.step) for each in training.begins[:-1]):
+            return f"{name}  goes on"  # with an evaluation after the training, or in another run of a backend
         return f"{name}  resumed at step {item.run.step:,}" if item.run.step else f"{name}  begins"
     if isinstance(item, End):
         return f"{name}  {item.status}"

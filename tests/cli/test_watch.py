@@ -17,7 +17,10 @@ from helpers.toy import InOrder, Toy, arguments, numbers
 from typer.testing import CliRunner
 
 from mtask_sinks import HfMultiTaskTrainer, RunInfo, Snapshot
+from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.cli import app
+from mtask_sinks.cli.watch_lines import item_line
+from mtask_sinks.journal.records import Begin
 
 
 def watch(*arguments: str):
@@ -136,6 +139,15 @@ def test_the_lines_of_the_first_training_of_an_empty_directory_appear_once(tmp_p
         process.send_signal(signal.SIGINT)
         lines, _ = process.communicate(timeout=30)
     assert lines == "r  begins\nr  step 1  train  a/loss 10\n"
+
+
+def test_a_line_tells_whether_a_training_begins_resumes_or_goes_on() -> None:
+    trainings, lines = Trainings(), []
+    for run_id, step in (("1", 0), ("1", 0), ("2", 4), ("2", 4), ("1", 0)):
+        begin = Begin(RunInfo(id=run_id, name="r", step=step))
+        trainings.add(begin)
+        lines.append(item_line(trainings.current, begin))
+    assert lines == ["r  begins", "r  goes on", "r  resumed at step 4", "r  goes on", "r  goes on"]
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
