@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -17,8 +17,20 @@ from mtask_sinks.task_health.settings import task_of
 WAIT_FOR_TASKS = 10
 
 
+class Seen(NamedTuple):
+    """What one rank has seen of the losses before the choice.
+
+    Attributes:
+        distances: task → name of a parameter → distance of the task's losses.
+        tries: the number of measured micro-batches.
+    """
+
+    distances: dict[str, dict[str, int]]
+    tries: int
+
+
 class ParameterChoice:
-    """The parameters to measure in one training. They are chosen as soon as two tasks have reported losses.
+    """The parameters to measure in one training. They are chosen once, as soon as two tasks have reported losses.
 
     Args:
         named: the parameters that the user named; ``None`` to choose them.
@@ -39,26 +51,49 @@ class ParameterChoice:
     def tasks(self) -> list[str]:
         return sorted(self._distances)
 
-    def count_without_losses(self) -> bool:
-        """Count a micro-batch without any loss; return whether it is time to give up."""
-        self._tries += not self._distances
-        return self._tries >= WAIT_FOR_TASKS and not self._distances
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to choose: two tasks have losses, or one task has, and ten micro-batches were measured."""
+        return len(self._distances) > 1 or (bool(self._distances) and self._tries >= WAIT_FOR_TASKS)
 
-    def make(self, distances: Mapping[str, dict[int, int]], model: nn.Module) -> Selection | None:
-        """Return the parameters; ``None`` while only one task has losses, for ten measurements at most.
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether ten micro-batches were measured, and none had a loss."""
+        return not self._distances and self._tries >= WAIT_FOR_TASKS
 
-        Args:
-            distances: the result of `distances_by_task` for this micro-batch.
-            model: the model.
+    def add(self, distances: Mapping[str, dict[int, int]]) -> None:
+        """Take into account what `distances_by_task` found in one micro-batch, perhaps nothing."""
+        if self.made is None:
+            self._distances |= distances
+            self._tries += 1
+
+    def seen(self, model: nn.Module) -> Seen:
+        """Return what this rank has seen, in a form that other ranks can read."""
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        distances = {
+            task: {names[leaf]: distance for leaf, distance in reach.items() if leaf in names}
+            for task, reach in self._distances.items()
+        }
+        return Seen(distances, self._tries)
+
+    def take(self, everyones: Sequence[Seen], model: nn.Module) -> None:
+        """Go on with what all ranks have seen, so that all of them choose the same."""
+        self._distances, self._tries = {}, max(each.tries for each in everyones)
+        parameters = dict(model.named_parameters())
+        for seen in everyones:
+            for task, reach in seen.distances.items():
+                common = self._distances.setdefault(task, {})
+                for name, distance in reach.items():
+                    leaf = id(parameters[name])
+                    common[leaf] = min(distance, common.get(leaf, distance))
+
+    def make(self, model: nn.Module) -> Selection:
+        """Choose the parameters.
 
         Raises:
             NotMeasurable: the tasks have no parameter in common.
         """
-        if self.made is None:
-            self._distances |= distances
-            self._tries += 1
-            if len(self._distances) > 1 or self._tries >= WAIT_FOR_TASKS:
-                self.made = self._shared(model)
+        self.made = self._shared(model)
         return self.made
 
     def restore(self, name: str, parameters: Collection[str], tasks: Sequence[str], model: nn.Module) -> None:

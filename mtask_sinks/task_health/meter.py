@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtask_sinks._util.replaced import replaced
+from mtask_sinks.distributed.collectives import find_ranks
 from mtask_sinks.keys import MEASURED, join_key
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.task_health.choice import WAIT_FOR_TASKS, ParameterChoice, data_of, distances_by_task
@@ -67,6 +68,8 @@ class HealthMeter:
     def _reset(self, named: Selection | None) -> None:
         self._is_off = False
         self._choice = ParameterChoice(named)
+        #: Whether this rank may choose only together with the others. All of them must measure the same parameters.
+        self._waits_for_ranks = find_ranks(None) is not None
         #: The last step that was due, and the number of its current micro-batch.
         self._step, self._at = -1, 0
         #: The tasks with losses in the measured micro-batches, and the number of these micro-batches.
@@ -100,6 +103,7 @@ class HealthMeter:
         """Continue with the parameters that `state_dict` returned, if the model has them."""
         if state and not self._is_off:
             self._choice.restore(state["shared"], state["parameters"], state["tasks"], model)
+            self._waits_for_ranks = self._waits_for_ranks and self._choice.made is None
 
     def warn_if_nothing_was_measured(self) -> None:
         """At the end of a training, say why it has no measurement, unless that was said or a checkpoint has one."""
@@ -119,6 +123,31 @@ class HealthMeter:
             reason = "training_step did not call accelerator.backward(loss), where the gradients are measured"
             self._turn_off(f"in {WAIT_FOR_TASKS} micro-batches in a row, {reason}")
         return result
+
+    def on_step_end(self, trainer: Any) -> None:
+        """After a step that was due, let the ranks choose together.
+
+        All ranks come here at the same step, also one that measures nothing. It takes one collective, until the
+        parameters are chosen.
+        """
+        ranks = find_ranks(None) if self._waits_for_ranks else None
+        if ranks is None or trainer.state.global_step % self.settings.every:
+            return
+        own = None if self._is_off else self._choice.seen(trainer.model)
+        measuring = [each for each in ranks.gather_objects(own) if each is not None]
+        if not measuring:
+            self._waits_for_ranks = False
+            return
+        self._choice.take(measuring, trainer.model)
+        self._waits_for_ranks = not (self._choice.is_due or self._choice.is_hopeless)
+        if self._is_off or self._waits_for_ranks:
+            return
+        try:
+            if self._choice.is_hopeless:
+                raise self._without_losses()
+            self._make_choice(trainer)
+        except NotMeasurable as error:
+            self._turn_off(str(error))
 
     def _is_due(self, trainer: Any) -> bool:
         step = trainer.state.global_step + 1
@@ -212,18 +241,19 @@ class HealthMeter:
         taken = {join_key(task_of(key), name) for key in kept for name in MEASURED} & reported.keys
         if taken:
             raise NotMeasurable(f"the model itself reports {min(taken)!r}. Give that metric another name")
-        if not kept and self._choice.count_without_losses():
-            patterns = self.settings.losses
-            tried = f"in {WAIT_FOR_TASKS} measured micro-batches"
-            if self._met:
-                raise NotMeasurable(f"{tried} none of the losses that were reported had a graph")
-            raise NotMeasurable(f"{tried} nothing was reported that matches {patterns!r}")
+        if not kept:
+            self._choice.add({})
+            if self._choice.is_hopeless and not self._waits_for_ranks:
+                raise self._without_losses()
         return reported.found
 
     def _choose(self, trainer: Any, losses: list[ReportedLoss], reaches: Mapping[str, Reach]) -> Selection | None:
         """Return the parameters; ``None`` as long as they cannot be chosen, and while all of them are frozen."""
-        is_new, distances = self._choice.made is None, distances_by_task(losses, reaches)
-        selection = self._choice.make(distances, trainer.model)
+        distances = distances_by_task(losses, reaches)
+        self._choice.add(distances)
+        if self._choice.made is None and self._choice.is_due and not self._waits_for_ranks:
+            self._make_choice(trainer)
+        selection = self._choice.made
         if selection is None:
             return None
         trained = selection.trained_now()
@@ -231,11 +261,21 @@ class HealthMeter:
         if not trained.parameters:
             return None
         self._remarks.on_reach(distances, trained)
-        if is_new and trainer.is_world_process_zero():
+        return trained
+
+    def _make_choice(self, trainer: Any) -> None:
+        selection = self._choice.make(trainer.model)
+        if trainer.is_world_process_zero():
             tasks, every = self._choice.tasks, self.settings.every
             text = self._remarks.on_choice(selection, tasks, every)
             self._note("task_health", text, data_of(selection, tasks, every))
-        return trained
+
+    def _without_losses(self) -> NotMeasurable:
+        """Return the error that says why there was no loss to measure."""
+        tried = f"in {WAIT_FOR_TASKS} measured micro-batches"
+        if self._met:
+            return NotMeasurable(f"{tried} none of the losses that were reported had a graph")
+        return NotMeasurable(f"{tried} nothing was reported that matches {self.settings.losses!r}")
 
     def _compute(
         self, trainer: Any, losses: list[ReportedLoss], total: Tensor, selection: Selection

@@ -21,14 +21,14 @@ from mtask_sinks import Alert, TaskHealth, report_metrics
 
 
 class OnOneRank(ManyTasks):
-    """The second rank has no task ``b`` in the second step, and reports an alarming value in the third one."""
+    """The second rank has no task ``b`` in the third step, and reports an alarming value then."""
 
     batches = 0
 
     def losses(self, x: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         self.batches += 1
         found = super().losses(x, targets)
-        if dist.get_rank() == 1 and self.batches == 2:
+        if dist.get_rank() == 1 and self.batches == 3:
             found["b"] = (found["b"] * torch.zeros(0)).mean()
         return found
 
@@ -40,6 +40,19 @@ class OnOneRank(ManyTasks):
             self.report_metrics(task, loss=None if loss.isnan() else loss)
         if dist.get_rank() == 1:
             report_metrics("alarm", level=float(self.batches))
+
+
+class OneTaskEach(ManyTasks):
+    """Each rank reports a task of its own. Only the first one, ``a``, depends on the second block."""
+
+    def losses(self, x: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        early = self.blocks[0](self.embedding(x))
+        outputs = {"a": self.heads["a"](self.blocks[1](early)), "b": self.heads["b"](early)}
+        return {task: (output**2).mean() for task, output in outputs.items()}
+
+    def report(self, losses: dict[str, torch.Tensor]) -> None:
+        task = "ab"[dist.get_rank()]
+        self.report_metrics(task, loss=losses[task])
 
 
 def trained(out: Path, model: ManyTasks, health: TaskHealth | None, steps: int, **settings: Any) -> Any:
@@ -68,11 +81,16 @@ def main() -> None:
     for name, health in (("without", None), ("last", TaskHealth(every=1)), ("all", TaskHealth(shared="*", every=2))):
         _, hashes[name] = trained(out, ManyTasks(dropout=0.1), health, 10, learning_rate=1e-2)
     result["hashes"] = hashes
-    trainer, _ = trained(out, OnOneRank(), TaskHealth(every=1), 2, learning_rate=0.0)
+    trainer, _ = trained(out, OnOneRank(), TaskHealth(every=1), 3, learning_rate=0.0)
     result["rows"] = list(rows_of(trainer))
-    model, inputs = ManyTasks(), batch(items(512), 2 * rank, 2)  # this rank's part of the first batch
+    model, inputs = ManyTasks(), batch(items(512), 4 + 2 * rank, 2)  # this rank's part of the second batch
     gradients = by_hand(model, inputs, lambda name: "blocks.1." in name, lambda m: m.losses(**inputs))
     result["hand"] = {"a": float(gradients["a"].norm()), "cosine": cosine(gradients["a"], gradients["b"])}
+    apart, _ = trained(out, OneTaskEach(), TaskHealth(every=1), 3, learning_rate=0.0)
+    result["apart"], result["choice"] = list(rows_of(apart)), apart._oversight.state_dict()["health"]
+    model = OneTaskEach()
+    gradients = by_hand(model, inputs, lambda name: "blocks.0." in name, lambda m: m.losses(**inputs))
+    result["apart by hand"] = {task: float(gradient.norm()) for task, gradient in gradients.items()}
     if hasattr(trainer.args, "ddp_static_graph"):
         static, hashes["static"] = trained(
             out, ManyTasks(dropout=0.1), TaskHealth(every=1), 10, learning_rate=1e-2, ddp_static_graph=True
@@ -82,7 +100,7 @@ def main() -> None:
         out,
         Tokens("means"),
         TaskHealth(every=1),
-        1,
+        2,
         learning_rate=0.0,
         gradient_accumulation_steps=2,
         trainer_class=TokenTrainer,

@@ -34,19 +34,30 @@ def test_measuring_changes_no_bit_on_any_rank(ranks):
 
 def test_metrics_are_means_over_the_ranks(ranks):
     results, _ = ranks
-    first, second = results[0]["rows"][:2]
-    assert first["a/grad_norm"] == pytest.approx(np.mean([each["hand"]["a"] for each in results]), rel=1e-5)
-    assert first["health/grad_cosine.a.b"] == pytest.approx(
+    first, second, third = results[0]["rows"]
+    assert "a/grad_norm" not in first  # after it, the ranks choose what to measure
+    assert second["a/grad_norm"] == pytest.approx(np.mean([each["hand"]["a"] for each in results]), rel=1e-5)
+    assert second["health/grad_cosine.a.b"] == pytest.approx(
         np.mean([each["hand"]["cosine"] for each in results]), abs=1e-5
     )
-    # In the second step only the first rank has task b. Both ranks log its values.
-    assert "health/grad_cosine.a.b" in second and "b/grad_norm" in second
+    # In the third step only the first rank has task b. Both ranks log its values.
+    assert "health/grad_cosine.a.b" in third and "b/grad_norm" in third
     assert results[0]["rows"] == results[1]["rows"]
+
+
+def test_ranks_with_different_tasks_measure_the_same_parameters(ranks):
+    """The task of the first rank depends on a block on which that of the second does not."""
+    first, second = ranks[0]
+    assert first["choice"] == second["choice"]
+    assert (first["choice"]["shared"], first["choice"]["tasks"]) == ("blocks.0", ["a", "b"])
+    row = first["apart"][1]
+    assert row["a/grad_norm"] == pytest.approx(first["apart by hand"]["a"], rel=1e-5)
+    assert row["b/grad_norm"] == pytest.approx(second["apart by hand"]["b"], rel=1e-5)
 
 
 def test_weights_are_right_when_tokens_are_counted_over_all_devices(ranks):
     """A rank's mean over 2 of the 8 items of a step, times 2 ranks, times 2 micro-batches, counts 1."""
-    (row,) = ranks[0][0]["tokens"]
+    _, row = ranks[0][0]["tokens"]
     assert row["a/effective_weight.estimated"] == pytest.approx(1.0, rel=1e-3)
     assert row["b/effective_weight.estimated"] == pytest.approx(0.5, rel=1e-3)
 
