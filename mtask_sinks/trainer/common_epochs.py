@@ -11,6 +11,13 @@ from transformers.trainer_utils import has_length
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+#: The message for the user: the reason follows from `why_epochs_differ`.
+NO_VALUES_PER_EPOCH = (
+    "this training has no values per epoch, because the epochs of the ranks may end at different steps: %s. To have "
+    "them, let accelerate prepare the loader, with accelerator_config={'dispatch_batches': True} for streamed data and "
+    "{'even_batches': True} for others. If you know that all ranks have as many batches, give the data a __len__."
+)
+
 # In place of a number of steps.
 _EVEN, _UNKNOWN = -1, -2
 

@@ -55,6 +55,10 @@ class CurrentRun:
         """The optimizer steps already taken when the training began; above 0 after a resume."""
         return self._info.step
 
+    def has_made_step(self, step: int) -> bool:
+        """Whether the training, now at this step, has made one. It makes none after a resume at its end."""
+        return step != self.first_step
+
     def begin_training(self) -> None:
         """Begin the run of a training."""
         self._info = self._new() if self._has_trained else replace(self._info, is_training=True)

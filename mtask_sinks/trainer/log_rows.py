@@ -76,8 +76,8 @@ class LogRowsMixin(_Base):
         is_training = snapshot is None and self.control.should_log
         if is_training:
             snapshot, self._session.expects_row = self._reduce_training(logs), False
-        elif snapshot is None:
-            self._session.warn_of_own_loop(self.state.global_step)
+        elif snapshot is None and self._session.is_training:
+            self._session.silence.warn_of_own_loop(self.state.global_step)
         self._log_with(snapshot, super().log, logs, *args, **kwargs)
         if is_training:
             self._log_inside_steps()

@@ -181,12 +181,12 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
 
     @delivering
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        self._session.expect_phase()
+        self._session.silence.expects_phase = True
         return super().evaluate(*args, **kwargs)
 
     @delivering
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        self._session.expect_phase()
+        self._session.silence.expects_phase = True
         return super().predict(*args, **kwargs)
 
     def evaluation_loop(

@@ -19,13 +19,12 @@ from mtask_sinks.keys import is_trainer_log, log_names, phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound
 from mtask_sinks.reporting.capture import Capture
-from mtask_sinks.reporting.modules_beside import silent_modules
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backends import Backends
 from mtask_sinks.trainer.best_metric import wrong_direction
-from mtask_sinks.trainer.common_epochs import why_epochs_differ
+from mtask_sinks.trainer.common_epochs import NO_VALUES_PER_EPOCH, why_epochs_differ
 from mtask_sinks.trainer.current_run import CurrentRun
 from mtask_sinks.trainer.idle_rules import IdleRules
 from mtask_sinks.trainer.loss_budget import LossBudget
@@ -35,41 +34,12 @@ from mtask_sinks.trainer.phase_windows import PhaseWindows
 from mtask_sinks.trainer.row_snapshots import RowSnapshots
 from mtask_sinks.trainer.saved_windows import SavedWindows
 from mtask_sinks.trainer.sigterm import TERMINATION_SECONDS, Terminated, raising_on_sigterm
-from mtask_sinks.trainer.silence import NOTHING_REPORTED, why_reports_are_expected
+from mtask_sinks.trainer.silence import Silence
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerCallback, TrainerState
 
 logger = get_logger(__name__)
-
-_BEFORE_TRAINING = (
-    "metrics were reported before the training began; they are left out. Report in the training: in forward, in "
-    "compute_loss, or in the events of a callback."
-)
-_SILENT_MODULE = (
-    "%s: %s sets supports_report_metrics = True, but it is not a part of the model (a plain list or dict does not make "
-    "it one), so it has no self.report_metrics, and what it would report is lost. To report, call the function "
-    "mtask_sinks.report_metrics in it, put it into a ModuleList or ModuleDict of the model, or pass the module as "
-    "compute_loss_func. If it must not report, as a teacher, set supports_report_metrics = False on this instance."
-)
-_NO_EVALUATION = (
-    "this evaluation has no task metrics, although %s: no method of the trainer called "
-    "super().evaluation_loop(...). Call it, or put your own loop into a phase: with self.report_phase('eval'): ..."
-)
-_NO_ROW = (
-    "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so no task "
-    "metric reaches a log or a sink before the end of the training. Call super().log(logs) in it."
-)
-_OWN_LOOP = (
-    "the row of step %d has no task metrics, because the training loop is not the Trainer's own, and does not say that "
-    "this row is a log event. The metrics come in one snapshot at the end of the training. To have them in such rows, "
-    "set self.control.should_log = True on every rank before self.log(...)."
-)
-_NO_COMMON_EPOCHS = (
-    "this training has no values per epoch, because the epochs of the ranks may end at different steps: %s. To have "
-    "them, let accelerate prepare the loader, with accelerator_config={'dispatch_batches': True} for streamed data and "
-    "{'even_batches': True} for others. If you know that all ranks have as many batches, give the data a __len__."
-)
 
 
 class Session:
@@ -133,8 +103,6 @@ class Session:
         self._depth = 0
         #: How many blocks of `arriving` are open.
         self._arriving = 0
-        #: Whether the Trainer evaluates inside of them, and no phase has begun yet.
-        self._expects_phase = False
         #: Whether an ``evaluate`` or a ``predict`` of the trainer runs.
         self.is_evaluating = False
         self.is_training = False
@@ -150,17 +118,16 @@ class Session:
         self.padding = Padding()
         self.saved_windows = SavedWindows(self.registry, self._oversight)
         self.snapshots = RowSnapshots(self.registry, self._oversight, self._loss_budget, self._warn_once)
-        #: Whether `warn_if_silent` has run in this training.
-        self._is_silence_explained = False
         self._idle_rules = IdleRules(self.registry, parts, self._capture, self._warn_once)
+        self.silence = Silence(
+            self.registry, self.run, self.snapshots, self._capture, self._idle_rules, self._given, self._warn_once
+        )
         #: If an epoch has just ended: whether somebody had stopped the training, perhaps in the middle of the epoch.
         self.epoch_end: bool | None = None
         #: Whether the epochs of all ranks end at the same step.
         self.has_common_epochs = True
         #: Whether the Trainer is about to log the row of a step or of an epoch.
         self.expects_row = False
-        #: Whether the Trainer's own loop has asked, after a step of this training, whether a row is due.
-        self.has_asked_for_row = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: vars(self)[name] for name in (*self._kept_by_copies, "_kept_by_copies")}
@@ -178,7 +145,7 @@ class Session:
     def training(self, is_first_rank: bool) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
         self.is_training, self._is_new, self._has_ended = True, True, False
-        self._is_silence_explained = self.has_asked_for_row = False
+        self.silence.begin_training()
         self.snapshots.begin_training()
         self.run.begin_training()
         self._idle_rules.on_train_begin()
@@ -212,7 +179,7 @@ class Session:
         """
         self._look_for_common_epochs(loader)
         if self._is_new and self.registry.discard():
-            self._warn_once("before training", _BEFORE_TRAINING)
+            self.silence.warn_of_early_reports()
         if not self._is_new:
             self.run.begin_again()
         self._is_new, self.epoch_end = False, None
@@ -227,8 +194,8 @@ class Session:
         self._bound.close()
         self._bound.enter_context(self._binding(model, around))
         trainer = self.trainer()
-        for name, kind in ({} if trainer is None else silent_modules(trainer)).items():
-            self._warn_once(f"silent: {name}", _SILENT_MODULE, name, kind)
+        if trainer is not None:
+            self.silence.warn_of_modules_beside(trainer)
         self._oversight.after_train_begin(trainer)
         if state.global_step:
             self.backends.resume(state.global_step)
@@ -242,35 +209,9 @@ class Session:
         """Record that the training has reached its end."""
         self._has_ended = True
 
-    def warn_of_missing_row(self, step: int) -> None:
-        """Warn that the Trainer has logged a row, and the callbacks did not get it."""
-        self._warn_once("no row", _NO_ROW, step)
-
-    def warn_of_own_loop(self, step: int) -> None:
-        """Warn if a row without task metrics comes from a training loop that never asks for one."""
-        is_own_loop = self.is_training and not self.has_asked_for_row and step - self.run.first_step > 1
-        if is_own_loop and self.registry.has_reports("train"):
-            self._warn_once("own loop", _OWN_LOOP, step)
-
     def warn_if_silent(self, trainer: Trainer) -> None:
-        """At the first log event after a step, say why there are no metrics, if the user meant to report some.
-
-        If an earlier training has reported, so can this one, perhaps in few of its steps. Then this waits for its end.
-        """
-        if self._is_silence_explained or not self._has_made_step(trainer):
-            return
-        if self.snapshots.had_reported and not self._has_ended:
-            return
-        self._is_silence_explained = True
-        registry = self.registry
-        is_inside_steps = any(registry.has_reports(phase) for phase in registry.phases_of_training)
-        if not (self.snapshots.has_reported or is_inside_steps or registry.dropped):
-            self._idle_rules.warn_of_idle_capture()
-            # If nothing was captured, the warnings of the capture say why.
-            given = () if self._capture.is_on else self._given
-            reason = why_reports_are_expected(trainer, given)
-            if reason is not None:
-                self._warn_once("silent", NOTHING_REPORTED, trainer.state.global_step, reason)
+        """Say why there are no metrics, if that is so and the user meant to report some."""
+        self.silence.warn_if_nothing_is_reported(trainer, self._has_ended)
 
     def warn_if_direction_is_wrong(self, trainer: Trainer) -> None:
         """Warn if the training is about to keep its worst checkpoint as the best one."""
@@ -299,20 +240,16 @@ class Session:
         Blocks nest; only the outermost one waits.
         """
         if not self._arriving:
-            self._expects_phase = False
+            self.silence.expects_phase = False
         self._arriving += 1
         try:
             yield
         finally:
             self._arriving -= 1
         if not (self._arriving or self.is_training):
-            self._warn_if_not_evaluated()
+            self.silence.warn_if_not_evaluated(self.trainer())
             self._idle_rules.on_evaluated(self.trainer())
             self.delivery.flush()
-
-    def expect_phase(self) -> None:
-        """Expect that a phase begins, because the Trainer evaluates. A method of the user's own may do without."""
-        self._expects_phase = True
 
     @contextmanager
     def own_phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
@@ -364,7 +301,7 @@ class Session:
 
     @contextmanager
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
-        self._expects_phase = False
+        self.silence.expects_phase = False
         if not self._depth:
             self.backends.begin(self.is_training)
         with (
@@ -375,15 +312,6 @@ class Session:
             self._binding(model, around),
         ):
             yield
-
-    def _warn_if_not_evaluated(self) -> None:
-        """Say why an evaluation has no metrics, if no code of this library ran in it. In a training, reports say it."""
-        trainer = self.trainer()
-        if not self._expects_phase or trainer is None:
-            return
-        reason = why_reports_are_expected(trainer, self._given)
-        if reason is not None:
-            self._warn_once("no evaluation", _NO_EVALUATION, reason)
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -419,11 +347,7 @@ class Session:
         reason = why_epochs_differ(trainer.accelerator, loader, trainer.args.gradient_accumulation_steps)
         self.has_common_epochs = reason is None
         if reason is not None and self.registry.has_values_per_epoch:
-            self._warn_once("epochs", _NO_COMMON_EPOCHS, reason)
-
-    def _has_made_step(self, trainer: Trainer) -> bool:
-        """Whether the training has made a step. One that resumes the checkpoint of its end makes none."""
-        return trainer.state.global_step != self.run.first_step
+            self._warn_once("epochs", NO_VALUES_PER_EPOCH, reason)
 
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
@@ -437,7 +361,7 @@ class Session:
             self._oversight.say_why_it_stopped()
             if status == "finished":
                 trainer = self.trainer()
-                has_made_step = trainer is not None and self._has_made_step(trainer)
+                has_made_step = trainer is not None and self.run.has_made_step(trainer.state.global_step)
                 if has_made_step:
                     self._oversight.warn_of_what_did_nothing()
                 self._idle_rules.on_train_end(trainer, has_made_step)

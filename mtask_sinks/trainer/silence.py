@@ -1,67 +1,143 @@
-"""Says once that a training has no metrics although its user meant to report some."""
+"""Says why values of a user are in no row of the Trainer, or in no row so far."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mtask_sinks.reporting.binding import NAME
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.registry import MetricRegistry
+from mtask_sinks.reporting.capture import Capture
+from mtask_sinks.reporting.modules_beside import silent_modules
+from mtask_sinks.trainer.current_run import CurrentRun
+from mtask_sinks.trainer.expected_reports import why_reports_are_expected
+from mtask_sinks.trainer.idle_rules import IdleRules
+from mtask_sinks.trainer.row_snapshots import RowSnapshots
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
-NOTHING_REPORTED = (
+_NOTHING_REPORTED = (
     "no metric was reported up to step %d, although %s. The usual reasons: the class that calls self.report_metrics "
     "does not set supports_report_metrics = True (then a call under hasattr is skipped); the training does not reach "
     "the call (it is in a branch for evaluation, or for batches with labels, and with label_smoothing_factor or "
     "compute_loss_func the model gets no labels, so it computes no losses); or the code calls another report_metrics, "
     "for example that of hf_mtask_trainer instead of that of mtask_sinks."
 )
+_BEFORE_TRAINING = (
+    "metrics were reported before the training began; they are left out. Report in the training: in forward, in "
+    "compute_loss, or in the events of a callback."
+)
+_SILENT_MODULE = (
+    "%s: %s sets supports_report_metrics = True, but it is not a part of the model (a plain list or dict does not make "
+    "it one), so it has no self.report_metrics, and what it would report is lost. To report, call the function "
+    "mtask_sinks.report_metrics in it, put it into a ModuleList or ModuleDict of the model, or pass the module as "
+    "compute_loss_func. If it must not report, as a teacher, set supports_report_metrics = False on this instance."
+)
+_NO_EVALUATION = (
+    "this evaluation has no task metrics, although %s: no method of the trainer called "
+    "super().evaluation_loop(...). Call it, or put your own loop into a phase: with self.report_phase('eval'): ..."
+)
+_NO_ROW = (
+    "step %d has no row: the trainer's log() calls neither super().log(logs) nor the callbacks' on_log, so no task "
+    "metric reaches a log or a sink before the end of the training. Call super().log(logs) in it."
+)
+_OWN_LOOP = (
+    "the row of step %d has no task metrics, because the training loop is not the Trainer's own, and does not say that "
+    "this row is a log event. The metrics come in one snapshot at the end of the training. To have them in such rows, "
+    "set self.control.should_log = True on every rank before self.log(...)."
+)
 
 
-def why_reports_are_expected(trainer: Trainer, given: Sequence[str]) -> str | None:
-    """Return the sign that the user meant to report, as text; ``None`` if there is no sign.
+class Silence:
+    """Warns once for each reason for which a trainer has no metrics, although its user meant to report some.
 
     Args:
-        trainer: the trainer. Its model and its methods are searched.
-        given: the arguments about metrics that the trainer was given.
+        registry: the registry of the trainer.
+        run: the current run.
+        snapshots: know whether a row had metrics.
+        capture: what the trainer takes from the outputs of the model.
+        idle_rules: know why nothing was captured.
+        given: the trainer's arguments about metrics. If there are any, the user expects reports.
+        warn_once: logs a warning once per topic.
+
+    Attributes:
+        has_asked_for_row: whether the Trainer's own loop has asked, after a step of this training, if a row is due.
+        expects_phase: whether the Trainer evaluates, and no phase has begun yet.
     """
-    if given:
-        return f"the trainer was given {' and '.join(f'{name}=' for name in given)}"
-    for module in [] if trainer.model is None else trainer.model.modules():
-        if _class_names_reports(type(module)):
-            return f"the code of {type(module).__qualname__} names report_metrics"
-    for name in ("compute_loss", "training_step", "compute_loss_func"):
-        if names_reports(getattr(trainer, name, None)):
-            return f"the code of {name} names report_metrics"
-    return None
 
+    def __init__(
+        self,
+        registry: MetricRegistry,
+        run: CurrentRun,
+        snapshots: RowSnapshots,
+        capture: Capture,
+        idle_rules: IdleRules,
+        given: Sequence[str],
+        warn_once: WarnOnce,
+    ) -> None:
+        self.has_asked_for_row = self.expects_phase = False
+        self._registry = registry
+        self._run = run
+        self._snapshots = snapshots
+        self._capture = capture
+        self._idle_rules = idle_rules
+        self._given = given
+        self._warn_once = warn_once
+        #: Whether `warn_if_nothing_is_reported` has run to its end in this training.
+        self._is_explained = False
 
-def names_reports(function: Any) -> bool:
-    """Return whether the code of a function or method, or of a function inside it, names `report_metrics`.
+    def begin_training(self) -> None:
+        """Begin anew."""
+        self._is_explained = self.has_asked_for_row = False
 
-    >>> def silent(): pass
-    >>> def reporting(): return lambda module: module.report_metrics("mlm", loss=1.0)
-    >>> names_reports(silent), names_reports(reporting)
-    (False, True)
-    """
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return code is not None and _is_named_in(code)
+    def warn_of_early_reports(self) -> None:
+        """Warn that there were reports before the training began."""
+        self._warn_once("before training", _BEFORE_TRAINING)
 
+    def warn_of_modules_beside(self, trainer: Trainer) -> None:
+        """Name the flagged modules that are no part of the model."""
+        for name, kind in silent_modules(trainer).items():
+            self._warn_once(f"silent: {name}", _SILENT_MODULE, name, kind)
 
-def _class_names_reports(cls: type) -> bool:
-    """Whether the code of some method of a class, or of a class above it, names `report_metrics`."""
-    return any(
-        names_reports(member)
-        for each in cls.__mro__
-        if each.__module__.partition(".")[0] not in ("builtins", "torch", "mtask_sinks")
-        for member in vars(each).values()
-        if isinstance(member, FunctionType)
-    )
+    def warn_of_missing_row(self, step: int) -> None:
+        """Warn that the Trainer has logged a row, and the callbacks did not get it."""
+        self._warn_once("no row", _NO_ROW, step)
 
+    def warn_of_own_loop(self, step: int) -> None:
+        """Warn if a row without task metrics comes from a training loop that never asks for one."""
+        is_own_loop = not self.has_asked_for_row and step - self._run.first_step > 1
+        if is_own_loop and self._registry.has_reports("train"):
+            self._warn_once("own loop", _OWN_LOOP, step)
 
-def _is_named_in(code: CodeType) -> bool:
-    return NAME in code.co_names or any(_is_named_in(each) for each in code.co_consts if isinstance(each, CodeType))
+    def warn_if_nothing_is_reported(self, trainer: Trainer, has_ended: bool) -> None:
+        """At the first log event after a step, say why there are no metrics, if the user meant to report some.
+
+        If an earlier training has reported, so can this one, perhaps in few of its steps. Then this waits for its end.
+
+        Args:
+            trainer: the trainer.
+            has_ended: whether the training has come to its end.
+        """
+        if self._is_explained or not self._run.has_made_step(trainer.state.global_step):
+            return
+        if self._snapshots.had_reported and not has_ended:
+            return
+        self._is_explained = True
+        registry = self._registry
+        is_inside_steps = any(registry.has_reports(phase) for phase in registry.phases_of_training)
+        if self._snapshots.has_reported or is_inside_steps or registry.dropped:
+            return
+        self._idle_rules.warn_of_idle_capture()
+        # If nothing was captured, the warnings of the capture say why.
+        reason = why_reports_are_expected(trainer, () if self._capture.is_on else self._given)
+        if reason is not None:
+            self._warn_once("silent", _NOTHING_REPORTED, trainer.state.global_step, reason)
+
+    def warn_if_not_evaluated(self, trainer: Trainer | None) -> None:
+        """Say why an evaluation has no metrics, if no code of this library ran in it. In a training, reports say it."""
+        if not self.expects_phase or trainer is None:
+            return
+        reason = why_reports_are_expected(trainer, self._given)
+        if reason is not None:
+            self._warn_once("no evaluation", _NO_EVALUATION, reason)

@@ -57,7 +57,7 @@ class StepsMixin(LogRowsMixin):
         If the row of the Trainer does not reach the callbacks, this warns.
         """
         maybe_log_save_evaluate, session = self._below("_maybe_log_save_evaluate"), self._session
-        session.has_asked_for_row = True
+        session.silence.has_asked_for_row = True
         if not (self.control.should_log or session.epoch_end is not None):
             return maybe_log_save_evaluate(*args, **kwargs)
         session.serve(self)
@@ -68,7 +68,7 @@ class StepsMixin(LogRowsMixin):
         try:
             result = maybe_log_save_evaluate(*args, **kwargs)
             if session.expects_row:
-                session.warn_of_missing_row(self.state.global_step)
+                session.silence.warn_of_missing_row(self.state.global_step)
             return result
         finally:
             session.expects_row = self._is_cut = False
