@@ -56,7 +56,7 @@ def make_model(vocab_size: int, length: int) -> BertForDemo:
         vocab_size=vocab_size,
         hidden_size=64,
         num_hidden_layers=2,
-        num_attention_heads=8,
+        num_attention_heads=4,
         intermediate_size=128,
         max_position_embeddings=length,
         initializer_range=0.08,  # with 0.02, which BERT uses for 768 dimensions, this model learns NSP later

@@ -41,7 +41,7 @@ def train(run_dir: Path, texts: Sequence[Sequence[str]], max_steps: int, report_
         max_steps=max_steps,
         per_device_train_batch_size=24,
         per_device_eval_batch_size=64,
-        learning_rate=3e-3,
+        learning_rate=4e-3,
         warmup_steps=max_steps // 10,
         weight_decay=0.01,
         adam_beta2=0.98,
