@@ -130,10 +130,10 @@ class LogRowsMixin(_Base):
         If the row is a summary, first deliver the reports since the last row, then add the values over the whole
         training to the summary.
         """
-        # Only the summary of a training has "total_flos". An evaluation may have the prefix "train".
-        evaluation = None if "total_flos" in logs else self._session.snapshots.find_evaluation(logs)
-        if evaluation is not None or "train_runtime" not in logs:
-            return evaluation
+        # Only the summary of a training has "total_flos". Other rows may have "train_runtime": those of an evaluation
+        # with the prefix "train" and, with `include_num_input_tokens_seen`, those of the training.
+        if "total_flos" not in logs:
+            return self._session.snapshots.find_evaluation(logs)
         self._deliver_rest()
         before = set(logs)
         snapshot = self._session.snapshots.reduce_overall(self.state, logs)

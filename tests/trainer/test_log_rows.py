@@ -32,6 +32,13 @@ class CopiedToOtherDict(Copied):
         super().log({**logs, "mine": 1.0})
 
 
+class LogOfTheTrainer:
+    """Calls the `log` of the Trainer past ours."""
+
+    def log(self, logs, start_time=None):
+        Trainer.log(self, logs, start_time)
+
+
 class WithoutHistory:
     """Tells the callbacks only."""
 
@@ -83,6 +90,33 @@ def test_a_copied_log_loses_nothing(tmp_path, own, caplog) -> None:
         assert first.logs["loss"] == 1.5  # the Trainer's own values go along
     assert trainer.sink_counts["memory"].delivered == len(sink.snapshots)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("seen", ["no", "all"])
+def test_a_row_with_the_run_time_beside_the_tokens_seen_is_no_summary(tmp_path, seen) -> None:
+    model = Toy()
+    model.main_input_name = "x"
+    trainer, sink = trained(LogOfTheTrainer, tmp_path, model=model, include_num_input_tokens_seen=seen)
+    assert ("train_runtime" in trainer.state.log_history[0]) is (seen == "all")
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert rows(trainer, "overall_a/loss") == [(4, 2.5)]
+    assert points(sink, "train") == TRAIN
+    assert points(sink, "overall") == [(4, {"a/loss": 2.5})]
+    assert not any(each.is_partial for each in sink.snapshots)
+
+
+def test_a_row_of_a_callback_with_the_run_time_so_far_is_no_summary(tmp_path) -> None:
+    class Times(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step in (1, 3):
+                trainer.log({"train_runtime": 1.0})
+
+    cls = type("Mine", (InOrder, HfMultiTaskTrainer), {})
+    sink = MemorySink()
+    trainer = cls(Toy(), arguments(tmp_path), callbacks=[Times()], sinks=[sink], train_dataset=numbers(1, 2, 3, 4))
+    trainer.train()
+    assert points(sink, "train") == TRAIN
+    assert points(sink, "overall") == [(4, {"a/loss": 2.5})]
 
 
 def test_a_log_that_tells_nobody_is_said_at_the_first_event_that_it_misses(tmp_path, caplog) -> None:
