@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
+import threading
 import time
 import weakref
 from collections import Counter
@@ -97,6 +99,7 @@ class Delivery:
         self._ended: dict[str, Status] = {}
         self._process = os.getpid()
         self.exit_status: Status = "finished"
+        self._owner: weakref.ref[object] | None = None
 
     def __getstate__(self) -> Any:
         return self.sinks, self.drain_seconds, self._publish
@@ -114,6 +117,18 @@ class Delivery:
         """Whether a run is open."""
         return self._run is not None
 
+    @property
+    def is_left_behind(self) -> bool:
+        """Whether nobody will write to the open run any more, and every sink has all of its snapshots."""
+        journal = self._journal
+        if self._owner is None or self._owner() is not None or journal is None or self._is_forked():
+            return False
+        return journal.is_complete and all(worker.is_done(journal.stream.end_position) for worker in self._workers)
+
+    def belong_to(self, owner: object) -> None:
+        """Let the next delivery that opens a run end the one of this delivery, if the owner no longer exists then."""
+        self._owner = weakref.ref(owner)
+
     def open(self, run: RunInfo, begun_at: float | None = None) -> None:
         """Begin or continue a run, in the journal and on every sink.
 
@@ -123,6 +138,7 @@ class Delivery:
         """
         if not isinstance(run, RunInfo):
             raise TypeError(f"open({run!r}): pass RunInfo(id='1', output_dir='out').")
+        _end_left_behind()
         journal = self._journal_for(run)
         if self._run is not None and self._run.id != run.id:
             journal.end(self._run.id, self._ended.get(self._run.id, "finished"))
@@ -333,6 +349,20 @@ def _warn_of_scheme(output_dir: str | None, path: Path | None) -> None:
 # deleted long before the exit.
 _open_deliveries: set[Delivery] = set()
 _all_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
+# Two threads must not end the same delivery.
+_leaving_behind = threading.Lock()
+
+
+def _end_left_behind() -> None:
+    """End the runs of trainers that were deleted after an evaluation, so that their threads and files do not add up.
+
+    If a sink lacks snapshots, the run stays open until the exit of the interpreter, which waits for the sink.
+    """
+    if _leaving_behind.acquire(blocking=False):  # otherwise another thread does it
+        try:
+            _end_all([delivery for delivery in list(_open_deliveries) if delivery.is_left_behind], FLUSH_SECONDS)
+        finally:
+            _leaving_behind.release()
 
 
 def _close_at_exit(delivery: Delivery) -> None:
@@ -348,12 +378,17 @@ def _close_at_exit(delivery: Delivery) -> None:
 
 
 def _close_all() -> None:
-    """Close all deliveries at the exit of the interpreter. They wait together, for the longest ``drain_seconds``."""
+    """Close all deliveries at the exit of the interpreter."""
     for delivery in list(_open_deliveries):
         delivery.write_rest()
-    ended = {delivery: ending for delivery in list(_open_deliveries) if (ending := delivery.end()) is not None}
+    _end_all(list(_open_deliveries), math.inf)
+
+
+def _end_all(deliveries: Sequence[Delivery], longest: float) -> None:
+    """End deliveries. Wait for all of them together, for the longest ``drain_seconds``, but at most ``longest``."""
+    ended = {delivery: ending for delivery in deliveries if (ending := delivery.end()) is not None}
     if ended:
-        seconds = max(delivery.drain_seconds for delivery in ended)
+        seconds = min(max(delivery.drain_seconds for delivery in ended), longest)
         deadline = time.monotonic() + seconds
         wait_for_endings([*ended.values()], seconds)
         for delivery in ended:

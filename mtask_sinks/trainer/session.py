@@ -99,6 +99,7 @@ class Session:
 
     def _begin_anew(self) -> None:
         """Reset to a session that has seen no training yet."""
+        self.delivery.belong_to(self)
         self._bound = ExitStack()
         self._depth = 0
         #: How many blocks of `arriving` are open.

@@ -168,6 +168,28 @@ def test_the_last_lines_go_to_the_journal_that_was_begun_wherever_the_process_wo
     assert [json.loads(line)["record"] for line in lines] == ["run", "snapshot", "end"]
 
 
+class Owner:
+    """Stands for the session of a trainer."""
+
+
+@pytest.mark.parametrize("sink", [MemorySink(), Flaky("write", failures=10**9)])
+def test_the_next_run_ends_those_of_deleted_owners_unless_a_sink_lacks_something(sink) -> None:
+    left, kept = Delivery([sink], drain_seconds=0.2), Delivery([MemorySink()])
+    owner, deleted = Owner(), Owner()
+    kept.belong_to(owner)
+    left.belong_to(deleted)
+    for number, delivery in enumerate((left, kept)):
+        delivery.open(RunInfo(id=str(number)))
+        delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
+        delivery.flush()
+    del deleted
+    following = Delivery([])
+    following.open(RunInfo(id="2"))
+    assert (left.is_open, kept.is_open) == (isinstance(sink, Flaky), True)
+    for delivery in (left, kept, following):
+        delivery.close("finished")
+
+
 def test_a_new_output_directory_ends_the_run_that_an_evaluation_has_opened_again(tmp_path) -> None:
     calls: list[str] = []
 

@@ -350,6 +350,21 @@ def test_no_thread_outlives_its_training(tmp_path) -> None:
     assert threads_of_ours() <= before
 
 
+def test_the_threads_of_deleted_trainers_that_evaluated_last_do_not_add_up(tmp_path) -> None:
+    before = threads_of_ours()
+    for fold in range(3):
+        data = {"train_dataset": numbers(1, 2), "eval_dataset": numbers(3)}
+        trainer = Ours(Toy(), arguments(tmp_path / str(fold)), sinks=[MemorySink()], **data)
+        trainer.train()
+        trainer.evaluate()
+        del trainer
+        gc.collect()
+    end = time.monotonic() + 30
+    while len(threads_of_ours() - before) > 1 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert len(threads_of_ours() - before) <= 1  # that of the last one ends at the exit
+
+
 def test_the_mixin_makes_a_multi_task_trainer_of_another(tmp_path) -> None:
     class Mixed(MultiTaskTrainerMixin, Seq2SeqTrainer):
         pass
