@@ -35,6 +35,10 @@ IN_OTHER_THREAD = (
 )
 
 _CALL_EVENT = CallbackHandler.call_event.__code__
+# The loops of the Trainer. All their steps are calls of prediction_step.
+_LOOPS = frozenset(
+    getattr(Trainer, name).__code__ for name in ("evaluation_loop", "prediction_loop") if hasattr(Trainer, name)
+)
 _EVALUATES = frozenset({"_evaluate", "evaluate", "predict", "evaluation_loop", "prediction_loop"})
 # The methods of a trainer that compute the loss of a batch. What they report is about that batch, as in a forward.
 _COMPUTE_LOSS = frozenset({"compute_loss", "prediction_step"})
@@ -57,6 +61,9 @@ class Admission:
     trainer's ``compute_loss`` makes it. If one of them does, the report counts only for the training, and only if the
     module, or the model of that trainer, is in training mode and was called neither by a callback nor by an evaluation,
     in the thread of the training or one of `nn.DataParallel`.
+
+    A loop of the user's own may evaluate, and call ``compute_loss`` instead of ``prediction_step``. Such a call is a
+    step of the evaluation, so everything inside counts.
 
     Inside a step this takes a comparison of thread numbers; outside, it walks the stack (5 us).
 
@@ -106,7 +113,7 @@ class Admission:
     def _why_left_out_of_evaluation(self) -> str | None:
         """Why a report that is being made does not count for the evaluation; ``None`` if it does."""
         caller = self._find_caller(sys._getframe(1), self.evaluation_judge)
-        if caller.module is None:
+        if caller.module is None or caller.is_own_step:
             return None
         return IN_OTHER_THREAD if caller.is_in_other_thread else OUTSIDE_EVALUATION
 
@@ -118,14 +125,14 @@ class Admission:
         if is_in_backward():  # autograd's threads work for the step
             return _Caller(None)
         if not any(each.f_code.co_filename == _PARALLEL_APPLY for each in frames_above(frame)):
-            return caller._replace(is_own_loop=False, is_in_other_thread=judge.exempt_thread is not None)
+            return _Caller(caller.module, is_own_loop=False, is_in_other_thread=judge.exempt_thread is not None)
         if judge.exempt_thread is not None:  # a step runs, and nn.DataParallel's threads work for it
             return _Caller(None)
         around = self._caller_of(sys._current_frames()[self.thread])
-        return _Caller(around.module or caller.module, around.is_own_loop)
+        return around._replace(module=around.module or caller.module)
 
     def _caller_of(self, frame: FrameType) -> _Caller:
-        module, is_own_loop = None, True
+        module, is_own_loop, is_own_step = None, True, False
         for each in frames_above(frame):
             code, owner = each.f_code, self_of(each)
             if code in _boundaries:
@@ -135,10 +142,10 @@ class Admission:
             elif isinstance(owner, nn.Module):
                 module = owner
             elif isinstance(owner, Trainer) and code.co_name in _COMPUTE_LOSS:
-                module = owner.model if module is None else module
+                module, is_own_step = owner.model if module is None else module, True
             elif code is _CALL_EVENT or (code.co_name in _EVALUATES and isinstance(owner, Trainer)):
-                is_own_loop = False
-        return _Caller(module, is_own_loop)
+                is_own_loop, is_own_step = False, is_own_step and code is not _CALL_EVENT and code not in _LOOPS
+        return _Caller(module, is_own_loop, is_own_step=is_own_step)
 
 
 class _Caller(NamedTuple):
@@ -150,8 +157,10 @@ class _Caller(NamedTuple):
         is_own_loop: ``True`` if a loop or a rollout of the user called the module; ``False`` if a callback, an
             evaluation or another trainer did.
         is_in_other_thread: whether the report comes from another thread while a step runs.
+        is_own_step: whether ``compute_loss`` makes the report, and neither a callback nor the Trainer's loop called it.
     """
 
     module: nn.Module | None
     is_own_loop: bool = True
     is_in_other_thread: bool = False
+    is_own_step: bool = False

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, MultiTaskTrainerMixin, report_metrics
 from mtask_sinks.trainer.admission import IN_OTHER_THREAD, OUTSIDE_EVALUATION, OUTSIDE_TRAINING
@@ -411,6 +412,40 @@ def test_what_compute_loss_reports_in_a_training_loop_of_the_users_own_counts(tm
     trainer = trained(tmp_path, cls=Steps, model=Silent())
     assert rows(trainer, "a/loss") == [(step, value + 5) for step, value in OWN]
     assert not caplog.records
+
+
+class LossesOnly(Trainer):
+    """A loop of the user's own evaluates, and calls `compute_loss` for each batch."""
+
+    def evaluation_loop(self, dataloader, description, *args, metric_key_prefix="eval", **kwargs):
+        self.model.eval()
+        with torch.no_grad():
+            losses = [self.compute_loss(self.model, batch) for batch in dataloader]
+        return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": float(sum(losses))}, len(losses))
+
+
+class WithLossesOnly(InOrder, MultiTaskTrainerMixin, LossesOnly):
+    compute_loss = InComputeLoss.compute_loss
+
+
+@pytest.mark.parametrize("model", [Silent, Toy])
+def test_what_is_reported_in_compute_loss_counts_for_an_evaluation_of_the_users_own_loop(tmp_path, caplog, model):
+    """The loop of a class below the mixin."""
+    trainer = trained(tmp_path, cls=WithLossesOnly, model=model(), eval_strategy="steps", eval_steps=2)
+    assert rows(trainer, "a/loss") == OWN
+    assert rows(trainer, "eval_a/loss") == [(2, 15.0), (4, 15.0)]
+    assert not caplog.records
+
+
+def test_what_compute_loss_reports_in_compute_metrics_does_not_count_for_the_evaluation(tmp_path, caplog) -> None:
+    def probe(predictions):
+        trainer.compute_loss(trainer.model, {"x": PROBE})
+        return {}
+
+    data = {"eval_dataset": numbers(10, 20), "compute_metrics": probe}
+    trainer = InComputeLoss(Silent(), arguments(tmp_path, label_names=["x"]), **data)
+    assert trainer.evaluate()["eval_a/loss"] == 15
+    assert sum(OUTSIDE_EVALUATION in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_loop_of_the_users_own_that_reports_to_nobody_is_said_once(tmp_path, caplog) -> None:
