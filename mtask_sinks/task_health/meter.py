@@ -108,7 +108,7 @@ class HealthMeter:
     def warn_if_nothing_was_measured(self) -> None:
         """At the end of a training, say why it has no measurement, unless that was said or a checkpoint has one."""
         if not self._is_off and self._choice.made is None:
-            self._remarks.on_nothing(self._measurements, self.settings.every, self.settings.losses)
+            self._remarks.on_nothing(self._measurements, self._choice.tasks, self.settings)
 
     def run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run the training step of one micro-batch. If one is due, measure when it calls ``accelerator.backward``."""
@@ -124,14 +124,14 @@ class HealthMeter:
             self._turn_off(f"in {WAIT_FOR_TASKS} micro-batches in a row, {reason}")
         return result
 
-    def on_step_end(self, trainer: Any) -> None:
-        """After a step that was due, let the ranks choose together.
+    def _choose_together(self, trainer: Any) -> None:
+        """Let the ranks choose together, from what they have seen in earlier steps.
 
         All ranks come here at the same step, also one that measures nothing. It takes one collective, until the
         parameters are chosen.
         """
-        ranks = find_ranks(None) if self._waits_for_ranks else None
-        if ranks is None or trainer.state.global_step % self.settings.every:
+        ranks = find_ranks(None)
+        if ranks is None:
             return
         own = None if self._is_off else self._choice.seen(trainer.model)
         measuring = [each for each in ranks.gather_objects(own) if each is not None]
@@ -150,11 +150,14 @@ class HealthMeter:
             self._turn_off(str(error))
 
     def _is_due(self, trainer: Any) -> bool:
-        step = trainer.state.global_step + 1
-        if step % self.settings.every or self._is_off:
+        step, before = trainer.state.global_step + 1, self._step
+        if step % self.settings.every:
             return False
-        self._step, self._at = step, self._at + 1 if step == self._step else 0
-        return self._at == due_micro_batch(step, _micro_batches(trainer))
+        self._step, self._at = step, self._at + 1 if step == before else 0
+        # Not at the end of a step, because a training loop of the user's own may not tell when a step ends.
+        if self._waits_for_ranks and before not in (-1, step):
+            self._choose_together(trainer)
+        return not self._is_off and self._at == due_micro_batch(step, _micro_batches(trainer))
 
     @contextmanager
     def _measuring(self, trainer: Any, losses: ReportedLosses) -> Iterator[list[str]]:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.task_health.choice import WAIT_FOR_TASKS
 from mtask_sinks.task_health.findings import MAX_PAIRED, unexplained
 from mtask_sinks.task_health.measure import Measured
 from mtask_sinks.task_health.reported_losses import ReportedLosses
 from mtask_sinks.task_health.selection import Selection
-from mtask_sinks.task_health.settings import task_of
+from mtask_sinks.task_health.settings import TaskHealth, task_of
 
 logger = get_logger(__name__)
 
@@ -34,6 +35,11 @@ _NOT_MET = (
 _NONE_DUE = (
     "task health measured nothing: the training had no step that is a multiple of %d. Choose a smaller number, "
     "TaskHealth(every=...)."
+)
+_TOO_FEW = (
+    "task health measured nothing: the training ended before the parameters were chosen. It had %d micro-batches to "
+    "measure, with losses of %s. The choice needs two tasks or %d such micro-batches, and several ranks make it at the "
+    "next one. Choose a smaller number than %d, TaskHealth(every=...)."
 )
 _NO_LOSS = "task health measured nothing: in %d micro-batches, nothing that was reported matched %s and had a graph."
 _MANY_TASKS = "task health: there are more than %d tasks, so each cosine compares one task with the total."
@@ -87,12 +93,20 @@ class Remarks:
         if names := ", ".join(sorted(tasks)):
             self._warn_once("not met", _NOT_MET, measurements, names, every + 1)
 
-    def on_nothing(self, measurements: int, every: int, patterns: object) -> None:
-        """Say at the end of a training why it has no measurement."""
-        if measurements:
-            self._warn_once("nothing", _NO_LOSS, measurements, repr(patterns))
+    def on_nothing(self, measurements: int, tasks: Iterable[str], settings: TaskHealth) -> None:
+        """Say at the end of a training why it has no measurement.
+
+        Args:
+            measurements: the number of micro-batches that were due.
+            tasks: the tasks that had losses in them.
+            settings: what should have been measured.
+        """
+        if not measurements:
+            self._warn_once("nothing", _NONE_DUE, settings.every)
+        elif names := ", ".join(tasks):
+            self._warn_once("nothing", _TOO_FEW, measurements, names, WAIT_FOR_TASKS, settings.every)
         else:
-            self._warn_once("nothing", _NONE_DUE, every)
+            self._warn_once("nothing", _NO_LOSS, measurements, repr(settings.losses))
 
     def on_reach(self, distances: Mapping[str, Mapping[int, int]], selection: Selection) -> None:
         """Say which tasks do not depend on the chosen parameters."""

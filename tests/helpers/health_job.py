@@ -15,8 +15,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
 import torch.distributed as dist
+from transformers.trainer_utils import TrainOutput
 
-from helpers.many_tasks import ManyTasks, Tokens, TokenTrainer, batch, by_hand, cosine, items, make_trainer, rows_of
+from helpers.many_tasks import (
+    ManyTasks,
+    OrderedTrainer,
+    Tokens,
+    TokenTrainer,
+    batch,
+    by_hand,
+    cosine,
+    items,
+    make_trainer,
+    rows_of,
+)
 from mtask_sinks import Alert, TaskHealth, report_metrics
 
 
@@ -55,6 +67,25 @@ class OneTaskEach(ManyTasks):
         self.report_metrics(task, loss=losses[task])
 
 
+class OwnLoop(OrderedTrainer):
+    """The training loop is the user's own, and tells no callback when a step ends."""
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        self.create_optimizer_and_scheduler(self.args.max_steps)
+        self.model_wrapped, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        self.current_gradient_accumulation_steps = 1
+        self.callback_handler.on_train_begin(self.args, self.state, self.control)
+        for _, inputs in zip(range(self.args.max_steps), self.get_train_dataloader(), strict=False):
+            self.training_step(self.model_wrapped, inputs)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.state.global_step += 1
+            self.control.should_log = True
+            self.log({"loss": 0.0})
+        self.callback_handler.on_train_end(self.args, self.state, self.control)
+        return TrainOutput(self.state.global_step, 0.0, {})
+
+
 def trained(out: Path, model: ManyTasks, health: TaskHealth | None, steps: int, **settings: Any) -> Any:
     trainer = make_trainer(
         model,
@@ -91,6 +122,9 @@ def main() -> None:
     model = OneTaskEach()
     gradients = by_hand(model, inputs, lambda name: "blocks.0." in name, lambda m: m.losses(**inputs))
     result["apart by hand"] = {task: float(gradient.norm()) for task, gradient in gradients.items()}
+    own, _ = trained(out, ManyTasks(), TaskHealth(every=1), 3, learning_rate=0.0, trainer_class=OwnLoop)
+    result["own loop"] = [row.get("a/grad_norm") for row in rows_of(own)]
+    trained(out, ManyTasks(), TaskHealth(every=3), 4, learning_rate=0.0)  # has one step to measure
     if hasattr(trainer.args, "ddp_static_graph"):
         static, hashes["static"] = trained(
             out, ManyTasks(dropout=0.1), TaskHealth(every=1), 10, learning_rate=1e-2, ddp_static_graph=True

@@ -608,6 +608,7 @@ def test_a_loss_that_is_captured_a_second_time_for_a_budget_is_one_loss(tmp_path
         ({"every": 2}, None),
         ({"every": 7}, "measured nothing: the training had no step that is a multiple of 7"),
         ({"every": 2, "losses": "zz/*"}, r"measured nothing: in 3 micro-batches, nothing .* matched 'zz/\*'"),
+        ({"every": 2, "losses": "a/*"}, r"measured nothing: .* had 3 micro-batches to measure, with losses of a\."),
         (
             {"every": 3, "losses": ["zz/loss"]},
             r"nothing: in 2 micro-batches, nothing .* matched \['zz/loss'\]",

@@ -45,6 +45,19 @@ def test_metrics_are_means_over_the_ranks(ranks):
     assert results[0]["rows"] == results[1]["rows"]
 
 
+def test_a_training_loop_that_does_not_tell_when_a_step_ends_is_measured(ranks):
+    """In the second step, each rank has the batch of `by_hand`."""
+    results, _ = ranks
+    first, second, _ = results[0]["own loop"]
+    assert first is None
+    assert second == pytest.approx(np.mean([each["hand"]["a"] for each in results]), rel=1e-5)
+
+
+def test_a_training_with_a_single_step_to_measure_says_that_it_measured_nothing(ranks):
+    _, stderr = ranks
+    assert "measured nothing: the training ended before the parameters were chosen. It had 1 micro-batches" in stderr
+
+
 def test_ranks_with_different_tasks_measure_the_same_parameters(ranks):
     """The task of the first rank depends on a block on which that of the second does not."""
     first, second = ranks[0]
