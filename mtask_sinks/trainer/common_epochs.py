@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.data_loader import DataLoaderDispatcher, IterableDatasetShard
+from transformers import trainer_pt_utils
 from transformers.trainer_utils import has_length
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ NO_VALUES_PER_EPOCH = (
 
 # In place of a number of steps.
 _EVEN, _UNKNOWN = -1, -2
+# Each splits the same stream over the ranks, and gives them as many batches.
+_SHARDS = IterableDatasetShard, trainer_pt_utils.IterableDatasetShard
 
 
 def why_epochs_differ(accelerator: Accelerator, loader: Any, micro_batches: int) -> str | None:
@@ -44,8 +47,8 @@ def why_epochs_differ(accelerator: Accelerator, loader: Any, micro_batches: int)
 
 
 def _steps_per_epoch(loader: Any, micro_batches: int) -> int:
-    """Return the steps of an epoch of this rank, or ``_EVEN`` if `accelerate` gives all ranks as many batches."""
+    """Return the steps of an epoch of this rank, or ``_EVEN`` if a library gives all ranks as many batches."""
     dataset = getattr(loader, "dataset", None)
-    if isinstance(loader, DataLoaderDispatcher | None) or isinstance(dataset, IterableDatasetShard):
+    if isinstance(loader, DataLoaderDispatcher | None) or isinstance(dataset, _SHARDS):
         return _EVEN
     return -(-len(loader) // micro_batches) if has_length(loader) else _UNKNOWN

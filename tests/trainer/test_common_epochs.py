@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader
 from helpers.toy import numbers
+from transformers.trainer_pt_utils import IterableDatasetShard
 
 from mtask_sinks.trainer.common_epochs import why_epochs_differ
 
@@ -51,6 +52,7 @@ def prepared(data, size: int = 2, **settings):
         prepared(numbers(*range(4)), even_batches=False),
         prepared(Stream(*range(5)), dispatch_batches=False),
         prepared(Stream(*range(5)), dispatch_batches=True),
+        [torch.utils.data.DataLoader(IterableDatasetShard(Stream(*range(5)), 1, False, 2, rank)) for rank in (0, 1)],
         [None, None],  # a training loop of the user's own
         [torch.utils.data.DataLoader(Stream(1))],  # one rank
     ],
