@@ -161,11 +161,14 @@ class LogRowsMixin(_Base):
 
     def _log_epoch(self) -> None:
         """Log a separate row with the values over an epoch, if the user wants them."""
+        saved_windows = self._session.saved_windows
         if not self._session.has_common_epochs:
+            saved_windows.is_one_epoch = False
             return
         row: dict[str, float] = {}
         snapshot = self._session.snapshots.reduce_epoch(self.state, row)
-        if snapshot is not None:
+        is_one_epoch, saved_windows.is_one_epoch = saved_windows.is_one_epoch, True
+        if snapshot is not None and is_one_epoch:
             with self._additional_row():
                 self._log_with(snapshot, partial(Trainer.log, self), row)
 

@@ -39,6 +39,9 @@ class SavedWindows:
         #: Whether the rows of the last epoch are logged, and no epoch has begun since. A checkpoint says this too,
         #: because the Trainer writes some checkpoints before these rows, and others after them.
         self.epoch_has_ended = False
+        #: Whether the values per epoch are of one epoch. They are of more if an epoch has ended without a row, as the
+        #: ranks end theirs at different steps. A checkpoint says this too.
+        self.is_one_epoch = True
         #: Whether the Trainer logs a row at the end of each epoch, and at no other time. A checkpoint says this too.
         self._logs_epochs = False
         #: The micro-batches so far of the step that runs, or that ran last, and the steps that were taken before it.
@@ -65,7 +68,12 @@ class SavedWindows:
         if any(attributes.values()) or self._registry.seen_keys or self.run_ids:
             # A callback may write the checkpoint inside of a step, which a resumed training repeats.
             step = {"begun": self._begun(state), "is_row_due": is_row_due}
-            epoch = {"is_over": is_over, "has_ended": self.epoch_has_ended, "is_logged": self._logs_epochs}
+            epoch = {
+                "is_over": is_over,
+                "has_ended": self.epoch_has_ended,
+                "is_one": self.is_one_epoch,
+                "is_logged": self._logs_epochs,
+            }
             attributes = {"step": step, "epoch": epoch, **attributes, "runs": [*run_ids]}
             _stateful(state)[_ENTRY] = {"args": {}, "attributes": attributes}
         else:
@@ -86,6 +94,7 @@ class SavedWindows:
         step, epoch = attributes.get("step", {}), attributes.get("epoch", {})
         self.run_ids = tuple(attributes.get("runs", ()))
         self.epoch_has_ended, self._logs_epochs = epoch.get("has_ended", False), epoch.get("is_logged", False)
+        self.is_one_epoch = epoch.get("is_one", True)
         self.discard()
         self._load_windows(attributes, state.global_step)
         self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
@@ -164,6 +173,7 @@ class SavedWindows:
         """End the epoch of the checkpoint if its rows were logged afterwards, or if its data are cut."""
         if (is_over or is_cut) and self._registry.has_values_per_epoch:
             self._registry.end_epoch(state.global_step, epoch=state.epoch)
+            self.is_one_epoch = True
         if is_over and self._logs_epochs:
             self._drop_row(state)
 

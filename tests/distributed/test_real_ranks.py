@@ -316,6 +316,13 @@ def test_ranks_whose_epochs_end_at_the_same_step_have_values_per_epoch(two) -> N
         assert found["dispatched"] == [{"epoch_a/loss": pytest.approx(np.mean([0, 1, 2, 3, 4, 0])), "epoch_a/n": 6.0}]
 
 
+def test_a_resumed_training_whose_ranks_now_end_their_epochs_together_has_values_of_whole_epochs(two) -> None:
+    """It is resumed inside its second epoch. What was saved is of two epochs, so the second one has no row."""
+    for theirs in results((two, 2), "epochs"):
+        found = [row for row in theirs["resumed"] if "epoch_a/n" in row]
+        assert found == [{"epoch_a/loss": pytest.approx(np.mean([0, 1, 2, 3, 4, 0])), "epoch_a/n": 6.0}]
+
+
 def test_phases_of_the_users_own_are_reduced_over_the_ranks(two) -> None:
     """In step s rank r has the row 2 * s + r, from step 0 on."""
     for theirs in results((two, 2), "phases"):

@@ -418,19 +418,21 @@ def epochs(out: Path) -> object:
         def get_train_dataloader(self):
             return torch.utils.data.DataLoader(self.train_dataset)
 
-    def rows(trainer_class, data, max_steps, **changes):
+    def rows(trainer_class, data, max_steps, resume=None, **changes):
         registry = MetricRegistry({"*/n": "sum"}, per_epoch="*")
         args = arguments(out / "epochs", max_steps=max_steps, ddp_backend="gloo", **changes)
         trainer = trainer_class(Reports(), args, train_dataset=data, metrics=registry)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=resume)
         named = [{name: row[name] for name in row if "a/" in name} for row in trainer.state.log_history]
         return [*filter(None, named)]
 
     own = Stream(*range(5)) if dist.get_rank() == 0 else Stream(100, 101, 102)
     uneven = {"accelerator_config": {"even_batches": False}}
+    saved = {"save_strategy": "steps", "save_steps": 4}
     return {
         "streams": rows(OwnLoader, own, 6, logging_steps=3),
-        "rows": rows(Ordered, numbers(*range(5)), 4, **uneven),
+        "rows": rows(Ordered, numbers(*range(5)), 4, **uneven, **saved),
+        "resumed": rows(Ordered, numbers(*range(5)), 9, resume=str(out / "epochs" / "checkpoint-4")),
         "micro-batches": rows(Ordered, numbers(*range(5)), 2, gradient_accumulation_steps=4, **uneven),
         "dispatched": rows(Ordered, Stream(*range(5)), 3),
     }
