@@ -70,6 +70,10 @@ class HealthMeter:
         self._choice = ParameterChoice(named)
         #: Whether this rank may choose only together with the others. All of them must measure the same parameters.
         self._waits_for_ranks = find_ranks(None) is not None
+        #: The last step that was due when the ranks told each other what they had seen.
+        self._exchanged = -1
+        #: Whether a micro-batch has used the choice, here or before the checkpoint.
+        self._is_choice_used = False
         #: The last step that was due, and the number of its current micro-batch.
         self._step, self._at = -1, 0
         #: The tasks with losses in the measured micro-batches, and the number of these micro-batches.
@@ -103,11 +107,12 @@ class HealthMeter:
         """Continue with the parameters that `state_dict` returned, if the model has them."""
         if state and not self._is_off:
             self._choice.restore(state["shared"], state["parameters"], state["tasks"], model)
-            self._waits_for_ranks = self._waits_for_ranks and self._choice.made is None
+            self._is_choice_used = self._choice.made is not None
+            self._waits_for_ranks = self._waits_for_ranks and not self._is_choice_used
 
     def warn_if_nothing_was_measured(self) -> None:
         """At the end of a training, say why it has no measurement, unless that was said or a checkpoint has one."""
-        if not self._is_off and self._choice.made is None:
+        if not (self._is_off or self._is_choice_used):
             self._remarks.on_nothing(self._measurements, self._choice.tasks, self.settings)
 
     def run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -124,13 +129,14 @@ class HealthMeter:
             self._turn_off(f"in {WAIT_FOR_TASKS} micro-batches in a row, {reason}")
         return result
 
-    def _choose_together(self, trainer: Any) -> None:
-        """Let the ranks choose together, from what they have seen in earlier steps.
+    def choose_together(self, trainer: Any) -> None:
+        """After a step that was due, let the ranks choose together.
 
         All ranks come here at the same step, also one that measures nothing. It takes one collective, until the
         parameters are chosen.
         """
-        ranks = find_ranks(None)
+        ranks = find_ranks(None) if self._waits_for_ranks and self._exchanged != self._step else None
+        self._exchanged = self._step
         if ranks is None:
             return
         own = None if self._is_off else self._choice.seen(trainer.model)
@@ -150,13 +156,12 @@ class HealthMeter:
             self._turn_off(str(error))
 
     def _is_due(self, trainer: Any) -> bool:
-        step, before = trainer.state.global_step + 1, self._step
+        step = trainer.state.global_step + 1
         if step % self.settings.every:
             return False
-        self._step, self._at = step, self._at + 1 if step == before else 0
-        # Not at the end of a step, because a training loop of the user's own may not tell when a step ends.
-        if self._waits_for_ranks and before not in (-1, step):
-            self._choose_together(trainer)
+        if step != self._step:
+            self.choose_together(trainer)  # a training loop of the user's own may not tell when a step ends
+        self._step, self._at = step, self._at + 1 if step == self._step else 0
         return not self._is_off and self._at == due_micro_batch(step, _micro_batches(trainer))
 
     @contextmanager
@@ -259,6 +264,7 @@ class HealthMeter:
         selection = self._choice.made
         if selection is None:
             return None
+        self._is_choice_used = True
         trained = selection.trained_now()
         self._remarks.on_frozen(selection, trained)
         if not trained.parameters:

@@ -37,9 +37,9 @@ _NONE_DUE = (
     "TaskHealth(every=...)."
 )
 _TOO_FEW = (
-    "task health measured nothing: the training ended before the parameters were chosen. It had %d micro-batches to "
-    "measure, with losses of %s. The choice needs two tasks or %d such micro-batches, and several ranks make it at the "
-    "next one. Choose a smaller number than %d, TaskHealth(every=...)."
+    "task health measured nothing: the training was too short to choose the parameters and then measure. It had %d "
+    "micro-batches to measure, with losses of %s. The choice needs two tasks or %d such micro-batches, and several "
+    "ranks measure from the next one on. Choose a smaller number than %d, TaskHealth(every=...)."
 )
 _NO_LOSS = "task health measured nothing: in %d micro-batches, nothing that was reported matched %s and had a graph."
 _MANY_TASKS = "task health: there are more than %d tasks, so each cosine compares one task with the total."

@@ -46,7 +46,7 @@ class BeforeOthers(TrainerCallback):
             self._session.saved_windows.on_epoch_end()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._session.saved_windows.on_step_end()
+        self._session.on_step_end()
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.take_place()

@@ -201,6 +201,11 @@ class Session:
         if state.global_step:
             self.backends.resume(state.global_step)
 
+    def on_step_end(self) -> None:
+        """Handle the end of an optimizer step, on all ranks."""
+        self.saved_windows.on_step_end()
+        self._oversight.on_step_end(self.trainer())
+
     def on_train_end(self) -> None:
         """Record that the training has reached its end."""
         self._has_ended = True

@@ -86,7 +86,9 @@ class OwnLoop(OrderedTrainer):
         return TrainOutput(self.state.global_step, 0.0, {})
 
 
-def trained(out: Path, model: ManyTasks, health: TaskHealth | None, steps: int, **settings: Any) -> Any:
+def trained(
+    out: Path, model: ManyTasks, health: TaskHealth | None, steps: int, resume: bool = False, **settings: Any
+) -> Any:
     trainer = make_trainer(
         model,
         out / "training",
@@ -96,7 +98,7 @@ def trained(out: Path, model: ManyTasks, health: TaskHealth | None, steps: int, 
         dataloader_drop_last=True,
         **settings,
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=str(out / "training" / "checkpoint-2") if resume else None)
     digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
     for tensor in trainer.model.state_dict().values():
         digest.update(tensor.detach().numpy().tobytes())
@@ -124,6 +126,10 @@ def main() -> None:
     result["apart by hand"] = {task: float(gradient.norm()) for task, gradient in gradients.items()}
     own, _ = trained(out, ManyTasks(), TaskHealth(every=1), 3, learning_rate=0.0, trainer_class=OwnLoop)
     result["own loop"] = [row.get("a/grad_norm") for row in rows_of(own)]
+    saving = {"learning_rate": 0.0, "save_strategy": "steps", "save_steps": 2}
+    whole, _ = trained(out, ManyTasks(), TaskHealth(every=2), 4, **saving)
+    again, _ = trained(out, ManyTasks(), TaskHealth(every=2), 4, resume=True, **saving)
+    result["resumed"] = [[*rows_of(each)] for each in (whole, again)]
     trained(out, ManyTasks(), TaskHealth(every=3), 4, learning_rate=0.0)  # has one step to measure
     if hasattr(trainer.args, "ddp_static_graph"):
         static, hashes["static"] = trained(

@@ -53,9 +53,15 @@ def test_a_training_loop_that_does_not_tell_when_a_step_ends_is_measured(ranks):
     assert second == pytest.approx(np.mean([each["hand"]["a"] for each in results]), rel=1e-5)
 
 
+def test_a_resumed_training_has_the_choice_that_the_ranks_made_before_the_checkpoint(ranks):
+    whole, resumed = ranks[0][0]["resumed"]
+    assert ["a/grad_norm" in row for row in whole] == [False, False, False, True]
+    assert resumed[3]["a/grad_norm"] == whole[3]["a/grad_norm"]
+
+
 def test_a_training_with_a_single_step_to_measure_says_that_it_measured_nothing(ranks):
     _, stderr = ranks
-    assert "measured nothing: the training ended before the parameters were chosen. It had 1 micro-batches" in stderr
+    assert "measured nothing: the training was too short" in stderr
 
 
 def test_ranks_with_different_tasks_measure_the_same_parameters(ranks):
