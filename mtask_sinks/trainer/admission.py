@@ -9,6 +9,7 @@ from threading import get_ident
 from types import CodeType, FrameType
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import nn
 from torch.nn.parallel import DataParallel
 from transformers import Trainer
@@ -62,8 +63,8 @@ class Admission:
     module, or the model of that trainer, is in training mode and was called neither by a callback nor by an evaluation,
     in the thread of the training or one of `nn.DataParallel`.
 
-    A loop of the user's own may evaluate, and call ``compute_loss`` instead of ``prediction_step``. Such a call is a
-    step of the evaluation, so everything inside counts.
+    A loop of the user's own may call ``compute_loss`` instead of a step. In an evaluation, and in a training that
+    computes gradients there, such a call is a step, so everything inside counts.
 
     Inside a step this takes a comparison of thread numbers; outside, it walks the stack (5 us).
 
@@ -106,7 +107,11 @@ class Admission:
     def _why_left_out_of_training(self) -> str | None:
         """Why a report that is being made does not count for the training; ``None`` if it does."""
         caller = self._find_caller(sys._getframe(1), self.training_judge)
-        if caller.module is None or (caller.is_own_loop and caller.module.training):
+        if caller.module is None:
+            return None
+        # A loop of the user's own may train a model in eval mode, without dropout, and compute gradients.
+        trains = caller.module.training or (caller.is_own_step and torch.is_grad_enabled())
+        if caller.is_own_loop and trains:
             return None
         return IN_OTHER_THREAD if caller.is_in_other_thread else OUTSIDE_TRAINING
 

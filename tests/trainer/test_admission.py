@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, points, rows
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, MultiTaskTrainerMixin, report_metrics
 from mtask_sinks.trainer.admission import IN_OTHER_THREAD, OUTSIDE_EVALUATION, OUTSIDE_TRAINING
@@ -316,8 +316,6 @@ class OwnEvaluateInTrainMode(OwnEvaluate):
 
 class OwnLoop(Ordered):
     def evaluation_loop(self, dataloader, description, *args, metric_key_prefix="eval", **kwargs):
-        from transformers.trainer_utils import EvalLoopOutput
-
         self.model.eval()
         losses = [self.prediction_step(self.model, dict(batch), True)[0] for batch in dataloader]
         loss = float(sum(losses) / len(losses))
@@ -412,6 +410,29 @@ def test_what_compute_loss_reports_in_a_training_loop_of_the_users_own_counts(tm
     trainer = trained(tmp_path, cls=Steps, model=Silent())
     assert rows(trainer, "a/loss") == [(step, value + 5) for step, value in OWN]
     assert not caplog.records
+
+
+class OwnTraining(InComputeLoss):
+    """The training loop is the user's own. It also computes losses that it does not train on."""
+
+    def _inner_training_loop(self, *args, **kwargs):
+        self.callback_handler.on_train_begin(self.args, self.state, self.control)
+        for batch in self.get_train_dataloader():
+            self.compute_loss(self.model, batch).backward()
+            self.state.global_step += 1
+        if not self.model.training:
+            with torch.no_grad():
+                self.compute_loss(self.model, {"x": PROBE})
+        self.callback_handler.on_train_end(self.args, self.state, self.control)
+        return TrainOutput(self.state.global_step, 0.0, {})
+
+
+@pytest.mark.parametrize("is_in_train_mode", [True, False])
+def test_a_training_loop_of_the_users_own_may_train_in_eval_mode(tmp_path, is_in_train_mode, caplog) -> None:
+    trainer = trained(tmp_path, cls=OwnTraining, model=Silent().train(is_in_train_mode))
+    snapshot = trainer.metric_registry.overall(4)
+    assert snapshot.metrics["a/loss"] == 2.5
+    assert sum(OUTSIDE_TRAINING in record.getMessage() for record in caplog.records) == (not is_in_train_mode)
 
 
 class LossesOnly(Trainer):
