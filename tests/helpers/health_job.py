@@ -126,7 +126,8 @@ def main() -> None:
     result["apart by hand"] = {task: float(gradient.norm()) for task, gradient in gradients.items()}
     own, _ = trained(out, ManyTasks(), TaskHealth(every=1), 3, learning_rate=0.0, trainer_class=OwnLoop)
     result["own loop"] = [row.get("a/grad_norm") for row in rows_of(own)]
-    saving = {"learning_rate": 0.0, "save_strategy": "steps", "save_steps": 2}
+    # transformers 4 cannot load an optimizer on several ranks without GPUs.
+    saving = {"learning_rate": 0.0, "save_strategy": "steps", "save_steps": 2, "save_only_model": True}
     whole, _ = trained(out, ManyTasks(), TaskHealth(every=2), 4, **saving)
     again, _ = trained(out, ManyTasks(), TaskHealth(every=2), 4, resume=True, **saving)
     result["resumed"] = [[*rows_of(each)] for each in (whole, again)]
