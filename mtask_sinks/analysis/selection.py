@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mtask_sinks.analysis import thinning
 from mtask_sinks.analysis.choice import choose
@@ -24,11 +25,19 @@ class LabelledTraining:
         label: a name that none of the others has.
         journal: the file that holds the training.
         training: the training.
+        left_out: how many other trainings its journal has, if the user named none of them, only the journal.
     """
 
     label: str
     journal: Path
     training: Training
+    left_out: int = 0
+
+
+class _Opened(NamedTuple):
+    journal: Path
+    training: Training
+    left_out: int
 
 
 def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
@@ -42,10 +51,16 @@ def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
         OSError: the journal cannot be read.
         NoTrainingError: the journal has no such training, or several of that name.
     """
+    journal, training, _ = _open(run)
+    return journal, training
+
+
+def _open(run: str | os.PathLike[str]) -> _Opened:
     path, which = split_run(run)
     newest = find_readable_journals(path)[-1].path
-    training = choose(read_trainings(newest if which is None else path), which, path)
-    return training.journal or newest, training
+    trainings = read_trainings(newest if which is None else path)
+    training = choose(trainings, which, path)
+    return _Opened(training.journal or newest, training, len(trainings) - 1 if which is None else 0)
 
 
 def split_run(run: str | os.PathLike[str]) -> tuple[str, str | None]:
@@ -78,32 +93,36 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
     """
     if isinstance(given, str | os.PathLike):
         raise TypeError(f"open_runs({os.fspath(given)!r}): pass a list, open_runs([{os.fspath(given)!r}]).")
-    opened: dict[tuple[Path, str], tuple[Path, Training, str]] = {}
-    for path, training, name in (each for item in given for each in _open_all(item)):
+    opened: dict[tuple[Path, str], tuple[_Opened, str]] = {}
+    for each, name in (found for item in given for found in _open_all(item)):
         # The number of a training differs if it counts the trainings of one journal, or those of its directory.
-        opened.setdefault((path.resolve(), training.id), (path, training, name))
+        opened.setdefault((each.journal.resolve(), each.training.id), (each, name))
     chosen = list(opened.values())
-    for _, training, *_ in chosen:
-        training.thin(thinning.MAX_VALUES // len(chosen))
-    every = [list(_labels(*each)) for each in chosen]
+    for each, _ in chosen:
+        each.training.thin(thinning.MAX_VALUES // len(chosen))
+    every = [list(_labels(each.journal, each.training, name)) for each, name in chosen]
     # Pick the shortest label that no other training has; the last candidate is always unique.
     taken = [Counter(labels) for labels in zip(*every, strict=True)]
     picked = [next(name for name, count in zip(labels, taken, strict=True) if count[name] == 1) for labels in every]
-    return [LabelledTraining(label, path, training) for label, (path, training, _) in zip(picked, chosen, strict=True)]
+    shown = Counter(journal for journal, _ in opened)
+    return [
+        LabelledTraining(label, each.journal, each.training, each.left_out if shown[journal] == 1 else 0)
+        for label, (journal, _), (each, _) in zip(picked, opened, chosen, strict=True)
+    ]
 
 
-def _open_all(run: str | os.PathLike[str]) -> list[tuple[Path, Training, str]]:
+def _open_all(run: str | os.PathLike[str]) -> list[tuple[_Opened, str]]:
     """Open the trainings that one argument means, each with its path below the directory.
 
     The path is empty for one run, and for trainings with names in the journals of the directory itself.
     """
     directory = Path(split_run(run)[0])
-    opened: list[tuple[Path, Training, str]] = []
+    opened: list[tuple[_Opened, str]] = []
     errors: list[OSError | NoTrainingError] = []
     for one, name in with_names(run):
         try:
-            path, training = open_run(one)
-            opened.append((path, training, "" if training.name and path.parent == directory else name))
+            each = _open(one)
+            opened.append((each, "" if each.training.name and each.journal.parent == directory else name))
         except (OSError, NoTrainingError) as error:
             errors.append(error)
     if not opened:

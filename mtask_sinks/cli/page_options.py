@@ -31,11 +31,24 @@ Axis = Annotated[
 
 
 def open_given(runs: Sequence[str]) -> list[LabelledTraining]:
-    """Open the runs that the user named. A run that does not exist or cannot be read is a usage error."""
+    """Open the runs that the user named. A run that does not exist or cannot be read is a usage error.
+
+    If a journal has further trainings, say on standard error that only the last one is shown.
+    """
+    from mtask_sinks._util.shown import shown
     from mtask_sinks.charts import open_runs
 
     with journal_errors("RUNS"):
-        return open_runs(runs)
+        opened = open_runs(runs)
+    several = [each for each in opened if each.left_out]
+    if several:
+        where = several[0].journal.parent
+        count = several[0].left_out + 1
+        what = f"{where} holds {count} trainings, and this shows the last one"
+        if len(several) > 1:
+            what = f"{len(several)} journals hold several trainings, and this shows the last one of each"
+        typer.echo(shown(f"{what}. Choose another by its number or name: {where}:1."), err=True)
+    return opened
 
 
 def check_weight(smooth: float) -> None:

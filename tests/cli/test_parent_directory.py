@@ -65,7 +65,9 @@ def test_of_a_journal_with_several_trainings_the_last_one_is_shown_and_all_are_e
     write(parent / "base", (RunInfo(id="again", name="again"), losses(2), "finished"))
     first = run("watch", parent).splitlines()[0]
     assert first == f"again  finished  {parent}/base/metrics.jsonl  3 of 3 journals, newest last"
-    runs = json.loads(run("report", parent, "--json"))["runs"]
+    hint, _, text = run("report", parent, "--json").partition("\n")
+    assert hint.startswith(f"{parent}/base holds 2 trainings, and this shows the last one.")
+    runs = json.loads(text)["runs"]
     assert [(each["label"], each["number"]) for each in runs] == [("lr/2", 1), ("lr/1", 1), ("base", 2)]
     rows = list(csv.DictReader(io.StringIO(run("export", parent))))
     assert {row["run"] for row in rows} == {"lr/2", "lr/1", "base:1", "base:2"}

@@ -48,8 +48,18 @@ def test_what_cannot_be_drawn_is_a_usage_error(two, arguments, option, said) -> 
     assert option in text
 
 
+def test_it_says_that_it_shows_only_the_last_of_several_trainings(two) -> None:
+    hint = f"{two} holds 2 trainings, and this shows the last one. Choose another by its number or name: {two}:1.\n"
+    assert plot(two).output == f"{hint}plot.html: 2 values in 1 panel\n"
+    other = Path(two, "other")
+    other.mkdir()
+    write(other, *[(RunInfo(id=name, name=name), losses(2), "finished") for name in ("a", "b", "c")])
+    said = plot(two, str(other)).output.splitlines()[0]
+    assert said.startswith("2 journals hold several trainings, and this shows the last one of each.")
+
+
 def test_by_default_it_is_a_page_which_takes_the_place_of_nothing_else(two) -> None:
-    assert plot(two).output == "plot.html: 2 values in 1 panel\n"
+    assert plot(f"{two}:2").output == "plot.html: 2 values in 1 panel\n"
     assert plot(f"{two}:1", two).output == "plot.html: 4 values in 1 panel\n"
     Path("plot.html").write_text("mine")
     done = plot(two)
