@@ -130,15 +130,27 @@ class LogRowsMixin(_Base):
         If the row is a summary, first deliver the reports since the last row, then add the values over the whole
         training to the summary.
         """
-        # Only the summary of a training has "total_flos". Other rows may have "train_runtime": those of an evaluation
-        # with the prefix "train" and, with `include_num_input_tokens_seen`, those of the training.
-        if "total_flos" not in logs:
+        if not self._is_summary(logs):
             return self._session.snapshots.find_evaluation(logs)
         self._deliver_rest()
         before = set(logs)
         snapshot = self._session.snapshots.reduce_overall(self.state, logs)
         self._overall = {name: value for name, value in logs.items() if name not in before}
         return snapshot
+
+    def _is_summary(self, logs: Mapping[str, Any]) -> bool:
+        """Return whether this row is the summary of the training.
+
+        Only a summary has "total_flos", but a `log` of the user's own may take it out. Other rows may have some of the
+        other values: with `include_num_input_tokens_seen`, rows of the training have "train_runtime", and an evaluation
+        with the prefix "train" also has "train_loss".
+        """
+        if "total_flos" in logs:
+            return True
+        is_over = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
+        if not (self._session.is_training and is_over and {"train_runtime", "train_loss"} <= logs.keys()):
+            return False
+        return self._session.snapshots.find_evaluation(logs) is None
 
     def _deliver_rest(self) -> None:
         """Deliver the reports after the last row of the training. A plain Trainer has no row for them either."""

@@ -105,6 +105,34 @@ def test_a_row_with_the_run_time_beside_the_tokens_seen_is_no_summary(tmp_path, 
     assert not any(each.is_partial for each in sink.snapshots)
 
 
+class WithoutFlos:
+    """Takes out a value that nobody wants to see."""
+
+    def log(self, logs, *args):
+        logs.pop("total_flos", None)
+        super().log(logs, *args)
+
+
+def test_a_summary_without_a_value_that_the_own_log_takes_out_is_a_summary(tmp_path) -> None:
+    trainer, sink = trained(WithoutFlos, tmp_path)
+    assert rows(trainer, "overall_a/loss") == [(4, 2.5)]
+    assert points(sink, "overall") == [(4, {"a/loss": 2.5})]
+
+
+def test_an_evaluation_of_the_training_data_that_is_logged_twice_is_no_summary(tmp_path) -> None:
+    class Evaluates(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                trainer.log(trainer.evaluate(metric_key_prefix="train"))
+
+    cls = type("Mine", (InOrder, WithoutFlos, HfMultiTaskTrainer), {})
+    sink = MemorySink()
+    data = {"train_dataset": numbers(1, 2, 3, 4), "eval_dataset": numbers(10, 20)}
+    trainer = cls(Toy(), arguments(tmp_path, label_names=["x"]), callbacks=[Evaluates()], sinks=[sink], **data)
+    trainer.train()
+    assert points(sink, "overall") == [(4, {"a/loss": 2.5})]
+
+
 def test_a_row_of_a_callback_with_the_run_time_so_far_is_no_summary(tmp_path) -> None:
     class Times(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
