@@ -119,11 +119,16 @@ class Delivery:
 
     @property
     def is_left_behind(self) -> bool:
-        """Whether nobody will write to the open run any more, and every sink has all of its snapshots."""
+        """Whether nobody will write to the open run any more, and it can end now, without a loss.
+
+        So every sink has all of its snapshots, and no other training writes to its journal.
+        """
         journal = self._journal
         if self._owner is None or self._owner() is not None or journal is None or self._is_forked():
             return False
-        return journal.is_complete and all(worker.is_done(journal.stream.end_position) for worker in self._workers)
+        if not all(worker.is_done(journal.stream.end_position) for worker in self._workers):
+            return False
+        return journal.is_complete and not journal.is_taken
 
     def belong_to(self, owner: object) -> None:
         """Let the next delivery that opens a run end the one of this delivery, if the owner no longer exists then."""
@@ -356,7 +361,8 @@ _leaving_behind = threading.Lock()
 def _end_left_behind() -> None:
     """End the runs of trainers that were deleted after an evaluation, so that their threads and files do not add up.
 
-    If a sink lacks snapshots, the run stays open until the exit of the interpreter, which waits for the sink.
+    If a sink lacks snapshots, the run stays open until the exit of the interpreter, which waits for the sink. While
+    another training writes to the journal of the run, the run stays open too.
     """
     if _leaving_behind.acquire(blocking=False):  # otherwise another thread does it
         try:

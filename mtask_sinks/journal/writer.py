@@ -13,7 +13,7 @@ from mtask_sinks._util.append_file import AppendFile
 from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
-from mtask_sinks.journal.claim import claim
+from mtask_sinks.journal.claim import claim, open_if_free
 from mtask_sinks.journal.entries import EntryQueue
 from mtask_sinks.journal.records import Begin, End, Item, encode
 from mtask_sinks.journal.stream import JournalStream
@@ -110,6 +110,19 @@ class Journal:
     def is_complete(self) -> bool:
         """Whether the file has all lines. It is also complete before there are metrics, when it needs none."""
         return not (self._is_begun and self._waiting)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether another journal writes to the file now, so that the next line would go to a file of its own."""
+        if self._file is not None or self.path is None or not self.path.exists():
+            return False
+        try:
+            file, _ = open_if_free(self.path)
+        except OSError:
+            return True
+        if file is not None:
+            file.close()
+        return file is None
 
     def snapshots_waiting(self, position: int) -> int:
         """Return how many snapshots at or after a position of the stream are not in the file yet."""

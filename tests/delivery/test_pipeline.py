@@ -190,6 +190,25 @@ def test_the_next_run_ends_those_of_deleted_owners_unless_a_sink_lacks_something
         delivery.close("finished")
 
 
+def test_the_end_of_a_deleted_owners_run_waits_for_the_training_that_writes_to_its_journal(tmp_path) -> None:
+    left, training, other, last = (Delivery([MemorySink()]) for _ in range(4))
+    deleted = Owner()
+    left.belong_to(deleted)
+    for delivery, run in ((left, "1"), (training, "2")):
+        delivery.open(RunInfo(id=run, output_dir=str(tmp_path)))
+        delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
+        if delivery is left:
+            delivery.flush()
+    del deleted
+    other.open(RunInfo(id="3"))
+    assert (left.is_open, [each.name for each in tmp_path.glob("*.jsonl")]) == (True, ["metrics.jsonl"])
+    training.close("finished")
+    last.open(RunInfo(id="4"))
+    assert (left.is_open, [each.name for each in tmp_path.glob("*.jsonl")]) == (False, ["metrics.jsonl"])
+    for delivery in (other, last):
+        delivery.close("finished")
+
+
 def test_a_new_output_directory_ends_the_run_that_an_evaluation_has_opened_again(tmp_path) -> None:
     calls: list[str] = []
 
