@@ -149,7 +149,7 @@ class Journal:
         self._add(note)
 
     def end(self, run_id: str, status: str) -> None:
-        """Record how a run ended."""
+        """Record how a run ended. This does not create the file again if somebody removed it after `close`."""
         self._add(End(run_id, status))
 
     def end_killed(self, *, take_for_ended: bool = False) -> None:
@@ -195,7 +195,7 @@ class Journal:
     def _add_uninterrupted(self, item: Item) -> None:
         line = encode(item)
         entry = self.stream.add(item, line)
-        if self.path is None:
+        if self.path is None or (isinstance(item, End) and self._is_removed()):
             self.stream.announce(entry.end, keep=_MAX_WAITING)
             return
         self._waiting.append(entry)
@@ -210,7 +210,7 @@ class Journal:
 
     def _write_waiting(self) -> None:
         """Write the lines that wait, as many as the disk accepts."""
-        if self.path is None:
+        if self.path is None or not self._waiting:
             return
         try:
             file = self._open_file(self.path)
@@ -227,6 +227,11 @@ class Journal:
             self._close_file()
             message = "the journal %s cannot be written: %s. Up to %d lines wait in memory until the disk accepts them."
             self._warn_once("disk", message, self.path, error, _MAX_WAITING[0])
+
+    def _is_removed(self) -> bool:
+        """Return whether the file had all lines when this journal closed it, and somebody has removed it since."""
+        is_closed = self._file is None and self._size_before is not None and not self._waiting
+        return is_closed and self.path is not None and not self.path.exists()
 
     def _note_begin(self, item: Item) -> None:
         if isinstance(item, Begin) and item is not self._begin:

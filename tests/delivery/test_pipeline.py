@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,6 +208,17 @@ def test_the_end_of_a_deleted_owners_run_waits_for_the_training_that_writes_to_i
     assert (left.is_open, [each.name for each in tmp_path.glob("*.jsonl")]) == (False, ["metrics.jsonl"])
     for delivery in (other, last):
         delivery.close("finished")
+
+
+def test_the_end_of_a_run_does_not_create_a_removed_output_directory_again(tmp_path) -> None:
+    sink, out = MemorySink(), tmp_path / "out"
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="1", output_dir=str(out)))
+    delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
+    delivery.flush()
+    shutil.rmtree(out)
+    delivery.close("finished")
+    assert (sink.closed, sink.series("x"), out.exists()) == (["finished"], [(1, 1.0)], False)
 
 
 def test_a_new_output_directory_ends_the_run_that_an_evaluation_has_opened_again(tmp_path) -> None:
