@@ -14,7 +14,7 @@ from helpers.documents import DOCUMENTS, ROOT, code_of, read_blocks, sides
 
 from mtask_sinks import SinkArguments
 from mtask_sinks.cli import app
-from mtask_sinks.delivery.pipeline import _close_all
+from mtask_sinks.delivery.open_deliveries import close_all
 
 FIRST = "docs/index.md"
 
@@ -27,7 +27,7 @@ def run(document: str, namespace: dict[str, object]) -> dict[str, object]:
     """All Python blocks of a document, in order, as one program in the current directory."""
     for block in code_of(document, "python"):
         exec(compile(block, document, "exec"), namespace)
-    _close_all()  # what the end of the program does; at that of the tests the current directory would be another one
+    close_all()  # what the end of the program does; at that of the tests the current directory would be another one
     return namespace
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import math
 import os
-import threading
 import time
 import weakref
 from collections import Counter
@@ -18,6 +15,7 @@ from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.plain_number import plain_number
 from mtask_sinks._util.schemes import has_scheme
+from mtask_sinks.delivery import open_deliveries
 from mtask_sinks.delivery.counts import SinkCounts
 from mtask_sinks.delivery.cursor import check_names
 from mtask_sinks.delivery.ending import Ending, wait_for_endings
@@ -143,14 +141,14 @@ class Delivery:
         """
         if not isinstance(run, RunInfo):
             raise TypeError(f"open({run!r}): pass RunInfo(id='1', output_dir='out').")
-        _end_left_behind()
+        open_deliveries.end_left_behind(FLUSH_SECONDS)
         journal = self._journal_for(run)
         if self._run is not None and self._run.id != run.id:
             journal.end(self._run.id, self._ended.get(self._run.id, "finished"))
         for worker in self._workers:
             worker.expect_run(run)
         self._run = run
-        _close_at_exit(self)  # first, because Ctrl-C may come after each of the next lines
+        open_deliveries.close_at_exit(self)  # first, because Ctrl-C may come after each of the next lines
         journal.begin(run, begun_at, [sink.name for sink in self.sinks])
         for worker in self._workers:
             worker.start()
@@ -277,7 +275,7 @@ class Delivery:
         journal.end(run.id, self._ended[run.id])
         journal.close()
         if journal.is_complete:
-            _open_deliveries.discard(self)
+            open_deliveries.forget(self)
         if self._publisher is not None:
             self._publisher.finish()
         return Ending(self._workers, journal)
@@ -348,63 +346,3 @@ def _warn_of_scheme(output_dir: str | None, path: Path | None) -> None:
         )
         address = output_dir if "://" in output_dir else output_dir.replace(":/", "://", 1)
         logger.warning(message, output_dir, path.parent if path is not None else "", repr(address))
-
-
-# Keeps deliveries alive until they are closed and their journals are complete: a trainer that only evaluates may be
-# deleted long before the exit.
-_open_deliveries: set[Delivery] = set()
-_all_deliveries: weakref.WeakSet[Delivery] = weakref.WeakSet()
-# Two threads must not end the same delivery.
-_leaving_behind = threading.Lock()
-
-
-def _end_left_behind() -> None:
-    """End the runs of trainers that were deleted after an evaluation, so that their threads and files do not add up.
-
-    If a sink lacks snapshots, the run stays open until the exit of the interpreter, which waits for the sink. While
-    another training writes to the journal of the run, the run stays open too.
-    """
-    if _leaving_behind.acquire(blocking=False):  # otherwise another thread does it
-        try:
-            _end_all([delivery for delivery in list(_open_deliveries) if delivery.is_left_behind], FLUSH_SECONDS)
-        finally:
-            _leaving_behind.release()
-
-
-def _close_at_exit(delivery: Delivery) -> None:
-    """Close a delivery at the exit of the interpreter, if nobody has closed it.
-
-    Python runs exit handlers in the reverse order of their registration. Each call registers `_close_all` again, so
-    that it runs before the handlers that backends have registered until then.
-    """
-    _open_deliveries.add(delivery)
-    _all_deliveries.add(delivery)
-    atexit.unregister(_close_all)
-    atexit.register(_close_all)
-
-
-def _close_all() -> None:
-    """Close all deliveries at the exit of the interpreter."""
-    for delivery in list(_open_deliveries):
-        delivery.write_rest()
-    _end_all(list(_open_deliveries), math.inf)
-
-
-def _end_all(deliveries: Sequence[Delivery], longest: float) -> None:
-    """End deliveries. Wait for all of them together, for the longest ``drain_seconds``, but at most ``longest``."""
-    ended = {delivery: ending for delivery in deliveries if (ending := delivery.end()) is not None}
-    if ended:
-        seconds = min(max(delivery.drain_seconds for delivery in ended), longest)
-        deadline = time.monotonic() + seconds
-        wait_for_endings([*ended.values()], seconds)
-        for delivery in ended:
-            delivery.wait_for_copy(deadline - time.monotonic())
-
-
-def _confirm_all() -> None:
-    for delivery in list(_all_deliveries):
-        delivery.confirm()
-
-
-# Registered first, so it runs last: after the handlers that backends register when their runs begin.
-atexit.register(_confirm_all)

@@ -63,8 +63,8 @@ class Admission:
     module, or the model of that trainer, is in training mode and was called neither by a callback nor by an evaluation,
     in the thread of the training or one of `nn.DataParallel`.
 
-    A loop of the user's own may call ``compute_loss`` instead of a step. In an evaluation, and in a training that
-    computes gradients there, such a call is a step, so everything inside counts.
+    A loop of the user's own may call ``compute_loss`` instead of a step. In an evaluation, everything inside of such a
+    call counts. In a training, all that is reported while gradients are computed counts, also in eval mode.
 
     Inside a step this takes a comparison of thread numbers; outside, it walks the stack (5 us).
 

@@ -13,7 +13,7 @@ from helpers.failing_sinks import Hanging, snapshots
 from helpers.faulty import wait_for
 
 from mtask_sinks import RunInfo, Snapshot, read_journal
-from mtask_sinks.delivery import pipeline
+from mtask_sinks.delivery import open_deliveries
 from mtask_sinks.delivery.ending import Ending
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.sinks import MemorySink
@@ -140,7 +140,7 @@ def test_all_deliveries_of_a_process_finish_at_the_same_time_at_its_exit() -> No
     for delivery in deliveries:
         delivery.open(RunInfo(id="1"))
         delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
-    pipeline._close_all()
+    open_deliveries.close_all()
     assert [sink.closed for sink in sinks] == [["finished"]] * 3
     assert not together.broken
 
@@ -151,8 +151,8 @@ def test_the_exit_waits_once_for_all_and_tells_what_each_delivery_lacks(caplog) 
     for delivery in deliveries:
         delivery.open(RunInfo(id="1"))
         delivery.write(Snapshot(step=1))
-    pipeline._close_all()
-    pipeline._close_all()  # nothing is left to close
+    open_deliveries.close_all()
+    open_deliveries.close_all()  # nothing is left to close
     # Sinks of other tests may still be at work in their threads.
     said = [text for record in caplog.records if "sink hanging" in (text := record.getMessage())]
     assert len(said) == 3
@@ -173,7 +173,7 @@ def test_the_exit_writes_to_the_journal_what_the_disk_did_not_accept_before(tmp_
         assert "lacks its last 5 lines" in caplog.text
     del delivery  # as the trainer may be deleted
     (tmp_path / "out").unlink()
-    pipeline._close_all()
+    open_deliveries.close_all()
     (run,) = read_journal(tmp_path / "out")
     assert ([each.step for each in run.snapshots], run.status) == ([0, 1, 2], "finished")
     assert "the disk accepts lines again" in caplog.text or not is_closed
@@ -205,4 +205,4 @@ def test_the_command_is_given_only_for_snapshots_that_the_journal_has(written, s
         (message,) = (text for record in caplog.records if "sink hanging" in (text := record.getMessage()))
         assert said in message
         assert ("replay(" in message) == (written > 0)
-        pipeline._open_deliveries.discard(delivery)  # the disk stays full
+        open_deliveries.forget(delivery)  # the disk stays full
