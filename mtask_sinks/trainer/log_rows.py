@@ -122,6 +122,7 @@ class LogRowsMixin(_Base):
     def _reduce_training(self, logs: dict[str, float]) -> Snapshot:
         snapshot = self._session.snapshots.reduce_training(self.state, logs, is_cut=self._is_cut)
         self._session.warn_if_silent(self)
+        self._session.warn_if_past_is_missing(self)
         return snapshot
 
     def _find_or_reduce_overall(self, logs: dict[str, float]) -> Snapshot | None:
@@ -158,6 +159,7 @@ class LogRowsMixin(_Base):
             print_partial(self._console, self.callback_handler.callbacks, self.state, rest)
             self._deliver(rest, {})
         self._session.warn_if_silent(self)
+        self._session.warn_if_past_is_missing(self)
 
     def _end_epoch(self) -> bool:
         """If an epoch has just ended, log its own row. Return whether the training has stopped in the middle of it."""
@@ -175,14 +177,18 @@ class LogRowsMixin(_Base):
         """Log a separate row with the values over an epoch, if the user wants them."""
         saved_windows = self._session.saved_windows
         if not self._session.has_common_epochs:
-            saved_windows.is_one_epoch = False
+            saved_windows.is_whole_epoch = False
             return
         row: dict[str, float] = {}
         snapshot = self._session.snapshots.reduce_epoch(self.state, row)
-        is_one_epoch, saved_windows.is_one_epoch = saved_windows.is_one_epoch, True
-        if snapshot is not None and is_one_epoch:
-            with self._additional_row():
-                self._log_with(snapshot, partial(Trainer.log, self), row)
+        is_whole, saved_windows.is_whole_epoch = saved_windows.is_whole_epoch, True
+        if snapshot is None:
+            return
+        if not is_whole:
+            self._session.warn_of_incomplete_epoch(self)
+            return
+        with self._additional_row():
+            self._log_with(snapshot, partial(Trainer.log, self), row)
 
     @contextmanager
     def _additional_row(self) -> Iterator[None]:

@@ -39,9 +39,13 @@ class SavedWindows:
         #: Whether the rows of the last epoch are logged, and no epoch has begun since. A checkpoint says this too,
         #: because the Trainer writes some checkpoints before these rows, and others after them.
         self.epoch_has_ended = False
-        #: Whether the values per epoch are of one epoch. They are of more if an epoch has ended without a row, as the
-        #: ranks end theirs at different steps. A checkpoint says this too.
-        self.is_one_epoch = True
+        #: Whether the values per epoch are of one whole epoch. They are of more if an epoch has ended without a row, as
+        #: the ranks end theirs at different steps. They are of less if the checkpoint lacks those of the epoch in which
+        #: it was written. A checkpoint says this too.
+        self.is_whole_epoch = True
+        #: Whether the training goes on from a checkpoint that cannot have the reports of the steps before it, because a
+        #: plain Trainer or an older version wrote it.
+        self.lacks_past = False
         #: Whether the Trainer logs a row at the end of each epoch, and at no other time. A checkpoint says this too.
         self._logs_epochs = False
         #: The micro-batches so far of the step that runs, or that ran last, and the steps that were taken before it.
@@ -65,13 +69,14 @@ class SavedWindows:
         """
         attributes = {**self._repeated} if self._to_repeat else self._open_windows(are_phases_due)
         attributes |= {"oversight": saved} if (saved := self._oversight.state_dict()) else {}
-        if any(attributes.values()) or self._registry.seen_keys or self.run_ids:
+        keeps_epoch = self._registry.has_values_per_epoch
+        if any(attributes.values()) or self._registry.seen_keys or self.run_ids or keeps_epoch:
             # A callback may write the checkpoint inside of a step, which a resumed training repeats.
             step = {"begun": self._begun(state), "is_row_due": is_row_due}
             epoch = {
                 "is_over": is_over,
                 "has_ended": self.epoch_has_ended,
-                "is_one": self.is_one_epoch,
+                "is_whole": self.is_whole_epoch and (keeps_epoch or self.epoch_has_ended),
                 "is_logged": self._logs_epochs,
             }
             attributes = {"step": step, "epoch": epoch, **attributes, "runs": [*run_ids]}
@@ -94,7 +99,11 @@ class SavedWindows:
         step, epoch = attributes.get("step", {}), attributes.get("epoch", {})
         self.run_ids = tuple(attributes.get("runs", ()))
         self.epoch_has_ended, self._logs_epochs = epoch.get("has_ended", False), epoch.get("is_logged", False)
-        self.is_one_epoch = epoch.get("is_one", True)
+        spans = attributes.get("window", {}).get("spans", {})
+        self.lacks_past = state.global_step > 0 and not (epoch or spans)
+        # The checkpoints of older versions do not say it, and hold an epoch only if they kept values per epoch.
+        has_epoch = self.epoch_has_ended or not spans.keys().isdisjoint(("epoch", "carried"))
+        self.is_whole_epoch = epoch.get("is_whole", has_epoch or not state.global_step)
         self.discard()
         self._load_windows(attributes, state.global_step)
         self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
@@ -173,7 +182,7 @@ class SavedWindows:
         """End the epoch of the checkpoint if its rows were logged afterwards, or if its data are cut."""
         if (is_over or is_cut) and self._registry.has_values_per_epoch:
             self._registry.end_epoch(state.global_step, epoch=state.epoch)
-            self.is_one_epoch = True
+            self.is_whole_epoch = True
         if is_over and self._logs_epochs:
             self._drop_row(state)
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.toy import InOrder, Reports, arguments, numbers, rows
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, read_journal, report_metrics
 from mtask_sinks.analysis.counted import read_trainings
 
 
 class Ordered(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+class InOrderPlain(InOrder, Trainer):
     pass
 
 
@@ -448,3 +452,33 @@ def test_a_resume_counts_the_partial_row_of_a_cut_epoch_again_if_a_callback_wrot
     found = [(each.step, each.is_partial) for run in read_journal(tmp_path) for each in run.snapshots
              if each.phase == "train"]  # fmt: skip
     assert found == [(3, True), (4, False), (8, False)]
+
+
+def resume_with_values_per_epoch(path, first: type[Trainer], at: int) -> HfMultiTaskTrainer:
+    """Train 9 steps, 3 per epoch; the first ``at`` without values per epoch, and with that class of a trainer."""
+    args = arguments(path, max_steps=9, logging_steps=2, save_strategy="steps", save_steps=at)
+    first(Reports(), args, train_dataset=numbers(1, 2, 6)).train()
+    registry = MetricRegistry({"*/n": "total"}, per_epoch="*")
+    resumed = Ordered(Reports(), args, train_dataset=numbers(1, 2, 6), metrics=registry)
+    resumed.train(resume_from_checkpoint=str(path / f"checkpoint-{at}"))
+    return resumed
+
+
+@pytest.mark.parametrize("first", [Ordered, InOrderPlain])
+@pytest.mark.parametrize(("at", "epochs"), [(2, [6, 9]), (3, [6, 9]), (4, [9]), (5, [9])])
+def test_an_epoch_whose_beginning_the_checkpoint_lacks_has_no_values(tmp_path, caplog, first, at, epochs) -> None:
+    resumed = resume_with_values_per_epoch(tmp_path, first, at)
+    assert rows(resumed, "epoch_a/loss") == [(step, 3.0) for step in epochs]
+    assert rows(resumed, "epoch_a/n") == [(step, 3.0) for step in epochs]
+    assert ("values per epoch, because the checkpoint" in caplog.text) == (at != 3)
+
+
+def test_values_over_the_whole_training_are_explained_if_the_checkpoint_lacks_a_part_of_them(tmp_path, caplog) -> None:
+    resumed = resume_with_values_per_epoch(tmp_path, InOrderPlain, 4)
+    assert rows(resumed, "overall_a/n") == [(9, 5.0)]
+    assert caplog.text.count("holds no task metrics") == 1
+
+
+def test_a_checkpoint_of_this_trainer_needs_no_explanation(tmp_path, caplog) -> None:
+    resume_with_values_per_epoch(tmp_path, Ordered, 4)
+    assert "holds no task metrics" not in caplog.text
