@@ -12,6 +12,7 @@ from pathlib import Path
 from mtask_sinks._util.append_file import AppendFile
 from mtask_sinks.directions import Directions, recorded_rules
 from mtask_sinks.keys import OVERALL, split_key
+from mtask_sinks.sinks.tensorboard.subrun import RUN_SUFFIX
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
 #: The tags begin with this.
@@ -46,11 +47,13 @@ class RelativeValues:
         #: The part of `_firsts` that the file does not have yet: (phase, name, step, is partial) → task → first value.
         self._unsaved: dict[tuple[str, str, int, bool], dict[str, float]] = {}
         self._is_continued = False
+        #: Whether the run has values whose first ones nobody recorded. Then no value is relative.
+        self._are_firsts_lost = False
 
     def add(self, snapshot: Snapshot) -> dict[str, float]:
         """Return key → relative value, for the metrics that have them. Adding a snapshot again changes nothing."""
         found: dict[str, float] = {}
-        if snapshot.phase == OVERALL:  # one value is no curve
+        if snapshot.phase == OVERALL or self._are_firsts_lost:  # one value is no curve
             return found
         for key, value in snapshot.metrics.items():
             task, name = split_key(key)
@@ -66,7 +69,10 @@ class RelativeValues:
         return {key: value for key, value in found.items() if split_key(key)[1] in names}
 
     def load(self, directory: Path, resumed_at: float = math.inf) -> None:
-        """Read the first values of the run in this directory, if it recorded them; `save` then adds to them.
+        """Read the first values of the run in this directory; `save` then adds to them.
+
+        If the directory has event files of this library and no such record, the first values are lost: an older
+        version wrote the files, or the chart was turned off. Then nothing gets a relative value.
 
         Args:
             directory: the directory.
@@ -74,6 +80,7 @@ class RelativeValues:
                 later steps, and those of a partial window that ended at this step.
         """
         self._is_continued = True
+        self._are_firsts_lost = not (directory / FILE_NAME).exists() and any(directory.glob(f"*{RUN_SUFFIX}"))
         for phase, name, step, is_partial, firsts in _recorded(directory / FILE_NAME):
             if step < resumed_at or (step == resumed_at and not is_partial):
                 self._firsts.setdefault((phase, name), {}).update(firsts)

@@ -110,6 +110,15 @@ def test_a_value_that_the_resumed_training_reports_again_is_no_first_value(tmp_p
     assert found == {"relative_to_first/train/loss/a": (3, 0.5), "relative_to_first/train/loss/b": (3, 1.0)}
 
 
+def test_a_resume_where_nobody_recorded_the_first_values_has_no_relative_values(tmp_path) -> None:
+    write(tmp_path, RunInfo(id="1"), Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 4.0}), custom_scalars=False)
+    write(tmp_path, RunInfo(id="2", step=1), *(Snapshot(n, metrics={"a/loss": 4.0, "b/loss": 0.5}) for n in (2, 3)))
+    write(tmp_path, RunInfo(id="3", step=3), Snapshot(4, metrics={"a/loss": 4.0, "b/loss": 0.5}))
+    assert relative(tmp_path) == {}
+    write(tmp_path, RunInfo(id="4"), Snapshot(1, metrics={"a/loss": 4.0, "b/loss": 0.5}))
+    assert relative(tmp_path)["relative_to_first/train/loss/a"] == [(1, 1.0)]
+
+
 RECORD = '{"phase": "train", "name": "loss", "firsts": {"a": 16.0}}\n'
 
 
