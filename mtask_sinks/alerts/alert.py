@@ -173,6 +173,8 @@ class AlertEvent:
         value: the value of the metric; ``None`` for a silent task.
         text: the message.
         is_over: whether the rule is no longer true.
+        is_partial: whether the end of the training cut the window short. A resume goes on with this window, and judges
+            it again.
     """
 
     alert: Alert
@@ -183,6 +185,7 @@ class AlertEvent:
     value: float | None
     text: str
     is_over: bool = False
+    is_partial: bool = False
 
     def data(self) -> dict[str, Any]:
         """Return the event as plain data, without the addresses of webhooks."""
@@ -197,6 +200,7 @@ class AlertEvent:
             "value": self.value,
             "is_over": self.is_over,
             "actions": [] if self.is_over else names,
+            **({"is_partial": True} if self.is_partial else {}),
         }
 
 

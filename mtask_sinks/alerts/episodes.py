@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mtask_sinks._util.formatting import number
@@ -108,7 +108,7 @@ class Episodes:
             self._matched.add(at)
             event = self._follow(at, key, now, judgement, since, snapshot)
             if event is not None:
-                yield event
+                yield replace(event, is_partial=snapshot.is_partial)
 
     def without_metrics(self) -> list[Alert]:
         """Return the alerts whose pattern no metric has matched.

@@ -46,7 +46,8 @@ class Training:
             the keys of the metrics, the keys whose value is NaN or infinite, and the keys in ``nonfinite``.
         series: (phase, key) → values, in the order of first appearance.
         notes: the notes of the training. A note says that an alert began or ended, or it names the parameters that
-            `TaskHealth` measures. A resume discards the notes after its step.
+            `TaskHealth` measures. A resume discards the notes after its step, and those about a partial window at its
+            step.
         nonfinite: index of a snapshot → key → how many NaN and infinite values were reported. Snapshots without any
             have no entry.
         partial: indices of the snapshots whose window was cut short by the end of the training.
@@ -149,7 +150,7 @@ class Training:
         if start is RunStart.CONTINUED:
             return
         self.status = None
-        self.notes = [note for note in self.notes if not begin.run.step or note.step <= begin.run.step]
+        self.notes = [note for note in self.notes if not begin.run.step or not _is_judged_again(note, begin.run.step)]
         if self.steps and begin.run.step:
             every = enumerate(zip(self.steps, self.phases, strict=True))
             at = begin.run.step
@@ -271,3 +272,8 @@ class Training:
                 continue
             left.at = array("q", (new_at[at] for at in left.at))
             self.series[place] = left
+
+
+def _is_judged_again(note: Note, resumed_at: int) -> bool:
+    """Return whether a note is about a window that a training reports again, because it was resumed."""
+    return is_superseded(note.step, str(note.data.get("phase")), note.data.get("is_partial") is True, resumed_at)

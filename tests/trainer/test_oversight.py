@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from helpers.many_tasks import ManyTasks, items, make_trainer
-from helpers.toy import arguments
+from helpers.toy import InOrder, Reports, arguments, numbers
 from helpers.wandb_file import read_runs
 
 from mtask_sinks import Alert, HfMultiTaskTrainer, SinkArguments, TaskHealth, read_journal
@@ -203,3 +203,17 @@ def test_parameters_that_are_not_there_are_refused_before_the_first_step(tmp_pat
     trainer = make_trainer(trainer.model, tmp_path, TaskHealth(shared="blocks.1"))
     with pytest.raises(ValueError, match="all of these parameters are frozen"):
         trainer.train()
+
+
+class Ordered(InOrder, HfMultiTaskTrainer):
+    pass
+
+
+def test_an_alert_about_a_window_that_a_resume_continues_counts_only_if_the_whole_window_raises_it(tmp_path) -> None:
+    """The loss of step 3 is above 6, but the mean of the steps 3 and 4 is not; those of 5, and of 5 and 6, are."""
+    for steps in (3, 5, 6):
+        args = arguments(tmp_path, max_steps=steps, logging_steps=2, save_strategy="steps", save_steps=steps)
+        data, alerts = numbers(1, 1, 9, 1, 9, 7), [Alert("a/loss", above=6.0)]
+        Ordered(Reports(), args, train_dataset=data, alerts=alerts).train(resume_from_checkpoint=steps > 3)
+        (training,) = read_trainings(tmp_path)
+        assert [row.step for row in alert_rows(training)] == {3: [3], 5: [5], 6: [6]}[steps]
