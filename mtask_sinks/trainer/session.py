@@ -47,9 +47,9 @@ _INCOMPLETE_EPOCH = (
     "its ranks ended their epochs at different steps. The next epoch has values."
 )
 _NO_PAST = (
-    "the checkpoint from which the training was resumed holds no task metrics: a plain Trainer or an older version of "
-    "mtask-sinks wrote it, or nothing was reported before it. So the values over the whole training (overall_...) and "
-    "the running totals only count the reports since the resume."
+    "the checkpoint from which the training was resumed holds no values over the whole training: a plain Trainer or an "
+    "older version of mtask-sinks wrote it, or nothing was reported before it. So the values over the whole training "
+    "(overall_...) and the running totals lack the reports before the checkpoint."
 )
 
 

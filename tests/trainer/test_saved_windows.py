@@ -476,9 +476,9 @@ def test_an_epoch_whose_beginning_the_checkpoint_lacks_has_no_values(tmp_path, c
 def test_values_over_the_whole_training_are_explained_if_the_checkpoint_lacks_a_part_of_them(tmp_path, caplog) -> None:
     resumed = resume_with_values_per_epoch(tmp_path, InOrderPlain, 4)
     assert rows(resumed, "overall_a/n") == [(9, 5.0)]
-    assert caplog.text.count("holds no task metrics") == 1
+    assert caplog.text.count("holds no values over the whole training") == 1
 
 
 def test_a_checkpoint_of_this_trainer_needs_no_explanation(tmp_path, caplog) -> None:
     resume_with_values_per_epoch(tmp_path, Ordered, 4)
-    assert "holds no task metrics" not in caplog.text
+    assert "holds no values over the whole training" not in caplog.text
