@@ -185,7 +185,7 @@ class LogRowsMixin(_Base):
         if snapshot is None:
             return
         if not is_whole:
-            self._session.warn_of_incomplete_epoch(self)
+            self._session.silence.warn_of_incomplete_epoch(self)
             return
         with self._additional_row():
             self._log_with(snapshot, partial(Trainer.log, self), row)

@@ -41,17 +41,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-_INCOMPLETE_EPOCH = (
-    "the epoch that ended at step %d has no values per epoch, because the checkpoint from which the training was "
-    "resumed does not hold the reports of exactly this epoch. The training that wrote it had no values per epoch, or "
-    "its ranks ended their epochs at different steps. The next epoch has values."
-)
-_NO_PAST = (
-    "the checkpoint from which the training was resumed holds no values over the whole training: a plain Trainer or an "
-    "older version of mtask-sinks wrote it, or nothing was reported before it. So the values over the whole training "
-    "(overall_...) and the running totals lack the reports before the checkpoint."
-)
-
 
 class Session:
     """Handles the metrics of a trainer with `MultiTaskTrainerMixin`. No code in it is special to one backend.
@@ -227,13 +216,8 @@ class Session:
 
     def warn_if_past_is_missing(self, trainer: Trainer) -> None:
         """Warn that the checkpoint holds no metrics, if this training has metrics."""
-        if self.saved_windows.lacks_past and self.snapshots.has_reported and trainer.is_world_process_zero():
-            self._warn_once("no past", _NO_PAST)
-
-    def warn_of_incomplete_epoch(self, trainer: Trainer) -> None:
-        """Say why an epoch has no row of its own."""
-        if trainer.is_world_process_zero():
-            self._warn_once("incomplete epoch", _INCOMPLETE_EPOCH, trainer.state.global_step)
+        if self.saved_windows.lacks_past and self.snapshots.has_reported:
+            self.silence.warn_of_missing_past(trainer)
 
     def warn_if_direction_is_wrong(self, trainer: Trainer) -> None:
         """Warn if the training is about to keep its worst checkpoint as the best one."""

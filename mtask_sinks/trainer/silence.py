@@ -47,6 +47,16 @@ _OWN_LOOP = (
     "this row is a log event. The metrics come in one snapshot at the end of the training. To have them in such rows, "
     "set self.control.should_log = True on every rank before self.log(...)."
 )
+_INCOMPLETE_EPOCH = (
+    "the epoch that ended at step %d has no values per epoch, because the checkpoint from which the training was "
+    "resumed does not hold the reports of exactly this epoch. The training that wrote it had no values per epoch, or "
+    "its ranks ended their epochs at different steps. The next epoch has values."
+)
+_NO_PAST = (
+    "the checkpoint from which the training was resumed holds no values over the whole training: a plain Trainer or an "
+    "older version of mtask-sinks wrote it, or nothing was reported before it. So the values over the whole training "
+    "(overall_...) and the running totals lack the reports before the checkpoint."
+)
 
 
 class Silence:
@@ -109,6 +119,16 @@ class Silence:
         is_own_loop = not self.has_asked_for_row and step - self._run.first_step > 1
         if is_own_loop and self._registry.has_reports("train"):
             self._warn_once("own loop", _OWN_LOOP, step)
+
+    def warn_of_missing_past(self, trainer: Trainer) -> None:
+        """Warn that the checkpoint holds no metrics."""
+        if trainer.is_world_process_zero():
+            self._warn_once("no past", _NO_PAST)
+
+    def warn_of_incomplete_epoch(self, trainer: Trainer) -> None:
+        """Say why an epoch has no row of its own."""
+        if trainer.is_world_process_zero():
+            self._warn_once("incomplete epoch", _INCOMPLETE_EPOCH, trainer.state.global_step)
 
     def warn_if_nothing_is_reported(self, trainer: Trainer, has_ended: bool) -> None:
         """At the first log event after a step, say why there are no metrics, if the user meant to report some.
