@@ -73,7 +73,6 @@ def test_mlflow() -> None:
 
 def test_mlflow_in_files(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"file:{tmp_path}/runs")
     try:
         write(MLflowSink(), RunInfo(id="1"))
@@ -81,4 +80,4 @@ def test_mlflow_in_files(tmp_path: Path, monkeypatch) -> None:
         (run,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
         assert run.data.metrics == EXPECTED
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)
