@@ -72,7 +72,7 @@ class LogRowsMixin(_Base):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         self._session.serve(self)
-        snapshot = self._find_or_reduce_overall(logs)
+        snapshot = self._find_or_reduce_overall(logs, self.state.log_history)
         is_training = snapshot is None and self.control.should_log
         if is_training:
             snapshot, self._session.expects_row = self._reduce_training(logs), False
@@ -93,7 +93,8 @@ class LogRowsMixin(_Base):
                 self._deliver_in_turn(logs)
             return
         # The user has overridden `log`, and does not call the one above.
-        snapshot = self._find_or_reduce_overall(logs)
+        history = self.state.log_history
+        snapshot = self._find_or_reduce_overall(logs, history[:-1] if row else history)
         if snapshot is None and is_training:
             snapshot = self._reduce_training(logs)
         row.update(logs)
@@ -125,13 +126,17 @@ class LogRowsMixin(_Base):
         self._session.warn_if_past_is_missing(self)
         return snapshot
 
-    def _find_or_reduce_overall(self, logs: dict[str, float]) -> Snapshot | None:
+    def _find_or_reduce_overall(self, logs: dict[str, float], earlier: Iterable[Mapping[str, Any]]) -> Snapshot | None:
         """Return the snapshot of an evaluation or of a training's summary; ``None`` for another row.
 
         If the row is a summary, first deliver the reports since the last row, then add the values over the whole
         training to the summary.
+
+        Args:
+            logs: the row.
+            earlier: the rows before it.
         """
-        if not self._is_summary(logs):
+        if not self._is_summary(logs, earlier):
             return self._session.snapshots.find_evaluation(logs)
         self._deliver_rest()
         before = set(logs)
@@ -139,17 +144,21 @@ class LogRowsMixin(_Base):
         self._overall = {name: value for name, value in logs.items() if name not in before}
         return snapshot
 
-    def _is_summary(self, logs: Mapping[str, Any]) -> bool:
+    def _is_summary(self, logs: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> bool:
         """Return whether this row is the summary of the training.
 
         Only a summary has "total_flos", but a `log` of the user's own may take it out. Other rows may have some of the
         other values: with `include_num_input_tokens_seen`, rows of the training have "train_runtime", and an evaluation
-        with the prefix "train" also has "train_loss".
+        with the prefix "train" also has "train_loss". Such an evaluation may be logged twice.
         """
         if "total_flos" in logs:
             return True
         is_over = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
-        if not (self._session.is_training and is_over and {"train_runtime", "train_loss"} <= logs.keys()):
+        is_due = self._session.is_training and is_over and not self._session.has_ended
+        if not (is_due and {"train_runtime", "train_loss"} <= logs.keys()):
+            return False
+        own = {"train_runtime": logs["train_runtime"], "train_loss": logs["train_loss"]}
+        if any(own.items() <= row.items() for row in earlier):
             return False
         return self._session.snapshots.find_evaluation(logs) is None
 

@@ -111,7 +111,8 @@ class Session:
         self.run = CurrentRun(self.delivery, self.backends, dict(self.registry.directions), parts)
         #: True until the training's loop begins for the first time. It may begin again, with a smaller batch.
         self._is_new = False
-        self._has_ended = False
+        #: Whether the training has reached its end. The Trainer has logged its summary then.
+        self.has_ended = False
         #: Decides which reports count.
         self.admission = Admission()
         self.phases = PhaseWindows(self.registry, self.admission)
@@ -145,7 +146,7 @@ class Session:
     @contextmanager
     def training(self, is_first_rank: bool) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
-        self.is_training, self._is_new, self._has_ended = True, True, False
+        self.is_training, self._is_new, self.has_ended = True, True, False
         self.silence.begin_training()
         self.snapshots.begin_training()
         self.run.begin_training()
@@ -161,7 +162,7 @@ class Session:
             except BaseException as error:
                 # This error may come after the training has ended. Then a hyper-parameter search has pruned the trial,
                 # or the error comes from code that ran after the training. In both cases the training did not fail.
-                status: Status = "finished" if self._has_ended else "failed"
+                status: Status = "finished" if self.has_ended else "failed"
                 self._end(status, TERMINATION_SECONDS if isinstance(error, Terminated) else None)
                 raise
             else:
@@ -208,11 +209,11 @@ class Session:
 
     def on_train_end(self) -> None:
         """Record that the training has reached its end."""
-        self._has_ended = True
+        self.has_ended = True
 
     def warn_if_silent(self, trainer: Trainer) -> None:
         """Say why there are no metrics, if that is so and the user meant to report some."""
-        self.silence.warn_if_nothing_is_reported(trainer, self._has_ended)
+        self.silence.warn_if_nothing_is_reported(trainer, self.has_ended)
 
     def warn_if_past_is_missing(self, trainer: Trainer) -> None:
         """Warn that the checkpoint holds no metrics, if this training has metrics."""

@@ -119,10 +119,15 @@ def test_a_summary_without_a_value_that_the_own_log_takes_out_is_a_summary(tmp_p
     assert points(sink, "overall") == [(4, {"a/loss": 2.5})]
 
 
-def test_an_evaluation_of_the_training_data_that_is_logged_twice_is_no_summary(tmp_path) -> None:
+@pytest.mark.parametrize("at", [3, 4, "the end"])
+def test_an_evaluation_of_the_training_data_that_is_logged_twice_is_no_summary(tmp_path, at) -> None:
     class Evaluates(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step == 3:
+            if state.global_step == at:
+                trainer.log(trainer.evaluate(metric_key_prefix="train"))
+
+        def on_train_end(self, args, state, control, **kwargs):
+            if at == "the end":
                 trainer.log(trainer.evaluate(metric_key_prefix="train"))
 
     cls = type("Mine", (InOrder, WithoutFlos, HfMultiTaskTrainer), {})
