@@ -47,6 +47,8 @@ class RelativeValues:
         #: The part of `_firsts` that the file does not have yet: (phase, name, step, is partial) → task → first value.
         self._unsaved: dict[tuple[str, str, int, bool], dict[str, float]] = {}
         self._is_continued = False
+        #: Whether the file exists. It may be empty: then nothing has had a first value yet.
+        self._has_file = False
         #: Whether the run has values whose first ones nobody recorded. Then no value is relative.
         self._are_firsts_lost = False
 
@@ -80,18 +82,20 @@ class RelativeValues:
                 later steps, and those of a partial window that ended at this step.
         """
         self._is_continued = True
-        self._are_firsts_lost = not (directory / FILE_NAME).exists() and any(directory.glob(f"*{RUN_SUFFIX}"))
+        self._has_file = (directory / FILE_NAME).exists()
+        self._are_firsts_lost = not self._has_file and any(directory.glob(f"*{RUN_SUFFIX}"))
         for phase, name, step, is_partial, firsts in _recorded(directory / FILE_NAME):
             if step < resumed_at or (step == resumed_at and not is_partial):
                 self._firsts.setdefault((phase, name), {}).update(firsts)
 
     def save(self, directory: Path) -> None:
-        """Record the first values that are not recorded yet.
+        """Record the first values that are not recorded yet. The directory must exist.
 
-        A new run empties the file first. After that, each call appends lines. It makes no temporary file, because an
-        upload to the Hub fails if a file that it has listed is gone.
+        A new run empties the file first, even if it has no first value yet: so a resume knows that none is lost. After
+        that, each call appends lines. It makes no temporary file, because an upload to the Hub fails if a file that it
+        has listed is gone.
         """
-        if not self._unsaved:
+        if self._are_firsts_lost or (self._has_file and not self._unsaved):
             return
         lines = [
             json.dumps({"phase": phase, "name": name, "step": step, "is_partial": is_partial, "firsts": firsts})
@@ -101,7 +105,7 @@ class RelativeValues:
         with closing(AppendFile(directory / FILE_NAME, flags)) as file:
             file.cut_torn_line()
             file.append("".join(f"{line}\n" for line in lines).encode())
-        self._unsaved, self._is_continued = {}, True
+        self._unsaved, self._is_continued, self._has_file = {}, True, True
 
     def _is_relative(self, phase: str, name: str) -> bool:
         values = self._firsts[phase, name].values()

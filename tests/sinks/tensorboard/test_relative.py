@@ -76,7 +76,8 @@ def test_tasks_of_similar_scale_get_none(tmp_path, metrics) -> None:
     write(tmp_path / "off", RunInfo(id="1"), Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5}), custom_scalars=False)
     write(tmp_path / "once", RunInfo(id="1"), Snapshot(1, "overall", {"a/loss": 8.0, "b/loss": 0.5}))
     assert [relative(tmp_path / name) for name in ("", "off", "once")] == [{}, {}, {}]
-    assert list(tmp_path.rglob(FILE_NAME)) == [tmp_path / FILE_NAME]
+    assert [(tmp_path / name / FILE_NAME).exists() for name in ("", "off", "once")] == [True, False, True]
+    assert (tmp_path / "once" / FILE_NAME).read_text() == ""
 
 
 def test_a_resumed_training_goes_on_from_the_same_first_values(tmp_path) -> None:
@@ -117,6 +118,24 @@ def test_a_resume_where_nobody_recorded_the_first_values_has_no_relative_values(
     assert relative(tmp_path) == {}
     write(tmp_path, RunInfo(id="4"), Snapshot(1, metrics={"a/loss": 4.0, "b/loss": 0.5}))
     assert relative(tmp_path)["relative_to_first/train/loss/a"] == [(1, 1.0)]
+
+
+@pytest.mark.parametrize("layout", ["flat", "overlay"])
+def test_a_resume_of_a_training_that_had_no_first_values_yet_has_relative_values(tmp_path, layout) -> None:
+    early = Snapshot(1), Snapshot(2, logs={"loss": 3.0}), Snapshot(3, metrics={"a/accuracy": 0.1, "b/accuracy": 0.2})
+    later = Snapshot(5, metrics={"a/loss": 8.0, "b/loss": 0.5}), Snapshot(6, metrics={"a/loss": 4.0, "b/loss": 0.5})
+    write(tmp_path / "out", RunInfo(id="1"), *early, layout=layout)
+    write(tmp_path / "out", RunInfo(id="2", step=3), Snapshot(4, logs={"loss": 3.0}), layout=layout)
+    write(tmp_path / "out", RunInfo(id="3", step=4), *later, layout=layout)
+    directory, task = (tmp_path / "out", "/a") if layout == "flat" else (tmp_path / "out" / "a", "")
+    assert relative(directory)[f"relative_to_first/train/loss{task}"] == [(5, 1.0), (6, 0.5)]
+
+
+def test_a_resume_does_not_take_the_first_values_of_an_earlier_training_in_its_directory(tmp_path) -> None:
+    write(tmp_path, RunInfo(id="1"), Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5}))
+    write(tmp_path, RunInfo(id="2"), Snapshot(1, logs={"loss": 3.0}))
+    write(tmp_path, RunInfo(id="3", step=1), Snapshot(2, metrics={"a/loss": 4.0, "b/loss": 0.5}))
+    assert relative(tmp_path)["relative_to_first/train/loss/a"] == [(1, 1.0), (2, 1.0)]
 
 
 RECORD = '{"phase": "train", "name": "loss", "firsts": {"a": 16.0}}\n'
