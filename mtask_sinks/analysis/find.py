@@ -45,9 +45,9 @@ class FoundJournal(NamedTuple):
 
     @property
     def run(self) -> str:
-        """The path for its last training: its directory, or the file itself if the directory has several journals."""
-        several = len(journal_files(self.path.with_name(FILE_NAME))) > 1
-        return str(self.path if several else self.path.parent)
+        """The path for its last training: its directory if that means no other journal, else the file itself."""
+        is_only_one = journal_files(self.path.with_name(FILE_NAME)) == [self.path]
+        return str(self.path.parent if is_only_one else self.path)
 
 
 def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:

@@ -7,6 +7,7 @@ from helpers.journals import losses, write
 from typer.testing import CliRunner
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.charts import open_runs
 from mtask_sinks.cli import app
 
 
@@ -46,6 +47,22 @@ def test_what_cannot_be_drawn_is_a_usage_error(two, arguments, option, said) -> 
     assert done.exit_code == 2
     assert said in text
     assert option in text
+
+
+@pytest.mark.parametrize(("names", "given"), [
+    (["copy.jsonl"], "copy.jsonl"),
+    (["metrics.jsonl", "metrics-2.jsonl"], ""),
+    (["metrics.jsonl", "metrics-2.jsonl"], "metrics-2.jsonl"),
+    (["metrics-3.jsonl"], ""),
+])  # fmt: skip
+def test_the_way_to_another_training_of_the_same_journal_leads_there(tmp_path, names, given) -> None:
+    for name in names:
+        runs = [(RunInfo(id=f"{name} {n}"), losses(2, 4), "finished") for n in (1, 2)]
+        write(tmp_path / "new", *runs).rename(tmp_path / name)
+    hint = plot(str(tmp_path / given), "-o", "c.html").stderr
+    other = hint.partition("number or name: ")[2].rstrip(".\n")
+    (shown,) = open_runs([other])
+    assert shown.training.id == f"{given or names[0]} 1"
 
 
 def test_it_says_that_it_shows_only_the_last_of_several_trainings(two) -> None:
