@@ -83,19 +83,20 @@ class RelativeValues:
         """
         self._is_continued = True
         self._has_file = (directory / FILE_NAME).exists()
-        self._are_firsts_lost = not self._has_file and any(directory.glob(f"*{RUN_SUFFIX}"))
+        self._are_firsts_lost = not self._has_file and _has_events(directory)
         for phase, name, step, is_partial, firsts in _recorded(directory / FILE_NAME):
             if step < resumed_at or (step == resumed_at and not is_partial):
                 self._firsts.setdefault((phase, name), {}).update(firsts)
 
     def save(self, directory: Path) -> None:
-        """Record the first values that are not recorded yet. The directory must exist.
+        """Record the first values that are not recorded yet.
 
-        A new run empties the file first, even if it has no first value yet: so a resume knows that none is lost. After
-        that, each call appends lines. It makes no temporary file, because an upload to the Hub fails if a file that it
-        has listed is gone.
+        A new run empties the file first. After that, each call appends lines. If the directory has event files and the
+        run has no first value yet, the record stays empty: so a resume knows that none is lost. This makes no temporary
+        file, because an upload to the Hub fails if a file that it has listed is gone.
         """
-        if self._are_firsts_lost or (self._has_file and not self._unsaved):
+        is_missing = not (self._has_file or self._are_firsts_lost)
+        if not (self._unsaved or (is_missing and _has_events(directory))):
             return
         lines = [
             json.dumps({"phase": phase, "name": name, "step": step, "is_partial": is_partial, "firsts": firsts})
@@ -123,6 +124,10 @@ def relative_tag(phase: str, name: str, task: str = "") -> str:
         task: task of the metric; empty if the tag is in the task's own sub-run.
     """
     return "/".join(filter(None, (PREFIX, phase, name, task)))
+
+
+def _has_events(directory: Path) -> bool:
+    return any(directory.glob(f"*{RUN_SUFFIX}"))
 
 
 def _recorded(path: Path) -> Iterator[tuple[str, str, int, bool, dict[str, float]]]:

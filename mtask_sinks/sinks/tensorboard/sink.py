@@ -133,8 +133,7 @@ class TensorBoardSink(BuiltAnew, Sink):
             event = self._events.make(scalars, snapshot.step, snapshot.time, further)
             is_open = snapshot.is_partial or snapshot.phase == OVERALL  # a training resumed here continues it
             subrun.write(mark_open(event) if is_open else event)
-        is_begun = any(subrun.has_snapshot for subrun in self._subruns.values())
-        if self._charts is not None and is_begun:  # a resumed training needs them, even if no value is relative yet
+        if self._charts is not None:  # a resumed training needs them, even if no value is relative yet
             self._relative.save(self._subruns[""].directory)
         for subrun in self._subruns.values():
             subrun.has_snapshot = False
