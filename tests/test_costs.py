@@ -289,7 +289,7 @@ def test_bytes_a_metric(tmp_path) -> None:
         sink = TensorBoardSink(tmp_path / str(keys))
         sink.open(RunInfo(id="1"))
         sink.write(of_means(keys))
-        (path,) = (tmp_path / str(keys)).iterdir()
+        (path,) = (tmp_path / str(keys)).glob("*tfevents*")
         before = path.stat().st_size
         sink.write(of_means(keys, 2))
         sink.close("finished")

@@ -41,7 +41,7 @@ class Notes(TrainerCallback):
         self.seen.append(("step", self.trainer.metric_registry._clock.now))
 
     def on_train_end(self, args, state, control, **kwargs):
-        self.seen.append(("end", self.trainer._session._has_ended))
+        self.seen.append(("end", self.trainer._session.has_ended))
 
 
 @pytest.mark.parametrize("way", ["add_callback", "handler", "first", "during"])
