@@ -45,9 +45,14 @@ class FoundJournal(NamedTuple):
 
     @property
     def run(self) -> str:
-        """The path for its last training: its directory if that means no other journal, else the file itself."""
-        is_only_one = journal_files(self.path.with_name(FILE_NAME)) == [self.path]
-        return str(self.path.parent if is_only_one else self.path)
+        """The path for its last training, as `run_path` gives it."""
+        return run_path(self.path)
+
+
+def run_path(journal: Path) -> str:
+    """Return the path for a journal's last training: its directory if that means no other journal, else the file."""
+    is_only_one = journal_files(journal.with_name(FILE_NAME)) == [journal]
+    return str(journal.parent if is_only_one else journal)
 
 
 def find_journals(path: str | os.PathLike[str]) -> list[FoundJournal]:

@@ -36,14 +36,14 @@ def open_given(runs: Sequence[str]) -> list[LabelledTraining]:
     If a journal has further trainings, say on standard error that only the last one is shown.
     """
     from mtask_sinks._util.shown import shown
-    from mtask_sinks.analysis.find import FoundJournal
+    from mtask_sinks.analysis.find import run_path
     from mtask_sinks.charts import open_runs
 
     with journal_errors("RUNS"):
         opened = open_runs(runs)
     several = [each for each in opened if each.left_out]
     if several:
-        where = FoundJournal(several[0].journal, "").run
+        where = run_path(several[0].journal)
         count = several[0].left_out + 1
         what = f"{where} holds {count} trainings, and this shows the last one"
         if len(several) > 1:

@@ -122,8 +122,7 @@ class LogRowsMixin(_Base):
 
     def _reduce_training(self, logs: dict[str, float]) -> Snapshot:
         snapshot = self._session.snapshots.reduce_training(self.state, logs, is_cut=self._is_cut)
-        self._session.warn_if_silent(self)
-        self._session.warn_if_past_is_missing(self)
+        self._session.warn_of_missing_metrics(self)
         return snapshot
 
     def _find_or_reduce_overall(self, logs: dict[str, float], earlier: Iterable[Mapping[str, Any]]) -> Snapshot | None:
@@ -167,8 +166,7 @@ class LogRowsMixin(_Base):
         for rest in self._session.snapshots.reduce_rest(self.state):
             print_partial(self._console, self.callback_handler.callbacks, self.state, rest)
             self._deliver(rest, {})
-        self._session.warn_if_silent(self)
-        self._session.warn_if_past_is_missing(self)
+        self._session.warn_of_missing_metrics(self)
 
     def _end_epoch(self) -> bool:
         """If an epoch has just ended, log its own row. Return whether the training has stopped in the middle of it."""

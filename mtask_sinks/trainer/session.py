@@ -211,12 +211,9 @@ class Session:
         """Record that the training has reached its end."""
         self.has_ended = True
 
-    def warn_if_silent(self, trainer: Trainer) -> None:
-        """Say why there are no metrics, if that is so and the user meant to report some."""
+    def warn_of_missing_metrics(self, trainer: Trainer) -> None:
+        """Say why this training, or the checkpoint from which it goes on, has no metrics, if that needs a reason."""
         self.silence.warn_if_nothing_is_reported(trainer, self.has_ended)
-
-    def warn_if_past_is_missing(self, trainer: Trainer) -> None:
-        """Warn that the checkpoint holds no metrics, if this training has metrics."""
         if self.saved_windows.lacks_past and self.snapshots.has_reported:
             self.silence.warn_of_missing_past(trainer)
 

@@ -46,8 +46,7 @@ class RelativeValues:
         self._firsts: dict[tuple[str, str], dict[str, float]] = {}
         #: The part of `_firsts` that the file does not have yet: (phase, name, step, is partial) → task → first value.
         self._unsaved: dict[tuple[str, str, int, bool], dict[str, float]] = {}
-        self._is_continued = False
-        #: Whether the file exists. It may be empty: then nothing has had a first value yet.
+        #: Whether the file is there and of this run. It may be empty: then nothing has had a first value yet.
         self._has_file = False
         #: Whether the run has values whose first ones nobody recorded. Then no value is relative.
         self._are_firsts_lost = False
@@ -81,7 +80,6 @@ class RelativeValues:
             resumed_at: the step of the resume. What the training reports again after it counts anew: the values of
                 later steps, and those of a partial window that ended at this step.
         """
-        self._is_continued = True
         self._has_file = (directory / FILE_NAME).exists()
         self._are_firsts_lost = not self._has_file and _has_events(directory)
         for phase, name, step, is_partial, firsts in _recorded(directory / FILE_NAME):
@@ -102,11 +100,11 @@ class RelativeValues:
             json.dumps({"phase": phase, "name": name, "step": step, "is_partial": is_partial, "firsts": firsts})
             for (phase, name, step, is_partial), firsts in self._unsaved.items()
         ]
-        flags = os.O_RDWR if self._is_continued else os.O_RDWR | os.O_TRUNC
+        flags = os.O_RDWR if self._has_file else os.O_RDWR | os.O_TRUNC
         with closing(AppendFile(directory / FILE_NAME, flags)) as file:
             file.cut_torn_line()
             file.append("".join(f"{line}\n" for line in lines).encode())
-        self._unsaved, self._is_continued, self._has_file = {}, True, True
+        self._unsaved, self._has_file = {}, True
 
     def _is_relative(self, phase: str, name: str) -> bool:
         values = self._firsts[phase, name].values()
