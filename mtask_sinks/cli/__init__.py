@@ -22,6 +22,7 @@ from mtask_sinks.cli.doctor import doctor
 from mtask_sinks.cli.export import export
 from mtask_sinks.cli.merge import merge
 from mtask_sinks.cli.plot import plot
+from mtask_sinks.cli.process_exit import safe_exit
 from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
 from mtask_sinks.cli.report import report
@@ -72,5 +73,5 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Run the command."""
-    with standard_output():
+    with safe_exit(), standard_output():
         app()

@@ -32,6 +32,9 @@ logger = get_logger(__name__)
 #: If a call of a sink has not returned after this many seconds, it counts as hung.
 CALL_SECONDS = 60.0
 
+#: How the names of the threads begin. The name of the sink follows.
+THREAD_NAME = "mtask-sinks-"
+
 #: How many seconds `Worker.abandon` waits for a call to return.
 ABANDON_SECONDS = 2.0
 
@@ -193,7 +196,7 @@ class Worker:
                 # the import, the module would stay locked in the new process.
                 import tenacity  # noqa: F401
 
-                name = f"mtask-sinks-{self.sink.name}"
+                name = f"{THREAD_NAME}{self.sink.name}"
                 self._progress.backend.start()
                 self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()

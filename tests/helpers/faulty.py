@@ -130,7 +130,7 @@ def mtask_sinks(*arguments: str, expect: int = 0, **environment: str) -> str:
 def _run(command: list[str], environment: Mapping[str, str], expect: int) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * LIMIT)
     said = done.stdout + done.stderr
-    assert done.returncode == expect, f"{command} ended with {done.returncode}: {said[-3000:]}"
+    assert done.returncode == expect, f"{said[-3000:]}\n{command} ended with {done.returncode}, not with {expect}"
     return said
 
 
