@@ -174,10 +174,11 @@ class TensorBoardSink(BuiltAnew, Sink):
         }
         self._charts = None if self._charts is None else Charts()
         self._relative = RelativeValues(self._run)
-        is_continued = self.name in self._run.continued
-        if self._run.step or is_continued:
-            self._relative.load(directories[""], math.inf if is_continued else self._run.step)
-        if self._charts is not None and is_continued:
+        # The files of an earlier process get further points: those of the same run, or of an evaluation.
+        adds = self.name in self._run.continued or not self._run.is_training
+        if self._run.step or adds:
+            self._relative.load(directories[""], math.inf if adds else self._run.step)
+        if self._charts is not None and adds:
             self._charts = self._stored_charts(self._charts)
 
     def _stored_charts(self, charts: Charts) -> Charts:

@@ -27,18 +27,18 @@ def relative(directory: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: points for tag, points in found.items() if tag.startswith("relative_to_first/")}
 
 
-def charts(directory: Path) -> dict[str, str]:
-    """Return title → pattern of each chart, from the last layout."""
+def charts(directory: Path) -> list[tuple[str, str]]:
+    """Return title and pattern of each chart, from the last layout."""
     accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0})
     accumulator.Reload()
     last = accumulator.Tensors("custom_scalars__config__")[-1]
     layout = Layout.FromString(last.tensor_proto.string_val[0])
-    return {one.title: one.multiline.tag[0] for category in layout.category for one in category.chart}
+    return [(one.title, one.multiline.tag[0]) for category in layout.category for one in category.chart]
 
 
 def chart(directory: Path) -> tuple[str, str]:
     """Return title and pattern of the only chart of relative values."""
-    ((title, pattern),) = [item for item in charts(directory).items() if "relative" in item[0]]
+    ((title, pattern),) = [item for item in charts(directory) if "relative" in item[0]]
     return title, pattern
 
 
@@ -65,7 +65,7 @@ def test_in_overlay_the_relative_values_are_in_the_sub_runs(tmp_path) -> None:
         assert relative(tmp_path / task) == {"relative_to_first/eval/box.loss": [(1, 1.0)]}
     assert relative(tmp_path) == {}
     assert re.match(chart(tmp_path)[1], "relative_to_first/eval/box.loss")
-    patterns = charts(tmp_path)
+    patterns = dict(charts(tmp_path))
     tags = ["eval/box.loss", "relative_to_first/eval/box.loss"]
     assert [tag for tag in tags if re.match(patterns["box/loss"], tag)] == tags[:1]
 
@@ -129,6 +129,19 @@ def test_a_resume_of_a_training_that_had_no_first_values_yet_has_relative_values
     write(tmp_path / "out", RunInfo(id="3", step=4), *later, layout=layout)
     directory, task = (tmp_path / "out", "/a") if layout == "flat" else (tmp_path / "out" / "a", "")
     assert relative(directory)[f"relative_to_first/train/loss{task}"] == [(5, 1.0), (6, 0.5)]
+
+
+def test_an_evaluation_in_the_directory_of_a_training_keeps_its_charts_and_first_values(tmp_path) -> None:
+    trained = [Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5}), Snapshot(2, metrics={"a/loss": 4.0, "b/loss": 0.5})]
+    evaluated = Snapshot(0, phase="eval", metrics={"a/loss": 6.0, "b/loss": 0.75})
+    write(tmp_path, RunInfo(id="1"), *trained)
+    before = charts(tmp_path)
+    write(tmp_path, RunInfo(id="2", is_training=False), evaluated)
+    of_evaluation = {(title, pattern.replace("train", "eval")) for title, pattern in before}
+    assert set(charts(tmp_path)) == {*before, *of_evaluation}
+    write(tmp_path, RunInfo(id="3", step=2), Snapshot(3, metrics={"a/loss": 2.0, "b/loss": 0.25}))
+    assert relative(tmp_path)["relative_to_first/train/loss/a"] == [(1, 1.0), (2, 0.5), (3, 0.25)]
+    assert relative(tmp_path)["relative_to_first/train/loss/b"] == [(1, 1.0), (2, 1.0), (3, 0.5)]
 
 
 def test_a_resume_does_not_take_the_first_values_of_an_earlier_training_in_its_directory(tmp_path) -> None:
