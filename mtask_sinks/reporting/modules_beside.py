@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dis import get_instructions
 from functools import partial
-from types import CellType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 # A list with more entries than this holds data, such as a dataset, and no modules.
 _MOST_HELD = 1000
+# The code and the objects of these packages hold no modules of the user's that only they use.
+_OF_OTHERS = frozenset({"None", "torch", "numpy", "accelerate", "transformers", "datasets", "mtask_sinks"}).union(
+    sys.stdlib_module_names
+)
 
 
 def modules_around(trainer: Trainer | None) -> list[nn.Module]:
@@ -32,31 +37,39 @@ def modules_around(trainer: Trainer | None) -> list[nn.Module]:
 def silent_modules(trainer: Trainer) -> dict[str, str]:
     """Return place → class, for flagged modules that do not report and are not meant as a teacher.
 
-    They are attributes of the trainer, they are in a list or dict of the model, where PyTorch does not find them, or
-    ``compute_loss_func`` uses them. Copies of the model, reference models and teachers usually have the classes of the
-    model, so they are not listed.
+    The trainer or a part of the model holds them where PyTorch does not find them: in lists, dicts, objects and
+    functions. Or they are variables that the forward of a part, or the trainer's code for a step, uses. Copies of the
+    model, reference models and teachers usually have the classes of the model, so they are not listed.
     """
     parts = [] if trainer.model is None else [*trainer.model.modules()]
     # With base classes, because FSDP and parametrizations replace the class of a module by a derived one.
     known = {kind for each in parts for kind in type(each).__mro__}
-    reporting = {
+    named = {  # then its parts report, too, or have been named
         id(each) for root in (trainer.model, *modules_around(trainer)) if root is not None for each in root.modules()
     }
-    beside = [(f"trainer.{name}", module) for name, module, is_around in _modules_held_by(trainer) if not is_around]
-    function = getattr(trainer, "compute_loss_func", None)
-    beside += [("trainer.compute_loss_func", module) for module in _modules_used_by(function)]
-    for part in parts:
-        for name, value in vars(part).items():
-            if isinstance(value, (dict, list, tuple, set)):
-                beside += [(f"{type(part).__qualname__}.{name}", module) for module in _modules_in(value)]
     silent: dict[str, str] = {}
-    for place, module in beside:
-        if id(module) in reporting:  # then its parts report, too
-            continue
-        for each in module.modules():
-            if has_flag(each) and type(each) not in known and id(each) not in reporting:
-                silent.setdefault(place, type(each).__qualname__)
+    for place, value in _places(trainer, parts):
+        for module in _modules_below(value):
+            if id(module) in named:
+                continue
+            for each in module.modules():
+                if has_flag(each) and type(each) not in known and id(each) not in named:
+                    silent.setdefault(place, type(each).__qualname__)
+                named.add(id(each))
     return silent
+
+
+def _places(trainer: Trainer, parts: list[nn.Module]) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of all that a trainer and the parts of its model hold, and of their code for a step."""
+    for name in ("compute_loss", "training_step"):
+        yield f"trainer.{name}", getattr(type(trainer), name)
+    for name, value in vars(trainer).items():
+        yield f"trainer.{name}", value
+    for part in parts:
+        kind = type(part)
+        yield f"{kind.__qualname__}.forward", kind.forward
+        for name, value in vars(part).items():
+            yield f"{kind.__qualname__}.{name}", value
 
 
 def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, bool]]:
@@ -89,25 +102,42 @@ def _behind(function: Any) -> Any:
     return getattr(function, "__self__", function)
 
 
-def _modules_used_by(function: Any) -> list[nn.Module]:
-    """Return the modules that a function gets from a partial function, its closure or global variables.
+def _modules_below(value: Any) -> Iterator[nn.Module]:
+    """Yield the modules that a value is, holds or uses, at any depth. This stops after `_MOST_HELD` objects."""
+    found, seen = [value], {id(value)}
+    for each in found:
+        if issubclass(type(each), nn.Module):
+            yield each
+            continue
+        for held in _held_by(each):
+            if id(held) not in seen and len(found) < _MOST_HELD:
+                seen.add(id(held))
+                found.append(held)
 
-    Of an object that is called like a function, also return the modules that it holds. The object of a method does not
-    count, because it may hold modules for other methods.
-    """
-    used: list[Any] = []
-    while isinstance(function, partial):
-        used += [*function.args, *function.keywords.values()]
-        function = function.func
-    if callable(function) and not isinstance(function, (FunctionType, MethodType, nn.Module)):
-        used += getattr(function, "__dict__", {}).values()
-        function = function.__call__
-    if isinstance(function, MethodType):
-        function = function.__func__
-    if isinstance(function, FunctionType):
-        nonlocals = function.__closure__ or ()
-        used += [variable.cell_contents for variable in nonlocals if variable != CellType()]  # an empty one has none
-        # The code also lists the names of attributes, so only the instructions tell which names are global variables.
-        names = {step.argval for step in get_instructions(function) if step.opname == "LOAD_GLOBAL"}
-        used += [function.__globals__[name] for name in names if name in function.__globals__]
-    return [module for value in used for module in _modules_in(value)]
+
+def _held_by(value: Any) -> Iterable[Any]:
+    """Return what a list, a dict or an object of the user's holds, or what a function uses. No code of a type runs."""
+    kind = type(value)
+    if issubclass(kind, (dict, list, tuple, set)):
+        return () if len(value) > _MOST_HELD else tuple(value.values() if issubclass(kind, dict) else value)
+    if issubclass(kind, partial):
+        return value.func, *value.args, *value.keywords.values()
+    if kind is MethodType:  # not the object of the method, which may hold modules for other methods
+        return (value.__func__,)
+    if str(value.__module__ if kind is FunctionType else kind.__module__).partition(".")[0] in _OF_OTHERS:
+        return ()
+    if kind is FunctionType:
+        nonlocals = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]  # if it is not empty
+        names = _globals_in(value.__code__)
+        return *nonlocals, *(value.__globals__[name] for name in names if name in value.__globals__)
+    attributes = vars(value) if kind.__dictoffset__ else {}
+    if "callback_handler" in attributes:  # another trainer, to whose model its modules report
+        return ()
+    return *attributes.values(), *((kind.__call__,) if callable(value) else ())
+
+
+def _globals_in(code: CodeType) -> set[str]:
+    """Return the names of the global variables that code uses, also in functions and comprehensions inside of it."""
+    # The code also lists the names of attributes, so only the instructions tell which names are global variables.
+    names = {step.argval for step in get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return names.union(*(_globals_in(each) for each in code.co_consts if isinstance(each, CodeType)))

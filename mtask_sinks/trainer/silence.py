@@ -29,10 +29,11 @@ _BEFORE_TRAINING = (
     "compute_loss, or in the events of a callback."
 )
 _SILENT_MODULE = (
-    "%s: %s sets supports_report_metrics = True, but it is not a part of the model (a plain list or dict does not make "
-    "it one), so it has no self.report_metrics, and what it would report is lost. To report, call the function "
-    "mtask_sinks.report_metrics in it, put it into a ModuleList or ModuleDict of the model, or pass the module as "
-    "compute_loss_func. If it must not report, as a teacher, set supports_report_metrics = False on this instance."
+    "%s: %s sets supports_report_metrics = True, but it is not a part of the model (a plain list, a plain object or a "
+    "function does not make it one), so it has no self.report_metrics, and what it would report is lost. To report, "
+    "call the function mtask_sinks.report_metrics in it, put it into a ModuleList or ModuleDict of the model, or pass "
+    "the module as compute_loss_func. If it must not report, as a teacher, set supports_report_metrics = False on this "
+    "instance."
 )
 _NO_EVALUATION = (
     "this evaluation has no task metrics, although %s: no method of the trainer called "
@@ -144,6 +145,7 @@ class Silence:
         if self._snapshots.had_reported and not has_ended:
             return
         self._is_explained = True
+        self.warn_of_modules_beside(trainer)  # once more: a step may have made them
         registry = self._registry
         is_inside_steps = any(registry.has_reports(phase) for phase in registry.phases_of_training)
         if self._snapshots.has_reported or is_inside_steps or registry.dropped:

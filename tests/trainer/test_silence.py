@@ -113,6 +113,73 @@ def test_a_flagged_module_that_a_loss_function_uses_is_said(kind: str, tmp_path,
     assert message.startswith("trainer.compute_loss_func: Criterion sets supports_report_metrics = True")
 
 
+class Holder:
+    def __init__(self, criterion) -> None:
+        self.criteria = {"by task": [criterion]}
+
+    def __call__(self, loss):
+        return self.criteria["by task"][0](loss)
+
+
+@pytest.mark.parametrize("owner", ["trainer", "Toy"])
+@pytest.mark.parametrize("kind", ["object", "nested", "closure", "partial"])
+def test_a_flagged_module_that_something_else_holds_or_uses_is_said(owner: str, kind: str, tmp_path, caplog) -> None:
+    inner = Criterion()
+    held = {
+        "object": Holder(inner),
+        "nested": {"a": [{"b": (inner,)}]},
+        "closure": lambda loss: inner(loss),
+        "partial": partial(_with_criterion, criterion=Holder(inner)),
+    }[kind]
+    model = Toy()
+    trainer = Ordered(model, arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
+    (trainer if owner == "trainer" else model).held = held
+    trainer.train()
+    (message,) = said(caplog)
+    assert message.startswith(f"{owner}.held: Criterion sets supports_report_metrics = True, but it is not a part")
+
+
+class UsesGlobalInStep(Ordered):
+    def training_step(self, *args, **kwargs):
+        return CRITERION(super().training_step(*args, **kwargs))
+
+
+class UsesGlobalInLoss(Ordered):
+    def compute_loss(self, *args, **kwargs):
+        losses = [super().compute_loss(*args, **kwargs)]
+        return sum(CRITERION(loss) for loss in losses)
+
+
+class UsesGlobalInForward(Toy):
+    def forward(self, x):
+        return (CRITERION(super().forward(x)[0]),)
+
+
+class MakesItInStep(Ordered):
+    criterion = None
+
+    def compute_loss(self, *args, **kwargs):
+        self.criterion = self.criterion or Criterion()
+        return self.criterion(super().compute_loss(*args, **kwargs))
+
+
+@pytest.mark.parametrize(
+    ("place", "cls", "model"),
+    [
+        ("trainer.training_step", UsesGlobalInStep, Toy),
+        ("trainer.compute_loss", UsesGlobalInLoss, Toy),
+        ("UsesGlobalInForward.forward", Ordered, UsesGlobalInForward),
+        ("trainer.criterion", MakesItInStep, Toy),
+    ],
+)
+def test_a_flagged_module_that_a_step_uses_is_said(place: str, cls, model, tmp_path, caplog) -> None:
+    trainer = trained(tmp_path, model(), cls=cls)
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert rows(trainer, "criterion/loss") == []
+    (message,) = said(caplog)
+    assert message.startswith(f"{place}: Criterion sets supports_report_metrics = True, but it is not a part")
+
+
 class Experiment:
     """Trains two models, one after the other, with the same loss."""
 
