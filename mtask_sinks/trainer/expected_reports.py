@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dis import get_instructions
+from itertools import pairwise
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-from mtask_sinks.reporting.binding import NAME
+from torch import nn
+
+from mtask_sinks.reporting.binding import FLAG, NAME, has_flag
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -30,6 +34,24 @@ def why_reports_are_expected(trainer: Trainer, given: Sequence[str]) -> str | No
     return None
 
 
+def classes_without_flag(roots: Iterable[nn.Module]) -> list[str]:
+    """Return the classes of parts that call ``self.report_metrics`` and do not have it, because nothing says the flag.
+
+    If another part of such a class, or of one derived from it, has the flag, the choice was made on purpose.
+    """
+    parts = [part for root in roots for part in root.modules()]
+    flagged = {kind for part in parts if has_flag(part) for kind in type(part).__mro__}
+    silent = {type(part): part for part in parts if not (FLAG in vars(part) or hasattr(type(part), FLAG))}
+    return [
+        kind.__qualname__
+        for kind, part in silent.items()
+        if kind not in flagged
+        and any(_calls_method(code) for code in map(_code_of, _methods(kind)) if code is not None)
+        # A class may have its own method, and a wrapper may have that of the module in it.
+        and not hasattr(part, NAME)
+    ]
+
+
 def names_reports(function: Any) -> bool:
     """Return whether the code of a function or method, or of a function inside it, names `report_metrics`.
 
@@ -38,22 +60,36 @@ def names_reports(function: Any) -> bool:
     >>> names_reports(silent), names_reports(reporting)
     (False, True)
     """
+    code = _code_of(function)
+    return code is not None and _is_named_in(code)
+
+
+def _code_of(function: Any) -> CodeType | None:
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return code is not None and _is_named_in(code)
+    return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
 def _class_names_reports(cls: type) -> bool:
     """Whether the code of some method of a class, or of a class above it, names `report_metrics`."""
-    return any(
-        names_reports(member)
-        for each in cls.__mro__
-        if each.__module__.partition(".")[0] not in ("builtins", "torch", "mtask_sinks")
-        for member in vars(each).values()
-        if isinstance(member, FunctionType)
-    )
+    return any(map(names_reports, _methods(cls)))
+
+
+def _methods(cls: type) -> Iterator[FunctionType]:
+    """Yield the methods of a class and of the classes above it, except for those of PyTorch and of this library."""
+    for each in cls.__mro__:
+        if each.__module__.partition(".")[0] not in ("builtins", "torch", "mtask_sinks"):
+            yield from (member for member in vars(each).values() if isinstance(member, FunctionType))
 
 
 def _is_named_in(code: CodeType) -> bool:
     return NAME in code.co_names or any(_is_named_in(each) for each in code.co_consts if isinstance(each, CodeType))
+
+
+def _calls_method(code: CodeType) -> bool:
+    """Whether code, or code inside it, reads ``self.report_metrics``."""
+    if NAME in code.co_names:
+        steps = get_instructions(code)
+        if any(step.argval == NAME and before.argval == "self" for before, step in pairwise(steps)):
+            return True
+    return any(_calls_method(each) for each in code.co_consts if isinstance(each, CodeType))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.capture import Capture
-from mtask_sinks.reporting.modules_beside import silent_modules
+from mtask_sinks.reporting.modules_beside import modules_around, silent_modules
 from mtask_sinks.trainer.current_run import CurrentRun
-from mtask_sinks.trainer.expected_reports import why_reports_are_expected
+from mtask_sinks.trainer.expected_reports import classes_without_flag, why_reports_are_expected
 from mtask_sinks.trainer.idle_rules import IdleRules
 from mtask_sinks.trainer.row_snapshots import RowSnapshots
 
@@ -34,6 +34,11 @@ _SILENT_MODULE = (
     "call the function mtask_sinks.report_metrics in it, put it into a ModuleList or ModuleDict of the model, or pass "
     "the module as compute_loss_func. If it must not report, as a teacher, set supports_report_metrics = False on this "
     "instance."
+)
+_NO_FLAG = (
+    "%s calls self.report_metrics, which it does not have, because it does not set supports_report_metrics = True. So "
+    "what it would report is lost. Set the flag, or call the function mtask_sinks.report_metrics. If it must not "
+    "report, as a teacher, set supports_report_metrics = False."
 )
 _NO_EVALUATION = (
     "this evaluation has no task metrics, although %s: no method of the trainer called "
@@ -149,12 +154,18 @@ class Silence:
         registry = self._registry
         is_inside_steps = any(registry.has_reports(phase) for phase in registry.phases_of_training)
         if self._snapshots.has_reported or is_inside_steps or registry.dropped:
+            self._warn_of_missing_flags(trainer)
             return
         self._idle_rules.warn_of_idle_capture()
         # If nothing was captured, the warnings of the capture say why.
         reason = why_reports_are_expected(trainer, () if self._capture.is_on else self._given)
         if reason is not None:
             self._warn_once("silent", _NOTHING_REPORTED, trainer.state.global_step, reason)
+
+    def _warn_of_missing_flags(self, trainer: Trainer) -> None:
+        roots = [*([] if trainer.model is None else [trainer.model]), *modules_around(trainer)]
+        for kind in classes_without_flag(roots):
+            self._warn_once(f"no flag: {kind}", _NO_FLAG, kind)
 
     def warn_if_not_evaluated(self, trainer: Trainer | None) -> None:
         """Say why an evaluation has no metrics, if no code of this library ran in it. In a training, reports say it."""

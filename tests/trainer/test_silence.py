@@ -268,6 +268,17 @@ def test_a_training_that_reports_only_in_a_phase_inside_of_its_steps_is_not_said
     assert said(caplog) == []
 
 
+class Plain(torch.nn.Module):
+    """A model that knows nothing of metrics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return ((self.weight * x).mean(),)
+
+
 class Forgot(Silent):
     """The flag is missing, and the guard hides it."""
 
@@ -277,6 +288,86 @@ class Forgot(Silent):
         if hasattr(self, "report_metrics"):
             self.report_metrics("a", loss=x.mean())
         return ((self.weight * x).mean(),)
+
+
+class Several(Toy):
+    """Reports itself, and has parts that may report, too."""
+
+    def __init__(self, **parts) -> None:
+        super().__init__()
+        self.parts = torch.nn.ModuleDict(parts)
+
+    def forward(self, x):
+        loss = super().forward(x)[0]
+        return (sum([part(x)[0] for part in self.parts.values()], loss),)
+
+
+class ForgotInPart(Plain):
+    """The flag is missing, and the guard hides it."""
+
+    def forward(self, x):
+        if hasattr(self, "report_metrics"):
+            _ = [self.report_metrics("part", loss=value.mean()) for value in (x,)]
+        return Plain.forward(self, x)
+
+
+class ForgotUnderDecorator(Plain):
+    forward = torch.enable_grad()(ForgotInPart.forward)
+
+
+class Remembered(ForgotInPart):
+    supports_report_metrics = True
+
+
+class HasItsOwn(ForgotInPart):
+    def report_metrics(self, *args, **kwargs):
+        pass
+
+
+class CallsFunction(Plain):
+    def forward(self, x):
+        report_metrics("part", loss=x.mean())
+        return super().forward(x)
+
+
+class PassesOn(ForgotInPart):
+    def __getattr__(self, name):
+        return getattr(self._modules["inner"], name) if name == "report_metrics" else super().__getattr__(name)
+
+
+@pytest.mark.parametrize("part", [ForgotInPart, ForgotUnderDecorator])
+def test_a_part_whose_class_lacks_the_flag_is_said_though_others_report(part, tmp_path, caplog) -> None:
+    trainer = trained(tmp_path, Several(one=part(), other=part()))
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert rows(trainer, "part/loss") == []
+    (message,) = said(caplog)
+    assert message.startswith(f"{part.__name__} calls self.report_metrics, which it does not have")
+
+
+def test_a_loss_module_whose_class_lacks_the_flag_is_said(tmp_path, caplog) -> None:
+    class Loss(torch.nn.Module):
+        def forward(self, output, labels, num_items_in_batch=None):
+            if hasattr(self, "report_metrics"):
+                self.report_metrics("loss_module", loss=output[0])
+            return output[0]
+
+    trained(tmp_path, Toy(), compute_loss_func=Loss())
+    (message,) = said(caplog)
+    assert "Loss calls self.report_metrics, which it does not have" in message
+
+
+@pytest.mark.parametrize("kind", ["the function", "its own", "another with the flag", "switched off", "passed on"])
+def test_a_part_that_reports_or_is_silent_on_purpose_is_not_said(kind: str, tmp_path, caplog) -> None:
+    part = {"the function": CallsFunction, "its own": HasItsOwn, "passed on": PassesOn}.get(kind, ForgotInPart)()
+    parts = {"part": part}
+    if kind == "another with the flag":
+        parts["other"] = Remembered()
+    if kind == "switched off":
+        part.supports_report_metrics = False
+    if kind == "passed on":
+        part.inner = Remembered()
+    trained(tmp_path, Several(**parts))
+    assert said(caplog) == []
 
 
 class OnlyInEvaluation(Toy):
@@ -353,17 +444,6 @@ def test_after_a_resume_that_makes_no_step_an_evaluation_without_a_report_says_w
     trainer.evaluate()
     (message,) = said(caplog)
     assert "the evaluation 'eval' had no report" in message
-
-
-class Plain(torch.nn.Module):
-    """A model that knows nothing of metrics."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, x):
-        return ((self.weight * x).mean(),)
 
 
 def test_plain_use_says_nothing(tmp_path, caplog) -> None:
