@@ -37,6 +37,6 @@ def safe_exit() -> Iterator[None]:
 
 
 def _a_sink_works() -> bool:
-    from mtask_sinks.delivery.worker import THREAD_NAME
+    from mtask_sinks.sinks.base import THREAD_NAME
 
     return any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate())

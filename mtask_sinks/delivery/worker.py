@@ -21,7 +21,7 @@ from mtask_sinks.delivery.sink_calls import SinkCalls, error_text, is_final
 from mtask_sinks.errors import Forgotten
 from mtask_sinks.journal.records import End, Item
 from mtask_sinks.journal.stream import JournalStream
-from mtask_sinks.sinks.base import Sink
+from mtask_sinks.sinks.base import THREAD_NAME, Sink
 from mtask_sinks.snapshot import RunInfo
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ logger = get_logger(__name__)
 
 #: If a call of a sink has not returned after this many seconds, it counts as hung.
 CALL_SECONDS = 60.0
-
-#: How the names of the threads begin. The name of the sink follows.
-THREAD_NAME = "mtask-sinks-"
 
 #: How many seconds `Worker.abandon` waits for a call to return.
 ABANDON_SECONDS = 2.0

@@ -13,6 +13,9 @@ from mtask_sinks.snapshot import RunInfo, Snapshot
 
 Status = Literal["finished", "failed", "killed"]
 
+#: How the names of the threads begin that call a sink. The name of the sink follows.
+THREAD_NAME = "mtask-sinks-"
+
 # A call of such a function runs nothing of it, and raises nothing.
 _DEFERRED = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mtask_sinks._util.masking import MASK, mask
 from mtask_sinks.errors import NotReady
+from mtask_sinks.sinks.base import THREAD_NAME
 from mtask_sinks.sinks.lookup import make_sink
 from mtask_sinks.snapshot import RunInfo
 
@@ -40,7 +41,12 @@ def check_sinks(names: Iterable[str], run: RunInfo, seconds: float) -> dict[str,
     """
     answers: dict[str, Answer] = {}
     # Daemon threads, so that a client that hangs does not keep the process alive.
-    threads = {name: threading.Thread(target=_check, args=(name, run, seconds, answers), daemon=True) for name in names}
+    threads = {
+        name: threading.Thread(
+            target=_check, args=(name, run, seconds, answers), name=f"{THREAD_NAME}{name}", daemon=True
+        )
+        for name in names
+    }
     for thread in threads.values():
         thread.start()
     end = time.monotonic() + seconds

@@ -33,6 +33,9 @@ class Stuck(Sink):
 
     def write(self, snapshot):
         threading.Event().wait()
+
+    def check(self, run, seconds):
+        threading.Event().wait()
 """
 
 
@@ -47,11 +50,23 @@ def with_stuck(tmp_path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])}
 
 
+def run(tmp_path: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mtask_sinks", *words],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
 def test_a_replay_whose_sink_hangs_exits_with_1_after_the_exit_handlers_of_the_backends(tmp_path, with_stuck) -> None:
     journal = write(tmp_path / "out", (RunInfo(id="1"), [Snapshot(1, metrics={"a/loss": 0.5})], "finished"))
-    done = subprocess.run(
-        [sys.executable, "-m", "mtask_sinks", "replay", str(journal), "--to", "stuck", "--patience", "0.1"],
-        env=with_stuck, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run(tmp_path, with_stuck, "replay", str(journal), "--to", "stuck", "--patience", "0.1")
     assert (done.returncode, done.stdout) == (1, "stuck: 0 delivered, 0 rejected, 1 left\n"), done.stderr
     assert Path(tmp_path, "handled").exists()
+
+
+@pytest.mark.parametrize("words", [["sinks", "stuck"], ["doctor", "train.py"]])
+def test_a_check_of_a_backend_that_hangs_exits_with_1(tmp_path, with_stuck, words) -> None:
+    Path(tmp_path, "train.py").write_text('TrainingArguments("out", report_to="stuck")\n')
+    done = run(tmp_path, with_stuck, *words, "--check", "--timeout", "0.1")
+    assert done.returncode == 1, done.stderr
+    assert "did not answer within 0.1 s" in done.stdout
