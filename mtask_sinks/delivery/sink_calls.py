@@ -25,7 +25,7 @@ logger = get_logger(__name__)
 # Errors in the snapshot or in the sink's code: another try would not help.
 _NOT_RETRIED = (
     *(Rejected, ValueError, TypeError, LookupError, ArithmeticError),
-    *(AttributeError, AssertionError, NotImplementedError),
+    *(AttributeError, AssertionError, NotImplementedError, RecursionError),
 )
 
 # An error may contain the whole answer of a server. Messages and cursors show this many characters of it.

@@ -110,6 +110,16 @@ def test_lines_that_cannot_be_read_do_not_end_a_replay(tmp_path, caplog) -> None
     assert sum("9001 lines cannot be read" in message for message in caplog.messages) == 1
 
 
+def test_a_value_with_too_many_brackets_for_the_sinks_is_rejected_and_blocks_nothing(tmp_path) -> None:
+    path = written(tmp_path, (RunInfo(id="1"), [Snapshot(1, logs={"x": "deep"}), *rows(2, 3)], "finished"))
+    path.write_text(path.read_text().replace('"deep"', "[" * 800 + "]" * 800))
+    sink = MemorySink()
+    counts = replay(path, [sink], patience=5)["memory"]
+    assert (counts.delivered, counts.rejected, counts.pending) == (2, 1, 0)
+    assert counts.error.startswith("RecursionError")
+    assert [snapshot.step for snapshot in sink.snapshots] == [2, 3]
+
+
 @pytest.mark.parametrize("content", [b'{"lr": 0.1}', b"\x93NUMPY\x01\x00v", b"one line without an end", b"a\nb"])
 def test_a_file_that_is_no_journal_is_refused_and_stays_as_it_is(tmp_path, content: bytes) -> None:
     file = tmp_path / "settings.json"
