@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 from helpers.event_files import read_scalars
+from helpers.faulty import wait_for
 from helpers.journals import losses
 from helpers.local_server import Reserved
 
@@ -47,6 +48,7 @@ def message_of(sink: Sink, output_dir: Path, caplog, **run) -> str:
     delivery = Delivery([sink], drain_seconds=0.2)
     delivery.open(RunInfo(id="1", output_dir=str(output_dir), **run))
     delivery.write(losses(1)[0])
+    wait_for(lambda: bool(delivery.counts[sink.name].error), "the first error")
     delivery.close("finished")
     (message,) = [text for text in caplog.messages if "To deliver them," in text]
     return message

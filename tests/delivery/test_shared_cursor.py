@@ -136,7 +136,7 @@ def test_the_cursor_waits_for_a_worker_whose_call_does_not_return(tmp_path: Path
     hanging, good = Hanging(), Store(rows)
     hanging.name, good.is_up = "store", True
     hanging.released.set()
-    deliveries = [Delivery([sink], drain_seconds=0.2) for sink in (hanging, good)]
+    deliveries = [Delivery([hanging], drain_seconds=0.2), Delivery([good])]
     path, steps = tmp_path / "metrics.jsonl", iter(range(1, 9))
 
     def write(delivery: Delivery, count: int) -> None:
@@ -169,7 +169,7 @@ def test_the_cursor_waits_for_a_worker_whose_call_does_not_return(tmp_path: Path
 def test_a_worker_whose_journal_has_moved_leaves_the_cursor_of_the_first_file_alone(tmp_path: Path) -> None:
     rows: list[tuple[str, int]] = []
     sinks = [Store(rows), Store(rows)]
-    first, second = (Delivery([sink], drain_seconds=0.2) for sink in sinks)
+    first, second = (Delivery([sink]) for sink in sinks)
     for sink in sinks:
         sink.is_up = True
 

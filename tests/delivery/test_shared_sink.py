@@ -61,7 +61,7 @@ class Tracker(Sink):
 
 
 def begun(sink: Sink, run: str, directory: Path, **facts: Any) -> Delivery:
-    delivery = Delivery([sink], drain_seconds=0.5)
+    delivery = Delivery([sink])
     delivery.open(RunInfo(id=run, name=run, output_dir=str(directory / run), **facts))
     return delivery
 
@@ -91,7 +91,7 @@ def test_what_an_outage_has_left_of_one_training_goes_to_its_run_while_the_next_
     first = begun(sink, "1", tmp_path)
     for step in range(100):
         report(first, step, 1.0)
-    first.close("finished")
+    first.close("finished", 0.5)
     second = begun(sink, "2", tmp_path)
     report(second, 0, 2.0)
     sink.is_up = True

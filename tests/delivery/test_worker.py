@@ -5,7 +5,8 @@ import threading
 import time
 
 import pytest
-from helpers.failing_sinks import Flaky, Hanging, snapshots
+from helpers.failing_sinks import Flaky, Hanging, snapshots, threads_of_ours
+from helpers.faulty import wait_for
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.delivery import pipeline
@@ -119,10 +120,9 @@ def test_a_sink_that_hangs_holds_up_neither_the_caller_nor_the_others_nor_the_en
     start = time.monotonic()
     for snapshot in snapshots(50):
         delivery.write(snapshot)
+    wait_for(lambda: len(good.snapshots) == 50 and delivery.counts["hanging"].state == "hung", "the others, the hang")
     delivery.close("finished")
     assert time.monotonic() - start < 10  # far less than the 30 s of each hanging write
-    assert len(good.snapshots) == 50
-    assert delivery.counts["hanging"].state == "hung"
     assert "sink hanging (hung) received 0 of 50 snapshots; 50 did not arrive within 0.3 s" in caplog.text
     hanging.released.set()
 
@@ -133,7 +133,7 @@ def test_a_hanging_call_is_said_once(caplog, monkeypatch) -> None:
     delivery = Delivery([hanging], drain_seconds=5)
     delivery.open(RunInfo(id="1"))
     delivery.write(Snapshot(step=0))
-    time.sleep(0.3)
+    wait_for(lambda: delivery.counts["hanging"].state == "hung", "the hang")
     for step in (1, 2, 3):
         delivery.write(Snapshot(step=step))
     # Sinks of other tests may still be at work in their threads.
@@ -182,14 +182,12 @@ def test_a_sink_is_never_called_from_two_threads_at_once() -> None:
 
 
 def test_no_thread_is_left_behind() -> None:
-    before = threading.active_count()
+    before = threads_of_ours()
     delivery = Delivery([MemorySink()])
     delivery.open(RunInfo(id="1"))
+    assert len(threads_of_ours() - before) == 1
     delivery.close("finished")
-    end = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < end:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    wait_for(lambda: threads_of_ours() <= before, "the end of the thread")
 
 
 def test_a_sink_is_up_from_its_first_snapshot_to_its_end_and_has_no_error_that_is_over() -> None:
@@ -293,10 +291,10 @@ def test_a_flush_that_takes_too_long_is_said(tmp_path, caplog, monkeypatch) -> N
     delivery = Delivery([sink])
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
     delivery.write(snapshots(1)[0])
+    wait_for(lambda: delivery.counts["memory"].delivered == 1, "the snapshot")
     delivery.flush()
     assert "sink memory has every snapshot, but has not flushed them within 0.3 s" in caplog.text
-    time.sleep(0.4)
-    assert delivery.counts["memory"].state == "hung"
+    wait_for(lambda: delivery.counts["memory"].state == "hung", "the hang")
     sink.slow.set()
     delivery.close("finished")
     assert sink.series("x") == [(0, 0.0)]
@@ -327,6 +325,7 @@ def test_snapshots_that_were_received_but_not_stored_are_told_at_the_end(tmp_pat
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
     for snapshot in snapshots(3):
         delivery.write(snapshot)
+    wait_for(lambda: delivery.counts["memory"].state == "down", "the outage")
     delivery.close("finished")
     (told,) = [message for message in caplog.messages if " received " in message]
     assert "(down, ConnectionError: no route) received 3 of 3 snapshots; storing them did not end within 0.3 s." in told

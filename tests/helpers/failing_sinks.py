@@ -1,10 +1,11 @@
-"""Sinks that fail or hang, and snapshots for them."""
+"""Sinks that fail or hang, snapshots for them, and the threads that deliver these."""
 
 from __future__ import annotations
 
 import threading
 
 from mtask_sinks import RunInfo, Sink, Snapshot
+from mtask_sinks.sinks.base import THREAD_NAME
 
 
 class Flaky(Sink):
@@ -54,3 +55,8 @@ class Hanging(Sink):
 def snapshots(count: int) -> list[Snapshot]:
     """Make ``count`` snapshots, from step 0 on, in which metric ``x`` is the step."""
     return [Snapshot(step=step, metrics={"x": float(step)}) for step in range(count)]
+
+
+def threads_of_ours() -> set[threading.Thread]:
+    """Return the threads that call sinks. Clients of backends, which earlier tests began, have others."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME)}

@@ -144,11 +144,11 @@ def test_plugins_answer_for_themselves(monkeypatch) -> None:
         def check(self, run, seconds):
             raise ConnectionError("no route\nand much more")
 
-    sinks = {"slow": Slow, "away": Away}
+    sinks = {"away": Away, "slow": Slow}
     monkeypatch.setattr(health, "make_sink", lambda name: sinks[name]())
     begun = time.monotonic()
-    assert check_sinks(sinks, RUN, 0.3) == {
-        "slow": Answer(False, "did not answer within 0.3 s"),
+    assert check_sinks(sinks, RUN, 2.0) == {
+        "slow": Answer(False, "did not answer within 2 s"),
         "away": Answer(False, "ConnectionError: no route"),
     }
     assert time.monotonic() - begun < 30

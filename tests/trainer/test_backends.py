@@ -13,6 +13,7 @@ import mlflow
 import pytest
 import wandb
 from helpers.event_files import read_scalars, run_dirs
+from helpers.faulty import wait_for
 from helpers.toy import InOrder, KillAt, Killed, Toy, arguments, numbers
 from helpers.wandb_file import read_runs
 from mlflow import MlflowClient
@@ -493,6 +494,7 @@ def test_a_sink_that_fails_disturbs_neither_the_training_nor_the_other_sinks(tmp
 
     trainer = make(tmp_path, "tensorboard", sinks=[Bad()], sink_args=SinkArguments(drain_seconds=1.0))
     trainer.train()
+    wait_for(lambda: trainer.sink_counts["tensorboard"].state == "closed", "the end of the other sink")
     (directory,) = run_dirs(tmp_path)
     assert read_scalars(directory)["a/train/loss"] == OURS["a/train/loss"]
     assert trainer.state.global_step == 4

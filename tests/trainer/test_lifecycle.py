@@ -6,12 +6,12 @@ import copy
 import gc
 import inspect
 import pickle
-import threading
 import time
 import weakref
 
 import pytest
 import torch
+from helpers.failing_sinks import threads_of_ours
 from helpers.toy import InOrder, Silent, Toy, arguments, numbers, rows
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback
 
@@ -333,11 +333,6 @@ def test_trainers_and_models_are_freed_without_the_garbage_collector(tmp_path) -
     gc.collect()
     assert ours() is None
     assert bound() is None
-
-
-def threads_of_ours() -> set[threading.Thread]:
-    """Those of backends' clients that earlier tests have started may begin others at any time."""
-    return {thread for thread in threading.enumerate() if thread.name.startswith("mtask-sinks-")}
 
 
 def test_no_thread_outlives_its_training(tmp_path) -> None:
