@@ -31,6 +31,7 @@ from mtask_sinks.console.text import TaskLines
 from mtask_sinks.delivery.cursor import Cursor, cursor_path
 from mtask_sinks.journal.history import read_journal
 from mtask_sinks.journal.records import encode, fingerprint_of
+from mtask_sinks.note import Note
 
 # Texts that command a terminal, or that change what a reader believes to see.
 TERMINAL = {
@@ -70,8 +71,8 @@ MARKUP = {
 }  # fmt: skip
 TEXTS = [*TERMINAL.items(), *((f"{name} (markup)", text) for name, text in MARKUP.items())]
 
-# Places, in the journal of names, of the runs with several texts.
-GROUPED = range(len(TEXTS), len(TEXTS) + (len(TEXTS) + 9) // 10)
+# Places, in the journal of names, of the runs with several texts or with secrets.
+GROUPED = range(len(TEXTS), len(TEXTS) + (len(TEXTS) + 9) // 10 + 1)
 
 # Each holds a part that no output may show; the name tells where a user would have it.
 SECRETS = {
@@ -128,12 +129,18 @@ def write_hostile(directory: Path) -> Path:
 
 
 def write_names(directory: Path) -> Path:
-    """Write a journal with one run per text, which is its name, its id and its host; then some with several texts."""
+    """Write a journal with one run per text, which is its name, its id and its host; then some with several texts.
+
+    The last one has all secrets in its name and in an alert.
+    """
     directory.mkdir()
     texts = [text for _, text in TEXTS]
     lines = []
     for name in [*texts, *(" ".join(texts[at : at + 10]) for at in range(0, len(texts), 10))]:
         lines += [encode_raw(RunInfo(id=name, name=name), {}, host=name), *map(encode, losses(1))]
+    secrets = " ".join(SECRET_TEXTS.values())
+    alert = Note("alert", 1, secrets, {"rule": "above", "key": "a/loss", "phase": "train", "is_over": False})
+    lines += [encode_raw(RunInfo(id="s", name=secrets), {}), *map(encode, losses(1)), encode(alert)]
     (directory / "metrics.jsonl").write_bytes(b"".join(lines))
     return directory / "metrics.jsonl"
 
@@ -184,6 +191,8 @@ def outputs(tmp_path_factory) -> dict[str, str]:
     lines = [shown_line(training, item) for each in (path, names) for training, item in Watch(each).update()]
     found["watch --follow"] = "\n".join(lines)
     found["names"] = run("report", *(f"{names}:{at + 1}" for at in GROUPED), "-o", str(page))
+    found["doctor of names"] = run("doctor", str(names))
+    found["doctor of names on GitHub"] = run("doctor", str(names), "--format", "github")
     found["page of names"] = page.read_text()
     warnings.filterwarnings("ignore", message="Glyph")  # the fonts of matplotlib lack some letters
     for name in ("plot.html", "plot.svg"):
@@ -218,7 +227,7 @@ TO_PEOPLE = [
         "report --json",
         "console of a training",
     ),
-    *("report.md", "report.json"),
+    *("report.md", "report.json", "doctor of names", "doctor of names on GitHub"),
 ]
 PAGES = ["page", "page of names", "plot.html", "plot.svg"]
 IDS = [name for name, _ in TEXTS]

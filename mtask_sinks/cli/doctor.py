@@ -44,6 +44,7 @@ def doctor(
 
     Example: mtask-sinks doctor train.py out/demo-1
     """
+    from mtask_sinks._util.shown import masked
     from mtask_sinks.cli.doctor_formats import FORMATS
     from mtask_sinks.doctor.examination import examine_path
     from mtask_sinks.errors import NothingThereError
@@ -63,7 +64,7 @@ def doctor(
         raise typer.BadParameter(str(error), param_hint="PATHS") from None
     except OSError as error:
         raise typer.BadParameter(f"{error.filename} cannot be read: {error.strerror}.", param_hint="PATHS") from None
-    FORMATS[as_format](examinations)
+    FORMATS[as_format](masked(examinations))
     if any(finding.severity != "hint" for examination in examinations for finding in examination.findings):
         raise typer.Exit(1)
 
