@@ -49,6 +49,8 @@ class Publisher:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_final = False
+        #: How many seconds to wait before the next try; 0 if the last copy succeeded.
+        self._delay = 0.0
         #: Path and first line of a journal → its number of bytes in the copy.
         self._copied: dict[tuple[Path, bytes], int] = {}
         #: Path and first line of a journal → path of the copy.
@@ -69,6 +71,7 @@ class Publisher:
         """Copy what the journal holds now, and then end the thread."""
         with InterruptsDeferred(), self._changed:
             self._is_final = True
+            self._delay = 0.0  # somebody waits: try at once, and do not double a long wait after another failure
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> None:
@@ -83,22 +86,21 @@ class Publisher:
         logger.warning(message, path, self._url, self._error or "the copy is not complete yet")
 
     def _work(self) -> None:
-        waits = 0.0
         while True:
             with self._changed:
-                if not self._is_final or waits:
-                    self._changed.wait(waits or _EVERY_SECONDS)
+                if not self._is_final or self._delay:
+                    self._changed.wait(self._delay or _EVERY_SECONDS)
                 is_final = self._is_final
             try:
                 self._copy()
             except Exception as error:  # each file system has its own errors; the journal itself is safe
-                waits = min(2 * waits, _LONGEST_WAIT) if waits else _FIRST_WAIT
+                self._delay = min(2 * self._delay, _LONGEST_WAIT) if self._delay else _FIRST_WAIT
                 if not self._error:
                     message = "the journal cannot be copied to %s (%s). Training goes on, and other tries follow."
                     logger.warning(message, self._url, error_text(error))
                 self._error = error_text(error)
                 continue
-            waits, self._error = 0.0, ""
+            self._delay, self._error = 0.0, ""
             with self._changed:
                 if is_final and self._is_final:
                     self._thread = None

@@ -96,6 +96,28 @@ def test_what_fails_is_tried_again(tmp_path, monkeypatch, caplog) -> None:
     ]
 
 
+def test_a_long_outage_does_not_delay_the_tries_at_the_end(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(publisher, "_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(publisher, "_FIRST_WAIT", 100.0)  # as if it had failed for long
+    failures, seen = iter([OSError("no route"), OSError("no route")]), threading.Event()
+    copy = publisher.Publisher._copy
+
+    def fail_twice(self: publisher.Publisher) -> None:
+        if (error := next(failures, None)) is not None:
+            seen.set()
+            raise error
+        copy(self)
+
+    monkeypatch.setattr(publisher.Publisher, "_copy", fail_twice)
+    delivery = Delivery([], 20.0, "memory://outage")
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    delivery.write(Snapshot(1, metrics={"a/loss": 1.0}))
+    assert seen.wait(30)
+    monkeypatch.setattr(publisher, "_FIRST_WAIT", 0.01)
+    delivery.close("finished")
+    assert fsspec.filesystem("memory").cat("/outage/metrics.jsonl") == (tmp_path / "metrics.jsonl").read_bytes()
+
+
 def test_a_full_disk_keeps_the_earlier_copy(tmp_path) -> None:
     with small_disk(tmp_path / "mounted") as disk:
         url = f"file://{disk.path}/run"
