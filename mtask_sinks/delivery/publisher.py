@@ -122,6 +122,7 @@ class Publisher:
             system, directory = fsspec.core.url_to_fs(self._url)
             if size < copied:
                 self._larger.add(self._targets.pop(journal))
+                del self._copied[journal]  # if the rest fails, the next try begins a new copy
             if journal not in self._targets:
                 system.makedirs(directory, exist_ok=True)
                 self._targets[journal] = _target(system, directory, path.name, file, self._larger)

@@ -230,3 +230,18 @@ def test_ctrl_c_ends_the_wait_for_the_copy_alone(tmp_path, monkeypatch, caplog) 
     published.wait(60)
     is_over.set()
     assert "was not copied to" in caplog.text
+
+
+def test_an_outage_just_after_the_journal_was_removed_and_begun_again_is_tried_again(tmp_path, monkeypatch) -> None:
+    there, out = tmp_path / "there", tmp_path / "out"
+    whole = deliver(out, f"file://{there}", RunInfo(id="1"), *range(1, 21)).read_bytes()
+    published = publisher.Publisher(JournalStream(out / "metrics.jsonl"), f"file://{there}")
+    published._copy()
+    (out / "metrics.jsonl").write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
+    with monkeypatch.context() as away:
+        away.setattr("fsspec.implementations.local.LocalFileSystem.makedirs", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            published._copy()
+    published._copy()
+    assert (there / "metrics.jsonl").read_bytes() == whole
+    assert (there / "metrics-2.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
