@@ -46,8 +46,8 @@ def best_checkpoint(
         next_begun: when the next training began in this directory; ``None`` if there is none.
     """
     end = math.inf if next_begun is None else next_begun
-    every = {path: state for path in _state_files(directory) if (state := _read(path)) is not None}
-    states = [state for path, state in every.items() if begun <= path.stat().st_mtime < end]
+    every = [found for path in _state_files(directory) if (found := _read(path)) is not None]
+    states = [state for written, state in every if begun <= written < end]
     if last_step is not None:
         states = [state for state in states if (_whole(state.get("global_step")) or 0) <= last_step]
     if not states:
@@ -55,8 +55,8 @@ def best_checkpoint(
         return others if every else "there is no checkpoint beside the journal"
     # Each state includes the earlier ones.
     state = max(states, key=lambda state: _whole(state.get("global_step")) or 0)
-    best, value = state.get("best_model_checkpoint"), state.get("best_metric")
-    if not isinstance(best, str) or not isinstance(value, int | float):
+    best, value = state.get("best_model_checkpoint"), _number(state.get("best_metric"))
+    if not isinstance(best, str) or value is None:
         return (
             "the Trainer recorded none, because that needs metric_for_best_model, and an evaluation before the "
             "checkpoint"
@@ -66,7 +66,7 @@ def best_checkpoint(
         name=name,
         is_there=(directory / name).is_dir(),
         metric=str(params.get("metric_for_best_model") or ""),
-        value=float(value),
+        value=value,
         step=_whole(state.get("best_global_step")),
     )
 
@@ -75,13 +75,20 @@ def _state_files(directory: Path) -> list[Path]:
     return [*directory.glob("checkpoint-*/trainer_state.json"), *directory.glob("trainer_state.json")]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """Read a state; return ``None`` if the file holds none, for example because it is not complete yet."""
+def _read(path: Path) -> tuple[float, dict[str, Any]] | None:
+    """Return when a state was written, and the state; ``None`` if the file holds none, or is not complete yet."""
     try:
-        state = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        written, state = path.stat().st_mtime, json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
-    return state if isinstance(state, dict) else None
+    return (written, state) if isinstance(state, dict) else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
 
 
 def _whole(value: Any) -> int | None:

@@ -24,17 +24,39 @@ def test_the_newest_state_says_which_was_best(tmp_path) -> None:
     )
 
 
-@pytest.mark.parametrize("state", [{}, {"best_metric": None, "best_model_checkpoint": None}])
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"best_metric": None, "best_model_checkpoint": None},
+        {"best_metric": 10**400, "best_model_checkpoint": "checkpoint-10"},  # no float is as large
+    ],
+)
 def test_none_was_taken_for_the_best(tmp_path, state) -> None:
     save(tmp_path, 10, **state)
     assert "metric_for_best_model" in best_checkpoint(tmp_path, {})
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"global_step":'])
+@pytest.mark.parametrize("text", ["", "[]", '{"global_step":', "[" * 200_000])
 def test_a_state_that_cannot_be_read_is_none(tmp_path, text) -> None:
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-1" / "trainer_state.json").write_text(text)
     assert best_checkpoint(tmp_path, {}) == "there is no checkpoint beside the journal"
+
+
+def test_a_checkpoint_that_the_trainer_removes_meanwhile_does_not_count(tmp_path, monkeypatch) -> None:
+    save(tmp_path, 10, best_metric=0.5, best_model_checkpoint="out/checkpoint-20")
+    save(tmp_path, 20, best_metric=0.4, best_model_checkpoint="out/checkpoint-20")
+    loads = json.loads
+
+    def remove(text: bytes) -> object:
+        (tmp_path / "checkpoint-10" / "trainer_state.json").unlink(missing_ok=True)
+        return loads(text)
+
+    monkeypatch.setattr("mtask_sinks.analysis.report.checkpoints.json.loads", remove)
+    found = best_checkpoint(tmp_path, {})
+    assert isinstance(found, BestCheckpoint)
+    assert (found.name, found.value) == ("checkpoint-20", 0.4)
 
 
 def test_checkpoints_of_an_earlier_training_do_not_count(tmp_path) -> None:
