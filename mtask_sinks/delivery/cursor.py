@@ -14,6 +14,7 @@ from typing import Any
 from mtask_sinks._util.escaping import shell_word
 from mtask_sinks._util.links import create_file, refuse_foreign_links
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.ordinary_file import read_ordinary
 
 logger = get_logger(__name__)
 
@@ -116,7 +117,7 @@ def load_cursor(path: Path, fingerprint: str) -> Cursor | None:
     and returns ``None``.
     """
     try:
-        data = path.read_bytes()
+        data = read_ordinary(path)
     except OSError:
         return None
     try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def test_a_file_that_holds_no_cursor_is_none(tmp_path, text: str) -> None:
     (tmp_path / "c.json").write_bytes(text.encode("latin-1"))
     assert load_cursor(tmp_path / "c.json", "f") is None
     assert load_cursor(tmp_path / "nowhere.json", "f") is None
+
+
+def test_a_pipe_is_no_cursor_and_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "c.json")
+    assert load_cursor(tmp_path / "c.json", "f") is None
 
 
 @pytest.mark.parametrize(

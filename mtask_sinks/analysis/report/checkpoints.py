@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtask_sinks._util.ordinary_file import read_ordinary
+
 
 @dataclass(frozen=True)
 class BestCheckpoint:
@@ -78,7 +80,7 @@ def _state_files(directory: Path) -> list[Path]:
 def _read(path: Path) -> tuple[float, dict[str, Any]] | None:
     """Return when a state was written, and the state; ``None`` if the file holds none, or is not complete yet."""
     try:
-        written, state = path.stat().st_mtime, json.loads(path.read_bytes())
+        written, state = path.stat().st_mtime, json.loads(read_ordinary(path))
     except (OSError, ValueError, RecursionError):
         return None
     return (written, state) if isinstance(state, dict) else None

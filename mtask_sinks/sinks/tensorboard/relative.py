@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mtask_sinks._util.append_file import AppendFile
+from mtask_sinks._util.ordinary_file import read_ordinary
 from mtask_sinks.directions import Directions, recorded_rules
 from mtask_sinks.keys import OVERALL, split_key
 from mtask_sinks.sinks.tensorboard.subrun import RUN_SUFFIX
@@ -134,7 +135,7 @@ def _recorded(path: Path) -> Iterator[tuple[str, str, int, bool, dict[str, float
     It skips other lines. The lines of earlier versions have no step.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_ordinary(path).splitlines()
     except OSError:
         return
     for line in lines:

@@ -44,6 +44,12 @@ def test_a_state_that_cannot_be_read_is_none(tmp_path, text) -> None:
     assert best_checkpoint(tmp_path, {}) == "there is no checkpoint beside the journal"
 
 
+def test_a_pipe_is_no_state_and_is_not_waited_for(tmp_path) -> None:
+    (tmp_path / "checkpoint-1").mkdir()
+    os.mkfifo(tmp_path / "checkpoint-1" / "trainer_state.json")
+    assert best_checkpoint(tmp_path, {}) == "there is no checkpoint beside the journal"
+
+
 def test_a_checkpoint_that_the_trainer_removes_meanwhile_does_not_count(tmp_path, monkeypatch) -> None:
     save(tmp_path, 10, best_metric=0.5, best_model_checkpoint="out/checkpoint-20")
     save(tmp_path, 20, best_metric=0.4, best_model_checkpoint="out/checkpoint-20")
