@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -253,11 +254,11 @@ def _evenly(at: Sequence[float | None], values: Sequence[float]) -> tuple[float,
     if not known:
         return ()
     low, high = min(known)[0], max(known)[0]
-    last = min(len(known), _MOST) - 1 if high > low else 0
+    span = high - low
+    last = min(len(known), _MOST) - 1 if 0 < span < math.inf else 0
     parts: list[list[float]] = [[] for _ in range(last + 1)]
-    scale = last / (high - low) if last else 0.0
     for place, value in known:
-        parts[round((place - low) * scale)].append(value)
+        parts[round((place - low) / span * last) if last else 0].append(value)
     means: list[float] = []
     for part in parts:
         means.append(sum(part) / len(part) if part else means[-1])

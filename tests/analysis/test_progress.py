@@ -147,6 +147,17 @@ def test_a_curve_over_a_total_that_stands_still_is_one_place(tmp_path) -> None:
     assert Watch(tmp_path, x="a/n").progress().rows[0].values == (18.0,)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "curve"), [((1e308, -1e308, 3.0), (2.0,)), ((0.0, 5e-324, 1e-323), (1.0, 2.0, 3.0))]
+)
+def test_a_curve_over_epochs_that_are_almost_infinite_or_almost_the_same_has_its_values(
+    tmp_path, epochs, curve
+) -> None:
+    snapshots = [Snapshot(n, metrics={"a/loss": float(n)}, epoch=epoch) for n, epoch in enumerate(epochs, 1)]
+    write(tmp_path, (RunInfo(id="1"), snapshots, "finished"))
+    assert Watch(tmp_path, x="epoch").progress().rows[0].values == curve
+
+
 def test_without_the_wanted_axis_it_is_the_step_and_the_reason_is_known(tmp_path) -> None:
     watch = Watch(tmp_path, x="a/n")
     assert (watch.progress().x, watch.progress().x_error) == ("step", "")  # there is no training yet
