@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mtask_sinks._util.formatting import number
 from mtask_sinks._util.ordinary_file import read_ordinary
 
 
@@ -20,15 +21,19 @@ class BestCheckpoint:
         name: name of its directory, ``checkpoint-<step>``.
         is_there: whether that directory is still beside the journal.
         metric: name of the metric that decided; empty if the parameters do not name it.
-        value: value of that metric.
+        value: value of that metric for this checkpoint; ``None`` if it is not known.
         step: step of the evaluation that gave the value; ``None`` if the Trainer did not record it.
+        unsaved_value: a better value, at a step at which no checkpoint was saved; ``None`` if there is none.
+        unsaved_step: that step.
     """
 
     name: str
     is_there: bool
     metric: str
-    value: float
+    value: float | None
     step: int | None
+    unsaved_value: float | None = None
+    unsaved_step: int | None = None
 
 
 def best_checkpoint(
@@ -48,7 +53,7 @@ def best_checkpoint(
         next_begun: when the next training began in this directory; ``None`` if there is none.
     """
     end = math.inf if next_begun is None else next_begun
-    every = [found for path in _state_files(directory) if (found := _read(path)) is not None]
+    every = [entry for path in _state_files(directory) if (entry := _read(path)) is not None]
     states = [state for written, state in every if begun <= written < end]
     if last_step is not None:
         states = [state for state in states if (_whole(state.get("global_step")) or 0) <= last_step]
@@ -57,20 +62,41 @@ def best_checkpoint(
         return others if every else "there is no checkpoint beside the journal"
     # Each state includes the earlier ones.
     state = max(states, key=lambda state: _whole(state.get("global_step")) or 0)
-    best, value = state.get("best_model_checkpoint"), _number(state.get("best_metric"))
-    if not isinstance(best, str) or value is None:
+    best, step = state.get("best_model_checkpoint"), _whole(state.get("best_global_step"))
+    metric, value = str(params.get("metric_for_best_model") or ""), _number(state.get("best_metric"))
+    if value is None or not (isinstance(best, str) or step):
         return (
             "the Trainer recorded none, because that needs metric_for_best_model, and an evaluation before the "
             "checkpoint"
         )
+    if not isinstance(best, str):
+        return (
+            f"the Trainer recorded none, because it saved none at step {step:,}, where "
+            f"{metric or 'the metric'} had its best value, {number(value)}"
+        )
     name = best.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return BestCheckpoint(
-        name=name,
-        is_there=(directory / name).is_dir(),
-        metric=str(params.get("metric_for_best_model") or ""),
-        value=value,
-        step=_whole(state.get("best_global_step")),
+    found = BestCheckpoint(name, (directory / name).is_dir(), metric, value, step)
+    saved = name.rpartition("-")[2]
+    if found.step is None or not saved.isdecimal() or int(saved) == found.step:
+        return found
+    # The Trainer goes on recording values, also between its checkpoints.
+    return replace(
+        found,
+        value=_value_at(int(saved), metric, state),
+        step=int(saved),
+        unsaved_value=found.value,
+        unsaved_step=found.step,
     )
+
+
+def _value_at(step: int, metric: str, state: Mapping[str, Any]) -> float | None:
+    """Return the value that an evaluation gave a metric at a step."""
+    name = metric if metric.startswith("eval_") else f"eval_{metric}"
+    rows = state.get("log_history")
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and row.get("step") == step and (value := _number(row.get(name))) is not None:
+            return value
+    return None
 
 
 def _state_files(directory: Path) -> list[Path]:

@@ -34,7 +34,11 @@ def best_sentence(best: BestCheckpoint | None, no_best: str) -> str:
     by = f" by {best.metric}" if best.metric else ""
     at = f" at step {best.step:,}" if best.step is not None else ""
     there = "" if best.is_there else ", which no longer exists"
-    return f"Its best checkpoint is {best.name}{there},{by} with {number(best.value)}{at}.".replace(",  ", ", ")
+    value = "" if best.value is None else f" with {number(best.value)}{at}"
+    unsaved = ""
+    if best.unsaved_value is not None:
+        unsaved = f"; the best value, {number(best.unsaved_value)} at step {best.unsaved_step:,}, has no checkpoint"
+    return f"Its best checkpoint is {best.name}{there},{by}{value}{unsaved}.".replace(",  ", ", ").replace(",;", ";")
 
 
 def task_sentences(rows: Sequence[TaskRow], run: int) -> list[str]:

@@ -37,6 +37,26 @@ def test_none_was_taken_for_the_best(tmp_path, state) -> None:
     assert "metric_for_best_model" in best_checkpoint(tmp_path, {})
 
 
+def test_a_best_value_between_two_checkpoints_is_not_that_of_the_checkpoint(tmp_path) -> None:
+    history = [{"step": 50, "eval_a/loss": 4.0}, {"step": 100, "loss": 9.0}, {"step": 100, "eval_a/loss": 3.0}]
+    save(tmp_path, 100, best_metric=3.0, best_model_checkpoint="out/checkpoint-100", best_global_step=100)
+    later = {"best_metric": 2.0, "best_global_step": 150, "log_history": history}
+    save(tmp_path, 200, best_model_checkpoint="out/checkpoint-100", **later)
+    expected = BestCheckpoint("checkpoint-100", True, "eval_a/loss", 3.0, 100, unsaved_value=2.0, unsaved_step=150)
+    assert best_checkpoint(tmp_path, {"metric_for_best_model": "eval_a/loss"}) == expected
+    found = best_checkpoint(tmp_path, {"metric_for_best_model": "a/loss"})  # the Trainer adds the prefix
+    assert isinstance(found, BestCheckpoint) and found.value == 3.0
+    found = best_checkpoint(tmp_path, {"metric_for_best_model": "eval_b/loss"})
+    assert isinstance(found, BestCheckpoint) and found.value is None
+
+
+def test_a_best_value_without_any_checkpoint_is_the_reason_that_none_is_best(tmp_path) -> None:
+    save(tmp_path, 200, best_metric=0.25, best_model_checkpoint=None, best_global_step=1140)
+    assert best_checkpoint(tmp_path, {"metric_for_best_model": "eval_a/loss"}) == (
+        "the Trainer recorded none, because it saved none at step 1,140, where eval_a/loss had its best value, 0.25"
+    )
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"global_step":', "[" * 200_000])
 def test_a_state_that_cannot_be_read_is_none(tmp_path, text) -> None:
     (tmp_path / "checkpoint-1").mkdir()

@@ -36,6 +36,14 @@ def test_which_checkpoint_is_the_best() -> None:
     assert best_sentence(best, "") == "Its best checkpoint is checkpoint-500, by eval_mlm/loss with 5.934 at step 500."
     gone = replace(best, is_there=False, metric="", step=None)
     assert best_sentence(gone, "") == "Its best checkpoint is checkpoint-500, which no longer exists, with 5.934."
+    between = replace(best, unsaved_value=5.5, unsaved_step=1_250)
+    assert best_sentence(between, "") == (
+        "Its best checkpoint is checkpoint-500, by eval_mlm/loss with 5.934 at step 500; the best value, 5.5 at step "
+        "1,250, has no checkpoint."
+    )
+    assert best_sentence(replace(between, metric="", value=None), "") == (
+        "Its best checkpoint is checkpoint-500; the best value, 5.5 at step 1,250, has no checkpoint."
+    )
     assert best_sentence(None, "there is none") == "It has no best checkpoint: there is none."
 
 
