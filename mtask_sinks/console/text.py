@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 
 from mtask_sinks._util.escaping import printable
 from mtask_sinks._util.formatting import number
@@ -25,17 +27,16 @@ class TaskLines:
       train    mlm                n_tokens 21,850
 
     A column never becomes narrower, and a metric that is missing leaves its place empty. A task or a metric that comes
-    later gets a place behind the others of its kind.
+    later gets a place behind the others of its kind. A task that shares no metric with another one, such as that of
+    task health, has columns of its own, so its long names do not move the values of the others apart.
     """
 
     def __init__(self) -> None:
-        # Task → the names of its metrics in the order of their columns.
+        # Task → the names of its metrics in the order of their columns, and the widest value of each.
         self._names: dict[str, list[str]] = {}
+        self._value_widths: dict[str, list[int]] = {}
         self._phase_width = len(OVERALL)
         self._task_width = 0
-        # The widths of the name and of the value in each column.
-        self._name_widths: list[int] = []
-        self._value_widths: list[int] = []
 
     def make(self, phase: str, metrics: Mapping[str, float], width: int | None = None) -> list[str]:
         """Return the lines.
@@ -49,10 +50,14 @@ class TaskLines:
         groups = group_by_task(metrics)
         tasks = {task: {split_key(key)[1]: number(metrics[key]) for key in keys} for task, keys in groups.items()}
         self._make_room(phase, tasks)
+        shared = Counter(place for names in self._names.values() for place in enumerate(names))
+        sharing = [task for task, names in self._names.items() if any(shared[place] > 1 for place in enumerate(names))]
+        common = self._column_widths(sharing)
         lines: list[str] = []
         for task in (task for task in self._names if task in tasks):
             head = f"{_INDENT}{_padded(phase, self._phase_width)}  {_padded(task, self._task_width)}"
-            lines += _wrapped(head, self._cells(self._names[task], tasks[task]), width)
+            widths = common if task in sharing else self._column_widths([task])
+            lines += _wrapped(head, _cells(self._names[task], tasks[task], widths), width)
         return lines
 
     def _make_room(self, phase: str, tasks: Mapping[str, Mapping[str, str]]) -> None:
@@ -62,18 +67,26 @@ class TaskLines:
             self._task_width = max(self._task_width, _width(task))
             names = self._names.setdefault(task, [])
             names += [name for name in values if name not in names]
-            for widths, least in ((self._name_widths, 0), (self._value_widths, _VALUE_WIDTH)):
-                widths += [least] * (len(names) - len(widths))
+            widths = self._value_widths.setdefault(task, [])
+            widths += [_VALUE_WIDTH] * (len(names) - len(widths))
             for i, name in enumerate(names):
-                self._name_widths[i] = max(self._name_widths[i], _width(name))
-                self._value_widths[i] = max(self._value_widths[i], _width(values.get(name, "")))
+                widths[i] = max(widths[i], _width(values.get(name, "")))
 
-    def _cells(self, names: Sequence[str], values: Mapping[str, str]) -> list[str]:
-        widths = zip(names, self._name_widths, self._value_widths, strict=False)
+    def _column_widths(self, tasks: Iterable[str]) -> list[tuple[int, int]]:
+        """Return the width of the name and of the value in each column that these tasks share."""
+        columns = [zip(map(_width, self._names[task]), self._value_widths[task], strict=True) for task in tasks]
         return [
-            f"  {_padded(name if name in values else '', wide)} {_padded(values.get(name, ''), wide_value)}"
-            for name, wide, wide_value in widths
+            (max(name for name, _ in column), max(value for _, value in column))
+            for each in zip_longest(*columns)
+            for column in [[cell for cell in each if cell is not None]]
         ]
+
+
+def _cells(names: Sequence[str], values: Mapping[str, str], widths: Sequence[tuple[int, int]]) -> list[str]:
+    return [
+        f"  {_padded(name if name in values else '', wide)} {_padded(values.get(name, ''), wide_value)}"
+        for name, (wide, wide_value) in zip(names, widths, strict=False)
+    ]
 
 
 def left_out_lines(left_out: Sequence[str], every: Iterable[str], width: int | None = None) -> list[str]:

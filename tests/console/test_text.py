@@ -40,6 +40,24 @@ def test_columns_keep_their_place_whatever_a_log_event_holds() -> None:
             assert line.index(line.split()[1]) == columns(first[0])["mlm"]
 
 
+def test_long_names_of_a_task_that_shares_no_metric_do_not_move_the_others_apart() -> None:
+    health = {"health/grad_cosine.mlm.nsp": -0.125, "health/conflict": 1.0}
+    tasks = {"mlm/loss": 10.25, "mlm/acc": 0.5, "nsp/loss": 0.25, "nsp/acc": 0.75}
+    lines = TaskLines()
+    expected = [
+        "  train    mlm     loss 10.25    acc 0.5",
+        "  train    nsp     loss 0.25     acc 0.75",
+        "  train    health  grad_cosine.mlm.nsp -0.125   conflict 1",
+    ]
+    assert lines.make("train", {**tasks, **health}) == expected
+    assert lines.make("train", {**health, **tasks}) == expected
+    # As soon as it shares one, its columns are theirs.
+    assert lines.make("train", {"nsp/loss": 0.25, "nsp/acc": 0.5, "alone/loss": 1.0, "alone/long_name": 2.0}) == [
+        "  train    nsp     loss 0.25     acc       0.5",
+        "  train    alone   loss 1        long_name 2",
+    ]
+
+
 def test_a_value_that_is_wider_than_all_before_moves_its_column_once() -> None:
     lines = TaskLines()
     places = [
