@@ -97,7 +97,8 @@ def left_out_lines(left_out: Sequence[str], every: Iterable[str], width: int | N
     ['  +3 more: */f1, nsp/n']
 
     Args:
-        left_out: the keys of these metrics. In the lines, ``*/name`` is a metric of several tasks, not shown for any.
+        left_out: the keys of these metrics. In the lines, ``*/name`` is a metric of several tasks, not shown for any,
+            and ``task/name.* (3)`` are three metrics of a task whose names begin in the same way.
         every: all keys of the log event.
         width: columns of the terminal.
     """
@@ -113,8 +114,23 @@ def left_out_lines(left_out: Sequence[str], every: Iterable[str], width: int | N
     for name, absent in hidden.items():
         stands_for_all = len(absent) > 1 and len(absent) == len(tasks[name])
         words += [f"*/{name}"] if stands_for_all else [join_key(task or None, name) for task in absent]
+    words = _folded(words)
     cells = [f" {word}," for word in words[:-1]] + [f" {words[-1]}"]
     return _wrapped(f"{_INDENT}+{len(left_out)} more:", cells, width)
+
+
+def _folded(keys: Sequence[str]) -> list[str]:
+    """Put keys of one task that are the same up to the first dot of their names into one word.
+
+    >>> _folded(["health/cos.a.b", "a/loss", "health/cos.a.c", "a/loss.p95"])
+    ['health/cos.* (2)', 'a/loss', 'a/loss.p95']
+    """
+    families: dict[str, list[str]] = {}
+    for key in keys:
+        task, name = split_key(key)
+        stem, dot, _ = name.partition(".")
+        families.setdefault(join_key(task or None, f"{stem}.*") if dot and task != "*" else key, []).append(key)
+    return [f"{stem} ({len(same)})" if len(same) > 1 else same[0] for stem, same in families.items()]
 
 
 def _width(text: str) -> int:

@@ -112,10 +112,13 @@ def test_a_terminal_narrower_than_one_value_breaks_no_value() -> None:
         (["a/x", "b/x"], ["a/x", "b/x", "a/y"], ["  +2 more: */x"]),
         (["a/x", "b/x"], ["a/x", "b/x", "c/x"], ["  +2 more: a/x, b/x"]),
         (["a/x", "free"], ["a/x", "free"], ["  +2 more: a/x, free"]),
+        (["h/c.1", "h/c.2", "h/x", "h/c.3"], ["h/c.0", "h/c.1"], ["  +4 more: h/c.* (3), h/x"]),
+        (["a/c.1", "b/c.2", "c.3", "c.4"], [], ["  +4 more: a/c.1, b/c.2, c.* (2)"]),
+        (["a/c.1", "b/c.1", "a/c.2", "b/c.2"], [], ["  +4 more: */c.1, */c.2"]),
     ],
 )
 def test_what_is_left_out_has_a_name(left_out, every, text) -> None:
-    assert left_out_lines(left_out, every) == text
+    assert left_out_lines(left_out, {*every, *left_out}) == text
 
 
 def test_names_of_what_is_left_out_fit_the_terminal_and_all_are_there() -> None:
