@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from mtask_sinks._util.escaping import printable
+from mtask_sinks._util.formatting import short
 from mtask_sinks._util.warn_once import WarnOnce, call_site
 from mtask_sinks.aggregation.accumulator import Accumulator, NonFinite
 from mtask_sinks.aggregation.buffers import Buffer, Overflow
@@ -248,6 +249,8 @@ class Intake:
             error = failed(value, error)
         check_key(key)
         reason = printable(str(error).replace(NAME, name))
+        if key == "task" and isinstance(value, str):
+            reason = f"the name of the task comes first, without a keyword: report_metrics({short(value)}, loss=loss)."
         if not any(window.was_used(key) for window in list(self._phases.windows.values())):
             raise MetricValueError(f"{key}: {reason}") from None
         self._warn_once(f"refused: {key}", "%s: dropped a value at %s: %s", key, call_site(), reason)

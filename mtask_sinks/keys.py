@@ -87,6 +87,8 @@ alphabet), '_', '.', '-', separated by '/'. Try 'mlm_loss'.
         raise MetricKeyError(
             f"{key[:40]!r}… is no valid key: it has {_size(key)} bytes, {MAX_KEY_LENGTH} are allowed. Shorten it."
         )
+    if "*" in key.split("/"):
+        raise MetricKeyError(f"{_shorten(key)!r} is no valid key: a pattern is not possible here. Write out each key.")
     suggestion = _suggest(key)
     hint = f" Try {suggestion!r}." if suggestion else ""
     raise MetricKeyError(f"{_shorten(key)!r} is no valid key: {_ALLOWED}.{hint}")

@@ -69,6 +69,12 @@ def test_the_error_suggests_a_valid_key(key: str, suggestion: str) -> None:
         check_key(key)
 
 
+@pytest.mark.parametrize("key", ["*/loss", "mlm/*", "*"])
+def test_a_pattern_where_only_keys_are_possible_is_called_so(key: str) -> None:
+    with pytest.raises(MetricKeyError, match="a pattern is not possible here. Write out each key.$"):
+        check_key(key)
+
+
 def test_suggestions_for_different_keys_differ() -> None:
     keys = ["ner/f1.😀", "ner/f1.😂", "ner/f1.", "ner/नम", "ner/न\u094d", "ner/f1.❌"]
     suggestions = []

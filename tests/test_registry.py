@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 
 import numpy as np
@@ -177,6 +178,14 @@ def test_an_invalid_key_is_refused_whatever_its_value(value: object) -> None:
 def test_a_value_in_the_place_of_the_task_is_refused(first: object) -> None:
     with pytest.raises(MetricKeyError, match="name of the task.*by keyword"):
         MetricRegistry().report_metrics(first)  # type: ignore[arg-type]
+
+
+def test_a_task_by_keyword_or_behind_a_value_is_told_its_place() -> None:
+    remedy = "task: the name of the task comes first, without a keyword: report_metrics('mlm', loss=loss)."
+    with pytest.raises(MetricValueError, match=re.escape(remedy)):
+        MetricRegistry().report_metrics(task="mlm")
+    with pytest.raises(MetricKeyError, match=re.escape("by keyword: report_metrics('mlm', loss=loss).")):
+        MetricRegistry().report_metrics(torch.tensor(1.0), "mlm")  # type: ignore[arg-type]
 
 
 def test_reserved_names_are_refused_ungrouped_and_fine_in_a_task() -> None:

@@ -83,7 +83,7 @@ def _read_array(array: np.ndarray[Any, Any]) -> Entry | None:
 def _refusal(value: Any) -> str:
     kind = type(value).__name__
     if isinstance(value, (list, tuple)):
-        return f"a {kind} cannot be reported: pass np.array(…) to report its elements, or give each value its own name."
+        return f"a {kind} cannot be reported: {_ways(value)}give each of its values its own name."
     if isinstance(value, dict):
         first = str(next(iter(value), "part"))[:40]
         example = f'**{{"{NAME}.{first}": …}}'
@@ -91,3 +91,15 @@ def _refusal(value: Any) -> str:
     if callable(getattr(value, "compute", None)):
         return f"a {kind} cannot be reported: pass its value, {kind}(…).compute()."
     return f"{short(value)} (of type {kind}) cannot be reported: pass {ACCEPTED}."
+
+
+def _ways(values: list[Any] | tuple[Any, ...]) -> str:
+    """Return how to report a list or a tuple as one value, for the middle of a sentence."""
+    ways = []
+    if len(values) == 2 and isinstance(values, tuple):
+        ways.append("pass weighted(value, weight) if the second one is a weight")
+    if all(isinstance(value, Tensor) for value in values) and len({value.shape for value in values}) == 1:
+        ways.append("pass torch.stack(…) to report its elements")
+    elif not any(isinstance(value, Tensor) for value in values):
+        ways.append("pass np.array(…) to report its elements")
+    return ", ".join([*ways, "or "]) if ways else ""

@@ -84,10 +84,10 @@ def refuse_positional(task: object, values: Sequence[object]) -> NoReturn:
     Raises:
         MetricKeyError: always.
     """
-    first = values[0]
+    first, named = values[0], repr(task) if isinstance(task, str) else "'mlm'"
     raise MetricKeyError(
         f"report_metrics got a value ({type(first).__name__}) without a name. Pass the values by keyword: "
-        f"report_metrics({task!r}, loss=loss)."
+        f"report_metrics({named}, loss=loss)."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -417,6 +418,22 @@ def test_a_weight_beyond_all_floats_drops_its_value_and_no_other(caplog: pytest.
     assert registry.snapshot(step=1).metrics["x"] == (2 * 3 + 4) / 4
     assert registry.dropped == {"invalid weight: x": 1}
     assert "a weight is a number >= 0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        ([0.5, 1.5], "a list cannot be reported: pass np.array(…) to report its elements, or give each"),
+        ([torch.ones(2, requires_grad=True)] * 3, "pass torch.stack(…) to report its elements, or give each"),
+        ([torch.ones(2), torch.ones(3)], "a list cannot be reported: give each of its values its own name."),
+        ((torch.ones(()), 4), "a tuple cannot be reported: pass weighted(value, weight) if the second"),
+        ((torch.ones(()),) * 2, "is a weight, pass torch.stack(…) to report its elements, or give each"),
+        ((0.5, 4), "is a weight, pass np.array(…) to report its elements, or give each"),
+    ],
+)
+def test_the_remedy_for_a_list_works_for_what_is_in_it(value, remedy: str) -> None:
+    with pytest.raises(MetricValueError, match=re.escape(remedy)):
+        MetricRegistry().report_metrics(x=value)
 
 
 def test_a_tuple_of_the_callers_is_not_taken_for_a_weighted_value() -> None:
