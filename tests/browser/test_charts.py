@@ -225,6 +225,23 @@ def test_found_panels_are_side_by_side_at_the_top_and_then_where_they_were(brows
     assert not browser.evaluate("return document.querySelectorAll('#found .panel').length")
 
 
+@pytest.mark.parametrize("words", ["loss", "nothing has this name"])
+def test_what_is_typed_far_below_is_answered_in_sight(browser, tmp_path, words) -> None:
+    snapshots = [Snapshot(step, metrics={f"{task}/loss": 1.0 / step for task in "abcdefgh"}) for step in STEPS]
+    runs = [tmp_path / str(number) for number in range(9)]  # the panels about all tasks stay, and fill several screens
+    for run in runs:
+        write(run, (RunInfo(id=run.name), snapshots, None))
+    write_chart(make_chart(open_runs(runs)), tmp_path / "p.html")
+    show(browser, tmp_path / "p.html")
+    browser.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    choose(browser, "find", words)
+    answer = "#found .panel" if words == "loss" else "#nothing"
+    top = f"document.querySelector('{answer}').getBoundingClientRect().top"
+    bottom = "document.getElementById('controls').getBoundingClientRect().bottom"
+    under, where, height = browser.evaluate(f"return [{bottom}, {top}, innerHeight]")
+    assert under - 1 <= where < height / 2
+
+
 def test_values_are_smoothed_made_relative_and_drawn_over_epochs(plot) -> None:
     choose(plot, "smoothing", "0.5")
     raw, smooth = data(plot, "[c.y, c.opacity]")[0][:2]

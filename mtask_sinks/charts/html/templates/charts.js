@@ -517,7 +517,14 @@
   const showWeight = () => { field("weight").textContent = state.weight ? state.weight.toFixed(2) : "off"; };
   showWeight();
 
-  field("find").addEventListener("input", () => { state.words = field("find").value.toLowerCase().split(/\s+/).filter(Boolean); refresh(); });
+  field("find").addEventListener("input", () => {
+    state.words = field("find").value.toLowerCase().split(/\s+/).filter(Boolean);
+    refresh();
+    // The controls stay in sight, so what is found may be far above.
+    const [above] = [document.getElementById("nothing"), found.parentElement].filter((each) => !each.hidden);
+    const hiddenBy = above ? controls.getBoundingClientRect().bottom - above.getBoundingClientRect().top : 0;
+    if (state.words.length && hiddenBy > 0) scrollBy(0, -hiddenBy);
+  });
   field("x").addEventListener("change", () => { state.x = field("x").value; state.range = null; state.heights.clear(); refresh(); });
   field("scale").addEventListener("change", () => { state.scale = field("scale").value; state.heights.clear(); refresh(); });
   field("smoothing").addEventListener("input", () => { state.weight = Number(field("smoothing").value); showWeight(); refresh(); });
