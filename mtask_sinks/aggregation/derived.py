@@ -91,7 +91,8 @@ class Derived:
         value_counts: dict[str, int] = {}
         others = {name: value for name, value in row.items() if isinstance(value, (int, float))}
         self._row_names |= others.keys()
-        for key, function in self._functions.items():
+        keys = list(self._functions)
+        for place, (key, function) in enumerate(self._functions.items()):
             inputs = _Inputs({**metrics, **values}, others)
             try:
                 values[key] = float(function(inputs))
@@ -99,7 +100,7 @@ class Derived:
                 missing = error.args[0] if error.args else None
                 if missing not in inputs.absent:
                     self._warn_of_failure(key)
-                elif not self._may_come(str(missing), known):
+                elif not self._may_come(str(missing), known, keys[:place]):
                     self._refuse(key, str(missing), metrics, known, is_complete, has_logs)
                 continue
             except OverflowError:
@@ -113,9 +114,9 @@ class Derived:
                 value_counts[key] = min(counts.get(used, value_counts.get(used, 0)) for used in inputs.used)
         return values, value_counts
 
-    def _may_come(self, key: str, known: Collection[str]) -> bool:
-        """Return whether another window may have this key."""
-        if key in known or key in self._functions or key in self._row_names:
+    def _may_come(self, key: str, known: Collection[str], earlier: Collection[str]) -> bool:
+        """Return whether another window may have this key. The derived metrics in ``earlier`` are computed before."""
+        if key in known or key in earlier or key in self._row_names:
             return True
         whole, ending = _split(key)
         if not ending or whole not in known:
@@ -132,6 +133,17 @@ class Derived:
         is_complete: bool,
         has_logs: bool,
     ) -> None:
+        if missing in self._functions:
+            message = "derived metric %r uses %r, which is not computed before it. Put %r before it in derived=."
+            self._warn_once(f"derived: {key}", message, key, missing, missing)
+            return
+        if has_logs and missing.startswith(("eval_", "test_")) and "/" not in missing:
+            message = (
+                "derived metric %r uses %r, which no row has under this name. In an evaluation, use the names of the "
+                "Trainer's values without the prefix, such as 'loss'."
+            )
+            self._warn_once(f"derived: {key}", message, key, missing)
+            return
         if missing in (SECONDS, STEPS) or (has_logs and is_trainer_log(missing)):
             return  # such a value is not in every row
         if is_trainer_log(missing):

@@ -32,6 +32,27 @@ def test_derived_metrics_may_build_on_each_other() -> None:
     assert dict(registry.snapshot(step=1).metrics) == {"a": 1.0, "b": 2.0, "c": 4.0}
 
 
+def test_a_derived_metric_that_comes_too_late_for_another_is_named_once(caplog) -> None:
+    registry = MetricRegistry(derived={"b": lambda m: m["a"] * 2, "a": lambda m: m["x"] + 1, "c": lambda m: m["c"]})
+    for step in (1, 2):
+        registry.report_metrics(x=1.0)
+        assert registry.snapshot(step).metrics == {"x": 1.0, "a": 2.0}
+    assert [record.getMessage() for record in caplog.records] == [
+        "derived metric 'b' uses 'a', which is not computed before it. Put 'a' before it in derived=.",
+        "derived metric 'c' uses 'c', which is not computed before it. Put 'c' before it in derived=.",
+    ]
+
+
+def test_a_value_of_the_trainer_is_asked_for_without_the_prefix_of_the_evaluation(caplog) -> None:
+    rules = {"share": lambda m: m["x"] / m["loss"], "wrong": lambda m: m["x"] / m["eval_loss"]}
+    registry = MetricRegistry(derived=rules)
+    for step in (1, 2):
+        registry.report_metrics(x=1.0)
+        assert registry.snapshot(step, logs={"loss": 4.0}).metrics == {"x": 1.0, "share": 0.25}
+    (record,) = caplog.records
+    assert record.getMessage().startswith("derived metric 'wrong' uses 'eval_loss', which no row has under this name.")
+
+
 def test_an_input_absent_from_this_window_leaves_the_derived_metric_out() -> None:
     registry = MetricRegistry(derived={"a/double": lambda m: 2 * m["a/x"], "a/four": lambda m: 2 * m["a/double"]})
     registry.report_metrics("a", x=1.0, y=1.0)
