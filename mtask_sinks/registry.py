@@ -299,8 +299,13 @@ class MetricRegistry(BuiltAnew):
     @contextmanager
     def ignoring_reports(self) -> Iterator[None]:
         """Reports inside the ``with`` block do not count."""
-        with self._phases.entered(Window()):
+        with self._phases.entered(Window(is_ignored=True)):
             yield
+
+    @property
+    def ignores_reports(self) -> bool:
+        """Whether a report of this thread would not count, because of `ignoring_reports`."""
+        return self._phases.window_of_this_thread().is_ignored
 
     @contextmanager
     def activate(self) -> Iterator[None]:

@@ -50,9 +50,11 @@ class Window:
         devices: reported values that are still on an accelerator.
         until_update: how many more values may be reported before somebody calls `update_if_due`.
         judge: tells which reports do not count; ``None`` if all reports count.
+        is_ignored: whether nobody reads what is reported to this window.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_ignored: bool = False) -> None:
+        self.is_ignored = is_ignored
         self.accumulators: dict[str, Accumulator] = {}
         self.buffers: dict[str | None, dict[str, Buffer]] = {}
         self.devices = DeviceQueue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.trainer.admission import Admission
@@ -94,8 +94,8 @@ class PhaseWindows:
         """Let the reports of a part of a step count for a phase inside a ``with`` block.
 
         The phase is reduced at the training's next log event. If the step belongs to an evaluation, the phase is
-        reduced at the end of that evaluation.
+        reduced at the end of that evaluation. If the step's batch only pads, the reports do not count.
         """
         self._registry.reduce_with_training(phase)
-        with self._registry.phase(phase):
+        with nullcontext() if self._registry.ignores_reports else self._registry.phase(phase):
             yield

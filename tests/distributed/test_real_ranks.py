@@ -219,7 +219,7 @@ def test_padding_is_found_whatever_a_batch_begins_with(two, first) -> None:
         assert theirs[first] == evaluated([*range(18), 0, 1])
 
 
-@pytest.mark.parametrize("case", ["own step", "own loop"])
+@pytest.mark.parametrize("case", ["own step", "own loop", "part of step"])
 def test_padding_does_not_count_in_an_evaluation_of_the_users_own(two, case) -> None:
     for theirs in results((two, 2), "padding"):
         assert theirs[case] == evaluated([*range(18), 0, 1])

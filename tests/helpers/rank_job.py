@@ -262,6 +262,11 @@ def padding(out: Path) -> object:
                     self.prediction_step(self.model, batch, True)
             return metrics
 
+    class PartOfStep(Ordered):
+        def prediction_step(self, *args, **kwargs):
+            with self.report_phase("part"):
+                return super().prediction_step(*args, **kwargs)
+
     class Uneven(BatchSampler):
         """Makes batches of 4, except the first, which has 2 rows."""
 
@@ -284,12 +289,15 @@ def padding(out: Path) -> object:
         if batches is not None:
             loader = torch.utils.data.DataLoader(numbers(*range(18)), batch_sampler=batches, collate_fn=collate)
             trainer.get_eval_dataloader = lambda *_: trainer.accelerator.prepare(loader)
-        return {name: value for name, value in trainer.evaluate(numbers(*range(18))).items() if "a/" in name}
+        metrics = trainer.evaluate(numbers(*range(18)))
+        rows = [metrics, *trainer.state.log_history]  # a part of a step has a row of its own
+        return {name.replace("_part", ""): value for row in rows for name, value in row.items() if "a/" in name}
 
     found = {name: evaluate(first) for name, first in FIRST_ENTRIES.items()}
     assert [evaluate(first, kind=TakesLists) for first in FIRST_ENTRIES.values()] == [{}] * len(FIRST_ENTRIES)
     found["own step"] = evaluate(kind=OwnStep)
     found["own loop"] = evaluate(kind=OwnLoop)
+    found["part of step"] = evaluate(kind=PartOfStep)
     found["repeats"] = evaluate(sampler=lambda dataset: Repeating(dataset, times=3))
     found["repeats strings"] = evaluate(["a"], sampler=lambda dataset: Repeating(dataset, times=3))
     found["repeats lists"] = evaluate("a list", lambda dataset: RepeatSampler(dataset, 2, shuffle=False))
