@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dis import get_instructions
 from functools import partial
 from types import CellType, CodeType, FunctionType, MethodType
@@ -67,7 +68,7 @@ def _places(trainer: Trainer, parts: list[nn.Module]) -> Iterator[tuple[str, Any
         yield f"trainer.{name}", value
     for part in parts:
         kind = type(part)
-        yield f"{kind.__qualname__}.forward", kind.forward
+        yield f"{kind.__qualname__}.forward", getattr(kind, "forward", None)  # the classes of TorchScript have none
         for name, value in vars(part).items():
             yield f"{kind.__qualname__}.{name}", value
 
@@ -109,14 +110,15 @@ def _modules_below(value: Any) -> Iterator[nn.Module]:
         if issubclass(type(each), nn.Module):
             yield each
             continue
-        for held in _held_by(each):
-            if id(held) not in seen and len(found) < _MOST_HELD:
-                seen.add(id(held))
-                found.append(held)
+        with suppress(Exception):  # from the code of a type, such as that of a proxy
+            for held in _held_by(each):
+                if id(held) not in seen and len(found) < _MOST_HELD:
+                    seen.add(id(held))
+                    found.append(held)
 
 
 def _held_by(value: Any) -> Iterable[Any]:
-    """Return what a list, a dict or an object of the user's holds, or what a function uses. No code of a type runs."""
+    """Return what a list, a dict or an object of the user's holds, or what a function uses."""
     kind = type(value)
     if issubclass(kind, (dict, list, tuple, set)):
         return () if len(value) > _MOST_HELD else tuple(value.values() if issubclass(kind, dict) else value)

@@ -216,6 +216,32 @@ def test_nobody_looks_for_modules_in_the_items_of_a_long_dataset(tmp_path) -> No
     assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
 
 
+def test_a_model_with_a_part_in_torchscript_trains(tmp_path, caplog) -> None:
+    model = Toy()
+    model.scripted = torch.jit.script(torch.nn.Linear(1, 1))
+    optimizer = torch.optim.SGD([model.weight], lr=0.0)  # the Trainer cannot make one for such a part
+    trainer = trained(tmp_path, model, optimizers=(optimizer, None))
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert said(caplog) == []
+
+
+class NotReady:
+    """A proxy whose object does not exist yet."""
+
+    @property
+    def __dict__(self):
+        raise RuntimeError("no object")
+
+
+def test_an_object_that_cannot_be_searched_does_not_end_the_training(tmp_path, caplog) -> None:
+    model = Toy()
+    model.held = [NotReady(), Holder(Criterion())]
+    trainer = trained(tmp_path, model)
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    (message,) = said(caplog)
+    assert message.startswith("Toy.held: Criterion sets supports_report_metrics = True")
+
+
 def test_a_module_that_is_also_the_loss_function_reports_and_is_not_said(tmp_path, caplog) -> None:
     class Loss(Criterion):
         def forward(self, output, labels, num_items_in_batch=None):
