@@ -49,8 +49,9 @@ def silent_modules(trainer: Trainer) -> dict[str, str]:
         id(each) for root in (trainer.model, *modules_around(trainer)) if root is not None for each in root.modules()
     }
     silent: dict[str, str] = {}
+    seen: dict[int, Any] = {}  # many parts may hold the same object
     for place, value in _places(trainer, parts):
-        for module in _modules_below(value):
+        for module in _modules_below(value, seen):
             if id(module) in named:
                 continue
             for each in module.modules():
@@ -103,9 +104,13 @@ def _behind(function: Any) -> Any:
     return getattr(function, "__self__", function)
 
 
-def _modules_below(value: Any) -> Iterator[nn.Module]:
-    """Yield the modules that a value is, holds or uses, at any depth. This stops after `_MOST_HELD` objects."""
-    found, seen = [value], {id(value)}
+def _modules_below(value: Any, seen: dict[int, Any]) -> Iterator[nn.Module]:
+    """Yield the modules that a value is, holds or uses, at any depth. This stops after `_MOST_HELD` objects.
+
+    It leaves out the objects in ``seen``, by their identities, and adds those that it finds.
+    """
+    found = [] if id(value) in seen else [value]
+    seen[id(value)] = value
     for each in found:
         if issubclass(type(each), nn.Module):
             yield each
@@ -113,7 +118,7 @@ def _modules_below(value: Any) -> Iterator[nn.Module]:
         with suppress(Exception):  # from the code of a type, such as that of a proxy
             for held in _held_by(each):
                 if id(held) not in seen and len(found) < _MOST_HELD:
-                    seen.add(id(held))
+                    seen[id(held)] = held
                     found.append(held)
 
 

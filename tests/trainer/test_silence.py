@@ -242,6 +242,23 @@ def test_an_object_that_cannot_be_searched_does_not_end_the_training(tmp_path, c
     assert message.startswith("Toy.held: Criterion sets supports_report_metrics = True")
 
 
+def test_an_object_that_many_parts_hold_is_searched_once(tmp_path) -> None:
+    class Config:
+        searches = 0
+
+        @property
+        def __dict__(self):
+            Config.searches += 1
+            return {}
+
+    config = Config()
+    model = Several(**{f"layer{number}": Plain() for number in range(20)})
+    for part in model.modules():
+        part.config = config
+    trained(tmp_path, model)
+    assert Config.searches == 2  # when the training begins, and at the first log event
+
+
 def test_a_module_that_is_also_the_loss_function_reports_and_is_not_said(tmp_path, caplog) -> None:
     class Loss(Criterion):
         def forward(self, output, labels, num_items_in_batch=None):
