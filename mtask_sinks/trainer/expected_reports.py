@@ -90,6 +90,7 @@ def _calls_method(code: CodeType) -> bool:
     """Whether code, or code inside it, reads ``self.report_metrics``."""
     if NAME in code.co_names:
         steps = get_instructions(code)
-        if any(step.argval == NAME and before.argval == "self" for before, step in pairwise(steps)):
+        # Since Python 3.13, one instruction may load two variables, such as "x, self".
+        if any(step.argval == NAME and before.argrepr.split(", ")[-1] == "self" for before, step in pairwise(steps)):
             return True
     return any(_calls_method(each) for each in code.co_consts if isinstance(each, CodeType))
