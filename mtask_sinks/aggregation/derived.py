@@ -134,13 +134,14 @@ class Derived:
         has_logs: bool,
     ) -> None:
         if missing in self._functions:
-            message = "derived metric %r uses %r, which is not computed before it. Put %r before it in derived=."
-            self._warn_once(f"derived: {key}", message, key, missing, missing)
+            remedy = "It cannot use its own value." if missing == key else f"Put {missing!r} before it in derived=."
+            message = "derived metric %r uses %r, which is not computed before it. %s"
+            self._warn_once(f"derived: {key}", message, key, missing, remedy)
             return
         if has_logs and missing.startswith(("eval_", "test_")) and "/" not in missing:
             message = (
-                "derived metric %r uses %r, which no row has under this name. In an evaluation, use the names of the "
-                "Trainer's values without the prefix, such as 'loss'."
+                "derived metric %r uses %r, which no row so far has under this name. In an evaluation, use the names "
+                "of the Trainer's values without the prefix, such as 'loss'."
             )
             self._warn_once(f"derived: {key}", message, key, missing)
             return
