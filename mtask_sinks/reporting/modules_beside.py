@@ -23,6 +23,10 @@ _MOST_HELD = 1000
 _OF_OTHERS = frozenset({"None", "torch", "numpy", "accelerate", "transformers", "datasets", "mtask_sinks"}).union(
     sys.stdlib_module_names
 )
+# What a Trainer is given for other things than its steps: what these use, such as an encoder, is not meant to report.
+_BESIDE_STEPS = frozenset(
+    {"train_dataset", "eval_dataset", "data_collator", "compute_metrics", "preprocess_logits_for_metrics", "model_init"}
+)
 
 
 def modules_around(trainer: Trainer | None) -> list[nn.Module]:
@@ -66,7 +70,8 @@ def _places(trainer: Trainer, parts: list[nn.Module]) -> Iterator[tuple[str, Any
     for name in ("compute_loss", "training_step"):
         yield f"trainer.{name}", getattr(type(trainer), name)
     for name, value in vars(trainer).items():
-        yield f"trainer.{name}", value
+        if name not in _BESIDE_STEPS:
+            yield f"trainer.{name}", value
     for part in parts:
         kind = type(part)
         yield f"{kind.__qualname__}.forward", getattr(kind, "forward", None)  # the classes of TorchScript have none

@@ -216,6 +216,35 @@ def test_nobody_looks_for_modules_in_the_items_of_a_long_dataset(tmp_path) -> No
     assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
 
 
+class Encoded(torch.utils.data.Dataset):
+    """A dataset that uses a model of an earlier training."""
+
+    def __init__(self, encoder) -> None:
+        self.encoder = encoder
+        self.items = numbers(1, 2, 3, 4)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int):
+        return {"x": self.encoder(self.items[index]["x"])}
+
+
+def test_a_module_that_only_data_and_metrics_use_is_not_said(tmp_path, caplog) -> None:
+    encoder = Criterion()
+    data = Encoded(encoder)
+
+    def collate(items):
+        return {"x": torch.stack([encoder(item["x"]) for item in items])}
+
+    given = {"data_collator": collate, "compute_metrics": lambda prediction: {"n": float(encoder(1.0))}}
+    args = arguments(tmp_path, label_names=["x"])
+    trainer = Ordered(Toy(), args, train_dataset=data, eval_dataset=data, **given)
+    trainer.train()
+    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert said(caplog) == []
+
+
 def test_a_model_with_a_part_in_torchscript_trains(tmp_path, caplog) -> None:
     model = Toy()
     model.scripted = torch.jit.script(torch.nn.Linear(1, 1))
