@@ -64,16 +64,16 @@ def best_checkpoint(
     state = max(states, key=lambda state: _whole(state.get("global_step")) or 0)
     best, step = state.get("best_model_checkpoint"), _whole(state.get("best_global_step"))
     metric, value = str(params.get("metric_for_best_model") or ""), _number(state.get("best_metric"))
-    if value is None or not (isinstance(best, str) or step):
+    if value is None:
         return (
             "the Trainer recorded none, because that needs metric_for_best_model, and an evaluation before the "
             "checkpoint"
         )
     if not isinstance(best, str):
-        return (
-            f"the Trainer recorded none, because it saved none at step {step:,}, where "
-            f"{metric or 'the metric'} had its best value, {number(value)}"
-        )
+        had_best = f"{metric or 'the metric'} had its best value, {number(value)}"
+        if step is None:  # transformers 4 with save_strategy="best"
+            return f"the Trainer recorded none with its save_strategy, although {had_best}"
+        return f"the Trainer recorded none, because it had no checkpoint of step {step:,}, where {had_best}"
     name = best.replace("\\", "/").rstrip("/").rpartition("/")[2]
     found = BestCheckpoint(name, (directory / name).is_dir(), metric, value, step)
     saved = name.rpartition("-")[2]

@@ -53,7 +53,15 @@ def test_a_best_value_between_two_checkpoints_is_not_that_of_the_checkpoint(tmp_
 def test_a_best_value_without_any_checkpoint_is_the_reason_that_none_is_best(tmp_path) -> None:
     save(tmp_path, 200, best_metric=0.25, best_model_checkpoint=None, best_global_step=1140)
     assert best_checkpoint(tmp_path, {"metric_for_best_model": "eval_a/loss"}) == (
-        "the Trainer recorded none, because it saved none at step 1,140, where eval_a/loss had its best value, 0.25"
+        "the Trainer recorded none, because it had no checkpoint of step 1,140, where eval_a/loss had its best value, "
+        "0.25"
+    )
+
+
+def test_a_trainer_that_records_no_best_checkpoint_by_its_save_strategy_is_not_said_to_lack_a_metric(tmp_path) -> None:
+    save(tmp_path, 200, best_metric=0.25, best_model_checkpoint=None, best_global_step=None)
+    assert best_checkpoint(tmp_path, {"metric_for_best_model": "eval_a/loss"}) == (
+        "the Trainer recorded none with its save_strategy, although eval_a/loss had its best value, 0.25"
     )
 
 
