@@ -50,8 +50,8 @@ class TaskLines:
         groups = group_by_task(metrics)
         tasks = {task: {split_key(key)[1]: number(metrics[key]) for key in keys} for task, keys in groups.items()}
         self._make_room(phase, tasks)
-        shared = Counter(place for names in self._names.values() for place in enumerate(names))
-        sharing = [task for task, names in self._names.items() if any(shared[place] > 1 for place in enumerate(names))]
+        tasks_of = Counter(name for names in self._names.values() for name in names)
+        sharing = [task for task, names in self._names.items() if any(tasks_of[name] > 1 for name in names)]
         common = self._column_widths(sharing)
         lines: list[str] = []
         for task in (task for task in self._names if task in tasks):

@@ -58,6 +58,17 @@ def test_long_names_of_a_task_that_shares_no_metric_do_not_move_the_others_apart
     ]
 
 
+def test_tasks_that_share_a_metric_share_columns_also_if_they_report_it_first_or_last() -> None:
+    lines = TaskLines()
+    lines.make("train", {"detection/loss": 1.0, "detection/recall": 0.5, "mlm/accuracy": 0.25})
+    assert lines.make(
+        "eval", {"detection/loss": 1.0, "detection/recall": 0.5, "mlm/accuracy": 0.25, "mlm/loss": 2.0}
+    ) == [
+        "  eval     detection  loss     1        recall 0.5",
+        "  eval     mlm        accuracy 0.25     loss   2",
+    ]
+
+
 def test_a_value_that_is_wider_than_all_before_moves_its_column_once() -> None:
     lines = TaskLines()
     places = [
