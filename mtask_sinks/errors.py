@@ -55,9 +55,10 @@ class NotReady(Exception):
 class Rejected(Exception):
     """A sink raises this if its backend will never accept the snapshot. Delivery goes on with the next snapshot.
 
-    Delivery handles `ValueError`, `TypeError`, `LookupError`, `ArithmeticError`, `AttributeError`, `AssertionError` and
-    `NotImplementedError` in the same way, and HTTP errors of urllib, requests and httpx with a status 4xx, except 408,
-    425 and 429. Any other exception, such as an `OSError`, counts as an outage: delivery tries the snapshot again.
+    Delivery handles `ValueError`, `TypeError`, `LookupError`, `ArithmeticError`, `AttributeError`, `AssertionError`,
+    `NotImplementedError` and `RecursionError` in the same way, and HTTP errors of urllib, requests and httpx with a
+    status 4xx, except 408, 425 and 429. Any other exception, such as an `OSError`, counts as an outage: delivery tries
+    the snapshot again.
     """
 
 
