@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from mtask_sinks import read_journal, report_metrics
+from mtask_sinks import MultiTaskTrainerMixin, read_journal, report_metrics
 
 pytestmark = pytest.mark.skipif(find_spec("trl") is None, reason="needs trl")
 
@@ -185,6 +187,42 @@ def test_a_model_with_peft_does_not_report_as_its_own_reference(example, tmp_pat
     runs = {"method": "dpo", "special": example.SPECIAL}
     assert of_tasks(runs, trainer.state.log_history[0]) == computed(runs, batches[0:4])
     assert of_tasks(runs, trainer.state.log_history[-1]) == computed(runs, batches, "overall_")
+
+
+def test_the_mismatched_pairs_of_kto_count_only_for_their_own_phase(example, tmp_path) -> None:
+    from trl import KTOConfig, KTOTrainer
+
+    document = Path(__file__).with_name("README.md").read_text()
+    (code,) = re.findall(r"```python\n(class MultiTaskKTOTrainer.*?)```", document, re.DOTALL)
+    names = {"MultiTaskTrainerMixin": MultiTaskTrainerMixin, "KTOTrainer": KTOTrainer}
+    exec(code, names)
+    means: list[float] = []
+
+    def report(model: Any, args: Any, inputs: Any, outputs: Any) -> None:
+        means.append(outputs.log_probs.mean().item())
+        report_metrics("kto", logp=outputs.log_probs.mean())
+
+    rows = example.preferences()[:40]
+    data = [{"prompt": row["prompt"], "completion": row["chosen"], "label": at % 2 == 0} for at, row in enumerate(rows)]
+    config = example.LlamaConfig(vocab_size=example.VOCABULARY, **example.SIZE, pad_token_id=0, eos_token_id=1)
+    model = example.LlamaForCausalLM(config)
+    args = KTOConfig(
+        str(tmp_path), max_steps=2, logging_steps=2, per_device_train_batch_size=4, report_to="none", use_cpu=True,
+        bf16=False, max_length=64, save_strategy="no",
+    )  # fmt: skip
+    trainer = names["MultiTaskKTOTrainer"](
+        model,
+        ref_model=copy.deepcopy(model),
+        args=args,
+        train_dataset=example.Dataset.from_list(data),
+        processing_class=example.learn_tokens(),
+    )
+    model.register_forward_hook(report, with_kwargs=True)
+    trainer.train()
+    assert len(means) == 4  # TRL runs the pairs that do not belong together first
+    found = {name: value for row in trainer.state.log_history for name, value in row.items() if name.endswith("logp")}
+    assert found["kl_kto/logp"] == pytest.approx((means[0] + means[2]) / 2)
+    assert found["kto/logp"] == found["overall_kto/logp"] == pytest.approx((means[1] + means[3]) / 2)
 
 
 def test_the_example_learns_both_tasks_and_writes_them_to_tensorboard(example, tmp_path) -> None:
