@@ -475,6 +475,7 @@ def test_the_first_log_event_without_a_metric_says_why(tmp_path, arguments_of, n
     assert names in messages[0]
     assert "up to step 2" in messages[0]
     assert "supports_report_metrics = True" in messages[0]
+    assert "report in a forward hook or in compute_loss" in messages[0]  # if the trainer does not call the forward
 
 
 def test_a_later_training_without_a_metric_says_why_too(tmp_path, caplog) -> None:
