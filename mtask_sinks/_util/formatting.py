@@ -71,6 +71,8 @@ def shortened(name: str, width: int) -> str:
     if cell_len(name) <= width:
         return name
     half = width // 2
+    if name.isascii() and width > 1:
+        return f"{name[:half]}…{name[len(name) - (width - half - 1) :]}"
     start, end = name, name
     while cell_len(start) > (half if width > 1 else width):
         start = start[:-1]

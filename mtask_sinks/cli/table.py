@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 # Blanks between two columns.
 _GAP = 2
 # Least width of a column, by its flow. If a table is too wide, other columns are dropped before this width shrinks.
+# Names get more if two of them would look the same otherwise.
 _LEAST = {"cut": 16, "wrap": 24, "curve": 8}
-# If no column is left to drop, names are cut, and lines of text are broken, to this many characters at least.
-_LEAST_AT_LAST = {"cut": 3, "wrap": 8}
+# If no column is left to drop, names are cut, and lines of text are broken, to this many characters at least; if even
+# then the table is too wide, names may look the same.
+_LEAST_AT_LAST = {**_LEAST, "cut": 3, "wrap": 8}
 _CURVE_IN_PIPE = 20
 
 
@@ -40,7 +43,8 @@ class TableColumn:
         name: its heading.
         align, style: how its cells look.
         flow: what happens if a terminal is too narrow. ``whole``: its cells are never broken; ``cut``: names lose their
-            middle; ``wrap``: text continues on the next line; ``curve``: curves become narrower.
+            middle, but so that they still differ; ``wrap``: text continues on the next line; ``curve``: curves become
+            narrower.
         drop: columns with 1 are dropped first if the table does not fit, then those with 2, and so on; 0 is never
             dropped.
         title: how a message names the column if it is dropped; by default its heading.
@@ -83,7 +87,7 @@ def fit(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], width: i
     Fit(widths={0: 4, 1: 5}, left_out=['curve'])
     """
     wanted = [max(_size(column.name), *(_size(row[i]) for row in rows), 0) for i, column in enumerate(columns)]
-    least = [min(want, _LEAST.get(column.flow, want)) for want, column in zip(wanted, columns, strict=True)]
+    least = _least_widths(columns, rows, wanted, _LEAST)
     kept = list(range(len(columns)))
     left_out: dict[str, None] = {}
     while _total(kept, least) > width and (droppable := [i for i in kept if columns[i].drop]):
@@ -93,6 +97,8 @@ def fit(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], width: i
                 kept.remove(i)
                 left_out.setdefault(columns[i].title or columns[i].name)
     if _total(kept, least) > width:
+        least = _least_widths(columns, rows, wanted, _LEAST_AT_LAST)
+    if _total(kept, least) > width:
         least = [min(size, _LEAST_AT_LAST.get(columns[i].flow, size)) for i, size in enumerate(least)]
     return Fit(_divide(kept, columns, wanted, least, width), list(left_out))
 
@@ -101,6 +107,32 @@ def _size(cell: Cell) -> int:
     from rich.cells import cell_len
 
     return len(cell.values) if isinstance(cell, Curve) else cell_len(printable(cell))
+
+
+def _least_widths(
+    columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], wanted: Sequence[int], by_flow: Mapping[str, int]
+) -> list[int]:
+    """Return the least width of each column, by its flow; names get as much as they need to differ."""
+    least = [min(want, by_flow.get(column.flow, want)) for want, column in zip(wanted, columns, strict=True)]
+    return [
+        _width_to_differ({row[i] for row in rows}, size, wanted[i]) if columns[i].flow == "cut" else size
+        for i, size in enumerate(least)
+    ]
+
+
+def _width_to_differ(names: Collection[Cell], least: int, wanted: int) -> int:
+    """Return the smallest width from ``least`` on at which no two names look the same.
+
+    >>> _width_to_differ({"grad_cosine.mlm.sentiment", "grad_cosine.nsp.sentiment", "loss"}, 16, 25)
+    23
+    """
+    texts = [printable(name) for name in names if isinstance(name, str)]
+    widths = range(least, wanted)  # names that differ at one of them also differ at all larger ones
+
+    def differ(width: int) -> bool:
+        return len({shortened(text, width) for text in texts}) == len(texts)
+
+    return least + bisect_left(widths, True, key=differ)
 
 
 def _total(kept: Sequence[int], sizes: Sequence[int]) -> int:

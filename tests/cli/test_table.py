@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import time
+from itertools import combinations
 
 import pytest
 from rich.cells import cell_len
@@ -43,6 +45,37 @@ def test_a_name_that_is_too_long_loses_its_middle_and_keeps_its_end() -> None:
     names = [["classification_of_sentences_mnli", "1"], ["classification_of_sentences_qqp", "2"]]
     rows = [line.split()[0] for line in on_terminal(COLUMNS, names, 24)[1:]]
     assert [row[-3:] for row in rows] == ["nli", "qqp"] and all("…" in row for row in rows)
+
+
+@pytest.mark.parametrize(("width", "values"), [(31, 1), (40, 2), (60, 6)])
+def test_columns_drop_before_names_look_the_same(width: int, values: int) -> None:
+    tasks = ["mlm", "named_entity_recognition", "sentence_similarity", "sentiment"]
+    names = [f"grad_cosine.{a}.{b}" for a, b in combinations(tasks, 2)]
+    columns = [TableColumn("metric", flow="cut"), TableColumn("v1")]
+    columns += [TableColumn(f"v{i}", drop=10 - i) for i in range(2, 7)]
+    _, *rows = on_terminal(columns, [[name, *["0.5"] * 6] for name in names], width)[: len(names) + 1]
+    shown = [row.split() for row in rows]
+    assert len({name for name, *_ in shown}) == len(names)
+    assert {len(row) for row in shown} == {1 + values}
+    for whole, (name, *_) in zip(names, shown, strict=True):
+        start, _, end = name.partition("…")
+        assert whole.startswith(start) and whole.endswith(end)
+
+
+def test_if_no_column_is_left_to_drop_other_names_give_way_to_names_that_would_look_the_same() -> None:
+    rows = [[f"task_{'x' * 20}", f"layer_{i}_of_the_decoder", "0.5"] for i in range(3)]
+    columns = [TableColumn("task", flow="cut"), TableColumn("metric", flow="cut"), TableColumn("v")]
+    lines = on_terminal(columns, rows, 28)[1:]
+    assert [line.split()[1][:7] for line in lines] == ["layer_0", "layer_1", "layer_2"]
+    assert all(len(line) <= 28 for line in lines)
+
+
+def test_names_that_differ_only_in_their_middle_are_cut_in_no_time() -> None:
+    names = [f"{'x' * 100}{i}{'y' * 100}" for i in range(1000)]
+    columns = [TableColumn("metric", flow="cut"), *(TableColumn(f"v{i}", drop=i) for i in range(1, 20))]
+    started = time.perf_counter()
+    fit(columns, [[name, *["0.5"] * 19] for name in names], 120)
+    assert time.perf_counter() - started < 5  # trying each width, and each character of a name, took 150 seconds
 
 
 @pytest.mark.parametrize("width", range(25, 100, 7))
