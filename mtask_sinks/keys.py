@@ -23,6 +23,8 @@ OVERALL, EPOCH = "overall", "epoch"
 #: metrics `MEASURED`. If its weight is estimated, the names of its weight and its shares end with `ESTIMATED`.
 HEALTH, COSINE, TOTAL, ESTIMATED = "health", "grad_cosine.", "total", ".estimated"
 MEASURED = ("grad_norm", "effective_weight", "loss_share", "grad_share")
+#: What task health computes for each task without a gradient.
+PROGRESS = ("progress", "inverse_rate")
 #: The library adds values beside a metric. Their names are its key with one of these endings: the number of its values
 #: that were not finite, the smallest and the largest value among the ranks, and the metric itself if the Trainer logs a
 #: value of its name.
@@ -101,6 +103,18 @@ def is_trainer_log(key: str) -> bool:
     (True, True, False, False)
     """
     return "/" not in key and (key in _TRAINER_LOGS or key.startswith(("eval_", "test_")))
+
+
+def is_of_task_health(pattern: str) -> bool:
+    """Return whether a key or a pattern is about metrics that only task health logs, unless the model does.
+
+    >>> [is_of_task_health(key) for key in ("health/grad_cosine.*", "health/*", "*/grad_norm", "health/loss", "mlm/*")]
+    [True, True, True, False, False]
+    """
+    task, name = split_key(pattern)
+    if task == HEALTH:
+        return name.startswith((COSINE.removesuffix("."), "conflict", "*"))
+    return bool(task) and name.removesuffix(ESTIMATED) in (*MEASURED, *PROGRESS)
 
 
 def log_name(key: str, phase: str) -> str:

@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
-from mtask_sinks.keys import ESTIMATED, MEASURED, NONFINITE, RANK_MAX, RANK_MIN, join_key, split_key
+from mtask_sinks.keys import ESTIMATED, MEASURED, NONFINITE, PROGRESS, RANK_MAX, RANK_MIN, join_key, split_key
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.task_health.settings import task_of
 
-#: The names of the metrics that this module adds to a task.
-_NAMES = ("progress", "inverse_rate")
 # A registry adds further names beside those of reported metrics. They have these endings.
 _ENDINGS = (NONFINITE, RANK_MIN, RANK_MAX)
 
@@ -88,4 +86,4 @@ def _is_added(key: str) -> bool:
     (True, True, False)
     """
     name = split_key(key)[1]
-    return name.removesuffix(ESTIMATED) in (*MEASURED, *_NAMES) or name.endswith(_ENDINGS)
+    return name.removesuffix(ESTIMATED) in (*MEASURED, *PROGRESS) or name.endswith(_ENDINGS)

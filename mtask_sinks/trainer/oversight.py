@@ -12,7 +12,7 @@ from mtask_sinks.alerts.alert import Alert, AlertEvent, action_name
 from mtask_sinks.alerts.episodes import Episodes
 from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.directions import Directions
-from mtask_sinks.keys import is_trainer_log
+from mtask_sinks.keys import is_of_task_health, is_trainer_log
 from mtask_sinks.note import Note
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.sinks.base import Sink
@@ -122,6 +122,13 @@ class Oversight:
         if self.meter is not None:
             self.meter.warn_if_nothing_was_measured()
         for alert in self._episodes.without_metrics():
+            if self._progress is None and is_of_task_health(alert.pattern):
+                message = (
+                    "Alert(%r, …) has watched nothing: this is a name of task health, which was off. Pass "
+                    "task_health=TaskHealth(every=100) to measure it."
+                )
+                self._warn_once(f"idle: {alert.pattern}", message, alert.pattern)
+                continue
             message = (
                 "Alert(%r%s, …) has watched nothing: no metric of the training matched it. Use the key that the model "
                 "reports, such as 'mlm/loss'. To watch evaluations, add their phase, such as phase='eval*'. The phases "

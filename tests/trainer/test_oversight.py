@@ -98,6 +98,19 @@ def test_an_alert_for_no_evaluation_set_is_told_the_phases(tmp_path, caplog):
     assert message.endswith("phase='eval*'. The phases of this training are: eval_books, eval_wiki, train.")
 
 
+def test_an_alert_on_task_health_without_task_health_is_told_to_pass_it(tmp_path, caplog):
+    patterns = ["health/grad_cosine.*", "health/conflict", "*/grad_share", "x/progress"]
+    alerts = [Alert(pattern, below=-1.0) for pattern in (*patterns, "x/levl")]
+    train(tmp_path, alerts, steps=2, logging_steps=2)
+    idle = [message for message in caplog.messages if "has watched nothing" in message]
+    assert idle[:-1] == [
+        f"Alert({pattern!r}, …) has watched nothing: this is a name of task health, which was off. Pass "
+        "task_health=TaskHealth(every=100) to measure it."
+        for pattern in patterns
+    ]
+    assert "Use the key that the model reports" in idle[-1]
+
+
 def test_a_training_that_resumes_at_its_end_says_nothing_of_what_it_could_not_do(tmp_path, caplog):
     alerts = [Alert("x/level", above=100.0, phase="dev")]
     settings = {"save_strategy": "epoch", "per_device_train_batch_size": 256, "max_steps": -1}
