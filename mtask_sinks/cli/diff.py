@@ -40,8 +40,8 @@ def diff(
 
     The column "best" shows which value is best: the smallest (min) for losses, perplexities and errors (loss, rmse, …),
     the largest (max) for accuracy, f1 and other names that are known to rise. It shows "-" if neither is known, as for
-    counts; MetricRegistry(directions={"*/bias": "min"}) sets it. NaN is never best. "better" and "worse" are about the
-    best value of the second run.
+    counts; MetricRegistry(directions={"*/bias": "min"}) sets it. NaN is never best. The column "best B is" compares
+    the best values, not the final ones: "better" if the best value of the second run is better.
 
     Example: mtask-sinks diff out/demo-1 out/demo-2 --only 'mlm/*'
     """
@@ -119,15 +119,16 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
         text = f"{letter}  {name}  {status_of(training)[0]} at step {training.step:,}  {training.journal}"
         print_renderable(console, Text(shown(text, console.encoding), overflow="fold"))
     print_renderable(console, Text(""))
+    # The last column is about the best values: without them, a change of the final value would seem to explain it.
     columns = [
         *(TableColumn("task", style="bold", flow="cut"), TableColumn("metric", flow="cut")),
         TableColumn("phase", flow="cut"),
         *(TableColumn("final A", "right", drop=5), TableColumn("final B", "right")),
-        TableColumn("change", "right", drop=4, title="change of the final value"),
+        TableColumn("change", "right", drop=3, title="change of the final value"),
         TableColumn("best", drop=2, title="which value is best"),
-        *(TableColumn("best A", "right", drop=3), TableColumn("best B", "right", drop=3)),
+        *(TableColumn("best A", "right", drop=4), TableColumn("best B", "right", drop=4)),
         TableColumn("change", "right", drop=1, title="change of the best value"),
-        TableColumn("best is"),
+        TableColumn("best B is"),
     ]
     cells = []
     for row in shown(rows, console.encoding):

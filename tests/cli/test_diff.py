@@ -127,13 +127,29 @@ def test_no_number_breaks_on_80_columns_and_what_is_left_out_is_named(tmp_path) 
     assert "no room for: change of the best value, which value is best" in terminal.text
 
 
+@pytest.mark.parametrize("columns", range(40, 130, 6))
+def test_a_change_of_the_final_value_never_stands_beside_a_verdict_without_the_best_values(
+    tmp_path, monkeypatch, columns: int
+) -> None:
+    better = [Snapshot(step, metrics={"a/loss": loss}) for step, loss in ((10, 2.0), (20, 2.0))]
+    worse_end = [Snapshot(step, metrics={"a/loss": loss}) for step, loss in ((10, 1.5), (20, 2.25))]
+    write(tmp_path, (RunInfo(id="1"), better, "finished"), (RunInfo(id="2"), worse_end, "finished"))
+    for name, text in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", str(columns))):
+        monkeypatch.setenv(name, text)
+    done = CliRunner().invoke(app, ["diff", str(tmp_path)])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.output).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("task "))
+    assert lines[at].rstrip().endswith("best B is") and lines[at + 1].rstrip().endswith("better")
+    assert ("+0.25" in lines[at + 1]) <= ("2 @10" in lines[at + 1] and "1.5 @10" in lines[at + 1])
+
+
 def test_on_40_columns_no_number_breaks_and_the_heading_tells_what_is_better(tmp_path) -> None:
     for name in ("a", "b"):
         write_large(tmp_path / name, name)
     with Terminal("diff", str(tmp_path / "a"), str(tmp_path / "b"), columns=40, lines=800) as terminal:
         assert terminal.wait_for_end() == 0
     (head,) = (line for line in terminal.lines if line.startswith("task "))
-    assert re.fullmatch(r"task +\S+ +\S+ +final B  best is", head)
+    assert re.fullmatch(r"task +\S+ +\S+ +final B  best B is", head)
     values = {number(value(task, metric, phase, 2000)) for task in TASKS for metric in METRICS for phase in PHASES}
     start = terminal.lines.index(head) + 1
     rows = [line.split() for line in terminal.lines[start : start + len(TASKS) * len(METRICS) * len(PHASES)]]
