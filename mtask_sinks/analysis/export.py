@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks._util.escaping import printable, printable_json
+from mtask_sinks._util.formatting import short
 from mtask_sinks.analysis.choice import choose, labels
 from mtask_sinks.analysis.counted import CountedJournal, read_counted
 from mtask_sinks.analysis.find import FoundJournal, find_readable_journals
@@ -75,7 +76,7 @@ def to_frame(path: str | os.PathLike[str], run: str | int | None = None) -> pd.D
         ) from None
     columns = _columns(measurements(path, run))
     types = {"step": "int64", "epoch": "float64", "time": "float64", "value": "float64", "count": "int64"}
-    types["partial"] = "bool"
+    types |= {"partial": "bool", **dict.fromkeys(("run", "phase", "task", "name"), "str")}  # also without any row
     return pd.DataFrame(columns).astype(types)
 
 
@@ -118,30 +119,34 @@ def _rows(names: Mapping[int, str], trainings: Sequence[tuple[Training, CountedJ
         journal.left_out.warn(journal.path)
 
 
-def write_file(rows: Iterator[Measurement], path: Path) -> int:
+def write_file(rows: Iterable[Measurement], path: str | os.PathLike[str]) -> int:
     """Write rows to ``.csv``, ``.jsonl`` or ``.parquet``; return their number. The file appears once it is complete.
 
     Raises:
+        TypeError: a row is no `Measurement`.
         ExportError: a package is not installed.
         OutputFileError: the file has another ending, or is a journal.
         OSError: the file cannot be written.
     """
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
-    writer = writers[check_ending(path, list(writers))]
-    with whole_file(path) as new:
+    writer = writers[check_ending(Path(path), list(writers))]
+    with whole_file(Path(path)) as new:
         return writer(rows, new)
 
 
-def write_csv(rows: Iterator[Measurement], file: TextIO) -> int:
+def write_csv(rows: Iterable[Measurement], file: TextIO) -> int:
     """Write rows as CSV with a heading; return their number. NaN is ``nan``, an unknown epoch is empty.
 
     A text that a spreadsheet would treat as a formula gets an apostrophe in front, and control characters become
     escapes. Numbers stay as they are.
+
+    Raises:
+        TypeError: a row is no `Measurement`.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(Measurement._fields)
     count = 0
-    for row in rows:
+    for row in _checked(rows):
         writer.writerow(map(_cell, row))
         count += 1
     return count
@@ -158,22 +163,22 @@ def _cell(value: Any) -> Any:
     return ("'" if value.lstrip(" ").startswith(_FORMULAS) else "") + printable(value)
 
 
-def _write_csv(rows: Iterator[Measurement], path: Path) -> int:
+def _write_csv(rows: Iterable[Measurement], path: Path) -> int:
     with path.open("w", newline="", encoding="utf-8") as file:
         return write_csv(rows, file)
 
 
-def _write_jsonl(rows: Iterator[Measurement], path: Path) -> int:
+def _write_jsonl(rows: Iterable[Measurement], path: Path) -> int:
     """Write one JSON object per line. NaN and infinity are strings, as in the journal, so each line is valid JSON."""
     count = 0
     with path.open("w", encoding="utf-8") as file:
-        for row in rows:
+        for row in _checked(rows):
             file.write(printable_json(json.dumps(as_plain(row._asdict()), allow_nan=False, ensure_ascii=False)) + "\n")
             count += 1
     return count
 
 
-def _write_parquet(rows: Iterator[Measurement], path: Path) -> int:
+def _write_parquet(rows: Iterable[Measurement], path: Path) -> int:
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -184,12 +189,24 @@ def _write_parquet(rows: Iterator[Measurement], path: Path) -> int:
     kinds = {"run": pa.string(), "phase": pa.string(), "task": pa.string(), "name": pa.string()}
     kinds |= {"step": pa.int64(), "count": pa.int64(), "partial": pa.bool_()}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in Measurement._fields])
-    count = 0
+    count, left = 0, _checked(rows)
     with parquet.ParquetWriter(path, schema) as writer:
-        while part := list(islice(rows, _ROWS_PER_GROUP)):
+        while part := list(islice(left, _ROWS_PER_GROUP)):
             writer.write_table(pa.table(_columns(part), schema=schema))
             count += len(part)
     return count
+
+
+def _checked(rows: Iterable[Measurement]) -> Iterator[Measurement]:
+    """Yield the rows. Raise an error for other things, such as the names of the columns of a data frame."""
+    for row in rows:
+        if not isinstance(row, Measurement):
+            raise TypeError(
+                f"the rows are of type {type(rows).__name__}, and {short(row)} is no Measurement. Pass "
+                "measurements(path), or some of its rows. A data frame has methods of its own, such as "
+                "frame.to_csv(path)."
+            )
+        yield row
 
 
 def _columns(rows: Iterable[Measurement]) -> dict[str, Sequence[Any]]:

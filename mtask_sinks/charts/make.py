@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import TypeVar, get_args
 
+from mtask_sinks._util.formatting import short
 from mtask_sinks.analysis.axes import EPOCH, STEP, TIME, check_axis, running_totals
 from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.selection import LabelledTraining
@@ -55,8 +56,13 @@ def make_chart(
 
     Raises:
         NothingToDrawError: no metric matches.
-        ValueError: the weight is out of range, or ``x`` cannot be an axis.
+        TypeError: ``runs`` is no list of `LabelledTraining`.
+        ValueError: the weight is out of range, there is no such scale, or ``x`` cannot be an axis.
     """
+    if not (isinstance(runs, Sequence) and all(isinstance(run, LabelledTraining) for run in runs)):
+        raise TypeError(f"make_chart({short(runs)}): pass the list that open_runs([output_dir]) returns.")
+    if scale not in (None, *get_args(Scale)):
+        raise ValueError(f"scale={scale!r} is not allowed. Use 'linear', 'log' or 'relative'.")
     smooth((), weight)  # raises on a wrong weight even if there is nothing to smooth
     every = [(run, each) for run in runs for each in run.training.series.values() if each.phase != OVERALL]
     found = [(run, each) for run, each in every if fnmatchcase(each.key, only)]

@@ -109,7 +109,22 @@ def test_a_frame_has_the_rows_and_types(journal) -> None:
 
 def test_a_frame_of_nothing_has_columns(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [], None))
-    assert list(to_frame(tmp_path).columns) == list(Measurement._fields)
+    empty = to_frame(tmp_path)
+    assert list(empty.columns) == list(Measurement._fields)
+    write(tmp_path / "full", (RunInfo(id="1"), [Snapshot(1, metrics={"a/loss": 0.5})], None))
+    assert dict(empty.dtypes) == dict(to_frame(tmp_path / "full").dtypes)  # so that both can be merged
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_list_of_some_rows_is_written_and_other_things_are_refused(journal, tmp_path, ending) -> None:
+    rows = [row for row in measurements(journal) if row.task == "a"]
+    assert 0 < len(rows) < len(ROWS)
+    path = tmp_path / f"m.{ending}"
+    assert write_file(rows, str(path)) == len(rows)
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match=r"of type DataFrame, and 'run' is no Measurement\. Pass measurements\(path\)"):
+        write_file(to_frame(journal), path)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("ending", ["xls", "csv.gz", ""])

@@ -129,6 +129,16 @@ def test_a_metric_that_is_the_same_everywhere_and_neither_good_nor_bad_gets_no_p
     assert ([panel.title for panel in chart.panels], chart.constants) == (["a/n_tokens"], ())
 
 
+def test_what_is_no_list_of_trainings_and_no_scale_is_refused(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a/loss": 0.5})], None))
+    runs = open_runs([tmp_path])
+    for wrong in (runs[0], str(tmp_path), [str(tmp_path)]):
+        with pytest.raises(TypeError, match=r"pass the list that open_runs\(\[output_dir\]\) returns"):
+            make_chart(wrong)
+    with pytest.raises(ValueError, match=r"scale='logg' is not allowed\. Use 'linear', 'log' or 'relative'\."):
+        make_chart(runs, scale="logg")
+
+
 def test_curves_can_be_drawn_over_epochs_times_and_running_totals(tmp_path) -> None:
     rows = [
         Snapshot(s, epoch=s / 8, time=time.time() + 60 + s, metrics={"a/loss": 1 / s, "a/n_tokens": 64.0 * s})
