@@ -113,7 +113,7 @@ class HealthMeter:
     def warn_if_nothing_was_measured(self) -> None:
         """At the end of a training, say why it has no measurement, unless that was said or a checkpoint has one."""
         if not (self._is_off or self._is_choice_used):
-            self._remarks.on_nothing(self._measurements, self._choice.tasks, self.settings)
+            self._remarks.on_nothing(self._measurements, self._without_backward, self._choice.tasks, self.settings)
 
     def run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Run the training step of one micro-batch. If one is due, measure when it calls ``accelerator.backward``."""

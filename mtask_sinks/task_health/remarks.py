@@ -42,6 +42,10 @@ _TOO_FEW = (
     "ranks measure from the next one on. Choose a smaller number than %d, TaskHealth(every=...)."
 )
 _NO_LOSS = "task health measured nothing: in %d micro-batches, nothing that was reported matched %s and had a graph."
+_NO_BACKWARD = (
+    "task health measured nothing: in %d micro-batches, training_step did not call accelerator.backward(loss), where "
+    "the gradients are measured."
+)
 _MANY_TASKS = "task health: there are more than %d tasks, so each cosine compares one task with the total."
 _NO_WEIGHT = (
     "task health: the loss of the training is not computed from the tensors reported as %s (they are copies, or means "
@@ -93,15 +97,18 @@ class Remarks:
         if names := ", ".join(sorted(tasks)):
             self._warn_once("not met", _NOT_MET, measurements, names, every + 1)
 
-    def on_nothing(self, measurements: int, tasks: Iterable[str], settings: TaskHealth) -> None:
+    def on_nothing(self, measurements: int, without_backward: int, tasks: Iterable[str], settings: TaskHealth) -> None:
         """Say at the end of a training why it has no measurement.
 
         Args:
-            measurements: the number of micro-batches that were due.
-            tasks: the tasks that had losses in them.
+            measurements: the number of micro-batches that were due and had a backward pass.
+            without_backward: the number of those that were due and had none.
+            tasks: the tasks that had losses in the former.
             settings: what should have been measured.
         """
-        if not measurements:
+        if not measurements and without_backward:
+            self._warn_once("nothing", _NO_BACKWARD, without_backward)
+        elif not measurements:
             self._warn_once("nothing", _NONE_DUE, settings.every)
         elif names := ", ".join(tasks):
             self._warn_once("nothing", _TOO_FEW, measurements, names, WAIT_FOR_TASKS, settings.every)

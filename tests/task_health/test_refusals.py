@@ -226,6 +226,13 @@ def test_a_trainer_that_calls_backward_by_itself(tmp_path, caplog):
     assert "did not call accelerator.backward" in caplog.text
 
 
+def test_a_short_training_that_calls_backward_by_itself_says_so_at_its_end(tmp_path, caplog):
+    make_trainer(ManyTasks(), tmp_path, TaskHealth(every=2), steps=6, trainer_class=OwnBackward).train()
+    said = [text for text in caplog.messages if "measured nothing" in text]
+    assert [text.partition(",")[0] for text in said] == ["task health measured nothing: in 3 micro-batches"]
+    assert "did not call accelerator.backward" in said[0]
+
+
 def test_ddp_with_a_static_graph_is_seen_at_the_wrapper():
     wrapper = object.__new__(nn.parallel.DistributedDataParallel)
     wrapper.__dict__["static_graph"] = True
