@@ -14,7 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from mtask_sinks.sinks.tensorboard import event_file
-from mtask_sinks.sinks.tensorboard.event_file import EventFile
+from mtask_sinks.sinks.tensorboard.event_file import EventFile, read_events
 
 
 def theirs(data: bytes) -> bytes:
@@ -54,3 +54,21 @@ class TestARecord:
 @given(st.binary(max_size=300))
 def test_any_bytes_make_the_record_of_tensorboards_own_writer(data: bytes) -> None:
     assert event_file._record(data) == theirs(data)
+
+
+@pytest.mark.usefixtures("_checksum")
+def test_the_events_up_to_a_torn_or_damaged_record_are_those_of_tensorboards_own_reader(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    file = EventFile(tmp_path, ".mtask")
+    for step in (7, 8):
+        file.add(Event(step=step, wall_time=1.0))
+    file.close()
+    whole = file.path.read_bytes()
+    assert [event.step for event in read_events(tmp_path, ".mtask")] == [0, 7, 8]
+    for at in range(len(whole)):
+        for content in (whole[:at], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]):
+            file.path.write_bytes(content)
+            found = list(read_events(tmp_path, ".mtask"))
+            assert found == list(LegacyEventFileLoader(str(file.path)).Load())
+            assert len(found) < 3
