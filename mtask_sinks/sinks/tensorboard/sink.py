@@ -178,8 +178,8 @@ class TensorBoardSink(BuiltAnew, Sink):
         adds = self.name in self._run.continued or not self._run.is_training
         if self._run.step or adds:
             self._relative.load(directories[""], math.inf if adds else self._run.step)
-        if self._charts is not None and adds:
-            self._charts = self._stored_charts(self._charts)
+            if self._charts is not None:
+                self._charts = self._stored_charts(self._charts)
 
     def _stored_charts(self, charts: Charts) -> Charts:
         """Add the charts of the metrics in earlier files: TensorBoard shows only the last layout of a run."""

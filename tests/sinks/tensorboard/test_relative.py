@@ -144,6 +144,17 @@ def test_an_evaluation_in_the_directory_of_a_training_keeps_its_charts_and_first
     assert relative(tmp_path)["relative_to_first/train/loss/b"] == [(1, 1.0), (2, 1.0), (3, 0.5)]
 
 
+@pytest.mark.parametrize("layout", ["flat", "overlay"])
+def test_a_resume_in_the_directory_of_its_training_keeps_the_charts_of_what_no_longer_reports(tmp_path, layout) -> None:
+    early = Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5}), Snapshot(1, phase="eval", metrics={"a/f1": 0.5})
+    write(tmp_path, RunInfo(id="1"), *early, layout=layout)
+    before = charts(tmp_path)
+    assert {title for title, _ in before} >= {"loss", "f1", "loss, relative to the first value"}
+    write(tmp_path, RunInfo(id="2", step=1), Snapshot(2, metrics={"c/accuracy": 0.5}), layout=layout)
+    assert {*before} < {*charts(tmp_path)}
+    assert any(title == "accuracy" for title, _ in charts(tmp_path))
+
+
 def test_a_resume_does_not_take_the_first_values_of_an_earlier_training_in_its_directory(tmp_path) -> None:
     write(tmp_path, RunInfo(id="1"), Snapshot(1, metrics={"a/loss": 8.0, "b/loss": 0.5}))
     write(tmp_path, RunInfo(id="2"), Snapshot(1, logs={"loss": 3.0}))
