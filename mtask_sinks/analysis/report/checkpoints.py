@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,15 +76,16 @@ def best_checkpoint(
             return f"the Trainer recorded none with its save_strategy, although {had_best}"
         return f"the Trainer recorded none, because it had no checkpoint of step {step:,}, where {had_best}"
     name = best.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    found = BestCheckpoint(name, (directory / name).is_dir(), metric, value, step)
-    saved = name.rpartition("-")[2]
-    if found.step is None or not saved.isdecimal() or int(saved) == found.step:
+    is_there = any(path.name == name for path in directory.glob("*/"))
+    found = BestCheckpoint(name, is_there, metric, value, step)
+    saved = re.search(r"-(\d{1,18})$", name)
+    if found.step is None or saved is None or int(saved[1]) == found.step:
         return found
     # The Trainer goes on recording values, also between its checkpoints.
     return replace(
         found,
-        value=_value_at(int(saved), metric, state),
-        step=int(saved),
+        value=_value_at(int(saved[1]), metric, state),
+        step=int(saved[1]),
         unsaved_value=found.value,
         unsaved_step=found.step,
     )

@@ -93,6 +93,12 @@ def test_a_checkpoint_that_the_trainer_removes_meanwhile_does_not_count(tmp_path
     assert (found.name, found.value) == ("checkpoint-20", 0.4)
 
 
+@pytest.mark.parametrize("name", ["x" * 300, f"checkpoint-{'1' * 5000}", "checkpoint-\0"])
+def test_a_name_that_no_directory_can_have_is_not_there(tmp_path, name) -> None:
+    save(tmp_path, 10, best_metric=0.5, best_model_checkpoint=f"out/{name}", best_global_step=10)
+    assert best_checkpoint(tmp_path, {}) == BestCheckpoint(name, is_there=False, metric="", value=0.5, step=10)
+
+
 def test_checkpoints_of_an_earlier_training_do_not_count(tmp_path) -> None:
     save(tmp_path, 500, best_metric=0.5, best_model_checkpoint="out/checkpoint-500", best_global_step=500)
     save(tmp_path, 50, best_metric=0.4, best_model_checkpoint="out/checkpoint-50", best_global_step=50)
