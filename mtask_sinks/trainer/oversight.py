@@ -124,8 +124,9 @@ class Oversight:
         for alert in self._episodes.without_metrics():
             if self._progress is None and is_of_task_health(alert.pattern):
                 message = (
-                    "Alert(%r, …) has watched nothing: this is a name of task health, which was off. Pass "
-                    "task_health=TaskHealth(every=100) to measure it."
+                    "Alert(%r, …) has watched nothing: no metric of the training matched it. Task health measures such "
+                    "metrics, but it was off: pass task_health=TaskHealth(every=100). If the model reports the metric, "
+                    "use its key."
                 )
                 self._warn_once(f"idle: {alert.pattern}", message, alert.pattern)
                 continue

@@ -104,8 +104,8 @@ def test_an_alert_on_task_health_without_task_health_is_told_to_pass_it(tmp_path
     train(tmp_path, alerts, steps=2, logging_steps=2)
     idle = [message for message in caplog.messages if "has watched nothing" in message]
     assert idle[:-1] == [
-        f"Alert({pattern!r}, …) has watched nothing: this is a name of task health, which was off. Pass "
-        "task_health=TaskHealth(every=100) to measure it."
+        f"Alert({pattern!r}, …) has watched nothing: no metric of the training matched it. Task health measures such "
+        "metrics, but it was off: pass task_health=TaskHealth(every=100). If the model reports the metric, use its key."
         for pattern in patterns
     ]
     assert "Use the key that the model reports" in idle[-1]
