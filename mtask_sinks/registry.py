@@ -66,7 +66,7 @@ class MetricRegistry(BuiltAnew):
     {'mlm/loss': 3.0, 'mlm/n_tokens': 150.0}
 
     Args:
-        reducers: exact key or pattern → reducer: a name (``mean sum last first min max count std median p95 …``), a
+        reducers: exact key or pattern → reducer: a name (``mean sum total count min max first last std median p95 …``), a
             `Reducer`, or a function of the window's values. An exact key beats a pattern, and the first pattern that
             matches wins. If nothing matches, the reducer is `mean`.
         derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It can
