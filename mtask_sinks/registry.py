@@ -66,8 +66,8 @@ class MetricRegistry(BuiltAnew):
     {'mlm/loss': 3.0, 'mlm/n_tokens': 150.0}
 
     Args:
-        reducers: exact key or pattern → reducer: a name (``mean sum total count min max first last std median p95 …``), a
-            `Reducer`, or a function of the window's values. An exact key beats a pattern, and the first pattern that
+        reducers: exact key or pattern → reducer: a name (``mean sum total count min max first last std median p95 …``),
+            a `Reducer`, or a function of the window's values. An exact key beats a pattern, and the first pattern that
             matches wins. If nothing matches, the reducer is `mean`.
         derived: key → function of the reduced values: ``{"mlm/perplexity": lambda m: math.exp(m["mlm/loss"])}``. It can
             also use the Trainer's values in the row, such as ``m["learning_rate"]``. In an evaluation their names have
@@ -91,8 +91,8 @@ class MetricRegistry(BuiltAnew):
             some rank has new keys, the ranks also exchange the names of these keys, and repeat the first operation.
         directions: exact key or pattern → which value is best: ``"min"`` (the smallest), ``"max"`` (the largest) or
             ``None`` (neither): ``{"*/bias": "min"}``. Names such as loss, rmse and accuracy need no rule: the library
-            knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so does the check of
-            ``metric_for_best_model``.
+            knows them. ``mtask-sinks diff``, ``report`` and ``watch`` use the directions, and so do alerts, the charts
+            of relative values in TensorBoard, and the check of ``metric_for_best_model``.
         per_epoch: exact keys and patterns, such as ``["*/loss"]``. Each such key also gets a value per epoch. A trainer
             logs it at the end of the epoch as ``epoch_<key>``, in a separate row.
 

@@ -44,7 +44,8 @@ class Alert:
     a new warning. All ranks have the same values, so they all decide the same.
 
     Args:
-        pattern: key or pattern of keys: ``"mlm/loss"``, ``"*/loss"``.
+        pattern: key or pattern of keys: ``"mlm/loss"``, ``"*/loss"``. An alert watches reported metrics, but not the
+            Trainer's own values, such as ``loss``.
         nonfinite: the value is NaN or infinite.
         above, below: the value is above or below this number.
         no_improvement: the metric has not improved for this many steps. `mtask_sinks.analysis.trends` says what an
@@ -52,16 +53,18 @@ class Alert:
         diverged: the mean of the metric's last values is worse than its best by this factor, which is above 1. With
             2.0, a loss has diverged if it is above 2.0 times its best, an accuracy if it is below its best divided by
             2.0. `mtask_sinks.analysis.trends` says how many values count.
-        silent_for: no matching metric of the task has had a value for this many steps.
+        silent_for: no matching metric of the task has had a value for this many steps, or nothing in the training has
+            ever matched the pattern.
         spread: the largest and the smallest value among the ranks differ by more than this multiple of the value. The
             registry must keep them: ``MetricRegistry(spread="*/loss")``.
         conflict: the mean of a cosine of task health, over at least its last 10 measurements, is below this number,
-            which is 0 or less. Use it with ``pattern="health/grad_cosine.*"``.
+            which is from -1 to 0. Use it with ``pattern="health/grad_cosine.*"``.
         for_steps: how many steps the rule must have held before there is an alert.
         phase: phase or pattern of phases: ``"train"``, ``"eval*"``. The default is all phases.
         action: one action or a list of actions. ``"warn"`` only warns, and every other action warns too. ``"stop"``
-            ends the training at this step, as `EarlyStoppingCallback` does. ``"wandb"`` sends an alert through W&B. The
-            address of a webhook gets the event as JSON. A function gets the `AlertEvent`, on the first rank.
+            ends the training at this step, as `EarlyStoppingCallback` does. ``"wandb"`` sends an alert through W&B,
+            which needs the sink ``wandb``. The address of a webhook gets the event as JSON. A function gets the
+            `AlertEvent`, on the first rank.
 
     Raises:
         TypeError, ValueError: no rule or several rules are given, or an argument is not allowed.

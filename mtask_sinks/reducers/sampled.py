@@ -155,6 +155,13 @@ class Quantile(ValuesReducer):
 
     >>> Quantile(0.5).reduce([1.0, 2.0, 10.0]), Quantile(0.9).reduce([0.0, 10.0])
     (2.0, 9.0)
+
+    Args:
+        q: which quantile, from 0 to 1; 0.95 for the 95th percentile.
+        max_values: the largest number of values that a window keeps per key; beyond it, a uniform random sample.
+
+    Raises:
+        ValueError: ``q`` is not between 0 and 1, or ``max_values`` is below 1.
     """
 
     def __init__(self, q: float, max_values: int = MAX_VALUES) -> None:
@@ -181,6 +188,13 @@ class FunctionReducer(ValuesReducer):
     The function gets a float64 array of shape ``(n,)`` in the order of reporting, rank after rank, and returns a
     number. Weights do not matter. A reducer with a state of fixed size (`Reducer`) is exact for any number of values,
     and cheaper with several ranks.
+
+    Args:
+        function: takes the array and returns the number.
+        max_values: as in `Quantile`.
+
+    Raises:
+        ValueError: ``max_values`` is below 1.
     """
 
     def __init__(self, function: Callable[[Floats], Any], max_values: int = MAX_VALUES) -> None:

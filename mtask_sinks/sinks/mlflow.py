@@ -62,10 +62,15 @@ class MLflowSink(BuiltAnew, Sink):
     failed or killed, unless the user owns the run.
 
     Args:
-        tracking_uri: address of the tracking store; by default MLflow's own setting (``MLFLOW_TRACKING_URI``).
-        experiment: name of the experiment in which the sink creates a run; by default ``MLFLOW_EXPERIMENT_NAME``, else
-            the experiment that ``mlflow.set_experiment`` chose (``MLFLOW_EXPERIMENT_ID``; not if ``tracking_uri`` is
-            given), else ``Default``.
+        tracking_uri: address of the tracking store; by default MLflow's own setting (``MLFLOW_TRACKING_URI``). Until
+            the training ends, ``mlflow`` itself uses this store too, unless a run in another store is open.
+        experiment: name of the experiment of the run, whether the sink creates it or the Trainer's callback uses it; by
+            default ``MLFLOW_EXPERIMENT_NAME``, else the experiment that ``mlflow.set_experiment`` chose
+            (``MLFLOW_EXPERIMENT_ID``; not if ``tracking_uri`` is given), else ``Default``.
+
+    Raises:
+        TypeError: an argument is no string.
+        MissingBackendError: the package mlflow is not installed.
 
     When the sink creates a run, it follows the same variables as the Trainer's callback: ``MLFLOW_RUN_ID``,
     ``MLFLOW_TAGS``, ``MLFLOW_FLATTEN_PARAMS``, ``MLFLOW_MAX_LOG_PARAMS``.

@@ -62,11 +62,14 @@ class WandbSink(BuiltAnew, Sink):
     a second file, with the same parameters and axes. If W&B will never open the run again, the sink rejects its rows.
 
     Args:
-        project: project of a run that the sink opens; by default ``WANDB_PROJECT``, else ``huggingface``.
-        **init: further arguments of ``wandb.init`` for a run that the sink opens.
+        project: project of the run, whether the sink opens it or the Trainer's callback uses it; by default
+            ``WANDB_PROJECT``, else ``huggingface``. It does not change a run that your own code has opened.
+        **init: further arguments of ``wandb.init``, for the same runs. In a hyper-parameter search, the callback opens
+            the runs without ``project`` and without these.
 
     Raises:
         TypeError: ``wandb.init`` has no such argument.
+        MissingBackendError: the package wandb is not installed.
     """
 
     name = "wandb"

@@ -38,12 +38,18 @@ class MetricRanks:
     Args:
         size: number of ranks.
         **rules: arguments of `MetricReports` for every rank: ``reducers=``, ``derived=``, ``capture=``, …
+
+    Attributes:
+        reports: for each rank, the `MetricReports` with what this rank reported itself.
+
+    Raises:
+        ValueError: ``size`` is no number of ranks.
+        MetricKeyError, ReducerError, TypeError: as in `MetricReports`.
     """
 
     def __init__(self, size: int, **rules: Any) -> None:
         self.size = size
         self._job = Job(size)
-        #: What each rank reported itself.
         self.reports = [MetricReports(process_group=ThreadRanks(self._job, rank), **rules) for rank in range(size)]
 
     def run(

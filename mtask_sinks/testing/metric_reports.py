@@ -65,14 +65,20 @@ class MetricReports:
     Args:
         capture: names of losses to take from the outputs of the models, like the trainer's argument ``capture``.
         **rules: arguments of the training's `MetricRegistry`: ``reducers=``, ``derived=``, …
+
+    Attributes:
+        calls: the calls of `report_metrics`, in order. Calls that gradient checkpointing repeats are left out. So are
+            reports from compiled code, which count but are not Python calls.
+        registry: the registry that reduces the reports.
+
+    Raises:
+        MetricKeyError, ReducerError, TypeError, ValueError: a rule cannot be used.
     """
 
     def __init__(self, *, capture: CaptureSpec = (), **rules: Any) -> None:
         self._capture = Capture(capture)
         self.registry = MetricRegistry(**rules)
         self.registry.reserve(is_trainer_log)
-        #: Calls of `report_metrics`, in order. Calls that gradient checkpointing repeats are left out. So are reports
-        #: from compiled code, which count but are not Python calls.
         self.calls: list[Call] = []
 
     @contextmanager

@@ -66,6 +66,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
 
     Raises:
         TypeError: an argument has a wrong type.
+        ValueError: an argument and ``sink_args`` set the same thing, a registry lacks the rules of ``sink_args``, an
+            alert cannot be watched or sent, two sinks have the same name, or a value is not allowed.
         UnknownSinkError: ``report_to`` has a name that no sink has.
         MissingBackendError: a sink's package is not installed.
     """

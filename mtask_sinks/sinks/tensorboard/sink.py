@@ -64,6 +64,10 @@ class TensorBoardSink(BuiltAnew, Sink):
             another chart shows them relative to their first values. A run can have only one such layout. Pass ``False``
             to keep your own.
 
+    Raises:
+        TypeError, ValueError: an argument is not allowed.
+        MissingBackendError: the package tensorboard is not installed.
+
     The sink stores values as float32, because TensorBoard's scalars are float32.
     """
 
