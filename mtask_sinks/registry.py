@@ -375,7 +375,7 @@ class MetricRegistry(BuiltAnew):
         all values at once (medians, functions). For them, a training keeps up to 8,192 values per key; if there are
         more, it keeps a uniform sample, and a warning says so. A checkpoint saves the state.
 
-        Args: as for `snapshot`. A rank can call it alone.
+        The arguments are those of `snapshot`. A rank can call it alone.
         """
         return self._reduction.overall(*log_event(step, epoch, logs))
 
@@ -392,9 +392,7 @@ class MetricRegistry(BuiltAnew):
         >>> registry.snapshot(step=3).metrics["mlm/loss"]              # the window of the training went on
         4.0
 
-        Every rank must call it, as for `snapshot`.
-
-        Args: as for `snapshot`.
+        Every rank must call it, as for `snapshot`. The arguments are those of `snapshot`, too.
         """
         step, epoch, _ = log_event(step, epoch, None)
         return self._reduction.end_epoch(step, epoch)

@@ -83,6 +83,16 @@ def to_frame(path: str | os.PathLike[str], run: str | int | None = None) -> pd.D
 def measurements(path: str | os.PathLike[str], run: str | int | None = None) -> Iterator[Measurement]:
     """Return the rows of a journal, training by training, in the order of the snapshots.
 
+    >>> import tempfile
+    >>> from mtask_sinks import RunInfo, Snapshot
+    >>> from mtask_sinks.journal.writer import Journal
+    >>> directory = tempfile.mkdtemp()
+    >>> journal = Journal(f"{directory}/metrics.jsonl")
+    >>> journal.begin(RunInfo(id="1", name="bert")); journal.append(Snapshot(step=10, metrics={"mlm/loss": 2.5}))
+    >>> journal.close()
+    >>> [(row.run, row.phase, row.step, row.task, row.name, row.value) for row in measurements(directory)]
+    [('bert', 'train', 10, 'mlm', 'loss', 2.5)]
+
     Args:
         path, run: as in `to_frame`.
 
@@ -122,6 +132,19 @@ def _rows(names: Mapping[int, str], trainings: Sequence[tuple[Training, CountedJ
 def write_file(rows: Iterable[Measurement], path: str | os.PathLike[str]) -> int:
     """Write rows to ``.csv``, ``.jsonl`` or ``.parquet``; return their number. The file appears once it is complete.
 
+    >>> import tempfile
+    >>> row = Measurement("bert", "train", 10, None, 0.0, "mlm", "loss", 2.5, 8)
+    >>> path = Path(tempfile.mkdtemp(), "metrics.csv")
+    >>> write_file([row], path)
+    1
+    >>> print(path.read_text(), end="")
+    run,phase,step,epoch,time,task,name,value,count,partial
+    bert,train,10,,0.0,mlm,loss,2.5,8,False
+
+    Args:
+        rows: from `measurements`, all or some of them.
+        path: path of the file. Its ending sets the format.
+
     Raises:
         TypeError: a row is no `Measurement`.
         ExportError: a package is not installed.
@@ -139,6 +162,10 @@ def write_csv(rows: Iterable[Measurement], file: TextIO) -> int:
 
     A text that a spreadsheet would treat as a formula gets an apostrophe in front, and control characters become
     escapes. Numbers stay as they are.
+
+    Args:
+        rows: as in `write_file`.
+        file: an open text file, such as ``sys.stdout``.
 
     Raises:
         TypeError: a row is no `Measurement`.

@@ -87,6 +87,9 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
     then its path below the directory. Journals there that cannot be read, or that hold no training, are left out,
     with a warning. The label of any other training is its name, as far as no other one has it.
 
+    Args:
+        given: the paths. ``DIR`` means the last training in it.
+
     Raises:
         TypeError: ``given`` is one path, not a list of them.
         NoJournalError, NoTrainingError, OSError: as in `open_run`.
