@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-# Rows of a Parquet file that are in memory at a time.
+# Rows that are in memory at a time as objects of Python. These take several times the memory of columns.
 _ROWS_PER_GROUP = 100_000
 
 
@@ -74,10 +74,10 @@ def to_frame(path: str | os.PathLike[str], run: str | int | None = None) -> pd.D
         raise ImportError(
             "to_frame needs the package pandas, which is not installed. Run: pip install 'mtask-sinks[export]'"
         ) from None
-    columns = _columns(measurements(path, run))
     types = {"step": "int64", "epoch": "float64", "time": "float64", "value": "float64", "count": "int64"}
     types |= {"partial": "bool", **dict.fromkeys(("run", "phase", "task", "name"), "str")}  # also without any row
-    return pd.DataFrame(columns).astype(types)
+    groups = [pd.DataFrame(columns).astype(types) for columns in _column_groups(measurements(path, run))]
+    return pd.concat(groups, ignore_index=True) if groups else pd.DataFrame(_columns(())).astype(types)
 
 
 def measurements(path: str | os.PathLike[str], run: str | int | None = None) -> Iterator[Measurement]:
@@ -216,11 +216,12 @@ def _write_parquet(rows: Iterable[Measurement], path: Path) -> int:
     kinds = {"run": pa.string(), "phase": pa.string(), "task": pa.string(), "name": pa.string()}
     kinds |= {"step": pa.int64(), "count": pa.int64(), "partial": pa.bool_()}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in Measurement._fields])
-    count, left = 0, _checked(rows)
+    count = 0
     with parquet.ParquetWriter(path, schema) as writer:
-        while part := list(islice(left, _ROWS_PER_GROUP)):
-            writer.write_table(pa.table(_columns(part), schema=schema))
-            count += len(part)
+        for columns in _column_groups(_checked(rows)):
+            table = pa.table(columns, schema=schema)
+            writer.write_table(table)
+            count += len(table)
     return count
 
 
@@ -234,6 +235,11 @@ def _checked(rows: Iterable[Measurement]) -> Iterator[Measurement]:
                 "frame.to_csv(path)."
             )
         yield row
+
+
+def _column_groups(rows: Iterator[Measurement]) -> Iterator[dict[str, Sequence[Any]]]:
+    while group := list(islice(rows, _ROWS_PER_GROUP)):
+        yield _columns(group)
 
 
 def _columns(rows: Iterable[Measurement]) -> dict[str, Sequence[Any]]:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pandas as pd
@@ -105,6 +106,21 @@ def test_a_frame_has_the_rows_and_types(journal) -> None:
     }  # fmt: skip
     wide = to_frame(journal, "1").pivot_table(index="step", columns=["task", "name", "phase"], values="value")
     assert wide["a", "loss", "train"].to_dict() == {2: 20.0, 4: 80.0}
+
+
+def test_only_a_group_of_rows_is_in_memory_as_objects_of_python(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.analysis.export._ROWS_PER_GROUP", 1_000)
+    metrics = {f"a/m{n}": n + 0.5 for n in range(20)}
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(step, metrics=metrics, time=step) for step in range(1_000)], None))
+    to_frame(tmp_path)  # imports what it needs
+    tracemalloc.start()
+    frame = to_frame(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert list(frame.index) == list(range(20_000))
+    assert list(frame["step"]) == [step for step in range(1_000) for _ in metrics]
+    assert list(frame["value"]) == [*metrics.values()] * 1_000
+    assert peak < 200 * len(frame)  # 134; with all rows as objects, it is 265
 
 
 def test_a_frame_of_nothing_has_columns(tmp_path) -> None:
