@@ -120,7 +120,7 @@ def test_only_a_group_of_rows_is_in_memory_as_objects_of_python(tmp_path, monkey
     assert list(frame.index) == list(range(20_000))
     assert list(frame["step"]) == [step for step in range(1_000) for _ in metrics]
     assert list(frame["value"]) == [*metrics.values()] * 1_000
-    assert peak < 200 * len(frame)  # 134; with all rows as objects, it is 265
+    assert peak < 240 * len(frame)  # 134, with pandas 2 220; with all rows as objects, it is 265 at least
 
 
 def test_a_frame_of_nothing_has_columns(tmp_path) -> None:
