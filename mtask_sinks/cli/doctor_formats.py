@@ -59,7 +59,8 @@ def _summary(examination: Examination) -> str:
     beside = len(examination.read) - 1
     also = f" and {counted(beside, 'module')} beside it" if beside else ""
     left_out = f", {examination.left_out} left out by # noqa" if examination.left_out else ""
-    return f"{examination.of}{also}: {found or f'nothing found in {len(examination.checks)} checks'}{left_out}"
+    unread = f", {counted(len(examination.unread), 'module')} not read" if examination.unread else ""
+    return f"{examination.of}{also}: {found or f'nothing found in {len(examination.checks)} checks'}{left_out}{unread}"
 
 
 def _print_github(examinations: Sequence[Examination]) -> None:

@@ -31,6 +31,7 @@ class Examination:
         checks: names of the checks that ran.
         findings: the most severe first.
         left_out: how many findings a comment such as ``# noqa: reserved-key`` leaves out.
+        unread: modules beside a script that the doctor did not read, because they are no valid Python, or too many.
     """
 
     of: str
@@ -38,6 +39,7 @@ class Examination:
     checks: Sequence[str]
     findings: Sequence[Finding]
     left_out: int = 0
+    unread: Sequence[str] = ()
 
 
 def examine_path(given: str, seconds: float | None = None) -> Examination:
@@ -80,7 +82,8 @@ def _examine_script(path: Path, seconds: float | None) -> Examination:
     asked = _ask(sinks_named(script), str(path), Path(), seconds)
     checks = [SYNTAX.check, *(check.name for check in SCRIPT_CHECKS)]
     read = [str(path), *(str(source.path) for source in script.sources[1:])]
-    return _examination(str(path), read, checks, [*asked, *examine(script, SCRIPT_CHECKS)], seconds)
+    unread = [str(module) for module in script.unread]
+    return _examination(str(path), read, checks, [*asked, *examine(script, SCRIPT_CHECKS)], seconds, unread)
 
 
 def _examine_training(given: str, path: str, which: str | None, seconds: float | None) -> Examination:
@@ -120,11 +123,16 @@ def _examine_without_training(
 
 
 def _examination(
-    of: str, read: Sequence[str], checks: Sequence[str], findings: Sequence[Finding], seconds: float | None
+    of: str,
+    read: Sequence[str],
+    checks: Sequence[str],
+    findings: Sequence[Finding],
+    seconds: float | None,
+    unread: Sequence[str] = (),
 ) -> Examination:
     kept = without_noqa(findings)
     names = [*checks, *([] if seconds is None else [NO_ANSWER.check])]
-    return Examination(of, read, names, kept, len(findings) - len(kept))
+    return Examination(of, read, names, kept, len(findings) - len(kept), unread)
 
 
 def _ask(names: Sequence[str], where: str, directory: Path, seconds: float | None) -> list[Finding]:

@@ -147,3 +147,13 @@ def test_a_comment_leaves_out_a_finding_and_the_end_counts_it(script) -> None:
     assert done.output.splitlines() == [
         f"{script}: nothing found in {1 + len(SCRIPT_CHECKS)} checks, 2 left out by # noqa"
     ]
+
+
+def test_the_summary_counts_the_modules_that_were_not_read(tmp_path) -> None:
+    for name, text in {"train": "import good, bad", "good": "import torch", "bad": "class Model("}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    last = doctor(tmp_path / "train.py").output.splitlines()[-1]
+    assert last == (
+        f"{tmp_path}/train.py and 1 module beside it: nothing found in {1 + len(SCRIPT_CHECKS)} checks, "
+        "1 module not read"
+    )

@@ -90,6 +90,19 @@ def test_a_module_beside_it_that_is_no_python_is_left_out(tmp_path) -> None:
     assert findings(tmp_path, train, model="class Model(") == []
 
 
+def test_modules_that_are_not_read_are_named(tmp_path) -> None:
+    names = [f"part{number}" for number in range(60)]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("import torch" if name != "part7" else "class Model(")
+    script = tmp_path / "train.py"
+    script.write_text("\n".join(f"import {name}" for name in names))
+    found = examine_path(str(script))
+    beside = [str(tmp_path / f"{name}.py") for name in names]
+    # The script and 49 modules are read. One of the first 50 modules is no Python.
+    assert found.unread == [beside[7], *beside[50:]]
+    assert found.read == [str(script), *beside[:7], *beside[8:50]]
+
+
 def test_a_script_that_is_not_python_has_one_finding(tmp_path) -> None:
     (found,) = findings(tmp_path, "import os\n\ndef f(:\n")
     assert (found.check, found.severity, found.where) == ("syntax", "error", f"{tmp_path}/train.py:3:7")
