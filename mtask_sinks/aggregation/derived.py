@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
 
@@ -91,8 +92,7 @@ class Derived:
         value_counts: dict[str, int] = {}
         others = {name: value for name, value in row.items() if isinstance(value, (int, float))}
         self._row_names |= others.keys()
-        keys = list(self._functions)
-        for place, (key, function) in enumerate(self._functions.items()):
+        for key, function in self._functions.items():
             inputs = _Inputs({**metrics, **values}, others)
             try:
                 values[key] = float(function(inputs))
@@ -100,7 +100,7 @@ class Derived:
                 missing = error.args[0] if error.args else None
                 if missing not in inputs.absent:
                     self._warn_of_failure(key)
-                elif not self._may_come(str(missing), known, keys[:place]):
+                elif not self._may_come(str(missing), key, known):
                     self._refuse(key, str(missing), metrics, known, is_complete, has_logs)
                 continue
             except OverflowError:
@@ -114,11 +114,11 @@ class Derived:
                 value_counts[key] = min(counts.get(used, value_counts.get(used, 0)) for used in inputs.used)
         return values, value_counts
 
-    def _may_come(self, key: str, known: Collection[str], earlier: Collection[str]) -> bool:
-        """Return whether another window may have this key. The derived metrics in ``earlier`` are computed before."""
-        if key in known or key in earlier or key in self._row_names:
+    def _may_come(self, missing: str, key: str, known: Collection[str]) -> bool:
+        """Return whether another window may have a missing input of a derived metric before it is computed."""
+        if missing in known or missing in takewhile(key.__ne__, self._functions) or missing in self._row_names:
             return True
-        whole, ending = _split(key)
+        whole, ending = _split(missing)
         if not ending or whole not in known:
             return False
         # One rank alone has no spread, and a window without NaN and Inf has no count of them.

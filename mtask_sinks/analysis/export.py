@@ -152,8 +152,9 @@ def write_file(rows: Iterable[Measurement], path: str | os.PathLike[str]) -> int
         OSError: the file cannot be written.
     """
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
-    writer = writers[check_ending(Path(path), list(writers))]
-    with whole_file(Path(path)) as new:
+    path = Path(path)
+    writer = writers[check_ending(path, list(writers))]
+    with whole_file(path) as new:
         return writer(rows, new)
 
 

@@ -77,8 +77,7 @@ class TaskLines:
         columns = [zip(map(_width, self._names[task]), self._value_widths[task], strict=True) for task in tasks]
         return [
             (max(name for name, _ in column), max(value for _, value in column))
-            for each in zip_longest(*columns)
-            for column in [[cell for cell in each if cell is not None]]
+            for column in zip_longest(*columns, fillvalue=(0, 0))
         ]
 
 

@@ -17,6 +17,7 @@ from mtask_sinks.reporting.binding import has_flag
 if TYPE_CHECKING:
     from transformers import Trainer
 
+_CONTAINERS = (dict, list, tuple, set)
 # A list with more entries than this holds data, such as a dataset, and no modules.
 _MOST_HELD = 1000
 # The code and the objects of these packages hold no modules of the user's that only they use.
@@ -95,11 +96,15 @@ def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, 
 
 def _modules_in(value: Any) -> list[nn.Module]:
     """Return a value if it is a module, or the modules in it if it is a plain list or dict that is no data."""
-    if not isinstance(value, (dict, list, tuple, set)):
-        return [value] if isinstance(value, nn.Module) else []
-    if len(value) > _MOST_HELD:
-        return []
-    return [each for each in (value.values() if isinstance(value, dict) else value) if isinstance(each, nn.Module)]
+    values = _entries(value) if isinstance(value, _CONTAINERS) else (value,)
+    return [each for each in values if isinstance(each, nn.Module)]
+
+
+def _entries(container: Any) -> tuple[Any, ...]:
+    """Return the entries of a list or a dict; none if it has so many that it holds data."""
+    if len(container) > _MOST_HELD:
+        return ()
+    return tuple(container.values() if isinstance(container, dict) else container)
 
 
 def _behind(function: Any) -> Any:
@@ -130,8 +135,8 @@ def _modules_below(value: Any, seen: dict[int, Any]) -> Iterator[nn.Module]:
 def _held_by(value: Any) -> Iterable[Any]:
     """Return what a list, a dict or an object of the user's holds, or what a function uses."""
     kind = type(value)
-    if issubclass(kind, (dict, list, tuple, set)):
-        return () if len(value) > _MOST_HELD else tuple(value.values() if issubclass(kind, dict) else value)
+    if issubclass(kind, _CONTAINERS):
+        return _entries(value)
     if issubclass(kind, partial):
         return value.func, *value.args, *value.keywords.values()
     if kind is MethodType:  # not the object of the method, which may hold modules for other methods

@@ -71,13 +71,18 @@ def test_a_flagged_module_that_is_no_part_of_the_model_is_said_once(tmp_path, ca
 CRITERION = Criterion()
 
 
+def train_with(held: object, owner: str, name: str, tmp_path) -> None:
+    """Train while the trainer or its model, a `Toy`, holds an object under a name."""
+    model = Toy()
+    trainer = Ordered(model, arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
+    setattr(trainer if owner == "trainer" else model, name, held)
+    trainer.train()
+
+
 @pytest.mark.parametrize("criteria", [[torch.nn.Identity(), Criterion()], {"x": Criterion()}], ids=["list", "dict"])
 @pytest.mark.parametrize("owner", ["trainer", "Toy"])
 def test_a_flagged_module_in_a_plain_list_or_dict_is_said(owner: str, criteria: object, tmp_path, caplog) -> None:
-    model = Toy()
-    trainer = Ordered(model, arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
-    (trainer if owner == "trainer" else model).criteria = criteria
-    trainer.train()
+    train_with(criteria, owner, "criteria", tmp_path)
     (message,) = said(caplog)
     assert message.startswith(f"{owner}.criteria: Criterion sets supports_report_metrics = True, but it is not a part")
 
@@ -131,10 +136,7 @@ def test_a_flagged_module_that_something_else_holds_or_uses_is_said(owner: str, 
         "closure": lambda loss: inner(loss),
         "partial": partial(_with_criterion, criterion=Holder(inner)),
     }[kind]
-    model = Toy()
-    trainer = Ordered(model, arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
-    (trainer if owner == "trainer" else model).held = held
-    trainer.train()
+    train_with(held, owner, "held", tmp_path)
     (message,) = said(caplog)
     assert message.startswith(f"{owner}.held: Criterion sets supports_report_metrics = True, but it is not a part")
 
