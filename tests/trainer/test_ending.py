@@ -113,6 +113,7 @@ def test_a_signal_while_it_waits_for_a_sink_ends_the_wait_and_says_what_is_missi
                     # A signal in the middle of logging that message may leave a handler of the log locked.
                     while sys._current_frames()[main].f_code is not threading.Condition.wait.__code__:
                         time.sleep(0.01)
+                    time.sleep(0.1)  # a signal just before the system call of that wait would not end it
                     signal.pthread_kill(main, number)
                 released.wait(60)
 
@@ -269,7 +270,8 @@ with sigterm.raising_on_sigterm(lambda: print("ended by force", flush=True)):
                 os._exit(0)
         if not child:
             os.write(writer, b"-")
-            time.sleep(60)
+            for _ in range(6000):  # not one long call: a signal just before its system call would not end it
+                step()
     if sys.argv[1] == "child that leaves too":
         print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         child = 0
