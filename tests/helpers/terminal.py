@@ -25,6 +25,8 @@ KEYS = {
     "tab": "\t", "backtab": "\x1b[Z", "enter": "\r", "escape": "\x1b", "backspace": "\x7f", "interrupt": "\x03",
 }  # fmt: skip
 
+# The mode that a command sets to fill the screen: pyte moves the numbers of private modes.
+_FILLS_SCREEN = 1049 << 5
 
 # Makes the terminal the controlling one, so that Ctrl-C arrives as a signal, and then runs the program. In a process of
 # its own, because a `preexec_fn` runs between fork and exec, where a lock of another thread stays locked forever.
@@ -83,11 +85,14 @@ class Terminal(Shown):
         self.process.wait(30)
         os.close(self._ours)
 
-    def wait_for(self, shown: str | Callable[[Terminal], bool], seconds: float = 60.0) -> Terminal:
-        """Read until the screen shows a text or fulfils a condition; fail if that never happens."""
+    def wait_for(self, shown: str | Callable[[Terminal], bool], seconds: float = 120.0) -> Terminal:
+        """Read until the screen shows a text or fulfils a condition; fail if that never happens.
+
+        Of a command that fills the screen, this sees only whole pictures: the rest of one may come later.
+        """
         is_shown = (lambda terminal: shown in terminal.text) if isinstance(shown, str) else shown
         end = time.monotonic() + seconds
-        while not is_shown(self):
+        while self._is_drawing() or not is_shown(self):
             assert time.monotonic() < end, f"{shown!r} does not appear:\n{self.text}"
             self._read(0.1)
         return self
@@ -112,6 +117,11 @@ class Terminal(Shown):
             self._read(0.1)
         self._read(0.1)
         return self.process.returncode
+
+    def _is_drawing(self) -> bool:
+        """Whether a command that fills the screen has drawn only a part: a whole picture ends in the last corner."""
+        corner = (self.screen.columns, self.screen.lines - 1)
+        return _FILLS_SCREEN in self.screen.mode and (self.screen.cursor.x, self.screen.cursor.y) != corner
 
     def _read(self, seconds: float) -> None:
         with suppress(OSError):  # the command has ended
@@ -148,5 +158,5 @@ def this_process_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 8
             patch.setattr(sys, "stderr", file)
             yield shown
     finally:
-        reader.join(30)
+        reader.join(120)
         os.close(ours)
