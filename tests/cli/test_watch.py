@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.journals import as_of_process, losses, write
@@ -30,6 +32,31 @@ def watch(*arguments: str):
 def start(*arguments: str, **options) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "COLUMNS": "100", "LINES": "20", "TERM": "xterm"}
     return subprocess.Popen([sys.executable, "-m", "mtask_sinks", "watch", *arguments], env=environment, **options)
+
+
+@pytest.fixture
+def follow(monkeypatch):
+    """Return a function that runs ``watch --follow``, with one of some actions in place of each wait, and then Ctrl-C.
+
+    The command looks for other trainings before each wait, not only every few seconds.
+    """
+
+    def run(path: Path, *options: str, waits: list[Callable[[], object]]):
+        left = iter(waits)
+
+        def wait(seconds: float) -> None:
+            action = next(left, None)
+            if action is None:
+                raise KeyboardInterrupt
+            action()
+
+        monkeypatch.setattr("mtask_sinks.cli.watch_lines.time", SimpleNamespace(time=time.time, sleep=wait))
+        monkeypatch.setattr("mtask_sinks.cli.watch_screen._SEARCH_SECONDS", -1.0)
+        done = watch(str(path), "--follow", *options)
+        assert (done.exit_code, list(left)) == (0, []), done.output
+        return done
+
+    return run
 
 
 def test_a_pipe_gets_one_picture_without_colour_whose_lines_say_all(tmp_path) -> None:
@@ -95,50 +122,43 @@ def test_json_says_the_same(tmp_path) -> None:
 
 
 def test_followed_into_a_pipe_each_new_snapshot_is_a_line(tmp_path) -> None:
-    write(tmp_path, (RunInfo(id="1", name="r"), losses(2), None))
-    process = start(str(tmp_path), "--follow", "--interval", "0.1", stdout=subprocess.PIPE)
+    write(tmp_path, (RunInfo(id="1", name="r"), [Snapshot(2, metrics={"b/loss": 20.0})], None))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = start(str(tmp_path), "--follow", "--only", "a/*", "--interval", "0.1", **pipes)
     try:
-        time.sleep(3)
+        said = process.stderr.readline()  # from now on, it prints what is new
         write(tmp_path, (RunInfo(id="2", step=2), losses(4), "finished"))
-        lines = [process.stdout.readline().decode() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(3)]
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        rest = process.communicate(timeout=120)
+    assert said == "--only: no metric matches 'a/*'. The metrics are: b/loss.\n"
     assert lines == ["r  resumed at step 2\n", "r  step 4  train  a/loss 40\n", "r  finished\n"]
-    assert process.returncode == 0
+    assert (process.returncode, rest) == (0, ("", ""))
 
 
-@pytest.mark.parametrize("before", [[], ["old"]], ids=["an empty directory", "an ended training"])
-def test_followed_into_a_pipe_each_training_that_begins_below_the_directory_has_its_lines(tmp_path, before) -> None:
-    for name in ("old", "next", "last"):
+@pytest.mark.parametrize("before", [[], ["earlier"]], ids=["an empty directory", "an ended training"])
+def test_followed_into_a_pipe_each_training_that_begins_below_the_directory_has_its_lines(
+    tmp_path, follow, before
+) -> None:
+    def train(name: str) -> None:
+        write(tmp_path / name, (RunInfo(id=name, name=name), losses(1, at=time.time()), "finished"))
+
+    for name in ("earlier", "first", "second"):  # in this order too if a clock gives two files the same time
         (tmp_path / name).mkdir()
     for name in before:
-        write(tmp_path / name, (RunInfo(id=name, name=name), losses(2), "finished"))
-    process = start(str(tmp_path), "--follow", "--interval", "0.1", stdout=subprocess.PIPE, text=True)
-    try:
-        time.sleep(3)
-        lines = []
-        for name in ("next", "last"):
-            write(tmp_path / name, (RunInfo(id=name, name=name), losses(1, at=time.time()), "finished"))
-            lines += [process.stdout.readline() for _ in range(3)]
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        train(name)
+    lines = follow(tmp_path, waits=[lambda: train("first"), lambda: train("second"), list]).stdout.splitlines()
     assert lines == [
-        f"{name}  {what}\n" for name in ("next", "last") for what in ("begins", "step 1  train  a/loss 10", "finished")
+        f"{name}  {what}" for name in ("first", "second") for what in ("begins", "step 1  train  a/loss 10", "finished")
     ]
 
 
-def test_the_lines_of_the_first_training_of_an_empty_directory_appear_once(tmp_path) -> None:
-    process = start(str(tmp_path), "--follow", "--interval", "0.1", stdout=subprocess.PIPE, text=True)
-    try:
-        time.sleep(3)
+def test_the_lines_of_the_first_training_of_an_empty_directory_appear_once(tmp_path, follow) -> None:
+    def train() -> None:
         write(tmp_path, (RunInfo(id="1", name="r"), losses(1, at=time.time()), None))
-        time.sleep(6)  # meanwhile it has looked for other trainings
-    finally:
-        process.send_signal(signal.SIGINT)
-        lines, _ = process.communicate(timeout=30)
-    assert lines == "r  begins\nr  step 1  train  a/loss 10\n"
+
+    assert follow(tmp_path, waits=[train, list, list]).stdout == "r  begins\nr  step 1  train  a/loss 10\n"
 
 
 def test_a_line_tells_whether_a_training_begins_resumes_or_goes_on() -> None:
@@ -151,40 +171,32 @@ def test_a_line_tells_whether_a_training_begins_resumes_or_goes_on() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_followed_lines_have_only_the_metrics_that_match(tmp_path, form) -> None:
+def test_followed_lines_have_only_the_metrics_that_match(tmp_path, follow, form) -> None:
     def at(step: int, **values: float) -> Snapshot:
         metrics = {key.replace("__", "/"): value for key, value in values.items()}
         return Snapshot(step, metrics=metrics, counts=dict.fromkeys(metrics, 4))
 
-    write(tmp_path, (RunInfo(id="1", name="r"), [at(2, a__loss=1.0, b__loss=2.0)], None))
-    more = ["--json"] if form == "json" else []
-    process = start(
-        str(tmp_path), "--follow", "--only", "b/*", "--interval", "0.1", *more, stdout=subprocess.PIPE
-    )  # fmt: skip
-    try:
-        time.sleep(3)
+    def resume() -> None:
         snapshots = [at(4, a__loss=3.0, b__loss=4.0), at(6, a__loss=5.0), at(8, b__loss=6.0)]
         write(tmp_path, (RunInfo(id="2", step=2), snapshots, "finished"))
-        lines = [process.stdout.readline().decode() for _ in range(4)]
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+
+    write(tmp_path, (RunInfo(id="1", name="r"), [at(2, a__loss=1.0, b__loss=2.0)], None))
+    more = ["--json"] if form == "json" else []
+    lines = follow(tmp_path, "--only", "b/*", *more, waits=[resume, list]).stdout.splitlines()
     if form == "json":
         records = [json.loads(line) for line in lines]
         assert [(each["metrics"], each["counts"]) for each in records if each["event"] == "snapshot"] == [
             ({"b/loss": 4.0}, {"b/loss": 4}), ({"b/loss": 6.0}, {"b/loss": 4}),
         ]  # fmt: skip
     else:
-        assert lines[1:3] == ["r  step 4  train  b/loss 4\n", "r  step 8  train  b/loss 6\n"]
+        shown = ["r  step 4  train  b/loss 4", "r  step 8  train  b/loss 6"]
+        assert lines == ["r  resumed at step 2", *shown, "r  finished"]
 
 
-def test_a_note_says_once_that_no_followed_metric_matches(tmp_path) -> None:
+def test_a_note_says_once_that_no_followed_metric_matches(tmp_path, follow) -> None:
     write(tmp_path, (RunInfo(id="1", name="r"), losses(2, 4), None))
-    process = start(str(tmp_path), "--follow", "--only", "b/*", "--interval", "0.1", stderr=subprocess.PIPE)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert errors.decode() == "--only: no metric matches 'b/*'. The metrics are: a/loss.\n"
+    done = follow(tmp_path, "--only", "b/*", waits=[list, list])
+    assert done.output == "--only: no metric matches 'b/*'. The metrics are: a/loss.\n"
 
 
 def test_on_a_terminal_it_lives_until_ctrl_c_and_leaves_the_last_picture(tmp_path) -> None:
@@ -198,7 +210,7 @@ def test_on_a_terminal_it_lives_until_ctrl_c_and_leaves_the_last_picture(tmp_pat
         assert "killed" in _read_until(ours, "second", "killed", "loss")
         process.send_signal(signal.SIGINT)
         rest = _read_to_end(ours)
-        process.wait(30)
+        process.wait(120)
     finally:
         process.kill()
         os.close(ours)
@@ -207,7 +219,7 @@ def test_on_a_terminal_it_lives_until_ctrl_c_and_leaves_the_last_picture(tmp_pat
 
 
 def _read_until(terminal: int, *words: str) -> str:
-    text, end = "", time.monotonic() + 60.0
+    text, end = "", time.monotonic() + 120.0
     while not all(word in text for word in words):
         assert time.monotonic() < end, text
         if select.select([terminal], [], [], 0.2)[0]:

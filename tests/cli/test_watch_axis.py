@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from helpers.journals import losses, write
@@ -143,12 +142,11 @@ def test_followed_into_a_pipe_lines_tell_the_total_once_there_is_one(tmp_path, a
     )  # fmt: skip
     try:
         said = process.stderr.readline()  # then it waits for what is new
-        time.sleep(0.3)
         write(tmp_path, (run_info, [Snapshot(0, "eval", {"mlm/loss": 9.5}), first, *others], "finished"))
         lines = [process.stdout.readline().rstrip() for _ in range(4)]
     finally:
         process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=30)
+        _, rest = process.communicate(timeout=120)
     assert said.startswith("x='mlm/n_tokens' is no metric of the training phase. ") and not rest
     if as_json:
         records = [json.loads(line) for line in lines]
