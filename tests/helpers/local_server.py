@@ -13,29 +13,40 @@ HOST = "127.0.0.1"
 
 
 class Reserved:
-    """Binds a port without listening on it: it refuses connections, and no other process can get the port.
+    """Binds a port without listening on it: it refuses connections, and no other process gets it as a free port.
 
-    A free port could be taken by any process, and a client on loopback may even connect to itself there.
+    A free port could be taken by any process, and a client on loopback may even connect to itself there. A server can
+    listen on this one meanwhile if it sets SO_REUSEADDR, as servers do. So keep it until the last server has ended.
     """
 
-    def __init__(self, port: int = 0) -> None:
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._bind(port)
+    def __init__(self) -> None:
+        self._socket = _bound(0)
         self.port: int = self._socket.getsockname()[1]
+
+    def wait_until_closed(self) -> None:
+        """Wait until no process listens on it: one that was killed does so for a moment."""
+        end = time.monotonic() + 60.0
+        while True:
+            try:
+                return _bound(self.port).close()
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
 
     def release(self) -> None:
         self._socket.close()
 
-    def _bind(self, port: int) -> None:
-        end = time.monotonic() + 10.0
-        while True:
-            try:
-                return self._socket.bind((HOST, port))
-            except OSError:  # a killed process keeps the port for a moment
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.01)
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((HOST, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 class LocalServer:
@@ -43,7 +54,7 @@ class LocalServer:
 
     def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
         self._handler = handler
-        self._reserved: Reserved | None = Reserved()
+        self._reserved = Reserved()
         self._http: _Server | None = None
         self.port = self._reserved.port
         self.url = f"http://{HOST}:{self.port}"
@@ -54,10 +65,8 @@ class LocalServer:
 
     def open(self) -> None:
         """Answer from now on."""
-        if self._reserved is None:
+        if self.is_open:
             return
-        self._reserved.release()
-        self._reserved = None
         self._http = _Server((HOST, self.port), self._handler)
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -69,14 +78,11 @@ class LocalServer:
         self._http.server_close()
         self._http.cut()
         self._http = None
-        self._reserved = Reserved(self.port)
 
     def end(self) -> None:
         """Close, and release the port."""
         self.close()
-        if self._reserved is not None:
-            self._reserved.release()
-            self._reserved = None
+        self._reserved.release()
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class MlflowServer:
 
     def __init__(self, directory: Path, empty_store: Path) -> None:
         self._directory = directory
-        self._reserved: Reserved | None = Reserved()
+        self._reserved = Reserved()
         self._process: subprocess.Popen[bytes] | None = None
         self.port = self._reserved.port
         self.uri = f"http://{HOST}:{self.port}"
@@ -43,7 +43,7 @@ class MlflowServer:
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
-        if self._reserved is None:
+        if self.is_up:
             return
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", HOST, "--port", str(self.port)]
         command += ["--backend-store-uri", self.store]
@@ -51,8 +51,6 @@ class MlflowServer:
         # test needs it.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-        self._reserved.release()
-        self._reserved = None
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, cwd=self._directory, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -66,7 +64,7 @@ class MlflowServer:
         self._signal(signal.SIGKILL)
         self._process.wait(LIMIT)
         self._process = None
-        self._reserved = Reserved(self.port)
+        self._reserved.wait_until_closed()
 
     def pause(self) -> None:
         """Halt the server: it accepts connections, but answers nothing."""
@@ -79,9 +77,7 @@ class MlflowServer:
     def end(self) -> None:
         """Kill the server, and release the port."""
         self.kill()
-        if self._reserved is not None:
-            self._reserved.release()
-            self._reserved = None
+        self._reserved.release()
 
     @property
     def _log(self) -> Path:
