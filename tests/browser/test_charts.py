@@ -269,7 +269,7 @@ def test_panels_zoom_together_and_back(plot) -> None:
     ranges = f"return [...document.querySelectorAll('{FIRST}')].map(p => p.layout.xaxis.range)"
     before = plot.evaluate(ranges)
     assert before[0] == before[1] == pytest.approx([10 - 0.6, 40 + 0.6])
-    zoom = "Plotly.relayout(document.querySelectorAll(arguments[0])[arguments[1]], arguments[2])"
+    zoom = "return Plotly.relayout(document.querySelectorAll(arguments[0])[arguments[1]], arguments[2]).then(() => 0)"
     plot.evaluate(zoom, FIRST, 0, {"xaxis.range[0]": 15, "xaxis.range[1]": 35})
     assert settled(plot).evaluate(ranges) == [[15, 35], [15, 35]]
     plot.evaluate(zoom, FIRST, 1, {"xaxis.autorange": True})
@@ -309,7 +309,8 @@ def test_of_many_points_the_extremes_and_the_gaps_are_drawn_and_all_when_zoomed(
     shown = dict(zip(x, y))
     assert (x[0], x[-1], shown[7_001], shown[12_345], shown[15_010]) == (0, 19_999, 50, -50, None)
     browser.evaluate(
-        "Plotly.relayout(document.querySelector('.plot'), {'xaxis.range[0]': 7000, 'xaxis.range[1]': 7009})"
+        "const zoom = {'xaxis.range[0]': 7000, 'xaxis.range[1]': 7009};"
+        "return Plotly.relayout(document.querySelector('.plot'), zoom).then(() => 0)"
     )
     (((x, y),),) = data(settled(browser), "[c.x, c.y]")
     assert (x, y) == (list(range(6_999, 7_011)), [peaks.get(step, step % 7) for step in range(6_999, 7_011)])

@@ -14,7 +14,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
 #: Seconds that a page may take. On an idle machine the slowest takes 5.
-LIMIT = 60.0
+LIMIT = 120.0
 
 #: Why a test is skipped if Chromium is not installed.
 HOW_TO_GET_IT = "no Chromium: apt-get install chromium chromium-driver"

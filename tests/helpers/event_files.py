@@ -8,7 +8,11 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.context import RequestContext
-from tensorboard.data.server_ingester import SubprocessServerDataIngester, get_server_binary
+from tensorboard.data.server_ingester import (
+    DataServerStartupError,
+    SubprocessServerDataIngester,
+    get_server_binary,
+)
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.util.grpc_util import ChannelCredsType
 
@@ -51,8 +55,14 @@ def read_served(root: Path, tags: Collection[str], points: int, seconds: float =
     server = SubprocessServerDataIngester(
         get_server_binary(), str(root), reload_interval=0, channel_creds_type=ChannelCredsType.LOCAL
     )
-    server.start()
     end = time.monotonic() + seconds
+    while True:
+        try:
+            server.start()
+            break
+        except DataServerStartupError:  # it gives a busy machine only some seconds
+            if time.monotonic() > end:
+                raise
     while True:
         read = server.data_provider.read_scalars(
             RequestContext(), experiment_id="", plugin_name="scalars", downsample=10_000
