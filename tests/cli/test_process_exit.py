@@ -24,12 +24,10 @@ class Native:
         kill(process, number)
 
 sys.native = Native()
+atexit.register(Path("handled").touch)
 
 class Stuck(Sink):
     name = "stuck"
-
-    def open(self, run):
-        atexit.register(Path("handled").touch)
 
     def write(self, snapshot):
         threading.Event().wait()
@@ -53,7 +51,7 @@ def with_stuck(tmp_path) -> dict[str, str]:
 def run(tmp_path: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mtask_sinks", *words],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
