@@ -113,14 +113,18 @@ def test_only_a_group_of_rows_is_in_memory_as_objects_of_python(tmp_path, monkey
     metrics = {f"a/m{n}": n + 0.5 for n in range(20)}
     write(tmp_path, (RunInfo(id="1"), [Snapshot(step, metrics=metrics, time=step) for step in range(1_000)], None))
     to_frame(tmp_path)  # imports what it needs
-    tracemalloc.start()
-    frame = to_frame(tmp_path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    for _ in range(3):  # a thread of an earlier test may need memory at the same time
+        tracemalloc.start()
+        frame = to_frame(tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        is_small = peak < 240 * len(frame)  # 134, with pandas 2 220; with all rows as objects, it is 265 at least
+        if is_small:
+            break
     assert list(frame.index) == list(range(20_000))
     assert list(frame["step"]) == [step for step in range(1_000) for _ in metrics]
     assert list(frame["value"]) == [*metrics.values()] * 1_000
-    assert peak < 240 * len(frame)  # 134, with pandas 2 220; with all rows as objects, it is 265 at least
+    assert is_small, peak
 
 
 def test_a_frame_of_nothing_has_columns(tmp_path) -> None:
