@@ -72,17 +72,18 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
 
         In the first moment after a fork, the pipe also gets the signals of the child.
         """
-        begun = since = time.monotonic()
+        # Seconds are counted in looks: while the system holds up the whole process, its main thread is not stuck.
+        looks = since = 0
         place = _place_of_main_thread()
         # If other code has taken over SIGTERM, that code ends the training.
         while not has_reacted and handler_of(signal.SIGTERM) is handler:
             time.sleep(_LOOK_SECONDS)
-            before, place, now = place, _place_of_main_thread(), time.monotonic()
+            before, place, looks = place, _place_of_main_thread(), looks + 1
             if place != before:
-                since = now
-            if now - since > _STUCK_SECONDS:
+                since = looks
+            if (looks - since) * _LOOK_SECONDS > _STUCK_SECONDS:
                 return True
-            if now - begun > 3 * _STUCK_SECONDS:
+            if looks * _LOOK_SECONDS > 3 * _STUCK_SECONDS:
                 return False
         return False
 

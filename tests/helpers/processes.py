@@ -36,6 +36,9 @@ _PRELOADED = (
     *("tensorboard.backend.event_processing.event_accumulator", "tensorboard.data.server_ingester"),
     *("torch.utils.tensorboard", "transformers.integrations", "transformers.trainer", "wandb.sdk.launch"),
 )
+#: Seconds to wait for the first process. On a busy machine, the imports of the one that it is forked from take 30.
+STARTED = 300.0
+
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(list(_PRELOADED))
 
@@ -76,7 +79,7 @@ class TrainingProcess:
 
     def wait_for_step(self, step: int) -> None:
         """Wait until the training has made this many steps."""
-        end = time.monotonic() + LIMIT
+        end = time.monotonic() + STARTED
         with suppress(EOFError):
             while self._pipe.poll(max(0.0, end - time.monotonic())):
                 if self._pipe.recv() >= step:

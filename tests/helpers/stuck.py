@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
@@ -11,9 +14,23 @@ from mtask_sinks.trainer.sigterm import raising_on_sigterm
 
 
 def get_stuck(pipe: Connection, block: Callable[[], AbstractContextManager[object]]) -> None:
-    """Send "ready" and wait inside of a block in a call that continues after a signal; if that is noticed, send so."""
-    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    """Wait inside of a block in a call that continues after a signal, and send "ready"; if that is noticed, send so."""
+    lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)
     with raising_on_sigterm(lambda: pipe.send("noticed")), block():
-        library.pthread_mutex_lock(mutex)
-        pipe.send("ready")
-        library.pthread_mutex_lock(mutex)
+        lock(mutex)
+        threading.Thread(target=_tell_when_it_waits, args=(pipe,), daemon=True).start()
+        _wait_forever(lock, mutex)
+
+
+def _wait_forever(lock: Callable[[object], object], mutex: object) -> None:
+    lock(mutex)
+
+
+def _tell_when_it_waits(pipe: Connection) -> None:
+    main = threading.main_thread().ident or 0
+    while True:
+        frame = sys._current_frames()[main]
+        # Another thread sees the main thread there only at the beginning (0), or inside of the call.
+        if frame.f_code is _wait_forever.__code__ and frame.f_lasti > 0:
+            return pipe.send("ready")
+        time.sleep(0.01)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.faulty import LIMIT
-from helpers.processes import FORKSERVER, TrainingProcess
+from helpers.faulty import LIMIT, wait_for
+from helpers.processes import FORKSERVER, STARTED, TrainingProcess
 from helpers.stuck import get_stuck
 from helpers.toy import InOrder, Toy, arguments, numbers, points, rows
 from mlflow import MlflowClient
@@ -22,6 +22,7 @@ from transformers import TrainerCallback
 
 from mtask_sinks import Alert, HfMultiTaskTrainer, SinkArguments, read_journal
 from mtask_sinks._util.interrupts import InterruptsDeferred
+from mtask_sinks.delivery.worker import Worker
 from mtask_sinks.sinks import MemorySink, MLflowSink
 from mtask_sinks.trainer.sigterm import Terminated, raising_on_sigterm
 
@@ -161,14 +162,17 @@ class Odd(MemorySink):
     [
         (
             Broken,
-            "sink memory (down, Wordless: (it has no text)) received 0 of 5 snapshots; 5 did not arrive within 1 s.",
+            "sink memory (down, Wordless: (it has no text)) received 0 of 5 snapshots; 5 did not arrive within 0.1 s.",
         ),
-        (Odd, "sink odd (down, OSError: down) received 0 of 5 snapshots; 5 did not arrive within 1 s."),
+        (Odd, "sink odd (down, OSError: down) received 0 of 5 snapshots; 5 did not arrive within 0.1 s."),
     ],
 )
 def test_a_sink_that_fails_in_every_way_raises_nothing_out_of_the_training(tmp_path, caplog, sink, said) -> None:
+    def wait_until_it_is_down() -> None:
+        wait_for(lambda: trainer.sink_counts[broken.name].state == "down", "three failures of the sink")
+
     broken = sink()
-    trainer = made(tmp_path, lambda: None, broken, sink_args=SinkArguments(drain_seconds=1.0))
+    trainer = made(tmp_path, wait_until_it_is_down, broken, sink_args=SinkArguments(drain_seconds=0.1))
     trainer.train()
     broken.write = lambda snapshot: None  # so that its thread ends
     assert said in caplog.text
@@ -197,9 +201,12 @@ def test_a_sinks_thread_that_dies_is_said_and_counted_and_begins_anew_with_the_n
 ) -> None:
     sink = MemorySink()
     trainer = made(tmp_path, lambda: None, sink, sink_args=SinkArguments(drain_seconds=1000.0))
+    mark_ended, is_said = Worker._mark_ended, []
     with monkeypatch.context() as broken:
-        broken.setattr("mtask_sinks.delivery.worker.Worker._next_items", lambda worker, retrying: 1 / 0)
+        broken.setattr(Worker, "_next_items", lambda worker, retrying: 1 / 0)
+        broken.setattr(Worker, "_mark_ended", lambda w: (is_said.append("has stopped" in caplog.text), mark_ended(w)))
         trainer.train()
+    assert is_said and all(is_said)  # before the training goes on, and perhaps the process ends
     counts = trainer.sink_counts["memory"]
     assert (counts.state, counts.delivered, counts.pending) == ("stopped", 0, 5)
     assert counts.error == "ZeroDivisionError: division by zero"
@@ -231,9 +238,8 @@ def test_sigterm_ends_a_process_whose_main_thread_is_stuck(block) -> None:
     process.start()
     theirs.close()  # else nothing would end the wait for a process that has died
     try:
-        assert pipe.poll(LIMIT)
+        assert pipe.poll(STARTED)
         assert pipe.recv() == "ready"
-        time.sleep(0.5)  # it sends that before it is stuck
         process.terminate()
         assert pipe.poll(LIMIT)
         assert pipe.recv() == "noticed"
@@ -253,7 +259,12 @@ from mtask_sinks.trainer import sigterm
 def step():  # a main thread that stays in one place, instead of in such calls, counts as stuck
     time.sleep(0.01)
 
-sigterm._STUCK_SECONDS = 0.2
+def exit_code():
+    while not (found := os.waitpid(child, os.WNOHANG))[0]:
+        step()
+    return os.waitstatus_to_exitcode(found[1])
+
+sigterm._STUCK_SECONDS = 0.5
 child = 0
 reader, writer = os.pipe()
 with sigterm.raising_on_sigterm(lambda: print("ended by force", flush=True)):
@@ -273,15 +284,15 @@ with sigterm.raising_on_sigterm(lambda: print("ended by force", flush=True)):
             for _ in range(6000):  # not one long call: a signal just before its system call would not end it
                 step()
     if sys.argv[1] == "child that leaves too":
-        print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        print("exit code", exit_code())
         child = 0
     if sys.argv[1].startswith("terminated child"):
         os.read(reader, 1)  # Python forgets signals that a process gets in its first moment
         os.kill(child, signal.SIGTERM)
     if "terminated" in sys.argv[1]:
-        print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        print("exit code", exit_code())
         child = 0
-    for _ in range(100):
+    for _ in range(200 if "fork" in sys.argv[1] else 100):  # until the watch gives up, if it has seen the signal
         step()
 print("over")
 if child:
@@ -334,6 +345,27 @@ for place in range(1, 20):
 def test_a_second_sigterm_while_the_first_is_handled_holds_up_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", _TWICE], capture_output=True, text=True, timeout=60)
     assert (done.stdout.split(), done.returncode) == (["terminated"] * 19, 0), done.stderr
+
+
+_HELD_UP = """
+import itertools, os, signal, time
+from types import SimpleNamespace
+from mtask_sinks._util.interrupts import InterruptsDeferred
+from mtask_sinks.trainer import sigterm
+
+sigterm.time = SimpleNamespace(sleep=time.sleep, monotonic=itertools.count(0, 60).__next__)
+try:
+    with sigterm.raising_on_sigterm(lambda: print("ended by force", flush=True)), InterruptsDeferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+except sigterm.Terminated:
+    print("terminated")
+"""
+
+
+def test_a_process_that_runs_only_for_a_moment_per_minute_is_not_stuck() -> None:
+    done = subprocess.run([sys.executable, "-c", _HELD_UP], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split(), done.returncode) == (["terminated"], 0), done.stderr
 
 
 def test_an_error_in_a_training_with_data_loader_workers_is_raised(tmp_path) -> None:
