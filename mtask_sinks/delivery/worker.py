@@ -210,9 +210,11 @@ class Worker:
             text = error_text(error)
             self._progress.note_error(text)
             self._progress.backend.stop()
-            self._mark_ended()
             message = "sink %s has stopped (%s); training goes on. %d snapshots wait in the journal."
-            logger.warning(message, self.sink.name, text, self.counts.pending, exc_info=error)
+            try:  # before those who wait go on: at the exit of the process, this thread would not come to its message
+                logger.warning(message, self.sink.name, text, self.counts.pending, exc_info=error)
+            finally:
+                self._mark_ended()
 
     def _mark_ended(self) -> None:
         """Note that the thread ends, and wake those who wait for it."""
