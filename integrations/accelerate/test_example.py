@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.ports import unused_port
 from torch.utils.data import DataLoader
 
 STEPS, LOG_EVERY, BATCH, ACCUMULATION = 60, 20, 32, 2
@@ -92,13 +92,6 @@ def test_both_backends_hold_what_a_plain_loop_computes(example, tmp_path) -> Non
     assert written == {**wanted, "learning_rate": rate}
 
 
-def _free_port() -> int:
-    """Return a free port: accelerate before 1.8 does not choose one for port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_two_processes_of_accelerate_launch_log_the_same_numbers(example, tmp_path) -> None:
     command = [
         *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
@@ -110,13 +103,13 @@ def test_two_processes_of_accelerate_launch_log_the_same_numbers(example, tmp_pa
             "--dynamo_backend",
             "no",
             "--main_process_port",
-            str(_free_port()),
+            str(unused_port()),  # accelerate before 1.8 does not choose one for port 0
         ),
         *(example.__file__, "--output_dir", str(tmp_path), "--report_to", "tensorboard"),
     ]
     path = os.pathsep.join(sys.path)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     written = in_tensorboard(tmp_path / "runs")
     del written["train/learning_rate"]

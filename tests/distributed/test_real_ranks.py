@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.ports import unused_port
 from helpers.rank_job import FIRST_ENTRIES, REDUCERS, reports
 
 from mtask_sinks import report_metrics, weighted
@@ -21,16 +21,10 @@ pytestmark = pytest.mark.long
 JOB = Path(__file__).parents[1] / "helpers" / "rank_job.py"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def run(out: Path, launcher: list[str], scenarios: list[str]) -> Path:
     command = [sys.executable, "-m", *launcher, str(JOB), str(out), *scenarios]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, cwd=out)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, cwd=out)
     assert (out / f"{scenarios[-1]}-0.json").exists(), done.stderr[-4000:]
     return out
 
@@ -49,7 +43,7 @@ def two(tmp_path_factory):
 @pytest.fixture(scope="module")
 def four(tmp_path_factory):
     plain = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    ranks = ["--num_processes", "4", "--main_process_port", str(free_port())]
+    ranks = ["--num_processes", "4", "--main_process_port", str(unused_port())]
     launcher = ["accelerate.commands.launch", *plain, *ranks]
     return run(tmp_path_factory.mktemp("four"), launcher, ["trainer", "registry", "replicas", "conflict"])
 

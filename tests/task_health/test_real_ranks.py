@@ -20,7 +20,7 @@ def ranks(tmp_path_factory):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [*launcher, str(JOB), str(out)], env=environment, capture_output=True, text=True, timeout=240, cwd=out
+        [*launcher, str(JOB), str(out)], env=environment, capture_output=True, text=True, timeout=500, cwd=out
     )
     assert (out / "result-1.json").exists(), done.stderr[-4000:]
     return [json.loads((out / f"result-{rank}.json").read_text()) for rank in range(2)], done.stderr
