@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def only_own_log_lines(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Keep out of `caplog` what workers log that ran before the test began."""
+def only_own_log_lines(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[logging.LogRecord], bool]]:
+    """Keep out of `caplog` what workers log that ran before the test began. Provides this filter for other handlers."""
     # Not their numbers: a new thread may get the number of one that has ended.
     earlier = {thread for thread in threading.enumerate() if thread.name.startswith("mtask-sinks-")}
 
@@ -23,5 +23,5 @@ def only_own_log_lines(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         return threading.current_thread() not in earlier
 
     caplog.handler.addFilter(is_own)
-    yield
+    yield is_own
     caplog.handler.removeFilter(is_own)

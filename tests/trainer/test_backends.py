@@ -54,11 +54,12 @@ OURS = {
 
 
 @pytest.fixture
-def messages() -> Iterator[list[str]]:
+def messages(only_own_log_lines) -> Iterator[list[str]]:
     """What the library logs, from its own logger: MLflow 3.1 replaces the root logger's handlers."""
     texts: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: texts.append(record.getMessage())  # type: ignore[method-assign]
+    handler.addFilter(only_own_log_lines)
     logger = logging.getLogger("mtask_sinks")
     logger.addHandler(handler)
     yield texts
@@ -495,6 +496,7 @@ def test_a_sink_that_fails_disturbs_neither_the_training_nor_the_other_sinks(tmp
     trainer = make(tmp_path, "tensorboard", sinks=[Bad()], sink_args=SinkArguments(drain_seconds=1.0))
     trainer.train()
     wait_for(lambda: trainer.sink_counts["tensorboard"].state == "closed", "the end of the other sink")
+    wait_for(lambda: trainer.sink_counts["bad"].error is not None, "the first failure of the sink")
     (directory,) = run_dirs(tmp_path)
     assert read_scalars(directory)["a/train/loss"] == OURS["a/train/loss"]
     assert trainer.state.global_step == 4
