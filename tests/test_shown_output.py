@@ -40,7 +40,7 @@ PROGRAMS = {
 #: The pages show this directory in place of the one in which a command ran.
 HOME = "/home/me/project"
 #: Seconds that a command may take; on an idle machine the slowest takes 20.
-LIMIT = 240
+LIMIT = 480
 
 #: The pages show a demonstration of 2250 steps. The tests run a short one, so its numbers are other ones.
 DEMO = "mtask-sinks demo"

@@ -19,12 +19,12 @@ def test_a_phase_holds_for_the_thread_that_enters_it() -> None:
     def probe() -> None:
         with registry.phase("probe"):
             entered.set()
-            reported.wait(10)
+            reported.wait(60)
             registry.report_metrics(x=100.0)
 
     thread = threading.Thread(target=probe)
     thread.start()
-    entered.wait(10)
+    entered.wait(60)
     registry.report_metrics(x=1.0)  # while the other thread is inside its phase
     reported.set()
     thread.join()
@@ -69,14 +69,14 @@ def test_threads_that_activate_a_registry_may_end_in_any_order() -> None:
     def first() -> None:
         with registry.activate():
             first_is_in.set()
-            assert second_is_in.wait(10)
+            assert second_is_in.wait(60)
         first_is_out.set()
 
     def second() -> None:
-        assert first_is_in.wait(10)
+        assert first_is_in.wait(60)
         with registry.activate():
             second_is_in.set()
-            assert first_is_out.wait(10)
+            assert first_is_out.wait(60)
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]
     for thread in threads:

@@ -37,7 +37,7 @@ class WandbRun:
     alerts: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def read_runs(directory: Path, seconds: float = 10.0) -> list[WandbRun]:
+def read_runs(directory: Path, seconds: float = 60.0) -> list[WandbRun]:
     """Read all runs below a directory. Waits until each has its exit record, which W&B may write after `finish`."""
     end = time.monotonic() + seconds
     while True:

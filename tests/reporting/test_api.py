@@ -110,14 +110,14 @@ def test_two_trainers_in_two_threads_are_right_with_the_function_too(tmp_path, c
 
 def test_a_thread_that_belongs_to_no_trainer_is_said_once_with_the_right_form(monkeypatch, caplog) -> None:
     monkeypatch.setattr(api, "_warn_once", WarnOnce(logging.getLogger("mtask_sinks.reporting.api")))
-    begun, reported = threading.Barrier(3, timeout=30), threading.Event()
+    begun, reported = threading.Barrier(3, timeout=60), threading.Event()
     registries = [MetricRegistry(), MetricRegistry()]
 
     def work(registry: MetricRegistry, value: float) -> None:
         with registry.activate():
             begun.wait()
             report_metrics(x=value)
-            reported.wait(30)
+            reported.wait(60)
 
     threads = [threading.Thread(target=work, args=pair) for pair in zip(registries, (1.0, 3.0), strict=True)]
     for thread in threads:

@@ -659,7 +659,8 @@ def test_reports_of_data_loader_workers_are_said_once(tmp_path, way, is_evaluate
         logging.getLogger("mtask_sinks").removeHandler(handler)
     assert not rows(trainer, "collator/n")
     assert [value for _, value in rows(trainer, "a/loss")] == [1.5, 3.5] * 3
-    assert 1 <= capfd.readouterr().err.count(WHY_LOST) <= 1 + (way == "registry")
+    # Of the six workers. The first two may report in the same moment.
+    assert 1 <= capfd.readouterr().err.count(WHY_LOST) <= 2
 
 
 def test_a_collator_without_workers_counts(tmp_path) -> None:
