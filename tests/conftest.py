@@ -18,6 +18,7 @@ from helpers.heap import (  # noqa: F401  # for all tests
     pytest_sessionstart,
     short_collections,
 )
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from helpers.browser import Browser
@@ -29,6 +30,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What delivers a journal remembers that in the user's state directory: for the tests, that is another one.
 _state = tempfile.TemporaryDirectory(prefix="mtask-sinks-state-")
 os.environ["XDG_STATE_HOME"] = _state.name
+
+# The same examples in each run, and no limit of time for one: a busy machine may hold up any of them.
+settings.load_profile("ci")
 
 _BACKEND_SETTINGS = ("ACCELERATE_", "MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_")
 

@@ -452,7 +452,7 @@ report = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     batches=st.lists(st.lists(st.lists(report, max_size=3), min_size=8, max_size=8), min_size=1, max_size=4),
     size=st.integers(2, 8),

@@ -112,10 +112,7 @@ def journals(draw: st.DrawFn, lines: list[bytes]) -> bytes:
 
 def examples(request: pytest.FixtureRequest, usual: int) -> settings:
     asked = request.config.getoption("--fuzz")
-    return settings(
-        max_examples=asked or usual, deadline=None, database=None, derandomize=not asked,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    return settings(max_examples=asked or usual, derandomize=not asked, suppress_health_check=list(HealthCheck))
 
 
 def right_snapshots(data: bytes) -> Counter[tuple[int, str]]:
