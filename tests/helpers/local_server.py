@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +18,14 @@ class Reserved:
 
     A free port could be taken by any process, and a client on loopback may even connect to itself there. A server can
     listen on this one meanwhile if it sets SO_REUSEADDR, as servers do. So keep it until the last server has ended.
+    Only Linux allows that; on other systems, the port is a free one.
     """
 
     def __init__(self) -> None:
         self._socket = _bound(0)
         self.port: int = self._socket.getsockname()[1]
+        if sys.platform != "linux":
+            self._socket.close()
 
     def wait_until_closed(self) -> None:
         """Wait until no process listens on it: one that was killed does so for a moment."""
