@@ -149,9 +149,9 @@ def _replay_file(
             for sink in sinks
         ]
         at_work = [worker for worker in workers if worker.sink.name not in hung]
-        for worker in at_work:
-            worker.finish()
         try:
+            for worker in at_work:
+                worker.finish()
             _wait(stream, at_work, patience)
         finally:
             hung |= {worker.sink.name for worker in at_work if not worker.abandon()}

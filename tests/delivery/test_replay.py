@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,14 @@ from typer.testing import CliRunner
 
 from mtask_sinks import RunInfo, Snapshot, read_journal
 from mtask_sinks.cli import app
+from mtask_sinks.delivery import replay as replay_module
 from mtask_sinks.delivery.cursor import Cursor, cursor_path
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
+from mtask_sinks.delivery.worker import Worker
 from mtask_sinks.errors import NoTrainingError, StillAtWorkError
 from mtask_sinks.journal.records import fingerprint_of
+from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal
 from mtask_sinks.sinks import MemorySink, MLflowSink, TensorBoardSink
 
@@ -272,14 +276,31 @@ def test_force_takes_a_process_for_ended_whose_start_is_not_known(tmp_path, capl
     assert message.startswith(f"process {os.getppid()} is running")
 
 
-def test_a_backend_that_does_not_come_back_is_given_up(tmp_path) -> None:
+@pytest.fixture
+def after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[list[Worker]], bool]], None]:
+    """Return a function that lets replays lose patience only after something has happened."""
+    wait = replay_module._wait
+
+    def set_condition(has_happened: Callable[[list[Worker]], bool]) -> None:
+        def wait_after(stream: JournalStream, workers: list[Worker], patience: float) -> None:
+            wait_for(lambda: has_happened(workers), "what the replay has to wait for")
+            wait(stream, workers, patience)
+
+        monkeypatch.setattr(replay_module, "_wait", wait_after)
+
+    return set_condition
+
+
+def test_a_backend_that_does_not_come_back_is_given_up(tmp_path, after) -> None:
     class Away(MemorySink):
         def open(self, run: RunInfo) -> None:
             raise ConnectionError("no route")
 
     path = written(tmp_path, (RunInfo(id="1"), rows(1, 2), "finished"))
-    counts = replay(path, [Away()], patience=1.0)["memory"]
+    after(lambda workers: workers[0].counts.error is not None)
+    counts = replay(path, [Away()], patience=0.1)["memory"]
     assert (counts.pending, counts.state, counts.error) == (2, "down", "ConnectionError: no route")
+    after(lambda workers: True)
     assert replay(path, [MemorySink()])["memory"].delivered == 2
 
 
@@ -367,12 +388,12 @@ def test_a_journal_that_another_replay_has_locked_is_left_alone(tmp_path) -> Non
     first, second = Hanging(), MemorySink()
     replaying = threading.Thread(target=replay, args=(path, [first]))
     replaying.start()
-    assert first.is_called.wait(30)
+    assert first.is_called.wait(100)
     with pytest.raises(StillAtWorkError, match="has locked .*another replay"):
         replay(path, [second])
     assert second.snapshots == []
     first.released.set()
-    replaying.join(30)
+    replaying.join(100)
     assert replay(path, [second])["memory"].delivered == 2
 
 
@@ -403,17 +424,20 @@ def test_a_replay_that_gave_up_does_not_go_on_in_the_background(tmp_path) -> Non
     before = threads_of_ours()
     for _ in range(3):
         assert replay(tmp_path, [sink], patience=0.1)["memory"].pending == 4
-    assert threads_of_ours() <= before
+    wait_for(lambda: threads_of_ours() <= before, "the end of the threads")
     sink.is_back = True
     assert replay(tmp_path, [sink])["memory"].delivered == 4
     assert sink.rows == [("one", 1), ("one", 2), ("two", 1), ("two", 2)]
 
 
-def test_a_sink_with_a_call_that_does_not_return_gets_no_second_journal_at_the_same_time(tmp_path, monkeypatch) -> None:
+def test_a_sink_with_a_call_that_does_not_return_gets_no_second_journal_at_the_same_time(
+    tmp_path, monkeypatch, after
+) -> None:
     monkeypatch.setattr("mtask_sinks.delivery.worker.ABANDON_SECONDS", 0.1)
     path = written(tmp_path, (RunInfo(id="1"), rows(1, 2), "finished"))
     path.with_name("metrics-2.jsonl").write_bytes(path.read_bytes())
     sink = Hanging()
+    after(lambda workers: sink.is_called.is_set())
     counts = replay(tmp_path, [sink], patience=0.2)["hanging"]
     assert (counts.pending, counts.state) == (4, "down")
     sink.released.set()
@@ -440,7 +464,8 @@ def test_a_replay_into_new_runs_makes_new_runs(tmp_path) -> None:
     assert [sorted((point.step, point.value) for point in each) for each in points] == [tens(1, 2)] * 2
 
 
-def test_a_replay_that_was_interrupted_goes_on_where_it_stopped(tmp_path) -> None:
+def test_a_replay_that_was_interrupted_goes_on_where_it_stopped(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.delivery.worker.ABANDON_SECONDS", 100.0)
     steps: list[int] = []
 
     class Interrupting(MemorySink):
@@ -455,4 +480,35 @@ def test_a_replay_that_was_interrupted_goes_on_where_it_stopped(tmp_path) -> Non
     with pytest.raises(KeyboardInterrupt):
         replay(path, [sink])
     assert replay(path, [sink])["memory"].pending == 0
+    assert steps == [*range(1, 21)]
+
+
+def test_a_replay_that_was_interrupted_as_it_began_does_not_go_on_in_the_background(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.delivery.worker.ABANDON_SECONDS", 100.0)
+    finish, hurry = Worker.finish, Worker.hurry
+    is_called, is_released, steps = threading.Event(), threading.Event(), []
+
+    def interrupt(worker: Worker) -> None:
+        finish(worker)
+        assert is_called.wait(100)
+        signal.raise_signal(signal.SIGINT)
+
+    class Held(MemorySink):
+        def write(self, snapshot: Snapshot) -> None:
+            is_called.set()
+            assert is_released.wait(100)
+            steps.append(snapshot.step)
+
+    path = written(tmp_path, (RunInfo(id="1"), rows(*range(1, 21)), "finished"))
+    before = threads_of_ours()
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(Worker, "finish", interrupt)
+        # The call returns when the worker has been told to end.
+        interrupted.setattr(Worker, "hurry", lambda worker: is_released.set() or hurry(worker))
+        with pytest.raises(KeyboardInterrupt):
+            replay(path, [Held()])
+    is_released.set()
+    wait_for(lambda: threads_of_ours() <= before, "the end of the thread")
+    assert steps == [1]
+    assert replay(path, [Held()])["memory"].pending == 0
     assert steps == [*range(1, 21)]
