@@ -33,9 +33,9 @@ class Interrupts(MemorySink):
 
     def write(self, snapshot: Snapshot) -> None:
         if not self.released.is_set():
-            assert self.is_awaited.wait(30)
+            assert self.is_awaited.wait(100)
             os.kill(os.getpid(), signal.SIGINT)
-            assert self.released.wait(30)
+            assert self.released.wait(100)
         super().write(snapshot)
 
 
@@ -106,7 +106,8 @@ def test_ctrl_c_at_any_moment_of_a_wait_leaves_no_lock_behind() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(math.inf, "waits for sinks"), (1e12, "waits up to 1e+12 s for sinks")])
-def test_the_wait_may_have_no_limit(tmp_path, caplog, seconds: float, said: str) -> None:
+def test_the_wait_may_have_no_limit(tmp_path, caplog, monkeypatch, seconds: float, said: str) -> None:
+    monkeypatch.setattr("mtask_sinks.delivery.ending._QUIET_SECONDS", 0.1)
     sink = Hanging()
     delivery = Delivery([sink], seconds, publish=(tmp_path / "copy").as_uri())
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
@@ -116,7 +117,7 @@ def test_the_wait_may_have_no_limit(tmp_path, caplog, seconds: float, said: str)
     wait_for(lambda: said in caplog.text, "the message")
     assert ended.is_alive()
     sink.released.set()
-    ended.join(30)
+    ended.join(100)
     assert (sink.steps, delivery.counts["hanging"].delivered) == ([0], 1)
     assert (tmp_path / "copy" / "metrics.jsonl").exists()
 
@@ -132,7 +133,7 @@ def test_all_deliveries_of_a_process_finish_at_the_same_time_at_its_exit() -> No
 
     class Meets(MemorySink):
         def close(self, status) -> None:
-            together.wait(30)
+            together.wait(100)
             super().close(status)
 
     sinks = [Meets() for _ in range(3)]

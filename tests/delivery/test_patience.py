@@ -28,8 +28,9 @@ def test_a_flush_returns_when_every_sink_has_all_values_and_the_cursor_knows_it(
 
     # Without a flush, the worker would wait this long before it saves the cursor.
     monkeypatch.setattr("mtask_sinks.delivery.worker._SAVE_SECONDS", FOREVER)
+    monkeypatch.setattr("mtask_sinks.delivery.pipeline.FLUSH_SECONDS", FOREVER)
     sink = Slow()
-    delivery = Delivery([sink])
+    delivery = Delivery([sink], drain_seconds=FOREVER)
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
     for snapshot in snapshots(20):
         delivery.write(snapshot)
@@ -45,7 +46,7 @@ def test_a_sink_that_is_down_is_not_waited_for(monkeypatch) -> None:
     down, good = Flaky("write", failures=10**9), MemorySink()
     delivery = Delivery([down, good], drain_seconds=FOREVER)
     delivery.open(RunInfo(id="1"))
-    back = threading.Timer(30.0, lambda: setattr(down, "failures", 0))  # ends the test if it waits after all
+    back = threading.Timer(100.0, lambda: setattr(down, "failures", 0))  # ends the test if it waits after all
     back.start()
     for snapshot in snapshots(3):
         delivery.write(snapshot)
@@ -66,7 +67,7 @@ def test_a_late_sink_is_waited_for_once_until_it_has_caught_up(caplog, monkeypat
     delivery.flush()
     monkeypatch.setattr("mtask_sinks.delivery.pipeline.FLUSH_SECONDS", FOREVER)
     delivery.drain_seconds = FOREVER
-    back = threading.Timer(30.0, late.released.set)  # ends the test if it waits after all
+    back = threading.Timer(100.0, late.released.set)  # ends the test if it waits after all
     back.start()
     for step in (1, 2):
         delivery.write(Snapshot(step=step))
@@ -75,7 +76,7 @@ def test_a_late_sink_is_waited_for_once_until_it_has_caught_up(caplog, monkeypat
     back.cancel()
     late.released.set()
     with delivery._journal.stream.reader_advanced:  # type: ignore[union-attr]
-        assert delivery._journal.stream.reader_advanced.wait_for(lambda: late.steps == [0, 1, 2], 30)  # type: ignore[union-attr]
+        assert delivery._journal.stream.reader_advanced.wait_for(lambda: late.steps == [0, 1, 2], 60)  # type: ignore[union-attr]
     delivery.write(Snapshot(step=3))
     delivery.flush()
     assert late.steps == [0, 1, 2, 3]

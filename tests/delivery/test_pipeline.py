@@ -124,7 +124,7 @@ def test_what_was_not_closed_is_delivered_when_the_interpreter_exits(tmp_path, s
 
 def test_a_forked_child_delivers_nothing_and_does_not_wait() -> None:
     hanging = Hanging()
-    delivery = Delivery([hanging], drain_seconds=20)
+    delivery = Delivery([hanging], drain_seconds=100)
     delivery.open(RunInfo(id="1"))
     delivery.write(Snapshot(step=0))
     child = os.fork()
@@ -132,7 +132,7 @@ def test_a_forked_child_delivers_nothing_and_does_not_wait() -> None:
         start = time.monotonic()
         delivery.write(Snapshot(step=1))
         delivery.close("finished")
-        os._exit(int(time.monotonic() - start > 5))
+        os._exit(int(time.monotonic() - start > 60))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     hanging.released.set()
     delivery.close("finished")
@@ -174,8 +174,9 @@ class Owner:
 
 
 @pytest.mark.parametrize("sink", [MemorySink(), Flaky("write", failures=10**9)])
-def test_the_next_run_ends_those_of_deleted_owners_unless_a_sink_lacks_something(sink) -> None:
-    left, kept = Delivery([sink]), Delivery([MemorySink()])
+def test_the_next_run_ends_those_of_deleted_owners_unless_a_sink_lacks_something(sink, monkeypatch) -> None:
+    monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 100.0)
+    left, kept = Delivery([sink], 100.0), Delivery([MemorySink()], 100.0)
     owner, deleted = Owner(), Owner()
     kept.belong_to(owner)
     left.belong_to(deleted)
@@ -191,8 +192,11 @@ def test_the_next_run_ends_those_of_deleted_owners_unless_a_sink_lacks_something
         delivery.close("finished", 0.0 if delivery is left else None)
 
 
-def test_the_end_of_a_deleted_owners_run_waits_for_the_training_that_writes_to_its_journal(tmp_path) -> None:
-    left, training, other, last = (Delivery([MemorySink()]) for _ in range(4))
+def test_the_end_of_a_deleted_owners_run_waits_for_the_training_that_writes_to_its_journal(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 100.0)
+    left, training, other, last = (Delivery([MemorySink()], 100.0) for _ in range(4))
     deleted = Owner()
     left.belong_to(deleted)
     for delivery, run in ((left, "1"), (training, "2")):
@@ -210,9 +214,10 @@ def test_the_end_of_a_deleted_owners_run_waits_for_the_training_that_writes_to_i
         delivery.close("finished")
 
 
-def test_the_end_of_a_run_does_not_create_a_removed_output_directory_again(tmp_path) -> None:
+def test_the_end_of_a_run_does_not_create_a_removed_output_directory_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 100.0)
     sink, out = MemorySink(), tmp_path / "out"
-    delivery = Delivery([sink])
+    delivery = Delivery([sink], 100.0)
     delivery.open(RunInfo(id="1", output_dir=str(out)))
     delivery.write(Snapshot(step=1, metrics={"x": 1.0}))
     delivery.flush()

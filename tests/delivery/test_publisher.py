@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from pathlib import Path
 
 import fsspec
 import pytest
 from helpers.disk import small_disk
+from helpers.faulty import wait_for
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.counted import read_trainings
@@ -31,6 +31,11 @@ def deliver(directory: Path, url: str, run: RunInfo, *steps: int, seconds: float
         delivery.write(Snapshot(step, metrics={"a/loss": 10.0 * step}))
     delivery.close("finished")
     return directory / "metrics.jsonl"
+
+
+def copying() -> set[threading.Thread]:
+    """Return the threads that copy journals."""
+    return {thread for thread in threading.enumerate() if thread.name == "mtask-sinks-publish"}
 
 
 @pytest.mark.parametrize("scheme", ["file", "memory"])
@@ -70,10 +75,12 @@ def test_it_is_copied_now_and_then(tmp_path, monkeypatch) -> None:
     delivery = Delivery([MemorySink()], 30.0, "memory://often")
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
     delivery.write(Snapshot(1, metrics={"a/loss": 1.0}))
-    memory, end = fsspec.filesystem("memory"), time.monotonic() + 30
-    while not (memory.exists("/often/metrics.jsonl") and memory.cat("/often/metrics.jsonl").count(b"\n") == 2):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    memory = fsspec.filesystem("memory")
+
+    def is_copied() -> bool:
+        return memory.exists("/often/metrics.jsonl") and memory.cat("/often/metrics.jsonl").count(b"\n") == 2
+
+    wait_for(is_copied, "the copy")
     delivery.close("finished")
     assert memory.cat("/often/metrics.jsonl") == (tmp_path / "metrics.jsonl").read_bytes()
 
@@ -109,16 +116,19 @@ def test_a_long_outage_does_not_delay_the_tries_at_the_end(tmp_path, monkeypatch
         copy(self)
 
     monkeypatch.setattr(publisher.Publisher, "_copy", fail_twice)
-    delivery = Delivery([], 20.0, "memory://outage")
+    delivery = Delivery([], 60.0, "memory://outage")
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
     delivery.write(Snapshot(1, metrics={"a/loss": 1.0}))
-    assert seen.wait(30)
+    assert seen.wait(100)
     monkeypatch.setattr(publisher, "_FIRST_WAIT", 0.01)
     delivery.close("finished")
     assert fsspec.filesystem("memory").cat("/outage/metrics.jsonl") == (tmp_path / "metrics.jsonl").read_bytes()
 
 
-def test_a_full_disk_keeps_the_earlier_copy(tmp_path) -> None:
+def test_a_full_disk_keeps_the_earlier_copy(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(publisher, "_FIRST_WAIT", 0.05)
+    monkeypatch.setattr(publisher, "_LONGEST_WAIT", 0.05)
+    before_this_test = copying()
     with small_disk(tmp_path / "mounted") as disk:
         url = f"file://{disk.path}/run"
         path = deliver(tmp_path / "out", url, RunInfo(id="1"), 2, 4)
@@ -127,14 +137,21 @@ def test_a_full_disk_keeps_the_earlier_copy(tmp_path) -> None:
         path = deliver(tmp_path / "out", url, RunInfo(id="2", step=4), *range(6, 400), seconds=1.0)
         assert (disk.path / "run" / "metrics.jsonl").read_bytes() == before
         disk.free()
+        wait_for(lambda: copying() <= before_this_test, "the copy that the disk did not accept before")
         path = deliver(tmp_path / "out", url, RunInfo(id="3", step=400), 401)
         assert (disk.path / "run" / "metrics.jsonl").read_bytes() == path.read_bytes()
         assert [each.name for each in (disk.path / "run").iterdir()] == ["metrics.jsonl"]
 
 
 def test_what_was_not_copied_in_time_is_named(tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(publisher, "_EVERY_SECONDS", 0.05)
     (tmp_path / "in-the-way").write_text("")
-    path = deliver(tmp_path / "out", f"file://{tmp_path}/in-the-way/run", RunInfo(id="1"), 2, seconds=0.3)
+    path = tmp_path / "out" / "metrics.jsonl"
+    delivery = Delivery([MemorySink()], 0.3, f"file://{tmp_path}/in-the-way/run")
+    delivery.open(RunInfo(id="1", output_dir=str(path.parent)))
+    delivery.write(Snapshot(2, metrics={"a/loss": 20.0}))
+    wait_for(lambda: "cannot be copied" in caplog.text, "the first try")
+    delivery.close("finished")
     (message,) = [m for m in caplog.messages if "was not copied" in m]
     assert message.startswith(f"the journal {path} was not copied to file://{tmp_path}/in-the-way/run before")
     assert "NotADirectoryError" in message or "FileExistsError" in message
@@ -178,7 +195,7 @@ def test_a_journal_without_a_line_replaces_no_copy(tmp_path) -> None:
     published = publisher.Publisher(JournalStream(empty), url)
     published.start()
     published.finish()
-    published.wait(10)
+    published.wait(100)
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["metrics.jsonl"]
     assert (tmp_path / "there" / "metrics.jsonl").read_bytes() == copy
 
@@ -191,10 +208,8 @@ def test_a_journal_that_was_removed_and_begun_again_does_not_replace_its_copy(tm
     for step in range(1, 21):
         delivery.write(Snapshot(step, metrics={"a/loss": 1.0}))
     whole = (out / "metrics.jsonl").read_bytes()
-    end = time.monotonic() + 30
-    while not ((there / "metrics.jsonl").exists() and (there / "metrics.jsonl").read_bytes() == whole):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    copy = there / "metrics.jsonl"
+    wait_for(lambda: copy.exists() and copy.read_bytes() == whole, "the copy")
     (out / "metrics.jsonl").unlink()
     delivery.write(Snapshot(21, metrics={"a/loss": 1.0}))
     delivery.close("finished")
@@ -220,14 +235,17 @@ def test_a_copy_that_has_more_than_this_machine_stays(tmp_path) -> None:
 def test_ctrl_c_ends_the_wait_for_the_copy_alone(tmp_path, monkeypatch, caplog) -> None:
     class Slow(publisher.Publisher):
         def _copy(self) -> None:
+            assert is_awaited.wait(100)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            is_over.wait(30)
+            is_over.wait(100)
 
-    is_over = threading.Event()
+    is_awaited, is_over = threading.Event(), threading.Event()
+    wait = publisher.wait_for
+    monkeypatch.setattr(publisher, "wait_for", lambda *arguments: is_awaited.set() or wait(*arguments))
     published = Slow(JournalStream(tmp_path / "metrics.jsonl"), f"file://{tmp_path}/there")
     published.start()
     published.finish()
-    published.wait(60)
+    published.wait(100)
     is_over.set()
     assert "was not copied to" in caplog.text
 

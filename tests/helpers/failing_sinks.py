@@ -37,7 +37,7 @@ class Flaky(Sink):
 
 
 class Hanging(Sink):
-    """Does not return from its first write until the test releases it."""
+    """Does not return from its first write until the test releases it, or until a test that waits for it has failed."""
 
     name = "hanging"
 
@@ -48,7 +48,7 @@ class Hanging(Sink):
 
     def write(self, snapshot: Snapshot) -> None:
         self.is_called.set()
-        self.released.wait(30)
+        self.released.wait(120)
         self.steps.append(snapshot.step)
 
 

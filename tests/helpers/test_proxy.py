@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
@@ -38,7 +39,7 @@ def between() -> Iterator[Proxy]:
         yield made
 
 
-def post(to: Proxy, path: str = "/", seconds: float = 10.0) -> tuple[int, bytes]:
+def post(to: Proxy, path: str = "/", seconds: float = 60.0) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(HOST, int(to.url.rpartition(":")[2]), timeout=seconds)
     try:
         connection.request("POST", path, b"hello")
@@ -61,9 +62,17 @@ def test_never_answered_until_it_is_over(between: Proxy) -> None:
     between.hang()
     with pytest.raises(TimeoutError):
         post(between, seconds=0.1)
-    threading.Timer(0.1, between.heal).start()
+
+    def heal_when_both_are_met() -> None:
+        while between.met < 2:
+            time.sleep(0.01)
+        between.heal()
+
+    healing = threading.Thread(target=heal_when_both_are_met, daemon=True)
+    healing.start()
     with pytest.raises(http.client.RemoteDisconnected):
         post(between)
+    healing.join()
     assert Echo.taken == []
 
 
@@ -84,9 +93,9 @@ def test_cut_in_the_middle_of_the_response(between: Proxy) -> None:
 
 def test_late(between: Proxy) -> None:
     between.delay(0.2)
-    with pytest.raises(TimeoutError):
-        post(between, seconds=0.05)
+    begun = time.monotonic()
     assert post(between) == (200, b"hello")
+    assert time.monotonic() - begun >= 0.2
 
 
 def test_errors_for_some_requests_of_some_paths(between: Proxy) -> None:
