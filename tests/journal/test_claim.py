@@ -27,8 +27,10 @@ N = 200
 WRITER = """
 import json, logging, sys
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.delivery import ending
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.sinks import MemorySink
+ending._QUIET_SECONDS = 60.0  # no message because the machine is slow
 name, directory, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sink = MemorySink()
 delivery = Delivery([sink])
@@ -69,7 +71,7 @@ class Writer:
     def result(self) -> tuple[list, list[str]]:
         import json
 
-        out, err = self._process.communicate(timeout=60)
+        out, err = self._process.communicate(timeout=120)
         assert self._process.returncode == 0, err
         return json.loads(out), [line for line in err.splitlines() if line.strip()]
 
