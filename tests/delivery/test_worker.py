@@ -276,6 +276,7 @@ class Buffering(MemorySink):
 
 def test_a_flush_that_fails_is_tried_again_and_waited_for(tmp_path, caplog, monkeypatch) -> None:
     monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 100.0)
+    monkeypatch.setattr("mtask_sinks.delivery.worker._SAVE_SECONDS", 1000.0)  # no flush but the one that is waited for
     sink = Buffering(failures=2)
     delivery = Delivery([sink], drain_seconds=100.0)
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
