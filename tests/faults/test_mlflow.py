@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,10 @@ class World:
     def trainer(self, at: dict[int, Callable[[], object]] | None = None, **others: object) -> Trainer:
         return trainer_of(self.output_dir, "mlflow", at, **others)  # type: ignore[arg-type]
 
+    def give_up_after(self, seconds: int) -> None:
+        """Let the client wait only so long for each answer from now on."""
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(seconds)
+
     def runs(self) -> list[MlflowRun]:
         return mlflow_runs(self.server.store, self.experiment)
 
@@ -66,7 +71,8 @@ def set_up(world: World, patch: pytest.MonkeyPatch) -> None:
         "MLFLOW_EXPERIMENT_NAME": world.experiment,
         "MLFLOW_TAGS": json.dumps({"stage": "trial"}),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
+        # Long, because a run whose beginning the server answers too late would be a second run there.
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     }
     for name, value in settings.items():
         patch.setenv(name, value)
@@ -119,8 +125,13 @@ def test_down_at_the_start_and_back_later(world: World, undisturbed: MlflowRun) 
 
 
 def test_never_answering_at_the_start_and_back_later(world: World, undisturbed: MlflowRun) -> None:
+    def heal() -> None:
+        world.give_up_after(60)
+        world.proxy.heal()
+
+    world.give_up_after(2)
     world.proxy.hang()
-    trainer = world.trainer({6: world.proxy.heal})
+    trainer = world.trainer({6: heal})
     trainer.train()
     assert_all_delivered(trainer)
     assert_alone_and_same(world.runs(), undisturbed)
@@ -155,6 +166,7 @@ def test_killed_in_mid_training_and_started_again(world: World, undisturbed: Mlf
 def test_halted_and_continued(world: World, undisturbed: MlflowRun) -> None:
     def halt() -> None:
         wait_for(lambda: trainer.sink_counts["mlflow"].delivered >= 1, "the first step in the store")
+        world.give_up_after(2)
         world.server.pause()
 
     def go_on() -> None:
@@ -180,7 +192,11 @@ def test_errors_of_the_server(world: World, undisturbed: MlflowRun, status: int)
 
 @pytest.mark.parametrize("fault", ["drop", "cut", "hang"])
 def test_a_request_without_a_response(world: World, undisturbed: MlflowRun, fault: str) -> None:
-    trainer = world.trainer({3: lambda: getattr(world.proxy, fault)(METRICS, times=1)})
+    def fail() -> None:
+        world.give_up_after(2)
+        getattr(world.proxy, fault)(METRICS, times=1)
+
+    trainer = world.trainer({3: fail})
     trainer.train()
     assert world.proxy.met == 1
     assert_all_delivered(trainer)
@@ -261,7 +277,10 @@ def test_a_run_that_is_deleted_in_mid_training_and_restored_gets_everything(
 def test_a_run_that_is_restored_after_the_training_gets_the_rest_from_a_replay(
     world: World, undisturbed: MlflowRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = world.trainer({3: delete(world, "run")}, drain_seconds=1.0)
+    def see_it() -> None:
+        wait_for(lambda: made.sink_counts["mlflow"].error is not None, "a failed call")
+
+    made = world.trainer({3: delete(world, "run"), STEPS: see_it}, drain_seconds=1.0)
     made.train()
     counts = made.sink_counts["mlflow"]
     assert counts.rejected == 0

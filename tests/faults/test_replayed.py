@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -42,6 +42,8 @@ pytestmark = pytest.mark.long
 #: The losses of `TASKS`, and one of the Trainer's own values.
 ALL: Series = {**TASKS, "train/loss": LOSS}
 
+PATIENT = {"WANDB_INIT_TIMEOUT": "60", "WANDB_FINISH_TIMEOUT": "60"}
+
 
 @dataclass
 class World:
@@ -52,6 +54,8 @@ class World:
     between: Proxy
     wandb: WandbServer
     said: str = ""
+    #: How long W&B's client tries. Short only while its server is away: on a busy machine an answer may take seconds.
+    limits: dict[str, str] = field(default_factory=lambda: dict(PATIENT))
 
     @property
     def output_dir(self) -> Path:
@@ -74,20 +78,20 @@ class World:
             **self.wandb.settings(),
             "WANDB_DIR": str(self.root),
             "WANDB_SILENT": "true",
-            "WANDB_INIT_TIMEOUT": "2",
-            "WANDB_FINISH_TIMEOUT": "2",
+            **self.limits,
             "WANDB_X_FILE_STREAM_RETRY_WAIT_MIN_SECONDS": "1",
             "WANDB_X_FILE_STREAM_RETRY_WAIT_MAX_SECONDS": "1",
             "MLFLOW_TRACKING_URI": self.between.url,
             "MLFLOW_EXPERIMENT_NAME": self.root.name,
             "MLFLOW_TAGS": json.dumps({"stage": "trial"}),
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-            "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
             "TENSORBOARD_LOGGING_DIR": str(self.board),
         }
 
     def fail(self) -> None:
         """Make all three unreachable."""
+        self.limits = dict.fromkeys(PATIENT, "2")
         self.between.refuse()
         self.wandb.stop()
         if self.board.parent.exists():
@@ -95,6 +99,7 @@ class World:
         self.board.parent.write_text("in the way")
 
     def heal(self) -> None:
+        self.limits = dict(PATIENT)
         self.between.heal()
         self.wandb.start()
         self.board.parent.unlink()
@@ -145,6 +150,7 @@ def undisturbed(world_of: Callable[[str], World]) -> World:
 
 def away_from_a_step_on(world: World) -> None:
     """The backends go away at a step. One replay completes them, and another one sends everything again."""
+    world.limits["WANDB_FINISH_TIMEOUT"] = "2"  # it ends while the server is away
     training = world.training(hold_at=3, drain_seconds=0.5)
     training.wait_for_step(3)
     wait_for(lambda: len(world.wandb_run().points("a/train/loss")) >= 1, "the first step on the W&B server")

@@ -15,6 +15,8 @@ from helpers.processes import TrainingProcess
 from helpers.wandb_file import WandbRun, read_runs
 
 from mtask_sinks import read_journal
+from mtask_sinks.delivery.patience import Patience
+from mtask_sinks.delivery.worker import Worker
 
 
 def client(process_id: int | None) -> int:
@@ -36,7 +38,16 @@ def points(runs: list[WandbRun], name: str) -> list[tuple[int, float]]:
 def test_a_client_that_stops_delays_one_log_event_and_gets_every_row_when_it_goes_on(
     tmp_path, wandb_dir, caplog, monkeypatch
 ) -> None:
-    steps, seen = 200, []
+    steps, seen, late = 200, [], []
+    wait = Patience.wait
+
+    def note_late(*arguments: Any) -> list[Worker]:
+        found = wait(*arguments)
+        late.extend(worker.position for worker in found)
+        return found
+
+    monkeypatch.setattr(Patience, "wait", note_late)
+    monkeypatch.setattr("mtask_sinks.delivery.pipeline.TURN_SECONDS", 60.0)
 
     def go_on() -> None:
         seen.append(made.sink_counts["wandb"].pending)
@@ -46,7 +57,6 @@ def test_a_client_that_stops_delays_one_log_event_and_gets_every_row_when_it_goe
         nonlocal pid
         pid = client(os.getpid())
         os.kill(pid, signal.SIGSTOP)
-        # Only now: on a busy machine, a client that has just started may need longer for its first row.
         monkeypatch.setattr("mtask_sinks.delivery.pipeline.TURN_SECONDS", 0.2)
 
     pid = 0
@@ -59,7 +69,9 @@ def test_a_client_that_stops_delays_one_log_event_and_gets_every_row_when_it_goe
     assert seen[0] > 10  # the client's socket was full, and the training went on
     runs = read_runs(wandb_dir)
     assert points(runs, "wide/train/k0") == [(step, float(step)) for step in range(1, steps + 1)]
-    assert sum("did not take a row" in record.getMessage() for record in caplog.records) == 1
+    # Once per place at which it got stuck: on a busy machine, the sink may also be late before the socket is full.
+    assert len(set(late)) == len(late) > 0
+    assert sum("did not take a row" in record.getMessage() for record in caplog.records) == len(late)
 
 
 def test_a_client_that_was_killed_ends_nothing_and_the_journal_delivers_what_is_missing(tmp_path) -> None:
