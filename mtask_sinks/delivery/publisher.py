@@ -94,7 +94,8 @@ class Publisher:
             try:
                 self._copy()
             except Exception as error:  # each file system has its own errors; the journal itself is safe
-                self._delay = min(2 * self._delay, _LONGEST_WAIT) if self._delay else _FIRST_WAIT
+                with self._changed:
+                    self._delay = min(2 * self._delay, _LONGEST_WAIT) if self._delay else _FIRST_WAIT
                 if not self._error:
                     message = "the journal cannot be copied to %s (%s). Training goes on, and other tries follow."
                     logger.warning(message, self._url, error_text(error))
