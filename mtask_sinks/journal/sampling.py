@@ -11,7 +11,10 @@ from mtask_sinks.journal.records import is_snapshot
 
 # For each kind of snapshot, keep at most this many evenly spread lines, and this many of the last lines.
 _SPREAD, _LAST = 2_000, 40
-# Beyond this number of kinds, all other snapshots count as one kind.
+# All kinds together keep at most about this many evenly spread lines.
+_SPREAD_OF_ALL = 20_000
+# Beyond this number of kinds, snapshots of a phase are of one kind if their lines have as many quotation marks. Beyond
+# twice this number, all other snapshots count as one kind.
 _MAX_KINDS = 100
 
 
@@ -23,28 +26,31 @@ def sample(lines: Iterable[Line]) -> Iterator[Line]:
     >>> len(picked), picked[:3], picked[-3:]
     (1285, [0, 8, 16], [9997, 9998, 9999])
 
-    Two snapshots are of one kind if they have the same phase, and if their lines have the same number of quotation
-    marks. Such snapshots almost always have the same metrics. For each kind, the function yields the first line, the
-    last ones, and some between them. Before each of the last ones, it also yields the latest line of the phase
-    ``train``, because a chart draws an evaluation at the running totals of that line.
+    Two snapshots are of one kind if they have the same phase and the same metrics, and if the same metrics are not
+    finite. So a task that takes turns with others keeps its curve and its last value. For each kind, the function
+    yields the first line, the last ones, and some between them. Before each of the last ones, it also yields the latest
+    line of the phase ``train``, because a chart draws an evaluation at the running totals of that line.
 
     Args:
         lines: the lines of a journal. The function reads all of them before it yields the first one.
     """
     others: list[Line] = []
-    kinds: dict[tuple[bytes, int], _Kind] = {}
+    kinds: dict[tuple[bytes | int, ...], _Kind] = {}
     trained: list[Line] = []  # the last line of the training so far
     for line in lines:
         if not is_snapshot(line.data):
             others.append(line)
             continue
-        kind = (_phase(line.data), line.data.count(b'"'))
+        phase = _phase(line.data)
+        kind: tuple[bytes | int, ...] = (phase, *_metrics(line.data))
         if kind not in kinds and len(kinds) >= _MAX_KINDS:
-            kind = (b"", 0)
+            kind = (phase, line.data.count(b'"'))
+        if kind not in kinds and len(kinds) >= 2 * _MAX_KINDS:
+            kind = ()
         if kind not in kinds:
             kinds[kind] = _Kind()
-        kinds[kind].add(line, trained)
-        if b'"train"' in _phase(line.data):
+        kinds[kind].add(line, trained, min(_SPREAD, _SPREAD_OF_ALL // len(kinds)))
+        if b'"train"' in phase:
             trained = [line]
     picked = {line.end: line for kind in kinds.values() for line in (*kind.spread, *chain(*kind.last))}
     yield from sorted([*others, *picked.values()], key=lambda line: line.end)
@@ -60,10 +66,10 @@ class _Kind:
         self._every = 1
         self._count = 0
 
-    def add(self, line: Line, before: Sequence[Line]) -> None:
+    def add(self, line: Line, before: Sequence[Line], most: int) -> None:
         if self._count % self._every == 0:
             self.spread.append(line)
-            if len(self.spread) > _SPREAD:
+            while len(self.spread) > most:
                 self.spread, self._every = self.spread[::2], 2 * self._every
         self._count += 1
         self.last.append([*before, line])
@@ -72,3 +78,9 @@ class _Kind:
 def _phase(data: bytes) -> bytes:
     start = data.find(b'"phase":')
     return data[start : data.find(b",", start)] if start >= 0 else b""
+
+
+def _metrics(data: bytes) -> list[bytes]:
+    """Return the names of the metrics, and the values that are not finite, which a journal writes as strings."""
+    start = data.find(b'"metrics":')
+    return data[start + 10 : data.find(b"}", start)].split(b'"')[1::2] if start >= 0 else []

@@ -61,6 +61,36 @@ def test_a_view_of_a_long_journal_shows_the_same_as_of_all_of_it(tmp_path, monke
     assert watch._reader.snapshots_after(0) == sum(len(snapshots) for _, snapshots, _ in runs)
 
 
+def test_tasks_that_take_turns_all_have_curves_in_a_sample(tmp_path, monkeypatch) -> None:
+    tasks = ["a", "b"] * 500 + ["a", "c"] * 500  # b stops, and its last value is at step 1,000
+    rows = [Snapshot(step, metrics={f"{task}/loss": 10.0 / step}) for step, task in enumerate(tasks, 1)]
+    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    monkeypatch.setattr(reader, "_LONG", 1)
+    monkeypatch.setattr(sampling, "_SPREAD", 50)
+    watch = Watch(tmp_path)
+    seen = {row.task: (row.step, row.last, row.change, row.values[0]) for row in watch.progress().rows}
+    assert watch.training is not None and len(watch.training.steps) < 300
+    assert {task: (*parts[:2], parts[3]) for task, parts in seen.items()} == {
+        "a": (1_999, 10 / 1_999, 10.0),
+        "b": (1_000, 10 / 1_000, 5.0),
+        "c": (2_000, 10 / 2_000, 10 / 1_002),
+    }
+    assert [parts[2] for parts in seen.values()] == [10 / s - 10 / (s - 2) for s in (1_999, 1_000, 2_000)]
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 100])
+def test_many_sets_of_metrics_leave_an_evaluation_its_own_lines(tmp_path, monkeypatch, kinds: int) -> None:
+    monkeypatch.setattr(sampling, "_MAX_KINDS", kinds)
+    monkeypatch.setattr(sampling, "_SPREAD_OF_ALL", 200)
+    rows = [Snapshot(step, metrics={f"t{step % 50}/loss": 1.0, f"u{step % 7}/loss": 2.0}) for step in range(1, 3_000)]
+    rows[999:999] = [Snapshot(999, "eval", {"t1/loss": 3.0})]
+    path = write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    with path.open("rb") as file:
+        records = [json.loads(line.data) for line in sample(read_lines(file))]
+    assert [record["step"] for record in records if record.get("phase") == "eval"] == [999]
+    assert kinds > 2 or len(records) < 600
+
+
 def test_an_evaluation_in_a_sample_is_at_the_running_total_of_its_step(tmp_path, monkeypatch) -> None:
     made = [
         replace(each, metrics={**each.metrics, "a/n_tokens": 100.0 * each.step}) if each.phase == "train" else each
