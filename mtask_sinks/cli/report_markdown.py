@@ -57,10 +57,16 @@ def _course(course: TaskCourse) -> list[str]:
     since = "" if course.since is None else f" since step {course.since:,}"
     return [
         sparkline(course.curve, width=16),
-        *map(number, (course.first, course.last, course.best)),
+        number(course.first),
+        _last(course.last, course.partial),
+        number(course.best),
         at,
         f"{course.word or '-'}{since}",
     ]
+
+
+def _last(value: float, is_partial: bool) -> str:
+    return number(value) + (" (partial)" if is_partial else "")
 
 
 def _alerts(report: Report) -> Iterator[str]:
@@ -150,7 +156,9 @@ def _values(report: Report) -> Iterator[str]:
             if each is not None:
                 best = number(each.best) + (" (best run)" if at in row.winners else "")
                 step = "-" if each.best_step is None else f"{each.best_step:,}"
-                rows.append([row.task or "-", row.name, row.phase, run.label, number(each.final), best, step])
+                rows.append(
+                    [row.task or "-", row.name, row.phase, run.label, _last(each.final, each.partial), best, step]
+                )
     yield from _table("Final and best values", columns, rows, right=range(4, 7))
 
 

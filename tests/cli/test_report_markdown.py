@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.report import make_report
 from mtask_sinks.analysis.selection import open_runs
+from mtask_sinks.charts.html.report import report_page
 from mtask_sinks.cli import app
 from mtask_sinks.cli.report_markdown import _text, report_markdown
 
@@ -55,6 +56,18 @@ def test_sentences_and_tables(two) -> None:
         ["a", "loss", "train", "r\\|1\\_\\*", "-8", "-8 (best run)", "8"],
         ["a", "loss", "train", "r2", "20", "20", "2"],
     ]
+
+
+def test_a_partial_value_is_marked(tmp_path) -> None:
+    rows = [Snapshot(3, metrics={"a/loss": 2.0, "a/n": 7.0}, is_partial=True), Snapshot(3, "eval", {"a/loss": 1.0})]
+    write(tmp_path, (RunInfo(id="1", name="r"), rows, "finished"))
+    report = make_report(open_runs([tmp_path]))
+    found = tables(report_markdown(report))
+    assert [(row[3], row[6]) for row in found["Tasks"]] == [("train", "2 (partial)"), ("eval", "1")]
+    lasts = [(row[1], row[2], row[4]) for row in found["Final and best values"]]
+    assert lasts == [("loss", "train", "2 (partial)"), ("loss", "eval", "1"), ("n", "train", "7 (partial)")]
+    page = report_page(report, None)
+    assert page.count("2 <small>partial</small>") == 2  # in the tasks, and in the final values
 
 
 def test_the_ending_chooses_the_format(two) -> None:

@@ -30,6 +30,7 @@ class TaskCourse:
         best, best_step: best value, and the first step with it; ``None`` if it is not known which value is best.
         word, since: the word for how it develops, and since which step it holds, as `trend` returns them.
         curve: the values. If there are many, the means of equal parts; NaN for a part without finite values.
+        partial: whether all values are of windows that the end of the training cut short.
     """
 
     phase: str
@@ -40,6 +41,7 @@ class TaskCourse:
     word: Word | None
     since: int | None
     curve: tuple[float, ...]
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def _course(training: Training, series: Series, better: Direction | None) -> Tas
         word=found.word,
         since=found.since,
         curve=_thinned(series.values),
+        partial=ended.partial,
     )
 
 
