@@ -125,6 +125,13 @@ class Chart:
         return tuple({mark.step: mark for mark in found}.values())
 
     @property
+    def not_placed(self) -> tuple[str, ...]:
+        """The runs of which no value has a place on the axis, so that none of their curves is drawn."""
+        curves = [curve for panel in self.panels for curve in panel.curves]
+        placed = {curve.run for curve in curves if any(place is not None for place in curve.x(self.x))}
+        return tuple(run for run in self.runs if run not in placed and any(curve.run == run for curve in curves))
+
+    @property
     def values(self) -> int:
         """Number of values in all curves."""
         return sum(len(curve.values) for panel in (*self.panels, *self.constants) for curve in panel.curves)

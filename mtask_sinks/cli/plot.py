@@ -68,6 +68,9 @@ def plot(
         raise typer.BadParameter(str(error), param_hint="--x") from None
     with output_errors(path):
         write_chart(chart, path, title=", ".join(chart.runs))
+    if chart.not_placed:
+        they = "it has" if len(chart.not_placed) == 1 else "they have"
+        typer.echo(shown(f"--x {x} draws no curve of {', '.join(chart.not_placed)}: {they} no value there."), err=True)
     same = f"; the same everywhere: {', '.join(panel.title for panel in chart.constants)}" if chart.constants else ""
     typer.echo(shown(f"{path}: {_values(chart)} in {counted(len(chart.panels), 'panel')}{same}"))
 

@@ -109,6 +109,21 @@ def test_scales_axes_and_the_overview(tmp_path) -> None:
         assert said in " ".join(done.output.replace("│", " ").split())
 
 
+def test_it_names_the_runs_that_have_no_place_on_the_axis(tmp_path) -> None:
+    for name, n in (("one", 64.0), ("two", None), ("three", 8.0)):
+        more = {} if n is None else {"a/n_tokens": n}
+        rows = [Snapshot(s, metrics={"a/loss": 8 / s} | {key: s * n for key, n in more.items()}) for s in (1, 2)]
+        write(tmp_path / name, (RunInfo(id=name, name=name), rows, None))
+    runs = [str(tmp_path / name) for name in ("one", "two", "three")]
+    done = plot(*runs, "--x", "a/n_tokens", "-o", "c.svg")
+    assert (done.exit_code, done.stdout) == (0, "c.svg: 10 values in 2 panels\n")
+    assert done.stderr == "--x a/n_tokens draws no curve of two: it has no value there.\n"
+    assert plot(*runs, "--x", "epoch", "-o", "c.svg").stderr == (
+        "--x epoch draws no curve of one, two, three: they have no value there.\n"
+    )
+    assert plot(*runs, "--x", "time", "-o", "c.svg").stderr == ""
+
+
 def test_what_is_the_same_everywhere_is_told(tmp_path) -> None:
     rows = [Snapshot(s, metrics={"a/loss": 8 / s, "a/n_tokens": 64.0}) for s in (1, 2)]
     write(tmp_path, (RunInfo(id="1", name="r"), rows, None))
