@@ -13,6 +13,7 @@ from mtask_sinks.analysis.training import Training
 from mtask_sinks.charts.curves import Curve, Panel
 from mtask_sinks.charts.health_panels import health_panels
 from mtask_sinks.charts.points import CurveMaker
+from mtask_sinks.directions import Direction
 from mtask_sinks.keys import EPOCH, HEALTH, OVERALL, split_key
 
 #: Title of the panels of the overview.
@@ -94,18 +95,23 @@ def _timeline(maker: CurveMaker, suffix: str) -> Panel:
 
 
 def _gains(makers: Sequence[CurveMaker], main: Mapping[str, str]) -> Panel:
-    curves = [curve for key in main.values() for maker in makers[1:] for curve in _gain(makers[0], maker, key)]
+    directions = directions_of([maker.training for maker in makers])
+    curves = [
+        curve
+        for key in main.values()
+        for maker in makers[1:]
+        for curve in _gain(makers[0], maker, key, directions.for_key(key))
+    ]
     title = f"Best values against {makers[0].label}" if makers else ""
     return Panel(title, tuple(curves), GROUP, kind="gains")
 
 
-def _gain(first: CurveMaker, other: CurveMaker, key: str) -> Iterator[Curve]:
+def _gain(first: CurveMaker, other: CurveMaker, key: str, better: Direction | None) -> Iterator[Curve]:
     trainings = first.training, other.training
     having = [[p for p, k in each.series if k == key and p not in (OVERALL, EPOCH)] for each in trainings]
     phase = compared_phase(*having)
     if phase is None:
         return
-    better = directions_of(trainings).for_key(key)
     ended = [outcome(each, each.series[phase, key], better) for each in trainings]
     change = gain(better, ended[0].best, ended[1].best)
     if change is not None:

@@ -70,6 +70,16 @@ def test_several_runs_are_compared_with_the_first(tmp_path) -> None:
     assert gains == {"a": ("two", "train", (0.5,)), "b": ("two", "eval", (pytest.approx(1 / 3),))}
 
 
+def test_runs_are_compared_by_the_directions_of_all_runs(tmp_path) -> None:
+    directions = [{}, {}, {"*/bias": "min"}]
+    for n, of in enumerate(directions, 1):
+        rows = [Snapshot(1, metrics={"a/bias": 8.0 / n})]
+        write(tmp_path / str(n), (RunInfo(id=str(n), name=f"r{n}", directions=of), rows, "finished"))
+    panels = make_chart(open_runs([tmp_path / str(n) for n in (1, 2, 3)])).overview
+    (gains,) = (panel for panel in panels if panel.kind == "gains")
+    assert {curve.run: curve.values[0] for curve in gains.curves} == {"r2": 0.5, "r3": pytest.approx(2 / 3)}
+
+
 def test_one_task_of_one_run_has_no_overview(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a/loss": 1.0, "lr": 1.0})], None))
     chart = make_chart(open_runs([tmp_path]))
