@@ -92,11 +92,14 @@ def _check_resumes(journals: Sequence[Sequence[_Part]], merged: Iterable[_Part])
     """Raise an error if the joined journal would give a resume to another training than its own journal does.
 
     A resume that does not name its training continues the one that began last. In the joined journal, that may be the
-    wrong one.
+    wrong one. The first run that a journal has of a training may itself be a resume in the joined journal.
     """
     own = {resume: training for parts in journals for resume, training in _resumes(parts)}
-    for resume, training in _resumes(merged):
-        if (expected := own.get(resume)) is not None and training.id != expected.id:
+    joined = list(_resumes(merged))
+    first_runs = {run_id: training.id for (run_id, _), training in joined}
+    for resume, training in joined:
+        expected = own.get(resume)
+        if expected is not None and training.id != first_runs.get(expected.id, expected.id):
             raise MixedTrainingsError(
                 f"the resume at step {resume[1]} belongs to {_name(expected)}. But {_name(training)}, in another "
                 "journal, began after that training, so the joined journal would add the resume to it. Join only "

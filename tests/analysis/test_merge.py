@@ -41,6 +41,18 @@ def test_a_training_that_changed_machines_is_one_training(nodes, tmp_path, order
     assert points_in(tmp_path / "joined") == [[(2, 20.0), (4, 40.0), (6, 120.0), (8, 160.0)]]
 
 
+@pytest.mark.parametrize("resumes", [(), ("2", "1")])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_training_that_was_resumed_again_on_its_second_machine_is_one_training(
+    nodes, tmp_path, order, resumes
+) -> None:
+    write(nodes[1], (RunInfo(id="3", name="r", step=6, resumes=resumes), losses(8, 10, factor=30.0), "finished"))
+    assert merge([nodes[at] for at in order], tmp_path / "joined.jsonl") == 3
+    (training,) = read_trainings(tmp_path / "joined.jsonl")
+    assert training.resumed_at == (4, 6)
+    assert points_in(tmp_path / "joined.jsonl") == [[(2, 20.0), (4, 40.0), (6, 120.0), (8, 240.0), (10, 300.0)]]
+
+
 def test_a_journal_that_was_copied_and_went_on_counts_once(nodes, tmp_path) -> None:
     shutil.copy(nodes[0] / "metrics.jsonl", tmp_path / "old.jsonl")
     write(nodes[0], (RunInfo(id="3", step=6), losses(8), "failed"))
