@@ -38,4 +38,5 @@ def _keys(task: str, name: str) -> tuple[str, str]:
 
 
 def _curve(maker: CurveMaker, task: str, name: str, series: Series) -> Curve:
+    series = maker.training.curve(series)
     return maker.curve(task, name, "train", series.at, series.values, series.counts)

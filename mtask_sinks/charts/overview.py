@@ -63,12 +63,14 @@ def _shares(maker: CurveMaker, suffix: str) -> Panel:
     training = maker.training
     weights = _loss_weights(training)
     parts = {key: training.series["train", key] for key in weights if ("train", key) in training.series}
-    at = sorted({place for series in parts.values() for place in series.at})
+    every = sorted({place for series in parts.values() for place in series.at})
+    at = [place for place in every if place not in training.partial] or every
     sums: dict[str, dict[int, float]] = {}
     for key, series in parts.items():
         of_task = sums.setdefault(series.task, dict.fromkeys(at, 0.0))
         for place, value in zip(series.at, series.values, strict=True):
-            of_task[place] += abs(weights[key] * value)
+            if place in of_task:
+                of_task[place] += abs(weights[key] * value)
     totals = {place: math.fsum(of_task[place] for of_task in sums.values()) for place in at}
     curves = [
         maker.curve(task, "share", "train", at, [_share(of_task[place], totals[place]) for place in at])

@@ -60,6 +60,13 @@ def test_pairs_over_time_and_shares_stacked(path):
     assert reported == {"a", "b", "c"}
 
 
+def test_a_window_that_the_end_cut_short_is_left_out(tmp_path):
+    rows = [Snapshot(step, metrics=row(at), is_partial=step == 30) for at, step in enumerate(STEPS)]
+    write(tmp_path, (RunInfo(id="1", name="bert"), rows, "finished"))
+    for title in ("Cosines of the gradients, train", "Share of the gradient, train", "Share of the loss, train"):
+        assert {curve.steps for curve in panels(tmp_path)[title].curves} == {(10, 20)}
+
+
 def test_the_page_has_the_matrix_and_the_alert(path):
     result = CliRunner().invoke(app, ["report", str(path), "-o", str(path / "report.html")])
     assert result.exit_code == 0, result.output

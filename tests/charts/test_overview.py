@@ -80,6 +80,24 @@ def test_runs_are_compared_by_the_directions_of_all_runs(tmp_path) -> None:
     assert {curve.run: curve.values[0] for curve in gains.curves} == {"r2": 0.5, "r3": pytest.approx(2 / 3)}
 
 
+def test_shares_leave_out_a_window_that_the_end_cut_short(tmp_path) -> None:
+    rows = [Snapshot(step, metrics={"a/loss": 3.0, "b/loss": 1.0}) for step in (10, 20)]
+    last = Snapshot(21, metrics={"a/loss": 3.0}, is_partial=True)
+    weights = {"a/loss": 1.0, "b/loss": 1.0}
+    for name, every in (
+        ("long", [*rows, last]),
+        ("short", [last, Snapshot(21, metrics=rows[0].metrics, is_partial=True)]),
+    ):
+        write(tmp_path / name, (RunInfo(id=name, loss_weights=weights), every, "finished"))
+        panels = {panel.title: panel for panel in make_chart(open_runs([tmp_path / name])).overview}
+        shares = {curve.task: (curve.steps, curve.values) for curve in panels["Share of the loss, train"].curves}
+        steps = (10, 20) if name == "long" else (21, 21)
+        assert shares == {
+            "a": (steps, (0.75, 0.75) if name == "long" else (1.0, 0.75)),
+            "b": (steps, (0.25, 0.25) if name == "long" else (0.0, 0.25)),
+        }
+
+
 def test_one_task_of_one_run_has_no_overview(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a/loss": 1.0, "lr": 1.0})], None))
     chart = make_chart(open_runs([tmp_path]))
