@@ -62,7 +62,7 @@ class Curve:
     @property
     def is_constant(self) -> bool:
         """Whether all values are the same finite number."""
-        return math.isfinite(self.values[0]) and min(self.values) == max(self.values) == self.values[0]
+        return math.isfinite(self.values[0]) and len(set(self.values)) == 1
 
     def x(self, axis: str) -> Sequence[float | None]:
         """Return where the points are on an axis: ``step``, ``epoch``, ``time`` (seconds), or the key of a total."""

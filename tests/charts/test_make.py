@@ -115,6 +115,16 @@ def test_a_crowded_panel_is_split_by_phase_and_then_by_run(tmp_path, runs, evalu
     assert {panel.scale for panel in logarithmic.panels} == {"log"}
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 2.0])
+def test_a_metric_that_is_the_same_except_once_gets_a_panel(tmp_path, value: float) -> None:
+    scales = (1.0, value, 1.0)
+    rows = [Snapshot(step, metrics={"a/loss": 1 / step, "a/scale": scale}) for step, scale in enumerate(scales, 1)]
+    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    chart = make_chart(open_runs([tmp_path]))
+    assert ([panel.title for panel in chart.panels], chart.constants) == (["a/loss", "a/scale"], ())
+    assert chart.panels[1].curves[0].gaps == (() if value == 2.0 else (2,))
+
+
 def test_a_metric_that_is_the_same_everywhere_and_neither_good_nor_bad_gets_no_panel(tmp_path) -> None:
     rows = [
         Snapshot(step, metrics={"a/loss": 1.0, "a/n_tokens": 512.0, "a/n_masked": step, "a/nan": math.nan})
