@@ -1,11 +1,13 @@
-"""Warns if the Trainer would choose the worst checkpoint as the best one."""
+"""Warns if a metric would steer the training the wrong way: to its worst checkpoint, or to an error."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import EarlyStoppingCallback
+from transformers.trainer_utils import SchedulerType
 
 from mtask_sinks.directions import Direction, Directions, known_direction
 from mtask_sinks.keys import split_key
@@ -20,6 +22,17 @@ _WRONG_DIRECTION = (
 )
 _DEFAULT = " (transformers' default for every name that does not end in 'loss')"
 _BY_NAME = " If the name misleads, set MetricRegistry(directions={{{key!r}: {direction!r}}})."
+_WRONG_MODE = (
+    "metric_for_best_model={metric!r}: the largest value of {key!r} is best, by {source}, but the scheduler "
+    "ReduceLROnPlateau waits for a smaller one, so it lowers the learning rate while the metric becomes better. Set "
+    "mode='max' (TrainingArguments(lr_scheduler_kwargs={{'mode': 'max'}})). greater_is_better does not set it."
+)
+_MISSING = (
+    "metric_for_best_model={metric!r}: the evaluation after step {step} has no value of {key!r}, though an earlier one "
+    "has. Nothing was reported, or all weights were 0, or all values were NaN or infinite and left out "
+    "(nonfinite='skip'). transformers needs a value after every evaluation, so it ends the training with a KeyError. "
+    "Report {key!r} in every evaluation, or choose another metric."
+)
 
 
 def wrong_direction(trainer: Trainer, rules: Mapping[str, Direction | None]) -> str | None:
@@ -41,7 +54,7 @@ def wrong_direction(trainer: Trainer, rules: Mapping[str, Direction | None]) -> 
         isinstance(callback, EarlyStoppingCallback) for callback in trainer.callback_handler.callbacks
     ):
         return None
-    key = _key_of(metric, trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else ())
+    key = _key_of(metric, _datasets(trainer))
     direction = Directions(rules).for_key(key)
     greater = bool(args.greater_is_better)
     if direction is None or (direction == "max") == greater:
@@ -52,7 +65,7 @@ def wrong_direction(trainer: Trainer, rules: Mapping[str, Direction | None]) -> 
         metric=metric,
         best=best,
         key=key,
-        source="its name" if is_by_name else "the rules of the registry",
+        source=_source(key, direction),
         greater=greater,
         default=_DEFAULT if greater and not metric.endswith("loss") else "",
         chosen=chosen,
@@ -62,10 +75,62 @@ def wrong_direction(trainer: Trainer, rules: Mapping[str, Direction | None]) -> 
     return message + (_BY_NAME.format(key=key, direction=opposite) if is_by_name else "")
 
 
+def wrong_mode(trainer: Trainer, rules: Mapping[str, Direction | None]) -> str | None:
+    """Return a warning if `ReduceLROnPlateau` takes growth of a metric for which ``"max"`` is best as a plateau.
+
+    transformers steps this scheduler on ``metric_for_best_model``, but leaves its mode at ``"min"``.
+
+    Args:
+        trainer: the trainer, whose training is about to begin.
+        rules: the rules of its registry that tell directions.
+    """
+    args, metric, given = trainer.args, trainer.args.metric_for_best_model, trainer.lr_scheduler
+    if metric is None or args.eval_strategy == "no" or not trainer.is_world_process_zero():
+        return None
+    if isinstance(given, ReduceLROnPlateau):
+        mode = given.mode
+    elif args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
+        kwargs = args.lr_scheduler_kwargs
+        mode = kwargs.get("mode", "min") if isinstance(kwargs, dict) else "min"
+    else:
+        return None
+    key = _key_of(metric, _datasets(trainer))
+    if mode != "min" or Directions(rules).for_key(key) != "max":
+        return None
+    return _WRONG_MODE.format(metric=metric, key=key, source=_source(key, "max"))
+
+
+def missing_value(trainer: Trainer, prefix: str, metrics: Container[str]) -> str | None:
+    """Return a warning if an evaluation in a training has no value of ``metric_for_best_model``, but earlier ones had.
+
+    transformers only says that there is no metric of that name.
+
+    Args:
+        trainer: the trainer.
+        prefix: the prefix of the evaluation, such as ``eval_books``.
+        metrics: the names of the metrics that the evaluation has.
+    """
+    metric = trainer.args.metric_for_best_model
+    if metric is None or not trainer.is_in_train or not trainer.is_world_process_zero():
+        return None
+    name, key = f"eval_{metric.removeprefix('eval_')}", _key_of(metric, _datasets(trainer))
+    if name != f"{prefix}_{key}" or name in metrics or not any(name in row for row in trainer.state.log_history):
+        return None
+    return _MISSING.format(metric=metric, key=key, step=trainer.state.global_step)
+
+
 def keys_in_history(trainer: Trainer) -> set[str]:
     """Return the keys of all values in the log, also of those that the Trainer or ``compute_metrics`` has computed."""
-    datasets = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else ()
+    datasets = _datasets(trainer)
     return {_key_of(name, datasets) for name in {name for row in trainer.state.log_history for name in row}}
+
+
+def _source(key: str, direction: Direction) -> str:
+    return "its name" if direction == known_direction(split_key(key)[1]) else "the rules of the registry"
+
+
+def _datasets(trainer: Trainer) -> Iterable[str]:
+    return trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else ()
 
 
 def _key_of(metric: str, datasets: Iterable[str]) -> str:

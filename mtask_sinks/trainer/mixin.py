@@ -307,7 +307,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 ignore_keys=ignore_keys,
                 metric_key_prefix=prefix,
             )
-            session.snapshots.reduce_evaluation(prefix, self.state, output.metrics)
+            session.reduce_evaluation(self, prefix, output.metrics)
             inside = session.phases.others(phase) if session.is_outermost else session.phases.inside(phase)
             rows = list(session.snapshots.reduce_inside_steps(self.state, inside))
         self._log_phases(rows)  # after the evaluation: what a callback reports in `on_log` does not belong to it

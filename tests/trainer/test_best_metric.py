@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from helpers.toy import InOrder, Toy, arguments, numbers
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import EarlyStoppingCallback
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, weighted
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.report.checkpoints import best_checkpoint
 
@@ -35,7 +37,7 @@ class Prices(Toy):
             self.report_metrics("price", rmse=value, accuracy=value, bias=value, loss=value)
 
 
-def trained(
+def made(
     directory: Any,
     metric: str,
     *,
@@ -44,13 +46,19 @@ def trained(
     callbacks=(),
     directions=None,
     compute_metrics=None,
+    optimizers=(None, None),
     **changes,
 ):
     args = arguments(directory, **{**SAVING, "metric_for_best_model": metric, **changes})
-    trainer = Ordered(
+    return Ordered(
         model or Prices(), args, train_dataset=numbers(1, 2, 3), eval_dataset=numbers(4) if data is None else data,
         callbacks=list(callbacks), metrics=MetricRegistry(directions=directions), compute_metrics=compute_metrics,
+        optimizers=optimizers,
     )  # fmt: skip
+
+
+def trained(directory: Any, metric: str, **changes):
+    trainer = made(directory, metric, **changes)
     trainer.train()
     return trainer
 
@@ -133,6 +141,54 @@ def test_a_metric_of_compute_metrics_has_a_direction_too(tmp_path, caplog) -> No
     trained(tmp_path, "mae", model=Outputs(), compute_metrics=lambda prediction: error, label_names=["x"])
     (message,) = said(caplog)
     assert "metric_for_best_model='mae': the smallest value of 'mae' is best, by its name" in message
+
+
+PLATEAU = {"lr_scheduler_type": "reduce_lr_on_plateau", "save_strategy": "no"}
+
+
+@pytest.mark.parametrize("mode", [None, "min", "max"])
+@pytest.mark.parametrize("is_given", [False, True])
+def test_a_plateau_scheduler_that_waits_for_a_smaller_accuracy_is_said(tmp_path, caplog, mode, is_given) -> None:
+    changes = {} if mode is None else {"mode": mode}
+    model, setup = Prices(), {**PLATEAU, "lr_scheduler_kwargs": changes}
+    if is_given:
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+        setup = {"save_strategy": "no", "optimizers": (optimizer, ReduceLROnPlateau(optimizer, **changes))}
+    trained(tmp_path, "eval_price/accuracy", model=model, **setup)
+    messages = said(caplog)
+    assert len(messages) == (mode != "max")
+    for message in messages:
+        assert "the largest value of 'price/accuracy' is best, by its name, but the scheduler" in message
+
+
+@pytest.mark.parametrize("metric", ["price/rmse", "price/bias", "price/loss"])
+def test_a_plateau_scheduler_that_is_right_or_not_known_says_nothing(tmp_path, caplog, metric) -> None:
+    trained(tmp_path, metric, **PLATEAU)
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize("metric", ["price/mae", "eval_price/mae", "eval_books_price/mae", "books_new_price/mae"])
+def test_why_an_evaluation_lacks_the_metric_is_said_before_transformers_ends_the_training(
+    tmp_path, caplog, metric
+) -> None:
+    class Sometimes(Toy):
+        def extra(self, x, loss):
+            if not self.training:
+                self.report_metrics("price", mae=weighted(loss, 0 if trainer.state.global_step == 2 else 1))
+
+    trainer = made(tmp_path, metric, model=Sometimes(), data=BOOKS if "books" in metric else numbers(4))
+    with pytest.raises(KeyError, match="price/mae"):
+        trainer.train()
+    (message,) = [message for message in said(caplog) if "the evaluation after" in message]
+    assert (
+        f"metric_for_best_model={metric!r}: the evaluation after step 2 has no value of 'price/mae', though" in message
+    )
+
+
+def test_a_metric_that_no_evaluation_has_is_left_to_transformers(tmp_path, caplog) -> None:
+    with pytest.raises(KeyError, match="eval_price/mea"):
+        trained(tmp_path, "price/mea")
+    assert said(caplog) == []
 
 
 def test_the_journal_of_every_training_has_the_rules_of_the_registry(tmp_path) -> None:

@@ -487,7 +487,9 @@ def test_a_later_training_without_a_metric_says_why_too(tmp_path, caplog) -> Non
     assert said(caplog) == []
     trainer.train()
     (message,) = said(caplog)
-    assert "no metric was reported up to step 4, although the code of Toy names report_metrics" in message
+    assert (
+        "no metric was reported in the training up to step 4, although the code of Toy names report_metrics" in message
+    )
 
 
 class InEveryFourthForward(Toy):
