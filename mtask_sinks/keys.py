@@ -53,8 +53,10 @@ def join_key(task: str | None, name: str) -> str:
 
     >>> join_key("mlm", "loss"), join_key(None, "lr_scale")
     ('mlm/loss', 'lr_scale')
+
+    A member of an enumeration of strings counts as the string that it is equal to.
     """
-    return name if task is None else f"{task}/{name}"
+    return _as_plain(name) if task is None else f"{_as_plain(task)}/{_as_plain(name)}"
 
 
 def split_key(key: str) -> tuple[str, str]:
@@ -200,6 +202,11 @@ def trainer_log_name(name: str) -> str:
         if name.startswith(f"{phase}_"):
             return f"{phase}/{name[len(phase) + 1 :]}"
     return f"train/{name}"
+
+
+def _as_plain(text: str) -> str:
+    """Return the characters of a string. For an object of a derived class, `str` and f-strings may show other ones."""
+    return str.__str__(text) if isinstance(text, str) else text
 
 
 def _is_valid(key: str) -> bool:

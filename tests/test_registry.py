@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 import logging
 import math
 import re
@@ -68,6 +69,25 @@ def test_one_key_is_one_metric_however_it_is_written() -> None:
     registry.report_metrics("a", **{"b/c": 2.0})
     registry.report_metrics(**{"a/b/c": 6.0})
     assert dict(registry.snapshot(step=1).metrics) == {"a/b/c": 3.0}
+
+
+class Task(str, enum.Enum):  # noqa: UP042  # since Python 3.11, its members look different in an f-string
+    PRICE = "price"
+
+
+class Mode(enum.StrEnum):
+    PRICE = "price"
+
+
+@pytest.mark.parametrize("task", [Task.PRICE, Mode.PRICE, np.str_("price")])
+def test_a_task_from_an_enumeration_is_the_string_that_it_is_equal_to(task: str) -> None:
+    registry = MetricRegistry()
+    registry.report_metrics(task, loss=1.0)
+    registry.report_metrics("price", loss=2.0, **{task: 5.0})
+    registry.report_metrics(**{task: 7.0})
+    metrics = registry.snapshot(step=1).metrics
+    assert dict(metrics) == {"price/loss": 1.5, "price/price": 5.0, "price": 7.0}
+    assert {type(key) for key in metrics} == {str}
 
 
 def test_metrics_may_be_called_like_our_arguments() -> None:
