@@ -49,7 +49,7 @@ def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
     device = _device(metrics)
     # Apple's MPS has no float64.
     one = torch.ones((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-    layout, sizes, parts = task or "", [], []
+    layout, sizes, parts = "" if task is None else _as_plain(task), [], []
     for name, item in metrics.items():
         value, weight = item[:2] if is_weighted(item) else (item, None)
         reason = _why_unreadable(value, weight)
@@ -64,7 +64,7 @@ def report(registry: Any, task: str | None, metrics: Mapping[str, Any]) -> None:
                 kind += op.WEIGHTED
                 weights = _numbers(weight, one)
                 parts.append(torch.broadcast_to(weights, numbers.shape) if numbers.dim() else weights.reshape(()))
-        layout += f"\n{name}\t{kind}"
+        layout += f"\n{_as_plain(name)}\t{kind}"
     op.report_op(_packed(parts, one), sizes, registry.handle, layout)
 
 
@@ -75,12 +75,18 @@ def report_what_only_eager_code_can_read(registry: Any, task: Any, metrics: Mapp
 
 
 def _is_packable(task: Any, metrics: Mapping[str, Any]) -> bool:
-    is_task = task is None or (isinstance(task, str) and task != "" and _is_one_line(task))
+    is_task = task is None or (isinstance(task, str) and _as_plain(task) != "" and _is_one_line(task))
     return is_task and all(_is_one_line(name) and _is_known(value) for name, value in metrics.items())
 
 
 def _is_one_line(name: str) -> bool:
-    return "\n" not in name and "\t" not in name
+    plain = _as_plain(name)
+    return "\n" not in plain and "\t" not in plain
+
+
+def _as_plain(text: str) -> str:
+    """As in eager code. The compiler cannot search a member of an enumeration, and traces no ``str.__str__``."""
+    return "".join([text])
 
 
 def _is_known(item: Any) -> bool:

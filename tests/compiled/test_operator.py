@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import gc
 import weakref
 from collections.abc import Iterator
@@ -351,6 +352,28 @@ def test_an_invalid_key_is_an_error_as_in_eager_code(backend: str) -> None:
     run, _ = compiled(lambda x: (registry.report_metrics("mlm", **{"my loss": x}), x)[1], backend)
     with pytest.raises(MetricKeyError, match="Try 'mlm/my_loss'"):
         run(torch.ones(()))
+
+
+class Task(str, enum.Enum):  # noqa: UP042  # since Python 3.11, its members look different in an f-string
+    PRICE = "price"
+
+
+class Mode(enum.StrEnum):
+    PRICE = "price"
+
+
+@pytest.mark.parametrize("task", [Task.PRICE, Mode.PRICE])
+def test_a_task_from_an_enumeration_breaks_no_graph(task: str) -> None:
+    registry = MetricRegistry()
+
+    def step(x):
+        registry.report_metrics(task, loss=x.sum(), **{task: x})
+        return x * 2
+
+    run, counter = compiled(step, "eager")
+    run(torch.tensor([1.0, 3.0]))
+    assert dict(registry.snapshot(step=1).metrics) == {"price/loss": 4.0, "price/price": 2.0}
+    assert counter.frame_count == 1
 
 
 def test_a_weight_that_is_no_weight_is_an_error_as_in_eager_code() -> None:
