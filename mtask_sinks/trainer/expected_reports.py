@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dis import get_instructions
 from itertools import pairwise
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -26,7 +26,7 @@ def why_reports_are_expected(trainer: Trainer, given: Sequence[str]) -> str | No
     if given:
         return f"the trainer was given {' and '.join(f'{name}=' for name in given)}"
     for module in [] if trainer.model is None else trainer.model.modules():
-        if _class_names_reports(type(module)):
+        if _class_names_reports(type(module)) or any(map(_is_named_in, _own_code(module))):
             return f"the code of {type(module).__qualname__} names report_metrics"
     for name in ("compute_loss", "training_step", "compute_loss_func"):
         if names_reports(getattr(trainer, name, None)):
@@ -41,12 +41,14 @@ def classes_without_flag(roots: Iterable[nn.Module]) -> list[str]:
     """
     parts = [part for root in roots for part in root.modules()]
     flagged = {kind for part in parts if has_flag(part) for kind in type(part).__mro__}
-    silent = {type(part): part for part in parts if not (FLAG in vars(part) or hasattr(type(part), FLAG))}
+    silent = {
+        (type(part), _own_code(part)): part for part in parts if not (FLAG in vars(part) or hasattr(type(part), FLAG))
+    }
     return [
         kind.__qualname__
-        for kind, part in silent.items()
+        for (kind, own), part in silent.items()
         if kind not in flagged
-        and any(_calls_method(code) for code in map(_code_of, _methods(kind)) if code is not None)
+        and any(_calls_method(code) for code in (*own, *map(_code_of, _methods(kind))) if code is not None)
         # A class may have its own method, and a wrapper may have that of the module in it.
         and not hasattr(part, NAME)
     ]
@@ -80,6 +82,12 @@ def _methods(cls: type) -> Iterator[FunctionType]:
     for each in cls.__mro__:
         if each.__module__.partition(".")[0] not in ("builtins", "torch", "mtask_sinks"):
             yield from (member for member in vars(each).values() if isinstance(member, FunctionType))
+
+
+def _own_code(module: nn.Module) -> frozenset[CodeType]:
+    """Return the code of the functions that somebody has set on a module, such as a forward for this instance alone."""
+    own = [value for value in vars(module).values() if isinstance(value, (FunctionType, MethodType))]
+    return frozenset(code for code in map(_code_of, own) if code is not None)
 
 
 def _is_named_in(code: CodeType) -> bool:

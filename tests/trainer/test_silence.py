@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 from functools import partial
+from types import MethodType
 
 import pytest
 import torch
@@ -416,6 +417,20 @@ def test_a_part_whose_class_lacks_the_flag_is_said_though_others_report(part, tm
     assert rows(trainer, "part/loss") == []
     (message,) = said(caplog)
     assert message.startswith(f"{part.__name__} calls self.report_metrics, which it does not have")
+
+
+def test_a_forward_that_is_set_on_a_part_without_the_flag_is_said(tmp_path, caplog) -> None:
+    part, model = Plain(), Plain()
+    part.forward = MethodType(ForgotInPart.forward, part)
+    trained(tmp_path, Several(one=part, other=Plain()))
+    (message,) = said(caplog)
+    assert message.startswith("Plain calls self.report_metrics, which it does not have")
+
+    caplog.clear()
+    model.forward = MethodType(Forgot.forward, model)
+    trained(tmp_path, model)
+    (message,) = said(caplog)
+    assert message.startswith("no metric was reported up to step 2, although the code of Plain names report_metrics")
 
 
 def test_a_loss_module_whose_class_lacks_the_flag_is_said(tmp_path, caplog) -> None:
