@@ -23,8 +23,9 @@ _NOTHING_REPORTED = (
     "training does not reach the call (it is in a branch for evaluation, or for batches with labels, and with "
     "label_smoothing_factor or compute_loss_func the model gets no labels, so it computes no losses); the trainer does "
     "not call the forward in which the call is (as TRL's SFTTrainer, DPOTrainer and KTOTrainer do: report in a forward "
-    "hook or in compute_loss); or the code calls another report_metrics, for example that of hf_mtask_trainer instead "
-    "of that of mtask_sinks."
+    "hook or in compute_loss); a step runs a copy of the model, in which self.report_metrics does nothing (call the "
+    "function mtask_sinks.report_metrics instead); or the code calls another report_metrics, for example that of "
+    "hf_mtask_trainer instead of that of mtask_sinks."
 )
 _BEFORE_TRAINING = (
     "metrics were reported before the training began; they are left out. Report in the training: in forward, in "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import multiprocessing
 from functools import partial
@@ -493,6 +494,30 @@ def test_the_first_log_event_without_a_metric_says_why(tmp_path, arguments_of, n
     assert "up to step 2" in messages[0]
     assert "supports_report_metrics = True" in messages[0]
     assert "report in a forward hook or in compute_loss" in messages[0]  # if the trainer does not call the forward
+
+
+class StepsWithCopy(Ordered):
+    """Computes the gradients in a copy of the model, as first-order meta-learning does."""
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        (loss,) = copy.deepcopy(model)(**inputs)
+        return loss.detach()
+
+
+class Both(Toy):
+    def extra(self, x, loss):
+        self.report_metrics("a", by_attribute=loss)
+        report_metrics("a", by_function=loss)
+
+
+def test_a_step_that_runs_a_copy_of_the_model_is_told_to_call_the_function(tmp_path, caplog) -> None:
+    trained(tmp_path, Toy(), cls=StepsWithCopy)
+    (message,) = said(caplog)
+    assert "a step runs a copy of the model" in message
+    assert "call the function mtask_sinks.report_metrics instead" in message
+    trainer = trained(tmp_path, Both(), cls=StepsWithCopy)
+    assert rows(trainer, "a/by_function") == [(2, 1.5), (4, 3.5)]
+    assert rows(trainer, "a/by_attribute") == []
 
 
 def test_a_later_training_without_a_metric_says_why_too(tmp_path, caplog) -> None:
