@@ -103,6 +103,11 @@ def assert_all_delivered(trainer: Trainer) -> None:
     assert (counts.given, counts.delivered, counts.rejected, counts.pending) == (SNAPSHOTS, SNAPSHOTS, 0, 0)
 
 
+def wait_for_first_steps(trainer: Trainer) -> None:
+    """Wait, in step 3, until the server has what was logged: then no request is on its way."""
+    wait_for(lambda: trainer.sink_counts["mlflow"].delivered == 2, "the first two steps in the store")
+
+
 def assert_alone_and_same(runs: list[MlflowRun], undisturbed: MlflowRun) -> None:
     (run,) = runs
     assert_same(run, undisturbed)
@@ -139,7 +144,7 @@ def test_never_answering_at_the_start_and_back_later(world: World, undisturbed: 
 
 def test_training_reaches_its_last_step_while_the_server_is_down(world: World, undisturbed: MlflowRun) -> None:
     def fail() -> None:
-        wait_for(lambda: trainer.sink_counts["mlflow"].delivered == 2, "the first two steps in the store")
+        wait_for_first_steps(trainer)
         world.proxy.refuse()
 
     def heal() -> None:
@@ -165,7 +170,7 @@ def test_killed_in_mid_training_and_started_again(world: World, undisturbed: Mlf
 
 def test_halted_and_continued(world: World, undisturbed: MlflowRun) -> None:
     def halt() -> None:
-        wait_for(lambda: trainer.sink_counts["mlflow"].delivered >= 1, "the first step in the store")
+        wait_for_first_steps(trainer)
         world.give_up_after(2)
         world.server.pause()
 
@@ -193,10 +198,15 @@ def test_errors_of_the_server(world: World, undisturbed: MlflowRun, status: int)
 @pytest.mark.parametrize("fault", ["drop", "cut", "hang"])
 def test_a_request_without_a_response(world: World, undisturbed: MlflowRun, fault: str) -> None:
     def fail() -> None:
+        wait_for_first_steps(trainer)
         world.give_up_after(2)
         getattr(world.proxy, fault)(METRICS, times=1)
 
-    trainer = world.trainer({3: fail})
+    def go_on() -> None:
+        wait_for(lambda: world.proxy.met == 1, "the request")
+        world.give_up_after(60)  # the next requests: a busy server may take longer than 2 s
+
+    trainer = world.trainer({3: fail, 4: go_on})
     trainer.train()
     assert world.proxy.met == 1
     assert_all_delivered(trainer)
