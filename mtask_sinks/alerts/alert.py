@@ -196,6 +196,7 @@ class AlertEvent:
         return {
             "rule": self.alert.rule,
             "threshold": self.alert.threshold,
+            "for_steps": self.alert.for_steps,
             "pattern": self.alert.pattern,
             "key": self.key,
             "phase": self.phase,

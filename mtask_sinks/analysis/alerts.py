@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 from mtask_sinks.analysis.training import Training
 
+# What the two notes of one alert, that it began and that it is over, have in common.
+_IDENTITY = ("rule", "pattern", "threshold", "for_steps", "key", "phase")
+
 
 @dataclass(frozen=True)
 class AlertRow:
@@ -43,19 +46,20 @@ def alert_rows(training: Training) -> tuple[AlertRow, ...]:
     [('mlm/loss is 3, above 2', 20, 40)]
     """
     rows: list[AlertRow] = []
-    open_rows: dict[tuple[object, ...], int] = {}
+    # Alerts that differ only in their actions are the same here, so there may be several open rows.
+    open_rows: dict[tuple[object, ...], list[int]] = {}
     for note in training.notes:
         if note.kind != "alert":
             continue
         data = note.data
-        place = tuple(repr(data.get(name)) for name in ("rule", "pattern", "threshold", "key", "phase"))
+        place = tuple(repr(data.get(name)) for name in _IDENTITY)
         since, actions = data.get("since"), data.get("actions")
         if data.get("is_over"):
-            at = open_rows.pop(place, None)
-            if at is not None:
+            if opened := open_rows.get(place):
+                at = opened.pop(0)
                 rows[at] = replace(rows[at], until=note.step)
             continue
-        open_rows[place] = len(rows)
+        open_rows.setdefault(place, []).append(len(rows))
         rows.append(
             AlertRow(
                 key=str(data.get("key", "")),
