@@ -107,7 +107,8 @@ def item_line(training: Training, item: Item, x: str = STEP) -> str:
         return f"{name}  step {item.step:,}  {item.text}"
     values = "  ".join(f"{key} {number(value)}" for key, value in item.metrics.items())
     place = f"{printable(x)} {place_text(x, _last_place(training, x))}"
-    return f"{name}  {place}  {printable(item.phase)}  {printable(values) or '-'}"
+    phase = printable(item.phase) + (" (partial)" if item.is_partial else "")
+    return f"{name}  {place}  {phase}  {printable(values) or '-'}"
 
 
 def _last_place(training: Training, x: str) -> float | None:
@@ -125,5 +126,5 @@ def _record(training: Training, item: Item, x: str) -> dict[str, Any]:
     else:
         for part in ("phase", "step", "epoch", "time", "metrics", "counts"):
             record[part] = getattr(item, part)
-        record |= {"x": x, "x_value": _last_place(training, x)}
+        record |= {"partial": item.is_partial, "x": x, "x_value": _last_place(training, x)}
     return record

@@ -193,6 +193,22 @@ def test_followed_lines_have_only_the_metrics_that_match(tmp_path, follow, form)
         assert lines == ["r  resumed at step 2", *shown, "r  finished"]
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_followed_lines_tell_that_the_end_cut_a_window_short(tmp_path, follow, form) -> None:
+    def resume() -> None:
+        cut = Snapshot(5, metrics={"a/n": 20.0}, is_partial=True)
+        write(tmp_path, (RunInfo(id="2", step=2), [Snapshot(4, metrics={"a/n": 40.0}), cut], None))
+
+    write(tmp_path, (RunInfo(id="1", name="r"), [Snapshot(2, metrics={"a/n": 40.0})], None))
+    more = ["--json"] if form == "json" else []
+    lines = follow(tmp_path, *more, waits=[resume, list]).stdout.splitlines()[1:]
+    if form == "json":
+        found = [(each["step"], each["metrics"], each["partial"]) for each in map(json.loads, lines)]
+        assert found == [(4, {"a/n": 40.0}, False), (5, {"a/n": 20.0}, True)]
+    else:
+        assert lines == ["r  step 4  train  a/n 40", "r  step 5  train (partial)  a/n 20"]
+
+
 def test_a_note_says_once_that_no_followed_metric_matches(tmp_path, follow) -> None:
     write(tmp_path, (RunInfo(id="1", name="r"), losses(2, 4), None))
     done = follow(tmp_path, "--only", "b/*", waits=[list, list])
