@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mtask_sinks.analysis.series import Series
@@ -195,7 +195,7 @@ def _part(training: Training, task: str, found: dict[str, Series]) -> TaskPart:
         series = found.get(f"{task}/{name}")
         return None if series is None else measured(training, series)
 
-    progress: Sequence[float] = found[f"{task}/progress"].values if f"{task}/progress" in found else ()
+    progress = found.get(f"{task}/progress")
     return TaskPart(
         task=task,
         grad_norm=mean("grad_norm"),
@@ -203,5 +203,5 @@ def _part(training: Training, task: str, found: dict[str, Series]) -> TaskPart:
         loss_share=mean(f"loss_share{ending}"),
         grad_share=mean(f"grad_share{ending}"),
         is_estimated=is_estimated,
-        progress=progress[-1] if progress else None,
+        progress=None if progress is None else training.curve(progress).values[-1],
     )

@@ -61,6 +61,15 @@ def test_estimated_weights_are_named_so():
     )
 
 
+def test_the_progress_of_a_window_that_the_end_cut_short_counts_only_alone():
+    made = Training(1)
+    for step, progress in ((10, 1.0), (20, 0.5), (24, 0.75)):
+        metrics = {"a/effective_weight": 1.0, "a/grad_norm": 1.0, "a/progress": progress}
+        more = {"b/grad_norm": 1.0, "b/progress": 0.25} if step == 24 else {}
+        made.add(Snapshot(step, metrics=metrics | more, is_partial=step == 24))
+    assert [part.progress for part in gradient_summary(made).tasks] == [0.5, 0.25]
+
+
 def test_what_the_journal_says_about_the_measurements():
     made = training([{"a/loss": 1.0}])
     assert gradient_summary(made) is None
