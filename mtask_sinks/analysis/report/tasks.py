@@ -81,9 +81,9 @@ def task_rows(trainings: Sequence[Training]) -> tuple[TaskRow, ...]:
 
 
 def windows(training: Training, phase: str) -> list[int]:
-    """Return the steps of the windows of a phase that have any metric."""
+    """Return the steps of the whole windows of a phase that have any metric."""
     places = {at for series in training.series.values() if series.phase == phase for at in series.at}
-    return [training.steps[at] for at in sorted(places)]
+    return [training.steps[at] for at in sorted(places - training.partial)]
 
 
 def _courses(training: Training, key: str, better: Direction | None) -> tuple[TaskCourse, ...]:

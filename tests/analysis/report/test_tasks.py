@@ -45,6 +45,13 @@ def test_a_task_that_reports_no_more_is_silent_since_its_last_value() -> None:
     assert windows(made, "train") == [10, 20, 30, 40, 50, 60]
 
 
+def test_a_window_that_the_end_cut_short_makes_no_task_silent() -> None:
+    made = training({"train": {"a/loss": [1.0] * 7, "b/loss": [5.0, 4.0, 3.0, 2.0, 1.0]}})
+    made.add(Snapshot(75, metrics={"a/loss": 1.0, "b/loss": 0.5}, is_partial=True))
+    _, (course,) = (row.runs[0] for row in task_rows([made]))
+    assert (course.last, course.word, windows(made, "train")) == (1.0, "improving", [10, 20, 30, 40, 50, 60, 70])
+
+
 def test_a_long_curve_is_thinned_to_means_of_equal_parts() -> None:
     values = [float(i) for i in range(600)]
     values[0:10] = [math.nan] * 10
