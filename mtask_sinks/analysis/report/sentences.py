@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from mtask_sinks._util.formatting import duration, number
@@ -81,6 +82,8 @@ def _comparison(label: str, first: str, rows: Sequence[TaskRow], run: int) -> It
             continue
         best, other = (courses[phase].best for courses in phases)
         change = gain(row.better, best, other)
+        if change is None and best == 0 and other is not None and math.isfinite(other):
+            change = (-math.inf if (other > 0) == (row.better == "min") else math.inf) if other else 0.0
         if change is not None:
             task = row.task or row.name
             values = f" ({phase} {row.name} {number(other)}, was {number(best)})" if change else ""

@@ -90,6 +90,18 @@ def test_a_comparison_names_the_task_that_changed_most_first() -> None:
     ]
 
 
+def test_a_comparison_names_tasks_whose_best_value_in_the_first_run_is_zero_before_all_others() -> None:
+    bests = {"a": ("max", 0.5, 0.6), "b": ("max", 0.0, 0.25), "c": ("min", 0.0, 0.1), "d": ("min", 0.0, 0.0)}
+    rows = [
+        TaskRow(task, "score", better, ((course("eval", before),), (course("eval", after),)))
+        for task, (better, before, after) in bests.items()
+    ]
+    assert comparisons(["one", "two"], rows) == [
+        "Compared with one, two is better in b (eval score 0.25, was 0) and a (eval score 0.6, was 0.5); worse in c "
+        "(eval score 0.1, was 0); the same in d, by best values."
+    ]
+
+
 def test_a_flat_metric_whose_last_value_is_its_best_one_is_not_said_to_contradict_itself() -> None:
     flat = course("eval", best=0.6148, word="flat", since=1_125, last=0.6148, best_step=2_250)
     (sentence,) = task_sentences([TaskRow("nsp", "loss", "min", ((flat,),))], 0)
