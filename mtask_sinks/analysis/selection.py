@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mtask_sinks.analysis import thinning
 from mtask_sinks.analysis.choice import choose
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.find import find_journals, find_readable_journals, warn_left_out
@@ -101,8 +100,6 @@ def open_runs(given: Sequence[str | os.PathLike[str]]) -> list[LabelledTraining]
         # The number of a training differs if it counts the trainings of one journal, or those of its directory.
         opened.setdefault((each.journal.resolve(), each.training.id), (each, name))
     chosen = list(opened.values())
-    for each, _ in chosen:
-        each.training.thin(thinning.MAX_VALUES // len(chosen))
     every = [list(_labels(each.journal, each.training, name)) for each, name in chosen]
     # Pick the shortest label that no other training has; the last candidate is always unique.
     taken = [Counter(labels) for labels in zip(*every, strict=True)]

@@ -7,7 +7,7 @@ from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +232,14 @@ class Training:
         if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
             kind = (snapshot.phase, bool(snapshot.metrics))
         return self._kinds.setdefault(kind, len(self._kinds))
+
+    def thinned(self, most_values: int) -> Training:
+        """Return the training with about ``most_values`` values in memory; this one keeps its values."""
+        made = replace(self)
+        made.windows, made.series = self.windows[:], dict(self.series)
+        made.nonfinite = {at: dict(counts) for at, counts in self.nonfinite.items()}
+        made.thin(most_values)
+        return made
 
     def thin(self, most_values: int) -> None:
         """Forget snapshots, so that about ``most_values`` values stay in memory; see `snapshots_to_keep`."""

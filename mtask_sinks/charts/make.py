@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TypeVar, get_args
 
 from mtask_sinks._util.formatting import short
+from mtask_sinks.analysis import thinning
 from mtask_sinks.analysis.axes import EPOCH, STEP, TIME, check_axis, running_totals
 from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.selection import LabelledTraining
@@ -42,7 +43,8 @@ def make_chart(
     """Choose the curves to draw: one panel per task metric, with training and evaluation together.
 
     Values over a whole training make no curve, so the chart leaves them out. A metric gets no panel if its value is the
-    same everywhere and the library knows no direction for it, such as a count of tokens per window.
+    same everywhere and the library knows no direction for it, such as a count of tokens per window. Of many values, the
+    chart has only some, see `mtask_sinks.analysis.thinning`.
 
     Args:
         runs: the trainings to draw into the same panels.
@@ -64,6 +66,8 @@ def make_chart(
     if scale not in (None, *get_args(Scale)):
         raise ValueError(f"scale={scale!r} is not allowed. Use 'linear', 'log' or 'relative'.")
     smooth((), weight)  # raises on a wrong weight even if there is nothing to smooth
+    share = thinning.MAX_VALUES // max(len(runs), 1)
+    runs = [replace(run, training=run.training.thinned(share)) for run in runs]
     every = [(run, each) for run in runs for each in run.training.series.values() if each.phase != OVERALL]
     found = [(run, each) for run, each in every if fnmatchcase(each.key, only)]
     if not found:

@@ -14,6 +14,7 @@ from mtask_sinks.analysis import thinning
 from mtask_sinks.analysis.axes import places
 from mtask_sinks.analysis.compare import compare
 from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.report import make_report
 from mtask_sinks.analysis.report.problems import missing_metrics, nonfinite_metrics
 from mtask_sinks.analysis.selection import open_runs
 from mtask_sinks.analysis.task_health import gradient_summary
@@ -133,16 +134,31 @@ def test_each_part_of_a_curve_has_its_extremes(both) -> None:
             assert min(around) <= min(part, default=math.inf) and max(around) >= max(part, default=-math.inf)
 
 
-def test_several_trainings_on_one_page_share_the_memory(tmp_path, monkeypatch) -> None:
+def test_several_trainings_on_one_page_share_its_values(tmp_path, monkeypatch) -> None:
     paths = [journal(tmp_path / name) for name in "ab"]
     monkeypatch.setattr(thinning, "MAX_VALUES", MOST)
-    opened = open_runs(paths)
-    assert sum(len(series.at) for each in opened for series in each.training.series.values()) < 2 * MOST
-    chart = make_chart(opened)
+    chart = make_chart(open_runs(paths))
+    assert chart.values < 2 * MOST
     (one,) = read_trainings(paths[0])
     # Without the values of the last window, which the end of the training cut short.
     curves = [one.curve(series) for series in one.series.values()]
     assert chart.values < chart.all_values == 2 * sum(map(one.number_of_values, curves))
+
+
+def test_a_report_says_the_same_of_a_training_however_many_others_it_is_about(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(thinning, "MAX_VALUES", 4_000)
+    chance = random.Random(0)
+    for name in "abcde":
+        (tmp_path / name).mkdir()
+        losses = [3.0 - step / 2_000 + chance.gauss(0, 0.1) for step in range(2_000)]
+        rows = [Snapshot(step, metrics={"a/loss": loss}) for step, loss in enumerate(losses)]
+        write(tmp_path / name, (RunInfo(id=name, name=name), rows, "finished"))
+    alone = [make_report(open_runs([tmp_path / name])) for name in "abcde"]
+    opened = open_runs([tmp_path])
+    assert make_chart(opened).values < 4_000 < make_chart(opened).all_values == 10_000
+    together = make_report(opened)
+    assert together.sentences == tuple(report.sentences[0] for report in alone)
+    assert together.tasks[0].runs == tuple(report.tasks[0].runs[0] for report in alone)
 
 
 def test_a_training_with_few_values_keeps_all(tmp_path) -> None:
