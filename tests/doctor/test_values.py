@@ -42,6 +42,15 @@ def test_values_that_were_left_out(tmp_path) -> None:
     assert text.startswith("3 values of 'a/loss' (train) were NaN or infinite and left out, from step 4 on")
 
 
+def test_values_of_an_epoch_are_no_findings_beside_those_of_its_windows(tmp_path) -> None:
+    windows = [train(step, a_loss=value, b_loss__nonfinite=2.0) for step, value in ((2, math.nan), (4, 1.0))]
+    epoch = Snapshot(4, "epoch", {"a/loss": math.nan, "b/loss.nonfinite": 4.0})
+    journal(tmp_path, [*chain(*windows), epoch])
+    assert of(tmp_path, "nonfinite") == []  # the last window is finite
+    assert "in 1 of 2 log events, from step 2 to 2" in only(tmp_path, "nonfinite-before")[1]
+    assert "4 values of 'b/loss' (train)" in only(tmp_path, "nonfinite-skipped")[1]
+
+
 def test_a_count_of_none_left_out_is_no_finding(tmp_path) -> None:
     journal(tmp_path, train(2, a_loss=1.0, a_loss__nonfinite=0.0))
     assert of(tmp_path, "nonfinite-skipped") == []

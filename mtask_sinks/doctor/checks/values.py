@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.log_events import Values
 from mtask_sinks.doctor.recorded import RecordedTraining
-from mtask_sinks.keys import MAX_KEYS, NONFINITE, OVERALL, RANK_MAX, RANK_MIN, REPORTED
+from mtask_sinks.keys import EPOCH, MAX_KEYS, NONFINITE, OVERALL, RANK_MAX, RANK_MIN, REPORTED
 
 # A registry and a trainer add further keys beside those of reported metrics. They have these endings.
 _ENDINGS = (RANK_MIN, RANK_MAX, NONFINITE, REPORTED)
+# Their values are made of the same reports as those of the windows of training.
+_LONGER = (EPOCH, OVERALL)
 
 
 def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
@@ -43,7 +45,7 @@ def nonfinite_before(recorded: RecordedTraining) -> Iterator[Observation]:
 def nonfinite_skipped(recorded: RecordedTraining) -> Iterator[Observation]:
     """NaN or infinite values were reported and left out."""
     for (phase, key), (first, count) in recorded.events.left_out.items():
-        if phase != OVERALL:
+        if phase not in _LONGER:
             since = f"from step {first:,} on"
             what = f"{count:,.0f} values of {key!r} ({phase}) were NaN or infinite and left out, {since}."
             yield Observation(recorded.at(first), what, "Report None where a loss is computed over no items.")
@@ -76,8 +78,8 @@ def too_many_keys(recorded: RecordedTraining) -> Iterator[Observation]:
 def _values(recorded: RecordedTraining) -> Iterator[tuple[str, str, Values]]:
     """Yield phase, key and values of each metric in each phase.
 
-    This leaves out values of the whole training, because their problems also show in the windows.
+    This leaves out values of whole epochs and of the whole training, because their problems also show in the windows.
     """
     for (phase, key), values in recorded.events.values.items():
-        if phase != OVERALL:
+        if phase not in _LONGER:
             yield phase, key, values
