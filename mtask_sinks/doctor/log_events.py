@@ -117,6 +117,7 @@ class LogEvents:
         steps: phase → steps of its log events, including those without a reported metric.
         reports: phase and task → the log events with a report. Each ungrouped metric counts as a task.
         values: phase and key → the values of the metric.
+        partial: phase and step of the windows that the end of the training cut short.
         left_out: phase and key → the first step at which NaN and infinite values were left out, and how many in all.
     """
 
@@ -124,6 +125,7 @@ class LogEvents:
         self.steps: dict[str, list[int]] = {}
         self.reports: dict[tuple[str, str], Reports] = {}
         self.values: dict[tuple[str, str], Values] = {}
+        self.partial: set[tuple[str, int]] = set()
         self.left_out: dict[tuple[str, str], tuple[int, float]] = {}
 
     def add(self, snapshot: Snapshot) -> None:
@@ -134,6 +136,8 @@ class LogEvents:
         steps = self.steps.setdefault(phase, [])
         if not steps or steps[-1] != step:
             steps.append(step)
+        if snapshot.is_partial:
+            self.partial.add((phase, step))
         for key, value in snapshot.metrics.items():
             self._add_value(phase, key, step, value)
             if snapshot.counts.get(key) != 0:  # a running total goes on without a report

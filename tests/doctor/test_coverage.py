@@ -75,6 +75,12 @@ def test_a_task_that_may_come_back_has_not_vanished(tmp_path, steps) -> None:
     assert of(tmp_path, "task-vanished") == []
 
 
+def test_a_window_that_the_end_cut_short_is_no_log_event_without_a_task(tmp_path) -> None:
+    rows = [*train(2, 4, a_loss=1.0, b_loss=1.0), *train(6, 8, a_loss=1.0)]
+    journal(tmp_path, [*rows, Snapshot(9, metrics={"a/loss": 1.0}, is_partial=True)])
+    assert of(tmp_path, "task-vanished") == []
+
+
 def test_gaps(tmp_path) -> None:
     rows = [train(step, a_loss=1.0, **({"b_loss": 1.0} if step in (4, 10) else {})) for step in (2, 4, 6, 8, 10, 12)]
     journal(tmp_path, [*chain(*rows)])

@@ -75,7 +75,7 @@ def task_in_one_phase(recorded: RecordedTraining) -> Iterator[Observation]:
 def task_vanished(recorded: RecordedTraining) -> Iterator[Observation]:
     """A task was no longer reported from some step on, while other tasks or the loss went on."""
     for phase, steps, task, reports in _reported(recorded):
-        later = steps[reports.last + 1 :]
+        later = [step for step in steps[reports.last + 1 :] if (phase, step) not in recorded.events.partial]
         if len(later) >= _GONE_AFTER and len(later) > 2 * reports.longest:
             yield Observation(
                 recorded.at(later[0]),
