@@ -11,7 +11,7 @@ from mtask_sinks.journal.records import is_snapshot
 
 # For each kind of snapshot, keep at most this many evenly spread lines, and this many of the last lines.
 _SPREAD, _LAST = 2_000, 40
-# All kinds together keep at most about this many evenly spread lines.
+# All kinds together keep at most this many evenly spread lines. If they have more, the kind with most keeps half.
 _SPREAD_OF_ALL = 20_000
 # Beyond this number of kinds, snapshots of a phase are of one kind if their lines have as many quotation marks. Beyond
 # twice this number, all other snapshots count as one kind.
@@ -36,6 +36,7 @@ def sample(lines: Iterable[Line]) -> Iterator[Line]:
     """
     others: list[Line] = []
     kinds: dict[tuple[bytes | int, ...], _Kind] = {}
+    kept = 0  # evenly spread lines of all kinds
     trained: list[Line] = []  # the last line of the training so far
     for line in lines:
         if not is_snapshot(line.data):
@@ -49,7 +50,9 @@ def sample(lines: Iterable[Line]) -> Iterator[Line]:
             kind = ()
         if kind not in kinds:
             kinds[kind] = _Kind()
-        kinds[kind].add(line, trained, min(_SPREAD, _SPREAD_OF_ALL // len(kinds)))
+        kept += kinds[kind].add(line, trained)
+        if kept > _SPREAD_OF_ALL or len(kinds[kind].spread) > _SPREAD:
+            kept -= max(kinds.values(), key=lambda each: len(each.spread)).thin()
         if b'"train"' in phase:
             trained = [line]
     picked = {line.end: line for kind in kinds.values() for line in (*kind.spread, *chain(*kind.last))}
@@ -57,7 +60,7 @@ def sample(lines: Iterable[Line]) -> Iterator[Line]:
 
 
 class _Kind:
-    """Lines of one kind: the last ones, and every n-th one. If these become too many, n doubles."""
+    """Lines of one kind: the last ones, and every n-th one."""
 
     def __init__(self) -> None:
         self.spread: list[Line] = []
@@ -66,13 +69,20 @@ class _Kind:
         self._every = 1
         self._count = 0
 
-    def add(self, line: Line, before: Sequence[Line], most: int) -> None:
-        if self._count % self._every == 0:
+    def add(self, line: Line, before: Sequence[Line]) -> bool:
+        """Add the next line. Return whether it is an n-th one."""
+        is_kept = self._count % self._every == 0
+        if is_kept:
             self.spread.append(line)
-            while len(self.spread) > most:
-                self.spread, self._every = self.spread[::2], 2 * self._every
         self._count += 1
         self.last.append([*before, line])
+        return is_kept
+
+    def thin(self) -> int:
+        """Double n. Return how many lines that drops."""
+        before = len(self.spread)
+        self.spread, self._every = self.spread[::2], 2 * self._every
+        return before - len(self.spread)
 
 
 def _phase(data: bytes) -> bytes:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from helpers.journals import write
@@ -89,6 +91,20 @@ def test_many_sets_of_metrics_leave_an_evaluation_its_own_lines(tmp_path, monkey
         records = [json.loads(line.data) for line in sample(read_lines(file))]
     assert [record["step"] for record in records if record.get("phase") == "eval"] == [999]
     assert kinds > 2 or len(records) < 600
+
+
+def test_tasks_in_ever_other_combinations_keep_a_fine_curve(monkeypatch) -> None:
+    """The combinations that were first are no reason to keep fewer lines of all that follow."""
+    monkeypatch.setattr(sampling, "_MAX_KINDS", 10)
+    monkeypatch.setattr(sampling, "_SPREAD", 400)
+    monkeypatch.setattr(sampling, "_SPREAD_OF_ALL", 500)
+    choose = random.Random(0).sample
+    windows = [{f"t{task:02}/loss": 1.0 for task in choose(range(30), 10)} for _ in range(5_000)]
+    data = [json.dumps({"record": "snapshot", "phase": "train", "metrics": metrics}).encode() for metrics in windows]
+    picked = [line.end for line in sample(Line(line, at) for at, line in enumerate(data))]
+    assert picked[:10] == [*range(10)] and picked[-40:] == [*range(4_960, 5_000)]
+    spread = picked[10:-40]
+    assert 300 < len(spread) <= 400 and max(b - a for a, b in pairwise(spread)) <= 16
 
 
 def test_an_evaluation_in_a_sample_is_at_the_running_total_of_its_step(tmp_path, monkeypatch) -> None:
