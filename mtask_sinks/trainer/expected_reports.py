@@ -26,7 +26,7 @@ def why_reports_are_expected(trainer: Trainer, given: Sequence[str]) -> str | No
     if given:
         return f"the trainer was given {' and '.join(f'{name}=' for name in given)}"
     for module in [] if trainer.model is None else trainer.model.modules():
-        if _class_names_reports(type(module)) or any(map(_is_named_in, _own_code(module))):
+        if _class_names_reports(type(module)) or any(map(names_reports, _own_functions(module))):
             return f"the code of {type(module).__qualname__} names report_metrics"
     for name in ("compute_loss", "training_step", "compute_loss_func"):
         if names_reports(getattr(trainer, name, None)):
@@ -66,9 +66,14 @@ def names_reports(function: Any) -> bool:
     return code is not None and _is_named_in(code)
 
 
-def _code_of(function: Any) -> CodeType | None:
+def _inmost(function: Any) -> Any:
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
+    return function
+
+
+def _code_of(function: Any) -> CodeType | None:
+    function = _inmost(function)
     return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
@@ -84,10 +89,28 @@ def _methods(cls: type) -> Iterator[FunctionType]:
             yield from (member for member in vars(each).values() if isinstance(member, FunctionType))
 
 
+def _own_functions(module: nn.Module) -> Iterator[FunctionType | MethodType]:
+    """Yield the functions that somebody has set on a module, such as a forward for this instance alone."""
+    yield from (value for value in vars(module).values() if isinstance(value, (FunctionType, MethodType)))
+
+
 def _own_code(module: nn.Module) -> frozenset[CodeType]:
-    """Return the code of the functions that somebody has set on a module, such as a forward for this instance alone."""
-    own = [value for value in vars(module).values() if isinstance(value, (FunctionType, MethodType))]
-    return frozenset(code for code in map(_code_of, own) if code is not None)
+    """Return the code of the functions that are set on a module, if ``self`` in it is not another object."""
+    functions = [each for each in _own_functions(module) if (owner := _self_in(each)) is None or owner is module]
+    return frozenset(code for code in map(_code_of, functions) if code is not None)
+
+
+def _self_in(function: Any) -> Any:
+    """Return what ``self`` is in the code of a function: of a method, or of a function inside one; else ``None``."""
+    function = _inmost(function)
+    code = _code_of(function)
+    if code is None or "self" not in code.co_freevars:
+        return getattr(function, "__self__", None)
+    cell = function.__closure__[code.co_freevars.index("self")]
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing is in it yet, or no longer
+        return None
 
 
 def _is_named_in(code: CodeType) -> bool:

@@ -431,7 +431,30 @@ def test_a_forward_that_is_set_on_a_part_without_the_flag_is_said(tmp_path, capl
     model.forward = MethodType(Forgot.forward, model)
     trained(tmp_path, model)
     (message,) = said(caplog)
-    assert message.startswith("no metric was reported up to step 2, although the code of Plain names report_metrics")
+    assert message.startswith("no metric was reported in the training up to step 2, although the code of Plain names")
+
+
+def test_a_function_that_is_set_on_a_part_and_reports_by_another_module_is_not_said(tmp_path, caplog) -> None:
+    """In its code, ``self`` is the model, which has the flag: the value counts."""
+
+    class Parent(Several):
+        def __init__(self) -> None:
+            super().__init__(one=Plain(), two=Plain())
+            forward = self.parts["two"].forward
+
+            def forward_of_two(x):
+                self.report_metrics("two", size=2.0)
+                return forward(x)
+
+            self.parts["one"].forward, self.parts["two"].forward = self.forward_of_one, forward_of_two
+
+        def forward_of_one(self, x):
+            self.report_metrics("one", size=1.0)
+            return Plain.forward(self.parts["one"], x)
+
+    trainer = trained(tmp_path, Parent())
+    assert said(caplog) == []
+    assert (trainer.state.log_history[0]["one/size"], trainer.state.log_history[0]["two/size"]) == (1.0, 2.0)
 
 
 def test_a_loss_module_whose_class_lacks_the_flag_is_said(tmp_path, caplog) -> None:
