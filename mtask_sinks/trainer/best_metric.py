@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -30,8 +31,8 @@ _WRONG_MODE = (
 _MISSING = (
     "metric_for_best_model={metric!r}: the evaluation after step {step} has no value of {key!r}, though an earlier one "
     "has. Nothing was reported, or all weights were 0, or all values were NaN or infinite and left out "
-    "(nonfinite='skip'). transformers needs a value after every evaluation, so it ends the training with a KeyError. "
-    "Report {key!r} in every evaluation, or choose another metric."
+    "(nonfinite='skip'). transformers needs a value after every evaluation. Report {key!r} in every evaluation, or "
+    "choose another metric."
 )
 
 
@@ -100,23 +101,24 @@ def wrong_mode(trainer: Trainer, rules: Mapping[str, Direction | None]) -> str |
     return _WRONG_MODE.format(metric=metric, key=key, source=_source(key, "max"))
 
 
-def missing_value(trainer: Trainer, prefix: str, metrics: Container[str]) -> str | None:
-    """Return a warning if an evaluation in a training has no value of ``metric_for_best_model``, but earlier ones had.
+@contextmanager
+def explaining_missing_value(trainer: Trainer) -> Iterator[None]:
+    """Inside a ``with`` block, say why an evaluation has no value of ``metric_for_best_model``, if earlier ones had.
 
-    transformers only says that there is no metric of that name.
+    The error of transformers only says that there is no metric of that name.
 
     Args:
-        trainer: the trainer.
-        prefix: the prefix of the evaluation, such as ``eval_books``.
-        metrics: the names of the metrics that the evaluation has.
+        trainer: the trainer, whose training is in the block.
     """
-    metric = trainer.args.metric_for_best_model
-    if metric is None or not trainer.is_in_train or not trainer.is_world_process_zero():
-        return None
-    name, key = f"eval_{metric.removeprefix('eval_')}", _key_of(metric, _datasets(trainer))
-    if name != f"{prefix}_{key}" or name in metrics or not any(name in row for row in trainer.state.log_history):
-        return None
-    return _MISSING.format(metric=metric, key=key, step=trainer.state.global_step)
+    try:
+        yield
+    except KeyError as error:
+        metric = trainer.args.metric_for_best_model
+        if metric is not None and "metric_for_best_model" in str(error):
+            name, key = f"eval_{metric.removeprefix('eval_')}", _key_of(metric, _datasets(trainer))
+            if any(name in row for row in trainer.state.log_history):
+                error.add_note(_MISSING.format(metric=metric, key=key, step=trainer.state.global_step))
+        raise
 
 
 def keys_in_history(trainer: Trainer) -> set[str]:

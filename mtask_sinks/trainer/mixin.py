@@ -21,6 +21,7 @@ from mtask_sinks.sinks.base import Sink, check_are_sinks
 from mtask_sinks.task_health.settings import TaskHealth
 from mtask_sinks.trainer.admission import boundary
 from mtask_sinks.trainer.arguments import SinkArguments
+from mtask_sinks.trainer.best_metric import explaining_missing_value
 from mtask_sinks.trainer.events import BeforeOthers
 from mtask_sinks.trainer.hub import keep_journal_from_hub
 from mtask_sinks.trainer.loss_budget import LossBudget
@@ -175,7 +176,8 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         with self._session.training(self.is_world_process_zero()), self._counting_steps(), explaining_errors():
             self._session.warn_if_direction_is_wrong(self)
             self._oversight.begin(self)
-            output = super().train(*args, **kwargs)
+            with explaining_missing_value(self):
+                output = super().train(*args, **kwargs)
             self._deliver_rest()  # what callbacks reported in on_train_end
             if isinstance(metrics := getattr(output, "metrics", None), dict):
                 metrics.update(self._overall, **self._oversight.summary())
@@ -307,7 +309,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 ignore_keys=ignore_keys,
                 metric_key_prefix=prefix,
             )
-            session.reduce_evaluation(self, prefix, output.metrics)
+            session.snapshots.reduce_evaluation(prefix, self.state, output.metrics)
             inside = session.phases.others(phase) if session.is_outermost else session.phases.inside(phase)
             rows = list(session.snapshots.reduce_inside_steps(self.state, inside))
         self._log_phases(rows)  # after the evaluation: what a callback reports in `on_log` does not belong to it

@@ -23,7 +23,7 @@ from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.admission import Admission
 from mtask_sinks.trainer.backends import Backends
-from mtask_sinks.trainer.best_metric import missing_value, wrong_direction, wrong_mode
+from mtask_sinks.trainer.best_metric import wrong_direction, wrong_mode
 from mtask_sinks.trainer.common_epochs import NO_VALUES_PER_EPOCH, why_epochs_differ
 from mtask_sinks.trainer.current_run import CurrentRun
 from mtask_sinks.trainer.idle_rules import IdleRules
@@ -222,12 +222,6 @@ class Session:
         for check in (wrong_direction, wrong_mode):
             if (warning := check(trainer, self.registry.directions)) is not None:
                 self._warn_once(check.__name__, warning)
-
-    def reduce_evaluation(self, trainer: Trainer, prefix: str, metrics: dict[str, Any] | None) -> None:
-        """Reduce the window of an evaluation and add it to the metrics that the Trainer is about to return."""
-        self.snapshots.reduce_evaluation(prefix, trainer.state, metrics)
-        if (warning := missing_value(trainer, prefix, metrics or ())) is not None:
-            self._warn_once("missing_value", warning)
 
     @contextmanager
     def evaluation(self, model: nn.Module | None, around: Sequence[nn.Module], prefix: str) -> Iterator[None]:

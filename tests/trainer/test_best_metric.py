@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.toy import InOrder, Toy, arguments, numbers
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, weighted
 from mtask_sinks.analysis.counted import read_trainings
@@ -168,27 +168,39 @@ def test_a_plateau_scheduler_that_is_right_or_not_known_says_nothing(tmp_path, c
 
 
 @pytest.mark.parametrize("metric", ["price/mae", "eval_price/mae", "eval_books_price/mae", "books_new_price/mae"])
-def test_why_an_evaluation_lacks_the_metric_is_said_before_transformers_ends_the_training(
-    tmp_path, caplog, metric
-) -> None:
+@pytest.mark.parametrize("setup", [{}, PLATEAU])
+def test_the_error_that_an_evaluation_lacks_the_metric_says_why(tmp_path, metric, setup) -> None:
     class Sometimes(Toy):
         def extra(self, x, loss):
             if not self.training:
                 self.report_metrics("price", mae=weighted(loss, 0 if trainer.state.global_step == 2 else 1))
 
-    trainer = made(tmp_path, metric, model=Sometimes(), data=BOOKS if "books" in metric else numbers(4))
-    with pytest.raises(KeyError, match="price/mae"):
+    trainer = made(tmp_path, metric, model=Sometimes(), data=BOOKS if "books" in metric else numbers(4), **setup)
+    with pytest.raises(KeyError, match="price/mae") as caught:
         trainer.train()
-    (message,) = [message for message in said(caplog) if "the evaluation after" in message]
-    assert (
-        f"metric_for_best_model={metric!r}: the evaluation after step 2 has no value of 'price/mae', though" in message
-    )
+    (note,) = caught.value.__notes__
+    assert f"metric_for_best_model={metric!r}: the evaluation after step 2 has no value of 'price/mae', though" in note
 
 
 def test_a_metric_that_no_evaluation_has_is_left_to_transformers(tmp_path, caplog) -> None:
-    with pytest.raises(KeyError, match="eval_price/mea"):
+    with pytest.raises(KeyError, match="eval_price/mea") as caught:
         trained(tmp_path, "price/mea")
-    assert said(caplog) == []
+    assert said(caplog) == [] and not hasattr(caught.value, "__notes__")
+
+
+def test_a_metric_may_lack_in_an_evaluation_that_a_callback_makes(tmp_path, caplog) -> None:
+    class Positive(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("price", mae=loss if x.mean() > 0 else None, loss=loss)
+
+    class Other(TrainerCallback):
+        def on_save(self, *args, **kwargs):
+            trainer.evaluate(numbers(-4))
+
+    trainer = made(tmp_path, "price/mae", model=Positive(), callbacks=[Other()], greater_is_better=False)
+    trainer.train()
+    lacks = [row for row in trainer.state.log_history if "eval_price/loss" in row and "eval_price/mae" not in row]
+    assert lacks and said(caplog) == []
 
 
 def test_the_journal_of_every_training_has_the_rules_of_the_registry(tmp_path) -> None:
