@@ -90,7 +90,7 @@ def wrong_mode(trainer: Trainer, rules: Mapping[str, Direction | None]) -> str |
         return None
     if isinstance(given, ReduceLROnPlateau):
         mode = given.mode
-    elif args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
+    elif given is None and args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
         kwargs = args.lr_scheduler_kwargs
         mode = kwargs.get("mode", "min") if isinstance(kwargs, dict) else "min"
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.toy import InOrder, Toy, arguments, numbers
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, weighted
@@ -201,6 +201,14 @@ def test_a_metric_may_lack_in_an_evaluation_that_a_callback_makes(tmp_path, capl
     trainer.train()
     lacks = [row for row in trainer.state.log_history if "eval_price/loss" in row and "eval_price/mae" not in row]
     assert lacks and said(caplog) == []
+
+
+def test_a_plateau_scheduler_that_is_not_in_use_says_nothing(tmp_path, caplog) -> None:
+    model = Prices()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9)
+    given = optimizer, LambdaLR(optimizer, lambda step: 1.0)
+    trained(tmp_path, "price/accuracy", model=model, optimizers=given, **PLATEAU)
+    assert said(caplog) == []
 
 
 def test_the_journal_of_every_training_has_the_rules_of_the_registry(tmp_path) -> None:
