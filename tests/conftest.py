@@ -36,21 +36,27 @@ settings.load_profile("ci")
 
 _BACKEND_SETTINGS = ("ACCELERATE_", "MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_")
 
+# Clients of earlier tests that still look for their server must not draw from the random numbers of a later one. So
+# this stays set between tests too: a call that began without it would draw again and again, for minutes.
+_NO_DRAWS = "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"
+os.environ[_NO_DRAWS] = "0"
+
+
+def _backend_settings() -> list[str]:
+    return [name for name in os.environ if name.startswith(_BACKEND_SETTINGS) and name != _NO_DRAWS]
+
 
 @pytest.fixture(autouse=True)
 def _own_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    for name in os.environ:
-        if name.startswith(_BACKEND_SETTINGS):
-            monkeypatch.delenv(name)
-    # Clients of earlier tests that still look for their server must not draw from the random numbers of this one.
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    for name in _backend_settings():
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.chdir(tmp_path)
     yield
-    for name in [name for name in os.environ if name.startswith(_BACKEND_SETTINGS)]:  # a training may have set some
+    for name in _backend_settings():  # a training may have set some
         del os.environ[name]
 
 

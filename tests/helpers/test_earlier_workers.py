@@ -1,8 +1,9 @@
-"""The log lines of earlier tests do not reach the present one; its own do."""
+"""Threads of earlier tests do not disturb the present one: neither by log lines nor by draws of random numbers."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 
 import pytest
@@ -28,3 +29,12 @@ def test_a_worker_of_an_earlier_test_is_not_heard(caplog) -> None:
     _ask.set()
     assert _asked.wait(10)
     assert caplog.messages == ["own"]
+
+
+@pytest.fixture(scope="module")
+def jitter_between_tests() -> str | None:
+    return os.environ.get("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER")  # before the fixtures of a test
+
+
+def test_a_call_that_begins_between_two_tests_draws_no_random_numbers(jitter_between_tests) -> None:
+    assert jitter_between_tests == "0"
