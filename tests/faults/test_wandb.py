@@ -80,10 +80,13 @@ def test_undisturbed_every_point_is_what_was_worked_out_by_hand(tmp_path: Path, 
 
 
 def test_down_at_the_start_and_back_later(tmp_path: Path, server: WandbServer, monkeypatch) -> None:
-    for name in ("WANDB_INIT_TIMEOUT", "WANDB_FINISH_TIMEOUT"):
-        monkeypatch.setenv(name, "3")
+    def come_back() -> None:
+        monkeypatch.setenv("WANDB_INIT_TIMEOUT", "60")
+        server.start()
+
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
     server.stop()
-    made = trainer(tmp_path, {6: server.start})
+    made = trainer(tmp_path, {6: come_back}, drain_seconds=60.0)
     made.train()
     end_of_the_process()
     # The server may have begun a run that the client had just given up. That run is empty.
