@@ -7,6 +7,7 @@ import os
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtask_sinks._util.built_anew import BuiltAnew
@@ -44,6 +45,8 @@ _STATUS = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 #: Tag of a run that the sink created. Its value is the id of the training. If MLflow creates the run, but its answer
 #: gets lost, the next try finds the run by this tag.
 RUN_TAG = "mtask_sinks.run"
+# MLflow's tag with the name of a run.
+_NAME_TAG = "mlflow.runName"
 
 # MLflow's error codes for data that it will never accept.
 _REJECTIONS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
@@ -58,8 +61,8 @@ class MLflowSink(BuiltAnew, Sink):
 
     The sink writes each snapshot with one ``log_batch`` and with the snapshot's own time, so MLflow keeps only one
     point if the sink sends it twice. If the Trainer's callback or the user has opened a run, the sink writes to that
-    run. Otherwise it creates a run with the training's name and parameters. At the end it marks the run as finished,
-    failed or killed, unless the user owns the run.
+    run. Otherwise it creates a run with the training's parameters and name; without a name, that of its output
+    directory. At the end it marks the run as finished, failed or killed, unless the user owns the run.
 
     Args:
         tracking_uri: address of the tracking store; by default MLflow's own setting (``MLFLOW_TRACKING_URI``). Until
@@ -254,7 +257,12 @@ class MLflowSink(BuiltAnew, Sink):
         if found:
             return str(found[0].info.run_id)
         tags = {**resolve_tags(), **_tags(), RUN_TAG: run.id}
-        return str(self._client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id)
+        name = run.name
+        if not name and _NAME_TAG not in tags:
+            # Never none: for a run in a local store, MLflow draws a name from Python's `random`, here in a thread, so a
+            # training that uses `random` could not be repeated.
+            name = Path(run.output_dir or "").name or run.id or "training"
+        return str(self._client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
 
     def _experiment_id(self, client: MlflowClient) -> str:
         """Return the id of the experiment for a new run. If the experiment is given by name and missing, create it."""

@@ -177,6 +177,7 @@ def test_halted_and_continued(world: World, undisturbed: MlflowRun) -> None:
     def go_on() -> None:
         seen.append(trainer.sink_counts["mlflow"].pending)
         world.server.resume()
+        world.give_up_after(60)
 
     seen: list[int] = []
     trainer = world.trainer({3: halt, STEPS: go_on})

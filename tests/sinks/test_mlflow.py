@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 
 import mlflow
@@ -52,6 +53,18 @@ def test_a_run_of_its_own_has_name_parameters_logs_and_an_end() -> None:
     assert run.data.metrics == {"a/train/x": 1.0, "loss": 2.0}
     assert run.data.params == {key: str(value) for key, value in params.items() if key != "long"}
     assert mlflow.active_run() is None
+
+
+def test_a_run_without_a_name_gets_one_without_a_draw_from_the_random_numbers_of_the_user(monkeypatch) -> None:
+    random.seed(5)
+    before = random.getstate()
+    one = Snapshot(step=1, metrics={"a/x": 1.0})
+    write(MLflowSink(), RunInfo(id="1", output_dir="/models/bert/"), one)
+    write(MLflowSink(), RunInfo(id="2"), one)
+    monkeypatch.setenv("MLFLOW_TAGS", '{"mlflow.runName": "by tag"}')
+    write(MLflowSink(), RunInfo(id="3", output_dir="/models/bert/"), one)
+    assert random.getstate() == before
+    assert sorted(run.info.run_name for run in runs()) == ["2", "bert", "by tag"]
 
 
 def test_a_failed_training_shows_as_failed() -> None:
