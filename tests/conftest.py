@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from helpers.heap import (  # noqa: F401  # for all tests
     pytest_sessionstart,
     short_collections,
 )
-from hypothesis import settings
 
 if TYPE_CHECKING:
     from helpers.browser import Browser
@@ -31,8 +31,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _state = tempfile.TemporaryDirectory(prefix="mtask-sinks-state-")
 os.environ["XDG_STATE_HOME"] = _state.name
 
-# The same examples in each run, and no limit of time for one: a busy machine may hold up any of them.
-settings.load_profile("ci")
+if find_spec("hypothesis") is not None:  # what builds the documentation does without it
+    from hypothesis import settings
+
+    # The same examples in each run, and no limit of time for one: a busy machine may hold up any of them.
+    settings.load_profile("ci")
 
 _BACKEND_SETTINGS = ("ACCELERATE_", "MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_")
 
