@@ -147,10 +147,9 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
 
 def _final(outcome: Outcome | None) -> str:
     from mtask_sinks._util.formatting import number
+    from mtask_sinks.cli.formatting import last_value
 
-    if outcome is None:
-        return number(None)
-    return number(outcome.final) + (" (partial)" if outcome.partial else "")
+    return number(None) if outcome is None else last_value(outcome.final, outcome.partial)
 
 
 def _best(outcome: Outcome | None) -> str:

@@ -6,6 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mtask_sinks._util.formatting import number
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -18,13 +20,22 @@ def print_renderable(console: Console, renderable: RenderableType) -> None:
         console.print(renderable, highlight=False, soft_wrap=True)
 
 
-def counted(number: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
     """Return a number of things, in words.
 
     >>> counted(1, "run"), counted(2500, "run")
     ('1 run', '2,500 runs')
     """
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def last_value(value: float, is_partial: bool) -> str:
+    """Return the last value of a metric as text, marked if the end of the training cut its window short.
+
+    >>> last_value(2.5, False), last_value(2.5, True)
+    ('2.5', '2.5 (partial)')
+    """
+    return number(value) + (" (partial)" if is_partial else "")
 
 
 def print_json(value: Any) -> None:

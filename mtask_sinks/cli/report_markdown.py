@@ -9,6 +9,7 @@ from mtask_sinks._util.formatting import number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.report import Report, TaskCourse
 from mtask_sinks.analysis.task_health import GradientSummary, MeasuredMean, cosine_text
+from mtask_sinks.cli.formatting import last_value
 from mtask_sinks.cli.sparkline import sparkline
 from mtask_sinks.keys import TOTAL
 
@@ -58,15 +59,11 @@ def _course(course: TaskCourse) -> list[str]:
     return [
         sparkline(course.curve, width=16),
         number(course.first),
-        _last(course.last, course.partial),
+        last_value(course.last, course.partial),
         number(course.best),
         at,
         f"{course.word or '-'}{since}",
     ]
-
-
-def _last(value: float, is_partial: bool) -> str:
-    return number(value) + (" (partial)" if is_partial else "")
 
 
 def _alerts(report: Report) -> Iterator[str]:
@@ -157,7 +154,7 @@ def _values(report: Report) -> Iterator[str]:
                 best = number(each.best) + (" (best run)" if at in row.winners else "")
                 step = "-" if each.best_step is None else f"{each.best_step:,}"
                 rows.append(
-                    [row.task or "-", row.name, row.phase, run.label, _last(each.final, each.partial), best, step]
+                    [row.task or "-", row.name, row.phase, run.label, last_value(each.final, each.partial), best, step]
                 )
     yield from _table("Final and best values", columns, rows, right=range(4, 7))
 

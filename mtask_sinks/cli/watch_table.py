@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mtask_sinks._util.formatting import change, number
+from mtask_sinks._util.formatting import change
 from mtask_sinks.analysis.progress import MetricProgress
 from mtask_sinks.charts.palette import task_colours
+from mtask_sinks.cli.formatting import last_value
 from mtask_sinks.cli.table import Cell, Curve, TableColumn
 from mtask_sinks.cli.watch_axis import axis_heading, place_text
 from mtask_sinks.cli.watch_choice import WatchedMetric
@@ -94,9 +95,8 @@ def _cells(part: MetricProgress | None, is_curve: bool, is_step: bool, x: str) -
         return ["-", *empty, *([""] if is_step else []), ""]
     by = "" if part.change is None else change(part.change, part.last)
     curve: list[Cell] = [by, Curve(part.values)] if is_curve else []
-    last = number(part.last) + (" (partial)" if part.partial else "")
     step = [place_text(x, part.x_value)] if is_step else []
-    return [last, *curve, *step, f"{part.count:,}" if part.count else "-"]
+    return [last_value(part.last, part.partial), *curve, *step, f"{part.count:,}" if part.count else "-"]
 
 
 def _change_style(part: MetricProgress | None) -> str:
