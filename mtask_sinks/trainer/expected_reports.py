@@ -114,12 +114,17 @@ def _self_in(function: Any) -> Any:
 
 
 def _is_named_in(code: CodeType) -> bool:
-    return NAME in code.co_names or any(_is_named_in(each) for each in code.co_consts if isinstance(each, CodeType))
+    return _has_name(code) or any(_is_named_in(each) for each in code.co_consts if isinstance(each, CodeType))
+
+
+def _has_name(code: CodeType) -> bool:
+    """Whether code names `report_metrics`, also as text, as in ``getattr(self, "report_metrics", None)``."""
+    return NAME in code.co_names or NAME in code.co_consts
 
 
 def _calls_method(code: CodeType) -> bool:
-    """Whether code, or code inside it, reads ``self.report_metrics``."""
-    if NAME in code.co_names:
+    """Whether code, or code inside it, reads ``self.report_metrics``, or asks for it by ``getattr``."""
+    if _has_name(code):
         steps = get_instructions(code)
         # Since Python 3.13, one instruction may load two variables, such as "x, self".
         if any(step.argval == NAME and before.argrepr.split(", ")[-1] == "self" for before, step in pairwise(steps)):

@@ -391,6 +391,16 @@ class ForgotUnderDecorator(Plain):
     forward = torch.enable_grad()(ForgotInPart.forward)
 
 
+class ForgotUnderGetattr(Plain):
+    """The flag is missing, and ``getattr`` hides it."""
+
+    def forward(self, x):
+        report = getattr(self, "report_metrics", None)
+        if report is not None:
+            report("part", loss=x.mean())
+        return super().forward(x)
+
+
 class Remembered(ForgotInPart):
     supports_report_metrics = True
 
@@ -411,7 +421,7 @@ class PassesOn(ForgotInPart):
         return getattr(self._modules["inner"], name) if name == "report_metrics" else super().__getattr__(name)
 
 
-@pytest.mark.parametrize("part", [ForgotInPart, ForgotUnderDecorator])
+@pytest.mark.parametrize("part", [ForgotInPart, ForgotUnderDecorator, ForgotUnderGetattr])
 def test_a_part_whose_class_lacks_the_flag_is_said_though_others_report(part, tmp_path, caplog) -> None:
     trainer = trained(tmp_path, Several(one=part(), other=part()))
     assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
@@ -500,6 +510,7 @@ class InComputeLoss(Ordered):
     ("arguments_of", "names"),
     [
         ({"model": Forgot()}, "Forgot names report_metrics"),
+        ({"model": ForgotUnderGetattr()}, "ForgotUnderGetattr names report_metrics"),
         ({"model": OnlyInEvaluation()}, "OnlyInEvaluation names report_metrics"),
         ({"model": Silent(), "cls": InComputeLoss}, "Silent names report_metrics"),
         ({"model": torch.nn.Sequential(), "metrics": MetricRegistry()}, "metrics="),
