@@ -121,8 +121,12 @@ class HealthMeter:
         if not self._is_due(trainer):
             return training_step(*args, **kwargs)
         losses = ReportedLosses(self.settings.is_loss)
-        with losses.kept_from(self._registry), self._measuring(trainer, losses) as calls:
+        found: dict[str, dict[str, float]] = {}
+        with losses.kept_from(self._registry), self._measuring(trainer, losses, found) as calls:
             result = training_step(*args, **kwargs)
+        for task, metrics in {} if self._is_off else found.items():
+            if metrics:
+                self._registry.record(task, metrics)
         self._without_backward = 0 if calls else self._without_backward + 1
         if self._without_backward == WAIT_FOR_TASKS:
             reason = "training_step did not call accelerator.backward(loss), where the gradients are measured"
@@ -165,41 +169,43 @@ class HealthMeter:
         return not self._is_off and self._at == due_micro_batch(step, _micro_batches(trainer))
 
     @contextmanager
-    def _measuring(self, trainer: Any, losses: ReportedLosses) -> Iterator[list[str]]:
-        """Measure at the first call of ``accelerator.backward`` inside the ``with`` block.
+    def _measuring(
+        self, trainer: Any, losses: ReportedLosses, found: dict[str, dict[str, float]]
+    ) -> Iterator[list[Any]]:
+        """Measure at the first call of ``accelerator.backward`` inside the ``with`` block, and fill ``found``.
 
         It replaces the method on the instance. So other accelerators, such as those of other trials, stay as they are.
         """
-        backward, calls = trainer.accelerator.backward, list[str]()
+        backward, calls = trainer.accelerator.backward, list[Any]()
 
         def measure_first(loss: Any, *args: Any, **kwargs: Any) -> Any:
             if not calls:
-                self._measure(trainer, losses, loss)
-            calls.append("backward")
+                found.update(self._measure(trainer, losses, loss))
+            elif not self._is_off and (others := losses.parts_of(loss) - losses.parts_of(calls[0])):
+                self._turn_off(
+                    "training_step calls accelerator.backward several times, and its first loss does not depend on "
+                    f"{min(others)!r}, so no measurement has all tasks. Call it once, with the sum of the losses"
+                )
+            calls.append(loss)
             return backward(loss, *args, **kwargs)
 
         with replaced(trainer.accelerator, "backward", measure_first):
             yield calls
 
-    def _measure(self, trainer: Any, losses: ReportedLosses, total: Any) -> None:
-        """Measure and report. Any error ends the measuring, but not the training."""
+    def _measure(self, trainer: Any, losses: ReportedLosses, total: Any) -> Mapping[str, dict[str, float]]:
+        """Return task → name → value. Any error ends the measuring, but not the training."""
         losses.is_muted = True
         try:
-            found = self._find(trainer, losses, total)
+            return self._find(trainer, losses, total)
         except NotMeasurable as error:
             self._turn_off(str(error))
-            return
         except Exception as error:
             hint = " (compiled layers free their saved tensors: do not compile them)" if "donat" in str(error) else ""
             text = str(error).partition("\n")[0].rstrip(". ")
             self._turn_off(f"the gradients could not be computed: {type(error).__name__}: {text}{hint}")
-            return
         finally:
             losses.is_muted = False
-            losses.found.clear()
-        for task, metrics in found.items():
-            if metrics:
-                self._registry.record(task, metrics)
+        return {}
 
     def _find(self, trainer: Any, reported: ReportedLosses, total: Any) -> Mapping[str, dict[str, float]]:
         """Return task → name → value; nothing if this micro-batch cannot be measured."""

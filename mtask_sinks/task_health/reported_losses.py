@@ -16,6 +16,7 @@ from mtask_sinks.measurement.recompute import is_recompute
 from mtask_sinks.measurement.weighted import is_weighted
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.capture import TWIN
+from mtask_sinks.task_health.graph import reach_of
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class ReportedLosses:
 
         with replaced(registry, "record", look):
             yield
+
+    def parts_of(self, total: Any) -> set[str]:
+        """Return the keys of the losses on which a loss depends, by its graph."""
+        nodes = reach_of([total]).nodes if isinstance(total, Tensor) else ()
+        return {loss.key for loss in self.found if id(loss.node) in nodes}
 
     def _look(self, task: str | None, metrics: Mapping[str, Any]) -> None:
         for name, value in metrics.items():

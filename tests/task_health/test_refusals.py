@@ -233,6 +233,65 @@ def test_a_short_training_that_calls_backward_by_itself_says_so_at_its_end(tmp_p
     assert "did not call accelerator.backward" in said[0]
 
 
+class TaskByTask(OrderedTrainer):
+    """One forward for all tasks, and a backward pass for each."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        model.train()
+        losses = model.losses(**self._prepare_inputs(inputs))
+        model.report(losses)
+        for loss in losses.values():
+            self.accelerator.backward(loss, retain_graph=True)
+        return sum(losses.values()).detach()
+
+
+class ForwardByTask(OrderedTrainer):
+    """A forward and a backward pass for each task."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        model.train()
+        inputs, total = self._prepare_inputs(inputs), 0.0
+        for task in model.weights:
+            loss = model.losses(**inputs)[task]
+            report_metrics(task, loss=loss)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+
+@pytest.mark.parametrize("trainer_class", [TaskByTask, ForwardByTask])
+def test_a_trainer_that_calls_backward_once_per_task(trainer_class, tmp_path, caplog):
+    """The first call is for one task alone, so it would have the whole gradient."""
+    weights = []
+    for health in (None, TaskHealth(every=1, shared="blocks.1")):
+        trainer = make_trainer(ManyTasks(), tmp_path, health, steps=2, learning_rate=0.1, trainer_class=trainer_class)
+        trainer.train()
+        weights.append(trainer.model.state_dict())
+        assert not any("grad_share" in name or "health/" in name for row in rows_of(trainer) for name in row)
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert caplog.text.count("task health is off, the training goes on: training_step calls accelerator.backward") == 1
+    assert "does not depend on 'b/loss'" in caplog.text
+
+
+def test_a_step_that_repeats_its_whole_loss_is_measured_at_the_first_pass(tmp_path):
+    """As sharpness-aware and adversarial training do."""
+
+    class Twice(OrderedTrainer):
+        def training_step(self, *args, **kwargs):
+            super().training_step(*args, **kwargs)
+            return super().training_step(*args, **kwargs)
+
+    measured = []
+    for trainer_class in (OrderedTrainer, Twice):
+        health = TaskHealth(every=1, shared="blocks.1")
+        trainer = make_trainer(ManyTasks(), tmp_path, health, steps=1, trainer_class=trainer_class)
+        trainer.train()
+        row = trainer.state.log_history[0]
+        measured.append({name: row[name] for name in row if "grad_" in name and name != "grad_norm"})
+    assert measured[0] == measured[1]
+    assert 0 < measured[0]["b/grad_share"] < 1
+
+
 def test_ddp_with_a_static_graph_is_seen_at_the_wrapper():
     wrapper = object.__new__(nn.parallel.DistributedDataParallel)
     wrapper.__dict__["static_graph"] = True
