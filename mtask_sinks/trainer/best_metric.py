@@ -16,6 +16,8 @@ from mtask_sinks.keys import split_key
 if TYPE_CHECKING:
     from transformers import Trainer
 
+    from mtask_sinks.registry import MetricRegistry
+
 _WRONG_DIRECTION = (
     "metric_for_best_model={metric!r}: the {best} value of {key!r} is best, by {source}, but "
     "greater_is_better={greater}{default} chooses the {chosen}, so the worst checkpoint counts as the best. Set "
@@ -29,10 +31,10 @@ _WRONG_MODE = (
     "mode='max' (TrainingArguments(lr_scheduler_kwargs={{'mode': 'max'}})). greater_is_better does not set it."
 )
 _MISSING = (
-    "metric_for_best_model={metric!r}: the evaluation after step {step} has no value of {key!r}, though an earlier one "
-    "has. Nothing was reported, or all weights were 0, or all values were NaN or infinite and left out "
-    "(nonfinite='skip'). transformers needs a value after every evaluation. Report {key!r} in every evaluation, or "
-    "choose another metric."
+    "metric_for_best_model={metric!r}: the evaluation after step {step} has no value of {key!r}, which was reported "
+    "elsewhere. In this evaluation, nothing was reported, or all weights were 0, or all values were NaN or infinite "
+    "and left out (nonfinite='skip'). transformers needs a value after every evaluation. Report {key!r} in every "
+    "evaluation, or choose another metric."
 )
 
 
@@ -102,13 +104,14 @@ def wrong_mode(trainer: Trainer, rules: Mapping[str, Direction | None]) -> str |
 
 
 @contextmanager
-def explaining_missing_value(trainer: Trainer) -> Iterator[None]:
-    """Inside a ``with`` block, say why an evaluation has no value of ``metric_for_best_model``, if earlier ones had.
+def explaining_missing_value(trainer: Trainer, registry: MetricRegistry) -> Iterator[None]:
+    """Inside a ``with`` block, say why an evaluation has no value of ``metric_for_best_model``, if there is such a key.
 
     The error of transformers only says that there is no metric of that name.
 
     Args:
         trainer: the trainer, whose training is in the block.
+        registry: its registry.
     """
     try:
         yield
@@ -116,7 +119,7 @@ def explaining_missing_value(trainer: Trainer) -> Iterator[None]:
         metric = trainer.args.metric_for_best_model
         if metric is not None and "metric_for_best_model" in str(error):
             name, key = f"eval_{metric.removeprefix('eval_')}", _key_of(metric, _datasets(trainer))
-            if any(name in row for row in trainer.state.log_history):
+            if key in registry.seen_keys or any(name in row for row in trainer.state.log_history):
                 error.add_note(_MISSING.format(metric=metric, key=key, step=trainer.state.global_step))
         raise
 

@@ -176,7 +176,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         with self._session.training(self.is_world_process_zero()), self._counting_steps(), explaining_errors():
             self._session.warn_if_direction_is_wrong(self)
             self._oversight.begin(self)
-            with explaining_missing_value(self):
+            with explaining_missing_value(self, self.metric_registry):
                 output = super().train(*args, **kwargs)
             self._deliver_rest()  # what callbacks reported in on_train_end
             if isinstance(metrics := getattr(output, "metrics", None), dict):

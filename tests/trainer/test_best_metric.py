@@ -179,10 +179,22 @@ def test_the_error_that_an_evaluation_lacks_the_metric_says_why(tmp_path, metric
     with pytest.raises(KeyError, match="price/mae") as caught:
         trainer.train()
     (note,) = caught.value.__notes__
-    assert f"metric_for_best_model={metric!r}: the evaluation after step 2 has no value of 'price/mae', though" in note
+    assert f"metric_for_best_model={metric!r}: the evaluation after step 2 has no value of 'price/mae', which" in note
 
 
-def test_a_metric_that_no_evaluation_has_is_left_to_transformers(tmp_path, caplog) -> None:
+@pytest.mark.parametrize("setup", [{}, PLATEAU])
+def test_the_error_says_why_if_only_the_training_has_the_metric(tmp_path, setup) -> None:
+    class Trained(Toy):
+        def extra(self, x, loss):
+            self.report_metrics("price", mae=weighted(loss, float(self.training)))
+
+    with pytest.raises(KeyError, match="price/mae") as caught:
+        trained(tmp_path, "price/mae", model=Trained(), **setup)
+    (note,) = caught.value.__notes__
+    assert "the evaluation after step 1 has no value of 'price/mae', which was reported elsewhere" in note
+
+
+def test_a_metric_that_nobody_reports_is_left_to_transformers(tmp_path, caplog) -> None:
     with pytest.raises(KeyError, match="eval_price/mea") as caught:
         trained(tmp_path, "price/mea")
     assert said(caplog) == [] and not hasattr(caught.value, "__notes__")
