@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Iterable
 from datetime import datetime
 
 
@@ -79,6 +81,21 @@ def shortened(name: str, width: int) -> str:
     while cell_len(end) > width - half - 1:
         end = end[1:]
     return f"{start}…{end}" if width > 1 else start
+
+
+def width_to_differ(names: Iterable[str], least: int, most: int) -> int:
+    """Return the smallest width from ``least`` on at which `shortened` leaves no two names the same; at most ``most``.
+
+    >>> width_to_differ(["grad_cosine.mlm.sentiment", "grad_cosine.nsp.sentiment", "loss"], 16, 25)
+    23
+    """
+    distinct = set(names)
+    widths = range(least, most)  # names that differ at one of them also differ at all larger ones
+
+    def differ(width: int) -> bool:
+        return len({shortened(name, width) for name in distinct}) == len(distinct)
+
+    return least + bisect_left(widths, True, key=differ)
 
 
 def short(value: object, length: int = 60) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
-from mtask_sinks._util.formatting import shortened
+from mtask_sinks._util.formatting import shortened, width_to_differ
 from mtask_sinks.analysis.axes import STEP, TIME
 from mtask_sinks.charts.curves import Chart, Curve, Panel, PanelKind, isolated
 from mtask_sinks.charts.scales import relative
@@ -34,10 +34,9 @@ _SCALE_NOTES = {"linear": "", "log": "", "relative": "  (relative to the first v
 # Matplotlib finds no ticks if the difference of two values is not finite. So larger values are gaps, and points whose
 # place on the x axis is larger.
 _LARGEST = 1e300
-# Beside a row, a name has at most this many characters. The legend has the whole names.
-_ROW_NAME = 20
-# Rough width of a character of a label, as a part of the width of a panel with rows, and the most that labels take.
-_LETTER_PART, _LABEL_PART = 1 / 38, 0.4
+# Beside a row, a name has at most this many characters; more if two names would look the same. The legend has the whole
+# names.
+_ROW_NAME, _LONG_ROW_NAME = 20, 40
 
 
 class PanelDrawing:
@@ -105,46 +104,41 @@ class PanelDrawing:
             axes.plot(
                 at, [y] * len(at), linestyle="", marker="|", markersize=5, color=self._styles.style_of(curve).colour
             )
-        _name_rows(axes, [task or "no task" for task in reversed(tasks)], list(range(len(tasks))))
+        _name_rows(axes, task_names(panel), range(len(tasks) - 1, -1, -1))
 
     def _gains(self, axes: Axes, panel: Panel) -> None:
-        rows = list(reversed(panel.curves))
-        labels = [f"{shortened(curve.run, _ROW_NAME)}  {curve.values[0]:+.1%}" for curve in rows]
-        for at, (curve, label) in enumerate(zip(rows, labels, strict=True)):
+        places: dict[str, list[int]] = {}
+        for at, curve in zip(range(len(panel.curves) - 1, -1, -1), panel.curves, strict=True):
             style = self._styles.style_of(curve)
-            gain = curve.values[0]
-            axes.barh(at, gain, color=style.colour, alpha=style.opacity, height=0.7)
-            axes.annotate(
-                label,
-                (gain, at),
-                xytext=(3 if gain >= 0 else -3, 0),
-                textcoords="offset points",
-                ha="left" if gain >= 0 else "right",
-                va="center",
-                fontsize="small",
-                parse_math=False,
-            )
-        axes.set_xlim(*_limits([curve.values[0] for curve in rows], max(map(len, labels))))
-        tasks = list(dict.fromkeys(curve.task for curve in rows))
-        middles = [
-            sum(own) / len(own) for own in ([i for i, each in enumerate(rows) if each.task == task] for task in tasks)
-        ]
-        _name_rows(axes, [task or "no task" for task in tasks], middles)
+            axes.barh(at, curve.values[0], color=style.colour, alpha=style.opacity, height=0.7)
+            places.setdefault(curve.task, []).append(at)
+        _name_rows(axes, task_names(panel), [sum(own) / len(own) for own in places.values()])
+        _write_beside(axes, 1, bar_labels(panel, self._chart.runs), range(len(panel.curves) - 1, -1, -1))
+        gains = [0.0, *(curve.values[0] for curve in panel.curves)]
+        room = (max(gains) - min(gains) or 0.01) / 20
+        axes.set_xlim(min(gains) - room, max(gains) + room)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}%")
         axes.set_xlabel("better than the first run by")
 
 
-def _limits(gains: Sequence[float], letters: int) -> tuple[float, float]:
-    """Return the range of an axis on which a label of so many characters has room beside each bar.
+def task_names(panel: Panel) -> list[str]:
+    """Return the names on the left of a panel with rows, as it shows them; nothing for other panels."""
+    if panel.kind not in ("timeline", "gains"):
+        return []
+    return _row_names(dict.fromkeys(curve.task or "no task" for curve in panel.curves))
 
-    >>> [tuple(round(end, 2) for end in _limits(gains, 19)) for gains in ([0.25, 0.5], [-0.5, 0.5])]
-    [(-0.02, 0.83), (-2.5, 2.5)]
-    """
-    low, high = min(*gains, 0.0), max(*gains, 0.0)
-    sides = (low < 0) + (high > 0 or low == high)
-    part = min(letters * _LETTER_PART, _LABEL_PART)
-    room = (high - low or 0.01) * part / (1 - sides * part)
-    return low - (room if low < 0 else room / 20), high + (room if high > 0 or low == high else room / 20)
+
+def bar_labels(panel: Panel, runs: Sequence[str]) -> list[str]:
+    """Return the labels on the right of a panel with bars, in which no two of these runs look the same."""
+    if panel.kind != "gains":
+        return []
+    names = dict(zip(runs, _row_names(runs), strict=True))
+    return [f"{names[curve.run]}  {curve.values[0]:+.1%}" for curve in panel.curves]
+
+
+def _row_names(names: Collection[str]) -> list[str]:
+    width = width_to_differ(names, _ROW_NAME, _LONG_ROW_NAME)
+    return [shortened(name, width) for name in names]
 
 
 def _set_log_scale(axes: Axes) -> None:
@@ -182,16 +176,21 @@ def _dots(shown: Sequence[float], style: CurveStyle) -> list[int] | int | None:
 
 def _name_rows(axes: Axes, names: Sequence[str], places: Sequence[float]) -> None:
     axes.set_yticks(list(places), [""] * len(places))
-    for name, place in zip(names, places, strict=True):
+    _write_beside(axes, 0, names, places)
+    axes.grid(visible=False, axis="y")
+
+
+def _write_beside(axes: Axes, side: Literal[0, 1], texts: Sequence[str], places: Sequence[float]) -> None:
+    """Write texts beside the rows of a panel: on its left (0) or on its right (1). The layout makes room for them."""
+    for text, place in zip(texts, places, strict=True):
         axes.annotate(
-            shortened(name, _ROW_NAME),
-            (0, place),
-            xytext=(-4, 0),
+            text,
+            (side, place),
+            xytext=(4 if side else -4, 0),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
-            ha="right",
+            ha="left" if side else "right",
             va="center",
             fontsize="small",
             parse_math=False,
         )
-    axes.grid(visible=False, axis="y")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +13,7 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.axes import TIME, time_unit
 from mtask_sinks.charts.curves import Chart, Panel
-from mtask_sinks.charts.drawing import DASHES, MARKERS, PanelDrawing
+from mtask_sinks.charts.drawing import DASHES, MARKERS, PanelDrawing, bar_labels, task_names
 from mtask_sinks.charts.fonts import fonts_for
 from mtask_sinks.charts.style import ChartStyles, LegendRow
 from mtask_sinks.charts.words import constant
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 _COLUMNS = 3
-_PANEL_INCHES = (4.2, 2.8)
-# Rough sizes in the legend: width of a character, width of a sample line with the space after it, height of a row.
+# Size of a panel, without what is beside it.
+_PANEL_INCHES = (3.6, 2.8)
+# Rough sizes in the legend and beside rows: width of a character, width of a sample line with the space after it,
+# height of a row.
 _LETTER_INCHES, _SAMPLE_INCHES, _ROW_INCHES = 0.075, 0.7, 0.18
 # Rough sizes around a panel: width of a character of its title, width of the numbers beside it, height of what is above
 # and below it.
@@ -58,14 +61,17 @@ def write_figure(chart: Chart, path: Path, kind: Literal["png", "svg"]) -> None:
     panels = chart.panels
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    width = max(columns, 1.5) * _PANEL_INCHES[0]
+    beside = max(_BESIDE_INCHES, _width(name for panel in panels for name in task_names(panel)))
+    labels = _width(label for panel in panels for label in bar_labels(panel, chart.runs))
+    panel_width = max(1.5 / columns, 1) * _PANEL_INCHES[0]
+    width = columns * (panel_width + beside) + labels
     styles = ChartStyles(chart)
     legend = _legend(styles)
     legend_columns = max(int(width / (_SAMPLE_INCHES + _LETTER_INCHES * max(len(row.label) for row in legend))), 1)
     heights = [max(map(_height, panels[at : at + columns])) for at in range(0, len(panels), columns)]
     height = sum(heights) + (math.ceil(len(legend) / legend_columns) + 1 + bool(chart.constants)) * _ROW_INCHES
     unit, length = time_unit(max((s for panel in panels for curve in panel.curves for s in curve.seconds), default=0.0))
-    letters = int((width / columns - _BESIDE_INCHES) / _TITLE_LETTER_INCHES)
+    letters = int(panel_width / _TITLE_LETTER_INCHES)
     drawing = PanelDrawing(chart, styles, length, letters)
     families, missing = fonts_for(_texts(chart))
     if missing and kind == "png":
@@ -104,6 +110,11 @@ def _height(panel: Panel) -> float:
     """Return the height of a panel in inches: rows with names need as much as their texts."""
     rows = {"gains": len(panel.curves), "timeline": len({curve.task for curve in panel.curves})}.get(panel.kind, 0)
     return max(_PANEL_INCHES[1], _ABOVE_INCHES + rows * _ROW_INCHES)
+
+
+def _width(names: Iterable[str]) -> float:
+    """Return the width in inches of the longest name beside a row."""
+    return _LETTER_INCHES * max(map(len, names), default=0)
 
 
 def _legend(styles: ChartStyles) -> list[LegendRow]:

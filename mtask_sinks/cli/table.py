@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mtask_sinks._util.escaping import printable
-from mtask_sinks._util.formatting import shortened
+from mtask_sinks._util.formatting import shortened, width_to_differ
 from mtask_sinks.cli.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -115,24 +114,13 @@ def _least_widths(
     """Return the least width of each column, by its flow; names get as much as they need to differ."""
     least = [min(want, by_flow.get(column.flow, want)) for want, column in zip(wanted, columns, strict=True)]
     return [
-        _width_to_differ({row[i] for row in rows}, size, wanted[i]) if columns[i].flow == "cut" else size
+        width_to_differ(_texts(rows, i), size, wanted[i]) if columns[i].flow == "cut" else size
         for i, size in enumerate(least)
     ]
 
 
-def _width_to_differ(names: Collection[Cell], least: int, wanted: int) -> int:
-    """Return the smallest width from ``least`` on at which no two names look the same.
-
-    >>> _width_to_differ({"grad_cosine.mlm.sentiment", "grad_cosine.nsp.sentiment", "loss"}, 16, 25)
-    23
-    """
-    texts = [printable(name) for name in names if isinstance(name, str)]
-    widths = range(least, wanted)  # names that differ at one of them also differ at all larger ones
-
-    def differ(width: int) -> bool:
-        return len({shortened(text, width) for text in texts}) == len(texts)
-
-    return least + bisect_left(widths, True, key=differ)
+def _texts(rows: Sequence[Sequence[Cell]], column: int) -> Iterator[str]:
+    return (printable(cell) for row in rows if isinstance(cell := row[column], str))
 
 
 def _total(kept: Sequence[int], sizes: Sequence[int]) -> int:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 from helpers.journals import losses, write
+from matplotlib.figure import Figure
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.charts import Chart, make_chart, open_runs, overview_only
@@ -140,4 +141,26 @@ def test_small_gains_have_an_axis_on_which_no_two_labels_are_equal(tmp_path) -> 
     write_figure(overview_only(make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"]))), tmp_path / "c.svg", "svg")
     labels = [text for text in texts(tmp_path / "c.svg") if text.endswith("%") and "two" not in text]
     assert len(labels) == len(set(labels)) > 2
-    assert "+0.5%" in labels
+    assert "+0.2%" in labels
+
+
+@pytest.mark.parametrize("first", range(3), ids=["all worse", "better and worse", "all better"])
+def test_the_bars_of_runs_have_labels_that_differ_and_cover_no_name(tmp_path, monkeypatch, first) -> None:
+    names = ["bert-base-lr1e-4-seed1", "bert-base-lr3e-4-seed1", "bert-base-lr1e-3-seed1"]
+    for name, factor in zip(names, (1.0, 1.3, 1.9)):
+        snapshots = [Snapshot(s, metrics={f"{task}/loss": factor / s for task in ("mlm", "squad")}) for s in (1, 2)]
+        write(tmp_path, (RunInfo(id=name, name=name), snapshots, None))
+    runs = open_runs([f"{tmp_path}:{number}" for number in (1, 2, 3)])
+    runs.insert(0, runs.pop(first))
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    write_figure(overview_only(make_chart(runs)), tmp_path / "c.png", "png")
+    figures[0].draw_without_rendering()
+    panel = next(axes for axes in figures[0].axes if axes.get_title(loc="left").startswith("Best values"))
+    boxes = [(text.get_text(), text.get_window_extent()) for text in panel.texts]
+    shown = {"bert-base-…1e-4-seed1", "bert-base-…3e-4-seed1", "bert-base-…1e-3-seed1"}
+    shown.remove(f"bert-base-…{names[first][12:]}")
+    assert ({text.split()[0] for text, _ in boxes if text.endswith("%")}, len(boxes)) == (shown, 4 + 2)
+    others = [axes.get_tightbbox() for axes in figures[0].axes if axes.get_visible() and axes is not panel]
+    assert [one for (one, a), (_, b) in itertools.combinations(boxes, 2) if a.overlaps(b)] == []
+    assert [text for text, box in boxes if any(map(box.overlaps, others))] == []
