@@ -455,6 +455,36 @@ return found;
 
 
 @pytest.mark.parametrize("width", [390, 1440])
+def test_the_values_at_the_pointer_are_in_their_box_beside_long_names(browser, tmp_path, width) -> None:
+    names = ["bert_" + "x" * 75, "bert_" + "y" * 75]
+    for name in names:
+        snapshots = [
+            Snapshot(s, phase, {"a/loss": 1.0 / s}) for s in STEPS for phase in ("train", "eval_second_dataset")
+        ]
+        write(tmp_path, (RunInfo(id=name, name=name), snapshots, None))
+    chart = make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"]), weight=0.5, scale="relative")
+    write_chart(chart, tmp_path / "p.html")
+    command = browser.driver.execute_cdp_cmd
+    command(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 3000, "deviceScaleFactor": 1, "mobile": False}
+    )
+    try:
+        browser.open(tmp_path / "p.html")
+        settled(browser)
+        point_at(browser, 20, 0.5)
+        browser.wait_for(lambda page: page.evaluate("return document.getElementById('tip').innerText"))
+        assert (
+            browser.evaluate("return [...document.querySelectorAll('#tip td:nth-child(2)')].map(e => e.innerText)")
+            == names * 2
+        )
+        ends = "return ['#tip', '#tip table'].map(e => document.querySelector(e).getBoundingClientRect().right)"
+        box, table = browser.evaluate(ends)
+        assert table < box < width
+    finally:
+        command("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("name", ["r", "bert-base-uncased-lr-2e-4-seed-42"])
 @pytest.mark.parametrize("task", ["summarization", "summarization_" + "x" * 50])
 def test_no_text_of_a_chart_is_cut_or_covers_another(browser, tmp_path, width, name, task) -> None:

@@ -420,8 +420,8 @@
       const row = table.insertRow();
       row.className = curve === pointed.curve ? "pointed" : "";
       row.insertCell().append(sample(lookOf(panel, curve)));
-      if (runs > 1 || data.legend.filter((each) => each.of === "run").length > 1) row.append(element("td", curve.run));
-      if (tasks > 1) row.append(element("td", panel.kind === "share" ? curve.task || "no task" : curve.key));
+      if (runs > 1 || data.legend.filter((each) => each.of === "run").length > 1) row.append(element("td", curve.run, "name"));
+      if (tasks > 1) row.append(element("td", panel.kind === "share" ? curve.task || "no task" : curve.key, "name"));
       row.append(element("td", curve.phase));
       row.append(element("td", valueText(panel, curve, i), "value"));
       const steps = data.places[curve.place].step;
