@@ -505,6 +505,25 @@ def test_no_text_of_a_chart_is_cut_or_covers_another(browser, tmp_path, width, n
         command("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_no_text_of_a_chart_is_cut_after_the_phone_was_turned(browser, tmp_path) -> None:
+    for run, factor in (("first", 1.0), ("bert-base-uncased-lr-2e-4-seed-42", 1.9)):
+        snapshots = [Snapshot(s, metrics={"summarization/loss": factor / s, "b/loss": factor / s}) for s in STEPS]
+        write(tmp_path, (RunInfo(id=run, name=run), snapshots, None))
+    write_chart(make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"])), tmp_path / "p.html")
+    turn = {"height": 3000, "deviceScaleFactor": 1, "mobile": True}
+    try:
+        browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 740, **turn})
+        browser.open(tmp_path / "p.html")
+        settled(browser)
+        browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, **turn})
+        is_narrow = "return document.querySelector('.gains .plot')._fullLayout.width < 390"
+        browser.wait_for(lambda page: page.evaluate(is_narrow))
+        settled(browser)
+        assert browser.evaluate(_TROUBLE) == []
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def colours(browser, css: str) -> list[str]:
     return browser.evaluate(
         "return [...document.querySelectorAll(arguments[0])].map(e => e.getAttribute('stroke'))", css

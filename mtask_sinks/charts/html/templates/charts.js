@@ -534,6 +534,13 @@
   if (matchMedia("(max-width: 700px)").matches) document.getElementById("legend").open = false;
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
+  // The texts beside rows are as long as the width allows, which changes if the user turns the phone.
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return;
+    width = innerWidth;
+    refresh();
+  });
   // Paper has all panels, and the tables of a report too.
   const folded = [...document.querySelectorAll("details:not(.long)")];
   let closed = [];
