@@ -297,6 +297,28 @@ def test_a_panel_counts_the_curves_that_its_scale_cannot_show(browser, tmp_path)
     assert "not drawn" not in browser.text()
 
 
+def test_a_panel_counts_the_curves_that_have_no_place_on_its_axis(browser, tmp_path) -> None:
+    for name, epoch in (("with", 0.1), ("without", None)):
+        values = {"a/loss": 4.0, "b/loss": 2.0}
+        snapshots = [Snapshot(step, metrics=values, epoch=epoch and epoch * step) for step in STEPS]
+        write(tmp_path, (RunInfo(id=name, name=name), snapshots, None))
+    write_chart(make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"])), tmp_path / "c.html")
+    show(browser, tmp_path / "c.html")
+    assert "not drawn" not in browser.text()
+    choose(browser, "x", "epoch")
+    shown = "return [...document.querySelectorAll('figcaption')].map(e => e.innerText.trim())"
+    assert browser.evaluate(shown) == [
+        "Progress of the loss, train relative to the first value; not drawn: 2 of 4 curves (no epoch)",
+        "Best values against with",
+        "When each task reported: with",
+        "When each task reported: without not drawn: 2 of 2 curves (no epoch)",
+        "a/loss not drawn: 1 of 2 curves (no epoch)",
+        "b/loss not drawn: 1 of 2 curves (no epoch)",
+    ]
+    choose(browser, "scale", "log")
+    assert browser.evaluate(shown)[-1] == "b/loss logarithmic; not drawn: 1 of 2 curves (no epoch)"
+
+
 def test_of_many_points_the_extremes_and_the_gaps_are_drawn_and_all_when_zoomed(browser, tmp_path) -> None:
     peaks = {7_001: 50.0, 12_345: -50.0, 15_010: math.nan}
     snapshots = [Snapshot(step, metrics={"a/x": peaks.get(step, step % 7)}) for step in range(20_000)]

@@ -276,13 +276,15 @@
 
   // ---- Which panels, and when
 
-  // The scale in words, and how many curves it cannot show.
-  function scaleNote(curves, scale) {
-    const name = { relative: "relative to the first value", log: "logarithmic" }[scale];
-    if (!name) return "";
-    const count = curves.filter((curve) => curve.values.some((value) => value !== null) && scaled(curve, curve.values, scale).every((value) => value === null)).length;
+  // The scale in words, and how many curves have no place on the axis, or no value on the scale.
+  function noteOf(panel, curves) {
+    if (panel.kind === "gains") return "";
+    const scale = panel.kind === "curves" ? scaleOf(panel) : "linear", placed = curves.filter((curve) => xOf(curve).some((x) => x !== null));
+    const gone = placed.filter((curve) => curve.values.some((value) => value !== null) && scaled(curve, curve.values, scale).every((value) => value === null));
     const why = { relative: "first value 0", log: "no value above 0" }[scale];
-    return count ? `${name}; not drawn: ${count} of ${curves.length} curves (${why})` : name;
+    const missing = [[curves.length - placed.length, `no ${state.x}`], [gone.length, why]].filter(([count]) => count);
+    const name = { relative: "relative to the first value", log: "logarithmic" }[scale];
+    return [...(name ? [name] : []), ...missing.map(([count, why]) => `not drawn: ${count} of ${curves.length} curves (${why})`)].join("; ");
   }
 
   function choose() {
@@ -292,7 +294,7 @@
       chosen[at] = isFound ? of.curves.filter((curve) => ["run", "task", "phase"].every((by) => !state.hidden[by].has(curve[by]))) : [];
       panel.hidden = !chosen[at].length;
       const note = panel.querySelector(".scale");
-      if (note) note.textContent = of.kind === "curves" ? scaleNote(chosen[at], scaleOf(of)) : "";
+      if (note) note.textContent = noteOf(of, chosen[at]);
     });
     const placeOf = (panel, at) => (state.words.length && !data.panels[at].fixed && !panel.hidden ? found : homes[at]);
     if (panels.some((panel, at) => panel.parentElement !== placeOf(panel, at))) panels.forEach((panel, at) => placeOf(panel, at).append(panel));
