@@ -1,4 +1,4 @@
-"""Reads the HTTP errors of urllib, requests and httpx: whether a server refuses, and when it wants the next try."""
+"""Reads the HTTP errors of urllib, requests and httpx: whether another try may help, and when the server wants it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def is_refusal(status: int) -> bool:
     [400, 404, 422]
     """
     return 400 <= status < 500 and status not in _NOT_REFUSED
+
+
+def is_unsendable(error: BaseException) -> bool:
+    """Return whether requests could not write the data as JSON, because they hold NaN or infinity: nothing was sent.
+
+    The class derives from `OSError`. Its subclass is no such case: the server's answer is no JSON.
+    """
+    kind = type(error)
+    return kind.__name__ == "InvalidJSONError" and kind.__module__.partition(".")[0] == "requests"
 
 
 def retry_after(error: BaseException | None) -> float:

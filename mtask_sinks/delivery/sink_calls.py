@@ -9,7 +9,7 @@ from typing import Any
 
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.masking import mask_start
-from mtask_sinks.delivery.http_errors import http_status, is_refusal
+from mtask_sinks.delivery.http_errors import http_status, is_refusal, is_unsendable
 from mtask_sinks.delivery.progress import Progress
 from mtask_sinks.delivery.run_targets import RunTargets
 from mtask_sinks.delivery.shared_sink import SharedSink
@@ -238,7 +238,7 @@ def is_final(error: Exception) -> bool:
     if status is not None:
         return is_refusal(status)
     # Some exceptions of clients are both, an OSError and a ValueError.
-    return isinstance(error, _NOT_RETRIED) and not isinstance(error, OSError)
+    return is_unsendable(error) or (isinstance(error, _NOT_RETRIED) and not isinstance(error, OSError))
 
 
 def error_text(error: BaseException | None) -> str:

@@ -85,6 +85,40 @@ def test_what_a_server_refuses_is_rejected_and_what_it_cannot_take_now_is_tried_
     assert second - first >= 1.0  # as the server wanted; without its wish the worker waits 10 ms here
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_requests_blocks_nothing_with_a_value_that_json_lacks_and_repeats_after_an_answer_without_json(value) -> None:
+    answers = [b"<p>busy</p>"]
+    taken: list[dict[str, float]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            answer = answers.pop() if answers else b"{}"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args: object) -> None:
+            """Print nothing."""
+
+    class PostsValues(Sink):
+        name = "posts"
+
+        def write(self, snapshot: Snapshot) -> None:
+            requests.post(server.url, json={**snapshot.metrics}, timeout=10).json()
+
+    with local_server(Handler) as server:
+        delivery = Delivery([PostsValues()])
+        delivery.open(RunInfo(id="1"))
+        for step, loss in enumerate([1.0, value, 3.0]):
+            delivery.write(Snapshot(step, metrics={"a/loss": loss}))
+        delivery.close("finished", seconds=30)
+    counts = delivery.counts["posts"]
+    assert taken == [{"a/loss": 1.0}, {"a/loss": 1.0}, {"a/loss": 3.0}]
+    assert (counts.delivered, counts.rejected, counts.pending) == (2, 1, 0)
+
+
 def test_a_sink_that_does_not_open_waits_whatever_the_status_says() -> None:
     class Opens(Sink):
         name = "opens"
