@@ -62,6 +62,14 @@ class Rejected(Exception):
     """
 
 
+class NoSuchRun(RuntimeError):
+    """A sink raises this if its backend does not have the run: somebody deleted it, or it is on another server.
+
+    This counts as an outage, because somebody may restore the run. But if a later training has begun in this process,
+    it must not wait for that: delivery rejects the snapshots of the run.
+    """
+
+
 class Forgotten(Exception):
     """A sink raises this if its backend has lost the data of the run. Delivery then sends the whole run again."""
 

@@ -13,7 +13,7 @@ from mtask_sinks.delivery.http_errors import http_status, is_refusal, is_unsenda
 from mtask_sinks.delivery.progress import Progress
 from mtask_sinks.delivery.run_targets import RunTargets
 from mtask_sinks.delivery.shared_sink import SharedSink
-from mtask_sinks.errors import Rejected
+from mtask_sinks.errors import NoSuchRun, Rejected
 from mtask_sinks.journal.records import Begin, End, Item
 from mtask_sinks.journal.run_start import is_superseded
 from mtask_sinks.note import Note
@@ -148,10 +148,11 @@ class SinkCalls:
         run = self._run
         if run is None or end.id != run.id:
             return
-        if self._sink.name in run.continued and run.id not in self._targets.live:
-            self._open(run)  # all snapshots were delivered before, but the backend run still needs its status
-        if self._released_as not in (None, end.status):
-            self._open(run)  # another worker has closed it, when nobody knew this status yet
+        with suppress(Rejected):
+            if self._sink.name in run.continued and run.id not in self._targets.live:
+                self._open(run)  # all snapshots were delivered before, but the backend run still needs its status
+            if self._released_as not in (None, end.status):
+                self._open(run)  # another worker has closed it, when nobody knew this status yet
         self._close(end.status)
         self._run = self._released_as = None
 
@@ -160,7 +161,8 @@ class SinkCalls:
             if self._run is None:
                 raise Rejected("the journal does not say which run this snapshot belongs to")
             self._open(self._run)
-            self._sink.write(snapshot.copied())  # other sinks get the snapshot too, and clients may change values
+            with self._holding_up_no_later_run():
+                self._sink.write(snapshot.copied())  # other sinks get it too, and clients may change values
             self._progress.backend.answer()
             self._progress.count_delivered(self._run.id)
         except Exception as error:
@@ -197,7 +199,8 @@ class SinkCalls:
         if self._shared.take(self._release) and target is not None and run.existing(self._sink.name) is None:
             # The sink has been open for a run of another worker, so it no longer knows this one.
             run = replace(run, continued={**run.continued, self._sink.name: target})
-        self._sink.open(self._targets.named_for_backend(run).copied())
+        with self._holding_up_no_later_run():
+            self._sink.open(self._targets.named_for_backend(run).copied())
         self._is_open, self._released_as = True, None
         self._progress.backend.open()
         target = self._sink.target()
@@ -207,6 +210,16 @@ class SinkCalls:
         if target is not None and target != self._targets.targets.get(run.id):
             self._targets.targets[run.id] = target
             self._save()  # save this before the backend run holds data, so that another process can find the run
+
+    @contextmanager
+    def _holding_up_no_later_run(self) -> Iterator[None]:
+        """Turn `NoSuchRun` inside a ``with`` block into `Rejected`, if a later run has begun in this process."""
+        try:
+            yield
+        except NoSuchRun as error:
+            if next(reversed(self._targets.live), self._run_id) == self._run_id:
+                raise
+            raise Rejected(str(error)) from None
 
     def _release(self) -> None:
         """Close the sink, if it is open, because another worker opens it. The next snapshot opens it again."""
@@ -223,11 +236,13 @@ class SinkCalls:
             return
         try:
             self._sink.flush()
-            self._sink.close(status)
+            with self._holding_up_no_later_run():
+                self._sink.close(status)
         except Exception as error:
             if not is_final(error):
                 raise
-            logger.warning("sink %s could not be closed: %s", self._sink.name, error_text(error), exc_info=error)
+            message, cause = "sink %s could not be closed: %s", None if isinstance(error, Rejected) else error
+            logger.warning(message, self._sink.name, error_text(error), exc_info=cause)
         self._is_open = False
         self._progress.backend.close()
 

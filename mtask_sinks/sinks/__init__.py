@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mtask_sinks._util.lazy import lazy_names
-from mtask_sinks.errors import Forgotten, MissingBackendError, PluginError, Rejected
+from mtask_sinks.errors import Forgotten, MissingBackendError, NoSuchRun, PluginError, Rejected
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.lookup import has_sink, make_sink, sink_names
 from mtask_sinks.sinks.memory import MemorySink
@@ -27,6 +27,7 @@ __all__ = [
     "MLflowSink",
     "MemorySink",
     "MissingBackendError",
+    "NoSuchRun",
     "PluginError",
     "Rejected",
     "Sink",

@@ -6,7 +6,8 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from mtask_sinks._util.built_anew import BuiltAnew
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.masking import mask
 from mtask_sinks._util.warn_once import WarnOnce
-from mtask_sinks.errors import Rejected
+from mtask_sinks.errors import NoSuchRun, Rejected
 from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.lookup import require_backend
@@ -48,8 +49,10 @@ RUN_TAG = "mtask_sinks.run"
 # MLflow's tag with the name of a run.
 _NAME_TAG = "mlflow.runName"
 
-# MLflow's error codes for data that it will never accept.
+# MLflow's error codes for data that it will never accept, and for a run that it does not have. For a deleted run, it
+# uses one of the former.
 _REJECTIONS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+_NOT_FOUND = "RESOURCE_DOES_NOT_EXIST"
 # A store in a directory has one file per metric. It cannot hold both "box" and "box/l1".
 _NAME_CONFLICTS = (IsADirectoryError, NotADirectoryError, FileExistsError)
 
@@ -166,11 +169,15 @@ class MLflowSink(BuiltAnew, Sink):
         if self.name not in self._run.logged:
             values |= {_log_name(log): value for log, value in snapshot.logs.items() if _is_number(value)}
         milliseconds = int(snapshot.time * 1000)
-        metrics = [
-            Metric(name, float(value), milliseconds, snapshot.step)
-            for name, value in values.items()
-            if not self._is_stored(run_id, name, snapshot.step)
-        ]
+        with self._missing_run(run_id):
+            metrics = [
+                Metric(name, float(value), milliseconds, snapshot.step)
+                for name, value in values.items()
+                if not self._is_stored(run_id, name, snapshot.step)
+            ]
+            self._send_metrics(run_id, metrics)
+
+    def _send_metrics(self, run_id: str, metrics: list[Metric]) -> None:
         # MLflow rejects a whole batch because of one metric. So a metric that it has refused before comes alone. If
         # MLflow rejects the batch, each metric comes alone, so that the valid ones arrive.
         alone = [metric for metric in metrics if metric.key in self._refused]
@@ -186,12 +193,13 @@ class MLflowSink(BuiltAnew, Sink):
     def close(self, status: Status) -> None:
         if self.name in self._run.attached or self._run_id is None:
             return
-        if self.name in self._run.continued:
-            # The run may lack parameters, because the Trainer's callback sends them once, in the background.
-            self._log_params(self._run_id, self._run.params)
-            for key, text in _tags().items():
-                self._client.set_tag(self._run_id, key, text)
-        self._client.set_terminated(self._run_id, _STATUS[status])
+        with self._missing_run(self._run_id):
+            if self.name in self._run.continued:
+                # The run may lack parameters, because the Trainer's callback sends them once, in the background.
+                self._log_params(self._run_id, self._run.params)
+                for key, text in _tags().items():
+                    self._client.set_tag(self._run_id, key, text)
+            self._client.set_terminated(self._run_id, _STATUS[status])
         self._has_ended = True
 
     def target(self) -> str | None:
@@ -223,14 +231,30 @@ class MLflowSink(BuiltAnew, Sink):
         except MlflowException as error:
             if error.error_code not in _REJECTIONS and not isinstance(error.__context__, _NAME_CONFLICTS):
                 raise
-            if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
-                # MLflow uses the code of invalid values for this too. But somebody may restore the run.
-                raise RuntimeError(
-                    f"the MLflow run {run_id} is deleted, alone or with its experiment. The rest of its values can "
-                    f"arrive only if you restore it: mlflow runs restore --run-id {run_id}"
-                ) from error
+            self._check_not_deleted(run_id)
             return str(error)
         return None
+
+    @contextmanager
+    def _missing_run(self, run_id: str) -> Iterator[None]:
+        """Raise `NoSuchRun` if MLflow refuses a request inside a ``with`` block because it does not have the run."""
+        from mlflow import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code == _NOT_FOUND:
+                raise NoSuchRun(f"{mask(self._uri())} has no MLflow run {run_id}") from error
+            if error.error_code in _REJECTIONS:
+                self._check_not_deleted(run_id)
+            raise
+
+    def _check_not_deleted(self, run_id: str) -> None:
+        if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
+            raise NoSuchRun(
+                f"the MLflow run {run_id} is deleted, alone or with its experiment. The rest of its values can "
+                f"arrive only if you restore it: mlflow runs restore --run-id {run_id}"
+            )
 
     def _is_stored(self, run_id: str, name: str, step: int) -> bool:
         """Return whether the training wrote this point before it was resumed."""

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import threading
+from typing import Any
 
 import pytest
 from helpers.failing_sinks import snapshots
 
 from mtask_sinks import MetricRegistry, RunInfo, Snapshot
 from mtask_sinks.delivery.pipeline import Delivery
-from mtask_sinks.errors import Rejected
+from mtask_sinks.errors import NoSuchRun, Rejected
 from mtask_sinks.note import Note
 from mtask_sinks.sinks import MemorySink
 
@@ -37,6 +38,48 @@ def test_what_will_never_be_accepted_is_rejected_with_the_reason_and_blocks_noth
     reasons = json.loads((tmp_path / "metrics.delivery" / "memory.json").read_text())["reasons"]
     text = f"{type(error).__name__}: {error}"
     assert reasons == [{"step": step, "phase": "train", "error": text} for step in (1, 3)]
+
+
+@pytest.mark.parametrize("call", ["open", "write", "close"])
+def test_a_run_that_its_backend_lacks_is_waited_for_until_a_later_one_begins(call: str, tmp_path, caplog) -> None:
+    class Lacking(MemorySink):
+        run_id: str | None = None
+
+        def open(self, run: RunInfo) -> None:
+            self.run_id = run.id
+            super().open(run)
+            self.fail_in("open")
+
+        def write(self, snapshot: Snapshot) -> None:
+            self.fail_in("write")
+            super().write(snapshot)
+
+        def close(self, status: Any) -> None:
+            self.fail_in("close")
+            super().close(status)
+
+        def fail_in(self, name: str) -> None:
+            if self.run_id == "1" and name == call:
+                failed.append(name)
+                raise NoSuchRun("somebody deleted it")
+
+    failed: list[str] = []
+    sink = Lacking()
+    delivery = Delivery([sink])
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(2):
+        delivery.write(snapshot)
+    delivery.close("killed", seconds=0.2)
+    assert len(failed) > 1  # it was tried again
+    before = delivery.counts["memory"]
+    assert (before.delivered, before.rejected) == ((2, 0) if call == "close" else (0, 0))
+    delivery.open(RunInfo(id="2", output_dir=str(tmp_path)))
+    delivery.write(Snapshot(step=7, metrics={"x": 7.0}))
+    delivery.close("finished", seconds=30)
+    assert sink.series("x")[-1] == (7, 7.0)
+    counts = delivery.counts["memory"]
+    assert (counts.delivered, counts.rejected, counts.pending) == ((3, 0, 0) if call == "close" else (1, 2, 0))
+    assert "somebody deleted it" in caplog.text
 
 
 def test_an_error_with_the_page_of_a_server_is_short_in_the_cursor_and_in_messages(tmp_path, caplog) -> None:

@@ -52,7 +52,8 @@ def test_a_sink_whose_calls_would_run_nothing_is_refused_when_it_is_defined(name
 
 
 def test_the_package_offers_what_a_sink_raises() -> None:
-    assert (sinks.Rejected, sinks.Forgotten) == (errors.Rejected, errors.Forgotten)
+    for name in ("Rejected", "Forgotten", "NoSuchRun"):
+        assert getattr(sinks, name) is getattr(errors, name)
 
 
 def test_a_sink_without_a_name_is_refused() -> None:

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.errors import Rejected
+from mtask_sinks.errors import NoSuchRun, Rejected
 from mtask_sinks.sinks import MLflowSink
 
 pytestmark = pytest.mark.usefixtures("mlflow_store")
@@ -404,3 +404,29 @@ def test_a_parameter_that_mlflow_refuses_blocks_neither_the_others_nor_the_metri
 def test_settings_that_are_no_text_are_refused_at_once(given) -> None:
     with pytest.raises(TypeError, match=r"MLflowSink\(.*=.*\): pass a string"):
         MLflowSink(**given)
+
+
+@pytest.mark.parametrize("what", ["run", "experiment", "nothing"])
+def test_a_run_that_the_store_lacks_is_no_such_run_until_it_is_restored(what: str, tmp_path) -> None:
+    write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}))
+    client = MlflowClient()
+    (found,) = runs()
+    run_id, experiment = found.info.run_id, found.info.experiment_id
+    if what == "run":
+        client.delete_run(run_id)
+    elif what == "experiment":
+        client.delete_experiment(experiment)
+    sink = MLflowSink(f"sqlite:///{tmp_path}/other.db" if what == "nothing" else None)
+    message = f"/other.db has no MLflow run {run_id}" if what == "nothing" else f"the MLflow run {run_id} is deleted"
+    sink.open(RunInfo(id="1", continued={"mlflow": run_id}))
+    with pytest.raises(NoSuchRun, match=message):
+        sink.write(Snapshot(step=2, metrics={"a/x": 2.0}))
+    with pytest.raises(NoSuchRun, match=message):
+        sink.close("killed")
+    if what == "nothing":
+        return
+    client.restore_run(run_id) if what == "run" else client.restore_experiment(experiment)
+    sink.write(Snapshot(step=2, metrics={"a/x": 2.0}))
+    sink.close("killed")
+    assert [(step, value) for step, value, _ in points(run_id, "a/train/x")] == [(1, 1.0), (2, 2.0)]
+    assert client.get_run(run_id).info.status == "KILLED"
