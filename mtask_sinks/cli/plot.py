@@ -68,9 +68,15 @@ def plot(
         raise typer.BadParameter(str(error), param_hint="--x") from None
     with output_errors(path):
         write_chart(chart, path, title=", ".join(chart.runs))
-    if chart.not_placed:
-        they = "it has" if len(chart.not_placed) == 1 else "they have"
-        typer.echo(shown(f"--x {x} draws no curve of {', '.join(chart.not_placed)}: {they} no value there."), err=True)
+    empty = [run.label for run in opened if run.label not in chart.runs]
+    matching = "" if only == "*" else " that matches --only"
+    for what, undrawn, lacks in (
+        (f"--x {x} draws no curve", chart.not_placed, "value there"),
+        ("there is no curve", empty, f"metric{matching}"),
+    ):
+        if undrawn:
+            they = "it has" if len(undrawn) == 1 else "they have"
+            typer.echo(shown(f"{what} of {', '.join(undrawn)}: {they} no {lacks}."), err=True)
     same = f"; the same everywhere: {', '.join(panel.title for panel in chart.constants)}" if chart.constants else ""
     typer.echo(shown(f"{path}: {_values(chart)} in {counted(len(chart.panels), 'panel')}{same}"))
 

@@ -124,6 +124,19 @@ def test_it_names_the_runs_that_have_no_place_on_the_axis(tmp_path) -> None:
     assert plot(*runs, "--x", "time", "-o", "c.svg").stderr == ""
 
 
+def test_it_names_the_runs_without_a_curve(tmp_path) -> None:
+    for name, metrics in (("one", {"a/loss": 8.0}), ("two", {"b/loss": 7.0}), ("empty", None)):
+        rows = [] if metrics is None else [Snapshot(1, metrics=metrics)]
+        write(tmp_path / name, (RunInfo(id=name, name=name), rows, None))
+    runs = [str(tmp_path / name) for name in ("one", "two", "empty")]
+    done = plot(*runs, "-o", "c.svg")
+    assert done.exit_code == 0
+    assert done.stderr == "there is no curve of empty: it has no metric.\n"
+    assert plot(*runs, "--only", "a/*", "-o", "c.svg").stderr == (
+        "there is no curve of two, empty: they have no metric that matches --only.\n"
+    )
+
+
 def test_what_is_the_same_everywhere_is_told(tmp_path) -> None:
     rows = [Snapshot(s, metrics={"a/loss": 8 / s, "a/n_tokens": 64.0}) for s in (1, 2)]
     write(tmp_path, (RunInfo(id="1", name="r"), rows, None))
