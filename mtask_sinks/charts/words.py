@@ -26,7 +26,7 @@ def notes(panel: Panel) -> list[str]:
     """
     if panel.kind == "share" and panel.curves[0].gaps:  # all tasks have the same gaps
         first = panel.curves[0]
-        return [f"the loss of {first.nonfinite:,} windows is not finite, first at step {first.gaps[0]:,}"]
+        return [f"windows whose loss is not finite: {first.nonfinite:,}, first at step {first.gaps[0]:,}"]
     if panel.kind != "curves":
         return []
     gaps = [

@@ -28,7 +28,7 @@ def test_a_panel_has_at_most_three_notes_of_a_kind() -> None:
     ]
     assert notes(Panel("a/x", (curve(),))) == []
     shares = (curve(values=(0.5, math.nan, math.nan)), curve("b", values=(0.5, math.nan, math.nan)))
-    assert notes(Panel("s", shares, kind="share")) == ["the loss of 2 windows is not finite, first at step 20"]
+    assert notes(Panel("s", shares, kind="share")) == ["windows whose loss is not finite: 2, first at step 20"]
 
 
 def test_what_a_picture_shows_in_words() -> None:
