@@ -276,7 +276,7 @@ class Reduction:
         for key in {key: None for span in saved.values() for key in span["keys"]}:
             reason: object = _NO_ROOM
             try:
-                if self._key_table.admit(key) is not None:
+                if self._key_table.admit_saved(key) is not None:
                     continue
             except MetricKeyError as error:
                 reason = error

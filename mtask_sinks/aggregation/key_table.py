@@ -81,6 +81,13 @@ class KeyTable:
             self.reducers[key] = self._rules.for_key(key)
         return self.reducers[key]
 
+    def admit_saved(self, key: str) -> Reducer | None:
+        """As `admit`, for a key of a checkpoint. As all ranks have it, new keys cannot take its place."""
+        reducer = self.admit(key)
+        if reducer is not None:
+            self.registered[key] = reducer
+        return reducer
+
     def reducer_for(self, key: str) -> Reducer:
         """Return the reducer that a key has, or will have."""
         return self.reducers[key] if key in self.reducers else self._rules.for_key(key)

@@ -355,6 +355,23 @@ def test_more_than_max_keys_are_dropped_everywhere_alike() -> None:
     assert calls["gather_objects"] == 1
 
 
+def test_new_keys_do_not_take_the_place_of_those_of_a_checkpoint() -> None:
+    """After a resume, each rank has room for its new key, but both together have one too many."""
+
+    def run(ranks):
+        before = MetricRegistry({"*": "sum"}, process_group=ranks, max_keys=3)
+        before.report_metrics(x=1.0, y=1.0)
+        before.snapshot(1)
+        registry = MetricRegistry({"*": "sum"}, process_group=ranks, max_keys=3)
+        registry.load_state_dict(before.state_dict(), step=1)
+        registry.report_metrics(**{"ab"[ranks.rank]: 5.0}, x=1.0, y=1.0)
+        window, training = registry.snapshot(2), registry.overall(2)
+        return dict(window.metrics), dict(training.metrics), sorted(registry.state_dict()["spans"]["training"]["keys"])
+
+    values = {"a": 5.0, "x": 2.0, "y": 2.0}, {"a": 5.0, "x": 4.0, "y": 4.0}, ["a", "x", "y"]
+    assert Job(2).run(run) == [values] * 2
+
+
 def test_ranks_whose_limits_of_keys_differ_take_the_larger_one() -> None:
     def run(ranks):
         registry = MetricRegistry(process_group=ranks, max_keys=[2, 4][ranks.rank])
