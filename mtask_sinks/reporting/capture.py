@@ -96,8 +96,8 @@ class Capture:
     parts, the parts of an evaluation add up to its ``eval_loss``, which is a mean over samples too. The values are
     averaged as the model returns them. For example, Wav2Vec2's losses are sums over the masked positions of a batch, as
     its ``loss`` is, so the log shows the mean of such sums. A model may divide a part by the tokens of the whole step
-    (``num_items_in_batch``: CSM's ``backbone_loss``). Under gradient accumulation, an output then has only a share of
-    that part, and nothing in the output tells so.
+    (``num_items_in_batch``: CSM's ``backbone_loss``). Under gradient accumulation or on several ranks, an output then
+    has only a share of that part, and nothing in the output tells so.
 
     Raises:
         TypeError, MetricKeyError: the patterns cannot be used.

@@ -83,6 +83,8 @@ class LossBudget(TrainerCallback):
         self._twins: dict[str, float] = {}
         #: What to say of each part that the model reports and that is no mean.
         self._not_comparable: list[str] = []
+        #: Into how many shares a model may divide its loss: the micro-batches of a step, the ranks, or both.
+        self._shares: set[int] = set()
 
     def use_means(self, capture: Capture, registry: MetricRegistry, share_of_step: Callable[[], float]) -> None:
         """Capture the parts a second time, as means over micro-batches, if ``capture`` is on.
@@ -155,6 +157,9 @@ class LossBudget(TrainerCallback):
         for key, weight in self.weights.items():
             if abs(loss - (total - weight * parts[key])) <= slack:
                 return f"{key!r} is reported but not optimised: without it, the sum fits"
+        for number in self._shares:
+            if abs(loss - number * total) <= slack:
+                return f"the model divides the parts by num_items_in_batch, so each value is one of {number} shares"
         if loss > total:
             return "something is optimised that is not reported, or a weight is too small"
         return "more is reported than is optimised, or a weight is too large"
@@ -162,6 +167,8 @@ class LossBudget(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._micro_batches = self._in_step = 0
         self._step_sizes.clear()
+        micro_batches, ranks = args.gradient_accumulation_steps, args.world_size
+        self._shares = {micro_batches, ranks, micro_batches * ranks}
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._micro_batches += 1

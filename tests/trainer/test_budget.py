@@ -107,6 +107,24 @@ def test_parts_weighted_by_their_items_fit_within_a_tolerance_that_leaves_room(t
     assert len(run(0.0001)) == 1
 
 
+def test_a_model_that_divides_by_the_items_of_the_step_is_named(tmp_path, said) -> None:
+    class Divides(Toy):
+        accepts_loss_kwargs = True
+
+        def forward(self, x, labels=None, num_items_in_batch=None):
+            loss = (self.weight * x).sum() / num_items_in_batch
+            self.report_metrics("a", loss=loss)
+            return (loss,)
+
+    data = [{"x": torch.tensor([6.0]), "labels": torch.tensor([1])}] * 12
+    args = arguments(tmp_path, gradient_accumulation_steps=3)
+    Trainer(Divides(), args, train_dataset=data, loss_budget={"a/loss": 1.0}).train()
+    assert said() == [
+        "loss budget at step 4: 1 * 2 (a/loss) = 2, but loss = 6. Probably the model divides the parts by "
+        "num_items_in_batch, so each value is one of 3 shares (tolerance 0.01)."
+    ]
+
+
 def test_a_log_of_the_users_own_does_not_disturb(tmp_path, said) -> None:
     class LogsMore(Trainer):
         def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:

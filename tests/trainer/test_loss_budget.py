@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,20 @@ EVEN = DataLoader([1, 2, 3, 4], batch_size=2)
 )
 def test_the_likely_reading_of_a_difference(loss: float, finding: str | None) -> None:
     assert LossBudget(WEIGHTS).finding(loss, PARTS) == finding
+
+
+@pytest.mark.parametrize(
+    ("micro_batches", "ranks", "loss", "shares"),
+    [(3, 1, 12.9, 3), (1, 2, 8.6, 2), (3, 2, 25.8, 6), (3, 2, 8.6, 2), (3, 2, 12.9, 3), (3, 2, 17.2, None)],
+)
+def test_parts_that_are_divided_by_the_items_of_the_whole_step_are_known(
+    micro_batches: int, ranks: int, loss: float, shares: int | None
+) -> None:
+    budget = LossBudget(WEIGHTS)
+    budget.on_train_begin(SimpleNamespace(gradient_accumulation_steps=micro_batches, world_size=ranks), None, None)
+    divided = f"the model divides the parts by num_items_in_batch, so each value is one of {shares} shares"
+    other = "something is optimised that is not reported, or a weight is too small"
+    assert budget.finding(loss, PARTS) == (divided if shares else other)
 
 
 def test_the_tolerance_is_relative_and_knows_the_rounding_of_the_log() -> None:
@@ -124,7 +139,7 @@ def test_a_training_that_begins_anew_counts_from_there(caplog) -> None:
     budget = LossBudget(WEIGHTS)
     for _ in range(2):
         budget.on_substep_end(None, None, None)
-        budget.on_train_begin(None, None, None)
+        budget.on_train_begin(SimpleNamespace(gradient_accumulation_steps=1, world_size=1), None, None)
         budget.on_step_end(None, None, None)
         budget.check(Snapshot(1, metrics=PARTS, counts=dict.fromkeys(PARTS, 1)), {"loss": 9.0})
     assert len(caplog.records) == 1
