@@ -15,6 +15,9 @@ from mtask_sinks.reporting.binding import FLAG, NAME, has_flag
 if TYPE_CHECKING:
     from transformers import Trainer
 
+_NOT_OF_USERS = ("builtins", "torch", "mtask_sinks")
+_NAMES_IT = "names report_metrics, itself or in a function that it calls"
+
 
 def why_reports_are_expected(trainer: Trainer, given: Sequence[str]) -> str | None:
     """Return the sign that the user meant to report, as text; ``None`` if there is no sign.
@@ -27,10 +30,10 @@ def why_reports_are_expected(trainer: Trainer, given: Sequence[str]) -> str | No
         return f"the trainer was given {' and '.join(f'{name}=' for name in given)}"
     for module in [] if trainer.model is None else trainer.model.modules():
         if _class_names_reports(type(module)) or any(map(names_reports, _own_functions(module))):
-            return f"the code of {type(module).__qualname__} names report_metrics"
+            return f"the code of {type(module).__qualname__} {_NAMES_IT}"
     for name in ("compute_loss", "training_step", "compute_loss_func"):
         if names_reports(getattr(trainer, name, None)):
-            return f"the code of {name} names report_metrics"
+            return f"the code of {name} {_NAMES_IT}"
     return None
 
 
@@ -55,7 +58,7 @@ def classes_without_flag(roots: Iterable[nn.Module]) -> list[str]:
 
 
 def names_reports(function: Any) -> bool:
-    """Return whether the code of a function or method, or of a function inside it, names `report_metrics`.
+    """Return whether the code of a function names `report_metrics`, or that of a function inside it or that it calls.
 
     >>> def silent(): pass
     >>> def reporting(): return lambda module: module.report_metrics("mlm", loss=1.0)
@@ -63,7 +66,7 @@ def names_reports(function: Any) -> bool:
     (False, True)
     """
     code = _code_of(function)
-    return code is not None and _is_named_in(code)
+    return code is not None and (_is_named_in(code) or any(map(_is_named_in, _code_of_helpers(function, code))))
 
 
 def _inmost(function: Any) -> Any:
@@ -77,6 +80,19 @@ def _code_of(function: Any) -> CodeType | None:
     return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
+def _code_of_helpers(function: Any, code: CodeType) -> Iterator[CodeType]:
+    """Yield the code of the functions of the user's modules that code uses, such as ``log_task(self, "mlm", loss)``."""
+    known = getattr(_inmost(getattr(function, "__func__", function)), "__globals__", {})
+    for helper in map(known.get, _names_in(code)):
+        if isinstance(helper, FunctionType) and str(helper.__module__).partition(".")[0] not in _NOT_OF_USERS:
+            yield helper.__code__
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Return all names of variables and attributes in code, and in the code inside it."""
+    return {*code.co_names}.union(*(_names_in(each) for each in code.co_consts if isinstance(each, CodeType)))
+
+
 def _class_names_reports(cls: type) -> bool:
     """Whether the code of some method of a class, or of a class above it, names `report_metrics`."""
     return any(map(names_reports, _methods(cls)))
@@ -85,7 +101,7 @@ def _class_names_reports(cls: type) -> bool:
 def _methods(cls: type) -> Iterator[FunctionType]:
     """Yield the methods of a class and of the classes above it, except for those of PyTorch and of this library."""
     for each in cls.__mro__:
-        if each.__module__.partition(".")[0] not in ("builtins", "torch", "mtask_sinks"):
+        if each.__module__.partition(".")[0] not in _NOT_OF_USERS:
             yield from (member for member in vars(each).values() if isinstance(member, FunctionType))
 
 

@@ -493,6 +493,18 @@ def test_a_part_that_reports_or_is_silent_on_purpose_is_not_said(kind: str, tmp_
     assert said(caplog) == []
 
 
+def log_task(module, task, **values):
+    if hasattr(module, "report_metrics"):
+        module.report_metrics(task, **values)
+
+
+class ForgotBesideHelper(Plain):
+    def forward(self, x):
+        output = super().forward(x)
+        log_task(self, "a", loss=output[0])
+        return output
+
+
 class OnlyInEvaluation(Toy):
     def extra(self, x, loss):
         if not self.training:
@@ -511,6 +523,7 @@ class InComputeLoss(Ordered):
     [
         ({"model": Forgot()}, "Forgot names report_metrics"),
         ({"model": ForgotUnderGetattr()}, "ForgotUnderGetattr names report_metrics"),
+        ({"model": ForgotBesideHelper()}, "ForgotBesideHelper names report_metrics, itself or in a function that it"),
         ({"model": OnlyInEvaluation()}, "OnlyInEvaluation names report_metrics"),
         ({"model": Silent(), "cls": InComputeLoss}, "Silent names report_metrics"),
         ({"model": torch.nn.Sequential(), "metrics": MetricRegistry()}, "metrics="),
