@@ -45,6 +45,16 @@ def report_calls(script: Script) -> list[ReportCall]:
     return [ReportCall(call.source, call.node, kind, call.cls) for call, kind in found if kind is not None]
 
 
+def is_request(call: Call) -> bool:
+    """Return whether a call asks a module for the method: ``getattr(self, "report_metrics", None)``."""
+    arguments = call.node.args[:2]
+    return isinstance(call.node.func, ast.Name) and [call.node.func.id, *map(ast.unparse, arguments)] == [
+        "getattr",
+        "self",
+        "'report_metrics'",
+    ]
+
+
 def _kind(script: Script, call: Call) -> str | None:
     called = call.node.func
     if script.resolve(call.source, called) == "mtask_sinks.report_metrics":

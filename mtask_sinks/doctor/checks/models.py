@@ -16,7 +16,7 @@ from mtask_sinks.doctor.flags import (
     is_known,
     may_have_flag,
 )
-from mtask_sinks.doctor.report_calls import report_calls
+from mtask_sinks.doctor.report_calls import is_request, report_calls
 from mtask_sinks.doctor.script import Class, Script
 from mtask_sinks.doctor.trainer_classes import has_trainer, is_trainer, uses_multi_task_trainer
 
@@ -31,7 +31,7 @@ def nothing_reports(script: Script) -> Iterator[Observation]:
         (isinstance(node, ast.Name) and node.id == "report_metrics")
         or (isinstance(node, ast.Attribute) and node.attr == "report_metrics")
         for _, node in script.expressions
-    )
+    ) or any(map(is_request, script.calls))
     if not uses_multi_task_trainer(script) or report_calls(script) or has_flag(script) or mentions or is_captured:
         return
     if any(not is_known(package) for package in script.foreign) or script.unread:
@@ -47,11 +47,12 @@ def nothing_reports(script: Script) -> Iterator[Observation]:
 
 def no_flag(script: Script) -> Iterator[Observation]:
     """A class calls ``self.report_metrics`` but has no flag, so it never gets that method."""
-    for report in report_calls(script):
-        cls = report.cls
-        if report.kind != "self" or cls is None or may_have_flag(script, cls) or not has_trainer(script):
+    calls = [(report.source, report.node, report.cls) for report in report_calls(script) if report.kind == "self"]
+    requests = [(call.source, call.node, call.cls) for call in script.calls if is_request(call)]
+    for source, node, cls in (*calls, *requests):
+        if cls is None or may_have_flag(script, cls) or not has_trainer(script):
             continue
-        where, name = report.source.where(report.node), cls.node.name
+        where, name = source.where(node), cls.node.name
         if is_trainer(script, cls):
             what = f"{name} calls self.report_metrics, but it is a trainer: only modules get that method."
             yield Observation(where, what, "Call the function: from mtask_sinks import report_metrics.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from helpers.doctor_scripts import ASKING, CALLS, FLAG, GUARDED, USES, in_class, overriding
 
+ASKED = "def f(self, x):\n    report = getattr(self, 'report_metrics', None)\n    if report: report('a', loss=x)"
+
 CASES = {
     "nothing-reports": (
         [
@@ -16,6 +18,7 @@ CASES = {
             USES + "options = {'capture': '*loss*'}\nHfMultiTaskTrainer(model, args, **options)",
             USES + "from my_models import Model\nHfMultiTaskTrainer(Model(), args)",
             USES + "from ..models import Model\nHfMultiTaskTrainer(Model(), args)",
+            in_class(ASKED),
             USES + "from mtask_sinks import report_metrics\nHfMultiTaskTrainer(m, a, callbacks=[report_metrics])",
             "from mtask_sinks import MetricRegistry\nMetricRegistry()",
         ],
@@ -24,11 +27,14 @@ CASES = {
         [
             (in_class(CALLS), "Model calls self.report_metrics, but neither it nor its base classes set"),
             (in_class(GUARDED), "from mtask_sinks import report_metrics"),
+            (in_class(ASKED), "Model calls self.report_metrics, but neither it nor its base classes set"),
             (overriding("def compute_loss(self, model, x):\n    self.report_metrics('a', loss=x)"), "it is a trainer"),
             (in_class("supports_report_metrics = False\n" + GUARDED), "the trainer never gives it that method"),
         ],
         [
             in_class(FLAG + GUARDED),
+            in_class(FLAG + ASKED),
+            in_class("def f(self, x):\n    getattr(x, 'report_metrics', None)"),
             in_class(GUARDED, before="class Base(nn.Module):\n    supports_report_metrics: bool = True", bases="Base"),
             in_class(GUARDED, before="from my_models import Base", bases="Base"),
             in_class(GUARDED, before="class Part:\n    " + FLAG) + "Model.supports_report_metrics = True",
