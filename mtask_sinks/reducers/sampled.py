@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -127,8 +127,8 @@ class ValuesReducer(Reducer):
         keep_old_names(cls, _NEW_NAMES)
 
     def __init__(self, max_values: int = MAX_VALUES) -> None:
-        if max_values < 1:
-            raise ValueError(f"max_values={max_values!r}: at least 1 value must be kept.")
+        if not isinstance(max_values, SupportsIndex) or max_values < 1:
+            raise ValueError(f"max_values={max_values!r}: pass the largest number of values to keep, 1 or more.")
         self.max_values = max_values
 
     def initial(self) -> Sample:
@@ -161,7 +161,7 @@ class Quantile(ValuesReducer):
         max_values: the largest number of values that a window keeps per key; beyond it, a uniform random sample.
 
     Raises:
-        ValueError: ``q`` is not between 0 and 1, or ``max_values`` is below 1.
+        ValueError: ``q`` is not between 0 and 1, or ``max_values`` is no whole number from 1 on.
     """
 
     def __init__(self, q: float, max_values: int = MAX_VALUES) -> None:
@@ -194,7 +194,7 @@ class FunctionReducer(ValuesReducer):
         max_values: as in `Quantile`.
 
     Raises:
-        ValueError: ``max_values`` is below 1.
+        ValueError: ``max_values`` is no whole number from 1 on.
     """
 
     def __init__(self, function: Callable[[Floats], Any], max_values: int = MAX_VALUES) -> None:

@@ -90,3 +90,10 @@ def test_a_quantile_between_infinite_values() -> None:
     assert Quantile(0.1).reduce([-math.inf, 1.0, 2.0]) == -math.inf
     assert math.isnan(Quantile(0.5).reduce([-math.inf, math.inf]))
     assert math.isnan(Quantile(0.0).reduce([1.0, math.nan, math.inf]))
+
+
+@pytest.mark.parametrize("wrong", [0, 1e6, "100"])
+def test_a_limit_that_is_no_whole_number_from_1_on_is_refused(wrong) -> None:
+    for make in (lambda: Quantile(0.5, max_values=wrong), lambda: FunctionReducer(max, max_values=wrong)):
+        with pytest.raises(ValueError, match=f"max_values={wrong!r}: pass the largest number of values to keep"):
+            make()
