@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from mtask_sinks._util.formatting import short
 from mtask_sinks.analysis.choice import choose
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.analysis.find import find_journals, find_readable_journals, warn_left_out
@@ -31,6 +32,18 @@ class LabelledTraining:
     journal: Path
     training: Training
     left_out: int = 0
+
+
+def check_runs(function: str, runs: object) -> None:
+    """Raise a TypeError if an argument of a function is not what `open_runs` returns.
+
+    >>> check_runs("make_report", "out")
+    Traceback (most recent call last):
+    ...
+    TypeError: make_report('out'): pass the list that open_runs([output_dir]) returns.
+    """
+    if not (isinstance(runs, Sequence) and all(isinstance(run, LabelledTraining) for run in runs)):
+        raise TypeError(f"{function}({short(runs)}): pass the list that open_runs([output_dir]) returns.")
 
 
 class _Opened(NamedTuple):

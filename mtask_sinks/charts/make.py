@@ -7,11 +7,10 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeVar, get_args
 
-from mtask_sinks._util.formatting import short
 from mtask_sinks.analysis import thinning
 from mtask_sinks.analysis.axes import EPOCH, STEP, TIME, check_axis, running_totals
 from mtask_sinks.analysis.choice import directions_of
-from mtask_sinks.analysis.selection import LabelledTraining
+from mtask_sinks.analysis.selection import LabelledTraining, check_runs
 from mtask_sinks.analysis.series import sorted_by_task
 from mtask_sinks.charts.curves import Chart, Curve, Panel
 from mtask_sinks.charts.marks import alert_marks
@@ -61,8 +60,7 @@ def make_chart(
         TypeError: ``runs`` is no list of `LabelledTraining`.
         ValueError: the weight is out of range, there is no such scale, or ``x`` cannot be an axis.
     """
-    if not (isinstance(runs, Sequence) and all(isinstance(run, LabelledTraining) for run in runs)):
-        raise TypeError(f"make_chart({short(runs)}): pass the list that open_runs([output_dir]) returns.")
+    check_runs("make_chart", runs)
     if scale not in (None, *get_args(Scale)):
         raise ValueError(f"scale={scale!r} is not allowed. Use 'linear', 'log' or 'relative'.")
     smooth((), weight)  # raises on a wrong weight even if there is nothing to smooth

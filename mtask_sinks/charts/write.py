@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mtask_sinks._util.atomic_file import check_ending, whole_file
+from mtask_sinks._util.formatting import short
 from mtask_sinks.charts.curves import Chart
 
 #: The endings that a file may have; each selects a format.
@@ -39,7 +40,10 @@ def write_chart(chart: Chart, path: str | os.PathLike[str], title: str = "Metric
         ImportError: a package is not installed; the message names the extra.
         OSError: the file cannot be written.
         OutputFileError: the path has another ending, or is a journal.
+        TypeError: ``chart`` is no `Chart`.
     """
+    if not isinstance(chart, Chart):
+        raise TypeError(f"write_chart({short(chart)}): pass the chart that make_chart(runs) returns.")
     path = Path(path)
     ending = check_ending(path, ENDINGS)
     with whole_file(path) as new:

@@ -35,6 +35,13 @@ def test_another_ending_is_refused(chart, tmp_path, name) -> None:
         write_chart(chart, tmp_path / name)
 
 
+def test_what_is_no_chart_is_refused(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), losses(1, 2), None))
+    for wrong in (open_runs([tmp_path]), str(tmp_path)):
+        with pytest.raises(TypeError, match=r"pass the chart that make_chart\(runs\) returns"):
+            write_chart(wrong, tmp_path / "c.html")
+
+
 def test_no_journal_is_overwritten(chart, tmp_path) -> None:
     (tmp_path / "metrics.svg").write_bytes((tmp_path / "metrics.jsonl").read_bytes())
     with pytest.raises(OutputFileError, match="is a journal"):

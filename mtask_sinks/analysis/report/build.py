@@ -14,7 +14,7 @@ from mtask_sinks.analysis.report.problems import missing_metrics, nonfinite_metr
 from mtask_sinks.analysis.report.sentences import best_sentence, comparisons, how_far, task_sentences
 from mtask_sinks.analysis.report.settings import chosen_settings
 from mtask_sinks.analysis.report.tasks import task_rows
-from mtask_sinks.analysis.selection import LabelledTraining
+from mtask_sinks.analysis.selection import LabelledTraining, check_runs
 from mtask_sinks.analysis.task_health import gradient_summary
 from mtask_sinks.analysis.training import Training
 
@@ -35,7 +35,11 @@ def make_report(runs: Sequence[LabelledTraining]) -> Report:
     >>> report = make_report(open_runs([directory]))
     >>> report.runs[0].label, report.runs[0].status, report.metrics[0].outcomes[0].best, report.runs[0].no_best
     ('bert', 'finished', 2.5, 'there is no checkpoint beside the journal')
+
+    Raises:
+        TypeError: ``runs`` is no list of `LabelledTraining`.
     """
+    check_runs("make_report", runs)
     trainings = [run.training for run in runs]
     reports, tasks = tuple(map(_report, runs)), task_rows(trainings)
     sentences = [

@@ -97,3 +97,10 @@ def test_settings_that_say_nothing_are_left_out(tmp_path, name) -> None:
     (run,) = report_of(tmp_path)
     assert run.settings == {"seed": 3}
     assert name in run.params
+
+
+def test_what_is_no_list_of_trainings_is_refused(tmp_path) -> None:
+    write(tmp_path, (RunInfo(id="1"), losses(1, 2), None))
+    for wrong in (open_runs([tmp_path])[0], str(tmp_path), [str(tmp_path)]):
+        with pytest.raises(TypeError, match=r"pass the list that open_runs\(\[output_dir\]\) returns"):
+            make_report(wrong)
