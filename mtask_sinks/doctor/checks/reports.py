@@ -38,7 +38,7 @@ def positional_values(script: Script) -> Iterator[Observation]:
         args = report.node.args
         first = args[0] if args else None
         is_number = isinstance(first, ast.Constant) and not isinstance(first.value, str) and first.value is not None
-        if len(args) > 1 or is_number:
+        if len(args) > 1 or is_number or isinstance(first, ast.Dict):
             yield Observation(
                 report.source.where(report.node),
                 "report_metrics gets a value by position: only the name of the task may be positional, everything else "

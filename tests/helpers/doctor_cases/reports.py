@@ -30,7 +30,11 @@ CASES = {
         ],
     ),
     "positional-values": (
-        [(reporting('"a", x'), "Pass values by keyword"), (reporting("1.0"), "by position")],
+        [
+            (reporting('"a", x'), "Pass values by keyword"),
+            (reporting("1.0"), "by position"),
+            (reporting('{"loss": x}'), "by position"),
+        ],
         [reporting("name, loss=x"), reporting("None, loss=x")],
     ),
     "needless-conversion": (
