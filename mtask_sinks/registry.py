@@ -433,8 +433,17 @@ class MetricRegistry(BuiltAnew):
             state: the saved state; an empty one clears the window and the values over the whole training.
             phase: as for `snapshot`.
             step: optimizer steps taken so far. The window begins here, if the state does not say where it began.
+
+        Raises:
+            TypeError: an argument has a wrong type.
+            ValueError: `state_dict` did not make the state, such as a whole checkpoint that contains it.
         """
         check_mapping("state", state, "the result of state_dict()")
+        if state and "keys" not in state:
+            raise ValueError(
+                f"load_state_dict got a dict with {', '.join(map(repr, state))}, which state_dict() did not make. If "
+                "it is a whole checkpoint, pass the part that state_dict() returned. To clear the window, pass {}."
+            )
         self._reduction.load_state_dict(state, check_phase(phase), as_step(step))
 
     def discard(self, phase: str = "train", *, step: int | None = None) -> bool:

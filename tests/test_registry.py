@@ -504,6 +504,16 @@ def test_a_snapshot_of_a_phase_that_never_began_says_which_phases_there_are(capl
     assert "snapshot(phase='evla') is empty" in record.message and "train, eval." in record.message
 
 
+def test_a_checkpoint_around_the_saved_state_is_refused_and_the_window_goes_on() -> None:
+    registry = MetricRegistry()
+    registry.report_metrics("mlm", loss=2.0)
+    checkpoint = {"model": {}, "metrics": registry.state_dict()}
+    with pytest.raises(ValueError, match=r"got a dict with 'model', 'metrics', which state_dict\(\) did not make"):
+        registry.load_state_dict(checkpoint)
+    registry.load_state_dict(checkpoint["metrics"])
+    assert registry.snapshot(step=1).metrics == {"mlm/loss": 2.0}
+
+
 def test_a_saved_key_for_which_there_is_no_room_is_named_with_the_reason(caplog) -> None:
     saving = MetricRegistry()
     saving.report_metrics("mlm", loss=2.0, accuracy=0.5)
