@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
@@ -82,8 +83,11 @@ def replay(
         NoTrainingError: no line of a journal can be read. Then nothing is delivered either.
         StillAtWorkError: the process of the last run still runs on this machine.
         UntrustedJournalError: the journal names another place to write to.
-        ValueError: two sinks have the same name, or a sink's name cannot be that of a file.
+        ValueError: two sinks have the same name, or a sink's name cannot be that of a file, or ``what`` has another
+            value.
     """
+    if what not in get_args(ReplayScope):
+        raise ValueError(f"what={what!r} is not allowed. Use 'left', 'all' or 'new'.")
     check_are_sinks(sinks)
     check_names([sink.name for sink in sinks])
     files = journals_at(path)

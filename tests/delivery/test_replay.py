@@ -73,6 +73,13 @@ def test_a_backend_that_was_not_even_configured_gets_everything_once_however_oft
     assert scalars == {"a/train/x": tens(1, 2, 3), "train/loss": [(1, -1.0), (2, -2.0), (3, -3.0)]}
 
 
+def test_another_choice_of_what_to_deliver_is_refused_and_delivers_nothing(tmp_path) -> None:
+    path, sink = written(tmp_path, (RunInfo(id="1"), rows(1, 2), "finished")), MemorySink()
+    with pytest.raises(ValueError, match=r"what='everything' is not allowed\. Use 'left', 'all' or 'new'\."):
+        replay(path, [sink], what="everything")
+    assert sink.snapshots == []
+
+
 @pytest.mark.usefixtures("mlflow_store")
 def test_a_failed_and_a_killed_training_show_as_such(tmp_path) -> None:
     path = written(tmp_path, (RunInfo(id="1", name="f"), rows(1), "failed"), (RunInfo(id="2", name="k"), rows(1), None))
