@@ -1,4 +1,4 @@
-"""Sends alerts to webhooks, in the delivery's thread for this sink, again and again until an address accepts them."""
+"""Sends alerts to a webhook, in the delivery's thread for this sink, again and again until the address accepts them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import math
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -30,11 +29,13 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 class WebhookSink(Sink):
-    """Posts alerts as JSON to the addresses that they name; it takes no metrics.
+    """Posts to one address, as JSON, the alerts that name it; it takes no metrics.
 
-    >>> sink = WebhookSink(["https://hooks.example.com/services/T0/B0/secret"])
-    >>> sink.addresses
-    ['webhook:e5f51b1b']
+    >>> sink = WebhookSink("https://hooks.example.com/services/T0/B0/secret")
+    >>> sink.address, sink.name
+    ('webhook:e5f51b1b', 'webhook-e5f51b1b')
+
+    Each address has a sink of its own, so that one that does not answer, or refuses, is no matter of the others.
 
     The body has ``text``, the message that Slack, Discord's Slack endpoint and Mattermost show, and the details:
     ``training``, ``step``, ``time``, ``key``, ``phase``, ``rule``, ``threshold``, ``value``, ``since``. An address that
@@ -43,20 +44,19 @@ class WebhookSink(Sink):
     that nobody has named. No message, no file and no journal shows an address, because whoever knows it can post.
 
     Args:
-        urls: the addresses.
+        url: the address.
+
+    Attributes:
+        address: the masked address.
     """
 
-    name = "webhook"
     can_replay = False  # an alert of a past training would mislead
 
-    def __init__(self, urls: Sequence[str]) -> None:
-        self._urls = {action_name(url): url for url in urls}
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.address = action_name(url)
+        self.name = self.address.replace(":", "-")  # type: ignore[misc]  # here, each object has its own name
         self._run = RunInfo()
-
-    @property
-    def addresses(self) -> list[str]:
-        """The masked addresses."""
-        return list(self._urls)
 
     def open(self, run: RunInfo) -> None:
         self._run = run
@@ -65,9 +65,8 @@ class WebhookSink(Sink):
         """Do nothing: a webhook gets alerts only."""
 
     def note(self, note: Note) -> None:
-        for name in note.data.get("actions", ()) if note.kind == "alert" else ():
-            if name in self._urls:
-                self._post(name, self._body(note))
+        if note.kind == "alert" and self.address in note.data.get("actions", ()):
+            self._post(self._body(note))
 
     def _body(self, note: Note) -> bytes:
         details = {name: value for name, value in note.data.items() if name not in ("actions", "is_over")}
@@ -83,22 +82,22 @@ class WebhookSink(Sink):
             body["value"] = str(value)
         return json.dumps(body, allow_nan=False).encode()
 
-    def _post(self, name: str, body: bytes) -> None:
+    def _post(self, body: bytes) -> None:
         try:
             opener = urllib.request.build_opener(_NoRedirects)  # it uses the proxies that the environment names now
-            with opener.open(_request(self._urls[name], body), timeout=_TIMEOUT):
+            with opener.open(_request(self._url, body), timeout=_TIMEOUT):
                 return
         except urllib.error.HTTPError as error:  # the delivery reads the status, and when to try again
             error.close()
-            answer = f"{name} answers {error.code}"
+            answer = f"{self.address} answers {error.code}"
             if 300 <= error.code < 400:
                 raise Rejected(f"{answer}: it redirects to another address. Use that address") from None
             raise urllib.error.HTTPError("", error.code, answer, error.headers, None) from None
         except (ValueError, http.client.InvalidURL):  # their messages show the address
-            raise Rejected(f"the address of {name} cannot be used") from None
+            raise Rejected(f"the address of {self.address} cannot be used") from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise ConnectionError(f"{name} does not answer ({type(reason).__name__})") from None
+            raise ConnectionError(f"{self.address} does not answer ({type(reason).__name__})") from None
 
 
 def _request(url: str, body: bytes) -> urllib.request.Request:

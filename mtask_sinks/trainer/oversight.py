@@ -60,9 +60,9 @@ class Oversight:
         self._saved_choice: Mapping[str, Any] = {}
 
     def webhook_sinks(self) -> list[Sink]:
-        """Return the sink that sends alerts to their addresses, if there are any."""
+        """Return the sinks that send alerts to their addresses, one for each address."""
         addresses = dict.fromkeys(address for alert in self._episodes.alerts for address in alert.addresses)
-        return [WebhookSink(list(addresses))] if addresses else []
+        return [WebhookSink(address) for address in addresses]
 
     def begin(self, trainer: Any) -> None:
         """Prepare for a training.

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler
 from urllib.error import HTTPError
 
 import pytest
-from helpers.local_server import LocalServer
+from helpers.local_server import LocalServer, Reserved
 from helpers.many_tasks import ManyTasks, make_trainer
 
-from mtask_sinks import Alert
+from mtask_sinks import Alert, SinkArguments
 from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.delivery.http_errors import http_status, is_refusal, retry_after
 from mtask_sinks.errors import Rejected
@@ -23,7 +23,7 @@ from mtask_sinks.note import Note
 @pytest.fixture
 def hook():
     """Serve a webhook that answers with the given statuses, then with 200; it keeps the bodies."""
-    statuses, bodies, logins, gets = [], [], [], []
+    statuses, bodies, paths, logins, gets = [], [], [], [], []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -31,6 +31,7 @@ def hook():
             status = statuses.pop(0) if statuses else 200
             if status == 200:
                 bodies.append(json.loads(body))
+                paths.append(self.path)
                 logins.append(self.headers["Authorization"])
             self.send_response(status)
             if 300 <= status < 400:
@@ -49,13 +50,13 @@ def hook():
 
     server = LocalServer(Handler)
     server.open()
-    server.statuses, server.bodies, server.logins, server.gets = statuses, bodies, logins, gets
+    server.statuses, server.bodies, server.paths, server.logins, server.gets = statuses, bodies, paths, logins, gets
     yield server
     server.close()
 
 
 def note(url, value=3.0):
-    data = {"key": "a/loss", "rule": "above", "value": value, "actions": WebhookSink([url]).addresses, "is_over": False}
+    data = {"key": "a/loss", "rule": "above", "value": value, "actions": [WebhookSink(url).address], "is_over": False}
     return Note("alert", 40, "a/loss is 3, above 2", data, 5.0)
 
 
@@ -85,6 +86,19 @@ def test_a_training_posts_its_alerts_and_tries_again(hook, tmp_path, caplog):
     assert "webhook:" in written
 
 
+def test_an_address_that_does_not_answer_is_no_matter_of_the_others(hook, tmp_path):
+    """The first and the last address get each alert once, although the one between them is away."""
+    closed = Reserved()
+    urls = [f"{hook.url}/first", f"http://127.0.0.1:{closed.port}/away", f"{hook.url}/last"]
+    alerts = [Alert(f"{task}/loss", above=-1.0, action=urls) for task in "ab"]
+    settings = {"alerts": alerts, "sink_args": SinkArguments(drain_seconds=2.0)}
+    make_trainer(ManyTasks(), tmp_path, None, steps=2, trainer_kwargs=settings).train()
+    closed.release()
+    assert sorted((path, body["key"]) for path, body in zip(hook.paths, hook.bodies, strict=True)) == [
+        (path, key) for path in ("/first", "/last") for key in ("a/loss", "b/loss")
+    ]
+
+
 @pytest.mark.parametrize(
     ("status", "is_final"), [(503, False), (429, False), (408, False), (425, False), (404, True), (400, True)]
 )
@@ -92,7 +106,7 @@ def test_an_answer_says_whether_and_when_to_try_again_and_does_not_show_the_addr
     hook.statuses.append(status)
     url = f"{hook.url}/secret-token"
     with pytest.raises(HTTPError, match=rf"webhook:\w+ answers {status}") as caught:
-        WebhookSink([url]).note(note(url))
+        WebhookSink(url).note(note(url))
     error = caught.value
     assert is_refusal(http_status(error)) is is_final
     assert retry_after(error) == 7.0
@@ -105,9 +119,9 @@ def test_a_server_that_is_away(hook):
     hook.close()
     url = f"{hook.url}/secret-token"
     with pytest.raises(ConnectionError, match=r"webhook:\w+ does not answer \(ConnectionRefusedError\)"):
-        WebhookSink([url]).note(note(url))
+        WebhookSink(url).note(note(url))
     with pytest.raises(Rejected, match="cannot be used"):
-        WebhookSink(["http://host:port/x"]).note(note("http://host:port/x"))
+        WebhookSink("http://host:port/x").note(note("http://host:port/x"))
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -115,7 +129,7 @@ def test_a_redirect_is_not_followed_because_the_alert_would_be_lost(hook, status
     hook.statuses.append(status)
     url = f"{hook.url}/secret-token"
     with pytest.raises(Rejected, match=rf"^webhook:\w+ answers {status}: it redirects to another address") as caught:
-        WebhookSink([url]).note(note(url))
+        WebhookSink(url).note(note(url))
     assert (hook.gets, hook.bodies) == ([], [])
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
@@ -126,14 +140,14 @@ def test_a_redirect_is_not_followed_because_the_alert_would_be_lost(hook, status
 )
 def test_user_and_password_of_an_address_log_in(hook, login, header):
     url = hook.url.replace("//", f"//{login}")
-    WebhookSink([url]).note(note(url))
+    WebhookSink(url).note(note(url))
     assert hook.logins == [header]
     assert len(hook.bodies) == 1
 
 
 def test_a_proxy_that_the_script_sets_after_it_made_the_trainer_is_used(hook, monkeypatch):
     url = "http://webhook.invalid/secret-token"
-    sink = WebhookSink([url])
+    sink = WebhookSink(url)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, hook.url)
     sink.note(note(url))
@@ -141,8 +155,8 @@ def test_a_proxy_that_the_script_sets_after_it_made_the_trainer_is_used(hook, mo
 
 
 def test_a_sink_with_an_address_can_be_pickled_as_ray_does_with_a_trainer():
-    sink = WebhookSink(["https://host/secret-token"])
-    assert pickle.loads(pickle.dumps(sink)).addresses == sink.addresses
+    sink = WebhookSink("https://host/secret-token")
+    assert pickle.loads(pickle.dumps(sink)).address == sink.address
 
 
 @pytest.mark.parametrize(
@@ -150,9 +164,9 @@ def test_a_sink_with_an_address_can_be_pickled_as_ray_does_with_a_trainer():
 )
 def test_an_address_of_a_wrong_form_is_final_and_not_shown(url):
     with pytest.raises(Rejected, match=r"^the address of webhook:\w+ cannot be used$"):
-        WebhookSink([url]).note(note(url))
+        WebhookSink(url).note(note(url))
 
 
 def test_values_that_are_not_finite_are_text(hook):
-    WebhookSink([hook.url]).note(note(hook.url, math.nan))
+    WebhookSink(hook.url).note(note(hook.url, math.nan))
     assert hook.bodies[0]["value"] == "nan"

@@ -85,9 +85,10 @@ def test_a_sink_that_the_command_does_not_know_is_delivered_to_from_python(tmp_p
 
 
 def test_an_alert_that_a_webhook_does_not_take_cannot_be_delivered_later(tmp_path, caplog) -> None:
-    delivery = Delivery([WebhookSink(["http://127.0.0.1:9/x"])], drain_seconds=0.5)
+    sink = WebhookSink("http://127.0.0.1:9/x")
+    delivery = Delivery([sink], drain_seconds=0.5)
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
-    delivery.note(Note("alert", 1, "a/loss is high", {"actions": WebhookSink(["http://127.0.0.1:9/x"]).addresses}))
+    delivery.note(Note("alert", 1, "a/loss is high", {"actions": [sink.address]}))
     delivery.write(losses(1)[0])
     delivery.close("finished")
     (message,) = [text for text in caplog.messages if "did not arrive" in text or "did not end" in text]
