@@ -105,7 +105,8 @@ class ParameterChoice:
             tasks: the tasks that had reported losses before the choice.
             model: the model.
         """
-        trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        named = model.named_parameters(remove_duplicate=False)  # the user may have named a tied parameter by any name
+        trained = {name: each for name, each in named if each.requires_grad}
         allowed = trained if self._named is None else self._named.parameters
         if {*parameters} <= trained.keys() & allowed.keys():
             self.made = Selection(name, {each: trained[each] for each in parameters})

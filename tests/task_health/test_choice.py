@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mtask_sinks.task_health.choice import WAIT_FOR_TASKS, ParameterChoice
+from mtask_sinks.task_health.selection import select_named
 
 
 def choices_after(model: nn.Sequential, *seen: dict[str, dict[int, int]], tries: int = 1) -> list[ParameterChoice]:
@@ -48,3 +49,12 @@ def test_one_task_is_enough_after_ten_micro_batches_and_none_is_hopeless() -> No
         assert [choice.is_due for choice in choices_after(model, {}, only, tries=tries)] == [is_due] * 2
         nothing = choices_after(model, {}, {}, tries=tries)
         assert [(choice.is_due, choice.is_hopeless) for choice in nothing] == [(False, is_due)] * 2
+
+
+def test_a_checkpoint_has_the_choice_of_a_tied_parameter_by_the_name_that_the_user_gave() -> None:
+    model = nn.ModuleDict({"embedding": nn.Embedding(2, 2), "decoder": nn.Linear(2, 2, bias=False)})
+    model["decoder"].weight = model["embedding"].weight
+    named = select_named("decoder", model)
+    choice = ParameterChoice(named)
+    choice.restore(named.name, [*named.parameters], ["a"], model)
+    assert choice.made == named
