@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -47,10 +48,12 @@ def measure(
     loss_scale = min(loss_scale, *(_largest_scale(tensor) for tensor in (total, *(loss.tensor for loss in losses))))
     weights = weights_of(losses, total)
     pairs = list(zip(losses, weights, strict=True))
-    scales = [_element_scales(loss.tensor, weight) / loss.factor for loss, weight in pairs]
+    reports = Counter(loss.key for loss in losses)  # the loss that is logged is their mean
+    factors = [loss.factor * reports[loss.key] for loss in losses]
+    scales = [_element_scales(loss.tensor, weight) / factors[at] for at, (loss, weight) in enumerate(pairs)]
     members: dict[tuple[str, float | None], list[int]] = {}
     for at, (loss, weight) in enumerate(pairs):
-        number = None if weight is None else float(weight.cpu().double().sum()) * loss.factor
+        number = None if weight is None else float(weight.cpu().double().sum()) * factors[at]
         members.setdefault((task_of(loss.key), number), []).append(at)
     groups, gradients = [], []
     for (task, number), places in members.items():

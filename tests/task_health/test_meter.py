@@ -172,6 +172,25 @@ def test_an_absent_task_has_no_cosine_and_no_norm(tmp_path, caplog):
     assert not {"b/grad_norm", "health/grad_cosine.a.b", "health/conflict"} & rows[1].keys()
 
 
+class Halves(ManyTasks):
+    """It computes each half of a batch by itself, as replicas on two devices do; its loss is the mean of the halves."""
+
+    def forward(self, x, targets):
+        halves = [self.losses(*half) for half in zip(x.chunk(2), targets.chunk(2), strict=True)]
+        for half in halves:
+            self.report(half)
+        return (sum(self.total(half) for half in halves) / 2,)
+
+
+def test_a_loss_with_several_reports_in_a_micro_batch_is_their_mean(tmp_path, caplog):
+    """So all is as if it had been reported once."""
+    once, halves = (first_rows(model, tmp_path, caplog)[0] for model in (ManyTasks(), Halves()))
+    names = [name for name in once if name.startswith(("a/", "b/", "health/"))]
+    assert {"a/loss", "a/grad_norm", "b/effective_weight", "b/grad_share", "health/grad_cosine.a.b"} <= {*names}
+    assert {name: halves[name] for name in names} == pytest.approx({name: once[name] for name in names}, rel=1e-5)
+    assert halves["b/effective_weight"] == pytest.approx(0.5)
+
+
 class Alternating(ManyTasks):
     """One task per batch, as in a training that mixes datasets."""
 
