@@ -14,6 +14,7 @@ from helpers.toy import InOrder, Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer, RunInfo, Sink, SinkArguments, Snapshot
 from mtask_sinks._util.escaping import printable
+from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.doctor.examination import examine_path
 
 
@@ -33,6 +34,19 @@ def test_what_was_not_delivered_at_the_end(tmp_path) -> None:
     text = only(tmp_path, "undelivered")[1]
     assert text == f"sink mlflow: 1 snapshots were delivered, 2 were not (gone). mtask-sinks replay {path} --to mlflow"
     assert of(tmp_path, "sink-in-trouble") == []
+
+
+def test_a_webhook_is_not_asked_and_gets_no_replay(tmp_path) -> None:
+    """Neither command knows its sink, and an alert of a past training would mislead."""
+    name = WebhookSink("https://host/secret").name
+    for status, check, end in (
+        (None, "sink-in-trouble", "delivery continues when the backend answers again."),
+        ("finished", "undelivered", "A replay cannot deliver alerts later. To see all of them: mtask-sinks report."),
+    ):
+        path = journal(tmp_path / str(status), train(2, 4, a_loss=1.0), status)
+        cursor(path, name, offset=0, state="down", error="gone")
+        text = only(path.parent, check)[1]
+        assert text.startswith(f"sink {name}") and text.endswith(end)
 
 
 def test_what_a_running_training_has_just_logged_is_no_matter_of_the_one_before_it(tmp_path) -> None:

@@ -10,6 +10,9 @@ from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.recorded import RecordedTraining
 from mtask_sinks.sinks.lookup import has_sink
 
+# How the names of sinks begin that send alerts to the address of a webhook.
+_WEBHOOK = "webhook-"
+
 
 def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
     """A sink of a running training is down, hung or behind."""
@@ -18,8 +21,8 @@ def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
             yield Observation(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name} is {sink.state}{_error(sink)}; {sink.pending} snapshots wait in the journal.",
-                "No metrics are lost: delivery continues when the backend answers again. To ask it now: "
-                f"mtask-sinks sinks --check {sink.name}.",
+                "No metrics are lost: delivery continues when the backend answers again."
+                + (f" To ask it now: mtask-sinks sinks --check {sink.name}." if has_sink(sink.name) else ""),
             )
 
 
@@ -56,6 +59,8 @@ def no_delivery(recorded: RecordedTraining) -> Iterator[Observation]:
 
 
 def _replay(recorded: RecordedTraining, name: str, options: str) -> str:
+    if name.startswith(_WEBHOOK):
+        return "A replay cannot deliver alerts later. To see all of them: mtask-sinks report."
     path = shell_word(str(recorded.path))
     if has_sink(name):
         return f"mtask-sinks replay {path} --to {name}{options}"
