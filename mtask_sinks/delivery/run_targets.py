@@ -100,6 +100,10 @@ class RunTargets:
             run, id=hashlib.sha256(f"{self._salt}{self._stream.fingerprint} {run.id}".encode()).hexdigest()[:32]
         )
 
+    def begins(self) -> list[Begin]:
+        """Return the records of the journal that begin a run, or continue one."""
+        return [record for _, record in self._stream.run_records if isinstance(record, Begin)]
+
     def start_of(self, run_id: str) -> int:
         """Return the position before a run's first line."""
         start = 0
@@ -128,8 +132,7 @@ class RunTargets:
 
     def _runs(self) -> list[RunInfo]:
         """Return the runs of the journal. Of a run with several records, return the last one, at the first place."""
-        begins = [record for _, record in self._stream.run_records if isinstance(record, Begin)]
-        return list({each.run.id: each.run for each in begins}.values())
+        return list({each.run.id: each.run for each in self.begins()}.values())
 
     def _line_of(self, run: RunInfo) -> list[RunInfo]:
         """Return the runs of the training to which a run belongs, in the order of the journal."""

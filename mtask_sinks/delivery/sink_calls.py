@@ -67,6 +67,8 @@ class SinkCalls:
         self._is_open = False
         #: With which status `_release` has closed the current run; ``None`` if it has not, or if the run is open again.
         self._released_as: str | None = None
+        #: Why the backend does not have the current run, if its snapshots are rejected for that reason.
+        self._lost: str | None = None
         self._skips_runs = skips_runs
         #: Whether the current run was not meant for this sink.
         self._is_skipped = False
@@ -131,7 +133,7 @@ class SinkCalls:
     def _begin_run(self, begin: Begin) -> None:
         if self._run is not None:
             self._close(self._status_now(self._run))
-        self._run = self._released_as = None
+        self._run = self._released_as = self._lost = None
         self._is_skipped = self._is_for_others(begin)
         if self._is_skipped:
             return
@@ -193,6 +195,8 @@ class SinkCalls:
             logger.warning(message, self._sink.name, snapshot.step, snapshot.phase, text, exc_info=error)
 
     def _open(self, run: RunInfo) -> None:
+        if self._lost is not None:  # each other try could take as long as the backend's own time-out
+            raise Rejected(self._lost)
         if self._is_open:
             return
         target = self._targets.targets.get(run.id)
@@ -213,13 +217,15 @@ class SinkCalls:
 
     @contextmanager
     def _holding_up_no_later_run(self) -> Iterator[None]:
-        """Turn `NoSuchRun` inside a ``with`` block into `Rejected`, if a later run has begun in this process."""
+        """Turn `NoSuchRun` inside a ``with`` block into `Rejected`, if a later run of the journal is for this sink."""
         try:
             yield
         except NoSuchRun as error:
-            if next(reversed(self._targets.live), self._run_id) == self._run_id:
+            begun = [each.run.id for each in self._targets.begins() if not self._is_for_others(each)]
+            if self._run_id is None or {self._run_id}.issuperset(begun[begun.index(self._run_id) :]):
                 raise
-            raise Rejected(str(error)) from None
+            self._lost = str(error)
+            raise Rejected(self._lost) from None
 
     def _release(self) -> None:
         """Close the sink, if it is open, because another worker opens it. The next snapshot opens it again."""

@@ -42,7 +42,7 @@ class Sink(ABC):
 
     * `Rejected`: the worker leaves out this snapshot.
     * `Forgotten`: it delivers the whole run again.
-    * `NoSuchRun`: it repeats the call, until a later run begins in this process. Then it leaves out the snapshots.
+    * `NoSuchRun`: it repeats the call, until a later run begins in the journal. Then it leaves out the snapshots.
     * An HTTP error of urllib, requests or httpx with status 4xx (but not 408, 425 or 429): it leaves out this snapshot.
     * Any sign of an outage (an `OSError`, a time-out, an unknown error): it repeats the call until the call succeeds,
       however long that takes. Until then, snapshots wait in the journal, not in memory.

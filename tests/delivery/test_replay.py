@@ -27,7 +27,7 @@ from mtask_sinks.delivery.cursor import Cursor, cursor_path
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.delivery.worker import Worker
-from mtask_sinks.errors import NoTrainingError, StillAtWorkError
+from mtask_sinks.errors import NoSuchRun, NoTrainingError, StillAtWorkError
 from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal
@@ -519,3 +519,39 @@ def test_a_replay_that_was_interrupted_as_it_began_does_not_go_on_in_the_backgro
     assert steps == [1]
     assert replay(path, [Held()])["memory"].pending == 0
     assert steps == [*range(1, 21)]
+
+
+def test_a_run_that_the_backend_lacks_holds_up_no_later_run_and_is_asked_for_once(tmp_path) -> None:
+    class Lacking(MemorySink):
+        def open(self, run: RunInfo) -> None:
+            opened.append(run.id)
+            if run.id == "lost":
+                raise NoSuchRun("somebody deleted it")
+            super().open(run)
+
+    opened: list[str] = []
+    lost, later = RunInfo(id="lost"), RunInfo(id="later")
+    evaluation = [Snapshot(step=3, phase="eval", metrics={"a/x": 30.0})]
+    runs = [(lost, rows(1, 2, 3), "finished"), (later, rows(1, 2), "finished"), (lost, evaluation, "finished")]
+    written(tmp_path, *runs)
+    sink = Lacking()
+    counts = replay(tmp_path, [sink], trust=True)["memory"]
+    assert sink.series("a/x") == tens(1, 2)
+    assert (counts.delivered, counts.rejected, counts.pending) == (2, 4, 0)
+    assert opened == ["lost", "later", "lost"]
+
+
+def test_a_replay_waits_for_a_run_that_the_backend_lacks_if_later_ones_are_for_other_sinks(tmp_path) -> None:
+    class Lacking(MemorySink):
+        def write(self, snapshot: Snapshot) -> None:
+            raise NoSuchRun("somebody deleted it")
+
+    journal = Journal(tmp_path / "metrics.jsonl", eager=True)
+    for run_id, sink in (("lost", "memory"), ("later", "mlflow")):
+        journal.begin(RunInfo(id=run_id), sinks=[sink])
+        journal.append(Snapshot(step=1, metrics={"a/x": 10.0}))
+        journal.end(run_id, "finished")
+    journal.close()
+    Cursor(fingerprint=journal.stream.fingerprint).save(cursor_path(tmp_path / "metrics.jsonl", "memory"))
+    counts = replay(tmp_path, [Lacking()], patience=1.0, trust=True, force=True)["memory"]
+    assert (counts.delivered, counts.rejected, counts.state) == (0, 0, "down")
