@@ -63,7 +63,7 @@ class Rejected(Exception):
 
 
 class NoSuchRun(RuntimeError):
-    """A sink raises this if its backend does not have the run: somebody deleted it, or it is on another server.
+    """A sink raises this if its backend does not have the run: it is deleted, or of another server or account.
 
     This counts as an outage, because somebody may restore the run. But if a later training has begun in the journal,
     it must not wait for that: delivery rejects the snapshots of the run.

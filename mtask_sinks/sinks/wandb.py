@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import netrc
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from mtask_sinks._util.built_anew import BuiltAnew
 from mtask_sinks._util.suggestion import did_you_mean
-from mtask_sinks.errors import NotReady, Rejected
+from mtask_sinks.errors import NoSuchRun, NotReady, Rejected
 from mtask_sinks.keys import backend_name, trainer_log_name
 from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink, Status
@@ -31,6 +32,9 @@ STEP = "train/global_step"
 _TOTALS = frozenset(["train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"])
 
 _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
+
+# What W&B's server says of a run that it will not open: somebody deleted it, or it belongs to another account.
+_NO_SUCH_RUN = re.compile("previously created and deleted|not found during upsertBucket|^permission denied$")
 
 # Variables that another process needs to find the run again.
 _VARIABLES = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
@@ -90,8 +94,8 @@ class WandbSink(BuiltAnew, Sink):
         self._written = WrittenRows()
         #: The run that was opened last. It may be closed or finished.
         self._last: Run | None = None
-        #: Run → why it cannot be opened again.
-        self._lost: dict[str, str] = {}
+        #: Run → kind and text of the error. W&B's client opens no id again in this process that has failed once.
+        self._lost: dict[str, tuple[type[Exception], str]] = {}
         #: Number of the last snapshot of the current run; ``None`` if there is none yet.
         self._sequence: int | None = None
         #: First segments of the names whose x axis is defined.
@@ -227,12 +231,14 @@ class WandbSink(BuiltAnew, Sink):
 
         Raises:
             Rejected: W&B will not open it again while this process lives.
+            NoSuchRun: it is deleted, or belongs to another account.
         """
         import wandb
         from wandb.errors import CommError, UsageError
 
         if existing in self._lost:
-            raise Rejected(self._lost[existing])
+            kind, text = self._lost[existing]
+            raise kind(text)
         last = self._last
         finished = last if last is not None and is_same_backend_run(path_of(last), existing) else None
         # Offline, opening makes a second file, and W&B does not know the name in the first one.
@@ -241,13 +247,19 @@ class WandbSink(BuiltAnew, Sink):
         resume = {**_place(path), "resume": "allow", "reinit": "create_new"}
         try:
             opened = wandb.init(**{**_client_settings(finished or wandb.run), **self._init, **same, **resume})
-        except (CommError, UsageError, OSError):  # the server may come back, and the user may log in
-            raise
+        except (CommError, UsageError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            if not _NO_SUCH_RUN.search(reason):
+                raise  # the server may come back, and the user may log in
+            text = f"W&B does not open the run {existing}, which is deleted or belongs to another account: {reason}"
+            self._lost[existing] = NoSuchRun, text
+            raise NoSuchRun(text) from error
         except Exception as error:
             if finished is None:
                 raise
-            self._lost[existing] = f"the W&B run {existing} was finished and cannot be opened again: {error}"
-            raise Rejected(self._lost[existing]) from error
+            text = f"the W&B run {existing} was finished and cannot be opened again: {error}"
+            self._lost[existing] = Rejected, text
+            raise Rejected(text) from error
         # The process that opened the run may have ended before it had sent all parameters.
         config = dict(opened.config)
         missing = {key: value for key, value in run.params.items() if key not in config}

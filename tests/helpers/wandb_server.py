@@ -44,6 +44,8 @@ class WandbServer:
         self.runs: dict[str, ServedRun] = {}
         #: Number of requests answered with an error since the last call of `fail`.
         self.failed = 0
+        #: Run → status and message with which the server refuses to open it.
+        self.refused: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()  # each request has its own thread, and all count down the same errors
         self._error: tuple[int, str, int | None] = (0, "", 0)
         self._server = LocalServer(_handler(self))
@@ -174,7 +176,12 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
                 request = json.loads(body)
                 named = re.search(r"(?:query|mutation)\s+(\w+)", request["query"])
                 operation = request.get("operationName") or (named[1] if named else "")
-                self._send({"data": server.answer(operation, request.get("variables") or {})})
+                variables = request.get("variables") or {}
+                if operation == "UpsertBucket" and variables.get("name") in server.refused:
+                    status, message = server.refused[variables["name"]]
+                    self._send({"errors": [{"message": message}], "data": {"upsertBucket": None}}, status)
+                    return
+                self._send({"data": server.answer(operation, variables)})
                 return
             if self.path.endswith("/file_stream"):
                 server.stream(self.path.split("/")[-2], json.loads(body))

@@ -13,6 +13,7 @@ from helpers.wandb_file import read_runs
 from helpers.wandb_server import WandbServer, wandb_server
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.errors import NoSuchRun
 from mtask_sinks.sinks import WandbSink
 from mtask_sinks.sinks.wandb_rows import WrittenRows, at_end, hidden_columns
 
@@ -266,6 +267,25 @@ def test_a_run_that_is_continued_holds_each_row_once_and_is_ended(server: WandbS
         write(WandbSink(), RunInfo(id="1", continued={"wandb": "r"}), *rows, status=status)
         assert server.runs["r"].exit_code == code
         assert server.runs["r"].points("a/train/x") == [(s, float(s)) for s in (2, 4, 6, 8)]
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        (409, "run e/p/gone was previously created and deleted; try a new run name"),
+        (403, "permission denied"),
+        (404, "entity e not found during upsertBucket"),
+    ],
+)
+def test_a_run_that_the_server_will_not_open_is_no_such_run(status, answer, server: WandbServer, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
+    server.refused["gone"] = status, answer
+    sink = WandbSink()
+    for _ in range(2):  # W&B's client does not know the answer when it is asked again
+        with pytest.raises(NoSuchRun, match=f"does not open the run gone, .*: {answer}$|: .*HTTP 409: {answer}$"):
+            sink.open(RunInfo(id="1", continued={"wandb": "gone"}))
+    write(sink, RunInfo(id="2"), *steps(2, of=1.0))
+    assert server.runs["r"].points("a/train/x") == [(2, 1.0)]
 
 
 def test_the_last_row_before_a_kill_is_written_again(server: WandbServer) -> None:
