@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 import time
@@ -10,6 +11,7 @@ import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mtask_sinks._util.masking import MASK, mask
 from mtask_sinks.errors import NotReady
@@ -88,6 +90,22 @@ def check_url(url: str, seconds: float) -> int:
         return error.code
     except (OSError, ValueError) as error:
         raise NotReady(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from None
+
+
+def check_connection(url: str, seconds: float) -> None:
+    """Connect to the server of an address and hang up. Do nothing if a proxy stands between.
+
+    Raises:
+        NotReady: no server accepts the connection.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
+        return
+    try:
+        socket.create_connection((host, parts.port or (80 if parts.scheme == "http" else 443)), seconds).close()
+    except OSError as error:
+        raise NotReady(f"{without_user(url)} cannot be reached: {error}") from None
 
 
 def without_user(url: str) -> str:

@@ -17,7 +17,7 @@ from mtask_sinks.errors import NoSuchRun, NotReady, Rejected
 from mtask_sinks.keys import backend_name, trainer_log_name
 from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink, Status
-from mtask_sinks.sinks.health import check_url, check_writable
+from mtask_sinks.sinks.health import check_connection, check_url, check_writable
 from mtask_sinks.sinks.lookup import require_backend
 from mtask_sinks.sinks.wandb_rows import WrittenRows, at_end, hidden_columns, training_column
 from mtask_sinks.snapshot import RunInfo, Snapshot, is_same_backend_run
@@ -35,6 +35,9 @@ _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
 
 # What W&B's server says of a run that it will not open: somebody deleted it, or it belongs to another account.
 _NO_SUCH_RUN = re.compile("previously created and deleted|not found during upsertBucket|^permission denied$")
+
+# How long W&B's server may take to accept a connection.
+_CONNECT_SECONDS = 10.0
 
 # Variables that another process needs to find the run again.
 _VARIABLES = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
@@ -186,9 +189,13 @@ class WandbSink(BuiltAnew, Sink):
         """Open a run with the settings of this sink, as the open run of this process (``wandb.run``).
 
         A sink without settings leaves this to the Trainer's callback.
+
+        Raises:
+            NotReady: the run has a fixed id, and no server answers.
         """
         import wandb
 
+        _check_server(self._given)
         if self._given:
             # With another value of ``reinit``, the run would not become ``wandb.run``.
             wandb.init(**{"project": _default("WANDB_PROJECT"), "name": name, **self._given, "reinit": None})
@@ -210,10 +217,8 @@ class WandbSink(BuiltAnew, Sink):
         return f"{settings.base_url} answers, and there is an API key"
 
     def _start_run(self, run: RunInfo) -> Run:
-        import wandb
-
         config = dict(run.params)
-        opened = wandb.init(**{"name": run.name, "config": config, "reinit": "create_new", **self._init})
+        opened = _open_run({"name": run.name, "config": config, "reinit": "create_new", **self._init})
         opened.define_metric(STEP)
         opened.define_metric("*", step_metric=STEP, step_sync=True)
         return opened
@@ -232,6 +237,7 @@ class WandbSink(BuiltAnew, Sink):
         Raises:
             Rejected: W&B will not open it again while this process lives.
             NoSuchRun: it is deleted, or belongs to another account.
+            NotReady: no server answers.
         """
         import wandb
         from wandb.errors import CommError, UsageError
@@ -246,7 +252,7 @@ class WandbSink(BuiltAnew, Sink):
         path = existing if finished is None else max(existing, path_of(finished), key=len)
         resume = {**_place(path), "resume": "allow", "reinit": "create_new"}
         try:
-            opened = wandb.init(**{**_client_settings(finished or wandb.run), **self._init, **same, **resume})
+            opened = _open_run({**_client_settings(finished or wandb.run), **self._init, **same, **resume})
         except (CommError, UsageError, OSError) as error:
             reason = str(error).partition("\n")[0]
             if not _NO_SUCH_RUN.search(reason):
@@ -303,6 +309,44 @@ def _client_settings(run: Run | None) -> dict[str, str]:
     if run is None or not run.offline:
         return {}
     return {"mode": "offline", "dir": run.settings.root_dir}
+
+
+def _open_run(init: Mapping[str, Any]) -> Run:
+    """Call ``wandb.init`` with these arguments.
+
+    Raises:
+        NotReady: the run has a fixed id, and no server answers.
+        Exception: the client's own errors.
+    """
+    import wandb
+
+    _check_server(init)
+    try:
+        return wandb.init(**init)
+    except Exception as error:
+        if not str(error).endswith("is in use"):
+            raise
+        raise RuntimeError(
+            f"{error}: W&B's client opens it no more in this process, after a try that failed, or because other code "
+            "has it open. A replay in another process delivers its rows"
+        ) from error
+
+
+def _check_server(init: Mapping[str, Any]) -> None:
+    """Check that W&B's server accepts connections, before a run with a fixed id is opened.
+
+    If such a try fails, W&B's client (0.31) opens no run of this id any more while the process lives.
+
+    Raises:
+        NotReady: the server cannot be reached.
+    """
+    import wandb
+
+    settings = wandb.setup().settings
+    has_own_address = "settings" in init or settings.http_proxy or settings.https_proxy
+    is_online = (init.get("mode") or settings.mode) == "online"
+    if is_online and not has_own_address and ("id" in init or "WANDB_RUN_ID" in os.environ):
+        check_connection(settings.base_url, _CONNECT_SECONDS)
 
 
 def _default(variable: str) -> str | None:

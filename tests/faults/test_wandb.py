@@ -79,12 +79,14 @@ def test_undisturbed_every_point_is_what_was_worked_out_by_hand(tmp_path: Path, 
     assert_holds_all(server)
 
 
-def test_down_at_the_start_and_back_later(tmp_path: Path, server: WandbServer, monkeypatch) -> None:
+@pytest.mark.parametrize("variables", [{}, {"WANDB_RUN_ID": "fixed", "WANDB_RESUME": "allow"}])
+def test_down_at_the_start_and_back_later(variables, tmp_path: Path, server: WandbServer, monkeypatch) -> None:
     def come_back() -> None:
         monkeypatch.setenv("WANDB_INIT_TIMEOUT", "60")
         server.start()
 
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
+    for name, value in {"WANDB_INIT_TIMEOUT": "3", **variables}.items():
+        monkeypatch.setenv(name, value)
     server.stop()
     made = trainer(tmp_path, {6: come_back}, drain_seconds=60.0)
     made.train()

@@ -13,7 +13,7 @@ from helpers.wandb_file import read_runs
 from helpers.wandb_server import WandbServer, wandb_server
 
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.errors import NoSuchRun
+from mtask_sinks.errors import NoSuchRun, NotReady
 from mtask_sinks.sinks import WandbSink
 from mtask_sinks.sinks.wandb_rows import WrittenRows, at_end, hidden_columns
 
@@ -286,6 +286,39 @@ def test_a_run_that_the_server_will_not_open_is_no_such_run(status, answer, serv
             sink.open(RunInfo(id="1", continued={"wandb": "gone"}))
     write(sink, RunInfo(id="2"), *steps(2, of=1.0))
     assert server.runs["r"].points("a/train/x") == [(2, 1.0)]
+
+
+@pytest.mark.parametrize("run", [RunInfo(id="1"), RunInfo(id="1", continued={"wandb": "r"})])
+def test_a_run_with_a_fixed_id_is_opened_when_the_server_is_back(run: RunInfo, server: WandbServer) -> None:
+    """If W&B's client has tried to open it before, it does not open it any more in this process."""
+    server.stop()
+    sink = WandbSink()
+    for _ in range(2):
+        with pytest.raises(NotReady, match=f"^{server.url} cannot be reached: .*refused"):
+            sink.open(run)
+    with pytest.raises(NotReady, match="cannot be reached"):
+        sink.start_active_run("r")
+    server.start()
+    write(sink, run, *steps(2, of=1.0))
+    assert server.runs["r"].points("a/train/x") == [(2, 1.0)]
+
+
+def test_a_run_that_the_client_opens_no_more_says_so(server: WandbServer, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
+    server.fail(500)
+    with pytest.raises(wandb.errors.CommError):
+        WandbSink().open(RunInfo(id="1"))
+    server.heal()
+    with pytest.raises(RuntimeError, match=r"run ID r is in use: W&B's client opens it no more in this process, after"):
+        WandbSink().open(RunInfo(id="1"))
+
+
+def test_a_server_behind_a_proxy_is_not_asked_before(server: WandbServer, monkeypatch) -> None:
+    server.stop()
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(wandb.errors.CommError):
+        WandbSink().open(RunInfo(id="1"))
 
 
 def test_the_last_row_before_a_kill_is_written_again(server: WandbServer) -> None:
