@@ -168,8 +168,7 @@ class SinkCalls:
             self._progress.backend.answer()
             self._progress.count_delivered(self._run.id)
         except Exception as error:
-            did_not_open = self._run is not None and not self._is_open and not isinstance(error, Rejected)
-            if did_not_open or not is_final(error):
+            if self._is_outage(error):
                 raise
             self._reject(snapshot, error)
 
@@ -180,11 +179,16 @@ class SinkCalls:
             return
         try:
             self._open(run)
-            self._sink.note(note.copied())
+            with self._holding_up_no_later_run():
+                self._sink.note(note.copied())
         except Exception as error:
-            if not self._is_open or not is_final(error):
+            if self._is_outage(error):
                 raise
             logger.warning("sink %s rejected a note (step %d): %s", self._sink.name, note.step, error_text(error))
+
+    def _is_outage(self, error: Exception) -> bool:
+        """Return whether to repeat the call. If the sink does not open, somebody may correct the cause."""
+        return not isinstance(error, Rejected) and (not self._is_open or not is_final(error))
 
     def _reject(self, snapshot: Snapshot, error: Exception) -> None:
         text = error_text(error)
@@ -241,8 +245,8 @@ class SinkCalls:
         if not self._is_open:
             return
         try:
-            self._sink.flush()
             with self._holding_up_no_later_run():
+                self._sink.flush()
                 self._sink.close(status)
         except Exception as error:
             if not is_final(error):
