@@ -161,6 +161,8 @@ class WandbSink(BuiltAnew, Sink):
         """Send an alert through W&B, if ``"wandb"`` is among the actions of the note."""
         actions = note.data.get("actions", ()) if note.kind == "alert" else ()
         if self._opened is not None and "wandb" in actions:
+            if _is_finished(self._opened):
+                self.open(self._run)
             level = "ERROR" if "stop" in actions else "WARN"
             self._opened.alert(title=f"{note.data['key']} ({note.data['rule']})", text=note.text, level=level)
 

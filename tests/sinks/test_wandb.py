@@ -14,6 +14,7 @@ from helpers.wandb_server import WandbServer, wandb_server
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.errors import NoSuchRun, NotReady
+from mtask_sinks.note import Note
 from mtask_sinks.sinks import WandbSink
 from mtask_sinks.sinks.wandb_rows import WrittenRows, at_end, hidden_columns
 
@@ -213,6 +214,16 @@ def test_a_run_of_its_own_does_not_take_the_place_of_the_users(wandb_dir: Path) 
     assert wandb.run is theirs
     theirs.finish()
     assert len(read_runs(wandb_dir)) == 2
+
+
+def test_an_alert_arrives_although_somebody_has_finished_the_run(wandb_dir: Path) -> None:
+    theirs, sink = wandb.init(project="p"), WandbSink()
+    sink.open(RunInfo(id="1", attached={"wandb": theirs.id}))
+    sink.write(Snapshot(step=1, metrics={"a/x": 1.0}))
+    theirs.finish()
+    sink.note(Note("alert", 1, "a/x is high", {"actions": ["wandb"], "key": "a/x", "rule": "above 0"}))
+    sink.close("finished")
+    assert [alert for run in read_runs(wandb_dir) for alert in run.alerts] == [("a/x (above 0)", "a/x is high", "WARN")]
 
 
 @pytest.fixture
