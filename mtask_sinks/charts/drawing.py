@@ -36,7 +36,7 @@ _SCALE_NOTES = {"linear": "", "log": "", "relative": "  (relative to the first v
 _LARGEST = 1e300
 # Beside a row, a name has at most this many characters; more if two names would look the same. The legend has the whole
 # names.
-_ROW_NAME, _LONG_ROW_NAME = 20, 40
+_ROW_NAME, _LONG_ROW_NAME = 20, 80
 
 
 class PanelDrawing:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.charts import Chart, make_chart, open_runs, overview_only
+from mtask_sinks.charts.drawing import bar_labels
 from mtask_sinks.charts.figure import write_figure
 
 # Names that matplotlib would leave out of a legend or read as a formula, and HTML as a tag.
@@ -164,3 +165,16 @@ def test_the_bars_of_runs_have_labels_that_differ_and_cover_no_name(tmp_path, mo
     others = [axes.get_tightbbox() for axes in figures[0].axes if axes.get_visible() and axes is not panel]
     assert [one for (one, a), (_, b) in itertools.combinations(boxes, 2) if a.overlaps(b)] == []
     assert [text for text, box in boxes if any(map(box.overlaps, others))] == []
+
+
+def test_long_names_of_runs_that_differ_in_their_middle_differ_beside_their_bars(tmp_path) -> None:
+    for number in (1, 2, 3):
+        name = f"bert-base-uncased-finetuned_lr1e-4_seed{number}_bs32_wd0.01_warmup500_2026-05-01"
+        snapshots = [Snapshot(s, metrics={"a/loss": 1 / s}) for s in (1, 2)]
+        write(tmp_path, (RunInfo(id=name, name=name), snapshots, None))
+    chart = make_chart(open_runs([f"{tmp_path}:{number}" for number in (1, 2, 3)]))
+    (panel,) = (panel for panel in chart.overview if panel.kind == "gains")
+    assert bar_labels(panel, chart.runs) == [
+        "bert-base-uncased-finetuned_lr1e-4…2_bs32_wd0.01_warmup500_2026-05-01  +0.0%",
+        "bert-base-uncased-finetuned_lr1e-4…3_bs32_wd0.01_warmup500_2026-05-01  +0.0%",
+    ]
