@@ -57,8 +57,11 @@ def is_request(call: Call) -> bool:
 
 def _kind(script: Script, call: Call) -> str | None:
     called = call.node.func
-    if script.resolve(call.source, called) == "mtask_sinks.report_metrics":
+    target = script.resolve(call.source, called) or ""
+    if target == "mtask_sinks.report_metrics":
         return "function"
-    if isinstance(called, ast.Attribute) and called.attr == "report_metrics":
+    # Other packages have functions of this name, such as kubeflow.katib.
+    is_foreign = any(target.startswith(f"{package}.") for package in call.source.foreign)
+    if isinstance(called, ast.Attribute) and called.attr == "report_metrics" and not is_foreign:
         return "self" if isinstance(called.value, ast.Name) and called.value.id == "self" else "object"
     return None

@@ -35,7 +35,11 @@ CASES = {
             (reporting("1.0"), "by position"),
             (reporting('{"loss": x}'), "by position"),
         ],
-        [reporting("name, loss=x"), reporting("None, loss=x")],
+        [
+            reporting("name, loss=x"),
+            reporting("None, loss=x"),
+            'import kubeflow.katib as katib\nkatib.report_metrics({"loss": 1.0})',
+        ],
     ),
     "needless-conversion": (
         [
