@@ -153,7 +153,8 @@ class MLflowSink(BuiltAnew, Sink):
             self._stored_steps.clear()
             self._has_ended = self._has_ended and self._run_id == before  # the same run of MLflow may go on
         if self._has_ended and run.is_training:  # the training goes on, in another run of some other backend
-            self._opened_client.update_run(self._run_id, status="RUNNING")
+            with self._missing_run(self._run_id):
+                self._opened_client.update_run(self._run_id, status="RUNNING")
         self._run, self._has_ended = run, False
         if self._lacks_params:
             self._log_params(self._run_id, run.params)

@@ -430,3 +430,14 @@ def test_a_run_that_the_store_lacks_is_no_such_run_until_it_is_restored(what: st
     sink.close("killed")
     assert [(step, value) for step, value, _ in points(run_id, "a/train/x")] == [(1, 1.0), (2, 2.0)]
     assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_a_run_that_was_deleted_after_its_end_is_no_such_run_when_its_training_goes_on() -> None:
+    sink, run = MLflowSink(), RunInfo(id="1")
+    write(sink, run, Snapshot(step=1, metrics={"a/x": 1.0}))
+    MlflowClient().delete_run(sink.target())
+    with pytest.raises(NoSuchRun, match=f"the MLflow run {sink.target()} is deleted"):
+        sink.open(run)
+    MlflowClient().restore_run(sink.target())
+    sink.open(run)
+    assert MlflowClient().get_run(sink.target()).info.status == "RUNNING"
