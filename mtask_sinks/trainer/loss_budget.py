@@ -83,7 +83,7 @@ class LossBudget(TrainerCallback):
         self._twins: dict[str, float] = {}
         #: What to say of each part that the model reports and that is no mean.
         self._not_comparable: list[str] = []
-        #: Into how many shares a model may divide its loss: the micro-batches of a step, the ranks, or both.
+        #: How many losses the Trainer may add up, if a model seems to divide each: of micro-batches, ranks, or both.
         self._shares: set[int] = set()
 
     def use_means(self, capture: Capture, registry: MetricRegistry, share_of_step: Callable[[], float]) -> None:
@@ -159,7 +159,11 @@ class LossBudget(TrainerCallback):
                 return f"{key!r} is reported but not optimised: without it, the sum fits"
         for number in self._shares:
             if abs(loss - number * total) <= slack:
-                return f"the model divides the parts by num_items_in_batch, so each value is one of {number} shares"
+                return (
+                    f"the model divides the parts by num_items_in_batch, so each value is one of {number} shares; or "
+                    f"it takes **kwargs and does not divide, so the loss is the sum of {number} means (for their mean, "
+                    "set accepts_loss_kwargs = False in the class of the model); or all weights are too small"
+                )
         if loss > total:
             return "something is optimised that is not reported, or a weight is too small"
         return "more is reported than is optimised, or a weight is too large"

@@ -107,22 +107,51 @@ def test_parts_weighted_by_their_items_fit_within_a_tolerance_that_leaves_room(t
     assert len(run(0.0001)) == 1
 
 
-def test_a_model_that_divides_by_the_items_of_the_step_is_named(tmp_path, said) -> None:
-    class Divides(Toy):
-        accepts_loss_kwargs = True
+class Divides(Toy):
+    """It divides its loss by the items of the step, as the models of transformers do."""
 
-        def forward(self, x, labels=None, num_items_in_batch=None):
-            loss = (self.weight * x).sum() / num_items_in_batch
-            self.report_metrics("a", loss=loss)
-            return (loss,)
+    accepts_loss_kwargs = True
 
+    def forward(self, x, labels=None, num_items_in_batch=None):
+        loss = (self.weight * x).sum() / num_items_in_batch
+        self.report_metrics("a", loss=loss)
+        return (loss,)
+
+
+class TakesAll(Toy):
+    """It takes the items of the step too, but its loss is a mean. So the Trainer adds up the micro-batches' losses."""
+
+    def forward(self, x, labels=None, **kwargs):
+        return super().forward(x)
+
+
+class TakesAllAndSaysSo(TakesAll):
+    accepts_loss_kwargs = False
+
+
+def accumulated(model: torch.nn.Module, tmp_path, said: Any) -> tuple[float, float, list[str]]:
+    """Return the value of the part, the loss and the warnings of a training with three micro-batches per step."""
     data = [{"x": torch.tensor([6.0]), "labels": torch.tensor([1])}] * 12
     args = arguments(tmp_path, gradient_accumulation_steps=3)
-    Trainer(Divides(), args, train_dataset=data, loss_budget={"a/loss": 1.0}).train()
-    assert said() == [
-        "loss budget at step 4: 1 * 2 (a/loss) = 2, but loss = 6. Probably the model divides the parts by "
-        "num_items_in_batch, so each value is one of 3 shares (tolerance 0.01)."
-    ]
+    trainer = Trainer(model, args, train_dataset=data, loss_budget={"a/loss": 1.0})
+    trainer.train()
+    row = trainer.state.log_history[0]
+    return row["a/loss"], row["loss"], said()
+
+
+@pytest.mark.parametrize(("model", "part", "loss"), [(Divides, 2, 6), (TakesAll, 6, 18)])
+def test_a_loss_that_the_trainer_does_not_divide_by_the_micro_batches(model, part, loss, tmp_path, said) -> None:
+    message = (
+        f"loss budget at step 4: 1 * {part} (a/loss) = {part}, but loss = {loss}. Probably the model divides the parts "
+        "by num_items_in_batch, so each value is one of 3 shares; or it takes **kwargs and does not divide, so the "
+        "loss is the sum of 3 means (for their mean, set accepts_loss_kwargs = False in the class of the model); or "
+        "all weights are too small (tolerance 0.01)."
+    )
+    assert accumulated(model(), tmp_path, said) == (part, loss, [message])
+
+
+def test_what_the_message_advises_makes_the_loss_a_mean(tmp_path, said) -> None:
+    assert accumulated(TakesAllAndSaysSo(), tmp_path, said) == (6, 6, [])
 
 
 def test_a_log_of_the_users_own_does_not_disturb(tmp_path, said) -> None:
