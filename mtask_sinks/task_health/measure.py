@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -45,11 +45,11 @@ def measure(
             unknown.
         loss_scale: a factor for the losses before the backward pass, so that gradients in float16 do not vanish.
     """
+    losses, shares = _counted(losses)
     loss_scale = min(loss_scale, *(_largest_scale(tensor) for tensor in (total, *(loss.tensor for loss in losses))))
     weights = weights_of(losses, total)
     pairs = list(zip(losses, weights, strict=True))
-    reports = Counter(loss.key for loss in losses)  # the loss that is logged is their mean
-    factors = [loss.factor * reports[loss.key] for loss in losses]
+    factors = [loss.factor / share for loss, share in zip(losses, shares, strict=True)]
     scales = [_element_scales(loss.tensor, weight) / factors[at] for at, (loss, weight) in enumerate(pairs)]
     members: dict[tuple[str, float | None], list[int]] = {}
     for at, (loss, weight) in enumerate(pairs):
@@ -73,6 +73,26 @@ def loss_scale_of(accelerator: Any) -> float:
     """Return the factor by which an accelerator multiplies the loss before the backward pass."""
     scaler = getattr(accelerator, "scaler", None)
     return float(scaler.get_scale()) if scaler is not None and scaler.is_enabled() else 1.0
+
+
+def _counted(losses: Sequence[ReportedLoss]) -> tuple[list[ReportedLoss], list[float]]:
+    """Return the losses that count, and the share of each in the mean of all reports of its key, which is logged."""
+    weights, totals, reports = [_weight_of(loss) for loss in losses], defaultdict[str, float](float), Counter[str]()
+    for loss, weight in zip(losses, weights, strict=True):
+        totals[loss.key] += weight
+        reports[loss.key] += 1
+    counted, shares = [], []
+    for loss, weight in zip(losses, weights, strict=True):
+        if weight or not totals[loss.key]:
+            counted.append(loss)
+            shares.append(weight / totals[loss.key] if weight else 1 / reports[loss.key])
+    return counted, shares
+
+
+def _weight_of(loss: ReportedLoss) -> float:
+    """Return the sum of the weights of all elements."""
+    weight = torch.as_tensor(loss.weight)
+    return float(weight.cpu().double().sum()) * loss.tensor.numel() / max(weight.numel(), 1)
 
 
 def _largest_scale(loss: Tensor) -> float:

@@ -29,6 +29,7 @@ class ReportedLoss:
         version: how often the tensor had been changed in place at that moment.
         node: the node of the graph that had made the tensor.
         factor: the factor by which the tensor was multiplied in place since then.
+        weight: the weight of each of its elements in the mean that is logged, as it was reported.
     """
 
     key: str
@@ -36,6 +37,7 @@ class ReportedLoss:
     version: int
     node: Any
     factor: float = 1.0
+    weight: Any = 1.0
 
     def followed(self) -> ReportedLoss | None:
         """Return the loss with the factor by which it was multiplied in place since; ``None`` after any other change.
@@ -112,9 +114,9 @@ class ReportedLosses:
             key = join_key(task, name)
             self.keys.add(key)
             if self.is_loss(key) and not key.endswith(TWIN):
-                self._keep(key, value[0] if is_weighted(value) else value)
+                self._keep(key, *(value[:2] if is_weighted(value) else (value, 1.0)))
 
-    def _keep(self, key: str, value: Any) -> None:
+    def _keep(self, key: str, value: Any, weight: Any) -> None:
         if value is None:
             return
         if not isinstance(value, Tensor):
@@ -122,4 +124,4 @@ class ReportedLosses:
         elif not value.requires_grad:
             self.without_graph.setdefault(key, "the tensor has no graph: it was detached, or computed under no_grad")
         elif not any(loss.tensor is value and loss.key == key for loss in self.found):
-            self.found.append(ReportedLoss(key, value, value._version, value.grad_fn))
+            self.found.append(ReportedLoss(key, value, value._version, value.grad_fn, weight=weight))

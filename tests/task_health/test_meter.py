@@ -191,6 +191,27 @@ def test_a_loss_with_several_reports_in_a_micro_batch_is_their_mean(tmp_path, ca
     assert halves["b/effective_weight"] == pytest.approx(0.5)
 
 
+class UnequalParts(ManyTasks):
+    """It reports the losses of two parts of a batch with their sizes as weights, and an empty part, which has none."""
+
+    def forward(self, x, targets):
+        parts = [self.losses(x[rows], targets[rows]) for rows in (slice(1), slice(1, None), slice(0))]
+        sizes = 1, len(x) - 1, 0
+        for part, size in zip(parts, sizes, strict=True):
+            for task, loss in part.items():
+                report_metrics(task, loss=weighted(loss, torch.tensor([size])))
+        return (sum(self.total(part) * size for part, size in zip(parts[:2], sizes, strict=False)) / len(x),)
+
+
+def test_several_reports_of_a_loss_count_by_their_weights(tmp_path, caplog):
+    """So all is as if the loss of the whole batch had been reported."""
+    once, parts = (first_rows(model, tmp_path, caplog)[0] for model in (ManyTasks(), UnequalParts()))
+    names = [name for name in once if name.startswith(("a/", "b/", "health/"))]
+    assert {"a/loss", "a/grad_norm", "b/effective_weight", "b/grad_share", "health/grad_cosine.a.b"} <= {*names}
+    assert {name: parts[name] for name in names} == pytest.approx({name: once[name] for name in names}, rel=1e-5)
+    assert parts["b/effective_weight"] == pytest.approx(0.5)
+
+
 class Alternating(ManyTasks):
     """One task per batch, as in a training that mixes datasets."""
 
