@@ -456,9 +456,9 @@ class MetricRegistry(BuiltAnew):
         """
         return self._reduction.discard(check_phase(phase), None if step is None else as_step(step))
 
-    def has_reports(self, phase: str) -> bool:
-        """Return whether this rank has reported something in the open window of a phase."""
-        return any(state is not None for state in self._intake.peek(phase).values())
+    def has_reports(self, phase: str, key: str | None = None) -> bool:
+        """Return whether this rank has reported something, or a value of one key, in the open window of a phase."""
+        return any(state is not None and key in (None, name) for name, state in self._intake.peek(phase).items())
 
     @contextmanager
     def set_aside(self, phase: str) -> Iterator[None]:

@@ -119,7 +119,8 @@ def explaining_missing_value(trainer: Trainer, registry: MetricRegistry) -> Iter
         metric = trainer.args.metric_for_best_model
         if metric is not None and "metric_for_best_model" in str(error):
             name, key = f"eval_{metric.removeprefix('eval_')}", _key_of(metric, _datasets(trainer))
-            if key in registry.seen_keys or any(name in row for row in trainer.state.log_history):
+            is_known = key in registry.seen_keys or registry.has_reports("train", key)
+            if is_known or any(name in row for row in trainer.state.log_history):
                 error.add_note(_MISSING.format(metric=metric, key=key, step=trainer.state.global_step))
         raise
 

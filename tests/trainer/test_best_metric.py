@@ -194,6 +194,18 @@ def test_the_error_says_why_if_only_the_training_has_the_metric(tmp_path, setup)
     assert "the evaluation after step 1 has no value of 'price/mae', which was reported elsewhere" in note
 
 
+def test_the_error_says_why_before_the_first_log_event_too(tmp_path) -> None:
+    class Trained(Toy):
+        def extra(self, x, loss):
+            if self.training:
+                self.report_metrics("price", mae=loss)
+
+    with pytest.raises(KeyError, match="price/mae") as caught:
+        trained(tmp_path, "price/mae", model=Trained(), logging_steps=500)
+    (note,) = caught.value.__notes__
+    assert "the evaluation after step 1 has no value of 'price/mae', which was reported elsewhere" in note
+
+
 def test_a_metric_that_nobody_reports_is_left_to_transformers(tmp_path, caplog) -> None:
     with pytest.raises(KeyError, match="eval_price/mea") as caught:
         trained(tmp_path, "price/mea")
