@@ -171,22 +171,24 @@ class HealthMeter:
     @contextmanager
     def _measuring(
         self, trainer: Any, losses: ReportedLosses, found: dict[str, dict[str, float]]
-    ) -> Iterator[list[Any]]:
+    ) -> Iterator[list[set[str]]]:
         """Measure at the first call of ``accelerator.backward`` inside the ``with`` block, and fill ``found``.
 
         It replaces the method on the instance. So other accelerators, such as those of other trials, stay as they are.
         """
-        backward, calls = trainer.accelerator.backward, list[Any]()
+        backward, calls = trainer.accelerator.backward, list[set[str]]()
 
         def measure_first(loss: Any, *args: Any, **kwargs: Any) -> Any:
+            parts = losses.parts_of(loss)
             if not calls:
                 found.update(self._measure(trainer, losses, loss))
-            elif not self._is_off and (others := losses.parts_of(loss) - losses.parts_of(calls[0])):
+            elif not self._is_off and (others := parts - calls[0]):
                 self._turn_off(
                     "training_step calls accelerator.backward several times, and its first loss does not depend on "
                     f"{min(others)!r}, so no measurement has all tasks. Call it once, with the sum of the losses"
                 )
-            calls.append(loss)
+            calls.append(parts)
+            losses.found = [each for each in losses.found if each.key not in parts]  # lets go of their graphs
             return backward(loss, *args, **kwargs)
 
         with replaced(trainer.accelerator, "backward", measure_first):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -290,6 +292,38 @@ def test_a_step_that_repeats_its_whole_loss_is_measured_at_the_first_pass(tmp_pa
         measured.append({name: row[name] for name in row if "grad_" in name and name != "grad_norm"})
     assert measured[0] == measured[1]
     assert 0 < measured[0]["b/grad_share"] < 1
+
+
+def test_a_step_with_several_backward_passes_keeps_no_graph_of_an_earlier_one(tmp_path):
+    """Each pass has a batch of its own, so that the activations of one of them fit into memory."""
+    kept, alive = [], []
+
+    class Keeps(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, loss):
+            ctx.activations = torch.ones(2)
+            kept.append(weakref.ref(ctx.activations))
+            return loss.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+    class Passes(OrderedTrainer):
+        def training_step(self, model, inputs, num_items_in_batch=None):
+            for _ in range(3):
+                loss = Keeps.apply(self.compute_loss(model, self._prepare_inputs(inputs)))
+                self.accelerator.backward(loss)
+                value = loss.detach()
+                del loss
+                gc.collect()
+                alive.append(sum(each() is not None for each in kept))
+            return value
+
+    trainer = make_trainer(ManyTasks(), tmp_path, TaskHealth(every=1, shared="blocks.1"), steps=1, trainer_class=Passes)
+    trainer.train()
+    assert alive == [0, 0, 0]
+    assert "a/grad_norm" in trainer.state.log_history[0]
 
 
 def test_ddp_with_a_static_graph_is_seen_at_the_wrapper():
