@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
-import netrc
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from mtask_sinks._util.built_anew import BuiltAnew
-from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks.errors import NoSuchRun, NotReady, Rejected
 from mtask_sinks.keys import backend_name, trainer_log_name
 from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink, Status
-from mtask_sinks.sinks.health import check_connection, check_url, check_writable
+from mtask_sinks.sinks.health import check_url, check_writable
 from mtask_sinks.sinks.lookup import require_backend
+from mtask_sinks.sinks.wandb_client import (
+    check_names,
+    check_server,
+    client_settings,
+    default,
+    has_netrc_entry,
+    is_finished,
+    is_safe,
+    open_run,
+    path_of,
+    place,
+)
 from mtask_sinks.sinks.wandb_rows import WrittenRows, at_end, hidden_columns, training_column
 from mtask_sinks.snapshot import RunInfo, Snapshot, is_same_backend_run
 
@@ -35,9 +43,6 @@ _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
 
 # What W&B's server says of a run that it will not open: somebody deleted it, or it belongs to another account.
 _NO_SUCH_RUN = re.compile("previously created and deleted|not found during upsertBucket|^permission denied$")
-
-# How long W&B's server may take to accept a connection.
-_CONNECT_SECONDS = 10.0
 
 # Variables that another process needs to find the run again.
 _VARIABLES = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
@@ -84,9 +89,9 @@ class WandbSink(BuiltAnew, Sink):
     def __init__(self, project: str | None = None, **init: Any) -> None:
         require_backend(self.name)
         if init:
-            _check_names(init)
+            check_names(init)
         self._given = {**init, "project": project} if project else init
-        self._init = {"project": _default("WANDB_PROJECT"), **self._given}
+        self._init = {"project": default("WANDB_PROJECT"), **self._given}
         self._run = RunInfo()
         self._run_id: str | None = None
         self._is_owner = False
@@ -135,7 +140,7 @@ class WandbSink(BuiltAnew, Sink):
     def write(self, snapshot: Snapshot) -> None:
         if self._opened is None:
             raise RuntimeError("WandbSink is not open. Call open() first.")
-        if _is_finished(self._opened):
+        if is_finished(self._opened):
             self.open(self._run)
         opened = self._opened
         row: dict[str, Any] = {backend_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
@@ -161,14 +166,14 @@ class WandbSink(BuiltAnew, Sink):
         """Send an alert through W&B, if ``"wandb"`` is among the actions of the note."""
         actions = note.data.get("actions", ()) if note.kind == "alert" else ()
         if self._opened is not None and "wandb" in actions:
-            if _is_finished(self._opened):
+            if is_finished(self._opened):
                 self.open(self._run)
             level = "ERROR" if "stop" in actions else "WARN"
             self._opened.alert(title=f"{note.data['key']} ({note.data['rule']})", text=note.text, level=level)
 
     def close(self, status: Status) -> None:
         opened, self._opened = self._opened, None
-        if opened is not None and self._sequence is not None and not _is_finished(opened):
+        if opened is not None and self._sequence is not None and not is_finished(opened):
             opened.summary.update(at_end(self._sequence, self._run.id))
         if self._is_owner and opened is not None:
             opened.finish(exit_code=_EXIT_CODES[status])
@@ -177,13 +182,13 @@ class WandbSink(BuiltAnew, Sink):
         return self._run_id
 
     def survives(self) -> bool:
-        self._unsafe = [run for run in self._unsafe if not _is_safe(run)]
+        self._unsafe = [run for run in self._unsafe if not is_safe(run)]
         return not self._unsafe
 
     def environment(self) -> Mapping[str, str]:
         found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         given = {f"WANDB_{name.upper()}": self._init.get(name) for name in ("entity", "project", "mode")}
-        changed = {name: str(value) for name, value in given.items() if value and value != _default(name)}
+        changed = {name: str(value) for name, value in given.items() if value and value != default(name)}
         is_offline = self._last is not None and self._last.offline
         return ({"WANDB_MODE": "offline"} if is_offline else {}) | found | changed
 
@@ -197,10 +202,10 @@ class WandbSink(BuiltAnew, Sink):
         """
         import wandb
 
-        _check_server(self._given)
+        check_server(self._given)
         if self._given:
             # With another value of ``reinit``, the run would not become ``wandb.run``.
-            wandb.init(**{"project": _default("WANDB_PROJECT"), "name": name, **self._given, "reinit": None})
+            wandb.init(**{"project": default("WANDB_PROJECT"), "name": name, **self._given, "reinit": None})
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
         import wandb
@@ -212,7 +217,7 @@ class WandbSink(BuiltAnew, Sink):
         if mode in ("offline", "dryrun"):
             return f"offline: {check_writable(Path(self._init.get('dir') or settings.wandb_dir))} can be written"
         check_url(settings.base_url, seconds)
-        if not settings.api_key and not _has_netrc_entry(settings.base_url):
+        if not settings.api_key and not has_netrc_entry(settings.base_url):
             raise NotReady(
                 f"{settings.base_url} answers, but there is no API key. Run: wandb login, or set WANDB_MODE=offline"
             )
@@ -220,7 +225,7 @@ class WandbSink(BuiltAnew, Sink):
 
     def _start_run(self, run: RunInfo) -> Run:
         config = dict(run.params)
-        opened = _open_run({"name": run.name, "config": config, "reinit": "create_new", **self._init})
+        opened = open_run({"name": run.name, "config": config, "reinit": "create_new", **self._init})
         opened.define_metric(STEP)
         opened.define_metric("*", step_metric=STEP, step_sync=True)
         return opened
@@ -230,8 +235,8 @@ class WandbSink(BuiltAnew, Sink):
         import wandb
 
         candidates = (run for run in (wandb.run, self._last) if run is not None)
-        known = _place(existing)["id"]  # a process cannot open two runs of one id
-        return next((run for run in candidates if run.id == known and not _is_finished(run)), None)
+        known = place(existing)["id"]  # a process cannot open two runs of one id
+        return next((run for run in candidates if run.id == known and not is_finished(run)), None)
 
     def _resume_run(self, run: RunInfo, existing: str) -> Run:
         """Open a run of an earlier process, or one that was finished in this process.
@@ -252,10 +257,10 @@ class WandbSink(BuiltAnew, Sink):
         # Offline, opening makes a second file, and W&B does not know the name in the first one.
         same = {"name": finished.name} if finished is not None and finished.name else {}
         path = existing if finished is None else max(existing, path_of(finished), key=len)
-        resume = {**_place(path), "resume": "allow", "reinit": "create_new"}
+        resume = {**place(path), "resume": "allow", "reinit": "create_new"}
         try:
-            opened = _open_run({**_client_settings(finished or wandb.run), **self._init, **same, **resume})
-        except (CommError, UsageError, OSError) as error:
+            opened = open_run({**client_settings(finished or wandb.run), **self._init, **same, **resume})
+        except (CommError, NotReady, UsageError, OSError) as error:
             reason = str(error).partition("\n")[0]
             if not _NO_SUCH_RUN.search(reason):
                 raise  # the server may come back, and the user may log in
@@ -282,110 +287,3 @@ class WandbSink(BuiltAnew, Sink):
         for group in sorted(groups):
             opened.define_metric(f"{group}/*", step_metric=STEP)
         self._groups |= groups
-
-
-def path_of(run: Run) -> str:
-    """Return the path by which another process finds a run, also in another project than its own.
-
-    Offline, W&B may not know the entity. Then the path begins with the project.
-    """
-    return "/".join(part for part in (run.entity, run.project, run.id) if part)
-
-
-def _place(path: str) -> dict[str, str]:
-    """Return the arguments of ``wandb.init`` that name a run.
-
-    >>> _place("us/prices/0a1b")
-    {'id': '0a1b', 'project': 'prices', 'entity': 'us'}
-    >>> _place("0a1b")
-    {'id': '0a1b'}
-    """
-    return dict(zip(("id", "project", "entity"), reversed(path.rsplit("/", 2)), strict=False))
-
-
-def _client_settings(run: Run | None) -> dict[str, str]:
-    """Return where the client of this run stores it, for another run. The user may have set this for one run only.
-
-    Without it, W&B would ask a server although the user works offline.
-    """
-    if run is None or not run.offline:
-        return {}
-    return {"mode": "offline", "dir": run.settings.root_dir}
-
-
-def _open_run(init: Mapping[str, Any]) -> Run:
-    """Call ``wandb.init`` with these arguments.
-
-    Raises:
-        NotReady: the run has a fixed id, and no server answers.
-        Exception: the client's own errors.
-    """
-    import wandb
-
-    _check_server(init)
-    try:
-        return wandb.init(**init)
-    except Exception as error:
-        if not str(error).endswith("is in use"):
-            raise
-        raise RuntimeError(
-            f"{error}: W&B's client opens it no more in this process, after a try that failed, or because other code "
-            "has it open. A replay in another process delivers its rows"
-        ) from error
-
-
-def _check_server(init: Mapping[str, Any]) -> None:
-    """Check that W&B's server accepts connections, before a run with a fixed id is opened.
-
-    If such a try fails, W&B's client (0.31) opens no run of this id any more while the process lives.
-
-    Raises:
-        NotReady: the server cannot be reached.
-    """
-    import wandb
-
-    settings = wandb.setup().settings
-    has_own_address = "settings" in init or settings.http_proxy or settings.https_proxy
-    is_online = (init.get("mode") or settings.mode) == "online"
-    if is_online and not has_own_address and ("id" in init or "WANDB_RUN_ID" in os.environ):
-        check_connection(settings.base_url, _CONNECT_SECONDS)
-
-
-def _default(variable: str) -> str | None:
-    """Return the value of a variable, or what the Trainer's callback uses without it."""
-    return os.environ.get(variable, "huggingface" if variable == "WANDB_PROJECT" else None)
-
-
-def _is_finished(run: Run) -> bool:
-    """Return whether the run takes no more rows. The attribute is private; W&B offers no other way to ask."""
-    return bool(getattr(run, "_is_finished", False))
-
-
-def _is_safe(run: Run) -> bool:
-    """Return whether all rows of the run are stored permanently: in W&B's file, or on its server.
-
-    This also returns True for a run with ``mode="disabled"``: the user wants no rows, so none is missing.
-    """
-    # This attribute is private too. If W&B drops it, the sink gets rows again and leaves out those that exist.
-    is_sent = _is_finished(run) and not getattr(run, "_finish_timed_out", True)
-    return bool(is_sent or run.offline or run.disabled)
-
-
-def _has_netrc_entry(url: str) -> bool:
-    """Return whether the user has run ``wandb login``, which stores the key in the user's netrc file."""
-    try:
-        path = os.environ.get("NETRC")
-        return netrc.netrc(path).authenticators(urlsplit(url).hostname or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _check_names(init: Mapping[str, Any]) -> None:
-    """Raise an error for a name that is no argument of ``wandb.init``. Later on, it would look like an outage."""
-    import wandb
-
-    allowed = inspect.signature(wandb.init).parameters
-    for name in init:
-        if name not in allowed and not any(each.kind is each.VAR_KEYWORD for each in allowed.values()):
-            hint = did_you_mean(name, allowed)
-            raise TypeError(f"WandbSink({name}=...): wandb.init has no argument {name!r}.{hint}")

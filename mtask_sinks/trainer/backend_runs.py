@@ -19,7 +19,7 @@ from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.sinks import MLflowSink, WandbSink
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.timeouts import fail_fast
-from mtask_sinks.sinks.wandb import path_of
+from mtask_sinks.sinks.wandb_client import path_of
 
 
 class BackendRun(BuiltAnew):

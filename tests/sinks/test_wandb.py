@@ -314,22 +314,18 @@ def test_a_run_with_a_fixed_id_is_opened_when_the_server_is_back(run: RunInfo, s
     assert server.runs["r"].points("a/train/x") == [(2, 1.0)]
 
 
-def test_a_run_that_the_client_opens_no_more_says_so(server: WandbServer, monkeypatch) -> None:
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
-    server.fail(500)
-    with pytest.raises(wandb.errors.CommError):
-        WandbSink().open(RunInfo(id="1"))
-    server.heal()
-    with pytest.raises(RuntimeError, match=r"run ID r is in use: W&B's client opens it no more in this process, after"):
-        WandbSink().open(RunInfo(id="1"))
-
-
-def test_a_server_behind_a_proxy_is_not_asked_before(server: WandbServer, monkeypatch) -> None:
+def test_a_finished_run_is_opened_again_when_the_server_is_back(server: WandbServer) -> None:
+    sink = WandbSink()
+    sink.open(RunInfo(id="1"))
+    sink.write(*steps(2, of=1.0))
+    sink.close("finished")
     server.stop()
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with pytest.raises(wandb.errors.CommError):
-        WandbSink().open(RunInfo(id="1"))
+    for _ in range(2):
+        with pytest.raises(NotReady, match="cannot be reached"):
+            sink.open(RunInfo(id="1"))
+    server.start()
+    write(sink, RunInfo(id="1"), *steps(4, of=2.0))
+    assert server.runs["r"].points("a/train/x") == [(2, 1.0), (4, 2.0)]
 
 
 def test_the_last_row_before_a_kill_is_written_again(server: WandbServer) -> None:
