@@ -145,7 +145,7 @@ def _held_by(value: Any) -> Iterable[Any]:
         return ()
     if kind is FunctionType:
         nonlocals = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]  # if it is not empty
-        names = _globals_in(value.__code__)
+        names = globals_in(value.__code__)
         return *nonlocals, *(value.__globals__[name] for name in names if name in value.__globals__)
     attributes = vars(value) if kind.__dictoffset__ else {}
     if "callback_handler" in attributes:  # another trainer, to whose model its modules report
@@ -153,8 +153,8 @@ def _held_by(value: Any) -> Iterable[Any]:
     return *attributes.values(), *((kind.__call__,) if callable(value) else ())
 
 
-def _globals_in(code: CodeType) -> set[str]:
+def globals_in(code: CodeType) -> set[str]:
     """Return the names of the global variables that code uses, also in functions and comprehensions inside of it."""
     # The code also lists the names of attributes, so only the instructions tell which names are global variables.
     names = {step.argval for step in get_instructions(code) if step.opname == "LOAD_GLOBAL"}
-    return names.union(*(_globals_in(each) for each in code.co_consts if isinstance(each, CodeType)))
+    return names.union(*(globals_in(each) for each in code.co_consts if isinstance(each, CodeType)))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from mtask_sinks.reporting.binding import FLAG, NAME, has_flag
+from mtask_sinks.reporting.modules_beside import globals_in
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
-_NOT_OF_USERS = ("builtins", "torch", "mtask_sinks")
+_NOT_OF_USERS = ("builtins", "torch", "transformers", "mtask_sinks")
 _NAMES_IT = "names report_metrics, itself or in a function that it calls"
 
 
@@ -28,9 +29,11 @@ def why_reports_are_expected(trainer: Trainer, given: Sequence[str]) -> str | No
     """
     if given:
         return f"the trainer was given {' and '.join(f'{name}=' for name in given)}"
-    for module in [] if trainer.model is None else trainer.model.modules():
-        if _class_names_reports(type(module)) or any(map(names_reports, _own_functions(module))):
-            return f"the code of {type(module).__qualname__} {_NAMES_IT}"
+    parts = [] if trainer.model is None else [*trainer.model.modules()]
+    kinds = {kind: _class_names_reports(kind) for kind in dict.fromkeys(map(type, parts))}  # layers share their classes
+    for part in parts:
+        if kinds[type(part)] or any(map(names_reports, _own_functions(part))):
+            return f"the code of {type(part).__qualname__} {_NAMES_IT}"
     for name in ("compute_loss", "training_step", "compute_loss_func"):
         if names_reports(getattr(trainer, name, None)):
             return f"the code of {name} {_NAMES_IT}"
@@ -66,7 +69,7 @@ def names_reports(function: Any) -> bool:
     (False, True)
     """
     code = _code_of(function)
-    return code is not None and (_is_named_in(code) or any(map(_is_named_in, _code_of_helpers(function, code))))
+    return code is not None and (_is_named_in(code) or _calls_one_that_names_it(function, code))
 
 
 def _inmost(function: Any) -> Any:
@@ -80,17 +83,15 @@ def _code_of(function: Any) -> CodeType | None:
     return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
-def _code_of_helpers(function: Any, code: CodeType) -> Iterator[CodeType]:
-    """Yield the code of the functions of the user's modules that code uses, such as ``log_task(self, "mlm", loss)``."""
+def _calls_one_that_names_it(function: Any, code: CodeType) -> bool:
+    """Return whether code calls a function of the user's that names it, such as ``log_task(self, "mlm", loss)``."""
     known = getattr(_inmost(getattr(function, "__func__", function)), "__globals__", {})
-    for helper in map(known.get, _names_in(code)):
-        if isinstance(helper, FunctionType) and str(helper.__module__).partition(".")[0] not in _NOT_OF_USERS:
-            yield helper.__code__
-
-
-def _names_in(code: CodeType) -> set[str]:
-    """Return all names of variables and attributes in code, and in the code inside it."""
-    return {*code.co_names}.union(*(_names_in(each) for each in code.co_consts if isinstance(each, CodeType)))
+    return any(
+        isinstance(helper := known[name], FunctionType)
+        and str(helper.__module__).partition(".")[0] not in _NOT_OF_USERS
+        and _is_named_in(helper.__code__)
+        for name in globals_in(code) & known.keys()
+    )
 
 
 def _class_names_reports(cls: type) -> bool:
@@ -99,7 +100,7 @@ def _class_names_reports(cls: type) -> bool:
 
 
 def _methods(cls: type) -> Iterator[FunctionType]:
-    """Yield the methods of a class and of the classes above it, except for those of PyTorch and of this library."""
+    """Yield the methods of a class and of the classes above it, except for those of known packages."""
     for each in cls.__mro__:
         if each.__module__.partition(".")[0] not in _NOT_OF_USERS:
             yield from (member for member in vars(each).values() if isinstance(member, FunctionType))

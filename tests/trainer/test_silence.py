@@ -505,6 +505,18 @@ class ForgotBesideHelper(Plain):
         return output
 
 
+def mean_of(module):
+    return module.report_metrics
+
+
+class HasAMethodOfThatName(Plain):
+    def mean_of(self, output):
+        return output
+
+    def forward(self, x):
+        return self.mean_of(super().forward(x))
+
+
 class OnlyInEvaluation(Toy):
     def extra(self, x, loss):
         if not self.training:
@@ -608,6 +620,11 @@ def test_after_a_resume_that_makes_no_step_an_evaluation_without_a_report_says_w
     trainer.evaluate()
     (message,) = said(caplog)
     assert "the evaluation 'eval' had no report" in message
+
+
+def test_a_method_with_the_name_of_a_function_that_reports_is_no_sign(tmp_path, caplog) -> None:
+    trained(tmp_path, HasAMethodOfThatName())
+    assert said(caplog) == []
 
 
 def test_plain_use_says_nothing(tmp_path, caplog) -> None:
