@@ -156,5 +156,5 @@ def measure(quick: bool) -> list[Row]:
     for quantile, words in ((0.5, "median"), (0.99, "p99")):
         mine, other = float(np.quantile(ours, quantile)), float(np.quantile(theirs, quantile))
         note = f"{mine:.2f} against {other:.2f} ms"
-        rows.append(at_most(f"{figure} callbacks, {words}", mine / other, 0.2, note=note))
+        rows.append(at_most(f"{figure} callbacks, {words}", mine / other, 0.33, note=note))
     return rows
