@@ -17,6 +17,9 @@ from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
+#: How the names of these sinks begin.
+NAME_START = "webhook-"
+
 # Seconds until a call counts as failed.
 _TIMEOUT = 10.0
 
@@ -55,7 +58,7 @@ class WebhookSink(Sink):
     def __init__(self, url: str) -> None:
         self._url = url
         self.address = action_name(url)
-        self.name = self.address.replace(":", "-")  # type: ignore[misc]  # here, each object has its own name
+        self.name = NAME_START + self.address.partition(":")[2]  # type: ignore[misc]  # here, each object has its own name
         self._run = RunInfo()
 
     def open(self, run: RunInfo) -> None:

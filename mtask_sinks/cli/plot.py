@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,17 +69,19 @@ def plot(
         raise typer.BadParameter(str(error), param_hint="--x") from None
     with output_errors(path):
         write_chart(chart, path, title=", ".join(chart.runs))
-    empty = [run.label for run in opened if run.label not in chart.runs]
+    _say_undrawn(f"--x {x} draws no curve", chart.not_placed, "value there")
     matching = "" if only == "*" else " that matches --only"
-    for what, undrawn, lacks in (
-        (f"--x {x} draws no curve", chart.not_placed, "value there"),
-        ("there is no curve", empty, f"metric{matching}"),
-    ):
-        if undrawn:
-            they = "it has" if len(undrawn) == 1 else "they have"
-            typer.echo(shown(f"{what} of {', '.join(undrawn)}: {they} no {lacks}."), err=True)
+    _say_undrawn("there is no curve", [run.label for run in opened if run.label not in chart.runs], f"metric{matching}")
     same = f"; the same everywhere: {', '.join(panel.title for panel in chart.constants)}" if chart.constants else ""
     typer.echo(shown(f"{path}: {_values(chart)} in {counted(len(chart.panels), 'panel')}{same}"))
+
+
+def _say_undrawn(what: str, runs: Sequence[str], lack: str) -> None:
+    from mtask_sinks._util.shown import shown
+
+    if runs:
+        they = "it has" if len(runs) == 1 else "they have"
+        typer.echo(shown(f"{what} of {', '.join(runs)}: {they} no {lack}."), err=True)
 
 
 def _values(chart: Chart) -> str:

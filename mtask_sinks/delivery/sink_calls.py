@@ -226,7 +226,8 @@ class SinkCalls:
             yield
         except NoSuchRun as error:
             begun = [each.run.id for each in self._targets.begins() if not self._is_for_others(each)]
-            if self._run_id is None or {self._run_id}.issuperset(begun[begun.index(self._run_id) :]):
+            own = self._run_id
+            if own is None or all(each == own for each in begun[begun.index(own) :]):
                 raise
             self._lost = str(error)
             raise Rejected(self._lost) from None

@@ -95,6 +95,8 @@ def check_url(url: str, seconds: float) -> int:
 def check_connection(url: str, seconds: float) -> None:
     """Connect to the server of an address and hang up. Do nothing if a proxy stands between.
 
+    Unlike `check_url`, this needs no certificate that Python knows: a client may know others.
+
     Raises:
         NotReady: no server accepts the connection.
     """

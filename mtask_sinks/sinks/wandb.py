@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtask_sinks._util.built_anew import BuiltAnew
-from mtask_sinks.errors import NoSuchRun, NotReady, Rejected
+from mtask_sinks.errors import NotReady
 from mtask_sinks.keys import backend_name, trainer_log_name
 from mtask_sinks.note import Note
 from mtask_sinks.sinks.base import Sink, Status
@@ -19,13 +18,14 @@ from mtask_sinks.sinks.wandb_client import (
     check_names,
     check_server,
     client_settings,
-    default,
+    default_setting,
     has_netrc_entry,
     is_finished,
     is_safe,
     open_run,
     path_of,
-    place,
+    place_of,
+    why_lost,
 )
 from mtask_sinks.sinks.wandb_rows import WrittenRows, at_end, hidden_columns, training_column
 from mtask_sinks.snapshot import RunInfo, Snapshot, is_same_backend_run
@@ -40,9 +40,6 @@ STEP = "train/global_step"
 _TOTALS = frozenset(["train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos"])
 
 _EXIT_CODES = {"finished": 0, "failed": 1, "killed": 137}
-
-# What W&B's server says of a run that it will not open: somebody deleted it, or it belongs to another account.
-_NO_SUCH_RUN = re.compile("previously created and deleted|not found during upsertBucket|^permission denied$")
 
 # Variables that another process needs to find the run again.
 _VARIABLES = ("WANDB_BASE_URL", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_MODE")
@@ -91,7 +88,7 @@ class WandbSink(BuiltAnew, Sink):
         if init:
             check_names(init)
         self._given = {**init, "project": project} if project else init
-        self._init = {"project": default("WANDB_PROJECT"), **self._given}
+        self._init = {"project": default_setting("WANDB_PROJECT"), **self._given}
         self._run = RunInfo()
         self._run_id: str | None = None
         self._is_owner = False
@@ -138,11 +135,9 @@ class WandbSink(BuiltAnew, Sink):
         self._unsafe = [*(used for used in self._unsafe if used is not self._opened), self._opened]
 
     def write(self, snapshot: Snapshot) -> None:
-        if self._opened is None:
+        opened = self._open_again()
+        if opened is None:
             raise RuntimeError("WandbSink is not open. Call open() first.")
-        if is_finished(self._opened):
-            self.open(self._run)
-        opened = self._opened
         row: dict[str, Any] = {backend_name(key, snapshot.phase): value for key, value in snapshot.metrics.items()}
         if self.name not in self._run.logged:
             for log, value in snapshot.logs.items():
@@ -165,11 +160,9 @@ class WandbSink(BuiltAnew, Sink):
     def note(self, note: Note) -> None:
         """Send an alert through W&B, if ``"wandb"`` is among the actions of the note."""
         actions = note.data.get("actions", ()) if note.kind == "alert" else ()
-        if self._opened is not None and "wandb" in actions:
-            if is_finished(self._opened):
-                self.open(self._run)
+        if "wandb" in actions and (opened := self._open_again()) is not None:
             level = "ERROR" if "stop" in actions else "WARN"
-            self._opened.alert(title=f"{note.data['key']} ({note.data['rule']})", text=note.text, level=level)
+            opened.alert(title=f"{note.data['key']} ({note.data['rule']})", text=note.text, level=level)
 
     def close(self, status: Status) -> None:
         opened, self._opened = self._opened, None
@@ -188,7 +181,7 @@ class WandbSink(BuiltAnew, Sink):
     def environment(self) -> Mapping[str, str]:
         found = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         given = {f"WANDB_{name.upper()}": self._init.get(name) for name in ("entity", "project", "mode")}
-        changed = {name: str(value) for name, value in given.items() if value and value != default(name)}
+        changed = {name: str(value) for name, value in given.items() if value and value != default_setting(name)}
         is_offline = self._last is not None and self._last.offline
         return ({"WANDB_MODE": "offline"} if is_offline else {}) | found | changed
 
@@ -205,7 +198,7 @@ class WandbSink(BuiltAnew, Sink):
         check_server(self._given)
         if self._given:
             # With another value of ``reinit``, the run would not become ``wandb.run``.
-            wandb.init(**{"project": default("WANDB_PROJECT"), "name": name, **self._given, "reinit": None})
+            wandb.init(**{"project": default_setting("WANDB_PROJECT"), "name": name, **self._given, "reinit": None})
 
     def check(self, run: RunInfo, seconds: float) -> str | None:
         import wandb
@@ -230,12 +223,18 @@ class WandbSink(BuiltAnew, Sink):
         opened.define_metric("*", step_metric=STEP, step_sync=True)
         return opened
 
+    def _open_again(self) -> Run | None:
+        """Return the open run, if there is one. If somebody has finished it, open it again."""
+        if self._opened is not None and is_finished(self._opened):
+            self.open(self._run)
+        return self._opened
+
     def _find_open(self, existing: str) -> Run | None:
         """Return this run if it is open in this process."""
         import wandb
 
         candidates = (run for run in (wandb.run, self._last) if run is not None)
-        known = place(existing)["id"]  # a process cannot open two runs of one id
+        known = place_of(existing)["id"]  # a process cannot open two runs of one id
         return next((run for run in candidates if run.id == known and not is_finished(run)), None)
 
     def _resume_run(self, run: RunInfo, existing: str) -> Run:
@@ -247,7 +246,6 @@ class WandbSink(BuiltAnew, Sink):
             NotReady: no server answers.
         """
         import wandb
-        from wandb.errors import CommError, UsageError
 
         if existing in self._lost:
             kind, text = self._lost[existing]
@@ -257,22 +255,15 @@ class WandbSink(BuiltAnew, Sink):
         # Offline, opening makes a second file, and W&B does not know the name in the first one.
         same = {"name": finished.name} if finished is not None and finished.name else {}
         path = existing if finished is None else max(existing, path_of(finished), key=len)
-        resume = {**place(path), "resume": "allow", "reinit": "create_new"}
+        resume = {**place_of(path), "resume": "allow", "reinit": "create_new"}
         try:
             opened = open_run({**client_settings(finished or wandb.run), **self._init, **same, **resume})
-        except (CommError, NotReady, UsageError, OSError) as error:
-            reason = str(error).partition("\n")[0]
-            if not _NO_SUCH_RUN.search(reason):
-                raise  # the server may come back, and the user may log in
-            text = f"W&B does not open the run {existing}, which is deleted or belongs to another account: {reason}"
-            self._lost[existing] = NoSuchRun, text
-            raise NoSuchRun(text) from error
         except Exception as error:
-            if finished is None:
+            lost = why_lost(existing, error, finished is not None)
+            if lost is None:
                 raise
-            text = f"the W&B run {existing} was finished and cannot be opened again: {error}"
-            self._lost[existing] = Rejected, text
-            raise Rejected(text) from error
+            self._lost[existing] = kind, text = lost
+            raise kind(text) from error
         # The process that opened the run may have ended before it had sent all parameters.
         config = dict(opened.config)
         missing = {key: value for key, value in run.params.items() if key not in config}

@@ -5,16 +5,20 @@ from __future__ import annotations
 import inspect
 import netrc
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mtask_sinks._util.suggestion import did_you_mean
+from mtask_sinks.errors import NoSuchRun, NotReady, Rejected
 from mtask_sinks.sinks.health import check_connection
 
 if TYPE_CHECKING:
     from wandb import Run
 
+# What W&B's server says of a run that it will not open: somebody deleted it, or it belongs to another account.
+_NO_SUCH_RUN = re.compile("previously created and deleted|not found during upsertBucket|^permission denied$")
 # How long W&B's server may take to accept a connection.
 _CONNECT_SECONDS = 10.0
 
@@ -27,12 +31,12 @@ def path_of(run: Run) -> str:
     return "/".join(part for part in (run.entity, run.project, run.id) if part)
 
 
-def place(path: str) -> dict[str, str]:
+def place_of(path: str) -> dict[str, str]:
     """Return the arguments of ``wandb.init`` that name a run.
 
-    >>> place("us/prices/0a1b")
+    >>> place_of("us/prices/0a1b")
     {'id': '0a1b', 'project': 'prices', 'entity': 'us'}
-    >>> place("0a1b")
+    >>> place_of("0a1b")
     {'id': '0a1b'}
     """
     return dict(zip(("id", "project", "entity"), reversed(path.rsplit("/", 2)), strict=False))
@@ -69,6 +73,26 @@ def open_run(init: Mapping[str, Any]) -> Run:
         ) from error
 
 
+def why_lost(path: str, error: Exception, was_finished: bool) -> tuple[type[Exception], str] | None:
+    """Return the kind and the text of the error, if W&B will not open a run again; ``None`` if another try may help.
+
+    Args:
+        path: the run.
+        error: what `open_run` raised.
+        was_finished: whether this process had finished the run.
+    """
+    from wandb.errors import CommError, UsageError
+
+    if isinstance(error, (CommError, NotReady, UsageError, OSError)):
+        reason = str(error).partition("\n")[0]
+        if not _NO_SUCH_RUN.search(reason):
+            return None  # the server may come back, and the user may log in
+        return NoSuchRun, f"W&B does not open the run {path}, which is deleted or belongs to another account: {reason}"
+    if was_finished:
+        return Rejected, f"the W&B run {path} was finished and cannot be opened again: {error}"
+    return None
+
+
 def check_server(init: Mapping[str, Any]) -> None:
     """Check that W&B's server accepts connections, before a run with a fixed id is opened.
 
@@ -86,7 +110,7 @@ def check_server(init: Mapping[str, Any]) -> None:
         check_connection(settings.base_url, _CONNECT_SECONDS)
 
 
-def default(variable: str) -> str | None:
+def default_setting(variable: str) -> str | None:
     """Return the value of a variable, or what the Trainer's callback uses without it."""
     return os.environ.get(variable, "huggingface" if variable == "WANDB_PROJECT" else None)
 

@@ -78,14 +78,19 @@ def _inmost(function: Any) -> Any:
     return function
 
 
-def _code_of(function: Any) -> CodeType | None:
+def _plain(function: Any) -> Any:
+    """Return the function behind a method or a wrapper."""
     function = _inmost(function)
-    return getattr(getattr(function, "__func__", function), "__code__", None)
+    return getattr(function, "__func__", function)
+
+
+def _code_of(function: Any) -> CodeType | None:
+    return getattr(_plain(function), "__code__", None)
 
 
 def _calls_one_that_names_it(function: Any, code: CodeType) -> bool:
     """Return whether code calls a function of the user's that names it, such as ``log_task(self, "mlm", loss)``."""
-    known = getattr(_inmost(getattr(function, "__func__", function)), "__globals__", {})
+    known = getattr(_plain(function), "__globals__", {})
     return any(
         isinstance(helper := known[name], FunctionType)
         and str(helper.__module__).partition(".")[0] not in _NOT_OF_USERS

@@ -182,15 +182,6 @@ class Halves(ManyTasks):
         return (sum(self.total(half) for half in halves) / 2,)
 
 
-def test_a_loss_with_several_reports_in_a_micro_batch_is_their_mean(tmp_path, caplog):
-    """So all is as if it had been reported once."""
-    once, halves = (first_rows(model, tmp_path, caplog)[0] for model in (ManyTasks(), Halves()))
-    names = [name for name in once if name.startswith(("a/", "b/", "health/"))]
-    assert {"a/loss", "a/grad_norm", "b/effective_weight", "b/grad_share", "health/grad_cosine.a.b"} <= {*names}
-    assert {name: halves[name] for name in names} == pytest.approx({name: once[name] for name in names}, rel=1e-5)
-    assert halves["b/effective_weight"] == pytest.approx(0.5)
-
-
 class UnequalParts(ManyTasks):
     """It reports the losses of two parts of a batch with their sizes as weights, and an empty part, which has none."""
 
@@ -203,9 +194,10 @@ class UnequalParts(ManyTasks):
         return (sum(self.total(part) * size for part, size in zip(parts[:2], sizes, strict=False)) / len(x),)
 
 
-def test_several_reports_of_a_loss_count_by_their_weights(tmp_path, caplog):
-    """So all is as if the loss of the whole batch had been reported."""
-    once, parts = (first_rows(model, tmp_path, caplog)[0] for model in (ManyTasks(), UnequalParts()))
+@pytest.mark.parametrize("several", [Halves, UnequalParts])
+def test_several_reports_of_a_loss_are_their_mean_by_their_weights(several, tmp_path, caplog):
+    """So all is as if the loss of the whole batch had been reported once."""
+    once, parts = (first_rows(model, tmp_path, caplog)[0] for model in (ManyTasks(), several()))
     names = [name for name in once if name.startswith(("a/", "b/", "health/"))]
     assert {"a/loss", "a/grad_norm", "b/effective_weight", "b/grad_share", "health/grad_cosine.a.b"} <= {*names}
     assert {name: parts[name] for name in names} == pytest.approx({name: once[name] for name in names}, rel=1e-5)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mtask_sinks._util.escaping import shell_word
+from mtask_sinks.alerts.webhook import NAME_START
 from mtask_sinks.delivery.status import SinkStatus
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.recorded import RecordedTraining
 from mtask_sinks.sinks.lookup import has_sink
-
-# How the names of sinks begin that send alerts to the address of a webhook.
-_WEBHOOK = "webhook-"
 
 
 def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
@@ -59,7 +57,7 @@ def no_delivery(recorded: RecordedTraining) -> Iterator[Observation]:
 
 
 def _replay(recorded: RecordedTraining, name: str, options: str) -> str:
-    if name.startswith(_WEBHOOK):
+    if name.startswith(NAME_START):
         return "A replay cannot deliver alerts later. To see all of them: mtask-sinks report."
     path = shell_word(str(recorded.path))
     if has_sink(name):
