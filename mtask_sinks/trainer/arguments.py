@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, List, Literal, Optional, get_args, get_or
 
 from mtask_sinks._util.masking import mask
 from mtask_sinks.aggregation.derived import DerivedFunction
+from mtask_sinks.alerts.alert import RULES
 from mtask_sinks.alerts.parsing import FORM, parse_alerts
 from mtask_sinks.delivery.pipeline import DRAIN_SECONDS
 from mtask_sinks.directions import Direction
@@ -189,8 +190,8 @@ class SinkArguments:
         default=None,
         metadata={
             "help": f"Alerts, each one argument: '{FORM}', such as '*/loss nonfinite action=stop' "
-            "'nsp/accuracy below=0.5 for_steps=500'. Rules: nonfinite, above, below, no_improvement, diverged, "
-            "silent_for, spread, conflict. Actions: warn, stop, wandb, the address of a webhook."
+            f"'nsp/accuracy below=0.5 for_steps=500'. Rules: {', '.join(RULES)}. Actions: warn, stop, wandb, the "
+            "address of a webhook."
         },
     )
     task_health_every: Optional[int] = field(  # noqa: UP045

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 
 from mtask_sinks import Alert, MetricRegistry, Snapshot
+from mtask_sinks.alerts.alert import RULES
 from mtask_sinks.alerts.episodes import Episodes
 from mtask_sinks.directions import Directions
 
@@ -24,6 +27,34 @@ def snapshots(rows, phase="train", counts=1):
 
 def series(*values, key="a/loss"):
     return [{key: value} for value in values]
+
+
+# Rule → its number, and rows with which it begins at the second one and is over at the last one.
+_RANKS = [{"a/loss": 1.0, "a/loss.rank_min": low, "a/loss.rank_max": 1.0} for low in (0.9, 0.1, 0.9)]
+EPISODES = {
+    "nonfinite": (True, series(1.0, math.nan, 1.0)),
+    "above": (2.0, series(1.0, 3.0, 1.0)),
+    "below": (2.0, series(3.0, 1.0, 3.0)),
+    "no_improvement": (10, series(5.0, 5.0, 4.0, 3.0)),
+    "diverged": (2.0, series(1.0, 9.0, 0.1)),
+    "silent_for": (10, [{"a/loss": 1.0}, {"b/loss": 1.0}, {"a/loss": 1.0}]),
+    "spread": (0.5, _RANKS),
+    "conflict": (-0.1, series(0.5, -0.9, 0.9)),
+}
+
+
+def test_every_rule_has_an_episode_here_and_a_row_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text()
+    rules = page.partition("## Rules")[2].partition("\n\n`")[0]
+    assert list(EPISODES) == re.findall(r"`(\w+)=", rules) == list(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_begins_and_is_over(rule):
+    threshold, rows = EPISODES[rule]
+    episodes = Episodes([Alert("a/*", **{rule: threshold})], Directions())
+    found = [(e.step, e.is_over) for each in snapshots(rows, counts=20) for e in episodes.look(each)]
+    assert found == [(20, False), (10 * len(rows), True)]
 
 
 def test_one_alert_per_episode_and_a_line_when_it_is_over():
