@@ -101,14 +101,17 @@ def _watched(path: str, only: str, x: str, may_begin: bool) -> WatchedTrainings:
         OSError: the journals cannot be read.
     """
     from mtask_sinks.analysis.find import find_readable_journals
+    from mtask_sinks.analysis.progress import Watch
     from mtask_sinks.analysis.selection import split_run
-    from mtask_sinks.cli.watch_one import ChosenTraining
+    from mtask_sinks.cli.watch_one import chosen_training
     from mtask_sinks.cli.watch_screen import WatchedTrainings
 
     directory, which = split_run(path)
     if not (may_begin and which is None and Path(directory).is_dir()):
         find_readable_journals(directory)
-    return WatchedTrainings(Path(directory), only, x) if which is None else ChosenTraining(directory, which, only, x)
+    if which is not None:
+        return chosen_training(directory, which, only, x)
+    return WatchedTrainings(Path(directory), lambda journal: Watch(journal, only, x))
 
 
 def _record(progress: TrainingProgress) -> dict[str, Any]:

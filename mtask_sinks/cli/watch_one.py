@@ -14,29 +14,22 @@ from mtask_sinks.cli.watch_screen import WatchedTrainings
 from mtask_sinks.journal.records import Item
 
 
-class ChosenTraining(WatchedTrainings):
-    """One training of a journal, also if later ones begin.
+def chosen_training(path: str, which: str, only: str = "*", x: str = STEP) -> WatchedTrainings:
+    """Return one training of a journal, to watch it also if later ones begin.
 
     Args:
         path: a journal, or the output directory of a training.
         which: number or name of the training.
-        only, x: as in `WatchedTrainings`.
+        only, x: as in `Watch`.
 
     Raises:
         NoJournalError, NoTrainingError: there is no such journal or training.
     """
-
-    def __init__(self, path: str, which: str, only: str = "*", x: str = STEP) -> None:
-        found = read_counted(path)
-        chosen = choose([training for training, _ in found], which, path)
-        journal = next(journal for training, journal in found if training is chosen)
-        self._watch = _OneTraining(journal.path, journal.index_of(chosen), chosen.number, only, x)
-        super().__init__(journal.path, only, x)
-
-    @property
-    def watch(self) -> Watch:
-        """Follows the chosen training."""
-        return self._watch
+    found = read_counted(path)
+    chosen = choose([training for training, _ in found], which, path)
+    journal = next(journal for training, journal in found if training is chosen)
+    watch = _OneTraining(journal.path, journal.index_of(chosen), chosen.number, only, x)
+    return WatchedTrainings(journal.path, lambda _: watch)
 
 
 class _OneTraining(Watch):

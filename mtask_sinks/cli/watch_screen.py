@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtask_sinks.analysis.axes import STEP
 from mtask_sinks.analysis.find import FoundJournal, find_readable_journals, is_running, running_or_newest
 from mtask_sinks.analysis.progress import TrainingProgress, Watch
 from mtask_sinks.cli.keyboard import reading_keys
@@ -32,12 +31,11 @@ class WatchedTrainings:
 
     Args:
         path: a journal, the output directory of a training, or a directory above such directories.
-        only: shell pattern of the keys to show.
-        x: what to draw the curves over, as in `Watch`.
+        watch_at: returns what follows the journal at a path.
     """
 
-    def __init__(self, path: Path, only: str = "*", x: str = STEP) -> None:
-        self._path, self._only, self._x = path, only, x
+    def __init__(self, path: Path, watch_at: Callable[[Path], Watch] = Watch) -> None:
+        self._path, self._watch_at = path, watch_at
         self._watches: dict[Path, Watch] = {}
         self._was_chosen = False
         self._searched = 0.0
@@ -66,7 +64,7 @@ class WatchedTrainings:
         """Follows the shown training."""
         path = self.shown.path
         if path not in self._watches:
-            self._watches[path] = Watch(path, self._only, self._x)
+            self._watches[path] = self._watch_at(path)
         return self._watches[path]
 
     def search_if_due(self) -> None:

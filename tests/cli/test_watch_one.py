@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mtask_sinks import RunInfo
 from mtask_sinks.cli import app
-from mtask_sinks.cli.watch_one import ChosenTraining
+from mtask_sinks.cli.watch_one import chosen_training
 from mtask_sinks.errors import NoTrainingError
 
 
@@ -49,7 +49,7 @@ def test_one_that_is_not_there_is_a_usage_error(directory, which, said) -> None:
 
 
 def test_it_stays_with_the_training_when_another_one_begins(directory) -> None:
-    trainings = ChosenTraining(str(directory), "second")
+    trainings = chosen_training(str(directory), "second")
     for _ in trainings.watch.update():
         pass
     write(directory, (RunInfo(id="fourth", name="fourth"), losses(2, 4), None))
@@ -63,4 +63,4 @@ def test_it_stays_with_the_training_when_another_one_begins(directory) -> None:
 
 def test_a_training_that_is_not_there_is_an_error(directory) -> None:
     with pytest.raises(NoTrainingError, match="there is no training 'x'"):
-        ChosenTraining(str(directory), "x")
+        chosen_training(str(directory), "x")
