@@ -36,8 +36,9 @@ class Snapshot(Frozen):
         logs: what the Trainer itself logged at this event (``loss``, ``learning_rate``, …), under the Trainer's names.
         is_partial: whether the training ended in the middle of the window. It then has the reports since the last log
             event, so its sums and counts are smaller than those of other windows.
-        sequence: the snapshot's number in its training: 1 for the first log event, 0 if unknown. Together with the
-            training's id it identifies the snapshot, even if a machine's clock is wrong.
+        sequence: the snapshot's number in its run: 1 for the first log event, also of a resume, which is a run of its
+            own; 0 if unknown. Together with the run's id in the journal it identifies the snapshot, even if a machine's
+            clock is wrong.
     """
 
     _mappings: ClassVar[tuple[str, ...]] = ("metrics", "counts", "nonfinite", "logs")
@@ -90,13 +91,14 @@ class Snapshot(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo(Frozen):
-    """The facts about a training that a sink gets when the sink is opened.
+    """The facts about a run that a sink gets when the sink is opened. A resume of a training is a run of its own.
 
     >>> RunInfo(output_dir="out", name="bert").attached.get("mlflow") is None
     True
 
     Attributes:
-        id: identifies the training. A sink that is opened twice with the same ``id`` continues the run.
+        id: identifies the run. A sink that is opened twice with the same ``id`` continues the run. A replay may give
+            the sink another id than the journal has, so that it does not find a backend run of another training.
         output_dir: the directory to which the training writes, or ``None``.
         name: display name of the run, or ``None``.
         params: configuration to record (training arguments, model configuration), if the sink creates the backend run.
