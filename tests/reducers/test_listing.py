@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from mtask_sinks.reducers import lookup, register_reducer
 from mtask_sinks.reducers.listing import ReducerListing, list_reducers
+from mtask_sinks.reducers.lookup import find_reducer
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_every_builtin_name_has_a_line_and_the_pattern_is_there() -> None:
     found = list_reducers()
-    builtin = [each.name for each in found if each.kind == "built-in"]
-    assert builtin == ["mean", "sum", "total", "last", "first", "min", "max", "count", "std", "median"]
+    builtin = {each.name for each in found if each.kind == "built-in"}
+    table = (DOCS / "reducers.md").read_text().partition("| reducer | result |")[2].partition("| a function |")[0]
+    names = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", table, re.MULTILINE)))
+    assert builtin == {name for name in names if not re.match(r"p\d", name)}
+    classes = {type(find_reducer(name)).__name__ for name in builtin}
+    assert classes <= {*re.findall(r"mtask_sinks\.reducers\.(\w+)", (DOCS / "reference" / "reducers.md").read_text())}
     assert all(each.about.endswith(".") and "\n" not in each.about for each in found if each.kind == "built-in")
     assert [each.name for each in found if each.kind == "pattern"] == ["p<N>"]
 

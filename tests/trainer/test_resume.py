@@ -10,8 +10,10 @@ import torch
 from helpers.toy import InOrder, KillAt, Killed, Silent, Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
+from mtask_sinks.reducers import known_reducers
+from mtask_sinks.reducers.lookup import is_builtin
 
-NAMES = ["mean", "sum", "count", "min", "max", "first", "last", "std", "median", "p90"]
+NAMES = [*filter(is_builtin, known_reducers()), "p90"]
 RULES = {f"*/{name}": name for name in NAMES} | {"*/range": lambda values: values.max() - values.min()}
 
 
