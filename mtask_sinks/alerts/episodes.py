@@ -123,6 +123,17 @@ class Episodes:
             and not (alert.rule == "silent_for" and alert.watches_phase("train"))
         ]
 
+    def without_direction(self) -> list[Alert]:
+        """Return the alerts whose pattern matched metrics, but none of a known direction, which their rule needs."""
+        return [
+            alert
+            for alert in self.alerts
+            if alert.rule in _DIRECTED
+            and is_pattern(alert.pattern)
+            and (states := [state for (phase, key), state in self._metrics.items() if alert.matches(key, phase)])
+            and all(state.course is None for state in states)
+        ]
+
     def _looks(self, alert: Alert, snapshot: Snapshot) -> Iterator[tuple[str, float | None, Judgement, int]]:
         # If all values of a window were skipped, because they are not finite, the key has no value.
         keys = {**snapshot.metrics, **snapshot.nonfinite} if alert.rule == "nonfinite" else snapshot.metrics

@@ -138,6 +138,12 @@ class Oversight:
             phase = f", phase={alert.phase!r}" if alert.phase else ""
             phases = ", ".join(sorted(self._episodes.phases))
             self._warn_once(f"idle: {alert.pattern}{phase}", message, alert.pattern, phase, phases)
+        for alert in self._episodes.without_direction():
+            message = (
+                "Alert(%r, %s=...) has watched nothing: it is not known of any metric that matched it whether small "
+                "or large values are better. Set MetricRegistry(directions={%r: 'min'}), or 'max'."
+            )
+            self._warn_once(f"direction: {alert.pattern}", message, alert.pattern, alert.rule, alert.pattern)
 
     def write_notes(self, write: Callable[[Note], None] | None) -> None:
         """Write the notes since the last call; with ``None``, drop them."""

@@ -80,6 +80,16 @@ def test_an_alert_that_no_metric_matches_is_named_at_the_end(tmp_path, caplog):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("rule", [{"no_improvement": 2}, {"diverged": 2.0}])
+def test_an_alert_whose_pattern_matches_only_metrics_of_unknown_direction_is_named_at_the_end(rule, tmp_path, caplog):
+    alerts = [Alert("*/level", **rule), Alert("*/lev*", above=100.0), Alert("*", **rule)]  # the last one has losses too
+    train(tmp_path, alerts, steps=5, logging_steps=1)
+    assert [message for message in caplog.messages if "has watched nothing" in message] == [
+        f"Alert('*/level', {alerts[0].rule}=...) has watched nothing: it is not known of any metric that matched it "
+        "whether small or large values are better. Set MetricRegistry(directions={'*/level': 'min'}), or 'max'."
+    ]
+
+
 def test_an_alert_for_no_evaluation_set_is_told_the_phases(tmp_path, caplog):
     trainer = make_trainer(
         Rising(),
