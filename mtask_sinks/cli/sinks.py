@@ -35,7 +35,7 @@ def sinks(
     looks for an API key (offline, it writes to W&B's directory). For TensorBoard it checks that the directory can be
     written. It runs the code of a plug-in only if you name the plug-in.
 
-    The command exits with 1 if a backend does not answer, or if a sink that you name is not installed.
+    With --check, the command exits with 1 if a backend does not answer, or if a sink that you name is not installed.
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 mtask-sinks sinks --check mlflow
     """

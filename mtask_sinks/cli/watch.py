@@ -44,9 +44,9 @@ def watch(
     DIR:N or DIR:name shows another one.
 
     A row is a metric of a task. Each phase has a column with its name, for the last value. Beside it are the change
-    since the value before (green for better, yellow for worse), the curve of all values, the step if it is not the last
-    one, and the number of reports behind the value. If the terminal is too narrow, columns are left out in this order:
-    reports, step, change, curves and phases from the last to the first.
+    since the value before (green for better, yellow for worse), the curve of all values, the step, and the number of
+    reports behind the value. On a terminal, a phase has no steps if all are the last one. If the terminal is too
+    narrow, columns are left out in this order: reports, step, change, curves and phases from the last to the first.
 
     --x draws the curves over epochs, time or a running total, and a column x replaces the column step. If a training
     that you follow has not reported the total yet, a note says so, and the command uses the step until then.
