@@ -21,6 +21,8 @@ FIRST = "docs/index.md"
 _INLINE = re.compile(r"`(?:[A-Z_]+=\S+ )*mtask-sinks ([^`]+)`")
 _TYPED = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?mtask-sinks ([a-z]+(?: .+)?)$")
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
+_ANCHOR = re.compile(r"\]\((?!https?:|[^)]*reference/)([^)#\s]*)#([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def run(document: str, namespace: dict[str, object]) -> dict[str, object]:
@@ -98,6 +100,15 @@ def test_links_from_outside_the_site_lead_to_files(document: str) -> None:
     path = ROOT / document
     missing = [link for link in _LINK.findall(path.read_text()) if not (path.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_headings_also_on_github(document: str) -> None:
+    """GitHub makes other anchors than the site, for example if a heading has ``&``. `tox -e docs` checks the site's."""
+    path = DOCUMENTS[document]
+    for file, anchor in _ANCHOR.findall(path.read_text()):
+        headings = _HEADING.findall((path.parent / file if file else path).read_text())
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor
 
 
 def test_the_page_of_the_command_line_has_every_option_of_sink_arguments() -> None:
