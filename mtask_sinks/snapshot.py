@@ -24,7 +24,8 @@ class Snapshot(Frozen):
 
     Attributes:
         step: optimizer steps taken so far (the Trainer's ``global_step``).
-        phase: ``train``, ``eval``, ``eval_<dataset>``, ``test``: the Trainer's ``metric_key_prefix``, or ``train``.
+        phase: ``train``; in an evaluation the Trainer's ``metric_key_prefix`` (``eval``, ``eval_<dataset>``, ``test``)
+            or the name given to ``report_phase``; ``overall`` for the whole training, ``epoch`` for one epoch.
         metrics: the reduced value of each key with reports in the window. A key without reports is absent, unless its
             reducer is ``total``.
         epoch: epochs done, including the fraction; ``None`` if the training has no epochs.
@@ -32,7 +33,8 @@ class Snapshot(Frozen):
             is sent twice gives the same point.
         counts: for each key, the number of reports in the window. Only a running total, which goes on without a report,
             may have 0.
-        nonfinite: for each key that had NaN or infinite reports, the number of these reports.
+        nonfinite: for each key that had NaN or infinite values, the number of these values. Each element of a tensor is
+            one.
         logs: what the Trainer itself logged at this event (``loss``, ``learning_rate``, …), under the Trainer's names.
         is_partial: whether the training ended in the middle of the window. It then has the reports since the last log
             event, so its sums and counts are smaller than those of other windows.
