@@ -71,7 +71,10 @@ def never_logs(script: Script) -> Iterator[Observation]:
         every, end = (number_in(given.get(name)) for name in ("logging_steps", "max_steps"))
         first = given.get("logging_first_step")
         logs_first = settings.has_more or (first is not None and not _is(first, False))
-        if strategy is None and every is not None and end is not None and every > end > 0 and not logs_first:
+        is_by_steps = (
+            strategy is None or names_in(strategy) == ["steps"] or _ends(source, strategy, "IntervalStrategy.STEPS")
+        )
+        if is_by_steps and every is not None and end is not None and every > end > 0 and not logs_first:
             what = f"logging_steps={every} is more than max_steps={end}: metrics are logged only once, at the end."
             yield Observation(source.where(given["logging_steps"]), what, f"Choose logging_steps of {end} or less.")
 

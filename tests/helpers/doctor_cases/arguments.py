@@ -82,6 +82,8 @@ CASES = {
             ("TrainingArguments(out, logging_strategy='no')", "logged only once, at the end"),
             ("TrainingArguments(out, logging_strategy=IntervalStrategy.NO)", "logging_strategy is 'no'"),
             ("TrainingArguments(out, logging_steps=500, max_steps=100)", "Choose logging_steps of 100 or less"),
+            ("TrainingArguments(o, logging_strategy='steps', logging_steps=500, max_steps=100)", "than max_steps=100"),
+            ("TrainingArguments(o, logging_strategy=IntervalStrategy.STEPS, logging_steps=9, max_steps=8)", "of 8 or"),
         ],
         [
             "TrainingArguments(out, logging_strategy='steps', logging_steps=100, max_steps=100)",
