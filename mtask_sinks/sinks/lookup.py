@@ -1,7 +1,8 @@
 """Finds sinks by name: sinks of this package, and sinks that other installed packages offer.
 
 To add a sink to this package, write its file, and add its name to `BACKENDS` and an entry point and an extra to
-``pyproject.toml``. If the Trainer has a callback for the backend, also add a class in ``trainer/backend_runs.py``.
+``pyproject.toml``. Python knows the entry point once the package is installed again. If the Trainer has a callback for
+the backend, also add a class in ``trainer/backend_runs.py``.
 """
 
 from __future__ import annotations
