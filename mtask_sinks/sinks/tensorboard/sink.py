@@ -131,7 +131,7 @@ class TensorBoardSink(BuiltAnew, Sink):
         for name, scalars in self._scalars(snapshot, relative).items():
             subrun = self._subruns[name]
             further = () if name else others
-            if not (scalars or further) or subrun.has_snapshot or self._is_stored(subrun, snapshot):
+            if not (scalars or further) or subrun.has_snapshot or self._is_stored(name, snapshot):
                 continue
             subrun.open_file(self._first_events(name))
             event = self._events.make(scalars, snapshot.step, snapshot.time, further)
@@ -206,15 +206,15 @@ class TensorBoardSink(BuiltAnew, Sink):
         self._begin(self._directories())
         raise Forgotten(f"somebody removed or changed event files in {self._subruns[''].directory}")
 
-    def _is_stored(self, subrun: SubRun, snapshot: Snapshot) -> bool:
-        """Return whether an earlier file holds this snapshot.
+    def _is_stored(self, name: str, snapshot: Snapshot) -> bool:
+        """Return whether an earlier file holds this snapshot, and TensorBoard shows it.
 
-        That is so if an earlier process wrote it, or if the process was killed after the write, before it saved its
-        position. If this process resumes the training at a checkpoint, all its points are new, so the sink does not
-        look. A snapshot without a time cannot be told apart from others.
+        That is so if an earlier process wrote it, if the process was killed after the write, before it saved its
+        position, or if somebody damaged only some of the files. A snapshot without a time cannot be told apart from
+        others.
         """
-        may_be_stored = self.name in self._run.continued or (not self._run.step and snapshot.time > 0)
-        return may_be_stored and subrun.has_stored(snapshot)
+        may_be_stored = self.name in self._run.continued or snapshot.time > 0
+        return may_be_stored and self._subruns[name].has_stored(snapshot) and not self._restarts(name)
 
     def _choose_dir(self, run: RunInfo) -> Path:
         if self._given_dir is not None:
@@ -268,17 +268,21 @@ class TensorBoardSink(BuiltAnew, Sink):
 
     def _first_events(self, name: str) -> Iterator[Any]:
         """Yield the events at the beginning of a sub-run's first file."""
-        # If this continues a run (a replay), the points beyond the step of the resume are the run's own, so they must
-        # stay.
-        if self._run.step and self.name not in self._run.continued and not self._is_attached(name):
+        if self._restarts(name):
             yield from restart_events(self._run.step, self._subruns[name].directory)
         if not name and self._run.params and self._run.existing(self.name) is None:
             yield ScalarEvents().make({}, self._run.step, time.time(), [params_value(self._run.params)])
 
-    def _is_attached(self, name: str) -> bool:
-        """Return whether the Trainer's callback writes here too. Then the points beyond the checkpoint are purged."""
+    def _restarts(self, name: str) -> bool:
+        """Return whether the first file of a sub-run makes TensorBoard purge the points beyond the checkpoint.
+
+        If this continues a run (a replay), these points are the run's own, so they must stay. If the Trainer's callback
+        writes here too, they are purged when training begins.
+        """
         attached = self._run.attached.get(self.name)
-        return not name and attached is not None and self._subruns[""].directory.resolve() == Path(attached).resolve()
+        if not self._run.step or self.name in self._run.continued:
+            return False
+        return bool(name) or attached is None or self._subruns[""].directory.resolve() != Path(attached).resolve()
 
     def _resume_subruns(self) -> None:
         """Purge the points beyond the checkpoint in all sub-runs, even if their tasks will not report again.

@@ -223,6 +223,26 @@ def test_attached_it_leaves_what_another_has_written_since_the_resume(tmp_path: 
     assert read_scalars(tmp_path) == {"train/loss": [(6, 9.0)], "a/train/x": [(6, 1.0)]}
 
 
+@pytest.mark.parametrize("layout", ["flat", "overlay"])
+def test_a_resumed_run_holds_each_point_once_after_its_directory_was_moved_behind_a_link(tmp_path, layout) -> None:
+    board, moved = tmp_path / "board", tmp_path / "larger disk"
+    rows = [Snapshot(step=s, metrics={"a/x": float(s)}, logs={"loss": 1.0}, time=100.0 + s) for s in range(5, 9)]
+    run = RunInfo(id="1", step=4, attached={"tensorboard": str(board)})
+    sink = TensorBoardSink(layout=layout)
+    write(sink, run, *rows[:2])
+    sink.write(rows[2])
+    shutil.copytree(board, moved)
+    shutil.rmtree(board)
+    board.symlink_to(moved)
+    with pytest.raises(Forgotten):
+        sink.write(rows[3])
+    write(sink, run, *rows)
+    found = read_scalars(board)
+    assert found["train/loss"] == [(s, 1.0) for s in range(5, 9)]
+    of_task = found["a/train/x"] if layout == "flat" else read_scalars(board / "a")["train/x"]
+    assert of_task == [(s, float(s)) for s in range(5, 9)]
+
+
 def test_attached_elsewhere_it_purges_the_directory_that_it_was_given(tmp_path: Path) -> None:
     mine, run = tmp_path / "mine", RunInfo(id="2", step=4, attached={"tensorboard": str(tmp_path / "theirs")})
     write(TensorBoardSink(mine), RunInfo(id="1"), Snapshot(step=6, metrics={"a/x": 1.0}))
