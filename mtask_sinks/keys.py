@@ -15,6 +15,8 @@ from mtask_sinks.errors import MetricKeyError
 MAX_KEY_LENGTH = 250
 #: By default, a registry keeps at most this many different keys.
 MAX_KEYS = 1000
+# The longest name of a phase in a tracking backend, in bytes.
+_MAX_SEGMENT = MAX_KEY_LENGTH // 2
 
 #: Phases that the library itself adds: the whole training, and each epoch.
 OVERALL, EPOCH = "overall", "epoch"
@@ -185,11 +187,22 @@ def backend_name(key: str, phase: str) -> str:
     the original, so two metrics never share a name.
     """
     task, name = split_key(key)
-    phase = _as_segment(phase)
+    phase = phase_segment(phase)
     full = f"{task}/{phase}/{name}" if task else f"{phase}/{name}"
     if _size(full) <= MAX_KEY_LENGTH:
         return full
     return f"{_cut(full, MAX_KEY_LENGTH - 9).rstrip('/.')}-{digest(full)}"
+
+
+def phase_segment(phase: str) -> str:
+    """Return the name of a phase as it is in the name of a metric in a tracking backend.
+
+    >>> phase_segment("eval_books"), phase_segment("eval_new books")
+    ('eval_books', 'eval_new_books-1cdad281')
+    """
+    if _SEGMENT.fullmatch(phase) and phase not in (".", "..") and _size(phase) <= _MAX_SEGMENT:
+        return phase
+    return f"{_cut(_INVALID.sub('_', phase), _MAX_SEGMENT - 9)}-{digest(phase)}"
 
 
 def trainer_log_name(name: str) -> str:
@@ -226,12 +239,6 @@ def _suggest(key: str) -> str | None:
 def _replacement(match: re.Match[str]) -> str:
     character = match.group()
     return "_" if character.isascii() else f"u{ord(character):x}"
-
-
-def _as_segment(phase: str) -> str:
-    if _SEGMENT.fullmatch(phase) and phase not in (".", "..") and _size(phase) <= MAX_KEY_LENGTH // 2:
-        return phase
-    return f"{_cut(_INVALID.sub('_', phase), MAX_KEY_LENGTH // 2)}-{digest(phase)}"
 
 
 def _size(text: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from mtask_sinks.keys import HEALTH, OVERALL, backend_name, split_key
+from mtask_sinks.keys import HEALTH, OVERALL, backend_name, phase_segment, split_key
 from mtask_sinks.sinks.tensorboard.health_charts import health_category
 from mtask_sinks.sinks.tensorboard.relative import PREFIX, relative_tag
 from mtask_sinks.sinks.tensorboard.text_values import string_value
@@ -84,7 +84,7 @@ class Charts:
 
     def with_relative(self, keys: Collection[str], phase: str) -> Charts:
         """Return these charts and charts of relative values for further metrics."""
-        names = dict.fromkeys((phase, split_key(key)[1]) for key in keys)
+        names = dict.fromkeys((phase_segment(phase), split_key(key)[1]) for key in keys)
         if all(name in self.relative for name in names):
             return self
         return replace(self, relative=tuple(dict.fromkeys([*self.relative, *names]))[:MAX_CHARTS])

@@ -12,7 +12,7 @@ from pathlib import Path
 from mtask_sinks._util.append_file import AppendFile
 from mtask_sinks._util.ordinary_file import read_ordinary
 from mtask_sinks.directions import Directions, recorded_rules
-from mtask_sinks.keys import OVERALL, split_key
+from mtask_sinks.keys import OVERALL, phase_segment, split_key
 from mtask_sinks.sinks.tensorboard.subrun import RUN_SUFFIX
 from mtask_sinks.snapshot import RunInfo, Snapshot
 
@@ -122,7 +122,7 @@ def relative_tag(phase: str, name: str, task: str = "") -> str:
         phase, name: phase and name of the metric.
         task: task of the metric; empty if the tag is in the task's own sub-run.
     """
-    return "/".join(filter(None, (PREFIX, phase, name, task)))
+    return "/".join(filter(None, (PREFIX, phase_segment(phase), name, task)))
 
 
 def _has_events(directory: Path) -> bool:

@@ -58,6 +58,20 @@ def test_losses_of_very_different_scale_get_a_chart_of_relative_values(tmp_path)
     assert matched == list(relative(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["new books", "a/b", "b" * 150])
+def test_an_evaluation_set_of_any_name_has_its_chart_and_keeps_it_in_an_evaluation_alone(tmp_path, name: str) -> None:
+    snapshot = Snapshot(1, phase=f"eval_{name}", metrics={"a/loss": 8.0, "b/loss": 0.5})
+    write(tmp_path, RunInfo(id="1"), snapshot)
+    first = charts(tmp_path)
+    found = read_scalars(tmp_path)
+    for curves in (relative(tmp_path), {tag: points for tag, points in found.items() if tag[0] in "ab"}):
+        assert len(curves) == 2
+        assert sum({tag for tag in found if re.match(pattern, tag)} == set(curves) for _, pattern in first) == 1
+    evaluation = RunInfo(id="2", is_training=False, attached={"tensorboard": str(tmp_path)})
+    write(tmp_path, evaluation, Snapshot(1, metrics={"c/accuracy": 0.5}, time=9.0))
+    assert set(charts(tmp_path)) > set(first)
+
+
 def test_in_overlay_the_relative_values_are_in_the_sub_runs(tmp_path) -> None:
     rows = [Snapshot(1, "eval", {"a/box/loss": 8.0, "b/box/loss": 0.5})]
     write(tmp_path, RunInfo(id="1"), *rows, layout="overlay")
