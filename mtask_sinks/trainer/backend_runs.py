@@ -334,8 +334,12 @@ _KINDS: dict[str, type[BackendRun]] = {
 
 
 def find_backend_run(sink: Sink, callbacks: Sequence[TrainerCallback], output_dir: str | None) -> BackendRun:
-    """Return the run of a sink's backend, with its reporting callback if the trainer has one."""
-    callback = next((callback for callback in callbacks if backend_of(callback) == sink.name), None)
+    """Return the run of a sink's backend, with its reporting callback if the trainer has one.
+
+    Of several callbacks for TensorBoard, it is the one to which the user gave a writer.
+    """
+    own = [callback for callback in callbacks if backend_of(callback) == sink.name]
+    callback = next((each for each in own if getattr(each, "tb_writer", None) is not None), own[0] if own else None)
     return _KINDS.get(sink.name, BackendRun)(callback, output_dir, sink)
 
 

@@ -148,6 +148,21 @@ def test_the_callback_of_the_users_own_is_attached_to(tmp_path) -> None:
     assert scalars["train/loss"] == [(2, 1.5), (4, 3.5)]
 
 
+def test_a_writer_of_the_users_own_gets_all_values_also_if_report_to_names_tensorboard(tmp_path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    callback = TensorBoardCallback(SummaryWriter(str(tmp_path / "mine")))
+    trainer = make(tmp_path, "tensorboard", callbacks=[callback])
+    trainer.train()
+    trainer.evaluate()
+    scalars = read_scalars(tmp_path / "mine")
+    assert {tag: scalars[tag] for tag in OURS} == OURS
+    assert scalars["train/loss"] == [(2, 1.5), (4, 3.5)]
+    assert scalars["a/eval/loss"] == [(4, 15.0)]
+    (theirs,) = set(run_dirs(tmp_path)) - {tmp_path / "mine"}
+    assert read_scalars(theirs) == {}
+
+
 def test_a_writer_of_the_users_own_outlives_a_training_that_failed(tmp_path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
