@@ -14,6 +14,7 @@ from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.window_times import SECONDS, STEPS
 from mtask_sinks.errors import DerivedMetricError
 from mtask_sinks.keys import NONFINITE, RANK_MAX, RANK_MIN, check_key, is_trainer_log, split_key
+from mtask_sinks.patterns import listed
 
 DerivedFunction = Callable[[Mapping[str, float]], Any]
 
@@ -90,10 +91,11 @@ class Derived:
         """
         values: dict[str, float] = {}
         value_counts: dict[str, int] = {}
+        so_far = dict(metrics)
         others = {name: value for name, value in row.items() if isinstance(value, (int, float))}
         self._row_names |= others.keys()
         for key, function in self._functions.items():
-            inputs = _Inputs({**metrics, **values}, others)
+            inputs = _Inputs(so_far, others)
             try:
                 values[key] = float(function(inputs))
             except KeyError as error:
@@ -110,6 +112,7 @@ class Derived:
             except Exception:
                 self._warn_of_failure(key)
                 continue
+            so_far[key] = values[key]
             if inputs.used:  # a value computed from the rest of the row alone has no reports, and no count
                 value_counts[key] = min(counts.get(used, value_counts.get(used, 0)) for used in inputs.used)
         return values, value_counts
@@ -154,24 +157,28 @@ class Derived:
             )
             self._warn_once(f"derived: {key}", message, key, missing, missing)
             return
-        everything = sorted({*known, *self._functions})
-        hint = did_you_mean(missing, (each for each in everything if each != key))
-        message = (
-            f"derived metric {key!r} refers to {missing!r}, which nothing has reported.{hint} Known keys: "
-            f"{', '.join(everything) or 'none'}. If it is reported only later on, register it first: "
-            f"registry.register({missing!r}, 'mean')."
-        )
+        # A whole task may report later. If a task has reported, but not this key, the key is probably misspelled.
+        task = split_key(missing)[0]
+        if is_complete and any(split_key(there)[0] == task for there in metrics):
+            raise DerivedMetricError(self._unknown(key, missing, known))
+        topic = f"derived: {key}"  # with many keys, the message takes long
+        self._warn_once(topic, "%s", "" if topic in self._warn_once.counts else self._unknown(key, missing, known))
+
+    def _unknown(self, key: str, missing: str, known: Collection[str]) -> str:
         whole, ending = _split(missing)
         if whole in known and ending:
-            message = f"derived metric {key!r} refers to {missing!r}, but the registry does not " + (
+            return f"derived metric {key!r} refers to {missing!r}, but the registry does not " + (
                 f"count the NaN and Inf of {whole!r}. Set MetricRegistry(nonfinite={{{whole!r}: 'skip'}})."
                 if ending == NONFINITE
                 else f"keep the values of {whole!r} per rank. Set MetricRegistry(spread={whole!r})."
             )
-        # A whole task may report later. If a task has reported, but not this key, the key is probably misspelled.
-        if is_complete and any(split_key(there)[0] == split_key(missing)[0] for there in metrics):
-            raise DerivedMetricError(message)
-        self._warn_once(f"derived: {key}", "%s", message)
+        everything = sorted({*known, *self._functions})
+        hint = did_you_mean(missing, (each for each in everything if each != key))
+        return (
+            f"derived metric {key!r} refers to {missing!r}, which nothing has reported.{hint} Known keys: "
+            f"{listed(everything) or 'none'}. If it is reported only later on, register it first: "
+            f"registry.register({missing!r}, 'mean')."
+        )
 
     def _warn_of_failure(self, key: str) -> None:
         message = "derived metric %r failed and is left out; training goes on."

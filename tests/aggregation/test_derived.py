@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from mtask_sinks import MetricRegistry
+from mtask_sinks._util.warn_once import WarnOnce
+from mtask_sinks.aggregation import derived
+from mtask_sinks.aggregation.derived import Derived
 from mtask_sinks.errors import DerivedMetricError, MetricKeyError
 from mtask_sinks.testing.simulated_ranks import Job
 
@@ -115,6 +120,35 @@ def test_a_task_that_had_no_turn_yet_is_no_error(caplog) -> None:
     registry.report_metrics("rare", loss=0.0)
     assert registry.snapshot(step=2).metrics["rare/ppl"] == 1.0
     assert "'rare/loss', which nothing has reported" in caplog.text
+
+
+def test_the_message_about_a_task_that_had_no_turn_yet_is_short_and_made_once(caplog, monkeypatch) -> None:
+    made = []
+    monkeypatch.setattr(derived, "did_you_mean", lambda *args: made.append(args) or "")
+    registry = MetricRegistry(derived={"rare/ppl": lambda m: math.exp(m["rare/loss"])})
+    for step in range(3):
+        registry.report_metrics("mlm", **{f"m{i:03d}": 1.0 for i in range(500)})
+        assert len(registry.snapshot(step=step).metrics) == 500
+    assert len(made) == 1
+    assert registry.dropped == {"derived: rare/ppl": 3}
+    assert "Known keys: mlm/m000, mlm/m001, " in caplog.text
+    assert "mlm/m019, …. If it is reported" in caplog.text
+    assert "mlm/m020" not in caplog.text
+
+
+def test_the_values_of_a_window_are_not_copied_for_each_derived_metric() -> None:
+    class Counted(dict[str, float]):
+        iterations = 0
+
+        def __iter__(self) -> Iterator[str]:
+            self.iterations += 1
+            return super().__iter__()
+
+    functions = {f"a/y{i}": lambda m, i=i: m["a/x"] + m.get(f"a/y{i - 1}", 0.0) + len(m) for i in range(4)}
+    metrics = Counted({"a/x": 1.0})
+    values, _ = Derived(functions, WarnOnce(logging.getLogger())).compute(metrics, {}, known=metrics)
+    assert values == {"a/y0": 2.0, "a/y1": 5.0, "a/y2": 9.0, "a/y3": 14.0}
+    assert metrics.iterations <= 1
 
 
 def test_an_evaluation_need_not_report_what_training_does() -> None:
