@@ -20,7 +20,7 @@ from mtask_sinks.aggregation.buffers import Buffer, Overflow
 from mtask_sinks.aggregation.key_table import KeyTable
 from mtask_sinks.aggregation.phases import Phases
 from mtask_sinks.aggregation.reducer_accumulator import ReducerAccumulator
-from mtask_sinks.aggregation.state import State, has_sum_state
+from mtask_sinks.aggregation.state import State, has_sum_state, reports_in
 from mtask_sinks.aggregation.sum_accumulator import SumAccumulator
 from mtask_sinks.aggregation.window import Window
 from mtask_sinks.distributed.collectives import Ranks
@@ -179,14 +179,20 @@ class Intake:
         window.accumulators[key].restore(saved)
         return True
 
-    def agree(self, agreed: Mapping[str, Reducer], too_many: Iterable[str]) -> None:
-        """Register the keys that the ranks agreed on, and forget those for which some rank has no room."""
+    def agree(self, agreed: Mapping[str, Reducer], too_many: Mapping[str, State | None]) -> None:
+        """Register the keys that the ranks agreed on, and forget those for which some rank has no room.
+
+        Args:
+            agreed: key → its reducer.
+            too_many: the other keys of this rank, with what it has reported for them in the window.
+        """
+        self._overflow.drop({key: reports_in(state) for key, state in too_many.items()})
         with self._admitting:
             self._key_table.agree(agreed)
             for key in too_many:
                 self._key_table.forget(key)
-                for window in list(self._phases.windows.values()):
-                    window.forget(key, self._overflow)
+            for window in list(self._phases.windows.values()):
+                window.forget(too_many, self._overflow)
 
     def _append(
         self, window: Window, task: str | None, names: Iterable[str], make_entries: Callable[[], list[DeviceEntry]]

@@ -12,7 +12,7 @@ from typing import Any
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.key_table import KeyTable
 from mtask_sinks.aggregation.spans import Span, Spans, exact_span
-from mtask_sinks.aggregation.state import Spread, State
+from mtask_sinks.aggregation.state import Spread, State, reports_in
 from mtask_sinks.aggregation.summarize import Summarizer
 from mtask_sinks.aggregation.window_times import SECONDS, STEPS, TIMES, WindowTimes
 from mtask_sinks.distributed.collectives import Ranks
@@ -90,7 +90,7 @@ class Reduction:
         totals = self._totals(window)
         joined = Span({**window.states, **totals}, window.seconds, window.steps) if totals else window
         # A total covers the whole training, but its count is that of the window.
-        reports = {key: _reports(window.states.get(key)) for key in totals}
+        reports = {key: reports_in(window.states.get(key)) for key in totals}
         return self._summarize(joined, step, phase, epoch, logs, spreads, reports)
 
     def overall(self, step: int, epoch: float | None, logs: Mapping[str, Any] | None) -> Snapshot:
@@ -231,7 +231,7 @@ class Reduction:
         agreed = self._merger.agreed
         if states.keys() <= agreed.keys() <= self._key_table.reducers.keys():
             return merged
-        self._intake.agree(agreed, states.keys() - agreed.keys())
+        self._intake.agree(agreed, {key: state for key, state in states.items() if key not in agreed})
         return merged
 
     def _totals(self, window: Span) -> dict[str, State]:
@@ -298,8 +298,3 @@ def _pop_times(states: dict[str, State | None], seconds: float, steps: float) ->
         if isinstance(of_ranks, tuple) and of_ranks[1]:
             found[key] = of_ranks[0] / of_ranks[1]
     return found[SECONDS], found[STEPS]
-
-
-def _reports(state: State | None) -> int:
-    """How many reports a window has for a running total."""
-    return int(state[2]) if isinstance(state, tuple) else 0

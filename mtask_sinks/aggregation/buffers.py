@@ -5,12 +5,14 @@ A buffer is any object with ``append``. Most are plain lists, because ``list.app
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mtask_sinks._util.warn_once import WarnOnce, call_site
 from mtask_sinks.measurement.device_queue import DeviceEntry
 from mtask_sinks.measurement.entries import Entry
 from mtask_sinks.measurement.micro_batch_clock import MicroBatchClock
+from mtask_sinks.patterns import listed
 
 
 class Buffer(Protocol):
@@ -38,8 +40,16 @@ class Overflow:
         self._warn_once = warn_once
 
     def append(self, entry: Entry | DeviceEntry, /) -> None:
+        self._drop(1, f"at {call_site()}")
+
+    def drop(self, reports: Mapping[str, int]) -> None:
+        """Drop and count the reports of keys for which all ranks together have no room."""
+        if count := sum(reports.values()):
+            self._drop(count, listed(sorted(reports)))
+
+    def _drop(self, count: int, where: str) -> None:
         message = (
-            "more than max_keys=%d distinct keys are reported (at %s). Reports of further keys are dropped and "
+            "more than max_keys=%d distinct keys are reported (%s). Reports of further keys are dropped and "
             "counted. Is a number part of the name (an f-string)? If not, pass MetricRegistry(max_keys=...)."
         )
-        self._warn_once("max_keys", message, self._max_keys, call_site())
+        self._warn_once("max_keys", message, self._max_keys, where, count=count)

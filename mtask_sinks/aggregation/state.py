@@ -138,6 +138,13 @@ class Spread(NamedTuple):
     high: float
 
 
+def reports_in(state: State | None) -> int:
+    """Return the number of reports behind a state; ``None`` is a key without reports."""
+    if state is None:
+        return 0
+    return int(state[2]) if isinstance(state, tuple) else state.reports
+
+
 def has_sum_state(reducer: Reducer) -> bool:
     """Whether a reducer has a `SumState`. A subclass has none, because it may update and compute differently.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mtask_sinks.aggregation.accumulator import MAX_WAITING, Accumulator
 from mtask_sinks.aggregation.buffers import Buffer
@@ -109,13 +109,14 @@ class Window:
             accumulator.update()
         return {accumulator.key: accumulator.peek() for accumulator in accumulators}
 
-    def forget(self, key: str, buffer: Buffer) -> None:
-        """Remove a key. Its later reports go to `buffer`."""
-        if self.accumulators.pop(key, None) is None:
+    def forget(self, keys: Collection[str], buffer: Buffer) -> None:
+        """Remove keys. Their later reports go to `buffer`."""
+        gone = {key for key in keys if self.accumulators.pop(key, None) is not None}
+        if not gone:
             return
         for task, buffers in self.buffers.items():
             for name in buffers:
-                if join_key(task, name) == key:
+                if join_key(task, name) in gone:
                     buffers[name] = buffer
 
     def _accumulators(self) -> list[Accumulator]:

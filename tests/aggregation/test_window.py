@@ -177,7 +177,7 @@ def test_a_key_that_is_given_up_leaves_those_beside_it() -> None:
     registry = MetricRegistry(max_keys=2)
     for _ in range(4):
         registry.report_metrics(a=1.0, b=2.0)
-    registry._phases.current.forget("b", registry._intake._overflow)
+    registry._phases.current.forget(["b"], registry._intake._overflow)
     for _ in range(4):
         registry.report_metrics(a=3.0, b=4.0)
     snapshot = registry.snapshot(step=1)

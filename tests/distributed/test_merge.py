@@ -338,7 +338,7 @@ def test_a_rank_that_saves_or_ends_an_epoch_alone_is_told(call, arguments, sprea
     assert Job(2).run(run) == [True, True]
 
 
-def test_more_than_max_keys_are_dropped_everywhere_alike() -> None:
+def test_more_than_max_keys_are_dropped_everywhere_alike(caplog) -> None:
     job = Job(2)
 
     def run(ranks):
@@ -352,7 +352,10 @@ def test_more_than_max_keys_are_dropped_everywhere_alike() -> None:
 
     (rows, dropped, calls), (other_rows, other_dropped, _) = job.run(run)
     assert rows == other_rows == [["a", "b", "c"]] * 3
-    assert (dropped, other_dropped) == (0, 4)  # this rank dropped its two keys at the first snapshot
+    assert (dropped, other_dropped) == (0, 6)  # the first snapshot dropped the reports that this rank had made
+    assert [record.getMessage().split(". ")[0] for record in caplog.records] == [
+        "more than max_keys=3 distinct keys are reported (d, e)"
+    ]
     assert calls["gather_objects"] == 1
 
 
