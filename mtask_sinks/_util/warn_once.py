@@ -5,12 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-_PACKAGE = str(Path(__file__).parents[1])
-# What torch.compile puts between functions.
-_COMPILER = str(Path("torch", "_dynamo", ""))
+_PACKAGE = __name__.partition(".")[0]
 
 
 class WarnOnce:
@@ -57,11 +54,11 @@ class WarnOnce:
 def call_site() -> str:
     """Return ``file:line`` of the nearest caller outside this package: the line of user code that made a report."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and _is_between(frame.f_code.co_filename):
+    while frame.f_back is not None and _is_between(frame.f_globals.get("__name__")):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _is_between(filename: str) -> bool:
-    """Return whether a frame with this file lies between us and the code of a user."""
-    return filename.startswith(_PACKAGE) or _COMPILER in filename
+def _is_between(module: str | None) -> bool:
+    """Return whether a frame of this module lies between us and the code of a user: our own, or what PyTorch made."""
+    return module is None or module.partition(".")[0] in (_PACKAGE, "torch")

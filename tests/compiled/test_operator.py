@@ -354,6 +354,20 @@ def test_an_invalid_key_is_an_error_as_in_eager_code(backend: str) -> None:
         run(torch.ones(()))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_warning_about_a_report_names_the_file_that_has_it(backend: str, caplog) -> None:
+    registry = MetricRegistry(max_keys=1)
+
+    def step(x):
+        registry.report_metrics("t", a=x.mean(), b=x.sum())
+        return x * 2
+
+    compiled(step, backend)[0](torch.ones(3))
+    assert registry.snapshot(step=1).metrics == {"t/a": 1.0}
+    assert registry.dropped == {"max_keys": 1}
+    assert f"distinct keys are reported (at {__file__}:{step.__code__.co_firstlineno}" in caplog.text
+
+
 class Task(str, enum.Enum):  # noqa: UP042  # since Python 3.11, its members look different in an f-string
     PRICE = "price"
 
