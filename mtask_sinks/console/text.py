@@ -14,6 +14,8 @@ from mtask_sinks.keys import OVERALL, join_key, split_key
 # Most values need at most this many characters.
 _VALUE_WIDTH = 7
 _INDENT = "  "
+# At a log event, name this many of the metrics that are not shown.
+_NAMED = 20
 
 
 class TaskLines:
@@ -89,7 +91,7 @@ def _cells(names: Sequence[str], values: Mapping[str, str], widths: Sequence[tup
 
 
 def left_out_lines(left_out: Sequence[str], every: Iterable[str], width: int | None = None) -> list[str]:
-    """Return the lines that name the metrics that are not shown.
+    """Return the lines that count the metrics that are not shown, and name the first ones.
 
     >>> every = ["mlm/loss", "mlm/f1", "nsp/loss", "nsp/f1", "nsp/n"]
     >>> left_out_lines(["mlm/f1", "nsp/f1", "nsp/n"], every)
@@ -114,6 +116,8 @@ def left_out_lines(left_out: Sequence[str], every: Iterable[str], width: int | N
         stands_for_all = len(absent) > 1 and len(absent) == len(tasks[name])
         words += [f"*/{name}"] if stands_for_all else [join_key(task or None, name) for task in absent]
     words = _folded(words)
+    if len(words) > _NAMED:
+        words = [*words[:_NAMED], "…"]
     cells = [f" {word}," for word in words[:-1]] + [f" {words[-1]}"]
     return _wrapped(f"{_INDENT}+{len(left_out)} more:", cells, width)
 

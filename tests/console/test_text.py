@@ -137,3 +137,9 @@ def test_names_of_what_is_left_out_fit_the_terminal_and_all_are_there() -> None:
     lines = left_out_lines(keys[24:], keys, 60)
     assert all(len(line) <= 60 for line in lines)
     assert " ".join(lines).replace(",", "").split() == ["+16", "more:", *keys[24:]]
+
+
+def test_of_many_metrics_that_are_left_out_the_first_ones_are_named() -> None:
+    keys = [f"a/m{i}" for i in range(600)]
+    assert left_out_lines(keys[24:44], keys) == [f"  +20 more: {', '.join(keys[24:44])}"]
+    assert left_out_lines(keys[24:], keys) == [f"  +576 more: {', '.join(keys[24:44])}, …"]
