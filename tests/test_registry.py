@@ -314,6 +314,20 @@ def test_nan_propagates_by_default_and_is_counted(caplog) -> None:
     assert "a/x: NaN or Inf was reported, for the first time in the window up to step 4" in caplog.text
 
 
+def test_keys_that_become_nan_in_one_window_have_one_message(caplog) -> None:
+    registry = MetricRegistry()
+    for step, nans in enumerate((2, 50, 60)):
+        registry.report_metrics("a", **{f"x{i:02d}": math.nan if i < nans else 1.0 for i in range(60)})
+        assert len(registry.snapshot(step=step).nonfinite) == nans
+    named = ", ".join(f"a/x{i:02d}" for i in range(2, 22))
+    assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [
+        "a/x00, a/x01",
+        f"{named}, …",
+        ", ".join(f"a/x{i:02d}" for i in range(50, 60)),
+    ]
+    assert registry.dropped == {f"nonfinite: a/x{i:02d}": 3 if i < 2 else 2 if i < 50 else 1 for i in range(60)}
+
+
 def test_skipped_values_leave_their_number() -> None:
     registry = MetricRegistry(nonfinite="skip")
     for value in (1.0, math.nan, 3.0, math.inf, torch.tensor([2.0, -math.inf])):

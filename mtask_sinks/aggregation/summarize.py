@@ -13,7 +13,7 @@ from mtask_sinks.aggregation.derived import Derived
 from mtask_sinks.aggregation.state import ReducerState, Spread, State
 from mtask_sinks.errors import NonFiniteError
 from mtask_sinks.keys import EPOCH, NONFINITE, OVERALL, RANK_MAX, RANK_MIN
-from mtask_sinks.patterns import Rules, check_mapping
+from mtask_sinks.patterns import Rules, check_mapping, listed
 from mtask_sinks.reducers import Reducer, Sample
 
 
@@ -143,12 +143,15 @@ class Summarizer:
         is_new = phase not in (OVERALL, EPOCH)  # the windows inside an epoch or a training are checked themselves
         refused = {key: count for key, count in nonfinite.items() if self._policies.for_key(key) == "raise"}
         if refused and is_new:
-            found = ", ".join(f"{key} ({count})" for key, count in refused.items())
+            found = listed([f"{key} ({count})" for key, count in refused.items()])
             raise NonFiniteError(f"NaN or Inf was reported up to step {step} ({phase}): {found}.")
+        first = [key for key in nonfinite if f"nonfinite: {key}" not in self._warn_once.counts] if is_new else []
+        for key in first[1:]:  # one message names them all
+            self._warn_once.mute(f"nonfinite: {key}")
         for key, count in nonfinite.items():
             if is_new:
                 message = "%s: NaN or Inf was reported, for the first time in the window up to step %d (%s)."
-                self._warn_once(f"nonfinite: {key}", message, key, step, phase, count=count)
+                self._warn_once(f"nonfinite: {key}", message, listed(first), step, phase, count=count)
             name = key + NONFINITE
             if self._policies.for_key(key) == "skip" and self._is_free(name, known):
                 metrics[name], counts[name] = float(count), count
