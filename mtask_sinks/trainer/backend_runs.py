@@ -31,7 +31,6 @@ class BackendRun(BuiltAnew):
 
     Args:
         callback: reporting callback of the backend; ``None`` if the trainer has none.
-        output_dir: the output directory of the training.
         sink: the sink that writes to the run.
 
     Attributes:
@@ -43,18 +42,17 @@ class BackendRun(BuiltAnew):
 
     numbers_rows: ClassVar[bool] = False
 
-    def __init__(self, callback: TrainerCallback | None, output_dir: str | None, sink: Sink) -> None:
+    def __init__(self, callback: TrainerCallback | None, sink: Sink) -> None:
         self.callback = callback
-        self.output_dir = output_dir
         self.sink = sink
         self.has_failed = False
         self._run_id: str | None = None
         self._foreign: set[str] = set()
 
     def _settings(self) -> dict[str, Any]:
-        return {"callback": self.callback, "output_dir": self.output_dir, "sink": self.sink}
+        return {"callback": self.callback, "sink": self.sink}
 
-    def begin(self, is_training: bool) -> None:
+    def begin(self, is_training: bool, output_dir: str | None) -> None:
         """Call this before the callback's turn. A run that is open now belongs to somebody else, or is from before."""
         current = self._current()
         if current is not None and current != self._run_id:
@@ -105,18 +103,18 @@ class BackendRun(BuiltAnew):
 class TensorBoardRun(BackendRun):
     """The directory that the callback writes to."""
 
-    def __init__(self, callback: TrainerCallback | None, output_dir: str | None, sink: Sink) -> None:
-        super().__init__(callback, output_dir, sink)
+    def __init__(self, callback: TrainerCallback | None, sink: Sink) -> None:
+        super().__init__(callback, sink)
         #: A writer, and the absolute path of its directory.
         self._found: tuple[Any, str] | None = None
 
-    def begin(self, is_training: bool) -> None:
+    def begin(self, is_training: bool, output_dir: str | None) -> None:
         # transformers 5 chooses the directory when training begins; an evaluation before that would write to ./runs.
-        if getattr(self.callback, "logging_dir", "") is None and self.output_dir is not None:
+        if getattr(self.callback, "logging_dir", "") is None and output_dir is not None:
             from transformers.integrations.integration_utils import default_logdir
 
-            vars(self.callback)["logging_dir"] = str(Path(self.output_dir, default_logdir()))
-        super().begin(is_training)
+            vars(self.callback)["logging_dir"] = str(Path(output_dir, default_logdir()))
+        super().begin(is_training, output_dir)
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
         if self.callback is not None and self.run_id() is None:
@@ -164,16 +162,16 @@ class MLflowRun(BackendRun):
     has a run open in another store. Then the sink cannot write to that run, so it opens one itself.
     """
 
-    def __init__(self, callback: TrainerCallback | None, output_dir: str | None, sink: Sink) -> None:
-        super().__init__(callback, output_dir, sink)
+    def __init__(self, callback: TrainerCallback | None, sink: Sink) -> None:
+        super().__init__(callback, sink)
         self._is_training = False
         #: Whether the run of the training is known. Then a run that becomes active later does not count.
         self._is_settled = False
         #: MLflow's tracking store before `prepare` has changed it.
         self._store_before: _Store | None = None
 
-    def begin(self, is_training: bool) -> None:
-        super().begin(is_training)
+    def begin(self, is_training: bool, output_dir: str | None) -> None:
+        super().begin(is_training, output_dir)
         self._is_training = is_training
         self._is_settled = is_training and self._run_id is not None
         if is_training and self.callback is not None:
@@ -333,14 +331,14 @@ _KINDS: dict[str, type[BackendRun]] = {
 }
 
 
-def find_backend_run(sink: Sink, callbacks: Sequence[TrainerCallback], output_dir: str | None) -> BackendRun:
+def find_backend_run(sink: Sink, callbacks: Sequence[TrainerCallback]) -> BackendRun:
     """Return the run of a sink's backend, with its reporting callback if the trainer has one.
 
     Of several callbacks for TensorBoard, it is the one to which the user gave a writer.
     """
     own = [callback for callback in callbacks if backend_of(callback) == sink.name]
     callback = next((each for each in own if getattr(each, "tb_writer", None) is not None), own[0] if own else None)
-    return _KINDS.get(sink.name, BackendRun)(callback, output_dir, sink)
+    return _KINDS.get(sink.name, BackendRun)(callback, sink)
 
 
 def backend_of(callback: TrainerCallback) -> str | None:

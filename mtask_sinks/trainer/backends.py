@@ -26,7 +26,6 @@ class Backends:
     Args:
         sinks: the sinks of the trainer.
         callbacks: the trainer's callbacks.
-        output_dir: the training's output directory.
         limits_network: whether clients of backends get shorter timeouts than their own.
         warn_once: counts failures.
         take_turn: called in place of a callback whose backend numbers its rows; see `guard`.
@@ -40,12 +39,11 @@ class Backends:
         self,
         sinks: Sequence[Sink],
         callbacks: Sequence[TrainerCallback],
-        output_dir: str | None,
         limits_network: bool,
         warn_once: WarnOnce,
         take_turn: Callable[[str, Any], None],
     ) -> None:
-        self.runs: dict[str, BackendRun] = {sink.name: find_backend_run(sink, callbacks, output_dir) for sink in sinks}
+        self.runs: dict[str, BackendRun] = {sink.name: find_backend_run(sink, callbacks) for sink in sinks}
         self.logged = backends_logged_by(callbacks)
         self._numbering = [name for name, run in self.runs.items() if run.numbers_rows]
         self._limits_network = limits_network
@@ -70,12 +68,17 @@ class Backends:
         """Return the backends that number their rows, and whose run is one of those in `attached`."""
         return [name for name in self._numbering if name in attached]
 
-    def begin(self, is_training: bool) -> None:
-        """Call this before the callbacks open their runs."""
+    def begin(self, is_training: bool, output_dir: str | None) -> None:
+        """Call this before the callbacks open their runs.
+
+        Args:
+            is_training: whether a training begins, or an evaluation outside of one.
+            output_dir: the output directory of the trainer, as it is now.
+        """
         if self._limits_network:
             limit_network(self.runs)
         for run in self.runs.values():
-            run.begin(is_training)
+            run.begin(is_training, output_dir)
         for log in self._trackers.values():
             log.begin()
 

@@ -133,7 +133,6 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             registry,
             chosen,
             self.callback_handler.callbacks,
-            output_dir=self.args.output_dir,
             capture=captured,
             drain_seconds=settings.drain_seconds,
             limits_network=settings.network_limits,

@@ -52,7 +52,6 @@ class Session:
         registry: where reports are gathered.
         sinks: where snapshots go.
         callbacks: the trainer's callbacks.
-        output_dir: the training's output directory.
         capture: what to take from the outputs of the model.
         drain_seconds: how long the end of a training waits for its sinks.
         limits_network: whether clients of backends get shorter timeouts than their own.
@@ -68,7 +67,6 @@ class Session:
         sinks: Sequence[Sink],
         callbacks: Sequence[TrainerCallback],
         *,
-        output_dir: str | None,
         capture: Capture,
         drain_seconds: float,
         limits_network: bool,
@@ -81,7 +79,7 @@ class Session:
         registry.reserve(is_trainer_log)
         self.delivery = Delivery(sinks, drain_seconds, publish)
         self._warn_once = WarnOnce(logger)
-        self.backends = Backends(sinks, callbacks, output_dir, limits_network, self._warn_once, self._take_turn)
+        self.backends = Backends(sinks, callbacks, limits_network, self._warn_once, self._take_turn)
         #: The trainer at work: the one that made this session, or a shallow copy, which shares the session.
         self.trainer: WeakReference[Any] = WeakReference(None)
         self._capture = capture
@@ -152,7 +150,7 @@ class Session:
         self.run.begin_training()
         self._idle_rules.on_train_begin()
         self.delivery.exit_status = "failed"
-        self.backends.begin(self.is_training)
+        self._begin_backends()
         # The other ranks have nothing to finish.
         with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext():
             try:
@@ -298,6 +296,10 @@ class Session:
         self.delivery.write(snapshot.with_logs(own))
         return attached
 
+    def _begin_backends(self) -> None:
+        trainer: Any = self.trainer()
+        self.backends.begin(self.is_training, trainer.args.output_dir)
+
     def _take_turn(self, event: str, logs: Mapping[str, Any]) -> None:
         """Deliver the current row. This is called in place of the callback that would log the row to a backend."""
         trainer = self.trainer()
@@ -308,7 +310,7 @@ class Session:
     def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
         self.silence.expects_phase = False
         if not self._depth:
-            self.backends.begin(self.is_training)
+            self._begin_backends()
         with (
             self._reporting(),
             self.registry.own_ticks(),

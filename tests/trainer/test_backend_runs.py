@@ -14,7 +14,7 @@ from mtask_sinks.trainer.backend_runs import _Store, find_backend_run
 def test_mlflow_that_a_sinks_thread_is_importing_has_no_run_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     sink = MLflowSink()
     monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))  # an empty module, as at the start of an import
-    assert find_backend_run(sink, [], None).run_id() is None
+    assert find_backend_run(sink, []).run_id() is None
 
 
 @pytest.mark.parametrize("variable", [None, "sqlite:///a.db", "sqlite:///c.db"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import transformers
 import wandb
 from helpers.event_files import read_scalars, run_dirs
 from helpers.faulty import wait_for
@@ -104,6 +105,18 @@ def test_tensorboard_keeps_one_run_from_before_the_training_to_after_it(tmp_path
     assert scalars["a/eval/loss"] == [(step, 15.0) for step in (0, 2, 4, 4)]
     assert scalars["a/test/loss"] == [(4, 7.0)]
     assert len(scalars["eval/runtime"]) == 4
+
+
+def test_tensorboard_is_in_the_output_dir_that_the_arguments_name_when_the_training_begins(tmp_path) -> None:
+    places = {}
+    for cls in transformers.Trainer, Trainer:
+        root = tmp_path / cls.__module__
+        args = arguments(root / "first", report_to="tensorboard")
+        trainer = cls(TwoTasks(), args, train_dataset=numbers(1, 2, 3, 4))
+        trainer.args.output_dir = str(root / "second")
+        trainer.train()
+        places[cls] = {directory.relative_to(root).parts[0] for directory in run_dirs(root)}
+    assert places[Trainer] == places[transformers.Trainer] != set()
 
 
 def test_tensorboard_in_overlay_from_the_command_line(tmp_path) -> None:
