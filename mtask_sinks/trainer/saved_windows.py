@@ -92,8 +92,8 @@ class SavedWindows:
 
         Args:
             state: the state of the trainer.
-            begins_anew: whether data without a length begin anew at a resume (``ignore_data_skip``). Then this method
-                drops the values per epoch of the cut epoch, and the window goes on into the next row.
+            begins_anew: whether the epoch that the checkpoint has cut begins anew (``ignore_data_skip``). Then this
+                method drops the values per epoch of the cut epoch, and the window goes on into the next row.
         """
         attributes = _stateful(state).get(_ENTRY, {}).get("attributes", {})
         step, epoch = attributes.get("step", {}), attributes.get("epoch", {})
@@ -109,7 +109,7 @@ class SavedWindows:
         self._oversight.load_state_dict(attributes.get("oversight", {}), state.global_step)
         if step.get("is_row_due"):
             self._drop_row(state)
-        is_cut = begins_anew and has_no_length(state)
+        is_cut = begins_anew and (has_no_length(state) or not _is_whole(state.epoch))
         if state.global_step and not self.epoch_has_ended:
             self._end_saved_epoch(state, epoch.get("is_over", _is_whole(state.epoch)), is_cut)
         if (begun := step.get("begun", 0)) and not is_cut:

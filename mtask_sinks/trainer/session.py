@@ -175,7 +175,7 @@ class Session:
         Args:
             state: the state of the trainer.
             loader: the loader of the training, if there is one.
-            begins_anew: whether data without a length begin anew at a resume.
+            begins_anew: whether a resumed training begins the epoch anew that the checkpoint has cut.
         """
         self._look_for_common_epochs(loader)
         if self._is_new and self.registry.discard():

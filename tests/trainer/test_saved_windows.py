@@ -199,12 +199,13 @@ def test_a_cut_through_data_without_a_length_ends_no_epoch(tmp_path, logging) ->
     assert counted(tmp_path / "resumed") == counted(tmp_path / "whole")
 
 
-def test_a_window_of_data_that_begin_anew_is_in_the_next_row(tmp_path) -> None:
+@pytest.mark.parametrize("data", [Endless(), numbers(1, 2, 6, 7)], ids=["endless", "with a length"])
+def test_a_window_of_data_that_begin_anew_is_in_the_next_row(tmp_path, data) -> None:
     def trainer(name: str) -> HfMultiTaskTrainer:
         changes = {"max_steps": 8, "save_strategy": "steps", "save_steps": 2, "ignore_data_skip": True}
         args = arguments(tmp_path / name, logging_strategy="epoch", **changes)
         registry = MetricRegistry({"*/n": "sum"}, per_epoch="*/n")
-        return HfMultiTaskTrainer(Reports(), args, train_dataset=Endless(), metrics=registry)
+        return HfMultiTaskTrainer(Reports(), args, train_dataset=data, metrics=registry)
 
     trainer("whole").train()
     resumed = trainer("resumed")
