@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+_SHARED_REGISTRY = (
+    "another training in this process, which has not ended, has the same MetricRegistry, so the values of both are "
+    "wrong. Give each trainer its own: metrics=copy.copy(registry)"
+)
+
+# The registries of the trainings that run in this process now.
+_in_training: list[MetricRegistry] = []
+
 
 class Session:
     """Handles the metrics of a trainer with `MultiTaskTrainerMixin`. No code in it is special to one backend.
@@ -151,8 +159,11 @@ class Session:
         self._idle_rules.on_train_begin()
         self.delivery.exit_status = "failed"
         self._begin_backends()
+        if self.registry in _in_training:
+            self._warn_once("shared registry", _SHARED_REGISTRY)
         # The other ranks have nothing to finish.
         with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext():
+            _in_training.append(self.registry)
             try:
                 with self._reporting():
                     self.registry.leave_out(self.admission.training_judge, "train")
@@ -165,6 +176,8 @@ class Session:
                 raise
             else:
                 self._end("finished")
+            finally:
+                _in_training.remove(self.registry)
 
     def on_train_begin(self, state: TrainerState, loader: Any, begins_anew: bool) -> None:
         """Load the saved windows. Only now is the first step known.

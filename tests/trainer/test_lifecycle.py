@@ -435,3 +435,26 @@ def test_sinks_get_the_trainers_own_logs_apart_from_the_metrics(tmp_path) -> Non
     assert {f"eval_{name}" for name in timing} <= set(steps[3][3]) and "eval_a/loss" not in steps[3][3]
     assert steps[4][:3] == (3, "test", {"a/loss": 8.0})
     assert (sink.runs[0].name, sink.runs[0].params["learning_rate"]) == ("r", 0.0)
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_training_inside_another_one_is_told_to_have_a_registry_of_its_own(tmp_path, caplog, is_shared) -> None:
+    registry = MetricRegistry({"*/n": "sum"})
+
+    class TrainsAnother(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                own = registry if is_shared else copy.copy(registry)
+                Ours(Toy(), arguments(tmp_path / "inner"), train_dataset=numbers(30, 40), metrics=own).train()
+
+    outer = arguments(tmp_path / "outer")
+    made = [
+        Ours(Toy(), outer, train_dataset=numbers(1, 2, 3, 4), metrics=registry, callbacks=callbacks)
+        for callbacks in ([TrainsAnother()], [])
+    ]
+    for trainer in made:  # one after the other, they may share it
+        trainer.train()
+    said = [record.getMessage() for record in caplog.records if "has the same MetricRegistry" in record.getMessage()]
+    assert len(said) == is_shared
+    assert rows(made[0], "a/loss")[0] == (2, 2.0 if is_shared else 1.5)  # shared, it lacks what was reported before
+    assert rows(made[1], "a/loss") == [(2, 1.5), (4, 3.5)]
