@@ -167,7 +167,8 @@ class WandbSink(BuiltAnew, Sink):
     def close(self, status: Status) -> None:
         opened, self._opened = self._opened, None
         if opened is not None and self._sequence is not None and not is_finished(opened):
-            opened.summary.update(at_end(self._sequence, self._run.id))
+            last = max(self._sequence, self._written.sequence)  # a replay of the beginning leaves out the rows after it
+            opened.summary.update(at_end(last, self._run.id))
         if self._is_owner and opened is not None:
             opened.finish(exit_code=_EXIT_CODES[status])
 

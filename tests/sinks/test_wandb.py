@@ -378,6 +378,17 @@ def test_a_resume_on_a_machine_with_another_clock_drops_nothing_and_repeats_noth
     assert server.runs["r"].points("a/train/x") == [(s, float(s)) for s in range(1, 41)]
 
 
+def test_a_resume_repeats_no_row_although_it_first_delivers_the_beginning_of_the_earlier_training_again(
+    server: WandbServer,
+) -> None:
+    rows = [Snapshot(step=s, metrics={"a/x": float(s)}, sequence=s) for s in range(1, 7)]
+    write(WandbSink(), RunInfo(id="1"), *rows)
+    write(WandbSink(), RunInfo(id="1", continued={"wandb": "r"}), *rows[:2])  # up to the checkpoint
+    again = [Snapshot(step=s, metrics={"a/x": float(s)}, sequence=s - 2) for s in range(3, 9)]
+    write(WandbSink(), RunInfo(id="2", step=2), *again)
+    assert server.runs["r"].points("a/train/x") == [(s, float(s)) for s in range(1, 9)]
+
+
 def test_two_evaluations_of_one_step_are_two_rows_also_in_a_replay(server: WandbServer) -> None:
     evaluations = [Snapshot(8, "eval", metrics={"a/x": value}, sequence=int(value)) for value in (1.0, 2.0, 3.0)]
     write(WandbSink(), RunInfo(id="1", step=4), *evaluations[:2])
