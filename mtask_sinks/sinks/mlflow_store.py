@@ -9,7 +9,7 @@ from urllib.request import url2pathname
 
 from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.errors import NotReady
-from mtask_sinks.sinks.health import check_url, check_writable, without_user
+from mtask_sinks.sinks.health import check_connection, check_writable, without_user
 from mtask_sinks.sinks.timeouts import fail_fast
 
 _SQLITE = "sqlite:///"
@@ -43,13 +43,14 @@ def check_store(uri: str, seconds: float) -> str:
 
     Args:
         uri: MLflow's tracking URI of the store.
-        seconds: time limit for a server's first answer.
+        seconds: time limit for the connection to a server.
 
     Returns:
         The place of the store, in a few words.
 
     Raises:
-        NotReady: a server does not answer or is not an MLflow server, or a database file cannot be written.
+        NotReady: a server does not answer, refuses the user or is not an MLflow server, or a database file cannot be
+            written.
         Exception: any exception that MLflow's client raises if it cannot read the store.
     """
     shown = without_user(uri)
@@ -58,13 +59,16 @@ def check_store(uri: str, seconds: float) -> str:
         check_writable(file.parent)
         return f"{shown} does not exist yet and can be created"
     if uri.startswith(("http://", "https://")):
-        status = check_url(f"{uri.rstrip('/')}/health", seconds)
-        if status != 200:
-            raise NotReady(f"{shown}/health answers with {status}: is it an MLflow server?")
+        check_connection(uri, seconds)
     import mlflow
 
-    with fail_fast():
-        mlflow.MlflowClient(uri).search_experiments(max_results=1)
+    # Only MLflow's client knows the user's password, token and certificate for the server.
+    try:
+        with fail_fast():
+            mlflow.MlflowClient(uri).search_experiments(max_results=1)
+    except mlflow.MlflowException as error:
+        reason = str(error).partition("\n")[0]
+        raise NotReady(f"{shown} does not answer as an MLflow store does: {reason}") from error
     if file is not None and not os.access(file, os.W_OK):
         raise NotReady(f"{shown} cannot be written")
     return f"{shown} answers"

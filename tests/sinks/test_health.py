@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import socket
 import sqlite3
 import threading
@@ -38,7 +39,17 @@ class Broken(Healthy):
 
 
 class NotMlflow(Healthy):
-    status = 404
+    status, body = 404, b"<html>Not Found</html>"
+
+
+class WithPassword(Healthy):
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") == "Basic " + base64.b64encode(b"me:secret").decode():
+            super().do_GET()
+        else:
+            self.send_error(401)
+
+    do_POST = do_GET  # noqa: N815
 
 
 def ask(name: str, seconds: float = 30.0) -> Answer:
@@ -51,13 +62,22 @@ def test_mlflow_server_that_answers(monkeypatch) -> None:
         assert ask("mlflow") == Answer(True, f"{server.url} answers")
 
 
-@pytest.mark.parametrize(("handler", "said"), [(Broken, "answers with 503"), (NotMlflow, "is it an MLflow server?")])
+@pytest.mark.parametrize(("handler", "said"), [(Broken, "503"), (NotMlflow, "404"), (WithPassword, "401")])
 def test_mlflow_server_that_fails(monkeypatch, handler, said) -> None:
     with local_server(handler) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
         answer = ask("mlflow")
     assert answer.is_ready is False
+    assert answer.detail.startswith(f"{server.url} does not answer as an MLflow store does: ")
     assert said in answer.detail
+
+
+def test_mlflow_server_that_asks_for_a_password_everywhere(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    with local_server(WithPassword) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        assert ask("mlflow") == Answer(True, f"{server.url} answers")
 
 
 def test_mlflow_port_that_is_closed(monkeypatch) -> None:
