@@ -354,9 +354,11 @@ def _log_name(name: str) -> str:
     reject some names (``a//b``, ``../a``, too long). So this changes these names and appends a hash.
     """
     cleaned = re.sub(r"[^\w\-. :/]", "_", name)
-    if posixpath.normpath(cleaned) == cleaned and not cleaned.startswith(("/", "..")) and len(cleaned) < MAX_KEY_LENGTH:
+    is_short = len(cleaned.encode()) <= MAX_KEY_LENGTH
+    if posixpath.normpath(cleaned) == cleaned and not cleaned.startswith(("/", "..")) and is_short:
         return cleaned
-    return f"{re.sub('[./]+', '_', cleaned)[: MAX_KEY_LENGTH - 9]}-{digest(name)}"
+    beginning = re.sub("[./]+", "_", cleaned).encode()[: MAX_KEY_LENGTH - 9].decode(errors="ignore")
+    return f"{beginning}-{digest(name)}"
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

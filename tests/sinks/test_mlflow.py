@@ -361,6 +361,16 @@ def test_in_a_directory_a_name_that_is_also_a_group_is_refused_and_blocks_nothin
         assert history.count((2, values[1])) == history.count((3, values[2])) == 1
 
 
+def test_in_a_directory_a_log_whose_name_is_too_long_for_a_file_has_a_similar_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    sink = MLflowSink(f"file:{tmp_path}/mlruns")
+    logs = {f"eval_{'書' * 100}_{name}": value for name, value in (("loss", 2.0), ("acc", 3.0))}  # 300 bytes each
+    write(sink, RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}, logs=logs))
+    metrics = MlflowClient(f"file:{tmp_path}/mlruns").get_run(sink.target()).data.metrics
+    assert sorted(metrics.values()) == [1.0, 2.0, 3.0]
+    assert all(len(name.encode()) <= 250 for name in metrics)
+
+
 def test_an_integer_beyond_all_floats_is_left_out() -> None:
     write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}, logs={"total": 10**400}))
     (run,) = runs()
