@@ -12,6 +12,7 @@ from torch.compiler import is_dynamo_compiling
 
 from mtask_sinks._util.built_anew import BuiltAnew
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.only_inlined import only_inlined
 from mtask_sinks._util.renamed import keep_old_names
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.accumulator import NonFinite
@@ -215,6 +216,7 @@ class MetricRegistry(BuiltAnew):
         """
         return self._key_table.reducer_for(key)
 
+    @only_inlined
     def report_metrics(self, task: str | None = None, /, *values: Any, **metrics: Any) -> None:
         """Report values of this micro-batch; cheap enough for every forward.
 

@@ -5,7 +5,8 @@
 names. `lazy` imports modules when they are first used. `masking` and `escaping` make text harmless; `shown` does both
 for whole values, and `log` for messages. `links` follows no link of another user, `ordinary_file` waits for no pipe.
 `schemes` recognizes places that are no local paths. `state_directory` finds the user's own directory. `interrupts`
-lets a few lines of code end before Ctrl-C stops the program.
+lets a few lines of code end before Ctrl-C stops the program. `only_inlined` keeps torch.compile from compiling a
+function by itself.
 
 May import: `errors` only.
 """

@@ -13,6 +13,7 @@ from torch.compiler import is_compiling
 from torch.utils.data import get_worker_info
 
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.only_inlined import only_inlined
 from mtask_sinks._util.warn_once import WarnOnce, call_site
 from mtask_sinks.errors import MetricKeyError
 from mtask_sinks.reporting.calls import is_in_forward
@@ -37,6 +38,7 @@ _active: Reporter | None = None
 _all_active: list[tuple[Reporter, int]] = []
 
 
+@only_inlined
 def report_metrics(task: str | None = None, /, *values: Any, **metrics: Any) -> None:
     """Report values from anywhere: a loss function, a submodule, ``compute_loss``, a callback.
 

@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
 from mtask_sinks._util.log import get_logger
+from mtask_sinks._util.only_inlined import only_inlined
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.reporting.api import Reporter, refuse_positional
 
@@ -50,6 +51,7 @@ class BoundReport:
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
 
+    @only_inlined
     def __call__(self, task: str | None = None, /, *values: Any, **metrics: Any) -> None:
         if values:
             refuse_positional(task, values)

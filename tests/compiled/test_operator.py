@@ -563,6 +563,32 @@ def test_inductor_would_run_a_report_between_two_cuda_graphs(monkeypatch) -> Non
     assert registry.snapshot(step=1).metrics["t/loss"] == 3.0
 
 
+@pytest.mark.parametrize("way", ["method", "function", "registry"])
+def test_where_a_graph_breaks_in_a_loop_reports_are_not_compiled_by_themselves(way: str) -> None:
+    registry = MetricRegistry(reducers={"*/n": "sum"})
+
+    class Tasks(nn.Module):
+        supports_report_metrics = True
+
+        def forward(self, losses, tasks):
+            report = {"method": self.report_metrics, "function": report_metrics, "registry": registry.report_metrics}
+            for number in range(4):
+                rows = tasks == number
+                if rows.any():  # here the graph breaks
+                    report[way](f"task{number}", loss=weighted(losses[rows].mean(), rows.sum()), n=rows.sum())
+            return losses * 2
+
+    model, counter = Tasks(), CompileCounterWithBackend("eager")
+    run = torch.compile(model, backend=counter)
+    losses, tasks = torch.arange(12.0), torch.arange(12) % 3
+    with bound(model, registry), registry.activate():
+        for step in range(3):
+            run(losses + step, tasks)
+    expected = {f"task{number}/loss": float(np.mean(range(number, 12, 3)) + 1) for number in range(3)}
+    assert dict(registry.snapshot(step=1).metrics) == expected | {f"task{number}/n": 12.0 for number in range(3)}
+    assert counter.frame_count == 0
+
+
 def test_without_the_private_api_the_values_are_right_and_the_graph_breaks(monkeypatch) -> None:
     monkeypatch.delattr(torch.library, "_register_effectful_op")
     monkeypatch.setattr(operator, "report_op", operator.define("mtask_sinks_without_effects"))
