@@ -195,7 +195,7 @@ def draw_table(
     for i, width in fitting.widths.items():
         column = columns[i]
         table.add_column(
-            shortened(column.name, width),
+            Text(shortened(column.name, width)),
             justify=column.align,
             style=column.style,
             width=width,

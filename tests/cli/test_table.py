@@ -36,8 +36,10 @@ def test_a_terminal_gets_a_table_that_fits_with_colour() -> None:
     assert all(len(line) <= 40 for line in on_terminal(COLUMNS, ROWS, 40))
 
 
-def test_cells_are_no_markup() -> None:
+def test_cells_and_headings_are_no_markup() -> None:
     assert "[b]" in printed(force_terminal=True, color_system=None)
+    headings = ["eval_wiki[de]", "eval_wiki[en]", "eval_[/x]", "eval:fire:"]
+    assert on_terminal([TableColumn(name) for name in headings], [["1"] * 4], 80)[0].split() == headings
 
 
 def test_a_name_that_is_too_long_loses_its_middle_and_keeps_its_end() -> None:
