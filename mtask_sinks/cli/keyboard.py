@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ _SEQUENCES = {
     "\x1b[H": "home", "\x1bOH": "home", "\x1b[1~": "home", "\x1b[7~": "home",
     "\x1b[F": "end", "\x1bOF": "end", "\x1b[4~": "end", "\x1b[8~": "end",
     "\x1b": "escape", "\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace", "\t": "tab",
-    "\x03": "interrupt",
+    "\x03": "interrupt", "\x1a": "suspend",
 }  # fmt: skip
 # The beginning of a sequence whose end is missing, and how long to wait for the end.
 _UNFINISHED = re.compile(rb"\x1b(\[[^@-~]*|O)?$")
@@ -61,8 +62,33 @@ class Keyboard:
         time.sleep(seconds)
         return []
 
+    def suspend(self) -> None:
+        """Stop this process and those of its job, as Ctrl-Z does elsewhere, until the user continues the job."""
+
 
 class _PosixKeyboard(Keyboard):
+    def begin(self) -> None:
+        """Make the terminal send each key immediately, also Ctrl-Z."""
+        import termios
+        import tty
+
+        self._before = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin, termios.TCSANOW)
+        settings = termios.tcgetattr(sys.stdin)
+        settings[6][termios.VSUSP] = bytes([os.fpathconf(sys.stdin.fileno(), "PC_VDISABLE")])
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, settings)
+
+    def end(self) -> None:
+        """Restore the settings of the terminal."""
+        import termios
+
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+
+    def suspend(self) -> None:
+        self.end()
+        os.kill(0, signal.SIGTSTP)
+        self.begin()
+
     def keys(self, seconds: float) -> list[str]:
         import select
 
@@ -105,12 +131,9 @@ def reading_keys() -> Iterator[Keyboard]:
     if sys.platform == "win32":
         yield _WindowsKeyboard()
         return
-    import termios
-    import tty
-
-    before = termios.tcgetattr(sys.stdin)
+    keyboard = _PosixKeyboard()
+    keyboard.begin()
     try:
-        tty.setcbreak(sys.stdin, termios.TCSANOW)
-        yield _PosixKeyboard()
+        yield keyboard
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        keyboard.end()

@@ -133,6 +133,10 @@ def show_on_screen(
             for key in keys:
                 if key in ("q", "interrupt") and not choice.is_typing:
                     return
+                if key == "suspend":  # the shell gets its own screen, and afterwards the keys are read as before
+                    live.stop()
+                    keyboard.suspend()
+                    live.start()
                 if key in ("tab", "backtab") and not choice.is_typing:
                     trainings.move(1 if key == "tab" else -1)
                     choice, read_at = ViewChoice(choice.pattern, order=choice.order), 0.0

@@ -148,6 +148,15 @@ def test_ctrl_c_quits_too_and_the_terminal_is_as_before(large) -> None:
     assert left.count("nsp ") == 1 and "mlm" not in left
 
 
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_continues_with_all_keys(large) -> None:
+    with Terminal(program=["bash", "--norc", "-i"]) as terminal:
+        terminal.press(f"{sys.executable} -m mtask_sinks watch {large}\n").wait_for("s by task").press("\x1a")
+        terminal.wait_for("Stopped").wait_for(lambda terminal: not terminal.screen.cursor.hidden)
+        terminal.press("clear; fg\n").wait_for("s by task").press("s").wait_for("s by metric").press("q")
+        terminal.wait_for(lambda terminal: not terminal.screen.cursor.hidden)
+        terminal.press("clear; stty -a\n").wait_for(" icanon ").wait_for(" echo ")
+
+
 def test_another_size_makes_another_picture(terminal) -> None:
     terminal.resize(200, 50).wait_for("↓ 4 more")
     assert "no room" not in terminal.text
