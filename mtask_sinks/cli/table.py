@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 _GAP = 2
 # Least width of a column, by its flow. If a table is too wide, other columns are dropped before this width shrinks.
 # Names get more if two of them would look the same otherwise.
-_LEAST = {"cut": 16, "wrap": 24, "curve": 8}
+_LEAST = {"cut": 16, "heading": 16, "wrap": 24, "curve": 8}
 # If no column is left to drop, names are cut, and lines of text are broken, to this many characters at least; if even
 # then the table is too wide, names may look the same.
-_LEAST_AT_LAST = {**_LEAST, "cut": 3, "wrap": 8}
+_LEAST_AT_LAST = {**_LEAST, "cut": 3, "heading": 3, "wrap": 8}
 _CURVE_IN_PIPE = 20
 
 
@@ -42,8 +42,8 @@ class TableColumn:
         name: its heading.
         align, style: how its cells look.
         flow: what happens if a terminal is too narrow. ``whole``: its cells are never broken; ``cut``: names lose their
-            middle, but so that they still differ; ``wrap``: text continues on the next line; ``curve``: curves become
-            narrower.
+            middle, but so that they still differ; ``heading``: only the heading does; ``wrap``: text continues on the
+            next line; ``curve``: curves become narrower.
         drop: columns with 1 are dropped first if the table does not fit, then those with 2, and so on; 0 is never
             dropped.
         title: how a message names the column if it is dropped; by default its heading.
@@ -52,7 +52,7 @@ class TableColumn:
     name: str
     align: Literal["left", "right"] = "left"
     style: str = ""
-    flow: Literal["whole", "cut", "wrap", "curve"] = "whole"
+    flow: Literal["whole", "cut", "heading", "wrap", "curve"] = "whole"
     drop: int = 0
     title: str = ""
 
@@ -98,7 +98,10 @@ def fit(columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], width: i
     if _total(kept, least) > width:
         least = _least_widths(columns, rows, wanted, _LEAST_AT_LAST)
     if _total(kept, least) > width:
-        least = [min(size, _LEAST_AT_LAST.get(columns[i].flow, size)) for i, size in enumerate(least)]
+        least = [
+            max(min(size, _LEAST_AT_LAST.get(column.flow, size)), _widest_value(column, rows, i))
+            for i, (column, size) in enumerate(zip(columns, least, strict=True))
+        ]
     return Fit(_divide(kept, columns, wanted, least, width), list(left_out))
 
 
@@ -112,11 +115,20 @@ def _least_widths(
     columns: Sequence[TableColumn], rows: Sequence[Sequence[Cell]], wanted: Sequence[int], by_flow: Mapping[str, int]
 ) -> list[int]:
     """Return the least width of each column, by its flow; names get as much as they need to differ."""
-    least = [min(want, by_flow.get(column.flow, want)) for want, column in zip(wanted, columns, strict=True)]
-    return [
-        width_to_differ(_texts(rows, i), size, wanted[i]) if columns[i].flow == "cut" else size
-        for i, size in enumerate(least)
-    ]
+    headings = [column.name for column in columns if column.flow == "heading"]
+    least = []
+    for i, column in enumerate(columns):
+        size = max(min(wanted[i], by_flow.get(column.flow, wanted[i])), _widest_value(column, rows, i))
+        if column.flow in ("cut", "heading"):
+            names = headings if column.flow == "heading" else _texts(rows, i)
+            size = width_to_differ(names, size, wanted[i])
+        least.append(size)
+    return least
+
+
+def _widest_value(column: TableColumn, rows: Sequence[Sequence[Cell]], at: int) -> int:
+    """Return the width that the values below a heading need that may be cut itself."""
+    return max(map(_size, (row[at] for row in rows)), default=0) if column.flow == "heading" else 0
 
 
 def _texts(rows: Sequence[Sequence[Cell]], column: int) -> Iterator[str]:
@@ -130,10 +142,10 @@ def _total(kept: Sequence[int], sizes: Sequence[int]) -> int:
 def _divide(
     kept: Sequence[int], columns: Sequence[TableColumn], wanted: Sequence[int], least: Sequence[int], width: int
 ) -> dict[int, int]:
-    """Give every column its least width. What is left goes to names, then to texts, then in equal parts to curves."""
+    """Give every column its least width. What is left goes to names, then to headings, texts, and curves."""
     widths = {i: least[i] for i in kept}
     rest = width - _total(kept, least)
-    for flow in ("cut", "wrap", "curve"):
+    for flow in ("cut", "heading", "wrap", "curve"):
         growing = [i for i in kept if columns[i].flow == flow and wanted[i] > widths[i]]
         while rest > 0 and growing:
             share = max(rest // len(growing), 1)

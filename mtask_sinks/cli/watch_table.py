@@ -72,7 +72,7 @@ def metric_table(
         newest = max((part.step for part in parts if part is not None), default=0)
         is_curve = step is None or any(part is not None and part.change is not None for part in parts)
         styles[len(columns)] = ["dim" if part is not None and part.step < newest else "bold" for part in parts]
-        columns.append(TableColumn(phase, "right", drop=values))
+        columns.append(TableColumn(phase, "right", flow="heading", drop=values))
         if is_curve:
             styles[len(columns)] = [_change_style(part) for part in parts]
             title = "other curves" if at else "curve"

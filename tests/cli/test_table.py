@@ -102,6 +102,24 @@ def test_columns_drop_in_their_order_and_no_number_breaks(width: int) -> None:
     assert more == ([f"no room for: {', '.join(dropped)}"] if dropped else [])
 
 
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (25, ["eval_natu…alidation"]),
+        (35, ["eval_natural_q…ook_validation"]),
+        (50, ["eval_natur…validation", "eval_natur…_book_test"]),
+        (100, ["eval_natural_questions_open_book_validation", "eval_natural_questions_open_book_test"]),
+    ],
+)
+def test_headings_of_values_lose_their_middle_before_names_and_values_break(width: int, headings: list[str]) -> None:
+    names = ["eval_natural_questions_open_book_validation", "eval_natural_questions_open_book_test"]
+    columns = [TableColumn("task", flow="cut"), TableColumn(names[0], "right", flow="heading")]
+    columns += [TableColumn(names[1], "right", flow="heading", drop=1)]
+    head, line, *_ = on_terminal(columns, [["mlm", "-5.534e-05", "12,345"]], width)
+    assert head.split() == ["task", *headings]
+    assert line.split() == ["mlm", "-5.534e-05", "12,345"][: 1 + len(headings)]
+
+
 @pytest.mark.parametrize("width", [12, 20, 28, 36, 44])
 def test_even_if_no_column_is_left_to_drop_all_cells_are_whole(width: int) -> None:
     columns = [

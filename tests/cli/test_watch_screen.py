@@ -233,6 +233,15 @@ def test_long_names_take_one_line_each_also_in_ascii(tmp_path, task) -> None:
         assert "\\u2026" not in terminal.text
 
 
+def test_a_long_name_of_an_evaluation_leaves_room_for_the_names_of_the_metrics(tmp_path) -> None:
+    long = "eval_natural_questions_open_book_validation"
+    write(tmp_path, (RunInfo(id="1"), losses(10, 20, phase=long), "finished"))
+    with Terminal("watch", str(tmp_path), columns=40, lines=12) as terminal:
+        heading, shown = table(terminal.wait_for("  q"))
+        assert heading.split()[:2] == ["task", "metric"] and heading.split()[2].startswith("eval_")
+        assert [(key, rest.split()[0]) for key, rest in shown] == [("a/loss", "200")]
+
+
 def test_keys_choose_by_names_that_the_encoding_of_the_terminal_lacks(tmp_path) -> None:
     rows = [
         Snapshot(step, phase, metrics={"翻译/loss": 1.0, "b/loss": 2.0})
