@@ -184,12 +184,12 @@ def make_table(
     if fitting.width > console.width:
         kept = [[row[i] for i in fitting.widths] for row in rows]
         table = Text(plain_table([columns[i] for i in fitting.widths], kept, is_ascii), overflow="fold")
-    return Group(table, Text(no_room(fitting), "dim")) if fitting.left_out else table
+    return Group(table, Text(no_room(fitting.left_out), "dim")) if fitting.left_out else table
 
 
-def no_room(fitting: Fit) -> str:
-    """Return the line that names the columns that do not fit."""
-    return f"no room for: {', '.join(fitting.left_out)}"
+def no_room(left_out: Sequence[str]) -> str:
+    """Return the line that names what does not fit."""
+    return f"no room for: {', '.join(left_out)}"
 
 
 def draw_table(

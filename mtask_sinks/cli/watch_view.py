@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtask_sinks._util.formatting import duration, number
 from mtask_sinks._util.shown import shown
@@ -24,8 +24,14 @@ if TYPE_CHECKING:
     from mtask_sinks.delivery.status import SinkStatus
 
 _COLOURS = {"running": "green", "finished": "bold", "failed": "bold red", "killed": "bold red"}
-# Below the table of a screen: a line with the columns that do not fit, and the line of keys.
+# Below the table of a screen: a line that names what does not fit, and the line of keys.
 _FOOTER = 2
+# If a screen has no room for any row, the heading leaves these parts out, one by one: field → its name, empty value.
+_OPTIONAL: Mapping[str, tuple[str, Any]] = {
+    "health": ("task health", None),
+    "sinks": ("sinks", ()),
+    "alerts": ("alerts", ()),
+}
 
 
 @dataclass(frozen=True)
@@ -80,20 +86,28 @@ def make_screen(progress: TrainingProgress, console: Console, choice: ViewChoice
 
     every = watched_metrics(progress.rows)
     progress, rows = _as_shown(progress, choice.chosen(every), console)
-    parts: list[RenderableType] = [*_head(progress, console, which), Text("")]
-    used = sum(len(console.render_lines(part)) for part in parts)
-    height = max(console.height - used - 1 - _FOOTER, 1)
+    optional, left_out = [field for field in _OPTIONAL if getattr(progress, field)], list[str]()
+    while True:
+        parts: list[RenderableType] = [*_head(progress, console, which), Text("")]
+        height = console.height - sum(len(console.render_lines(part)) for part in parts) - 1 - _FOOTER
+        if height >= 1 or not optional:
+            break
+        field = optional.pop(0)
+        name, empty = _OPTIONAL[field]
+        left_out.append(name)
+        progress = replace(progress, **{field: empty})
+    height = max(height, 1)
     top = min(choice.top, max(len(rows) - height, 0))
-    fitting = None
     if rows:
         table = metric_table(rows, phases_of(rows), progress.step, progress.x, progress.tasks)
         fitting = fit(table.columns, table.rows, console.width)
         cells, styles = table.part(top, top + height, blanks=True)
+        left_out += fitting.left_out
         parts.append(draw_table(table.columns, cells, fitting, console.options.ascii_only, styles))
     elif progress.tasks:  # there are metrics, but the pattern of the command or that of the user hides them
         parts.append(Text("no metric matches", "dim"))
     parts += [Text("")] * max(height + 1 - (len(rows) + 1 if rows else bool(progress.tasks)), 0)
-    parts.append(_cropped(Text(no_room(fitting), "dim")) if fitting and fitting.left_out else Text(""))
+    parts.append(_cropped(Text(no_room(left_out), "dim")) if left_out else Text(""))
     more = max(len(rows) - top - height, 0)
     keys = _keys(shown(choice, console.encoding), len(rows), len(every), top, more, position)
     is_narrow = keys.cell_len > console.width and not choice.is_typing

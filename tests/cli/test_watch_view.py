@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from helpers.journals import write
 from rich.console import Console
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.analysis.alerts import AlertRow
 from mtask_sinks.analysis.progress import MetricProgress, TrainingProgress, Watch
+from mtask_sinks.analysis.task_health import GradientSummary
 from mtask_sinks.cli.watch_choice import ViewChoice
 from mtask_sinks.cli.watch_view import make_frame, make_screen, summary_line
 from mtask_sinks.delivery.status import SinkStatus
@@ -32,6 +35,31 @@ def test_a_screen_is_as_high_as_the_terminal_and_tells_how_many_rows_do_not_fit(
     rows = sum(line.startswith("task") for line in lines) - 1
     assert rows == min(screen.height, 40)
     assert (f"↓ {40 - rows} more" in lines[-1]) == (rows < 40)
+
+
+@pytest.mark.parametrize(
+    ("height", "left_out", "rows"),
+    [(13, "", 1), (12, "task health", 1), (11, "task health, sinks", 2), (9, "task health, sinks, alerts", 3)],
+)
+def test_on_a_low_terminal_the_heading_gives_way_to_the_table(tmp_path, height: int, left_out: str, rows: int) -> None:
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={f"{task}/loss": 1.0 for task in "abcdefgh"})], "finished"))
+    progress = replace(
+        Watch(tmp_path).progress(),
+        journal="metrics.jsonl",
+        sinks=(SinkStatus("wandb", "down", 0, 1, 0, "no answer"), SinkStatus("mlflow", "up", 1, 0, 0, None)),
+        health=GradientSummary((), (), None, None, off="no parameter is shared"),
+        alerts=tuple(
+            AlertRow(f"{task}/loss", "train", "nonfinite", f"{task}/loss is NaN", 1, 1, None, False) for task in "abc"
+        ),
+    )
+    console = Console(file=io.StringIO(), width=60, height=height, force_terminal=True, color_system=None)
+    screen = make_screen(progress, console, ViewChoice(), "", "")
+    console.print(screen.renderable)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert len(lines) == height
+    assert lines[-2] == (f"no room for: {left_out}" if left_out else "")
+    assert [line[0] for line in lines if re.match("[a-h]     loss", line)] == list("abcdefgh")[:rows]
+    assert screen.height == rows
 
 
 def test_a_screen_without_any_metric_is_as_high_as_the_terminal(tmp_path) -> None:
