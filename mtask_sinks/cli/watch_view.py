@@ -223,9 +223,11 @@ def _in_lines(parts: Sequence[str], width: int) -> list[str]:
     >>> _in_lines(["step 20", "epoch 1.00", "2 steps/s"], 20)
     ['step 20  epoch 1.00', '2 steps/s']
     """
+    from rich.cells import cell_len
+
     lines = [parts[0]]
     for part in parts[1:]:
-        if len(lines[-1]) + 2 + len(part) <= width:
+        if cell_len(lines[-1]) + 2 + cell_len(part) <= width:
             lines[-1] += f"  {part}"
         else:
             lines.append(part)

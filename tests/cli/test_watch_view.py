@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from helpers.journals import write
@@ -60,6 +61,16 @@ def test_on_a_low_terminal_the_heading_gives_way_to_the_table(tmp_path, height: 
     assert lines[-2] == (f"no room for: {left_out}" if left_out else "")
     assert [line[0] for line in lines if re.match("[a-h]     loss", line)] == list("abcdefgh")[:rows]
     assert screen.height == rows
+
+
+def test_wide_names_of_tasks_leave_every_cosine_whole(tmp_path) -> None:
+    tasks = ["情感分析", "机器翻译", "问答系统", "摘要生成"]
+    pairs = {f"health/grad_cosine.{a}.{b}": 0.5 for a, b in combinations(tasks, 2)}
+    metrics = {f"{task}/grad_norm": 1.0 for task in tasks} | pairs
+    write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics=metrics, counts=dict.fromkeys(metrics, 1))], None))
+    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True, color_system=None)
+    console.print(make_screen(Watch(tmp_path).progress(), console, ViewChoice(), "", "").renderable)
+    assert re.findall("(\\w+)·(\\w+) [+]0.50", console.file.getvalue()) == [*combinations(tasks, 2)]
 
 
 def test_a_screen_without_any_metric_is_as_high_as_the_terminal(tmp_path) -> None:
