@@ -123,7 +123,8 @@ class _WindowsKeyboard(Keyboard):
 def reading_keys() -> Iterator[Keyboard]:
     """Make the terminal send each key immediately, without echo. Restore its settings at the end of the block.
 
-    Ctrl-C still raises `KeyboardInterrupt`.
+    Ctrl-C still raises `KeyboardInterrupt`. SIGTERM, such as from ``timeout 60``, raises `SystemExit`, so that the
+    block ends as always.
     """
     if not sys.stdin or not sys.stdin.isatty():
         yield Keyboard()
@@ -133,7 +134,9 @@ def reading_keys() -> Iterator[Keyboard]:
         return
     keyboard = _PosixKeyboard()
     keyboard.begin()
+    handler = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield keyboard
     finally:
         keyboard.end()
+        signal.signal(signal.SIGTERM, handler)

@@ -148,6 +148,13 @@ def test_ctrl_c_quits_too_and_the_terminal_is_as_before(large) -> None:
     assert left.count("nsp ") == 1 and "mlm" not in left
 
 
+def test_sigterm_leaves_the_terminal_as_before(large) -> None:
+    watch = f"{sys.executable} -m mtask_sinks watch {large}"
+    with Terminal(program=["bash", "-c", f"timeout --foreground 6 {watch}; echo code $?; stty -a"]) as terminal:
+        terminal.wait_for("quit").wait_for("code 124").wait_for(" icanon ")
+        assert not terminal.screen.cursor.hidden
+
+
 def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_continues_with_all_keys(large) -> None:
     with Terminal(program=["bash", "--norc", "-i"]) as terminal:
         terminal.press(f"{sys.executable} -m mtask_sinks watch {large}\n").wait_for("s by task").press("\x1a")
