@@ -49,10 +49,11 @@ def demo(
         "2,250 steps take 60 to 100 seconds on two cores.",
         soft_wrap=not console.is_terminal,
         highlight=False,
+        markup=False,
     )
     is_live = has_screen(console)
     process = DemoProcess(run_dir, max_steps, seed, sinks, environment, to_log=is_live)
-    console.print(f"Log: {process.log}", soft_wrap=True, highlight=False)
+    console.print(f"Log: {process.log}", soft_wrap=True, highlight=False, markup=False)
     try:
         if is_live:
             show_on_terminal(process, run_dir, console)
@@ -62,7 +63,7 @@ def demo(
         pass
     if not process.is_over():
         process.stop()
-        console.print(f"Stopped. The log is {process.log}.", soft_wrap=True, highlight=False)
+        console.print(f"Stopped. The log is {process.log}.", soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(130)
     if process.has_failed:
         typer.echo(f"{process.end_of_log()}\nThe training failed. The whole log is {process.log}.", err=True)

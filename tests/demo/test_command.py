@@ -146,8 +146,9 @@ def test_a_training_that_fails_shows_the_end_of_its_log(tmp_path) -> None:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-        text = command("demo", "--report_to", "none", cwd=tmp_path, expect=1)
-    assert "no memory left" in text and "The whole log is mtask-sinks-demo/demo-1/training.log" in text
+        text = command("demo", "--report_to", "none", "--output_dir", "runs [new]", cwd=tmp_path, expect=1)
+    assert "no memory left" in text and "The whole log is runs [new]/demo-1/training.log" in text
+    assert "for 2,250 steps, in runs [new]/demo-1. " in text and "Log: runs [new]/demo-1/training.log\n" in text
 
 
 def test_the_demo_writes_all_three_backends_once_a_run(two_runs) -> None:
