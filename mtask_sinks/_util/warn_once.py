@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 _PACKAGE = __name__.partition(".")[0]
+# The code that PyTorch makes for a graph belongs to no module. Its file has one of these in its name.
+_MADE = ("<eval_with_key>", str(Path("torch", "_functorch", "")))
 
 
 class WarnOnce:
@@ -54,11 +58,12 @@ class WarnOnce:
 def call_site() -> str:
     """Return ``file:line`` of the nearest caller outside this package: the line of user code that made a report."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and _is_between(frame.f_globals.get("__name__")):
+    while frame.f_back is not None and _is_between(frame):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _is_between(module: str | None) -> bool:
-    """Return whether a frame of this module lies between us and the code of a user: our own, or what PyTorch made."""
-    return module is None or module.partition(".")[0] in (_PACKAGE, "torch")
+def _is_between(frame: FrameType) -> bool:
+    """Return whether a frame lies between us and the code of a user: our own, or one of PyTorch."""
+    module = str(frame.f_globals.get("__name__"))
+    return module.partition(".")[0] in (_PACKAGE, "torch") or any(part in frame.f_code.co_filename for part in _MADE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from mtask_sinks._util.warn_once import WarnOnce, call_site
 
@@ -34,3 +35,11 @@ def test_the_exception_at_hand_is_shown_if_asked_for(caplog) -> None:
 
 def test_the_call_site_is_the_callers_line() -> None:
     assert call_site().rpartition(":")[0].endswith("test_warn_once.py")
+
+
+def test_the_call_site_may_be_in_code_of_no_module() -> None:
+    found: dict[str, Any] = {"call_site": call_site}
+    exec(compile("\ndef report():\n    return call_site()\n", "cell", "exec"), found)
+    assert found["report"]() == "cell:3"
+    found["__name__"] = None
+    assert found["report"]() == "cell:3"
