@@ -46,8 +46,8 @@ _SHARED_REGISTRY = (
     "wrong. Give each trainer its own: metrics=copy.copy(registry)"
 )
 
-# The registries of the trainings that run in this process now.
-_in_training: list[MetricRegistry] = []
+# The sessions of the trainings that run in this process now.
+_in_training: list[Session] = []
 
 
 class Session:
@@ -159,11 +159,11 @@ class Session:
         self._idle_rules.on_train_begin()
         self.delivery.exit_status = "failed"
         self._begin_backends()
-        if self.registry in _in_training:
+        if any(each.registry is self.registry and not each.has_ended for each in _in_training):
             self._warn_once("shared registry", _SHARED_REGISTRY)
         # The other ranks have nothing to finish.
         with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext():
-            _in_training.append(self.registry)
+            _in_training.append(self)
             try:
                 with self._reporting():
                     self.registry.leave_out(self.admission.training_judge, "train")
@@ -177,7 +177,7 @@ class Session:
             else:
                 self._end("finished")
             finally:
-                _in_training.remove(self.registry)
+                _in_training.remove(self)
 
     def on_train_begin(self, state: TrainerState, loader: Any, begins_anew: bool) -> None:
         """Load the saved windows. Only now is the first step known.

@@ -458,3 +458,20 @@ def test_a_training_inside_another_one_is_told_to_have_a_registry_of_its_own(tmp
     assert len(said) == is_shared
     assert rows(made[0], "a/loss")[0] == (2, 2.0 if is_shared else 1.5)  # shared, it lacks what was reported before
     assert rows(made[1], "a/loss") == [(2, 1.5), (4, 3.5)]
+
+
+def test_a_training_that_begins_when_another_one_has_ended_may_share_its_registry(tmp_path, caplog) -> None:
+    registry, second = MetricRegistry(), []
+
+    class TrainsNext(TrainerCallback):
+        def on_train_end(self, args, state, control, **kwargs):
+            second.append(Ours(Toy(), arguments(tmp_path / "2"), train_dataset=numbers(5, 6), metrics=registry))
+            second[0].train()
+
+    settings = {"train_dataset": numbers(1, 2, 3, 4), "metrics": registry, "callbacks": [TrainsNext()]}
+    first = Ours(Toy(), arguments(tmp_path / "1"), **settings)
+    first.train()
+    assert rows(first, "a/loss") == [(2, 1.5), (4, 3.5)]
+    assert rows(first, "overall_a/loss") == [(4, 2.5)]
+    assert rows(second[0], "a/loss") == rows(second[0], "overall_a/loss") == [(2, 5.5)]
+    assert "has the same MetricRegistry" not in caplog.text
