@@ -31,9 +31,9 @@ def sinks(
 ) -> None:
     """List every sink: those of this package, plug-ins, and the trackers that transformers reports to by itself.
 
-    --check logs nothing. For MLflow it asks the server for /health and opens the store. For W&B it asks the server and
-    looks for an API key (offline, it writes to W&B's directory). For TensorBoard it checks that the directory can be
-    written. It runs the code of a plug-in only if you name the plug-in.
+    --check logs nothing. For MLflow it asks the store for an experiment, with MLflow's client. For W&B it asks the
+    server and looks for an API key (offline, it writes to W&B's directory). For TensorBoard it checks that the
+    directory can be written. It runs the code of a plug-in only if you name the plug-in.
 
     With --check, the command exits with 1 if a backend does not answer, or if a sink that you name is not installed.
 

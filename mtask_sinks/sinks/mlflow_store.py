@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from mtask_sinks._util.masking import mask
 from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.errors import NotReady
 from mtask_sinks.sinks.health import check_connection, check_writable, without_user
@@ -14,6 +15,8 @@ from mtask_sinks.sinks.timeouts import fail_fast
 
 _SQLITE = "sqlite:///"
 _FILE = "file:"
+# How many characters of a server's answer an error quotes. MLflow's client quotes whole pages.
+_MAX_PAGE = 200
 
 
 def is_same_store(one: str, other: str) -> bool:
@@ -43,7 +46,7 @@ def check_store(uri: str, seconds: float) -> str:
 
     Args:
         uri: MLflow's tracking URI of the store.
-        seconds: time limit for the connection to a server.
+        seconds: time limit for the connection to a server, and for its answer.
 
     Returns:
         The place of the store, in a few words.
@@ -64,10 +67,11 @@ def check_store(uri: str, seconds: float) -> str:
 
     # Only MLflow's client knows the user's password, token and certificate for the server.
     try:
-        with fail_fast():
+        with fail_fast(seconds):
             mlflow.MlflowClient(uri).search_experiments(max_results=1)
     except mlflow.MlflowException as error:
-        reason = str(error).partition("\n")[0]
+        reason, quoted, page = mask(str(error)).partition("\n")[0].partition("Response body: ")
+        reason += quoted + (page if len(page) <= _MAX_PAGE else f"{page[:_MAX_PAGE]}…")
         raise NotReady(f"{shown} does not answer as an MLflow store does: {reason}") from error
     if file is not None and not os.access(file, os.W_OK):
         raise NotReady(f"{shown} cannot be written")

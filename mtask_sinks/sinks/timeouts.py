@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +23,6 @@ NETWORK_LIMITS: Mapping[str, str] = {
     "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "1",
 }
 
-_FAIL_FAST = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
-
 
 def limit_network(backends: Iterable[str]) -> None:
     """Set the variables of `NETWORK_LIMITS` that belong to these backends. Keep each variable that is already set.
@@ -38,15 +37,16 @@ def limit_network(backends: Iterable[str]) -> None:
 
 
 @contextmanager
-def fail_fast() -> Iterator[None]:
-    """Inside this block, MLflow's client tries each call to a server once, for at most 2 s.
+def fail_fast(seconds: float = 2.0) -> Iterator[None]:
+    """Inside this block, MLflow's client tries each call to a server once, for at most so many seconds, rounded up.
 
     >>> with fail_fast():
     ...     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
     '2'
     """
-    before = {name: os.environ.get(name) for name in _FAIL_FAST}
-    os.environ.update(_FAIL_FAST)
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(math.ceil(seconds))}
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)
     try:
         yield
     finally:

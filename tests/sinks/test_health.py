@@ -42,6 +42,18 @@ class NotMlflow(Healthy):
     status, body = 404, b"<html>Not Found</html>"
 
 
+class LongPage(NotMlflow):
+    body = b"<html>" + b"x" * 100_000
+
+
+class Slow(Healthy):
+    def do_GET(self) -> None:
+        time.sleep(2.5)
+        super().do_GET()
+
+    do_POST = do_GET  # noqa: N815
+
+
 class WithPassword(Healthy):
     def do_GET(self) -> None:
         if self.headers.get("Authorization") == "Basic " + base64.b64encode(b"me:secret").decode():
@@ -70,6 +82,20 @@ def test_mlflow_server_that_fails(monkeypatch, handler, said) -> None:
     assert answer.is_ready is False
     assert answer.detail.startswith(f"{server.url} does not answer as an MLflow store does: ")
     assert said in answer.detail
+
+
+def test_mlflow_server_that_answers_slowly_has_the_time_that_the_user_gives(monkeypatch) -> None:
+    with local_server(Slow) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        assert ask("mlflow") == Answer(True, f"{server.url} answers")
+
+
+def test_of_a_page_that_is_not_mlflows_the_beginning_is_quoted(monkeypatch) -> None:
+    with local_server(LongPage) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        answer = ask("mlflow")
+    assert "<html>xxx" in answer.detail
+    assert len(answer.detail) < 500
 
 
 def test_mlflow_server_that_asks_for_a_password_everywhere(monkeypatch) -> None:
