@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
-from mtask_sinks.keys import split_key
+from mtask_sinks.keys import COSINE, split_key
 from mtask_sinks.patterns import Rules, check_mapping
 
 Direction = Literal["min", "max"]
@@ -104,13 +104,16 @@ def known_direction(name: str) -> Direction | None:
     Losses, errors and perplexities give ``"min"``. A name gives ``"max"`` only if it ends in a word such as accuracy,
     f1, bleu or reward; a number or a word such as ``macro`` or ``score`` may follow. Every other name gives ``None``,
     also counts, shares and names that begin with ``neg_``: scikit-learn's ``neg_mean_squared_error`` rises, but a loss
-    of the negative samples falls. So do names that end in a word such as ``scale`` or ``std``.
+    of the negative samples falls. So do names that end in a word such as ``scale`` or ``std``, and the cosines of task
+    health, whose names hold those of tasks.
 
     Args:
         name: name of the metric in its task.
     """
     words = re.split(r"[^a-z0-9]+", name.lower())
     if is_count(name) or words[0] == "neg" or "share" in words or words[-1] in _NEITHER_WORDS:
+        return None
+    if name.startswith(COSINE):  # the other words are tasks, such as `kl` and `cls_loss`
         return None
     if _FALLING_WORDS.isdisjoint(_letters(name)) and _is_rising(words):  # also if another word contains "loss"
         return "max"
