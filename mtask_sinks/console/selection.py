@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from mtask_sinks.keys import split_key
+from mtask_sinks.keys import is_of_task_health, split_key
 from mtask_sinks.patterns import Rules
 
 _Column = TypeVar("_Column")
@@ -59,9 +59,11 @@ class MetricChoice:
         columns: dict[str, list[_Column]] = {}
         for column, key in keys.items():
             columns.setdefault(key, []).append(column)
+        # In each task, what the model reports comes before what task health measures.
+        tasks = [sorted(names, key=is_of_task_health) for names in group_by_task(columns).values()]
         places = [
             (place, column)
-            for names in group_by_task(columns).values()
+            for names in tasks
             for place, column in enumerate(column for key in names for column in columns[key])
         ]
         return [column for _, column in sorted(places, key=lambda placed: placed[0])[: self._limit]]

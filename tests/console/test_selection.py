@@ -18,6 +18,16 @@ def test_by_default_each_task_has_its_first_metric_before_any_has_its_second() -
     assert shown == [*(f"t{task}/grad" for task in range(20)), *(f"t{task}/loss" for task in range(4))]
 
 
+def test_by_default_what_the_model_reports_comes_before_task_health() -> None:
+    measured = [f"{task}/{name}" for name in ("grad_norm", "loss_share") for task in ("lm", "mtp", "kl")]
+    keys = ["lm/loss", "mtp/loss", "kl/loss", *measured, "health/conflict", "lm/n_tokens", "lm/perplexity"]
+    shown = MetricChoice(limit=8).select(keys)
+    assert set(shown) == {
+        *("lm/loss", "mtp/loss", "kl/loss", "health/conflict"),
+        *("lm/n_tokens", "mtp/grad_norm", "kl/grad_norm", "lm/perplexity"),
+    }
+
+
 def test_an_exact_key_that_is_not_valid_is_refused() -> None:
     with pytest.raises(MetricKeyError, match="'mlm loss' is no valid key"):
         MetricChoice(["mlm loss"])
