@@ -219,7 +219,8 @@ class SinkArguments:
             value = getattr(self, each.name)
             kind = SinkArguments.__annotations__[each.name]  # HfArgumentParser changes the types of the fields
             if kind == Optional[List[str]] and isinstance(value, str):  # noqa: UP006, UP045
-                setattr(self, each.name, [value])  # a YAML file may leave out the brackets around one value
+                # A YAML file may leave out the brackets. Only an alert has blanks in it.
+                setattr(self, each.name, [value] if each.name == "alerts" else value.split())
             elif kind == Optional[str] and isinstance(value, os.PathLike):  # noqa: UP045
                 setattr(self, each.name, os.fspath(value))
             elif (choices := _choices(kind)) and value is False and "off" in choices:

@@ -274,6 +274,11 @@ def test_one_value_in_yaml_needs_no_brackets(tmp_path) -> None:
     assert read_yaml(tmp_path, "alerts: '*/loss above=3'").make_alerts() == [Alert("*/loss", above=3)]
 
 
+def test_values_with_blanks_between_them_are_a_list_as_on_a_command_line(tmp_path) -> None:
+    assert read_yaml(tmp_path, "console_metrics: '*/loss mlm/acc'").console_metrics == ["*/loss", "mlm/acc"]
+    assert read_yaml(tmp_path, "metric_reducers: '*/n=sum lr=last'").reducers() == {"*/n": "sum", "lr": "last"}
+
+
 @pytest.mark.parametrize("word", ["off", "'off'", "false"])
 def test_the_console_can_be_off_in_yaml_which_reads_the_word_as_false(tmp_path, word: str) -> None:
     assert read_yaml(tmp_path, f"console: {word}").console == "off"
