@@ -11,7 +11,7 @@ import torch
 from helpers.tiny_models import CASES
 from helpers.toy import InOrder, Toy, arguments, numbers
 
-from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
+from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics, weighted
 from mtask_sinks.trainer.loss_budget import LossBudget
 
 
@@ -164,8 +164,24 @@ def test_a_log_of_the_users_own_does_not_disturb(tmp_path, said) -> None:
     (message,) = said()
     assert message == (
         "loss budget at step 4: 0.5 * 4 (a/loss) = 2, but loss = 4. Probably something is optimised that is not "
-        "reported, or a weight is too small (tolerance 0.01)."
+        "reported, or a weight is too small; or the micro-batches that report a part count unequally (weighted values, "
+        "vectors), as they do not in the loss: then allow a larger tolerance (tolerance 0.01)."
     )
+
+
+class Weighted(Toy):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        (loss,) = super().forward(x)
+        report_metrics("w", loss=weighted(loss, x[0] ** 2))
+        return (loss,)
+
+
+def test_weights_are_named_as_a_reason_if_the_parts_are_other_means_than_the_loss(tmp_path, said) -> None:
+    data = numbers(*[1.0, 3.0] * 4)
+    Trainer(Weighted(), arguments(tmp_path), train_dataset=data, loss_budget={"w/loss": 1.0}).train()
+    (message,) = said()
+    assert message.startswith("loss budget at step 4: 1 * 2.8 (w/loss) = 2.8, but loss = 2. ")  # 1 and 3, by 1 and 9
+    assert "count unequally (weighted values, vectors)" in message
 
 
 def test_only_the_first_rank_speaks(tmp_path, said) -> None:

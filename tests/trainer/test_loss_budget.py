@@ -33,7 +33,8 @@ EVEN = DataLoader([1, 2, 3, 4], batch_size=2)
     ],
 )
 def test_the_likely_reading_of_a_difference(loss: float, finding: str | None) -> None:
-    assert LossBudget(WEIGHTS).finding(loss, PARTS) == finding
+    found = LossBudget(WEIGHTS).finding(loss, PARTS)
+    assert (found and found.partition("; or the micro-batches")[0]) == finding
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_parts_that_are_divided_by_the_items_of_the_whole_step_are_known(
     divided = f"the model divides the parts by num_items_in_batch, so each value is one of {shares} shares; or it "
     other = "something is optimised that is not reported, or a weight is too small"
     finding = budget.finding(loss, PARTS)
-    assert finding == other if shares is None else finding.startswith(divided)
+    assert finding.startswith(other) if shares is None else finding.startswith(divided)
 
 
 def test_the_tolerance_is_relative_and_knows_the_rounding_of_the_log() -> None:
