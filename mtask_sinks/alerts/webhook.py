@@ -8,6 +8,7 @@ import json
 import math
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -41,10 +42,11 @@ class WebhookSink(Sink):
     Each address has a sink of its own, so that one that does not answer, or refuses, is no matter of the others.
 
     The body has ``text``, the message that Slack, Discord's Slack endpoint and Mattermost show, and the details:
-    ``training``, ``step``, ``time``, ``key``, ``phase``, ``rule``, ``threshold``, ``value``, ``since``. An address that
-    does not answer gets the alert again later; so does one that answers 5xx, 408, 425 or 429, after the time in
-    ``Retry-After``. Any other status 4xx is final, and so is a redirect, which is not followed: it may lead to a server
-    that nobody has named. No message, no file and no journal shows an address, because whoever knows it can post.
+    ``training`` (the name of the run, or else of its output directory), ``step``, ``time``, ``key``, ``phase``,
+    ``rule``, ``threshold``, ``value``, ``since``. An address that does not answer gets the alert again later; so does
+    one that answers 5xx, 408, 425 or 429, after the time in ``Retry-After``. Any other status 4xx is final, and so is a
+    redirect, which is not followed: it may lead to a server that nobody has named. No message, no file and no journal
+    shows an address, because whoever knows it can post.
 
     Args:
         url: the address.
@@ -73,9 +75,10 @@ class WebhookSink(Sink):
 
     def _body(self, note: Note) -> bytes:
         details = {name: value for name, value in note.data.items() if name not in ("actions", "is_over")}
+        name = self._run.name or Path(self._run.output_dir or "").name or None
         body: dict[str, Any] = {
-            "text": f"{self._run.name or 'training'}: alert at step {note.step:,}: {note.text}",
-            "training": self._run.name,
+            "text": f"{name or 'training'}: alert at step {note.step:,}: {note.text}",
+            "training": name,
             "step": note.step,
             "time": note.time,
             **details,

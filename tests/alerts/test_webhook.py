@@ -13,7 +13,7 @@ import pytest
 from helpers.local_server import LocalServer, Reserved
 from helpers.many_tasks import ManyTasks, make_trainer
 
-from mtask_sinks import Alert, SinkArguments
+from mtask_sinks import Alert, RunInfo, SinkArguments
 from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.delivery.http_errors import http_status, is_refusal, retry_after
 from mtask_sinks.errors import Rejected
@@ -84,6 +84,21 @@ def test_a_training_posts_its_alerts_and_tries_again(hook, tmp_path, caplog):
     written = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     assert "secret-token" not in written + caplog.text
     assert "webhook:" in written
+
+
+@pytest.mark.parametrize(
+    ("run", "name", "text"),
+    [
+        (RunInfo(name="bert", output_dir="out/lr-1"), "bert", "bert: alert at step 40: a/loss is 3, above 2"),
+        (RunInfo(output_dir="out/lr-1"), "lr-1", "lr-1: alert at step 40: a/loss is 3, above 2"),
+        (RunInfo(), None, "training: alert at step 40: a/loss is 3, above 2"),
+    ],
+)
+def test_a_training_without_a_name_has_that_of_its_output_directory(hook, run, name, text):
+    sink = WebhookSink(f"{hook.url}/x")
+    sink.open(run)
+    sink.note(note(f"{hook.url}/x"))
+    assert [(body["training"], body["text"]) for body in hook.bodies] == [(name, text)]
 
 
 def test_an_address_that_does_not_answer_is_no_matter_of_the_others(hook, tmp_path):
