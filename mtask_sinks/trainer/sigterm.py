@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -41,6 +43,9 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
 
     This changes nothing outside of the main thread, or if other code handles SIGTERM or watches for signals.
 
+    Python drops an exception that is raised while it calls a destructor or the callback of a weak reference, and other
+    code may drop it too. Then the exception is raised again.
+
     Args:
         if_stuck: if the main thread does not react, another thread calls this and then ends the process.
     """
@@ -58,14 +63,27 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
         return
     # No `threading.Event`: a second signal in the middle of its `set` would wait forever for its lock.
     has_reacted, process = False, os.getpid()
+    raised: weakref.ref[Terminated] | None = None
 
     def handler(number: int, frame: FrameType | None) -> None:
-        nonlocal has_reacted
+        nonlocal has_reacted, raised
         if os.getpid() != process:  # a new process that has not come to `_forget_in_child` yet
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(signal.SIGTERM)
-        has_reacted = True
-        raise Terminated(_EXIT_CODE)
+        error = Terminated(_EXIT_CODE)
+        has_reacted, raised = True, weakref.ref(error)
+        try:
+            raise error
+        finally:
+            del error  # its traceback has this frame, so it would keep itself alive
+
+    def is_dropped() -> bool:
+        """Whether the exception no longer exists, although the block has not ended. This is true once."""
+        nonlocal has_reacted, raised
+        if raised is None or raised() is not None:
+            return False
+        has_reacted, raised = False, None
+        return True
 
     def is_stuck() -> bool:
         """Whether the main thread is in one place for too long. One that goes on without a reaction got no signal.
@@ -87,7 +105,8 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
                 return False
         return False
 
-    watch = threading.Thread(target=_watch, args=(reader, is_stuck, if_stuck), name="mtask-sinks-sigterm", daemon=True)
+    functions = (is_stuck, if_stuck, is_dropped)
+    watch = threading.Thread(target=_watch, args=(reader, *functions), name="mtask-sinks-sigterm", daemon=True)
     signal.signal(signal.SIGTERM, handler)
     _handlers.append(handler)
     watch.start()
@@ -106,15 +125,22 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
             os.close(writer)
 
 
-def _watch(reader: int, is_stuck: Callable[[], bool], if_stuck: Callable[[], None]) -> None:
+def _watch(
+    reader: int, is_stuck: Callable[[], bool], if_stuck: Callable[[], None], is_dropped: Callable[[], bool]
+) -> None:
     """Wait for SIGTERM. Its number arrives in the pipe at once, whatever the main thread does."""
     try:
         while (received := os.read(reader, 1)) and received[0] != _END:
-            if received[0] == signal.SIGTERM and is_stuck():
+            if received[0] != signal.SIGTERM:
+                continue
+            if is_stuck():
                 try:
                     if_stuck()
                 finally:
                     os._exit(_EXIT_CODE)
+            while not select.select([reader], [], [], _LOOK_SECONDS)[0]:
+                if is_dropped():
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     finally:
         os.close(reader)
 

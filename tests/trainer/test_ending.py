@@ -368,6 +368,41 @@ def test_a_process_that_runs_only_for_a_moment_per_minute_is_not_stuck() -> None
     assert (done.stdout.split(), done.returncode) == (["terminated"], 0), done.stderr
 
 
+_DROPPED = """
+import os, signal, sys, time, weakref
+from mtask_sinks.trainer.sigterm import raising_on_sigterm
+
+class Thing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+class Other: pass
+
+with raising_on_sigterm(lambda: print("ended by force", flush=True)):
+    if sys.argv[1] == "destructor":
+        Thing()
+    elif sys.argv[1] == "weak reference":
+        other = Other()
+        reference = weakref.ref(other, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del other
+    else:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            pass
+    print("dropped", flush=True)
+    for _ in range(300):
+        time.sleep(0.1)
+    print("went on")
+"""
+
+
+@pytest.mark.parametrize("place", ["destructor", "weak reference", "except"])
+def test_sigterm_ends_a_training_also_where_python_or_other_code_drops_its_exception(place: str) -> None:
+    done = subprocess.run([sys.executable, "-c", _DROPPED, place], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split(), done.returncode) == (["dropped"], 128 + signal.SIGTERM), done.stderr
+
+
 def test_an_error_in_a_training_with_data_loader_workers_is_raised(tmp_path) -> None:
     script = f"""
 from helpers.toy import Toy, arguments, numbers
