@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import signal
 import sys
 import threading
@@ -129,7 +129,8 @@ def _watch(
     reader: int, is_stuck: Callable[[], bool], if_stuck: Callable[[], None], is_dropped: Callable[[], bool]
 ) -> None:
     """Wait for SIGTERM. Its number arrives in the pipe at once, whatever the main thread does."""
-    try:
+    with selectors.DefaultSelector() as selector:
+        selector.register(reader, selectors.EVENT_READ)
         while (received := os.read(reader, 1)) and received[0] != _END:
             if received[0] != signal.SIGTERM:
                 continue
@@ -138,11 +139,10 @@ def _watch(
                     if_stuck()
                 finally:
                     os._exit(_EXIT_CODE)
-            while not select.select([reader], [], [], _LOOK_SECONDS)[0]:
+            while not selector.select(_LOOK_SECONDS):
                 if is_dropped():
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-    finally:
-        os.close(reader)
+    os.close(reader)
 
 
 def _place_of_main_thread() -> tuple[FrameType | None, int | None]:

@@ -100,6 +100,11 @@ def test_what_the_user_types_stays_whole_on_a_narrow_terminal(tmp_path) -> None:
     assert line == "/task1 loss▏  0 of 40 rows  e…"
 
 
+def test_a_key_without_a_character_types_nothing() -> None:
+    choice = ViewChoice("loss", is_typing=True)
+    assert (choice.after("down", [], 0).pattern, choice.after("a", [], 0).pattern) == ("loss", "lossa")
+
+
 def test_a_summary_has_what_is_known() -> None:
     assert summary_line(TrainingProgress("j", step=1200)) == "step 1,200"
     everything = TrainingProgress(

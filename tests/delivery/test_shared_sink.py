@@ -109,10 +109,11 @@ def test_what_an_outage_has_left_of_one_training_goes_to_its_run_while_the_next_
     assert (sink.at_once, sink.opened_while_open) == (0, 0)
 
 
-def test_backends_get_one_run_per_training(tmp_path) -> None:
+@pytest.mark.parametrize("is_training", [True, False])
+def test_backends_get_one_run_per_training(is_training, tmp_path) -> None:
     uri = f"sqlite:///{tmp_path}/store.db"
     for sink in (MLflowSink(uri), TensorBoardSink()):
-        first, second = (begun(sink, run, tmp_path / sink.name, is_training=False) for run in "ab")
+        first, second = (begun(sink, run, tmp_path / sink.name, is_training=is_training) for run in "ab")
         for step in (1, 2):
             for delivery, factor in ((first, 1.0), (second, 100.0)):
                 report(delivery, step, factor * step, "eval")

@@ -8,7 +8,7 @@ from helpers.journals import losses, write
 
 from mtask_sinks import RunInfo, Snapshot, read_journal
 from mtask_sinks.errors import NoJournalError
-from mtask_sinks.journal.records import Begin, encode
+from mtask_sinks.journal.records import Begin, End, encode
 
 
 def test_what_is_read_is_what_was_written(tmp_path) -> None:
@@ -43,6 +43,12 @@ def test_a_whole_record_without_its_newline_counts(tmp_path) -> None:
     path = write(tmp_path, (RunInfo(id="1"), losses(1, 2), None))
     path.write_bytes(path.read_bytes()[:-1])
     assert [each.step for each in read_journal(path)[0].snapshots] == [1, 2]
+
+
+def test_an_end_whose_beginning_is_lost_ends_no_other_run(tmp_path) -> None:
+    lost = encode(End("2", "failed"))
+    (tmp_path / "metrics.jsonl").write_bytes(lost + encode(Begin(RunInfo(id="1"))) + encode(Snapshot(3)) + lost)
+    assert [(run.id, run.status) for run in read_journal(tmp_path)] == [("1", None)]
 
 
 def test_snapshots_before_any_beginning_are_a_run_without_an_id(tmp_path) -> None:

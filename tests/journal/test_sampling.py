@@ -107,6 +107,13 @@ def test_tasks_in_ever_other_combinations_keep_a_fine_curve(monkeypatch) -> None
     assert 300 < len(spread) <= 400 and max(b - a for a, b in pairwise(spread)) <= 16
 
 
+def test_ever_other_phases_leave_few_lines() -> None:
+    lines = (Line(b'{"record":"snapshot","phase":"eval_%d","metrics":{}}' % at, at) for at in range(5_000))
+    picked = [line.end for line in sample(lines)]
+    assert picked[:200] == [*range(200)] and picked[-40:] == [*range(4_960, 5_000)]
+    assert len(picked) <= 200 + 2_000 + 40
+
+
 def test_an_evaluation_in_a_sample_is_at_the_running_total_of_its_step(tmp_path, monkeypatch) -> None:
     made = [
         replace(each, metrics={**each.metrics, "a/n_tokens": 100.0 * each.step}) if each.phase == "train" else each

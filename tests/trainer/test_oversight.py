@@ -34,6 +34,7 @@ def test_an_alert_stops_the_training_and_says_why_everywhere(tmp_path, caplog):
     assert output.metrics["stopped_by"] == "x/level is 3, above 2.5"
     last = caplog.messages[-1]
     assert last == "the training stopped at step 3 because of an alert: x/level is 3, above 2.5."
+    assert not [message for message in caplog.messages if "failed" in message]
     (note,) = read_journal(tmp_path)[0].notes
     assert (note.kind, note.step, note.text) == ("alert", 3, "x/level is 3, above 2.5")
     assert note.data["actions"] == ["stop"]

@@ -167,6 +167,19 @@ def test_a_row_of_an_evaluation_ends_no_window_of_the_training(tmp_path) -> None
     assert "a/loss" not in row
 
 
+class AddsLater(Quiet):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        metrics = {**super().evaluate(*args, **kwargs), "eval_f1": 0.75}
+        self.log(metrics)
+        return metrics
+
+
+def test_an_evaluate_may_add_to_what_the_one_that_it_calls_returns(tmp_path) -> None:
+    sink = MemorySink()
+    make(AddsLater, tmp_path, sink).evaluate()
+    assert seen(sink, "train", "eval") == [(0, "eval", {"a/loss": 20.0}, 0.75)]
+
+
 class Noting:
     def evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
         called.append("noting")
