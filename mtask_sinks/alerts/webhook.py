@@ -43,10 +43,10 @@ class WebhookSink(Sink):
 
     The body has ``text``, the message that Slack, Discord's Slack endpoint and Mattermost show, and the details:
     ``training`` (the name of the run, or else of its output directory), ``step``, ``time``, ``key``, ``phase``,
-    ``rule``, ``threshold``, ``value``, ``since``. An address that does not answer gets the alert again later; so does
-    one that answers 5xx, 408, 425 or 429, after the time in ``Retry-After``. Any other status 4xx is final, and so is a
-    redirect, which is not followed: it may lead to a server that nobody has named. No message, no file and no journal
-    shows an address, because whoever knows it can post.
+    ``rule``, ``threshold``, ``value``, ``since``, and ``others`` if the message names other metrics too. An address
+    that does not answer gets the alert again later; so does one that answers 5xx, 408, 425 or 429, after the time in
+    ``Retry-After``. Any other status 4xx is final, and so is a redirect, which is not followed: it may lead to a server
+    that nobody has named. No message, no file and no journal shows an address, because whoever knows it can post.
 
     Args:
         url: the address.
@@ -74,10 +74,10 @@ class WebhookSink(Sink):
             self._post(self._body(note))
 
     def _body(self, note: Note) -> bytes:
-        details = {name: value for name, value in note.data.items() if name not in ("actions", "is_over")}
+        details = {name: value for name, value in note.data.items() if name not in ("actions", "is_over", "message")}
         name = self._run.name or Path(self._run.output_dir or "").name or None
         body: dict[str, Any] = {
-            "text": f"{name or 'training'}: alert at step {note.step:,}: {note.text}",
+            "text": f"{name or 'training'}: alert at step {note.step:,}: {note.data.get('message', note.text)}",
             "training": name,
             "step": note.step,
             "time": note.time,

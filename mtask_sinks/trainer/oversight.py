@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mtask_sinks._util.log import get_logger
@@ -12,8 +12,9 @@ from mtask_sinks.alerts.alert import Alert, AlertEvent, action_name
 from mtask_sinks.alerts.episodes import Episodes
 from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.directions import Directions
-from mtask_sinks.keys import is_of_task_health, is_trainer_log
+from mtask_sinks.keys import is_of_task_health, is_trainer_log, log_name
 from mtask_sinks.note import Note
+from mtask_sinks.patterns import listed
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import Snapshot
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from mtask_sinks.trainer.arguments import SinkArguments
 
 logger = get_logger(__name__)
+
+# At a log event, this many metrics of an alert have a message of their own. One more message names the others, because
+# all metrics of a model may become NaN at once, and a server may take one message per second.
+_OWN_MESSAGES = 5
 
 
 class Oversight:
@@ -97,14 +102,14 @@ class Oversight:
         """Look for alerts in a snapshot, and act."""
         if not self._episodes.alerts:
             return
-        for event in self._episodes.look(snapshot):
+        for event, others in _with_others(self._episodes.look(snapshot)):
             # At a partial window, the training has ended already.
             is_stop = event.alert.stops and is_training and not (event.is_over or snapshot.is_partial)
             if is_stop and trainer is not None:
                 trainer.control.should_training_stop = True
                 self.stopped_by = self.stopped_by or event.text
             if trainer is None or trainer.is_world_process_zero():
-                self._tell(event, is_stop)
+                self._tell(event, others, is_stop)
 
     def summary(self) -> dict[str, Any]:
         """Return what ``train()`` adds to its metrics: ``stopped_by`` if an alert ended the training."""
@@ -165,15 +170,30 @@ class Oversight:
         self._episodes.begin(step, self._ranks)
         for event in self._episodes.load_state_dict(state.get("alerts", {})):
             if self._is_first_rank:
-                self._tell(event, is_stop=False)
+                self._tell(event, (), is_stop=False)
         if self._progress is not None:
             self._progress.load_state_dict(state.get("progress", {}))
         self._saved_choice = state.get("health", {})
 
-    def _tell(self, event: AlertEvent, is_stop: bool) -> None:
-        end = " The training stops." if is_stop else ""
-        logger.warning("%s at step %d: %s.%s", "alert over" if event.is_over else "alert", event.step, event.text, end)
-        self._add_note("alert", event.text, event.data(), event.step)
+    def _tell(self, event: AlertEvent, others: Sequence[AlertEvent] | None, is_stop: bool) -> None:
+        """Log an event, add its note, and call the functions among its actions.
+
+        Args:
+            event: the event.
+            others: the events that its message tells of too; ``None`` if the message of another one tells of this one.
+            is_stop: whether the event ends the training.
+        """
+        data = event.data()
+        if others is None:
+            data["actions"] = [name for name in data["actions"] if name == "stop"]  # the others would send a message
+        else:
+            names = [log_name(each.key, each.phase) for each in others]
+            more = f"; and {len(names)} more: {listed(names)}" if names else ""
+            what, end = "alert over" if event.is_over else "alert", " The training stops." if is_stop else ""
+            logger.warning("%s at step %d: %s%s.%s", what, event.step, event.text, more, end)
+            if others:
+                data |= {"message": event.text + more, "others": [each.key for each in others]}
+        self._add_note("alert", event.text, data, event.step)
         for action in () if event.is_over else event.alert.actions:
             if callable(action):
                 try:
@@ -184,6 +204,17 @@ class Oversight:
 
     def _add_note(self, kind: str, text: str, data: Mapping[str, Any], step: int | None = None) -> None:
         self._notes.append(Note(kind, self._step if step is None else step, text, data, time.time()))
+
+
+def _with_others(events: Sequence[AlertEvent]) -> Iterator[tuple[AlertEvent, Sequence[AlertEvent] | None]]:
+    """Yield each event with those that its message tells of too; with ``None`` if it has no message of its own."""
+    alike: dict[tuple[int, bool], list[AlertEvent]] = {}
+    for event in events:
+        alike.setdefault((id(event.alert), event.is_over), []).append(event)
+    for group in alike.values():
+        for at, event in enumerate(group):
+            others = group[at + 1 :] if at == _OWN_MESSAGES else []
+            yield event, others if at <= _OWN_MESSAGES else None
 
 
 def check_given(health: object, alerts: object, settings: SinkArguments) -> None:

@@ -101,6 +101,16 @@ def test_a_training_without_a_name_has_that_of_its_output_directory(hook, run, n
     assert [(body["training"], body["text"]) for body in hook.bodies] == [(name, text)]
 
 
+def test_a_message_about_several_metrics_names_them(hook):
+    sink = WebhookSink(f"{hook.url}/x")
+    more = {"message": "a/loss is 3, above 2; and 1 more: b/loss", "others": ["b/loss"]}
+    alone = note(f"{hook.url}/x")
+    sink.note(Note(alone.kind, alone.step, alone.text, {**alone.data, **more}, alone.time))
+    (body,) = hook.bodies
+    assert body["text"] == "training: alert at step 40: a/loss is 3, above 2; and 1 more: b/loss"
+    assert (body["key"], body["others"], "message" in body) == ("a/loss", ["b/loss"], False)
+
+
 def test_an_address_that_does_not_answer_is_no_matter_of_the_others(hook, tmp_path):
     """The first and the last address get each alert once, although the one between them is away."""
     closed = Reserved()

@@ -194,6 +194,54 @@ def test_w_and_b_gets_an_alert(tmp_path, wandb_dir):
     assert run.alerts == [("x/level (above)", "x/level is 2, above 1.5", "WARN")]
 
 
+class Swinging(ManyTasks):
+    """Reports many values, which are 1 in the forwards 1, 3, … and 2 in the others."""
+
+    tasks = 8
+    batches = 0
+
+    def report(self, losses):
+        self.batches += 1
+        for number in range(self.tasks):
+            self.report_metrics(f"t{number}", level=2.0 - self.batches % 2)
+
+
+@pytest.mark.parametrize("tasks", [6, 8, 30])
+def test_of_many_alerts_at_once_five_are_told_one_by_one_and_one_message_names_the_others(
+    tasks, tmp_path, wandb_dir, caplog
+):
+    called = []
+    alert = Alert("t*/level", above=1.5, action=["wandb", lambda event: called.append(event.key)])
+    model = Swinging()
+    model.tasks = tasks
+    make_trainer(model, tmp_path, None, steps=3, trainer_kwargs={"alerts": [alert]}, report_to="wandb").train()
+    import wandb
+
+    wandb.finish()
+    keys = [f"t{number}/level" for number in range(tasks)]
+    begun = [f"{key} is 2, above 1.5" for key in keys]
+    over = [f"{key} is 1: no longer above 1.5 (alert since step 2)" for key in keys]
+    others = {6: "", 8: "; and 2 more: t6/level, t7/level", 30: f"; and 24 more: {', '.join(keys[6:26])}, …"}[tasks]
+    assert [message for message in caplog.messages if message.startswith("alert")] == [
+        *(f"alert at step 2: {text}." for text in [*begun[:5], begun[5] + others]),
+        *(f"alert over at step 3: {text}." for text in [*over[:5], over[5] + others]),
+    ]
+    (run,) = read_runs(wandb_dir)
+    assert [text for _, text, _ in run.alerts] == [*begun[:5], begun[5] + others]
+    assert called == keys
+    notes = read_journal(tmp_path)[0].notes
+    assert [note.text for note in notes] == begun + over
+    assert [row.until for row in alert_rows(read_trainings(str(tmp_path))[0])] == [3] * tasks
+
+
+def test_each_of_many_alerts_that_end_the_training_at_once_is_marked_in_the_journal(tmp_path):
+    alert = Alert("t*/level", above=1.5, action=["stop", print])
+    make_trainer(Swinging(), tmp_path, None, steps=5, trainer_kwargs={"alerts": [alert]}).train()
+    notes = read_journal(tmp_path)[0].notes
+    assert [note.data["actions"] for note in notes] == [["stop", "print"]] * 6 + [["stop"]] * 2
+    assert [row.is_stop for row in alert_rows(read_trainings(str(tmp_path))[0])] == [True] * 8
+
+
 def test_what_cannot_work_is_refused(tmp_path):
     with pytest.raises(ValueError, match="action='wandb'.* needs W&B"):
         train(tmp_path, [Alert("x/level", above=1.5, action="wandb")])
