@@ -110,12 +110,12 @@ def wait_for_endings(endings: Sequence[Ending], seconds: float) -> None:
 
     try:
         if not wait(min(_QUIET_SECONDS, seconds)) and seconds > _QUIET_SECONDS:
-            waiting = dict.fromkeys(worker.sink.name for ending in endings for worker in ending.missing())
-            message = (
-                "the training has ended and waits %sfor sinks that are behind: %s. Ctrl-C ends the wait; you can "
-                "deliver the missing snapshots later."
-            )
-            logger.warning(message, "" if math.isinf(seconds) else f"up to {seconds:g} s ", ", ".join(waiting))
+            waiting = {worker.sink.name: worker.sink for ending in endings for worker in ending.missing()}
+            message = "the training has ended and waits %sfor sinks that are behind: %s. Ctrl-C ends the wait%s."
+            limit = "" if math.isinf(seconds) else f"up to {seconds:g} s "
+            later = "; you can deliver the missing snapshots later"
+            can_replay = any(sink.can_replay for sink in waiting.values())
+            logger.warning(message, limit, ", ".join(waiting), later if can_replay else "")
             wait(seconds)
     except (KeyboardInterrupt, SystemExit) as error:
         waited = round(time.monotonic() - begun, 1)

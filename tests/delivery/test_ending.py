@@ -122,6 +122,25 @@ def test_the_wait_may_have_no_limit(tmp_path, caplog, monkeypatch, seconds: floa
     assert (tmp_path / "copy" / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("can_replay", "end"),
+    [(True, "Ctrl-C ends the wait; you can deliver the missing snapshots later."), (False, "Ctrl-C ends the wait.")],
+)
+def test_the_message_of_a_wait_promises_a_later_delivery_only_if_there_is_one(
+    tmp_path, caplog, monkeypatch, can_replay: bool, end: str
+) -> None:
+    monkeypatch.setattr("mtask_sinks.delivery.ending._QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(Hanging, "can_replay", can_replay)
+    sink = Hanging()
+    delivery = Delivery([sink], 0.3)
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    delivery.write(*snapshots(1))
+    delivery.close("finished")
+    sink.released.set()
+    begin = "the training has ended and waits up to 0.3 s for sinks that are behind: hanging. "
+    assert f"{begin}{end}" in caplog.messages
+
+
 @pytest.mark.parametrize("seconds", [-1.0, math.nan])
 def test_a_wait_that_is_no_time_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match=r"drain_seconds=.*: pass a number of seconds, 0 or more"):
