@@ -119,13 +119,11 @@ class Reduction:
         states, _ = self._merge_ranks(f"state_dict(phase={phase!r})", states, self._merger.ranks())
         reducers = self._key_table.reducers
         times["seconds"], steps = _pop_times(states, times["seconds"], steps)
-        window = Span(states)
-        found = {"keys": window.to_json(reducers).get("keys", {})}
-        now = max(self._clock.now, window.time)  # another rank may have had more micro-batches
+        found = {"keys": Span(states).to_json(reducers).get("keys", {})}
+        now = self._clock.now  # if times matter, the merge has set it to that of the rank with the most micro-batches
         if phase == "train":
             found["spans"] = self._spans.to_json(reducers)
-            now = max(now, self._spans.time)
-        if phase != "train":  # as if all micro-batches had counted
+        else:  # as if all micro-batches had counted
             times["began"] = now - steps
         return {"time": now, "window": times, **found} if any(found.values()) else {}
 

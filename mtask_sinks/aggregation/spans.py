@@ -67,11 +67,6 @@ class Span:
         self.seconds += later.seconds
         self.steps += later.steps
 
-    @property
-    def time(self) -> float:
-        """The latest micro-batch, on any rank, of the values that `first` and `last` have chosen."""
-        return max((state.time for state in self.states.values() if isinstance(state, ReducerState)), default=0)
-
     def to_json(self, reducers: Mapping[str, Reducer]) -> dict[str, Any]:
         """The span as plain data for a checkpoint; empty if nothing was reported in it."""
         found = {key: ReducerState.from_state(reducers[key], state) for key, state in self.states.items()}
@@ -137,11 +132,6 @@ class Spans:
         self._epoch.add(last, reducers, self._warn_once)
         epoch, self._epoch = self._epoch, Span()
         return epoch
-
-    @property
-    def time(self) -> float:
-        """As `Span.time`, of all spans."""
-        return max(span.time for span in self._by_name.values())
 
     def to_json(self, reducers: Mapping[str, Reducer]) -> dict[str, Any]:
         """All spans as plain data, without the empty ones."""

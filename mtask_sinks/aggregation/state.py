@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtask_sinks.reducers import Mean, Reducer, Sample, Sum, TimedReducer, Total
+from mtask_sinks.reducers import Mean, Reducer, Sample, Sum, Total
 
 #: The state of a mean or a sum: the sum of w*x, the sum of w, the number of reports, the number of values that were NaN
 #: or infinite. All four add up over the ranks. A plain tuple, because a log event makes one per key, and an object with
@@ -81,12 +81,6 @@ class ReducerState:
         slots = self.slots
         # A reducer may change what it gets, and the state may be needed again. A sample is copied by its reducer.
         return float(self.reducer.compute(slots.copy() if isinstance(slots, np.ndarray) else slots))
-
-    @property
-    def time(self) -> float:
-        """For `first` and `last`, the number of a micro-batch that is not before that of the value; else 0."""
-        is_timed = isinstance(self.reducer, TimedReducer) and self.reducer.merge[0] != "sum"
-        return math.ceil(self.slots[0]) if is_timed and math.isfinite(self.slots[0]) else 0
 
     def copy(self) -> ReducerState:
         """Return a copy that shares nothing that can change."""
