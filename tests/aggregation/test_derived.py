@@ -99,9 +99,11 @@ def test_a_metric_of_the_spread_is_absent_on_one_rank_and_an_error_if_the_regist
         other.snapshot(1)
 
 
-def test_a_key_that_nobody_reports_is_an_error_that_names_the_nearest() -> None:
+@pytest.mark.parametrize("tasks", [["mlm"], ["mlm", "nsp"]])
+def test_a_key_that_nobody_reports_is_an_error_that_names_the_nearest(tasks: list[str]) -> None:
     registry = MetricRegistry(derived={"mlm/ppl": lambda m: math.exp(m["mlm/los"])})
-    registry.report_metrics("mlm", loss=1.0)
+    for task in tasks:
+        registry.report_metrics(task, loss=1.0)
     with pytest.raises(DerivedMetricError, match=r"'mlm/ppl' refers to 'mlm/los'.*Did you mean 'mlm/loss'"):
         registry.snapshot(step=1)
 
