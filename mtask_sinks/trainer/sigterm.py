@@ -129,19 +129,24 @@ def _watch(
     reader: int, is_stuck: Callable[[], bool], if_stuck: Callable[[], None], is_dropped: Callable[[], bool]
 ) -> None:
     """Wait for SIGTERM. Its number arrives in the pipe at once, whatever the main thread does."""
+    seconds = None  # without a limit until SIGTERM arrives
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
-        while (received := os.read(reader, 1)) and received[0] != _END:
-            if received[0] != signal.SIGTERM:
-                continue
-            if is_stuck():
-                try:
-                    if_stuck()
-                finally:
-                    os._exit(_EXIT_CODE)
-            while not selector.select(_LOOK_SECONDS):
+        while True:
+            if not selector.select(seconds):
                 if is_dropped():
                     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+                continue
+            received = os.read(reader, 1)
+            if not received or received[0] == _END:
+                break
+            if received[0] == signal.SIGTERM:
+                seconds = _LOOK_SECONDS
+                if is_stuck():
+                    try:
+                        if_stuck()
+                    finally:
+                        os._exit(_EXIT_CODE)
     os.close(reader)
 
 

@@ -381,6 +381,10 @@ class Other: pass
 with raising_on_sigterm(lambda: print("ended by force", flush=True)):
     if sys.argv[1] == "destructor":
         Thing()
+    elif sys.argv[1] == "destructor, then another signal":  # such as that of a data loader's worker that has ended
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        Thing()
+        os.kill(os.getpid(), signal.SIGCHLD)
     elif sys.argv[1] == "weak reference":
         other = Other()
         reference = weakref.ref(other, lambda _: os.kill(os.getpid(), signal.SIGTERM))
@@ -397,7 +401,7 @@ with raising_on_sigterm(lambda: print("ended by force", flush=True)):
 """
 
 
-@pytest.mark.parametrize("place", ["destructor", "weak reference", "except"])
+@pytest.mark.parametrize("place", ["destructor", "destructor, then another signal", "weak reference", "except"])
 def test_sigterm_ends_a_training_also_where_python_or_other_code_drops_its_exception(place: str) -> None:
     done = subprocess.run([sys.executable, "-c", _DROPPED, place], capture_output=True, text=True, timeout=60)
     assert (done.stdout.split(), done.returncode) == (["dropped"], 128 + signal.SIGTERM), done.stderr
