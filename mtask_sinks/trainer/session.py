@@ -119,6 +119,7 @@ class Session:
         self._is_new = False
         #: Whether the training has reached its end. The Trainer has logged its summary then.
         self.has_ended = False
+        self._is_ending = False
         #: Decides which reports count.
         self.admission = Admission()
         self.phases = PhaseWindows(self.registry, self.admission)
@@ -152,7 +153,7 @@ class Session:
     @contextmanager
     def training(self, is_first_rank: bool) -> Iterator[None]:
         """Wrap a whole training: reports count, and the sinks' run ends with the status of the training."""
-        self.is_training, self._is_new, self.has_ended = True, True, False
+        self.is_training, self._is_new, self.has_ended, self._is_ending = True, True, False, False
         self.silence.begin_training()
         self.snapshots.begin_training()
         self.run.begin_training()
@@ -162,7 +163,7 @@ class Session:
         if any(each.registry is self.registry and not each.has_ended for each in _in_training):
             self._warn_once("shared registry", _SHARED_REGISTRY)
         # The other ranks have nothing to finish.
-        with raising_on_sigterm(self._end_if_stuck) if is_first_rank else nullcontext():
+        with raising_on_sigterm(self._end_if_stuck, self._is_about_to_end) if is_first_rank else nullcontext():
             _in_training.append(self)
             try:
                 with self._reporting():
@@ -372,7 +373,13 @@ class Session:
     def _end_if_stuck(self) -> None:
         self.delivery.close("failed", TERMINATION_SECONDS)
 
+    def _is_about_to_end(self) -> bool:
+        """Whether the training ends without SIGTERM, perhaps because somebody's code has turned it into an end."""
+        trainer = self.trainer()
+        return self._is_ending or trainer is None or trainer.control.should_training_stop
+
     def _end(self, status: Status, seconds: float | None = None) -> None:
+        self._is_ending = True
         self._oversight.write_notes(self.delivery.note)
         try:
             self.delivery.close(status, seconds)

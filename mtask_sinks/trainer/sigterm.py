@@ -38,7 +38,7 @@ class Terminated(SystemExit):
 
 
 @contextmanager
-def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
+def raising_on_sigterm(if_stuck: Callable[[], None], is_ending: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Let SIGTERM raise `Terminated` inside a ``with`` block, instead of ending the process at once.
 
     This changes nothing outside of the main thread, or if other code handles SIGTERM or watches for signals.
@@ -48,6 +48,7 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
 
     Args:
         if_stuck: if the main thread does not react, another thread calls this and then ends the process.
+        is_ending: whether the block is about to end. Then the exception is not raised again: it would stop the end.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
@@ -78,9 +79,9 @@ def raising_on_sigterm(if_stuck: Callable[[], None]) -> Iterator[None]:
             del error  # its traceback has this frame, so it would keep itself alive
 
     def is_dropped() -> bool:
-        """Whether the exception no longer exists, although the block has not ended. This is true once."""
+        """Whether the exception no longer exists, although the block goes on. This is true once."""
         nonlocal has_reacted, raised
-        if raised is None or raised() is not None:
+        if raised is None or raised() is not None or is_ending():
             return False
         has_reacted, raised = False, None
         return True

@@ -407,6 +407,36 @@ def test_sigterm_ends_a_training_also_where_python_or_other_code_drops_its_excep
     assert (done.stdout.split(), done.returncode) == (["dropped"], 128 + signal.SIGTERM), done.stderr
 
 
+@pytest.mark.parametrize("way", ["stops", "raises"])
+def test_code_that_makes_an_end_of_its_own_out_of_sigterm_is_not_disturbed(tmp_path, way) -> None:
+    class Slow(MemorySink):
+        def write(self, snapshot) -> None:
+            time.sleep(0.3)
+            super().write(snapshot)
+
+    class Ends(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 3:
+                try:
+                    signal.raise_signal(signal.SIGTERM)
+                except SystemExit:
+                    control.should_training_stop = way == "stops"
+                if way == "raises":
+                    raise ValueError("mine")
+
+        def on_train_end(self, args, state, control, **kwargs):
+            time.sleep(0.3)  # such as for a last checkpoint
+
+    sink = Slow()
+    trainer = made(tmp_path, lambda: None, sink)
+    trainer.add_callback(Ends())
+    with nullcontext() if way == "stops" else pytest.raises(ValueError, match="mine"):
+        trainer.train()
+    steps = [1, 2, 3] if way == "stops" else [1, 2]
+    assert sink.series("a/loss")[: len(steps)] == [(step, float(step)) for step in steps]
+    assert sink.closed == ["finished" if way == "stops" else "failed"]
+
+
 def test_an_error_in_a_training_with_data_loader_workers_is_raised(tmp_path) -> None:
     script = f"""
 from helpers.toy import Toy, arguments, numbers
