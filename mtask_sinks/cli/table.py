@@ -20,7 +20,7 @@ _GAP = 2
 _LEAST = {"cut": 16, "heading": 16, "wrap": 24, "curve": 8}
 # If no column is left to drop, names are cut, and lines of text are broken, to this many characters at least; if even
 # then the table is too wide, names may look the same.
-_LEAST_AT_LAST = {**_LEAST, "cut": 3, "heading": 3, "wrap": 8}
+_LEAST_AT_LAST = {**_LEAST, "cut": 3, "heading": 8, "wrap": 8}
 _CURVE_IN_PIPE = 20
 
 

@@ -120,6 +120,13 @@ def test_headings_of_values_lose_their_middle_before_names_and_values_break(widt
     assert line.split() == ["mlm", "-5.534e-05", "12,345"][: 1 + len(headings)]
 
 
+def test_a_short_heading_stays_whole_beside_long_names() -> None:
+    columns = [*(TableColumn(name, flow="cut") for name in ("task", "metric")), TableColumn("train", flow="heading")]
+    head, line = on_terminal(columns, [["named_entity_recognition", "loss_of_the_long_name", "45"]], 37)
+    assert head.split() == ["task", "metric", "train"]
+    assert line.split()[2] == "45"
+
+
 @pytest.mark.parametrize("width", [12, 20, 28, 36, 44])
 def test_even_if_no_column_is_left_to_drop_all_cells_are_whole(width: int) -> None:
     columns = [
