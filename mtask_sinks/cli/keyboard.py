@@ -7,8 +7,9 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 # What terminals send for keys without a character.
 _SEQUENCES = {
@@ -67,22 +68,28 @@ class Keyboard:
 
 
 class _PosixKeyboard(Keyboard):
+    #: The settings to restore; empty while the terminal has its own.
+    _before: Sequence[Any] = ()
+
     def begin(self) -> None:
         """Make the terminal send each key immediately, also Ctrl-Z."""
         import termios
         import tty
 
-        self._before = termios.tcgetattr(sys.stdin)
+        before = termios.tcgetattr(sys.stdin)
         tty.setcbreak(sys.stdin, termios.TCSANOW)
         settings = termios.tcgetattr(sys.stdin)
         settings[6][termios.VSUSP] = bytes([os.fpathconf(sys.stdin.fileno(), "PC_VDISABLE")])
         termios.tcsetattr(sys.stdin, termios.TCSANOW, settings)
+        self._before = before
 
     def end(self) -> None:
-        """Restore the settings of the terminal."""
+        """Restore the settings of the terminal, unless the shell has it: that would stop this process."""
         import termios
 
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
+        if self._before:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, list(self._before))
+            self._before = ()
 
     def suspend(self) -> None:
         self.end()

@@ -148,6 +148,15 @@ def test_ctrl_c_quits_too_and_the_terminal_is_as_before(large) -> None:
     assert left.count("nsp ") == 1 and "mlm" not in left
 
 
+def test_a_watch_that_ctrl_z_stopped_ends_by_kill(large) -> None:
+    with Terminal(program=["bash", "--norc", "-i"]) as terminal:
+        terminal.press(f"{sys.executable} -m mtask_sinks watch {large}\n").wait_for("s by task").press("\x1a")
+        terminal.wait_for("Stopped").wait_for(lambda terminal: not terminal.screen.cursor.hidden)
+        terminal.press("clear; kill %1; sleep 2; jobs; echo en''d\n").wait_for("\nend")
+        assert "Exit 143" in terminal.text
+        assert "Stopped" not in terminal.text
+
+
 def test_sigterm_leaves_the_terminal_as_before(large) -> None:
     watch = f"{sys.executable} -m mtask_sinks watch {large}"
     with Terminal(program=["bash", "-c", f"timeout --foreground 6 {watch}; echo code $?; stty -a"]) as terminal:
