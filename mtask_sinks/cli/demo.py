@@ -37,6 +37,7 @@ def demo(
     from rich.console import Console
 
     from mtask_sinks.cli.demo_process import DemoProcess, show_on_terminal
+    from mtask_sinks.cli.keyboard import exit_on_sigterm
     from mtask_sinks.cli.watch_screen import has_screen
     from mtask_sinks.demo.environment import local_backends, new_run_dir
 
@@ -54,17 +55,21 @@ def demo(
     is_live = has_screen(console)
     process = DemoProcess(run_dir, max_steps, seed, sinks, environment, to_log=is_live)
     console.print(f"Log: {process.log}", soft_wrap=True, highlight=False, markup=False)
+    code = 130
     try:
-        if is_live:
-            show_on_terminal(process, run_dir, console)
-        else:
-            process.wait()
+        with exit_on_sigterm():
+            if is_live:
+                show_on_terminal(process, run_dir, console)
+            else:
+                process.wait()
     except KeyboardInterrupt:
         pass
+    except SystemExit:
+        code = 143
     if not process.is_over():
         process.stop()
         console.print(f"Stopped. The log is {process.log}.", soft_wrap=True, highlight=False, markup=False)
-        raise typer.Exit(130)
+        raise typer.Exit(code)
     if process.has_failed:
         typer.echo(f"{process.end_of_log()}\nThe training failed. The whole log is {process.log}.", err=True)
         raise typer.Exit(1)

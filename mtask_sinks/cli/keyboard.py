@@ -130,8 +130,7 @@ class _WindowsKeyboard(Keyboard):
 def reading_keys() -> Iterator[Keyboard]:
     """Make the terminal send each key immediately, without echo. Restore its settings at the end of the block.
 
-    Ctrl-C still raises `KeyboardInterrupt`. SIGTERM, such as from ``timeout 60``, raises `SystemExit`, so that the
-    block ends as always.
+    Ctrl-C still raises `KeyboardInterrupt`, and SIGTERM raises `SystemExit`.
     """
     if not sys.stdin or not sys.stdin.isatty():
         yield Keyboard()
@@ -140,10 +139,19 @@ def reading_keys() -> Iterator[Keyboard]:
         yield _WindowsKeyboard()
         return
     keyboard = _PosixKeyboard()
-    keyboard.begin()
+    with exit_on_sigterm():
+        keyboard.begin()
+        try:
+            yield keyboard
+        finally:
+            keyboard.end()
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Raise `SystemExit` in the block at SIGTERM, such as from ``timeout 60``, so that the block ends as always."""
     handler = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        yield keyboard
+        yield
     finally:
-        keyboard.end()
         signal.signal(signal.SIGTERM, handler)

@@ -140,6 +140,17 @@ def test_ctrl_c_stops_the_training(tmp_path, monkeypatch) -> None:
     assert read_trainings(tmp_path / "out" / "demo-1")[0].status in ("failed", "killed")
 
 
+def test_sigterm_to_the_demo_stops_the_training(tmp_path) -> None:
+    words = [sys.executable, "-m", "mtask_sinks", "demo", "--max_steps", "100000", "--report_to", "none"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        while "mlm" not in process.stdout.readline():  # the first log event
+            assert process.poll() is None
+        process.terminate()
+        assert "Stopped." in process.communicate(timeout=100)[0]
+    assert process.returncode == 143
+    assert read_trainings(tmp_path / "mtask-sinks-demo" / "demo-1")[0].status in ("failed", "killed")
+
+
 def test_a_training_that_fails_shows_the_end_of_its_log(tmp_path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nif 'mtask_sinks.demo' in sys.orig_argv: raise SystemExit('no memory left')\n"
