@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -152,15 +153,17 @@ def test_a_watch_that_ctrl_z_stopped_ends_by_kill(large) -> None:
     with Terminal(program=["bash", "--norc", "-i"]) as terminal:
         terminal.press(f"{sys.executable} -m mtask_sinks watch {large}\n").wait_for("s by task").press("\x1a")
         terminal.wait_for("Stopped").wait_for(lambda terminal: not terminal.screen.cursor.hidden)
-        terminal.press("clear; kill %1; sleep 2; jobs; echo en''d\n").wait_for("\nend")
-        assert "Exit 143" in terminal.text
-        assert "Stopped" not in terminal.text
+        wait = "while kill -0 $watch 2>/dev/null; do sleep 0.1; done"  # then the shell tells how its job has ended
+        terminal.press(f"clear; watch=$(jobs -p); kill %1; {wait}\n").wait_for("Exit 143")
 
 
-def test_sigterm_leaves_the_terminal_as_before(large) -> None:
-    watch = f"{sys.executable} -m mtask_sinks watch {large}"
-    with Terminal(program=["bash", "-c", f"timeout --foreground 6 {watch}; echo code $?; stty -a"]) as terminal:
-        terminal.wait_for("quit").wait_for("code 124").wait_for(" icanon ")
+def test_sigterm_leaves_the_terminal_as_before(large, tmp_path) -> None:
+    pid = tmp_path / "pid"
+    watch = f"sh -c 'echo $$ > {pid}; exec {sys.executable} -m mtask_sinks watch {large}'"
+    with Terminal(program=["bash", "-c", f"{watch}; echo code $?; stty -a"]) as terminal:
+        terminal.wait_for("quit")
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+        terminal.wait_for("code 143").wait_for(" icanon ")
         assert not terminal.screen.cursor.hidden
 
 
