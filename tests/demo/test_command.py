@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +23,12 @@ from helpers.mlflow_server import mlflow_server
 from helpers.tensorboard_server import tensorboard_server
 from helpers.terminal import Terminal
 from helpers.wandb_file import read_runs
+from typer.testing import CliRunner
 
 from mtask_sinks import read_journal
 from mtask_sinks._util.formatting import number
 from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.cli import app
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
@@ -140,15 +144,30 @@ def test_ctrl_c_stops_the_training(tmp_path, monkeypatch) -> None:
     assert read_trainings(tmp_path / "out" / "demo-1")[0].status in ("failed", "killed")
 
 
-def test_sigterm_to_the_demo_stops_the_training(tmp_path) -> None:
-    words = [sys.executable, "-m", "mtask_sinks", "demo", "--max_steps", "100000", "--report_to", "none"]
-    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        while "mlm" not in process.stdout.readline():  # the first log event
-            assert process.poll() is None
-        process.terminate()
-        assert "Stopped." in process.communicate(timeout=100)[0]
-    assert process.returncode == 143
-    assert read_trainings(tmp_path / "mtask-sinks-demo" / "demo-1")[0].status in ("failed", "killed")
+def test_sigterm_to_the_demo_stops_the_training(monkeypatch) -> None:
+    class Process:
+        log, is_stopped = "training.log", False
+
+        def __init__(self, *args, **kwargs) -> None:
+            made.append(self)
+
+        def wait(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(100)
+
+        def is_over(self) -> bool:
+            return self.is_stopped
+
+        def stop(self) -> None:
+            self.is_stopped = True
+
+    made: list[Process] = []
+    monkeypatch.setattr("mtask_sinks.cli.demo_process.DemoProcess", Process)
+    before = signal.getsignal(signal.SIGTERM)
+    done = CliRunner().invoke(app, ["demo", "--report_to", "none"])
+    assert (done.exit_code, [process.is_stopped for process in made]) == (143, [True])
+    assert "Stopped. The log is training.log." in done.output
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_training_that_fails_shows_the_end_of_its_log(tmp_path) -> None:
