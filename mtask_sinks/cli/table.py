@@ -203,8 +203,11 @@ def draw_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP // 2), header_style="bold")
+    # The gaps are columns: rich up to 14.0 counts padding also at the edges, and so cuts a table that fits.
+    table = Table(box=None, pad_edge=False, padding=0, header_style="bold")
     for i, width in fitting.widths.items():
+        if table.columns:
+            table.add_column(width=_GAP)
         column = columns[i]
         table.add_column(
             Text(shortened(column.name, width)),
@@ -215,8 +218,10 @@ def draw_table(
             overflow="fold" if column.flow == "wrap" else "crop",
         )
     for at, row in enumerate(rows):
-        cells = []
+        cells: list[Text] = []
         for i, width in fitting.widths.items():
+            if cells:
+                cells.append(Text())
             cell = row[i]
             if isinstance(cell, Curve):
                 text = sparkline(cell.values, width, ascii_only)
