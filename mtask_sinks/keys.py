@@ -202,7 +202,7 @@ def phase_segment(phase: str) -> str:
     """
     if _SEGMENT.fullmatch(phase) and phase not in (".", "..") and _size(phase) <= _MAX_SEGMENT:
         return phase
-    return f"{_cut(_INVALID.sub('_', phase), _MAX_SEGMENT - 9)}-{digest(phase)}"
+    return cut_with_hash(_INVALID.sub("_", phase), _MAX_SEGMENT, of=phase)
 
 
 def trainer_log_name(name: str) -> str:
@@ -249,6 +249,15 @@ def _size(text: str) -> int:
 def _cut(text: str, size: int) -> str:
     """Return the beginning of a text, with at most ``size`` bytes."""
     return text.encode("utf-8", "surrogatepass")[:size].decode("utf-8", "ignore")
+
+
+def cut_with_hash(text: str, size: int, of: str) -> str:
+    """Return the beginning of a name and the hash of the original name, with at most ``size`` bytes in total.
+
+    >>> cut_with_hash("a_very_long_name", 15, of="a very long name")
+    'a_very-7f46d6a5'
+    """
+    return f"{_cut(text, size - 9)}-{digest(of)}"
 
 
 def digest(text: str) -> str:

@@ -32,3 +32,8 @@ class Note(Frozen):
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
     time: float = 0.0
+
+    @property
+    def message(self) -> str:
+        """What a sink sends: the text, with the names of other metrics if the note speaks for them too."""
+        return str(self.data.get("message", self.text))

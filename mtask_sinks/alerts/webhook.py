@@ -77,7 +77,7 @@ class WebhookSink(Sink):
         details = {name: value for name, value in note.data.items() if name not in ("actions", "is_over", "message")}
         name = self._run.name or Path(self._run.output_dir or "").name or None
         body: dict[str, Any] = {
-            "text": f"{name or 'training'}: alert at step {note.step:,}: {note.data.get('message', note.text)}",
+            "text": f"{name or 'training'}: alert at step {note.step:,}: {note.message}",
             "training": name,
             "step": note.step,
             "time": note.time,

@@ -16,7 +16,7 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.masking import mask
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.errors import NoSuchRun, Rejected
-from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, digest
+from mtask_sinks.keys import MAX_KEY_LENGTH, backend_name, cut_with_hash
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.lookup import require_backend
 from mtask_sinks.sinks.mlflow_store import check_store, is_same_store
@@ -357,8 +357,7 @@ def _log_name(name: str) -> str:
     is_short = len(cleaned.encode()) <= MAX_KEY_LENGTH
     if posixpath.normpath(cleaned) == cleaned and not cleaned.startswith(("/", "..")) and is_short:
         return cleaned
-    beginning = re.sub("[./]+", "_", cleaned).encode()[: MAX_KEY_LENGTH - 9].decode(errors="ignore")
-    return f"{beginning}-{digest(name)}"
+    return cut_with_hash(re.sub("[./]+", "_", cleaned), MAX_KEY_LENGTH, of=name)
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

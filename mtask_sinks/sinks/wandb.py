@@ -162,9 +162,7 @@ class WandbSink(BuiltAnew, Sink):
         actions = note.data.get("actions", ()) if note.kind == "alert" else ()
         if "wandb" in actions and (opened := self._open_again()) is not None:
             level = "ERROR" if "stop" in actions else "WARN"
-            opened.alert(
-                title=f"{note.data['key']} ({note.data['rule']})", text=note.data.get("message", note.text), level=level
-            )
+            opened.alert(title=f"{note.data['key']} ({note.data['rule']})", text=note.message, level=level)
 
     def close(self, status: Status) -> None:
         opened, self._opened = self._opened, None

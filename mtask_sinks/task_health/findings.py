@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from mtask_sinks.keys import COSINE, ESTIMATED, HEALTH, MAX_KEY_LENGTH, TOTAL, digest
+from mtask_sinks.keys import COSINE, ESTIMATED, HEALTH, MAX_KEY_LENGTH, TOTAL, cut_with_hash
 from mtask_sinks.task_health.gradients import Products
 
 #: Up to this many tasks, each pair gets a cosine.
@@ -199,6 +199,4 @@ def _clipped(cosine: float) -> float:
 def _pair_name(a: str, b: str) -> str:
     name = f"{COSINE}{a}.{b}"
     limit = MAX_KEY_LENGTH - len(HEALTH) - 1
-    return (
-        name if len(name.encode()) <= limit else f"{name.encode()[: limit - 9].decode(errors='ignore')}-{digest(name)}"
-    )
+    return name if len(name.encode()) <= limit else cut_with_hash(name, limit, of=name)

@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 import pytest
+from helpers.reducers import NAMES
 
 from mtask_sinks import MetricRegistry, weighted
-from mtask_sinks.reducers import Reducer, TimedReducer, known_reducers
-from mtask_sinks.reducers.lookup import is_builtin
+from mtask_sinks.reducers import Reducer, TimedReducer
 
 WEIGHTED = ("mean", "sum", "total", "std")
 
@@ -39,7 +39,7 @@ def resumed(registry: MetricRegistry, reducers, **settings) -> MetricRegistry:
 
 
 @pytest.mark.parametrize("has_ticks", [True, False])
-@pytest.mark.parametrize("name", [*filter(is_builtin, known_reducers()), "p90"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_value_over_the_training_is_that_of_all_reports(name: str, has_ticks: bool) -> None:
     random = np.random.default_rng(7)
     reducers = {"a/x": name}

@@ -5,16 +5,14 @@ import time
 
 import numpy as np
 import pytest
+from helpers.reducers import NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtask_sinks import MetricRegistry, Reducer, weighted
 from mtask_sinks.errors import ConflictError, LogEventError, NonFiniteError
-from mtask_sinks.reducers import Std, known_reducers
-from mtask_sinks.reducers.lookup import is_builtin
+from mtask_sinks.reducers import Std
 from mtask_sinks.testing.simulated_ranks import Job
-
-ALL = [*filter(is_builtin, known_reducers()), "p90"]
 
 
 def metrics_of(size, body, **settings):
@@ -172,13 +170,13 @@ def test_nan_stays_visible_whichever_rank_it_comes_from() -> None:
             return float(state[0])
 
     def body(registry, rank):
-        registry.report_metrics("a", **dict.fromkeys(ALL, [1.0, math.nan, 3.0][rank]), own=[1.0, math.nan, 3.0][rank])
+        registry.report_metrics("a", **dict.fromkeys(NAMES, [1.0, math.nan, 3.0][rank]), own=[1.0, math.nan, 3.0][rank])
         registry.report_metrics("b", x=[math.inf, 1.0, 2.0][rank])
 
-    snapshot = metrics_of(3, body, reducers={**{f"a/{name}": name for name in ALL}, "a/own": Largest(), "b/x": "std"})
+    snapshot = metrics_of(3, body, reducers={**{f"a/{name}": name for name in NAMES}, "a/own": Largest(), "b/x": "std"})
     finite = {name: value for name, value in snapshot.metrics.items() if not math.isnan(value)}
     assert finite == {"a/count": 3.0, "a/last": 1.0, "a/first": 1.0}
-    assert dict(snapshot.nonfinite) == {**{f"a/{name}": 1 for name in [*ALL, "own"]}, "b/x": 1}
+    assert dict(snapshot.nonfinite) == {**{f"a/{name}": 1 for name in [*NAMES, "own"]}, "b/x": 1}
 
 
 def test_skipped_and_raised_values_are_counted_over_ranks() -> None:
@@ -477,7 +475,7 @@ report = st.tuples(
 @given(
     batches=st.lists(st.lists(st.lists(report, max_size=3), min_size=8, max_size=8), min_size=1, max_size=4),
     size=st.integers(2, 8),
-    reducers=st.fixed_dictionaries({key: st.sampled_from(ALL) for key in ("a/x", "a/y", "b/x")}),
+    reducers=st.fixed_dictionaries({key: st.sampled_from(NAMES) for key in ("a/x", "a/y", "b/x")}),
 )
 def test_ranks_together_equal_one_flat_computation(batches, size, reducers) -> None:
     """``batches`` is micro-batch → rank → reports. The flat computation uses only plain lists and NumPy."""

@@ -7,13 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers.reducers import NAMES
 from helpers.toy import InOrder, KillAt, Killed, Silent, Toy, arguments, numbers
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry
-from mtask_sinks.reducers import known_reducers
-from mtask_sinks.reducers.lookup import is_builtin
 
-NAMES = [*filter(is_builtin, known_reducers()), "p90"]
 RULES = {f"*/{name}": name for name in NAMES} | {"*/range": lambda values: values.max() - values.min()}
 
 
