@@ -2,8 +2,11 @@
 
 # No `from __future__ import annotations`: argument parsers read the types of the fields themselves.
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from inspect import signature
 from typing import TYPE_CHECKING, Any, List, Literal, Optional, get_args, get_origin  # noqa: UP035  # parsers know these
 
 from mtask_sinks._util.masking import mask
@@ -363,6 +366,21 @@ class SinkArguments:
     def _nonfinite(self) -> Any:
         policies = _rules("metric_nonfinite_rules", self.metric_nonfinite_rules, "KEY=POLICY, such as 'aux/*=skip'")
         return {**policies, "*": self.metric_nonfinite} if policies else self.metric_nonfinite
+
+
+@contextmanager
+def explaining_unknown_arguments() -> Iterator[None]:
+    """Inside a ``with`` block, add to the error of a Trainer class that an argument belongs to another object."""
+    try:
+        yield
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        name = unknown[1] if unknown else ""
+        if name in signature(MetricRegistry).parameters:
+            error.add_note(f"{name} is an argument of the registry: pass metrics=MetricRegistry({name}=…).")
+        elif any(name == each.name for each in fields(SinkArguments)):
+            error.add_note(f"{name} is a setting of SinkArguments: pass sink_args=SinkArguments({name}=…).")
+        raise
 
 
 #: Type of a field → what to pass, for the types that a parser of files may get wrong.

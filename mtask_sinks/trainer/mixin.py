@@ -20,7 +20,7 @@ from mtask_sinks.reporting.modules_beside import modules_around
 from mtask_sinks.sinks.base import Sink, check_are_sinks
 from mtask_sinks.task_health.settings import TaskHealth
 from mtask_sinks.trainer.admission import boundary
-from mtask_sinks.trainer.arguments import SinkArguments
+from mtask_sinks.trainer.arguments import SinkArguments, explaining_unknown_arguments
 from mtask_sinks.trainer.best_metric import explaining_missing_value
 from mtask_sinks.trainer.events import BeforeOthers
 from mtask_sinks.trainer.hub import keep_journal_from_hub
@@ -98,7 +98,10 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
     ) -> None:
         settings = SinkArguments() if sink_args is None else sink_args
         if not isinstance(settings, SinkArguments):
-            raise TypeError(f"sink_args={settings!r}: pass an object, SinkArguments(console='dict', …).")
+            raise TypeError(
+                f"sink_args={type(settings).__name__}: pass an object, SinkArguments(console='dict', …), and "
+                "training arguments as args=."
+            )
         _refuse_both("capture", capture, settings.capture)
         _refuse_both("loss_budget", loss_budget, settings.loss_budget)
         check_given(task_health, alerts, settings)
@@ -119,7 +122,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         training_args = _training_args(args, kwargs)
         if training_args is not None:  # check the names before the Trainer does, because our error says more
             chosen = _choose_sinks(training_args, sinks, sink_args)
-        with only_known_to_transformers(training_args):
+        with only_known_to_transformers(training_args), explaining_unknown_arguments():
             super().__init__(*args, **kwargs)
         if training_args is None:
             chosen = _choose_sinks(self.args, sinks, sink_args)

@@ -329,6 +329,36 @@ def test_sink_args_must_be_sink_arguments(tmp_path, given) -> None:
         HfMultiTaskTrainer(Silent(), arguments(tmp_path), sink_args=given)
 
 
+def test_training_arguments_in_the_place_of_sink_args_are_named_in_one_line(tmp_path) -> None:
+    given = arguments(tmp_path)
+    with pytest.raises(TypeError) as caught:
+        HfMultiTaskTrainer(Silent(), given, sink_args=given)
+    assert str(caught.value) == (
+        "sink_args=TrainingArguments: pass an object, SinkArguments(console='dict', …), and training arguments as "
+        "args=."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "notes"),
+    [
+        (
+            {"reducers": {"*/n": "sum"}},
+            ["reducers is an argument of the registry: pass metrics=MetricRegistry(reducers=…)."],
+        ),
+        (
+            {"console": "off"},
+            ["console is a setting of SinkArguments: pass sink_args=SinkArguments(console=…)."],
+        ),
+        ({"elsewhere": 1}, []),
+    ],
+)
+def test_an_argument_in_the_wrong_place_is_told_the_right_one(tmp_path, given, notes: list[str]) -> None:
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(given))}'") as caught:
+        HfMultiTaskTrainer(Silent(), arguments(tmp_path), **given)
+    assert getattr(caught.value, "__notes__", []) == notes
+
+
 def test_two_rules_for_one_key_are_refused() -> None:
     with pytest.raises(ValueError, match="metric_reducers: 'lr' is both 'sum' and 'last'; write one of them"):
         SinkArguments(metric_reducers=["lr=sum", "lr=last"]).reducers()
