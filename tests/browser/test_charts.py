@@ -627,3 +627,17 @@ def test_small_gains_have_an_axis_on_which_no_two_labels_are_equal(browser, tmp_
     )
     assert len(labels) == len(set(labels)) > 2
     assert "+0.5%" in labels
+
+
+def test_beside_a_bar_the_sign_stays_in_front_of_the_number_after_a_name_from_right_to_left(browser, tmp_path) -> None:
+    first, second = ([Snapshot(step, metrics={"a/loss": loss / step}) for step in (1, 2)] for loss in (1.0, 1.5))
+    write(tmp_path, (RunInfo(id="1", name="one"), first, None), (RunInfo(id="2", name="שתיים"), second, None))
+    write_chart(make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"])), tmp_path / "p.html")
+    show(browser, tmp_path / "p.html")
+    text, *places = browser.evaluate(
+        "const label = document.querySelector('.gains .bartext'), text = label.textContent;"
+        "return [text, ...'-50%'.split('').map(c => label.getStartPositionOfChar(text.indexOf(c)).x)]"
+    )
+    assert text.endswith("-50.0 %")
+    sign, five, zero, percent = places
+    assert sign < five < zero < percent

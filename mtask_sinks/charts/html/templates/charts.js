@@ -185,7 +185,8 @@
   const LETTER = 6.6;
   const rowName = (name, plot) => shortened(name || "no task", Math.floor(plot.clientWidth / 4 / LETTER));
 
-  const gainText = ({ values: [value] }) => `  ${value > 0 ? "+" : ""}${(100 * value).toFixed(1)} %`;
+  // The mark keeps the sign in front of the number, also after a name that is written from right to left.
+  const gainText = ({ values: [value] }) => `\u200e  ${value > 0 ? "+" : ""}${(100 * value).toFixed(1)} %`;
 
   // How many letters a label beside a bar has, and the part of the width that it takes. The bars keep a tenth of the width.
   function roomOf(curves, plot) {
