@@ -22,6 +22,7 @@ from mtask_sinks.sinks.wandb_client import (
     has_netrc_entry,
     is_finished,
     is_safe,
+    keep_from_init,
     open_run,
     path_of,
     place_of,
@@ -132,6 +133,8 @@ class WandbSink(BuiltAnew, Sink):
         self._groups.clear()
         self._training = training_column(self._opened.id, run)
         self._run, self._run_id, self._last = run, path_of(self._opened), self._opened
+        if self._is_owner and not run.is_training:
+            keep_from_init(self._opened)
         self._unsafe = [*(used for used in self._unsafe if used is not self._opened), self._opened]
 
     def write(self, snapshot: Snapshot) -> None:

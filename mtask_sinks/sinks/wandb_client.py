@@ -73,6 +73,17 @@ def open_run(init: Mapping[str, Any]) -> Run:
         ) from error
 
 
+def keep_from_init(run: Run) -> None:
+    """Keep the user's next ``wandb.init`` from returning this run instead of a new one.
+
+    The run of an evaluation outside of a training is open until the next training of its trainer. It is not
+    ``wandb.run``, but W&B would take it for the previous run. This method is private; W&B offers no other way.
+    """
+    import wandb
+
+    wandb.setup().remove_active_run(run)
+
+
 def why_lost(path: str, error: Exception, was_finished: bool) -> tuple[type[Exception], str] | None:
     """Return the kind and the text of the error, if W&B will not open a run again; ``None`` if another try may help.
 

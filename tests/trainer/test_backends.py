@@ -442,6 +442,23 @@ def test_the_users_own_wandb_run_is_used_and_left_to_the_user(tmp_path, wandb_di
     assert wandb_points(run.history, "a/train/loss") == [*OURS["a/train/loss"], (2, 1.5)]
 
 
+def test_after_an_evaluation_in_a_finished_wandb_run_the_next_run_is_a_new_one(tmp_path, wandb_dir) -> None:
+    first = make(tmp_path / "first", "wandb", run_name="first")
+    first.train()
+    wandb.finish()
+    first.evaluate()  # opens the run again
+    mine = wandb.init(project="p", name="second")
+    make(tmp_path / "second", "wandb").train()
+    mine.log({"mine": 1.0})
+    first._session.delivery.close("finished")
+    mine.finish()
+    names = ("a/train/loss", "a/eval/loss", "mine")
+    found = [
+        (run.name, [row[name] for row in run.history for name in names if name in row]) for run in read_runs(wandb_dir)
+    ]
+    assert sorted(found) == [("first", [1.5, 3.5]), ("first", [15.0]), ("second", [1.5, 3.5, 1.0])]
+
+
 def test_a_replay_writes_to_the_users_wandb_run_in_its_project(tmp_path, wandb_dir) -> None:
     mine = wandb.init(project="mine", entity="us")
     make(tmp_path, "wandb").train()
