@@ -20,7 +20,7 @@ def gain(better: Direction | None, first: float | None, other: float | None) -> 
 
     ``None`` if it is not known which value is better, or if a value is missing, not finite, or 0 in the first training.
     """
-    if better is None or first is None or other is None or not first:
+    if better is None or other is None or not first:
         return None
     change = (other - first) / abs(first)
     if not math.isfinite(100 * change):  # tables and pictures show per cent

@@ -138,7 +138,7 @@ class Script:
         """
         name = source.dotted(node)
         for _ in range(10):  # follow the name from file to file: each file may re-export what it imports
-            if name is None or IN_FILE not in name or name in self.classes:
+            if name is None or name in self.classes:
                 break
             path, _, inner = name.partition(IN_FILE)
             holder = self._by_path.get(path)
