@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mtask_sinks.errors import MetricKeyError
-from mtask_sinks.patterns import Rules
+from mtask_sinks.patterns import Rules, listed
 
 
 def test_an_exact_key_beats_a_pattern_that_comes_before_it() -> None:
@@ -27,3 +27,9 @@ def test_patterns_tell_upper_from_lower_case_and_know_sets() -> None:
 def test_an_invalid_exact_key_is_refused_at_once() -> None:
     with pytest.raises(MetricKeyError, match="mlm loss"):
         Rules({"mlm loss": "sum"}, "mean")
+
+
+def test_a_message_names_at_most_twenty_keys() -> None:
+    keys = [f"k{number}" for number in range(21)]
+    assert listed(keys[:20]) == ", ".join(keys[:20])
+    assert listed(keys) == ", ".join(keys[:20]) + ", …"

@@ -175,7 +175,7 @@ def test_discard_forgets_one_window_only() -> None:
     registry.report_metrics(x=1.0)
     with registry.phase("eval"):
         registry.report_metrics(x=2.0)
-    registry.discard("train")
+    assert [registry.discard("train"), registry.discard("train")] == [True, False]
     assert (len(registry.snapshot(step=1).metrics), len(registry.snapshot(step=1, phase="eval").metrics)) == (0, 1)
 
 

@@ -61,6 +61,27 @@ def test_the_value_over_the_training_is_that_of_all_reports(name: str, has_ticks
     assert (overall.phase, overall.step, overall.counts["a/x"]) == ("overall", 200, 200)
 
 
+@pytest.mark.parametrize(("name", "value"), [("mean", 2.0), ("max", 3.0), ("median", 2.0)])
+def test_the_values_that_were_left_out_of_the_training_are_those_of_all_windows(name: str, value: float) -> None:
+    registry = MetricRegistry({"a/x": name}, nonfinite="skip")
+    for step, values in enumerate([(1.0, math.nan), (math.nan, math.inf, 3.0)], start=1):
+        for each in values:
+            registry.report_metrics("a", x=each)
+        registry.snapshot(step)
+    overall = registry.overall(2)
+    assert (overall.metrics["a/x"], dict(overall.nonfinite)) == (value, {"a/x": 3})
+
+
+def test_a_key_that_a_resumed_registry_refuses_leaves_the_others_what_they_had() -> None:
+    registry = MetricRegistry()
+    registry.report_metrics("a", x=1.0, y=2.0)
+    registry.snapshot(1)
+    later = resumed(registry, None, derived={"a/x": lambda metrics: metrics["a/y"] ** 2})
+    later.report_metrics("a", y=4.0)
+    later.snapshot(2)
+    assert later.overall(2).metrics == {"a/x": 9.0, "a/y": 3.0}
+
+
 def test_values_over_an_epoch_go_across_the_windows_of_the_training() -> None:
     settings = {"per_epoch": ["*/n", "a/*"]}
     reducers = {"*/n": "sum", "*/last": "last"}

@@ -127,8 +127,8 @@ def test_the_steps_of_a_phase_go_on_after_a_resume() -> None:
     assert other.snapshot(2, "rollout").metrics["a/steps"] == 6
 
 
-@pytest.mark.parametrize(("step", "steps"), [(15, 5), (None, 10)])
-def test_a_discarded_window_ends_at_the_step_that_the_caller_names(clock, step, steps) -> None:
+@pytest.mark.parametrize(("given", "steps"), [({"step": 15}, 5), ({}, 10)])
+def test_a_discarded_window_ends_at_the_step_that_the_caller_names(clock, given, steps) -> None:
     """Its steps are optimizer steps, as many micro-batches as each may have."""
     registry = MetricRegistry({"*/n": "sum"}, RATES)
     clock[0] += 1.0
@@ -136,7 +136,7 @@ def test_a_discarded_window_ends_at_the_step_that_the_caller_names(clock, step, 
     for _ in range(40):
         registry.tick()
     clock[0] += 9.0
-    registry.discard(step=step)
+    registry.discard(**given)
     clock[0] += 3.0
     found = reported(registry, 20)
     assert (found.metrics["a/rate"], found.metrics["a/steps"]) == (20.0, steps)
@@ -146,11 +146,12 @@ def test_without_any_time_there_is_no_rate(clock) -> None:
     assert "a/rate" not in reported(MetricRegistry({"*/n": "sum"}, RATES), 1).metrics
 
 
-def test_a_training_of_some_steps_before_begins_at_them() -> None:
+@pytest.mark.parametrize(("given", "steps"), [({"step": 50}, 10), ({}, 60)])
+def test_a_training_of_some_steps_before_begins_at_them(given, steps) -> None:
     registry = MetricRegistry(derived=RATES)
-    registry.load_state_dict({}, step=50)
+    registry.load_state_dict({}, **given)
     time.sleep(0.001)
-    assert reported(registry, 60).metrics["a/steps"] == 10
+    assert reported(registry, 60).metrics["a/steps"] == steps
 
 
 def test_the_steps_of_an_evaluation_in_a_loop_of_ones_own_are_its_batches_alone() -> None:

@@ -60,6 +60,17 @@ def test_an_evaluation_at_the_step_of_the_resume_counts_once(tmp_path) -> None:
     assert values(training, "eval") == [(4, 80.0)]
 
 
+@pytest.mark.parametrize(("later", "found"), [([], 40.0), (losses(4, phase="eval", factor=20.0), 80.0)])
+def test_a_row_without_metrics_at_the_step_of_the_resume_takes_the_place_of_no_evaluation(
+    tmp_path, later, found
+) -> None:
+    before = [*losses(4), *losses(4, phase="eval")]
+    row = Snapshot(4, "eval", logs={"eval_runtime": 1.0})
+    write(tmp_path, (RunInfo(id="1"), before, "killed"), (RunInfo(id="2", step=4), [row, *later, *losses(6)], None))
+    (training,) = read_trainings(tmp_path)
+    assert values(training, "eval") == [(4, found)]
+
+
 def test_a_metric_of_which_nothing_is_left_is_gone(tmp_path) -> None:
     late = Snapshot(6, metrics={"late/x": 1.0})
     write(tmp_path, (RunInfo(id="1"), [*losses(2), late], "killed"), (RunInfo(id="2", step=4), losses(6), None))

@@ -54,6 +54,14 @@ def test_flat_and_worse_hold_since_the_last_improvement():
     assert trend(_steps(values), values, "min") == Trend("worse", 30)
 
 
+def test_an_improvement_in_the_last_quarter_of_the_steps_is_recent():
+    """The level is the mean of five values, so it falls for five steps; the last quarter begins after step 302.5."""
+    values = [2.0] * 30 + [1.0] * 10
+    assert trend(_steps(values), values, "min") == Trend("improving")
+    values = [2.0] * 25 + [1.0] * 15
+    assert trend(_steps(values), values, "min") == Trend("flat", 300)
+
+
 def test_not_finite_beats_the_direction_and_says_since_when():
     assert trend([10, 20, 30, 40], [1.0, math.nan, math.inf, math.nan], "min") == Trend("not finite", 20)
     assert trend([10, 20, 30, 40, 50], [4.0, math.nan, 3.0, 2.0, 1.0], "min") == Trend("improving")

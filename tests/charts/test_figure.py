@@ -37,6 +37,14 @@ def test_an_svg_names_panels_axes_and_curves(chart, tmp_path) -> None:
         assert found.count(label) == 1
 
 
+def test_the_legend_of_one_run_in_one_phase_names_the_tasks_alone(tmp_path) -> None:
+    values = [Snapshot(step, metrics={"a/loss": 1 / step, "b/loss": 2 / step}) for step in (1, 2)]
+    write(tmp_path, (RunInfo(id="1", name="one"), values, None))
+    write_figure(make_chart(open_runs([tmp_path])), tmp_path / "c.svg", "svg")
+    found = texts(tmp_path / "c.svg")
+    assert [found.count(label) for label in ("a", "b", "one", "train")] == [1, 1, 0, 0]
+
+
 def test_the_same_chart_gives_the_same_svg(chart, tmp_path) -> None:
     for name in ("1.svg", "2.svg"):
         write_figure(chart, tmp_path / name, "svg")

@@ -66,6 +66,13 @@ def test_each_task_has_a_line_below_the_trainers_own_row(tmp_path, capsys, disab
     assert beside == ("" if disable_tqdm else "a/loss=3.5, long/loss=1.75")
 
 
+@pytest.mark.parametrize("disable_tqdm", [True, False])
+def test_what_came_after_the_last_row_has_lines_of_its_own(tmp_path, capsys, disable_tqdm: bool) -> None:
+    trainer = make(tmp_path, disable_tqdm=disable_tqdm, logging_steps=3, max_steps=4)
+    _, lines, _ = train(trainer, capsys)
+    assert lines[2:4] == ["  partial  a     loss 4        size 40", "  partial  long  loss 2"]
+
+
 def test_an_evaluation_says_its_phase(tmp_path, capsys) -> None:
     rows, lines, _ = train(make(tmp_path, eval_strategy="steps", eval_steps=4), capsys)
     assert lines[4:6] == ["  eval     a     loss 15       size 150", "  eval     long  loss 7.5"]

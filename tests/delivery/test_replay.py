@@ -448,10 +448,11 @@ def test_a_sink_with_a_call_that_does_not_return_gets_no_second_journal_at_the_s
     monkeypatch.setattr("mtask_sinks.delivery.worker.ABANDON_SECONDS", 0.1)
     path = written(tmp_path, (RunInfo(id="1"), rows(1, 2), "finished"))
     path.with_name("metrics-2.jsonl").write_bytes(path.read_bytes())
-    sink = Hanging()
+    sink, before = Hanging(), threads_of_ours()
     after(lambda workers: sink.is_called.is_set())
     counts = replay(tmp_path, [sink], patience=0.2)["hanging"]
     assert (counts.pending, counts.state) == (4, "down")
+    assert len(threads_of_ours() - before) == 1  # that of the first journal
     sink.released.set()
     wait_for(lambda: not any("mtask-sinks-hanging" in thread.name for thread in threading.enumerate()), "the end")
     assert sink.steps == [1]

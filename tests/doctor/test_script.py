@@ -44,6 +44,19 @@ def test_a_public_name_that_another_module_passes_on_is_known(tmp_path) -> None:
     assert "mtask_sinks.HfMultiTaskTrainer" in found.used
 
 
+def test_files_that_import_one_another_are_read_once(tmp_path) -> None:
+    found = script(tmp_path, "import one, two", one="import two, train, torn", two="import one, torn", torn="def")
+    assert [source.path.name for source in found.sources] == ["train.py", "one.py", "two.py"]
+    assert [path.name for path in found.unread] == ["torn.py"]
+
+
+def test_the_class_of_a_variable_is_known_beside_assignments_to_other_places(tmp_path) -> None:
+    text = "class Model:\n    def __init__(self):\n        self.a = 1\nb, c = 1, 2\nmodel = Model()\nuse(model)\n"
+    found = script(tmp_path, text)
+    (argument,) = found.calls[-1].node.args
+    assert found.class_of(found.sources[0], argument) is found.classes[f"{tmp_path}/train.py::Model"]
+
+
 PLAIN_MODEL = "from torch import nn\nclass Model(nn.Module):\n    pass\n"
 
 

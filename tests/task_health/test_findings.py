@@ -17,7 +17,9 @@ A, B, C = RNG.normal(size=(3, 6))
 
 def products(*vectors):
     rows = np.array(vectors)
-    return Products(rows @ rows.T, np.ones((len(rows), len(rows)), dtype=bool))
+    with np.errstate(over="ignore"):
+        gram = rows @ rows.T
+    return Products(gram, np.ones((len(rows), len(rows)), dtype=bool))
 
 
 def test_a_group_is_a_part_of_its_task():
@@ -49,8 +51,9 @@ def test_weights_that_explain_the_total_are_estimated(known):
         ((A, B), A + B + 0.01 * C),  # a part that is not reported: the residual is above 0.001
         ((A, 2 * A), 3 * A),  # several weights explain it: the rank is 1
         ((A, np.zeros(6)), A),
+        ((1e200 * A, B), 1e200 * A + B),  # the squares of its elements are too large for float64
     ],
-    ids=["residual", "rank", "zero"],
+    ids=["residual", "rank", "zero", "overflow"],
 )
 def test_weights_that_do_not_follow_are_absent(vectors, total):
     groups = [Group("x", 1.0, None), Group("y", 1.0, None)]
@@ -78,6 +81,20 @@ def test_zero_and_not_finite(value):
     assert found["z"] == {}
     assert found["y"]["grad_norm"] == 0.0
     assert found["health"] == {}
+
+
+def test_tasks_that_cancel_out_have_no_cosine_with_their_total():
+    """With so many tasks, each cosine compares one task with the total."""
+    vectors = np.array([[1.0, 2.0, -3.0], [4.0, 0.0, 1.0], [0.0, -2.0, 5.0], [7.0, 1.0, 1.0], [2.0, 2.0, 0.0]])
+    groups = [Group(task, 1.0, 1.0) for task in "abcdefghij"]
+    found = metrics_of(groups, products(*vectors, *-vectors), 1, False)
+    assert found["health"] == {}
+    assert found["a"]["grad_norm"] == pytest.approx(math.sqrt(14.0))
+    unequal = metrics_of(groups, products(*vectors, *(-2.0 * vectors)), 1, False)  # the total is minus their sum
+    total = -vectors.sum(axis=0)
+    assert unequal["health"]["grad_cosine.a.total"] == pytest.approx(
+        vectors[0] @ total / np.linalg.norm(vectors[0]) / np.linalg.norm(total)
+    )
 
 
 def test_long_names_of_tasks_make_valid_keys():

@@ -6,8 +6,10 @@ from types import ModuleType
 
 import mlflow
 import pytest
+from transformers import TrainerState, TrainingArguments
+from transformers.integrations import WandbCallback
 
-from mtask_sinks.sinks import MLflowSink
+from mtask_sinks.sinks import MLflowSink, WandbSink
 from mtask_sinks.trainer.backend_runs import _Store, find_backend_run
 
 
@@ -37,3 +39,15 @@ def test_mlflows_own_choice_of_a_store_is_as_it_was(monkeypatch, uri, variable) 
             assert mlflow.get_tracking_uri() == "sqlite:///d.db"
     finally:
         mlflow.set_tracking_uri(None)
+
+
+@pytest.mark.parametrize(("is_search", "opened"), [(False, ["bert"]), (True, [])])
+def test_the_sink_opens_no_run_of_wandb_for_a_trial_because_the_callback_would_finish_it(
+    tmp_path, monkeypatch, is_search: bool, opened: list[str]
+) -> None:
+    found: list[str | None] = []
+    monkeypatch.setattr(WandbSink, "start_active_run", lambda sink, name: found.append(name))
+    args = TrainingArguments(str(tmp_path), run_name="bert", report_to=[])
+    state = TrainerState(is_hyper_param_search=is_search)
+    find_backend_run(WandbSink(), [WandbCallback()]).prepare(args, state)
+    assert found == opened
