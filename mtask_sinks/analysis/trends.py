@@ -66,7 +66,7 @@ class Course:
         count: finite values so far.
         level: the mean of the last values; ``None`` before the first finite one.
         best, best_step: level and step of the last improvement. The first finite value counts as an improvement.
-        first_step, last_step: steps of the first and the last finite value.
+        first_step: step of the first finite value.
         nonfinite_since: step since which every value is NaN or infinite; ``None`` if the last value is finite.
     """
 
@@ -77,7 +77,6 @@ class Course:
         self.best: float | None = None
         self.best_step: int | None = None
         self.first_step: int | None = None
-        self.last_step: int | None = None
         self.nonfinite_since: int | None = None
         self._best_width = 1
         self._recent: list[float] = []
@@ -90,7 +89,6 @@ class Course:
             return
         self.nonfinite_since = None
         self.first_step = step if self.first_step is None else self.first_step
-        self.last_step = step
         self._recent = [*self._recent[1 - _NOISE_VALUES :], value]
         self.count += 1
         last = self._recent[-self._width :]
@@ -156,7 +154,7 @@ class Course:
         return difference if self.better == "min" else -difference
 
 
-_STATE = ("count", "level", "best", "best_step", "first_step", "last_step", "nonfinite_since")
+_STATE = ("count", "level", "best", "best_step", "first_step", "nonfinite_since")
 
 
 @dataclass(frozen=True)
