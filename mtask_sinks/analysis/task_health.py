@@ -155,8 +155,10 @@ def measured(training: Training, series: Series, last: int | None = RECENT_MEASU
 def is_measured_rarely(key: str) -> bool:
     """Return whether a metric comes from measurements, which not every window has.
 
-    >>> [is_measured_rarely(key) for key in ("mlm/grad_norm", "mlm/loss_share.estimated", "mlm/loss")]
-    [True, True, False]
+    >>> [is_measured_rarely(key) for key in ("mlm/grad_norm", "mlm/loss_share.estimated", "health/grad_cosine.mlm.nsp")]
+    [True, True, True]
+    >>> [is_measured_rarely(key) for key in ("mlm/loss", "health/loss")]
+    [False, False]
     """
     task, name = split_key(key)
     if task == HEALTH:

@@ -72,6 +72,25 @@ def test_the_values_that_were_left_out_of_the_training_are_those_of_all_windows(
     assert (overall.metrics["a/x"], dict(overall.nonfinite)) == (value, {"a/x": 3})
 
 
+def test_a_reducer_that_changes_the_state_as_it_computes_changes_no_later_value() -> None:
+    class Mean(Reducer):
+        merge = ("sum", "sum")
+
+        def update(self, state, values, weights):
+            state += [weights @ values, weights.sum()]
+
+        def compute(self, state):
+            state[0] /= state[1]
+            return float(state[0])
+
+    registry = MetricRegistry({"a/x": Mean()})
+    for step, value in enumerate((2.0, 4.0), start=1):
+        registry.report_metrics("a", x=value)
+        registry.report_metrics("a", x=value)
+        registry.snapshot(step)
+    assert [registry.overall(2).metrics["a/x"] for _ in range(2)] == [3.0, 3.0]
+
+
 def test_a_key_that_a_resumed_registry_refuses_leaves_the_others_what_they_had() -> None:
     registry = MetricRegistry()
     registry.report_metrics("a", x=1.0, y=2.0)

@@ -273,6 +273,17 @@ def test_the_state_of_other_alerts_is_left_out():
     assert [e.text for e in after.look(Snapshot(20, metrics={"a/loss": 3.0}))] == ["a/loss is 3, above 2.5"]
 
 
+def test_an_alert_goes_on_from_a_checkpoint_of_an_older_version():
+    """Such a checkpoint has a text in place of the alert's identity."""
+    before, after = (Episodes([Alert("a/loss", above=2.0, for_steps=10)], Directions()) for _ in range(2))
+    rows = snapshots(series(1.0, 3.0, 3.0, 3.0, 3.0))
+    assert [event.step for each in rows[:3] for event in before.look(each)] == [30]
+    state = before.state_dict()
+    state["episodes"] = [["a/loss above=2 10 *", *rest] for _, *rest in state["episodes"]]
+    assert after.load_state_dict(state) == []
+    assert [event for each in rows[3:] for event in after.look(each)] == []
+
+
 def test_a_running_total_without_reports_is_silent():
     episodes = Episodes([Alert("mlm/*", silent_for=20)], Directions())
     found = []

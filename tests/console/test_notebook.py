@@ -13,6 +13,7 @@ from transformers import PrinterCallback
 
 from mtask_sinks import HfMultiTaskTrainer, SinkArguments
 from mtask_sinks._util.formatting import number
+from mtask_sinks.console.notebook import _make_row
 
 
 class Trainer(InOrder, HfMultiTaskTrainer):
@@ -288,3 +289,13 @@ def test_a_column_that_comes_into_the_choice_later_has_its_earlier_values(tmp_pa
     first, second = table(shown[-1])
     assert first["a/size"] == "-1.5" and second["a/size"] == "-3.5"
     assert trainer.state.log_history[0]["a/size"] == -1.5
+
+
+def test_a_step_whose_logs_hold_no_loss_has_a_row_of_its_own() -> None:
+    from transformers.utils.notebook import NotebookTrainingTracker
+
+    tracker = NotebookTrainingTracker(10, ["Step", "Training Loss"])
+    tracker.write_line({"Step": 1, "Training Loss": 0.5})
+    for step in (1, 2, 2):
+        _make_row(tracker, step)
+    assert tracker.inner_table == [["Step", "Training Loss"], [1, 0.5], [2, "No Log"]]

@@ -75,6 +75,18 @@ def test_the_elements_of_an_array_count() -> None:
     assert fingerprint(np.ones((2, 2)).T) == fingerprint(np.ones((2, 2)))
 
 
+def test_a_function_whose_enclosed_variable_has_no_value_yet_has_a_text() -> None:
+    def text(value) -> tuple[str, str]:
+        function = lambda values: values.max() * later  # noqa: E731
+        before = fingerprint(function)
+        later = value
+        return before, fingerprint(function)
+
+    (before, two), (before_three, three) = text(2.0), text(3.0)
+    assert before == before_three
+    assert len({before, two, three}) == 3
+
+
 def test_a_large_array_takes_no_more_calls_than_a_small_one() -> None:
     def calls(array) -> int:
         count = 0

@@ -16,6 +16,13 @@ def training(*snapshots: Snapshot) -> Training:
     return made
 
 
+def test_runs_without_a_finite_value_have_no_winner() -> None:
+    made = [training(Snapshot(2, metrics={"m/loss": math.nan})) for _ in range(2)]
+    (row,) = metric_rows(made)
+    assert (row.better, row.winners) == ("min", ())
+    assert all(math.isnan(outcome.best) for outcome in row.outcomes)
+
+
 def test_last_and_best_run_beside_run() -> None:
     a = training(
         Snapshot(2, metrics={"m/loss": 3.0, "m/acc": 0.5}),
