@@ -174,12 +174,13 @@ def _entry(row: DeviceRow, start: int, value: Tensor, weight: Tensor | float | N
 def _exact(tensor: Tensor) -> Tensor:
     """Return the tensor in a dtype that keeps its numbers exact when it is packed with others.
 
-    Packed with float32 tensors, integers would become float32 too, which is not exact above 2**24.
+    Packed with float32 tensors, integers would become float32 too, which is not exact above 2**24. Numbers of 8 bits
+    (float8) PyTorch packs with no other dtype.
     """
     tensor = tensor.detach()
-    if tensor.is_floating_point():
+    if tensor.is_floating_point() and tensor.itemsize > 1:
         return tensor
-    # Apple's MPS has no float64, so integers become float32 there.
+    # Apple's MPS has no float64, so these numbers become float32 there.
     return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
 
 

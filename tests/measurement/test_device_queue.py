@@ -111,6 +111,16 @@ def test_integers_beside_float32_keep_their_digits() -> None:
     assert metrics["loss"] == float(np.float32(0.1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu])
+def test_numbers_of_8_bits_count_beside_those_of_other_dtypes(dtype: torch.dtype) -> None:
+    registry = MetricRegistry(reducers={"n": "sum"})
+    two, eight = accelerated(2.0, dtype=dtype), accelerated([4.0, 8.0], dtype=dtype)
+    registry.report_metrics(scale=eight, loss=accelerated(0.5, dtype=torch.float32), n=accelerated(3))
+    registry.report_metrics(scale=weighted(two, two), loss=weighted(accelerated(1.0), two))
+    registry.report_metrics(scale=two)
+    assert registry.snapshot(step=1).metrics == {"scale": (4 + 8 + 2 * 2 + 2) / 5, "loss": (0.5 + 2 * 1.0) / 3, "n": 3}
+
+
 @pytest.mark.parametrize("reducer", ["last", "first"])
 def test_the_order_holds_when_numbers_and_tensors_take_turns(reducer: str) -> None:
     registry = MetricRegistry(reducers={"x": reducer})
