@@ -44,6 +44,8 @@ _EVALUATES = frozenset({"_evaluate", "evaluate", "predict", "evaluation_loop", "
 # The methods of a trainer that compute the loss of a batch. What they report is about that batch, as in a forward.
 _COMPUTE_LOSS = frozenset({"compute_loss", "prediction_step"})
 _PARALLEL_APPLY = sys.modules[DataParallel.__module__].parallel_apply.__code__.co_filename
+# Stands for the modules that compiled code calls. With inductor, they are not on the stack.
+_COMPILED = nn.Module()
 # The methods in which a trainer's work begins. The search for the caller of a report stops at those of its own trainer.
 _boundaries: set[CodeType] = set()
 
@@ -61,7 +63,7 @@ class Admission:
     The same holds for the steps of an evaluation. Outside of the steps, a report counts if neither a module nor a
     trainer's ``compute_loss`` makes it. If one of them does, the report counts only for the training, and only if the
     module, or the model of that trainer, is in training mode and was called neither by a callback nor by an evaluation,
-    in the thread of the training or one of `nn.DataParallel`.
+    in the thread of the training or one of `nn.DataParallel`. A report of compiled code counts as one of a module.
 
     A loop of the user's own may call ``compute_loss`` instead of a step. In an evaluation, everything inside of such a
     call counts. In a training, all that is reported while gradients are computed counts, also in eval mode.
@@ -137,17 +139,20 @@ class Admission:
         return around._replace(module=around.module or caller.module)
 
     def _caller_of(self, frame: FrameType) -> _Caller:
-        module, is_own_loop, is_own_step = None, True, False
+        module: nn.Module | None = None
+        is_own_loop, is_own_step = True, False
         for each in frames_above(frame):
             code, owner = each.f_code, self_of(each)
             if code in _boundaries:
                 if owner._session.admission is self:
                     break
                 is_own_loop = False  # another trainer, which a callback of this one runs
+            elif code.co_name == "_report" and each.f_globals["__name__"] == "mtask_sinks.compiled.operator":
+                module = _COMPILED
             elif isinstance(owner, nn.Module):
                 module = owner
             elif isinstance(owner, Trainer) and code.co_name in _COMPUTE_LOSS:
-                module, is_own_step = owner.model if module is None else module, True
+                module, is_own_step = owner.model if module in (None, _COMPILED) else module, True
             elif code is _CALL_EVENT or (code.co_name in _EVALUATES and isinstance(owner, Trainer)):
                 is_own_loop, is_own_step = False, is_own_step and code is not _CALL_EVENT and code not in _LOOPS
         return _Caller(module, is_own_loop, is_own_step=is_own_step)
@@ -157,8 +162,8 @@ class _Caller(NamedTuple):
     """Who makes a report.
 
     Attributes:
-        module: the outermost module on the stack, or the model of a trainer whose ``compute_loss`` makes the report;
-            ``None`` if neither makes it.
+        module: the outermost module on the stack, or the model of a trainer whose ``compute_loss`` makes the report, or
+            `_COMPILED`; ``None`` if none of them makes it.
         is_own_loop: ``True`` if a loop or a rollout of the user called the module; ``False`` if a callback, an
             evaluation or another trainer did.
         is_in_other_thread: whether the report comes from another thread while a step runs.

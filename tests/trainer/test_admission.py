@@ -130,6 +130,17 @@ def test_a_forward_that_a_callback_calls_does_not_count(tmp_path, way, event, ca
         assert sum("left out" in record.getMessage() for record in caplog.records) == 1
 
 
+def test_a_forward_inside_of_a_compiled_function_that_a_callback_calls_does_not_count(tmp_path) -> None:
+    run = torch.compile(lambda model, x: model(x), backend="inductor")  # then no module is on the stack
+
+    def probe(model):
+        run(model, PROBE)
+
+    trainer = trained(tmp_path, Around(probe))
+    assert rows(trainer, "a/loss") == OWN
+    assert any(OUTSIDE_TRAINING in topic for topic in trainer.metric_registry.dropped)
+
+
 @pytest.mark.parametrize("mode", [True, False])
 def test_what_a_callback_reports_by_itself_counts(tmp_path, mode) -> None:
     def report(model):
