@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -27,6 +29,8 @@ logger = get_logger(__name__)
 _EVERY_SECONDS = 180.0
 # How many bytes at each end of a copy are compared with the journal.
 _COMPARED_BYTES = 1 << 12
+# After this many seconds of waiting for the last copy, a message says so.
+_QUIET_SECONDS = 2.0
 # Seconds to wait after a failed copy: after the first failure, and at most.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 
@@ -76,9 +80,15 @@ class Publisher:
 
     def wait(self, seconds: float) -> None:
         """Wait after `finish` until the copy is complete; log a warning if it is not."""
+        end = time.monotonic() + seconds
         try:
-            if wait_for(self._changed, lambda: self._thread is None, seconds):
+            if wait_for(self._changed, lambda: self._thread is None, min(_QUIET_SECONDS, seconds)):
                 return
+            if seconds > _QUIET_SECONDS:
+                message = "the training has ended and waits %sfor the copy of its journal to %s. Ctrl-C ends the wait."
+                logger.warning(message, "" if math.isinf(seconds) else f"up to {seconds:.3g} s ", self._url)
+                if wait_for(self._changed, lambda: self._thread is None, end - time.monotonic()):
+                    return
         except KeyboardInterrupt:  # as in `wait_for_endings`
             pass
         path = self._stream.path
@@ -93,7 +103,7 @@ class Publisher:
                 is_final = self._is_final
             try:
                 self._copy()
-            except Exception as error:  # each file system has its own errors; the journal itself is safe
+            except BaseException as error:  # each file system has its own errors, also a panic of Rust or SystemExit
                 with self._changed:
                     self._delay = min(2 * self._delay, _LONGEST_WAIT) if self._delay else _FIRST_WAIT
                 if not self._error:

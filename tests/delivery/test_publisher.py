@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from pathlib import Path
@@ -100,6 +101,41 @@ def test_what_fails_is_tried_again(tmp_path, monkeypatch, caplog) -> None:
     assert fsspec.filesystem("memory").cat("/again/metrics.jsonl") == path.read_bytes()
     assert [m for m in caplog.messages if "journal" in m] == [
         "the journal cannot be copied to memory://again (OSError: no route). Training goes on, and other tries follow."
+    ]
+
+
+def test_an_error_that_is_no_exception_does_not_end_the_copies(tmp_path, monkeypatch, caplog) -> None:
+    """A file system written in Rust may panic: that error is a `BaseException`, as `SystemExit` is."""
+    copy, errors = publisher.Publisher._copy, [SystemExit("panic")]
+
+    def fail_once(self: publisher.Publisher) -> None:
+        if errors:
+            raise errors.pop()
+        copy(self)
+
+    monkeypatch.setattr(publisher.Publisher, "_copy", fail_once)
+    monkeypatch.setattr(publisher, "_FIRST_WAIT", 0.01)
+    path = deliver(tmp_path / "out", "memory://panic", RunInfo(id="1"), 2, seconds=10.0)
+    assert fsspec.filesystem("memory").cat("/panic/metrics.jsonl") == path.read_bytes()
+    assert [message for message in caplog.messages if "was not copied" in message] == []
+    assert "the journal cannot be copied to memory://panic (SystemExit: panic)." in caplog.text
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(100.0, "up to 100 s "), (math.inf, "")])
+def test_a_long_wait_for_the_last_copy_is_told(tmp_path, monkeypatch, caplog, seconds, limit) -> None:
+    monkeypatch.setattr(publisher, "_QUIET_SECONDS", 0.01)
+    is_told = threading.Event()
+    monkeypatch.setattr(publisher.Publisher, "_copy", lambda self: is_told.wait(100))
+    published = publisher.Publisher(JournalStream(tmp_path / "metrics.jsonl"), "memory://slow")
+    published.start()
+    published.finish()
+    waits = threading.Thread(target=published.wait, args=(seconds,))
+    waits.start()
+    wait_for(lambda: "waits" in caplog.text, "the message")
+    is_told.set()
+    waits.join(100)
+    assert caplog.messages == [
+        f"the training has ended and waits {limit}for the copy of its journal to memory://slow. Ctrl-C ends the wait."
     ]
 
 
