@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from mtask_sinks._util.interrupts import wait_for
 from mtask_sinks._util.log import get_logger
@@ -88,13 +89,13 @@ class Ending:
         journal = self._journal
         if journal.path is None:
             return ""
-        unwritten = journal.snapshots_waiting(worker.position)
-        if not unwritten:
-            return f" {how_to_deliver(worker.sink, journal.path, journal.stream)}"
-        lacks = f" The journal lacks {unwritten} of them, because the disk did not accept them."
-        if unwritten == worker.counts.pending:
-            return lacks
-        return f"{lacks} {how_to_deliver(worker.sink, journal.path, journal.stream, what='the others')}"
+        command, position = partial(how_to_deliver, worker.sink, journal.path, journal.stream), worker.position
+        stored = None if journal.stream.is_stored(position) else journal.stream.snapshots_stored(position)
+        if stored is None or stored >= worker.counts.pending:
+            return f" {command()}"
+        lacks = f" The journal lacks {worker.counts.pending - stored} of them, because it could not be written, or"
+        lacks += " somebody removed or changed it."
+        return f"{lacks} {command(what='the others')}" if stored else lacks
 
 
 def wait_for_endings(endings: Sequence[Ending], seconds: float) -> None:

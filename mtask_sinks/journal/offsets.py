@@ -56,9 +56,13 @@ class StreamOffsets:
         """Forget all segments, because the file was removed."""
         self._segments.clear()
 
+    def segments_after(self, position: int) -> list[Segment]:
+        """Return the segments with bytes after a position: first the one that holds it, if there is one."""
+        return [segment for segment in self._segments if position < segment.end]
+
     def segment_at(self, position: int) -> Segment | None:
         """Return the segment that holds a position, else the next one; ``None`` if there is neither."""
-        return next((segment for segment in self._segments if position < segment.end), None)
+        return next(iter(self.segments_after(position)), None)
 
     def offset_of(self, position: int) -> int:
         """Return how many bytes of the file come before a position, including those that other trainers wrote."""

@@ -124,6 +124,28 @@ class JournalStream:
                 position = items[-1][0]
         return count
 
+    def is_stored(self, position: int) -> bool:
+        """Return whether the file holds all lines after a position, as far as this process knows."""
+        with self._lock:
+            segments = self._offsets.segments_after(position)
+            return sum(segment.end - max(segment.position, position) for segment in segments) == self._end - position
+
+    def snapshots_stored(self, position: int) -> int:
+        """Return how many snapshots after a position are in the file, where another process can read them."""
+        with self._lock:
+            path, segments = self.path, self._offsets.segments_after(position)
+        if path is None:
+            return 0
+        count = 0
+        with suppress(OSError):
+            for segment in segments:
+                start, reached = -1, max(position, segment.position)
+                while reached > start:
+                    start, offset = reached, segment.offset + reached - segment.position
+                    items, reached = self._read_file(path, offset, start, segment.end)
+                    count += sum(isinstance(item, Snapshot) for _, item in items)
+        return count
+
     def offset_of(self, position: int) -> int:
         """Return how many bytes of the file come before a position."""
         with self._lock:

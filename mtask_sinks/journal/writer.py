@@ -124,10 +124,6 @@ class Journal:
             file.close()
         return file is None
 
-    def snapshots_waiting(self, position: int) -> int:
-        """Return how many snapshots at or after a position of the stream are not in the file yet."""
-        return sum(isinstance(each.item, Snapshot) and each.position >= position for each in self._waiting)
-
     def begin(self, run: RunInfo, at: float | None = None, sinks: Iterable[str] | None = None) -> None:
         """Record that a run begins. The snapshots after this call belong to it.
 

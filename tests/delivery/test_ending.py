@@ -200,11 +200,14 @@ def test_the_exit_writes_to_the_journal_what_the_disk_did_not_accept_before(tmp_
     assert (tmp_path / "copy" / "metrics.jsonl").read_bytes() == (tmp_path / "out" / "metrics.jsonl").read_bytes()
 
 
+_WHY = "because it could not be written, or somebody removed or changed it."
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [
-        (0, "The journal lacks 5 of them, because the disk did not accept them."),
-        (2, "The journal lacks 3 of them, because the disk did not accept them. To deliver the others, run in Python:"),
+        (0, f"The journal lacks 5 of them, {_WHY}"),
+        (2, f"The journal lacks 3 of them, {_WHY} To deliver the others, run in Python:"),
         (5, "within 0.1 s. To deliver them, run in Python:"),
     ],
 )
@@ -226,3 +229,21 @@ def test_the_command_is_given_only_for_snapshots_that_the_journal_has(written, s
         assert said in message
         assert ("replay(" in message) == (written > 0)
         open_deliveries.forget(delivery)  # the disk stays full
+
+
+def test_the_message_about_a_sink_that_is_behind_counts_what_went_with_the_removed_journal(tmp_path, caplog) -> None:
+    """A replay delivers only what the file has: the snapshots since somebody removed it."""
+    sink = Hanging()
+    delivery = Delivery([sink], drain_seconds=0.1)
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
+    for snapshot in snapshots(10):
+        if snapshot.step == 6:
+            (tmp_path / "metrics.jsonl").unlink()
+        delivery.write(snapshot)
+    delivery.close("finished")
+    (message,) = (text for record in caplog.records if "sink hanging" in (text := record.getMessage()))
+    sink.released.set()
+    assert "received 0 of 10 snapshots; 10 did not arrive within 0.1 s. The journal lacks 6 of them" in message
+    assert f"{_WHY} To deliver the others, run in Python:" in message
+    (run,) = read_journal(tmp_path)
+    assert [snapshot.step for snapshot in run.snapshots] == [6, 7, 8, 9]
