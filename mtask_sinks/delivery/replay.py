@@ -184,9 +184,13 @@ def _locked(file: Path, force: bool) -> Iterator[None]:
 
 
 def _counts(worker: Worker, position: int) -> SinkCounts:
-    """Return the worker's counts. The state is ``down`` if items are left, even if only the end of a run is left."""
+    """Return the worker's counts. The state is ``down`` if items are left, even if only the end of a run is left.
+
+    Items are also left if somebody removed or shortened the journal during the replay.
+    """
     counts = worker.counts
-    return counts if worker.is_done(position) or counts.is_in_trouble else replace(counts, state="down")
+    is_done = worker.is_done(position) and not counts.pending
+    return counts if is_done or counts.is_in_trouble else replace(counts, state="down")
 
 
 def _wait(stream: JournalStream, workers: Sequence[Worker], patience: float) -> None:

@@ -561,3 +561,16 @@ def test_a_replay_waits_for_a_run_that_the_backend_lacks_if_later_ones_are_for_o
     Cursor(fingerprint=journal.stream.fingerprint).save(cursor_path(tmp_path / "metrics.jsonl", "memory"))
     counts = replay(tmp_path, [Lacking()], patience=1.0, trust=True, force=True)["memory"]
     assert (counts.delivered, counts.rejected, counts.state) == (0, 0, "down")
+
+
+def test_a_replay_of_a_journal_that_was_removed_meanwhile_does_not_count_as_complete(tmp_path) -> None:
+    class Removing(MemorySink):
+        def write(self, snapshot: Snapshot) -> None:
+            path.unlink(missing_ok=True)
+            super().write(snapshot)
+
+    wide = {f"a/x{number}": 1.0 for number in range(500)}
+    path = written(tmp_path, (RunInfo(id="1"), [Snapshot(step, metrics=wide) for step in range(100)], "finished"))
+    counts = replay(path, [sink := Removing()])["memory"]
+    assert 0 < counts.delivered == len(sink.snapshots) < 100
+    assert (counts.pending, counts.is_in_trouble) == (100 - counts.delivered, True)
