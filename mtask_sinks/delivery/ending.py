@@ -77,6 +77,10 @@ class Ending:
         if not counts.pending:
             message = "sink %s (%s%s) received %d of %d snapshots; storing them did not end within %g s.%s"
         error = f", {counts.error}" if counts.error else ""
+        if not worker.sink.can_replay:  # a webhook, for which a count of snapshots says nothing: it sends alerts
+            message = "sink %s (%s%s) has not sent everything within %g s. A replay cannot deliver it later."
+            logger.warning(message, worker.sink.name, counts.state, error, seconds)
+            return
         try:
             later = self._how_to_deliver(worker)
         except Exception as problem:  # raised by the code of the sink

@@ -17,10 +17,8 @@ def how_to_deliver(sink: Sink, path: Path, stream: JournalStream, what: str = "t
 
     The command holds no secret. If the address of a backend holds one, the sentence asks the user to set the variable.
     The command finds installed sinks only. For other sinks, the sentence has a line of Python, in which the user puts
-    the sink. If a replay cannot deliver anything to the sink, the sentence says so.
+    the sink.
     """
-    if not sink.can_replay:
-        return f"A replay cannot deliver {what} later."
     if not has_sink(sink.name):
         code = f"from mtask_sinks.delivery.replay import replay; replay({str(path)!r}, [the {sink.name} sink])"
         return f"To deliver {what}, run in Python: {code}"

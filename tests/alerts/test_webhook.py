@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 import traceback
 from http.server import BaseHTTPRequestHandler
 from urllib.error import HTTPError
@@ -16,6 +17,7 @@ from helpers.many_tasks import ManyTasks, make_trainer
 from mtask_sinks import Alert, RunInfo, SinkArguments
 from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.delivery.http_errors import http_status, is_refusal, retry_after
+from mtask_sinks.doctor.examination import examine_path
 from mtask_sinks.errors import Rejected
 from mtask_sinks.note import Note
 
@@ -111,7 +113,7 @@ def test_a_message_about_several_metrics_names_them(hook):
     assert (body["key"], body["others"], "message" in body) == ("a/loss", ["b/loss"], False)
 
 
-def test_an_address_that_does_not_answer_is_no_matter_of_the_others(hook, tmp_path):
+def test_an_address_that_does_not_answer_is_no_matter_of_the_others(hook, tmp_path, caplog):
     """The first and the last address get each alert once, although the one between them is away."""
     closed = Reserved()
     urls = [f"{hook.url}/first", f"http://127.0.0.1:{closed.port}/away", f"{hook.url}/last"]
@@ -119,6 +121,15 @@ def test_an_address_that_does_not_answer_is_no_matter_of_the_others(hook, tmp_pa
     settings = {"alerts": alerts, "sink_args": SinkArguments(drain_seconds=2.0)}
     make_trainer(ManyTasks(), tmp_path, None, steps=2, trainer_kwargs=settings).train()
     closed.release()
+    (message,) = [each for each in caplog.messages if "has not sent" in each]
+    assert re.fullmatch(
+        r"sink webhook-\w+ \(\w+, ConnectionError: webhook:\w+ does not answer \(ConnectionRefusedError\)\) "
+        r"has not sent everything within 2 s\. A replay cannot deliver it later\.",
+        message,
+    )
+    assert "snapshots; " not in caplog.text
+    (found,) = [each.what for each in examine_path(str(tmp_path)).findings if each.check == "undelivered"]
+    assert re.match(r"sink webhook-\w+: not all alerts were delivered \(ConnectionError", found)
     assert sorted((path, body["key"]) for path, body in zip(hook.paths, hook.bodies, strict=True)) == [
         (path, key) for path in ("/first", "/last") for key in ("a/loss", "b/loss")
     ]

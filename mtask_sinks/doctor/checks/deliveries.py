@@ -30,7 +30,7 @@ def undelivered(recorded: RecordedTraining) -> Iterator[Observation]:
         if recorded.status != "running" and sink.pending:
             yield Observation(
                 recorded.at(recorded.training.step),
-                f"sink {sink.name}: {sink.delivered} snapshots were delivered, {sink.pending} were not{_error(sink)}.",
+                f"sink {sink.name}: {_undelivered(sink)}{_error(sink)}.",
                 _replay(recorded, sink.name, ""),
             )
 
@@ -54,6 +54,12 @@ def no_delivery(recorded: RecordedTraining) -> Iterator[Observation]:
             "no sink delivered anything: the metrics are in the journal only.",
             f"To deliver all of them: {_replay(recorded, 'tensorboard', '')} (or mlflow, or wandb).",
         )
+
+
+def _undelivered(sink: SinkStatus) -> str:
+    if sink.name.startswith(NAME_START):  # the numbers are those of snapshots, which a webhook does not get
+        return "not all alerts were delivered"
+    return f"{sink.delivered} snapshots were delivered, {sink.pending} were not"
 
 
 def _replay(recorded: RecordedTraining, name: str, options: str) -> str:
