@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 
-from mtask_sinks.reporting.modules_beside import modules_around
-
 if TYPE_CHECKING:
     from mtask_sinks.trainer.session import Session
 
@@ -92,7 +90,7 @@ class AfterOthers(TrainerCallback):
         self._session = session
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        self._session.after_train_begin(model, modules_around(self._session.trainer()), state)
+        self._session.after_train_begin(model, state)
 
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
         trainer = self._session.trainer()

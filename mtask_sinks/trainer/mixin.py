@@ -16,7 +16,6 @@ from mtask_sinks.keys import phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.capture import Capture, CaptureSpec
 from mtask_sinks.reporting.missing import explaining_errors
-from mtask_sinks.reporting.modules_beside import modules_around
 from mtask_sinks.sinks.base import Sink, check_are_sinks
 from mtask_sinks.task_health.settings import TaskHealth
 from mtask_sinks.trainer.admission import boundary
@@ -257,7 +256,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
                 yield metrics
             return
         with session.arriving():
-            block = session.own_phase(phase, self.model, modules_around(self))
+            block = session.own_phase(phase, self.model)
             with block, self._counting_steps(), explaining_errors():
                 yield metrics
                 session.snapshots.reduce_own_phase(phase, self.state, metrics)
@@ -302,7 +301,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         """Run a loop of the Trainer over the batches of an evaluation, and add the metrics to its output."""
         session, phase = self._session, phase_of_prefix(prefix)
         session.serve(self)
-        evaluation = session.evaluation(self.model, modules_around(self), prefix)
+        evaluation = session.evaluation(self.model, prefix)
         with evaluation, self._counting_steps(), explaining_errors():
             output = loop(
                 dataloader,

@@ -19,6 +19,7 @@ from mtask_sinks.keys import is_trainer_log, log_names, phase_of_prefix
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound
 from mtask_sinks.reporting.capture import Capture
+from mtask_sinks.reporting.modules_beside import modules_around
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.snapshot import Snapshot
 from mtask_sinks.trainer.admission import Admission
@@ -200,13 +201,13 @@ class Session:
         self.saved_windows.load(state, begins_anew)
         self.run.go_on_from(state.global_step, self.saved_windows.run_ids)
 
-    def after_train_begin(self, model: nn.Module | None, around: Sequence[nn.Module], state: TrainerState) -> None:
+    def after_train_begin(self, model: nn.Module | None, state: TrainerState) -> None:
         """Give the modules of the model their ``report_metrics``.
 
         This comes after all callbacks, because they may have changed the model or opened the runs of their backends.
         """
         self._bound.close()
-        self._bound.enter_context(self._binding(model, around))
+        self._bound.enter_context(self._binding(model))
         trainer = self.trainer()
         if trainer is not None:
             self.silence.warn_of_modules_beside(trainer)
@@ -236,16 +237,15 @@ class Session:
                 self._warn_once(check.__name__, warning)
 
     @contextmanager
-    def evaluation(self, model: nn.Module | None, around: Sequence[nn.Module], prefix: str) -> Iterator[None]:
+    def evaluation(self, model: nn.Module | None, prefix: str) -> Iterator[None]:
         """Wrap the loop of an evaluation or a prediction: its reports count only for its phase.
 
         Args:
             model: the model whose modules may report.
-            around: other modules that may report.
             prefix: the ``metric_key_prefix``.
         """
         phase = phase_of_prefix(prefix)
-        with self.phases.evaluation(phase), self._phase(phase, model, around):
+        with self.phases.evaluation(phase), self._phase(phase, model):
             self._idle_rules.on_evaluation()
             yield
 
@@ -269,9 +269,9 @@ class Session:
             self.delivery.flush()
 
     @contextmanager
-    def own_phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
+    def own_phase(self, phase: str, model: nn.Module | None) -> Iterator[None]:
         """Wrap the user's code outside of the steps: its reports count for a phase."""
-        with self.phases.empty(phase), self._phase(phase, model, around):
+        with self.phases.empty(phase), self._phase(phase, model):
             yield
 
     @property
@@ -321,7 +321,7 @@ class Session:
             (trainer._deliver_prediction if event == "on_predict" else trainer._deliver_in_turn)(logs)
 
     @contextmanager
-    def _phase(self, phase: str, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
+    def _phase(self, phase: str, model: nn.Module | None) -> Iterator[None]:
         self.silence.expects_phase = False
         if not self._depth:
             self._begin_backends()
@@ -330,7 +330,7 @@ class Session:
             self.registry.own_ticks(),
             self.padding.evaluation(),
             self.registry.phase(phase),
-            self._binding(model, around),
+            self._binding(model),
         ):
             yield
 
@@ -350,10 +350,10 @@ class Session:
                     self.registry.leave_out(None)
 
     @contextmanager
-    def _binding(self, model: nn.Module | None, around: Sequence[nn.Module]) -> Iterator[None]:
-        """Let the modules report inside a ``with`` block. Blocks nest: an evaluation may be of another model."""
+    def _binding(self, model: nn.Module | None) -> Iterator[None]:
+        """Let a model, and the trainer's modules around its own, report inside a ``with`` block. Blocks nest."""
         with ExitStack() as stack:
-            for module in (model, *around):
+            for module in (model, *modules_around(self.trainer())):
                 stack.enter_context(bound(module, self.registry))
             stack.enter_context(self._capture.watching(model, self.registry))
             yield
