@@ -301,7 +301,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         """Run a loop of the Trainer over the batches of an evaluation, and add the metrics to its output."""
         session, phase = self._session, phase_of_prefix(prefix)
         session.serve(self)
-        evaluation = session.evaluation(self.model, prefix)
+        evaluation = session.evaluation(phase, self.model)
         with evaluation, self._counting_steps(), explaining_errors():
             output = loop(
                 dataloader,

@@ -15,7 +15,7 @@ from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.references import WeakReference
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.delivery.pipeline import Delivery
-from mtask_sinks.keys import is_trainer_log, log_names, phase_of_prefix
+from mtask_sinks.keys import is_trainer_log, log_names
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.reporting.binding import bound
 from mtask_sinks.reporting.capture import Capture
@@ -237,14 +237,8 @@ class Session:
                 self._warn_once(check.__name__, warning)
 
     @contextmanager
-    def evaluation(self, model: nn.Module | None, prefix: str) -> Iterator[None]:
-        """Wrap the loop of an evaluation or a prediction: its reports count only for its phase.
-
-        Args:
-            model: the model whose modules may report.
-            prefix: the ``metric_key_prefix``.
-        """
-        phase = phase_of_prefix(prefix)
+    def evaluation(self, phase: str, model: nn.Module | None) -> Iterator[None]:
+        """Wrap the loop of an evaluation or a prediction: its reports count only for its phase."""
         with self.phases.evaluation(phase), self._phase(phase, model):
             self._idle_rules.on_evaluation()
             yield
