@@ -120,12 +120,12 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         settings.set_environment()
         training_args = _training_args(args, kwargs)
         if training_args is not None:  # check the names before the Trainer does, because our error says more
-            chosen = _choose_sinks(training_args, sinks, sink_args)
+            chosen = _choose_sinks(training_args, sinks, settings)
         with only_known_to_transformers(training_args), explaining_unknown_arguments():
             super().__init__(*args, **kwargs)
         if training_args is None:
-            chosen = _choose_sinks(self.args, sinks, sink_args)
-        registry = _choose_registry(metrics, sink_args)
+            chosen = _choose_sinks(self.args, sinks, settings)
+        registry = _choose_registry(metrics, settings)
         alerts = settings.make_alerts() if alerts is None else alerts
         check_actions(alerts, chosen)
         oversight = Oversight(task_health or settings.make_task_health(), alerts, registry)
@@ -371,12 +371,12 @@ def _training_args(args: Sequence[Any], kwargs: dict[str, Any]) -> TrainingArgum
     return next((candidate for candidate in candidates if isinstance(candidate, TrainingArguments)), None)
 
 
-def _choose_registry(metrics: MetricRegistry | None, sink_args: SinkArguments | None) -> MetricRegistry:
+def _choose_registry(metrics: MetricRegistry | None, settings: SinkArguments) -> MetricRegistry:
     if metrics is not None and not isinstance(metrics, MetricRegistry):
         raise TypeError(f"metrics={metrics!r}: pass a registry, metrics=MetricRegistry(reducers=..., derived=...).")
     if metrics is None:
-        return MetricRegistry() if sink_args is None else sink_args.make_registry()
-    if sink_args is not None and (missing := sink_args.missing_in(metrics)):
+        return settings.make_registry()
+    if missing := settings.missing_in(metrics):
         raise ValueError(
             f"metrics= is given, and sink_args sets {', '.join(missing)}, which this registry does not follow. So it "
             "is unclear which rules to use. Pass metrics=sink_args.make_registry(derived=...), or a registry that also "
@@ -390,10 +390,10 @@ def _refuse_both(name: str, given: object, configured: object) -> None:
         raise ValueError(f"{name}={given!r} is given, and sink_args sets {name}={configured!r} too: pass one of them.")
 
 
-def _choose_sinks(args: TrainingArguments, sinks: Sequence[Sink], sink_args: SinkArguments | None) -> list[Sink]:
+def _choose_sinks(args: TrainingArguments, sinks: Sequence[Sink], settings: SinkArguments) -> list[Sink]:
     check_are_sinks(sinks)
     names = names_of(args.report_to)
-    configured = [] if sink_args is None else sink_args.make_sinks(names)
+    configured = settings.make_sinks(names)
     given = {sink.name for sink in sinks}
     # transformers 4 has the argument and does not know the variable.
     tensorboard_dir = getattr(args, "logging_dir", None) or os.environ.get("TENSORBOARD_LOGGING_DIR")
