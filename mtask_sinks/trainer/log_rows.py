@@ -33,7 +33,6 @@ from transformers import Trainer
 from mtask_sinks.console import Console, attach_console, print_partial
 from mtask_sinks.keys import log_names, log_prefix
 from mtask_sinks.snapshot import Snapshot
-from mtask_sinks.trainer.loss_budget import LossBudget
 from mtask_sinks.trainer.session import Session
 
 if TYPE_CHECKING:
@@ -62,7 +61,6 @@ class LogRowsMixin(_Base):
 
     _session: Session
     _console: Console
-    _loss_budget: LossBudget | None
     #: The row that is being logged.
     _current_row: _Row | None = None
     #: Whether the row that the Trainer is about to log is about an epoch that the training has not finished.
@@ -277,8 +275,9 @@ class LogRowsMixin(_Base):
         if delivered is not None:
             self._deliver_others(snapshot, delivered, row)
             return
-        if self._loss_budget is not None and self.state.is_world_process_zero:
-            self._loss_budget.check(snapshot, row)
+        budget = self._session.loss_budget
+        if budget is not None and self.state.is_world_process_zero:
+            budget.check(snapshot, row)
         self._session.deliver(snapshot, row, self, is_window=is_window)
 
     def _deliver_others(self, snapshot: Snapshot, delivered: Mapping[str, Any], row: Mapping[str, Any]) -> None:

@@ -130,7 +130,6 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         check_actions(alerts, chosen)
         oversight = Oversight(task_health or settings.make_task_health(), alerts, registry)
         chosen = [*chosen, *oversight.webhook_sinks()]
-        self._oversight = oversight
         self._session = Session(
             registry,
             chosen,
@@ -144,7 +143,6 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
             publish=settings.journal_publish,
         )
         self._console = console
-        self._loss_budget = loss_budget
         if loss_budget is not None:
             self.add_callback(loss_budget)
         self._session.serve(self)
@@ -176,12 +174,12 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         self._session.serve(self)
         with self._session.training(self.is_world_process_zero()), self._counting_steps(), explaining_errors():
             self._session.warn_if_direction_is_wrong(self)
-            self._oversight.begin(self)
+            self._session.oversight.begin(self)
             with explaining_missing_value(self, self.metric_registry):
                 output = super().train(*args, **kwargs)
             self._deliver_rest()  # what callbacks reported in on_train_end
             if isinstance(metrics := getattr(output, "metrics", None), dict):
-                metrics.update(self._overall, **self._oversight.summary())
+                metrics.update(self._overall, **self._session.oversight.summary())
             return output
 
     @delivering

@@ -93,11 +93,11 @@ class Session:
         self.trainer: WeakReference[Any] = WeakReference(None)
         self._capture = capture
         self._given = given
-        self._loss_budget = loss_budget
+        self.loss_budget = loss_budget
         if loss_budget is not None:
             # A weak reference, because this session holds the capture.
             loss_budget.use_means(self._capture, registry, partial(_share_of_step, WeakReference(self)))
-        self._oversight = oversight
+        self.oversight = oversight
         #: Whether the trials of a search run at the same time, in other processes. Then each has a journal of its own.
         self.has_parallel_trials = False
         #: The attributes that a copy keeps. It makes all others anew.
@@ -114,7 +114,7 @@ class Session:
         #: Whether an ``evaluate`` or a ``predict`` of the trainer runs.
         self.is_evaluating = False
         self.is_training = False
-        parts = {} if self._loss_budget is None else self._loss_budget.weights
+        parts = {} if self.loss_budget is None else self.loss_budget.weights
         self.run = CurrentRun(self.delivery, self.backends, dict(self.registry.directions), parts)
         #: True until the training's loop begins for the first time. It may begin again, with a smaller batch.
         self._is_new = False
@@ -126,8 +126,8 @@ class Session:
         self.phases = PhaseWindows(self.registry, self.admission)
         #: Knows which batches of an evaluation do not count.
         self.padding = Padding()
-        self.saved_windows = SavedWindows(self.registry, self._oversight)
-        self.snapshots = RowSnapshots(self.registry, self._oversight, self._loss_budget, self._warn_once)
+        self.saved_windows = SavedWindows(self.registry, self.oversight)
+        self.snapshots = RowSnapshots(self.registry, self.oversight, self.loss_budget, self._warn_once)
         self._idle_rules = IdleRules(self.registry, parts, self._capture, self._warn_once)
         self.silence = Silence(
             self.registry, self.run, self.snapshots, self._capture, self._idle_rules, self._given, self._warn_once
@@ -211,14 +211,14 @@ class Session:
         trainer = self.trainer()
         if trainer is not None:
             self.silence.warn_of_modules_beside(trainer)
-        self._oversight.after_train_begin(trainer)
+        self.oversight.after_train_begin(trainer)
         if state.global_step:
             self.backends.resume(state.global_step)
 
     def on_step_end(self) -> None:
         """Handle the end of an optimizer step, on all ranks."""
         self.saved_windows.on_step_end()
-        self._oversight.on_step_end(self.trainer())
+        self.oversight.on_step_end(self.trainer())
 
     def on_train_end(self) -> None:
         """Record that the training has reached its end."""
@@ -290,8 +290,8 @@ class Session:
         for name in self.backends.numbering(attached):
             self.delivery.wait_for(name)
         if is_window:
-            self._oversight.look(snapshot, self.trainer(), self.is_training)
-        self._oversight.write_notes(self.delivery.note if is_first_rank else None)
+            self.oversight.look(snapshot, self.trainer(), self.is_training)
+        self.oversight.write_notes(self.delivery.note if is_first_rank else None)
 
     def _write(self, snapshot: Snapshot, logs: Mapping[str, Any], trainer: Trainer) -> Mapping[str, str]:
         """Write a snapshot to the journal, in the run as it is now. Return the backend runs of others it goes to."""
@@ -374,17 +374,17 @@ class Session:
 
     def _end(self, status: Status, seconds: float | None = None) -> None:
         self._is_ending = True
-        self._oversight.write_notes(self.delivery.note)
+        self.oversight.write_notes(self.delivery.note)
         try:
             self.delivery.close(status, seconds)
         finally:
             self.backends.end(status, self.delivery.counts)
-            self._oversight.say_why_it_stopped()
+            self.oversight.say_why_it_stopped()
             if status == "finished":
                 trainer = self.trainer()
                 has_made_step = trainer is not None and self.run.has_made_step(trainer.state.global_step)
                 if has_made_step:
-                    self._oversight.warn_of_what_did_nothing()
+                    self.oversight.warn_of_what_did_nothing()
                 self._idle_rules.on_train_end(trainer, has_made_step)
             self.delivery.exit_status = "finished"
             self.run.end_training()

@@ -9,7 +9,6 @@ from types import MethodType
 from typing import Any
 
 from mtask_sinks.trainer.log_rows import LogRowsMixin
-from mtask_sinks.trainer.oversight import Oversight
 
 
 class StepsMixin(LogRowsMixin):
@@ -19,7 +18,6 @@ class StepsMixin(LogRowsMixin):
     overrides them without ``super()``, or if a user replaces them on the instance or in the class.
     """
 
-    _oversight: Oversight
     #: Those of these methods that this instance had of its own; ``None`` outside of a training and an evaluation.
     _own_methods: dict[str, Callable[..., Any]] | None = None
     #: The identity of the trainer that has wrapped the methods. A shallow copy made meanwhile has that of its original.
@@ -101,7 +99,7 @@ class CountedStep:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         trainer, session = self._trainer, self._session
         step = trainer._below(self._name)
-        meter = trainer._oversight.meter
+        meter = session.oversight.meter
         if meter is not None and self._trains:
             step = partial(meter.run_step, trainer, step)
         is_left_out = not self._trains and session.padding.is_padding(trainer.accelerator, _inputs_of(*args, **kwargs))

@@ -120,7 +120,7 @@ def main() -> None:
     gradients = by_hand(model, inputs, lambda name: "blocks.1." in name, lambda m: m.losses(**inputs))
     result["hand"] = {"a": float(gradients["a"].norm()), "cosine": cosine(gradients["a"], gradients["b"])}
     apart, _ = trained(out, OneTaskEach(), TaskHealth(every=1), 3, learning_rate=0.0)
-    result["apart"], result["choice"] = list(rows_of(apart)), apart._oversight.state_dict()["health"]
+    result["apart"], result["choice"] = list(rows_of(apart)), apart._session.oversight.state_dict()["health"]
     model = OneTaskEach()
     gradients = by_hand(model, inputs, lambda name: "blocks.0." in name, lambda m: m.losses(**inputs))
     result["apart by hand"] = {task: float(gradient.norm()) for task, gradient in gradients.items()}
