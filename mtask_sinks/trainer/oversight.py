@@ -105,10 +105,10 @@ class Oversight:
         for event, others in _with_others(self._episodes.look(snapshot)):
             # At a partial window, the training has ended already.
             is_stop = event.alert.stops and is_training and not (event.is_over or snapshot.is_partial)
-            if is_stop and trainer is not None:
+            if is_stop:
                 trainer.control.should_training_stop = True
                 self.stopped_by = self.stopped_by or event.text
-            if trainer is None or trainer.is_world_process_zero():
+            if trainer.is_world_process_zero():
                 self._tell(event, others, is_stop)
 
     def summary(self) -> dict[str, Any]:

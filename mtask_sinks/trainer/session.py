@@ -290,7 +290,7 @@ class Session:
         for name in self.backends.numbering(attached):
             self.delivery.wait_for(name)
         if is_window:
-            self.oversight.look(snapshot, self.trainer(), self.is_training)
+            self.oversight.look(snapshot, trainer, self.is_training)
         self.oversight.write_notes(self.delivery.note if is_first_rank else None)
 
     def _write(self, snapshot: Snapshot, logs: Mapping[str, Any], trainer: Trainer) -> Mapping[str, str]:
