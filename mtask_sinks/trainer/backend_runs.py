@@ -134,7 +134,7 @@ class TensorBoardRun(BackendRun):
         # The callback closes its writer in `on_train_end`, which nobody calls after an error. If the writer stayed
         # open, the callback would use it for the next trial of a search, too. A writer that the user gave the callback
         # stays, so a training after this one writes to the same directory.
-        if status != "finished" and self.callback is not None and self._is_the_callbacks(self._current()):
+        if status != "finished" and self._is_the_callbacks(self._current()):
             vars(self.callback)["tb_writer"].close()
             vars(self.callback)["tb_writer"] = None
 

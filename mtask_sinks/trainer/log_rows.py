@@ -192,8 +192,7 @@ class LogRowsMixin(_Base):
         if not is_whole:
             self._session.silence.warn_of_incomplete_epoch(self)
             return
-        with self._additional_row():
-            self._log_with(snapshot, partial(Trainer.log, self), row)
+        self._log_phases([(snapshot, row)])
 
     @contextmanager
     def _additional_row(self) -> Iterator[None]:
