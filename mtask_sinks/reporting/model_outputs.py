@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from numbers import Real
-from types import FrameType
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+
+from mtask_sinks.reporting.calls import frames_above
 
 # Outputs have up to two levels (FLAVA's loss_info). There must be a limit, because an object may refer to itself.
 _MAX_DEPTH = 4
@@ -86,14 +87,12 @@ def is_generating(model: nn.Module) -> bool:
     transformers for generation. The arguments would not tell: their names differ between versions of transformers
     (``past_key_values``, ``cache``), and without a cache there are none. This takes 2 us.
     """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame in frames_above(sys._getframe(1)):
         code = frame.f_code
         if frame.f_globals.get("__name__", "").startswith("transformers.generation."):
             return True
         if code.co_name == "generate" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is model:
             return True
-        frame = frame.f_back
     return False
 
 
