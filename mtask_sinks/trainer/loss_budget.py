@@ -194,7 +194,7 @@ class LossBudget(TrainerCallback):
         self._has_even_batches = self._has_even_batches and _has_even_batches(eval_dataloader)
 
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
-        self._eval_batches = 0
+        self._take_batches("test")
 
     def _total(self, parts: Mapping[str, float]) -> float:
         return math.fsum(weight * parts[key] for key, weight in self.weights.items())

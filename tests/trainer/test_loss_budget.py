@@ -127,10 +127,11 @@ def test_evaluations_are_compared_with_their_own_loss(caplog) -> None:
         assert len(caplog.records) == messages
 
 
-def test_batches_of_a_prediction_do_not_count(caplog) -> None:
+@pytest.mark.parametrize("predicted", [EVEN, DataLoader([1, 2, 3], batch_size=2)])
+def test_batches_of_a_prediction_do_not_count(caplog, predicted: DataLoader) -> None:
     budget = LossBudget(WEIGHTS)
     for _ in range(2):
-        budget.on_prediction_step(None, None, None, eval_dataloader=EVEN)
+        budget.on_prediction_step(None, None, None, eval_dataloader=predicted)
         budget.on_predict(None, None, None, metrics={})
         budget.on_prediction_step(None, None, None, eval_dataloader=EVEN)
         budget.check(Snapshot(1, "eval", PARTS, counts=dict.fromkeys(PARTS, 1)), {"eval_loss": 9.0})
