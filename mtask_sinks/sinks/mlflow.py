@@ -49,8 +49,8 @@ RUN_TAG = "mtask_sinks.run"
 # MLflow's tag with the name of a run.
 _NAME_TAG = "mlflow.runName"
 
-# MLflow's error codes for data that it will never accept, and for a run that it does not have. For a deleted run, it
-# uses one of the former.
+# MLflow's error codes for data that it will never accept, and for a run or an experiment that it does not have. For a
+# deleted run, it uses one of the former.
 _REJECTIONS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 _NOT_FOUND = "RESOURCE_DOES_NOT_EXIST"
 # A store in a directory has one file per metric. It cannot hold both "box" and "box/l1".
@@ -299,7 +299,7 @@ class MLflowSink(BuiltAnew, Sink):
             try:
                 return str(client.get_experiment(chosen).experiment_id)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                if error.error_code != _NOT_FOUND:
                     raise
                 message = (
                     "there is no experiment %r (MLFLOW_EXPERIMENT_ID) in %s. The run is in the experiment Default."
