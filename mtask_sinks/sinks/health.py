@@ -73,8 +73,8 @@ def check_writable(directory: Path) -> Path:
     return existing
 
 
-def check_url(url: str, seconds: float) -> int:
-    """Request a page and return the HTTP status.
+def check_url(url: str, seconds: float) -> None:
+    """Request a page.
 
     Raises:
         NotReady: no server answers, or the server reports a failure of its own (status 500 or higher).
@@ -82,12 +82,10 @@ def check_url(url: str, seconds: float) -> int:
     url = without_user(url)  # urllib would treat user and password as part of the host name
     request = urllib.request.Request(url, headers={"User-Agent": "mtask-sinks"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=seconds) as response:  # noqa: S310
-            return int(response.status)
+        urllib.request.urlopen(request, timeout=seconds).close()  # noqa: S310
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             raise NotReady(f"{url} answers with {error.code} {error.reason}") from None
-        return error.code
     except (OSError, ValueError) as error:
         raise NotReady(f"{url} cannot be reached: {getattr(error, 'reason', error)}") from None
 
