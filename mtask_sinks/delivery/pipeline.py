@@ -193,7 +193,7 @@ class Delivery:
         journal = self._journal
         if journal is None or self._is_forked():
             return
-        workers = [worker for worker in self._workers if worker.sink.name == name and not worker.is_in_trouble]
+        workers = [worker for worker in self._workers if worker.sink.name == name]
         if self._turns.wait(workers, Worker.has_reached, journal.stream.end_position, TURN_SECONDS):
             message = (
                 "sink %s did not take a row within %g s. The training goes on, and the row waits in the journal. From "
