@@ -125,13 +125,13 @@ def _replay_file(
     journal = Journal(file, eager=True)
     stream = journal.stream
     last = stream.open_run_at(stream.end_position)
-    if last is not None and last.is_at_work() and not force:
-        raise StillAtWorkError(
-            f"the training that writes {file} is still running (process {last.process[1]}) and delivers the journal "
-            "itself. Wait until it ends. If you know that this process is another program, run the same command with "
-            "--force (in Python: force=True)."
-        )
     if last is not None and last.is_at_work():
+        if not force:
+            raise StillAtWorkError(
+                f"the training that writes {file} is still running (process {last.process[1]}) and delivers the "
+                "journal itself. Wait until it ends. If you know that this process is another program, run the same "
+                "command with --force (in Python: force=True)."
+            )
         message = (
             "process %d is running, and %s says that it is the training. Because of --force, the replay treats the "
             "training as killed. If it still runs, its sinks deliver the same snapshots, and W&B may show them twice."
