@@ -37,7 +37,20 @@ def modules_around(trainer: Trainer | None) -> list[nn.Module]:
     (``model_wrapped``), so that model is among them. A reference model, a teacher or any other module beside the model
     is not, because it must not report.
     """
-    return [module for _, module, is_around in _modules_held_by(trainer) if is_around]
+    model = getattr(trainer, "model", None)
+    if model is None:
+        return []
+    parts = {id(each) for each in model.modules()}  # these report in any case
+    around = []
+    for name, value in vars(trainer).items():
+        for module in _modules_in(_behind(value) if name == "compute_loss_func" else value):
+            if id(module) in parts:
+                continue
+            wraps_model = any(each is model for each in module.modules())
+            # `model_wrapped` usually wraps the model. If it does not, it is the model that the Trainer trains.
+            if name == "compute_loss_func" or wraps_model != (name == "model_wrapped"):
+                around.append(module)
+    return around
 
 
 def silent_modules(trainer: Trainer) -> dict[str, str]:
@@ -78,20 +91,6 @@ def _places(trainer: Trainer, parts: list[nn.Module]) -> Iterator[tuple[str, Any
         yield f"{kind.__qualname__}.forward", getattr(kind, "forward", None)  # the classes of TorchScript have none
         for name, value in vars(part).items():
             yield f"{kind.__qualname__}.{name}", value
-
-
-def _modules_held_by(trainer: Trainer | None) -> Iterator[tuple[str, nn.Module, bool]]:
-    """Yield name and value of each attribute that holds a module beside the model, and whether that may report."""
-    model = getattr(trainer, "model", None)
-    parts = set() if model is None else {id(each) for each in model.modules()}  # these report in any case
-    for name, value in {} if model is None else vars(trainer).items():
-        for module in _modules_in(_behind(value) if name == "compute_loss_func" else value):
-            if id(module) in parts:
-                continue
-            wraps_model = any(each is model for each in module.modules())
-            if name == "model_wrapped" and wraps_model:
-                continue
-            yield name, module, wraps_model or name in ("compute_loss_func", "model_wrapped")
 
 
 def _modules_in(value: Any) -> list[nn.Module]:
