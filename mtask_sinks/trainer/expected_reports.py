@@ -30,7 +30,8 @@ def why_reports_are_expected(trainer: Trainer, given: Sequence[str]) -> str | No
     if given:
         return f"the trainer was given {' and '.join(f'{name}=' for name in given)}"
     parts = [] if trainer.model is None else [*trainer.model.modules()]
-    kinds = {kind: _class_names_reports(kind) for kind in dict.fromkeys(map(type, parts))}  # layers share their classes
+    # Layers share their classes.
+    kinds = {kind: any(map(names_reports, _methods(kind))) for kind in dict.fromkeys(map(type, parts))}
     for part in parts:
         if kinds[type(part)] or any(map(names_reports, _own_functions(part))):
             return f"the code of {type(part).__qualname__} {_NAMES_IT}"
@@ -97,11 +98,6 @@ def _calls_one_that_names_it(function: Any, code: CodeType) -> bool:
         and _is_named_in(helper.__code__)
         for name in globals_in(code) & known.keys()
     )
-
-
-def _class_names_reports(cls: type) -> bool:
-    """Whether the code of some method of a class, or of a class above it, names `report_metrics`."""
-    return any(map(names_reports, _methods(cls)))
 
 
 def _methods(cls: type) -> Iterator[FunctionType]:
