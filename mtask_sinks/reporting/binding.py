@@ -31,8 +31,10 @@ _COPY_JOINED = (
     "(a teacher), make the copy report nothing before it joins the model: for module in copy.modules(): "
     "module.supports_report_metrics = False"
 )
-
-
+_OWN_METHOD = (
+    "%s has %s = True and a method %s of its own, which is kept. To report, rename that method, or call "
+    "mtask_sinks.report_metrics in it."
+)
 _FLAG_RAISES = "%s does not report, because its %s cannot be read: %s: %s"
 
 _warn_once = WarnOnce(logger)
@@ -155,13 +157,7 @@ def _flagged(model: nn.Module | None) -> Iterator[nn.Module]:
             continue
         kind = type(module)
         if hasattr(kind, NAME):
-            logger.warning(
-                "%s has %s = True and a method %s of its own, which is kept. To report, rename that method, or call "
-                "mtask_sinks.report_metrics in it.",
-                kind.__qualname__,
-                FLAG,
-                NAME,
-            )
+            _warn_once(f"method: {kind.__qualname__}", _OWN_METHOD, kind.__qualname__, FLAG, NAME)
             continue
         yield module
 
