@@ -13,7 +13,16 @@ from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.aggregation.window_times import SECONDS, STEPS
 from mtask_sinks.errors import DerivedMetricError
-from mtask_sinks.keys import NONFINITE, RANK_MAX, RANK_MIN, check_key, is_trainer_log, split_key
+from mtask_sinks.keys import (
+    NONFINITE,
+    PROGRESS,
+    RANK_MAX,
+    RANK_MIN,
+    check_key,
+    is_of_task_health,
+    is_trainer_log,
+    split_key,
+)
 from mtask_sinks.patterns import listed
 
 DerivedFunction = Callable[[Mapping[str, float]], Any]
@@ -140,6 +149,15 @@ class Derived:
             remedy = "It cannot use its own value." if missing == key else f"Put {missing!r} before it in derived=."
             message = "derived metric %r uses %r, which is not computed before it. %s"
             self._warn_once(f"derived: {key}", message, key, missing, remedy)
+            return
+        if is_of_task_health(missing):
+            message = "derived metric %r uses %r, which no window so far has. Task health %s."
+            what = (
+                "adds it after the derived metrics, so they cannot use it. Use the loss itself"
+                if split_key(missing)[1] in PROGRESS
+                else "measures it in some windows only, if it is on: task_health=TaskHealth(every=100)"
+            )
+            self._warn_once(f"derived: {key}", message, key, missing, what)
             return
         if has_logs and missing.startswith(("eval_", "test_")) and "/" not in missing:
             message = (

@@ -29,7 +29,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import Trainer
 
-from mtask_sinks import MultiTaskTrainerMixin, TaskHealth, read_journal, report_metrics, weighted
+from mtask_sinks import MetricRegistry, MultiTaskTrainerMixin, TaskHealth, read_journal, report_metrics, weighted
 from mtask_sinks.task_health.meter import due_micro_batch
 from mtask_sinks.task_health.reported_losses import ReportedLoss
 
@@ -81,6 +81,20 @@ def test_norms_cosines_weights_and_shares(weights, accumulation, tmp_path, caplo
             assert row[f"{task}/effective_weight"] == pytest.approx(weight)
             assert row[f"{task}/loss_share"] == pytest.approx(shares(losses)[task], rel=1e-5)
             assert row[f"{task}/grad_share"] == pytest.approx(shares(norms)[task], rel=1e-5)
+
+
+def test_a_derived_metric_may_use_a_measurement_that_the_first_windows_do_not_have(tmp_path, caplog):
+    derived = {
+        "a/weighted": lambda m: m["a/effective_weight"] * m["a/loss"],
+        "b/squared": lambda m: m["b/progress"] ** 2,
+    }
+    kwargs = {"metrics": MetricRegistry(derived=derived)}
+    health = TaskHealth(every=2)
+    first, second = first_rows(ManyTasks({"a": 3.0, "b": 1.0}), tmp_path, caplog, health, trainer_kwargs=kwargs)
+    assert "a/weighted" not in first
+    assert second["a/weighted"] == pytest.approx(3 * second["a/loss"])
+    assert "'a/weighted' uses 'a/effective_weight', which no window so far has. Task health measures it" in caplog.text
+    assert "'b/squared' uses 'b/progress', which no window so far has. Task health adds it after" in caplog.text
 
 
 class LogVariances(ManyTasks):
