@@ -61,6 +61,14 @@ class ParameterChoice:
         """Whether ten micro-batches were measured, and none had a loss."""
         return not self._distances and self._tries >= WAIT_FOR_TASKS
 
+    def waits_for_frozen(self, model: nn.Module) -> bool:
+        """Whether the tasks have no trained parameter in common, but the model has frozen ones, to train later on."""
+        if not self._distances:
+            return False
+        common = set.intersection(*map(set, self._distances.values()))
+        parameters = list(model.parameters())
+        return not any(id(each) in common for each in parameters) and not all(each.requires_grad for each in parameters)
+
     def add(self, distances: Mapping[str, dict[int, int]]) -> None:
         """Take into account what `distances_by_task` found in one micro-batch, perhaps nothing."""
         if self.made is None:

@@ -149,8 +149,9 @@ class HealthMeter:
             self._waits_for_ranks = False
             return
         self._choice.take(measuring, trainer.model)
-        self._waits_for_ranks = not (self._choice.is_due or self._choice.is_hopeless)
-        if self._is_off or self._waits_for_ranks:
+        is_ready = self._choice.is_due or self._choice.is_hopeless
+        self._waits_for_ranks = not is_ready or self._choice.waits_for_frozen(trainer.model)
+        if self._is_off or not is_ready:
             return
         try:
             if self._choice.is_hopeless:
@@ -281,6 +282,11 @@ class HealthMeter:
         return trained
 
     def _make_choice(self, trainer: Any) -> None:
+        """Choose the parameters, unless those that the tasks share are frozen: then wait until they are trained."""
+        if self._choice.waits_for_frozen(trainer.model):
+            if trainer.is_world_process_zero():
+                self._remarks.on_waiting(self._choice.tasks)
+            return
         selection = self._choice.make(trainer.model)
         if trainer.is_world_process_zero():
             tasks, every = self._choice.tasks, self.settings.every

@@ -320,6 +320,28 @@ def test_parameters_that_are_frozen_for_some_time_are_left_out_for_that_time(tmp
     assert "does not depend" not in caplog.text
 
 
+class Thawing(ManyTasks):
+    """Trains only its heads in the first two batches, and the last block too from the third one on."""
+
+    batches = 0
+
+    def losses(self, x, targets):
+        self.batches += 1
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_("heads." in name or (self.batches > 2 and in_last_block(name)))
+        return super().losses(x, targets)
+
+
+def test_a_trunk_that_is_frozen_at_first_is_measured_as_soon_as_it_is_trained(tmp_path, caplog):
+    rows = first_rows(Thawing(), tmp_path, caplog, steps=4)
+    assert ["a/grad_norm" in row for row in rows] == [False, False, True, True]
+    for at in (2, 3):
+        inputs = batch(DATA, 4 * at)
+        check(rows[at], by_hand(ManyTasks(), inputs, in_last_block, lambda m, inputs=inputs: m.losses(**inputs)))
+    assert caplog.text.count("the tasks a, b have no trained parameter in common, but the training has frozen") == 1
+    assert "with respect to blocks.1 (4 tensors" in caplog.text
+
+
 class OwnMeans(ManyTasks):
     """Reports means, and trains sums divided by a number of items."""
 
