@@ -35,11 +35,12 @@ def why_settings_refuse(trainer: Any) -> str | None:
         return _STATIC_GRAPH.format("ddp_static_graph=True")
     if _is_reentrant(args):
         return _REENTRANT
-    if args.torch_compile or type(trainer.model).__name__ == "OptimizedModule":
-        return (
-            "torch_compile=True compiles the model and its losses as one function, so the losses have no graph of "
-            "their own. Compile only the layers (model.layer.compile()), or train without torch_compile"
-        )
+    if args.torch_compile:
+        return _COMPILED.format("torch_compile=True")
+    # `model.compile()` sets the attribute, which is private in PyTorch.
+    is_compiled = getattr(trainer.model, "_compiled_call_impl", None) is not None
+    if is_compiled or type(trainer.model).__name__ == "OptimizedModule":
+        return _COMPILED.format("model.compile()" if is_compiled else "torch.compile(model)")
     if getattr(args, "use_liger_kernel", False):
         return _LIGER.format("use_liger_kernel=True")
     if str(getattr(accelerator, "distributed_type", "")).endswith("FSDP") or getattr(args, "fsdp", None):
@@ -166,6 +167,10 @@ def check_nesting(losses: list[ReportedLoss], reaches: Mapping[str, Reach]) -> N
 _STATIC_GRAPH = (
     "with {}, a backward pass before the training's own makes DDP average the wrong gradients, without an error. "
     "Set ddp_static_graph=False"
+)
+_COMPILED = (
+    "{} compiles the model and its losses as one function, so the losses have no graph of their own. Compile only the "
+    "layers (model.layer.compile()), or train without compiling the model"
 )
 _REENTRANT = (
     "reentrant gradient checkpointing (use_reentrant=True) hides the gradients of the parameters inside. Set "

@@ -31,7 +31,14 @@ def settings(**changes):
         "activation_offloading": False,
     }
     accelerator = changes.pop("accelerator", SimpleNamespace(distributed_type="NO", state=None))
-    return SimpleNamespace(args=SimpleNamespace(**{**args, **changes}), accelerator=accelerator, model=nn.Linear(1, 1))
+    model = changes.pop("model", nn.Linear(1, 1))
+    return SimpleNamespace(args=SimpleNamespace(**{**args, **changes}), accelerator=accelerator, model=model)
+
+
+def compiled_in_place():
+    model = nn.Linear(1, 1)
+    model.compile(backend="eager")
+    return model
 
 
 def deepspeed(stage):
@@ -52,7 +59,9 @@ def deepspeed(stage):
             {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": True}},
             "use_reentrant=True",
         ),
-        ({"torch_compile": True}, "torch_compile=True"),
+        ({"torch_compile": True}, "torch_compile=True compiles the model"),
+        ({"model": torch.compile(nn.Linear(1, 1), backend="eager")}, "torch.compile(model) compiles the model"),
+        ({"model": compiled_in_place()}, "model.compile() compiles the model"),
         ({"use_liger_kernel": True}, "use_liger_kernel=True"),
         ({"fsdp": ["full_shard"]}, "fsdp"),
         ({"accelerator": deepspeed(3)}, "ZeRO stage 3"),
@@ -195,7 +204,7 @@ class OwnBackward(OrderedTrainer):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (Compiled, "torch_compile=True"),
+        (Compiled, "torch.compile(model)"),
         (ReentrantBlocks, "use_reentrant=True"),
         (FusedLoss, "LigerLikeFunctionBackward"),
         (UnknownFusedLoss, "OwnFunctionBackward changes the tensors that it saved"),
