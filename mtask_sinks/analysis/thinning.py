@@ -23,7 +23,8 @@ def snapshots_to_keep(training: Training, most_values: int) -> tuple[list[int], 
     the smallest and the largest value of each metric. So it keeps the best value of the training, and every spike in a
     curve. It also keeps partial snapshots, the last `RECENT` values of each metric, and the first and the last snapshot
     of each phase and of each kind. Snapshots are of one kind if they have the same metrics, and if the same metrics are
-    not finite. So the tables know since when a metric is missing. Before the first and the last snapshot of a phase it
+    not finite. So the tables know since when a metric is missing. It keeps the last snapshot before each resume too,
+    which tells how long the training had run by then. Before the first and the last snapshot of a phase it
     keeps the last one of the phase ``train``, which holds the running totals at which charts draw an evaluation.
 
     Args:
@@ -48,6 +49,7 @@ def snapshots_to_keep(training: Training, most_values: int) -> tuple[list[int], 
     _mark_ends(always, phases)
     _mark_before(always, np.flatnonzero(phases == phase_numbers.get("train", -1)))
     _mark_ends(always, kinds)
+    _mark_ends(always, np.frombuffer(training.parts, np.int64))
     always[[*training.partial]] = True
     for series in training.series.values():
         always[np.frombuffer(series.at, np.int64)[-RECENT:]] = True

@@ -14,12 +14,15 @@ from mtask_sinks.analysis import thinning
 from mtask_sinks.analysis.axes import places
 from mtask_sinks.analysis.compare import compare
 from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.elapsed import elapsed_seconds
+from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.analysis.report import make_report
 from mtask_sinks.analysis.report.problems import missing_metrics, nonfinite_metrics
 from mtask_sinks.analysis.selection import open_runs
 from mtask_sinks.analysis.task_health import gradient_summary
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.charts import make_chart
+from mtask_sinks.journal.records import Begin
 
 MOST = 600
 
@@ -188,3 +191,19 @@ def test_the_last_evaluation_keeps_the_running_total_at_its_step() -> None:
     assert len(training.steps) < 250
     at = training.series["eval", "a/loss"].at
     assert places(training, "a/n_tokens", at) == (300.0, 170_300.0)
+
+
+def test_it_knows_how_long_it_had_run_at_each_resume(monkeypatch) -> None:
+    chance = random.Random(0)
+    keys = [f"t{at}/loss" for at in range(20)]
+    monkeypatch.setattr(thinning, "MAX_VALUES", MOST)
+    trainings = Trainings()
+    for run, stop in enumerate(range(0, 900, 300)):
+        begun = 10_000.0 * run
+        trainings.add(Begin(RunInfo(id=str(run), step=stop), time=begun))
+        for step in range(stop + 1, stop + 301):
+            metrics = {key: 3 - step / 500 + chance.random() / 10 for key in keys}
+            trainings.add(Snapshot(step, metrics=metrics, time=begun + 10.0 * (step - stop)))
+    (training,) = trainings.all
+    assert training.is_thinned
+    assert elapsed_seconds(training) == [10.0 * step for step in training.steps]
