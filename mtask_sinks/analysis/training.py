@@ -148,6 +148,8 @@ class Training:
         """Begin or continue the training. A resume replaces the snapshots beyond its step, see `is_superseded`."""
         self.begins.append(begin)
         if start is RunStart.CONTINUED:
+            if begin.run.is_training and len(self._recent) == 1:  # before, the run had only evaluated
+                self._recent[0] = (begin.run.step, begin.time)
             return
         self.status = None
         self.notes = [note for note in self.notes if not begin.run.step or not _is_judged_again(note, begin.run.step)]

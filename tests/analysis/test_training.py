@@ -9,11 +9,14 @@ from helpers.points import points
 
 from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.counted import read_trainings
+from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.analysis.progress import Watch
 from mtask_sinks.analysis.selection import open_runs
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.charts import make_chart
 from mtask_sinks.charts.html.payload import payload
+from mtask_sinks.journal.records import Begin
+from mtask_sinks.journal.run_start import RunStart
 
 
 def values(training: Training, phase: str = "train") -> list[tuple[int, float]]:
@@ -145,6 +148,19 @@ def test_rate_and_end_come_from_times_and_parameters(tmp_path) -> None:
     write(tmp_path, (epochs, losses(10, 20), None))
     # Step 20 is at epoch 2: 10 steps per epoch.
     assert read_trainings(tmp_path)[-1].max_steps == 80
+
+
+def test_the_time_from_an_evaluation_before_the_training_does_not_count_for_the_speed() -> None:
+    items = [
+        Begin(RunInfo(id="1", is_training=False), time=100.0),
+        Snapshot(0, "eval", {"x": 1.0}, time=200.0),
+        Begin(RunInfo(id="1"), time=1000.0),
+        *(Snapshot(step, metrics={"x": 1.0}, time=1000.0 + 2 * step) for step in (10, 20)),
+    ]
+    (training,) = Trainings(items).all
+    assert training.steps_per_second == 0.5
+    training.begin(Begin(RunInfo(id="1"), time=5000.0), RunStart.CONTINUED)  # an evaluation after the training
+    assert training.steps_per_second == 0.5
 
 
 @pytest.mark.parametrize("epoch", [math.nan, math.inf, -math.inf])
