@@ -9,7 +9,7 @@ from datetime import datetime
 
 
 def number(value: float | None, sign: bool = False) -> str:
-    """Return a value with four digits, or as a whole number from 1000 on. ``None`` becomes a dash.
+    """Return a value with four digits, or as a whole number from 1000 on. ``None`` becomes a dash, and -0 becomes 0.
 
     >>> number(5.11412), number(2188.4), number(3.8e-05), number(-0.012, sign=True), number(None)
     ('5.114', '2,188', '3.8e-05', '-0.012', '-')
@@ -19,7 +19,7 @@ def number(value: float | None, sign: bool = False) -> str:
     plus = "+" if sign else ""
     if math.isfinite(value) and 999.95 <= abs(value) < 1e9:  # 999.95 has the four digits of 1,000
         return f"{value:{plus},.0f}"
-    return f"{value:{plus}.4g}"
+    return f"{value:{plus}z.4g}"
 
 
 def change(difference: float | None, value: float) -> str:

@@ -13,6 +13,7 @@ from mtask_sinks._util.formatting import change, duration, moment, number
     [
         (None, "-"),
         (0.0, "0"),
+        (-0.0, "0"),
         (0.123456, "0.1235"),
         (999.949, "999.9"),
         (999.96, "1,000"),
