@@ -20,7 +20,8 @@ def how_far(run: RunReport) -> str:
     if run.max_steps:
         where += f" of {run.max_steps:,}"
     if run.epoch is not None:
-        where += f" ({number(run.epoch)} epochs)"
+        epochs = number(run.epoch)
+        where += f" ({epochs} epoch{'' if epochs == '1' else 's'})"
     took = "" if run.seconds is None else f" after {duration(run.seconds)}"
     resumed = _listed([f"step {step:,}" for step in run.resumed_at])
     return (

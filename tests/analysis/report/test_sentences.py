@@ -27,6 +27,7 @@ def test_how_far_a_run_is(tmp_path) -> None:
     (run,) = make_report(open_runs([tmp_path])).runs
     run = replace(run, seconds=124.0)
     assert how_far(run) == "bert failed at step 4 of 8 (0.4 epochs) after 2:04."
+    assert how_far(replace(run, step=8, epoch=1.0)) == "bert failed at step 8 of 8 (1 epoch) after 2:04."
     odd = replace(run, status="running", max_steps=None, epoch=None, seconds=None, resumed_at=(1, 2_000))
     assert how_far(odd) == "bert is running at step 4, resumed at step 1 and step 2,000."
 
