@@ -158,5 +158,7 @@ def overview_only(chart: Chart) -> Chart:
         NothingToDrawError: there are none.
     """
     if not chart.overview:
-        raise NothingToDrawError("one task in one run has no overview, because an overview compares tasks or runs.")
+        raise NothingToDrawError(
+            "there is no overview: it needs two tasks, or two runs with values of one task's main metric to compare."
+        )
     return replace(chart, panels=chart.overview, overview=(), constants=(), all_values=0)

@@ -102,7 +102,16 @@ def test_one_task_of_one_run_has_no_overview(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1"), [Snapshot(1, metrics={"a/loss": 1.0, "lr": 1.0})], None))
     chart = make_chart(open_runs([tmp_path]))
     assert chart.overview == ()
-    with pytest.raises(NothingToDrawError, match="an overview compares tasks or runs"):
+    with pytest.raises(NothingToDrawError, match="no overview: it needs two tasks, or two runs"):
+        overview_only(chart)
+
+
+def test_runs_of_a_task_that_has_no_best_value_have_no_overview(tmp_path) -> None:
+    for name in "rs":
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, (RunInfo(id=name), [Snapshot(1, metrics={"a/bias": 1.0})], None))
+    chart = make_chart(open_runs([tmp_path / "r", tmp_path / "s"]))
+    with pytest.raises(NothingToDrawError, match="two runs with values of one task's main metric to compare"):
         overview_only(chart)
 
 
