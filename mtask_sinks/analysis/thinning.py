@@ -24,8 +24,8 @@ def snapshots_to_keep(training: Training, most_values: int) -> tuple[list[int], 
     curve. It also keeps partial snapshots, the last `RECENT` values of each metric, and the first and the last snapshot
     of each phase and of each kind. Snapshots are of one kind if they have the same metrics, and if the same metrics are
     not finite. So the tables know since when a metric is missing. It keeps the last snapshot before each resume too,
-    which tells how long the training had run by then. Before the first and the last snapshot of a phase it
-    keeps the last one of the phase ``train``, which holds the running totals at which charts draw an evaluation.
+    which tells how long the training had run by then. Before each snapshot of another phase that it keeps, it keeps the
+    last one of the phase ``train``, which holds the running totals at which charts draw an evaluation.
 
     Args:
         training: the training.
@@ -45,9 +45,9 @@ def snapshots_to_keep(training: Training, most_values: int) -> tuple[list[int], 
     values = np.zeros(steps, np.int64)
     for series in training.series.values():
         values[np.frombuffer(series.at, np.int64)] += 1
+    trained = np.flatnonzero(phases == phase_numbers.get("train", -1))
     always = np.zeros(steps, bool)
     _mark_ends(always, phases)
-    _mark_before(always, np.flatnonzero(phases == phase_numbers.get("train", -1)))
     _mark_ends(always, kinds)
     _mark_ends(always, np.frombuffer(training.parts, np.int64))
     always[[*training.partial]] = True
@@ -59,6 +59,7 @@ def snapshots_to_keep(training: Training, most_values: int) -> tuple[list[int], 
         for series in training.series.values():
             at = np.frombuffer(series.at, np.int64)
             _mark_extremes(kept, at, np.frombuffer(series.values, np.float64), before[at] // windows_per_part)
+        _mark_before(kept, trained)
         if values[kept].sum() <= most_values or windows_per_part > before.max(initial=0):
             return [int(at) for at in np.flatnonzero(kept)], windows_per_part
         windows_per_part *= 2

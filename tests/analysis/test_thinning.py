@@ -193,6 +193,22 @@ def test_the_last_evaluation_keeps_the_running_total_at_its_step() -> None:
     assert places(training, "a/n_tokens", at) == (300.0, 170_300.0)
 
 
+def test_every_evaluation_keeps_the_running_total_at_its_step(monkeypatch) -> None:
+    chance = random.Random(0)
+    keys = [f"t{at}/loss" for at in range(20)]
+    monkeypatch.setattr(thinning, "MAX_VALUES", MOST)
+    training = Training(1)
+    for step in range(1, 1_001):
+        losses = {key: 3 - step / 500 + chance.random() / 10 for key in keys}
+        training.add(Snapshot(step, metrics={"t0/n_tokens": 100.0 * step, **losses}))
+        if step % 100 == 50:
+            training.add(Snapshot(step, "eval", losses))
+    assert training.is_thinned and len(training.steps) < 100
+    at = training.series["eval", "t0/loss"].at
+    assert len(at) > 2
+    assert places(training, "t0/n_tokens", at) == tuple(100.0 * training.steps[i] for i in at)
+
+
 def test_it_knows_how_long_it_had_run_at_each_resume(monkeypatch) -> None:
     chance = random.Random(0)
     keys = [f"t{at}/loss" for at in range(20)]
