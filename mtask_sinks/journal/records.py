@@ -99,9 +99,8 @@ def encode(item: Item) -> bytes:
     if isinstance(item, Begin):
         run = {name: getattr(item.run, name) for name in _RUN}
         run |= {"params": mask_params(item.run.params), "logged": sorted(item.run.logged)}
-        record = {"record": "run", **run, "time": item.time, "versions": item.versions, "process": item.process}
-        if item.started is not None:
-            record["started"] = item.started
+        record = {"record": "run", **run, "time": item.time, "versions": item.versions}
+        record |= {"process": item.process, "started": item.started}
         if not item.run.is_training:
             record["is_training"] = False
         if item.run.resumes:

@@ -103,7 +103,7 @@ class JournalStream:
             with self._lock:
                 recent = [(e.end, e.item) for e in self._recent if position <= e.position and e.end <= self._announced]
                 is_recent = len(self._recent) > 0 and self._recent.first.position <= position
-                segment = None if is_recent or position >= self._announced else self._offsets.segment_at(position)
+                segment = None if is_recent else self._offsets.segment_at(position)
                 if segment is None or self.path is None:
                     return recent
                 if recent and self._recent.first.position < segment.position:  # these lines are not in the file
