@@ -11,6 +11,7 @@ from mtask_sinks.errors import MetricKeyError
     [
         *("loss", "aux_loss", "loss_ce", "box/giou-loss", "Perplexity", "error_rate", "val_mse", "count_loss"),
         *("items/loss", "loss_dice", "loss.p95", "accuracy_error", "kl_reward", "WER", "rmse.rank_max", "nll.reported"),
+        *("n_step_loss", "num_errors", "HingeLosses"),
     ],
 )
 def test_smallest_is_best(name) -> None:
@@ -25,7 +26,7 @@ def test_smallest_is_best(name) -> None:
         *("map_50", "mrr", "mrr_at_10", "ndcg10", "hits_at_1", "hit_rate", "bleu", "sacrebleu", "BLEU4", "rouge1"),
         *("rouge_l", "rougeLsum", "meteor", "chrf", "em", "exact_match", "pass_at_1", "iou", "mean_iou", "miou"),
         *("dice", "psnr", "ssim", "ms_ssim", "r2", "r2_score", "r_squared", "kappa", "mcc", "pearsonr", "spearman"),
-        *("matthews_correlation", "reward", "win_rate", "acc.rank_min", "acc.reported", "box/ap"),
+        *("matthews_correlation", "reward", "win_rate", "acc.rank_min", "acc.reported", "box/ap", "test_r2"),
         *("gloss_accuracy", "glossary_f1"),  # words that contain "loss"
     ],
 )

@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from mtask_sinks.errors import MetricKeyError
-from mtask_sinks.keys import backend_name, check_key, join_key, log_name, split_key, trainer_log_name
+from mtask_sinks.keys import (
+    backend_name,
+    check_key,
+    is_of_task_health,
+    is_trainer_log,
+    join_key,
+    log_name,
+    split_key,
+    trainer_log_name,
+)
 
 # Valid in TensorBoard, W&B and MLflow: see tests/sinks/test_scripts.py, which writes them to the real ones.
 SCRIPTS = ["ner/f1.猫", "ü/é", "имя/потеря", "ner/٣", "x²", "ａ/ｂ", "İ/ı", "猫" * 83]
@@ -87,10 +96,26 @@ def test_suggestions_for_different_keys_differ() -> None:
     assert all(check_key(suggestion) == suggestion for suggestion in suggestions)
 
 
-@pytest.mark.parametrize(("key", "size"), [("a" * 300, 300), ("猫" * 100, 300)])
+@pytest.mark.parametrize(("key", "size"), [("a" * 300, 300), ("猫" * 100, 300), ("a" * 249 + "/bc", 252)])
 def test_a_long_key_is_told_its_length(key: str, size: int) -> None:
     with pytest.raises(MetricKeyError, match=f"{size} bytes, 250 are allowed"):
         check_key(key)
+
+
+def test_a_long_key_with_a_character_that_is_not_allowed_is_told_what_is() -> None:
+    with pytest.raises(MetricKeyError, match="allowed are segments of letters"):
+        check_key("a b" + "c" * 300)
+
+
+def test_a_task_may_have_the_name_of_a_trainers_log_or_of_its_phase() -> None:
+    assert [is_trainer_log(key) for key in ("eval_books/loss", "test_a/x", "loss/x", "eval_books")] == [
+        False, False, False, True
+    ]  # fmt: skip
+
+
+def test_the_metrics_of_task_health_have_a_task() -> None:
+    keys = ("health/conflict", "health/conflict*", "grad_norm", "progress", "a/effective_weight.estimated")
+    assert [is_of_task_health(key) for key in keys] == [True, True, False, False, True]
 
 
 def test_a_key_that_is_no_string_is_refused() -> None:

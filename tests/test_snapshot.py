@@ -9,6 +9,7 @@ from dataclasses import FrozenInstanceError, asdict, replace
 import pytest
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.snapshot import is_same_backend_run
 
 
 def test_a_snapshot_cannot_be_changed_not_even_through_what_made_it() -> None:
@@ -67,6 +68,16 @@ def test_run_info_travels_whole() -> None:
     with pytest.raises(TypeError):
         run.directions["a/x"] = "max"  # type: ignore[index]
     assert RunInfo().directions == {}
+
+
+def test_a_run_of_which_nothing_is_known_is_a_training_from_its_first_step_on() -> None:
+    run = RunInfo()
+    assert (run.id, run.step, run.is_training, run.resumes, run.existing("mlflow")) == ("", 0, True, (), None)
+
+
+@pytest.mark.parametrize(("one", "other"), [(None, None), (None, "0a1b"), (None, "None"), ("None", None)])
+def test_no_run_of_a_backend_is_the_same_as_none(one: str | None, other: str | None) -> None:
+    assert not is_same_backend_run(one, other)
 
 
 def test_by_task_groups_by_the_first_segment() -> None:

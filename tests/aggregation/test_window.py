@@ -248,3 +248,14 @@ def test_metrics_stand_in_the_order_in_which_they_were_first_reported() -> None:
     registry.report_metrics(a=1.0, b=None, c=torch.ones(2))
     registry.report_metrics(c=1.0, b=2.0, a=3.0)
     assert list(registry.snapshot(step=1).metrics) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("reducer", "value"), [("last", 3.0), ("first", 2.0), ("min", 2.0), ("median", 2.5)])
+def test_skipped_values_alone_leave_a_window_open_for_the_next_ones(reducer: str, value: float) -> None:
+    registry = MetricRegistry({"x": reducer}, nonfinite="skip")
+    registry.report_metrics(x=math.nan)
+    assert registry.state_dict()["keys"]["x"]["nonfinite"] == 1  # this takes the value out of its buffer
+    registry.report_metrics(x=2.0)
+    registry.report_metrics(x=3.0)
+    snapshot = registry.snapshot(step=1)
+    assert (snapshot.metrics["x"], snapshot.counts["x"], snapshot.nonfinite) == (value, 2, {"x": 1})

@@ -273,6 +273,16 @@ def test_the_state_of_other_alerts_is_left_out():
     assert [e.text for e in after.look(Snapshot(20, metrics={"a/loss": 3.0}))] == ["a/loss is 3, above 2.5"]
 
 
+def test_a_metric_that_no_alert_watches_any_more_is_forgotten():
+    alert, other = Alert("a/loss", no_improvement=20), Alert("b/loss", above=9.0)
+    first, second, third = (Episodes([each], Directions()) for each in (alert, other, alert))
+    first.look(Snapshot(10, metrics={"a/loss": 1.0}))
+    second.load_state_dict(first.state_dict())  # a resumed training without the alert, whose values do not count
+    third.load_state_dict(second.state_dict())
+    assert third.look(Snapshot(100, metrics={"a/loss": 1.5})) == []
+    assert [event.since for event in third.look(Snapshot(120, metrics={"a/loss": 1.5}))] == [120]
+
+
 def test_an_alert_goes_on_from_a_checkpoint_of_an_older_version():
     """Such a checkpoint has a text in place of the alert's identity."""
     before, after = (Episodes([Alert("a/loss", above=2.0, for_steps=10)], Directions()) for _ in range(2))

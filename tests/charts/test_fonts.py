@@ -13,6 +13,7 @@ from fontTools.ttLib import TTFont
 from helpers.journals import write
 
 from mtask_sinks import RunInfo, Snapshot
+from mtask_sinks.charts.fonts import fonts_for
 
 # Letters of the Toto script, which hardly any computer has a font for.
 TASK = "\U0001e290\U0001e291\U0001e292\U0001e293"
@@ -63,6 +64,11 @@ def test_a_character_comes_from_any_font_that_has_it_or_one_message_names_it(tmp
     found, told = plotted(tmp_path, "found.png")
     assert told == ""
     assert found != without
+
+
+def test_a_font_needs_no_characters_that_cannot_be_seen() -> None:
+    families, missing = fonts_for(["Loss of a\nand\tb\u200b"])
+    assert (len(families), missing) == (1, "")
 
 
 def test_an_svg_leaves_the_choice_to_the_browser(tmp_path) -> None:

@@ -38,6 +38,13 @@ def test_progress_leaves_out_tasks_whose_quotient_would_be_upside_down(tmp_path)
     assert [curve.key for curve in panels["Progress of the loss, train"].curves] == ["cls/loss", "nsp/loss"]
 
 
+def test_progress_of_tasks_with_other_metrics_is_that_of_their_main_metrics(tmp_path) -> None:
+    rows = [Snapshot(step, metrics={"a/loss": 4.0 / step, "b/rmse": 2.0 / step}) for step in (1, 2)]
+    write(tmp_path, (RunInfo(id="1"), rows, "finished"))
+    panels = {panel.title: panel for panel in make_chart(open_runs([tmp_path])).overview}
+    assert [curve.key for curve in panels["Progress of the main metric, train"].curves] == ["a/loss", "b/rmse"]
+
+
 def test_one_run_shows_progress_shares_and_windows(tmp_path) -> None:
     weights = {"a/loss": 0.5, "a/part": 1.0, "b/loss": -2.0, "c/loss": 1.0}
     panels = overview(tmp_path, RunInfo(id="1", name="r", loss_weights=weights))

@@ -124,6 +124,16 @@ def test_it_names_the_runs_that_have_no_place_on_the_axis(tmp_path) -> None:
     assert plot(*runs, "--x", "time", "-o", "c.svg").stderr == ""
 
 
+def test_a_run_whose_metrics_never_change_has_no_curve_to_place(tmp_path) -> None:
+    for name, more in (("one", True), ("two", False)):
+        changing = [{"a/loss": 8.0 / step, "a/n_tokens": 64.0 * step} if more else {} for step in (1, 2)]
+        rows = [Snapshot(step, metrics={"a/lr": 0.5} | each) for step, each in enumerate(changing, 1)]
+        write(tmp_path / name, (RunInfo(id=name, name=name), rows, None))
+    done = plot(str(tmp_path / "one"), str(tmp_path / "two"), "--x", "a/n_tokens", "-o", "c.svg")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == "c.svg: 8 values in 2 panels; the same everywhere: a/lr\n"
+
+
 def test_it_names_the_runs_without_a_curve(tmp_path) -> None:
     for name, metrics in (("one", {"a/loss": 8.0}), ("two", {"b/loss": 7.0}), ("empty", None)):
         rows = [] if metrics is None else [Snapshot(1, metrics=metrics)]

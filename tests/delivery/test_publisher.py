@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from pathlib import Path
 
 import fsspec
@@ -299,3 +300,29 @@ def test_an_outage_just_after_the_journal_was_removed_and_begun_again_is_tried_a
     published._copy()
     assert (there / "metrics.jsonl").read_bytes() == whole
     assert (there / "metrics-2.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("seconds", "is_copied"), [(60.0, True), (0.2, False)])
+def test_the_end_of_a_training_waits_for_the_copy_as_long_as_for_the_sinks(
+    tmp_path, monkeypatch, caplog, seconds: float, is_copied: bool
+) -> None:
+    before, released, copy = copying(), threading.Event(), publisher.Publisher._copy
+
+    def copy_late(self: publisher.Publisher) -> None:
+        released.wait(60.0)
+        copy(self)
+
+    monkeypatch.setattr(publisher.Publisher, "_copy", copy_late)
+    timer = threading.Timer(1.0 if is_copied else 30.0, released.set)
+    timer.start()
+    delivery = Delivery([MemorySink()], 60.0, f"file://{tmp_path}/there")
+    delivery.open(RunInfo(id="1", output_dir=str(tmp_path / "out")))
+    delivery.write(Snapshot(1, metrics={"a/loss": 1.0}))
+    begun = time.monotonic()
+    delivery.close("finished", seconds)
+    assert time.monotonic() - begun < 20.0
+    assert (tmp_path / "there" / "metrics.jsonl").exists() == is_copied
+    assert ("was not copied" in caplog.text) == (not is_copied)
+    timer.cancel()
+    released.set()
+    wait_for(lambda: not copying() - before, "the end of the copy")

@@ -87,6 +87,20 @@ def test_a_torn_last_line_is_no_data_and_is_cut_off_by_the_next_run(tmp_path, ke
     assert [each.step for run in read_journal(path) for each in run.snapshots] == [1, 3]
 
 
+def test_a_torn_last_line_is_cut_off_also_in_a_file_that_is_not_shared(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    written(path, snapshot(1, x=1.0)).close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"record": "snap')
+    journal = Journal(path, own_file=True)
+    assert path.read_bytes() == whole
+    journal.begin(RunInfo(id="2"))
+    journal.append(snapshot(3, x=3.0))
+    journal.close()
+    assert path.read_bytes().startswith(whole)
+    assert [(run.id, [each.step for each in run.snapshots]) for run in read_journal(path)] == [("1", [1]), ("2", [3])]
+
+
 def test_permissions_follow_the_umask(tmp_path) -> None:
     before = os.umask(0o027)
     try:

@@ -13,6 +13,7 @@ from helpers.watched import watched
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtask_sinks import MetricRegistry, weighted
+from mtask_sinks.aggregation.accumulator import MAX_WAITING
 from mtask_sinks.errors import MetricKeyError, MetricValueError
 from mtask_sinks.measurement import device_queue
 from mtask_sinks.measurement.device_queue import DeviceQueue
@@ -81,7 +82,7 @@ def test_a_weight_on_the_device_has_the_shapes_that_it_may_have_on_the_host() ->
     assert metrics["a/mask"] == (2 * 1 + 2 * 3 + 6 * 1 + 6 * 1) / 6
 
 
-@pytest.mark.parametrize("weight", [torch.ones(3), np.ones(3), np.array([1.0, -1.0, 1.0, 1.0])])
+@pytest.mark.parametrize("weight", [torch.ones(3), torch.ones(1, 1), np.ones(3), np.array([1.0, -1.0, 1.0, 1.0])])
 def test_a_weight_that_does_not_fit_is_refused_as_on_the_host_and_the_other_values_count(weight, caplog) -> None:
     registry = MetricRegistry()
     misfit = accelerated(weight) if isinstance(weight, torch.Tensor) else weight
@@ -257,3 +258,32 @@ def test_a_number_with_its_weight_on_a_device_keeps_its_digits() -> None:
     registry = MetricRegistry()
     registry.report_metrics(x=weighted(1 / 3, accelerated(2.0)), y=weighted(np.array([1 / 3]), accelerated([2.0])))
     assert registry.snapshot(step=1).metrics == {"x": 1 / 3, "y": 1 / 3}
+
+
+def test_numbers_beside_a_value_on_a_device_do_not_wait_without_end() -> None:
+    registry = MetricRegistry({"x": "last"})
+    registry.report_metrics(x=accelerated(1.0), y=accelerated(1.0))
+    for number in range(4 * MAX_WAITING):
+        registry.report_metrics(x=float(number))
+    assert len(waiting(registry)) <= 2 * MAX_WAITING
+    snapshot = registry.snapshot(step=1)
+    assert snapshot.metrics == {"x": 4.0 * MAX_WAITING - 1, "y": 1.0}
+    assert snapshot.counts == {"x": 4 * MAX_WAITING + 1, "y": 1}
+
+
+def test_arrays_behind_a_value_on_a_device_are_taken_at_once() -> None:
+    registry = MetricRegistry()
+    registry.report_metrics(x=accelerated(1.0))
+    for _ in range(8):
+        registry.report_metrics(x=np.full(1 << 18, 2.0))
+        assert waiting(registry) == []
+    assert registry.snapshot(step=1).metrics["x"] == pytest.approx(2 - 1 / (1 + (8 << 18)), rel=1e-15)
+
+
+def test_tasks_that_take_turns_do_not_fill_the_queue_with_rows(monkeypatch) -> None:
+    monkeypatch.setattr(device_queue, "MAX_ROWS", 100)
+    registry = MetricRegistry()
+    for number in range(1000):
+        registry.report_metrics(f"t{number % 50}", x=accelerated(1.0))
+        assert len(registry._phases.current.devices) < 100
+    assert registry.snapshot(step=1).counts == {f"t{number}/x": 20 for number in range(50)}

@@ -17,6 +17,7 @@ from helpers.watched import watched
 
 from mtask_sinks import MetricRegistry, weighted
 from mtask_sinks.errors import MetricKeyError, MetricValueError
+from mtask_sinks.measurement.values import read
 
 ALL_FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 ALL_INTS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
@@ -299,15 +300,17 @@ def test_a_tensor_without_numbers_raises_no_error_even_if_its_key_is_not_valid()
     assert registry.dropped == {"unreadable: t/x y": 1}
 
 
-def test_a_report_under_vmap_is_dropped() -> None:
+def test_a_report_under_vmap_is_dropped(caplog) -> None:
     registry = MetricRegistry()
 
     def double(x: torch.Tensor) -> torch.Tensor:
-        registry.report_metrics(x=x, y=x.repeat(3), z=2.0)
+        registry.report_metrics(x=x, y=x.repeat(100), z=2.0)
         return 2 * x
 
     assert torch.func.vmap(double)(torch.arange(3.0)).tolist() == [0.0, 2.0, 4.0]
     assert dict(registry.snapshot(step=1).metrics) == {"z": 2.0}
+    for key in "xy":
+        assert f"{key}: dropped a tensor: RuntimeError: " in caplog.text
 
 
 def test_a_report_under_func_grad_counts() -> None:
@@ -461,3 +464,37 @@ def test_what_the_warning_of_a_tensor_advises_can_be_reported(tensor: torch.Tens
     assert f"report tensor.{advised}() or a number" in caplog.text
     numbers = getattr(tensor, advised)()
     assert reduced(numbers) == pytest.approx(numbers.numpy().mean())
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [np.array([]), torch.empty(0), weighted(np.array([]), 1.0), weighted(None, np.ma.array([1.0, 2.0], mask=[0, 1]))],
+)
+def test_a_value_without_elements_is_none(nothing) -> None:
+    assert read(nothing) is None
+
+
+@pytest.mark.parametrize("kind", [np.ones, torch.ones])
+def test_a_weight_with_more_dimensions_than_its_value_is_refused(kind) -> None:
+    with pytest.raises(MetricValueError, match=r"the weight has shape \(1, 1\), the value \(4,\)"):
+        read(weighted(kind(4), kind((1, 1))))
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (np.ones(3), "the weight has shape"),
+        (torch.ones(3), "the weight has shape"),
+        ([[1.0], [1.0, 2.0]], "is no weight"),
+        (np.array(2.0, dtype=object), "is no weight"),
+    ],
+)
+def test_what_is_no_weight_of_a_number_is_refused(weight, said: str) -> None:
+    with pytest.raises(MetricValueError, match=said):
+        read(weighted(2.0, weight))
+
+
+def test_a_dict_is_refused_with_an_example_however_many_keys_it_has() -> None:
+    for value, example in (({}, "part"), ({"k" * 50: 1.0}, "k" * 40)):
+        with pytest.raises(MetricValueError, match=rf'"x.{example}": …'):
+            MetricRegistry().report_metrics(x=value)

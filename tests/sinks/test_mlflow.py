@@ -67,6 +67,11 @@ def test_a_run_without_a_name_gets_one_without_a_draw_from_the_random_numbers_of
     assert sorted(run.info.run_name for run in runs()) == ["2", "bert", "by tag"]
 
 
+def test_a_run_that_nothing_is_known_of_is_a_run_of_its_own() -> None:
+    write(MLflowSink(), RunInfo(), Snapshot(step=1, metrics={"a/x": 1.0}))
+    assert [(run.data.metrics, run.info.status) for run in runs()] == [({"a/train/x": 1.0}, "FINISHED")]
+
+
 def test_a_failed_training_shows_as_failed() -> None:
     write(MLflowSink(), RunInfo(id="1"), Snapshot(step=1, metrics={"a/x": 1.0}), status="failed")
     assert [run.info.status for run in runs()] == ["FAILED"]

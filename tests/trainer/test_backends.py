@@ -295,12 +295,13 @@ def test_a_nested_run_that_the_user_opens_in_mid_training_is_the_users_alone(tmp
             if state.global_step in (1, 3):
                 mlflow.start_run(run_name=f"nested-{state.global_step}", nested=True)
 
-    make(tmp_path, "mlflow", run_name="r", callbacks=[Nests()]).train()
+    make(tmp_path, "mlflow", run_name="r", eval_strategy="steps", callbacks=[Nests()]).train()
     found = {run.info.run_name: run for run in ml_runs()}
     assert {name: run.info.status for name, run in found.items()} == {
         "r": "FINISHED", "nested-1": "FINISHED", "nested-3": "RUNNING"
     }  # fmt: skip
     assert {name: ml_points(found["r"].info.run_id, name) for name in OURS} == OURS
+    assert ml_points(found["r"].info.run_id, "a/eval/loss") == [(2, 15.0), (4, 15.0)]
     assert [found[name].data.metrics for name in ("nested-1", "nested-3")] == [{}, {}]
     assert mlflow.active_run().info.run_id == found["nested-3"].info.run_id
 
@@ -574,6 +575,23 @@ def test_a_reporting_callback_that_fails_is_a_warning_and_nothing_is_lost(
     assert {name: ml_points(run.info.run_id, name) for name in OURS} == OURS
     assert ml_points(run.info.run_id, "loss") == [(2, 1.5), (4, 3.5)]
     assert (run.data.params["learning_rate"], run.data.tags["release"]) == ("0.0", "2")
+
+
+@pytest.mark.usefixtures("mlflow_store")
+def test_an_evaluation_inside_of_a_training_does_not_set_up_a_callback_again_that_has_failed(
+    tmp_path, monkeypatch
+) -> None:
+    calls = []
+
+    def fail(self, *args, **kwargs):
+        calls.append(args)
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(MLflowCallback, "setup", fail)
+    make(tmp_path, "mlflow", eval_strategy="steps").train()
+    (run,) = ml_runs()
+    assert ml_points(run.info.run_id, "a/eval/loss") == [(2, 15.0), (4, 15.0)]
+    assert len(calls) == 1
 
 
 def test_what_the_trainer_logs_is_written_by_the_sinks_and_by_nobody_else(tmp_path, mlflow_store, monkeypatch) -> None:

@@ -211,6 +211,7 @@ def test_a_sinks_thread_that_dies_is_said_and_counted_and_begins_anew_with_the_n
     assert (counts.state, counts.delivered, counts.pending) == ("stopped", 0, 5)
     assert counts.error == "ZeroDivisionError: division by zero"
     assert "sink memory has stopped (ZeroDivisionError: division by zero); training goes on." in caplog.text
+    assert "1 / 0" in caplog.text  # the traceback
     assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the memory sink])" in caplog.text
     trainer.train()
     counts = trainer.sink_counts["memory"]
