@@ -30,3 +30,7 @@ def test_a_range_that_is_too_large_to_be_a_number_is_flat() -> None:
 
 def test_a_terminal_without_blocks_has_other_characters() -> None:
     assert sparkline([0.0, 1.0], ascii_only=True) == "_%"
+
+
+def test_a_part_with_both_infinities_is_marked_like_any_other() -> None:
+    assert sparkline([math.inf, -math.inf, 1.0, 1.0, 2.0, 2.0], width=3) == "!▁█"

@@ -13,7 +13,7 @@ from mtask_sinks import RunInfo, Snapshot
 from mtask_sinks.analysis.alerts import AlertRow
 from mtask_sinks.analysis.progress import MetricProgress, TrainingProgress, Watch
 from mtask_sinks.analysis.task_health import GradientSummary
-from mtask_sinks.cli.watch_choice import ViewChoice
+from mtask_sinks.cli.watch_choice import ViewChoice, phases_of, watched_metrics
 from mtask_sinks.cli.watch_view import make_frame, make_screen, summary_line
 from mtask_sinks.delivery.status import SinkStatus
 
@@ -186,3 +186,26 @@ def test_steps_are_shown_where_they_are_not_the_last_one_and_always_in_a_pipe(tm
     columns = ["change", "curve", "step", "reports"]
     assert head.split() == ["task", "metric", "train", *columns, "eval", *columns]
     assert row.split() == ["a", "x", "3.5", "+2", "▁█", "2,000", "-", "2.5", "▁", "1,000", "-"]
+
+
+def test_the_phases_of_the_rows_begin_with_the_training_and_end_with_the_whole_of_it() -> None:
+    progress = [MetricProgress("a", "loss", phase, 1, 1.0, None, 1, (1.0,)) for phase in ("overall", "eval", "train")]
+    assert phases_of(watched_metrics(progress)) == ["train", "eval", "overall"]
+
+
+def test_a_metric_that_stays_at_zero_has_not_become_worse() -> None:
+    changes = {"zero": (0.0, 0.0), "worse": (2.0, 1.0), "better": (1.0, -1.0)}
+    progress = [
+        MetricProgress("a", name, "train", 2, last, change, 2, (last - change, last), "min")
+        for name, (last, change) in changes.items()
+    ]
+    rows = ViewChoice(order="worse first").chosen(watched_metrics(progress))
+    assert [row.name for row in rows] == ["worse", "zero", "better"]
+
+
+def test_the_oldest_metric_is_the_one_whose_newest_value_in_any_phase_is_oldest() -> None:
+    steps = [("a", "train", 10), ("a", "eval", 2), ("b", "train", 5)]
+    rows = watched_metrics([MetricProgress(task, "Loss", phase, at, 1.0, None, 1, (1.0,)) for task, phase, at in steps])
+    assert [row.task for row in ViewChoice(order="oldest first").chosen(rows)] == ["b", "a"]
+    assert [row.task for row in ViewChoice(pattern="A/LOSS").chosen(rows)] == ["a"]
+    assert ViewChoice(pattern="l?ss").chosen(rows) == ViewChoice(pattern="[ab]/").chosen(rows) == []

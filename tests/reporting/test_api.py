@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -145,3 +146,34 @@ def test_activities_that_end_in_another_order_than_they_began() -> None:
     report_metrics(x=3.0)
     of_second.__exit__(None, None, None)
     assert second.snapshot(step=1).metrics["x"] == 3.0
+
+
+def test_a_registry_that_is_active_twice_ends_its_inner_activity_first() -> None:
+    outer, between = MetricRegistry(), MetricRegistry()
+    with outer.activate(), between.activate():
+        with outer.activate():
+            report_metrics(x=1.0)
+        report_metrics(x=2.0)
+        with MetricRegistry().activate():
+            pass
+        report_metrics(x=2.0)
+    assert (outer.snapshot(step=1).metrics, between.snapshot(step=1).metrics) == ({"x": 1.0}, {"x": 2.0})
+
+
+def test_a_registry_that_is_active_in_two_threads_gets_the_reports_of_a_third_without_a_warning(caplog) -> None:
+    registry = MetricRegistry()
+    with registry.activate(), ThreadPoolExecutor(1) as other, ThreadPoolExecutor(1) as third:
+        block = registry.activate()
+        other.submit(block.__enter__).result()
+        third.submit(report_metrics, x=2.0).result()
+        other.submit(block.__exit__, None, None, None).result()
+        assert registry.snapshot(step=1).metrics == {"x": 2.0}
+    assert not caplog.records
+
+
+def test_the_function_in_a_forward_without_a_trainer_says_nothing(caplog, monkeypatch) -> None:
+    monkeypatch.setattr(api, "_warn_once", WarnOnce(logging.getLogger("mtask_sinks.reporting.api")))
+    ByFunction()(torch.ones(1))
+    assert not caplog.records
+    report_metrics("a", loss=1.0)
+    assert "the values are lost, because no trainer is training or evaluating now" in caplog.text

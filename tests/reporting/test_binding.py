@@ -364,3 +364,11 @@ def test_a_wrapper_that_passes_attributes_on_reports_and_leaves_nothing_behind()
         assert not hasattr(inner, "report_metrics")
     assert registry.snapshot(step=1).metrics == {"a/loss": 2.0}
     assert not hasattr(inner, "report_metrics") and not hasattr(wrapper, "report_metrics")
+
+
+def test_modules_that_are_built_while_no_model_is_bound_report_nothing() -> None:
+    registry = MetricRegistry()
+    with bound(None, registry):
+        nn.Sequential(module := Flagged())
+        module()
+    assert metric(registry) is None

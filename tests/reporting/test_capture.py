@@ -402,3 +402,10 @@ def test_an_output_that_refers_to_itself_ends() -> None:
     output: dict[str, Any] = {"loss": 1.0, "x": 2.0}
     output["self"] = output
     assert captured(["x"], output)["x"] == 2.0
+
+
+def test_the_first_output_without_a_loss_is_the_one_that_is_named() -> None:
+    captured = Capture("*loss*")
+    for output in ({"logits": torch.ones(2, 2)}, {"hidden": torch.ones(2, 2)}):
+        captured.report_output(output, 2, MetricRegistry())
+    assert captured.why_idle()[-1] == "dict(logits)"

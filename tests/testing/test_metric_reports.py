@@ -247,3 +247,16 @@ def test_ranks_that_come_to_different_results_are_told() -> None:
 def test_only_modules_can_report() -> None:
     with pytest.raises(TypeError, match=r"on\('bert'\): pass the model"), MetricReports().on("bert"):
         pass
+
+
+def test_each_batch_is_a_micro_batch_and_a_list_is_passed_by_position() -> None:
+    class Adds(nn.Module):
+        supports_report_metrics = True
+
+        def forward(self, one, other):
+            self.report_metrics("t", total=one + other)
+
+    reports = MetricReports(derived={"t/batches": lambda m: m["t/total"] * m["window.steps"]})
+    with reports.phase("eval"):
+        reports.feed(Adds(), [[1.0, 2.0], (3.0, 4.0), {"one": 5.0, "other": 3.0}])
+    assert reports.snapshot(phase="eval").metrics == {"t/total": 6.0, "t/batches": 18.0}

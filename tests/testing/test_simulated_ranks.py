@@ -77,3 +77,8 @@ def test_a_job_works_on_after_an_error() -> None:
 def test_a_job_without_a_number_of_ranks_is_refused(size) -> None:
     with pytest.raises(ValueError, match=f"size={size!r} is no number of ranks: pass a whole number, 1 or more"):
         Job(size)
+
+
+def test_a_maximum_of_nan_is_refused_because_real_backends_differ() -> None:
+    with pytest.raises(CollectiveError, match="a maximum of NaN depends on the backend"):
+        Job(2).run(lambda ranks: ranks.maximum(np.array([1.0, np.nan])))
