@@ -209,3 +209,8 @@ def test_the_oldest_metric_is_the_one_whose_newest_value_in_any_phase_is_oldest(
     assert [row.task for row in ViewChoice(order="oldest first").chosen(rows)] == ["b", "a"]
     assert [row.task for row in ViewChoice(pattern="A/LOSS").chosen(rows)] == ["a"]
     assert ViewChoice(pattern="l?ss").chosen(rows) == ViewChoice(pattern="[ab]/").chosen(rows) == []
+
+
+def test_a_character_that_cannot_be_seen_is_not_typed() -> None:
+    choice = ViewChoice(is_typing=True, pattern="a")
+    assert [choice.after(key, [], 1).pattern for key in ("\x01", "\x7f", "b")] == ["a", "a", "ab"]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from torch import nn
 
 from mtask_sinks import HfMultiTaskTrainer, MetricRegistry, report_metrics, weighted
 from mtask_sinks.reporting.binding import bound
+from mtask_sinks.reporting.modules_beside import modules_around
 
 
 class Trainer(InOrder, HfMultiTaskTrainer):
@@ -201,3 +205,10 @@ def test_the_memory_of_a_window_does_not_grow_with_what_is_reported() -> None:
 def resident() -> float:
     """Return the memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * float(os.sysconf("SC_PAGE_SIZE"))
+
+
+@pytest.mark.parametrize("function_of", [lambda loss: loss, lambda loss: partial(loss.forward, None)])
+def test_a_module_that_computes_the_loss_reports_also_behind_a_partial_function(function_of) -> None:
+    model, loss = nn.Linear(1, 1), nn.Linear(1, 1)
+    trainer: Any = SimpleNamespace(model=model, teacher=nn.Linear(1, 1), compute_loss_func=function_of(loss))
+    assert modules_around(trainer) == [loss]
