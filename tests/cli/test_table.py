@@ -175,3 +175,10 @@ def test_text_continues_on_the_next_line_and_leaves_out_no_word() -> None:
     lines = on_terminal(columns, [["x", "-5.534e-05", about]], 60)
     assert max(map(len, lines)) <= 60
     assert " ".join(" ".join(lines).split()[4:]).split()[1:] == about.split()
+
+
+@pytest.mark.parametrize("width", range(30, 36))
+def test_names_share_what_is_left_to_the_last_character(width: int) -> None:
+    columns = [TableColumn(name, flow="cut") for name in "abc"]
+    fitting = fit(columns, [["x" * 40, "y" * 40, "z" * 40]], width)
+    assert (fitting.width, max(fitting.widths.values()) - min(fitting.widths.values()) <= 1) == (width, True)
