@@ -7,7 +7,6 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from mtask_sinks.analysis.elapsed import elapsed_seconds
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.directions import is_count
 from mtask_sinks.keys import split_key
@@ -68,7 +67,7 @@ def places(training: Training, x: str, at: Sequence[int]) -> tuple[float | None,
 
     Args:
         training: the training.
-        x: the axis. A time is in seconds, as in `elapsed_seconds`. A running total is its last value up to the step.
+        x: the axis. A time is in seconds, see `Training.seconds`. A running total is its last value up to the step.
         at: the indices of the snapshots.
     """
     if x == STEP:
@@ -76,8 +75,7 @@ def places(training: Training, x: str, at: Sequence[int]) -> tuple[float | None,
     if x == EPOCH:
         return tuple(None if math.isnan(training.epochs[i]) else training.epochs[i] for i in at)
     if x == TIME:
-        seconds = elapsed_seconds(training)
-        return tuple(seconds[i] for i in at)
+        return tuple(training.seconds[i] for i in at)
     series = training.series.get(("train", x))
     if series is None:
         return (None,) * len(at)

@@ -23,9 +23,9 @@ def snapshots_to_keep(training: Training, most_values: int) -> tuple[list[int], 
     the smallest and the largest value of each metric. So it keeps the best value of the training, and every spike in a
     curve. It also keeps partial snapshots, the last `RECENT` values of each metric, and the first and the last snapshot
     of each phase and of each kind. Snapshots are of one kind if they have the same metrics, and if the same metrics are
-    not finite. So the tables know since when a metric is missing. It keeps the last snapshot before each resume too,
-    which tells how long the training had run by then. Before each snapshot of another phase that it keeps, it keeps the
-    last one of the phase ``train``, which holds the running totals at which charts draw an evaluation.
+    not finite. So the tables know since when a metric is missing. Before each snapshot of another phase that it
+    keeps, it keeps the last one of the phase ``train``, which holds the running totals at which charts draw an
+    evaluation.
 
     Args:
         training: the training.
@@ -49,7 +49,6 @@ def snapshots_to_keep(training: Training, most_values: int) -> tuple[list[int], 
     always = np.zeros(steps, bool)
     _mark_ends(always, phases)
     _mark_ends(always, kinds)
-    _mark_ends(always, np.frombuffer(training.parts, np.int64))
     always[[*training.partial]] = True
     for series in training.series.values():
         always[np.frombuffer(series.at, np.int64)[-RECENT:]] = True

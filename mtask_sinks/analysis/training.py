@@ -41,7 +41,9 @@ class Training:
         phases, steps, epochs, times: one entry per snapshot in memory; an unknown or infinite epoch is NaN.
         windows: for each snapshot, how many windows it represents: 1, or more if later snapshots of the same kind are
             not in memory.
-        parts: for each snapshot, how many entries of ``begins`` came before it in the journal.
+        seconds: for each snapshot, the seconds since the training began, without the time between a stop and a resume.
+            They never fall: while a clock that was set back is behind, they stay. If the journal does not say when the
+            training began, the first snapshot is at 0.
         kinds: for each snapshot, the index of its kind. Two snapshots are of one kind if these are equal: the phase,
             the keys of the metrics, the keys whose value is NaN or infinite, and the keys in ``nonfinite``.
         series: (phase, key) → values, in the order of first appearance.
@@ -63,7 +65,7 @@ class Training:
     epochs: array[float] = field(default_factory=lambda: array("d"))
     times: array[float] = field(default_factory=lambda: array("d"))
     windows: array[int] = field(default_factory=lambda: array("q"))
-    parts: array[int] = field(default_factory=lambda: array("q"))
+    seconds: array[float] = field(default_factory=lambda: array("d"))
     kinds: array[int] = field(default_factory=lambda: array("q"))
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
     nonfinite: dict[int, dict[str, int]] = field(default_factory=dict)
@@ -72,6 +74,9 @@ class Training:
     journal: Path | None = None
     next_begun: float | None = None
     _recent: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_RATE_POINTS))
+    #: How many entries of `begins` the last snapshot had before it, and the time at which `seconds` were 0 by the clock
+    #: of its process.
+    _origin: tuple[int, float] = (-1, 0.0)
     #: Thinning cuts each phase into parts of this many windows, and keeps the extremes of each part.
     windows_per_part: int = 1
     _kinds: dict[tuple[Any, ...], int] = field(default_factory=dict)
@@ -181,7 +186,10 @@ class Training:
         self.epochs.append(epoch if epoch is not None and math.isfinite(epoch) else math.nan)
         self.times.append(snapshot.time)
         self.windows.append(1)
-        self.parts.append(len(self.begins))
+        latest = self.seconds[-1] if self.seconds else 0.0
+        if self._origin[0] != len(self.begins):  # begun or resumed; a clock of another machine may be ahead or behind
+            self._origin = len(self.begins), (self.begins[-1].time if self.begins else snapshot.time) - latest
+        self.seconds.append(max(snapshot.time - self._origin[1], latest))
         self.kinds.append(self._kind_of(snapshot))
         if snapshot.nonfinite:
             self.nonfinite[at] = dict(snapshot.nonfinite)
@@ -271,7 +279,7 @@ class Training:
         self.epochs = array("d", (self.epochs[at] for at in kept))
         self.times = array("d", (self.times[at] for at in kept))
         self.windows = array("q", (self.windows[at] for at in kept))
-        self.parts = array("q", (self.parts[at] for at in kept))
+        self.seconds = array("d", (self.seconds[at] for at in kept))
         self.kinds = array("q", (self.kinds[at] for at in kept))
         self.nonfinite = {new_at[at]: counts for at, counts in self.nonfinite.items() if at in new_at}
         self.partial = {new_at[at] for at in self.partial if at in new_at}

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mtask_sinks.analysis.axes import EPOCH, places
-from mtask_sinks.analysis.elapsed import elapsed_seconds
 from mtask_sinks.analysis.selection import LabelledTraining
 from mtask_sinks.analysis.series import Series
 from mtask_sinks.charts.curves import Curve
@@ -26,7 +25,6 @@ class CurveMaker:
         self.training = run.training
         self.label = run.label
         self._totals, self._weight = totals, weight
-        self._seconds = elapsed_seconds(run.training)
         self._totals_of: dict[tuple[int, ...], dict[str, tuple[float | None, ...]]] = {}
 
     def curve_of(self, series: Series) -> Curve:
@@ -63,7 +61,7 @@ class CurveMaker:
             epochs=places(training, EPOCH, at),
             counts=tuple(counts) if counts is not None else (0,) * len(at),
             partial=bool(at) and at[-1] in training.partial,
-            seconds=tuple(self._seconds[i] for i in at),
+            seconds=tuple(training.seconds[i] for i in at),
             totals=self._totals_at(tuple(at)),
             nonfinite=sum(training.windows[i] for i, value in zip(at, values, strict=True) if not math.isfinite(value)),
         )

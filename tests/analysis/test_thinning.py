@@ -14,7 +14,6 @@ from mtask_sinks.analysis import thinning
 from mtask_sinks.analysis.axes import places
 from mtask_sinks.analysis.compare import compare
 from mtask_sinks.analysis.counted import read_trainings
-from mtask_sinks.analysis.elapsed import elapsed_seconds
 from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.analysis.report import make_report
 from mtask_sinks.analysis.report.problems import missing_metrics, nonfinite_metrics
@@ -222,4 +221,15 @@ def test_it_knows_how_long_it_had_run_at_each_resume(monkeypatch) -> None:
             trainings.add(Snapshot(step, metrics=metrics, time=begun + 10.0 * (step - stop)))
     (training,) = trainings.all
     assert training.is_thinned
-    assert elapsed_seconds(training) == [10.0 * step for step in training.steps]
+    assert [*training.seconds] == [10.0 * step for step in training.steps]
+
+
+def test_a_training_with_very_many_resumes_is_thinned(monkeypatch) -> None:
+    monkeypatch.setattr(thinning, "MAX_VALUES", MOST)
+    trainings = Trainings()
+    for step in range(1, 2_001):
+        trainings.add(Begin(RunInfo(id=str(step), step=step - 1), time=100.0 * step))
+        trainings.add(Snapshot(step, metrics={"a/loss": 1 / step}, time=100.0 * step + 1))
+    (training,) = trainings.all
+    assert sum(len(series.at) for series in training.series.values()) <= MOST
+    assert [*training.seconds] == [1.0 * step for step in training.steps]

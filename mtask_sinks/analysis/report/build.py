@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mtask_sinks.analysis.alerts import alert_rows
-from mtask_sinks.analysis.elapsed import elapsed_seconds
 from mtask_sinks.analysis.progress import Watch, status_of
 from mtask_sinks.analysis.report.checkpoints import best_checkpoint
 from mtask_sinks.analysis.report.contents import Report, RunReport
@@ -93,4 +92,4 @@ def _seconds(training: Training) -> float | None:
     """Return the time that the training took up to its last snapshot. Steps computed twice count once."""
     if not training.begins or not training.times:
         return None
-    return max(elapsed_seconds(training))
+    return training.seconds[-1]
