@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
@@ -133,7 +134,13 @@ def bar_labels(panel: Panel, runs: Sequence[str]) -> list[str]:
     if panel.kind != "gains":
         return []
     names = dict(zip(runs, _row_names(runs), strict=True))
-    return [f"{names[curve.run]}  {curve.values[0]:+.1%}" for curve in panel.curves]
+    return [f"{_from_left(names[curve.run])}  {curve.values[0]:+.1%}" for curve in panel.curves]
+
+
+def _from_left(name: str) -> str:
+    """Return a name after which a line goes on from left to right, also if the name is written from right to left."""
+    is_from_right = any(unicodedata.bidirectional(character) in ("R", "AL") for character in name)
+    return f"\u200e{name}\u200e" if is_from_right else name
 
 
 def _row_names(names: Collection[str]) -> list[str]:

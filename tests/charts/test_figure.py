@@ -186,3 +186,14 @@ def test_long_names_of_runs_that_differ_in_their_middle_differ_beside_their_bars
         "bert-base-uncased-finetuned_lr1e-4…2_bs32_wd0.01_warmup500_2026-05-01  +0.0%",
         "bert-base-uncased-finetuned_lr1e-4…3_bs32_wd0.01_warmup500_2026-05-01  +0.0%",
     ]
+
+
+def test_beside_a_bar_the_sign_stays_in_front_of_the_number_after_a_name_from_right_to_left(tmp_path, recwarn) -> None:
+    for name, loss in (("one", 1.0), ("שתיים", 1.5)):
+        snapshots = [Snapshot(s, metrics={"a/loss": loss / s}) for s in (1, 2)]
+        write(tmp_path, (RunInfo(id=name, name=name), snapshots, None))
+    chart = make_chart(open_runs([f"{tmp_path}:1", f"{tmp_path}:2"]))
+    (panel,) = (panel for panel in chart.overview if panel.kind == "gains")
+    assert bar_labels(panel, chart.runs) == ["\u200eשתיים\u200e  -50.0%"]
+    write_figure(overview_only(chart), tmp_path / "c.png", "png")
+    assert not recwarn.list  # matplotlib warns of a glyph that no font has
