@@ -158,7 +158,8 @@ def summary_parts(progress: TrainingProgress) -> list[str]:
     """Return how far a training is, in parts, without its name."""
     parts = [f"step {progress.step:,}" + (f" of {progress.max_steps:,}" if progress.max_steps else "")]
     if progress.max_steps:
-        parts.append(f"{min(progress.step / progress.max_steps, 1.0):.0%}")
+        is_at_end = progress.step >= progress.max_steps
+        parts.append("100%" if is_at_end else f"{min(round(100 * progress.step / progress.max_steps), 99)}%")
     if progress.epoch is not None:
         parts.append(f"epoch {progress.epoch:.2f}")
     parts += axis_parts(progress)

@@ -113,6 +113,11 @@ def test_a_summary_has_what_is_known() -> None:
     assert summary_line(everything) == "step 50 of 200  25%  epoch 0.50  2 steps/s  1:15 left  resumed at 20, 1,000"
 
 
+def test_a_training_that_runs_is_not_at_100_per_cent() -> None:
+    shown = [summary_line(TrainingProgress("j", step=step, max_steps=2000)) for step in (3, 1992, 1999, 2000, 2001)]
+    assert [line.split("  ")[1] for line in shown] == ["0%", "99%", "99%", "100%", "100%"]
+
+
 def test_one_line_that_cannot_be_read_is_one_line() -> None:
     assert summary_line(TrainingProgress("j", step=2, left_out=1)).endswith("1 line of the journal cannot be read")
     assert summary_line(TrainingProgress("j", step=2, left_out=2)).endswith("2 lines of the journal cannot be read")
