@@ -6,23 +6,51 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import pairwise
+
+# With 13 digits more than four, no two floats look the same.
+_MOST_MORE = 13
 
 
-def number(value: float | None, sign: bool = False) -> str:
+def number(value: float | None, sign: bool = False, more: int = 0) -> str:
     """Return a value with four digits, or as a whole number from 1000 on. ``None`` becomes a dash, and -0 becomes 0.
 
     >>> number(5.11412), number(2188.4), number(3.8e-05), number(-0.012, sign=True), number(None)
     ('5.114', '2,188', '3.8e-05', '-0.012', '-')
+    >>> number(5.11412, more=1), number(2188.4, more=1)
+    ('5.1141', '2,188.4')
+
+    Args:
+        value: the value.
+        sign: whether a positive value has a plus.
+        more: how many digits more it has, see `more_digits`.
     """
     if value is None:
         return "-"
     plus = "+" if sign else ""
     if math.isfinite(value) and 999.95 <= abs(value) < 1e9:  # 999.95 has the four digits of 1,000
-        return f"{value:{plus},.0f}"
-    return f"{value:{plus}z.4g}"
+        return f"{value:{plus},.{more}f}"
+    return f"{value:{plus}z.{4 + more}g}"
 
 
-def change(difference: float | None, value: float) -> str:
+def more_digits(values: Iterable[float | None]) -> int:
+    """Return how many digits more than four values need that are compared: each that differs must look different.
+
+    >>> more_digits([3.0, 2.5, None]), more_digits([3.0, 2.9999]), more_digits([2188.4, 2188.2])
+    (0, 1, 1)
+
+    With so many digits, no `change` from one of them to another looks like 0 either.
+    """
+    distinct = sorted({value for value in values if value is not None and not math.isnan(value)})
+
+    def differ(more: int) -> bool:
+        changes = (change(b - a, b, more) for a, b in pairwise(distinct))
+        return len({number(value, more=more) for value in distinct}) == len(distinct) and "0" not in changes
+
+    return next(filter(differ, range(_MOST_MORE)), _MOST_MORE)
+
+
+def change(difference: float | None, value: float, more: int = 0) -> str:
     """Return by how much a value has changed, down to the last digit that `number` shows of the value.
 
     >>> change(-0.03542, 6.173), change(1.864e-05, 5.1), change(-2.417e-07, 3.239e-05), change(-2.2886e8, 3.538e10)
@@ -31,6 +59,7 @@ def change(difference: float | None, value: float) -> str:
     Args:
         difference: the value minus the one before; ``None`` becomes a dash.
         value: the value.
+        more: how many digits more the value is shown with.
     """
     if difference is None or math.isnan(difference):
         return number(difference)
@@ -39,7 +68,7 @@ def change(difference: float | None, value: float) -> str:
     largest = max(abs(value), abs(value - difference))
     if not largest < 1e300:  # it is not finite, or a rounded difference may not be
         return number(difference, sign=True)
-    decimals = 0 if 999.95 <= largest < 1e9 else 3 - math.floor(math.log10(largest))
+    decimals = more + (0 if 999.95 <= largest < 1e9 else 3 - math.floor(math.log10(largest)))
     rounded = round(difference, decimals)
     return number(rounded, sign=True) if rounded else "0"
 

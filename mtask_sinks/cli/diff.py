@@ -106,7 +106,7 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from mtask_sinks._util.formatting import change
+    from mtask_sinks._util.formatting import change, more_digits
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.progress import status_of
     from mtask_sinks.charts.palette import task_colours
@@ -132,10 +132,12 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
     ]
     cells = []
     for row in shown(rows, console.encoding):
-        finals = [_final(each) for each in (row.a, row.b)]
-        bests = [_best(each) for each in (row.a, row.b)]
-        final_change = change(row.final_change, row.b.final if row.b else 0.0)
-        best_change = change(row.best_change, row.b.best if row.b and row.b.best is not None else 0.0)
+        found = [each for each in (row.a, row.b) if each is not None]
+        more, more_best = more_digits(each.final for each in found), more_digits(each.best for each in found)
+        finals = [_final(each, more) for each in (row.a, row.b)]
+        bests = [_best(each, more_best) for each in (row.a, row.b)]
+        final_change = change(row.final_change, row.b.final if row.b else 0.0, more)
+        best_change = change(row.best_change, row.b.best if row.b and row.b.best is not None else 0.0, more_best)
         names = [row.task or "-", row.name, row.phase]
         cells.append([*names, *finals, final_change, row.better or "-", *bests, best_change, row.verdict or ""])
     colours = {"better": "green", "worse": "yellow"}
@@ -145,16 +147,16 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
     print_renderable(console, make_table(columns, cells, console, styles={0: tasks, 9: verdicts, 10: verdicts}))
 
 
-def _final(outcome: Outcome | None) -> str:
+def _final(outcome: Outcome | None, more: int) -> str:
     from mtask_sinks._util.formatting import number
     from mtask_sinks.cli.formatting import last_value
 
-    return number(None) if outcome is None else last_value(outcome.final, outcome.partial)
+    return number(None) if outcome is None else last_value(outcome.final, outcome.partial, more)
 
 
-def _best(outcome: Outcome | None) -> str:
+def _best(outcome: Outcome | None, more: int) -> str:
     from mtask_sinks._util.formatting import number
 
     if outcome is None or outcome.best is None:
         return "-"
-    return f"{number(outcome.best)} @{outcome.best_step:,}"
+    return f"{number(outcome.best, more=more)} @{outcome.best_step:,}"

@@ -29,13 +29,13 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
-def last_value(value: float, is_partial: bool) -> str:
+def last_value(value: float, is_partial: bool, more: int = 0) -> str:
     """Return the last value of a metric as text, marked if the end of the training cut its window short.
 
     >>> last_value(2.5, False), last_value(2.5, True)
     ('2.5', '2.5 (partial)')
     """
-    return number(value) + (" (partial)" if is_partial else "")
+    return number(value, more=more) + (" (partial)" if is_partial else "")
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from mtask_sinks._util.formatting import number
+from mtask_sinks._util.formatting import more_digits, number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.report import Report, TaskCourse
 from mtask_sinks.analysis.task_health import GradientSummary, MeasuredMean, cosine_text
@@ -149,13 +149,14 @@ def _values(report: Report) -> Iterator[str]:
     columns = ["task", "metric", "phase", "run", "last", "best", "at step"]
     rows = []
     for row in report.metrics:
+        found = [each for each in row.outcomes if each is not None]
+        more, more_best = more_digits(each.final for each in found), more_digits(each.best for each in found)
         for at, (run, each) in enumerate(zip(report.runs, row.outcomes, strict=True)):
             if each is not None:
-                best = number(each.best) + (" (best run)" if at in row.winners else "")
+                last = last_value(each.final, each.partial, more)
+                best = number(each.best, more=more_best) + (" (best run)" if at in row.winners else "")
                 step = "-" if each.best_step is None else f"{each.best_step:,}"
-                rows.append(
-                    [row.task or "-", row.name, row.phase, run.label, last_value(each.final, each.partial), best, step]
-                )
+                rows.append([row.task or "-", row.name, row.phase, run.label, last, best, step])
     yield from _table("Final and best values", columns, rows, right=range(4, 7))
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mtask_sinks._util.formatting import change, duration, moment, number
+from mtask_sinks._util.formatting import change, duration, moment, more_digits, number
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,24 @@ from mtask_sinks._util.formatting import change, duration, moment, number
 )
 def test_a_number_has_four_digits_or_is_whole(value, text) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((3.0, 2.9999), ["3", "2.9999"]),
+        ((3.1416, 3.1414), ["3.1416", "3.1414"]),  # with four digits, the change looks like 0
+        ((2188.4, 2188.3, 2188.4), ["2,188.4", "2,188.3", "2,188.4"]),
+        ((0.3, 0.1 + 0.2), ["0.29999999999999999", "0.30000000000000004"]),
+        ((999.951, 1000.0), ["999.95", "1,000.00"]),
+        ((1e9, 1e9 + 1), ["1000000000", "1000000001"]),
+        ((0.0, -0.0, None, math.nan, math.nan, math.inf, -math.inf), ["0", "0", "-", "nan", "nan", "inf", "-inf"]),
+        ((1e308, -1e308), ["1e+308", "-1e+308"]),
+    ],
+)
+def test_compared_values_have_as_many_digits_as_they_need_to_differ(values, texts) -> None:
+    more = more_digits(values)
+    assert [number(value, more=more) for value in values] == texts
 
 
 def test_a_change_has_its_sign() -> None:

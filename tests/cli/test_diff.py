@@ -42,6 +42,16 @@ def test_columns_say_final_best_and_change(two) -> None:
     ]
 
 
+def test_values_that_differ_look_different(tmp_path) -> None:
+    first, second = ([Snapshot(2, metrics={"a/loss": loss, "a/x": 5.0})] for loss in (3.0, 2.9999))
+    write(tmp_path, (RunInfo(id="1"), first, "finished"), (RunInfo(id="2"), second, "finished"))
+    rows = [row.split() for row in diff(f"{tmp_path}:1", f"{tmp_path}:2").output.splitlines()[4:]]
+    assert rows == [
+        ["a", "loss", "train", "3", "2.9999", "-0.0001", "min", "3", "@2", "2.9999", "@2", "-0.0001", "better"],
+        ["a", "x", "train", "5", "5", "0", "-", "-", "-", "-"],
+    ]
+
+
 def test_json_has_the_numbers(two) -> None:
     found = json.loads(diff(f"{two}:1", f"{two}:2", "--only", "a/loss", "--json").output)
     assert (found["a"]["name"], found["b"]["name"], found["b"]["status"]) == ("one", "two", "failed")

@@ -58,6 +58,13 @@ def test_sentences_and_tables(two) -> None:
     ]
 
 
+def test_best_values_of_which_one_is_named_look_different(tmp_path) -> None:
+    for name, value in (("r1", 3.0), ("r2", 2.9999)):
+        write(tmp_path, (RunInfo(id=name, name=name), [Snapshot(2, metrics={"b/loss": value})], "finished"))
+    text = report_markdown(make_report(open_runs([f"{tmp_path}:r1", f"{tmp_path}:r2"])))
+    assert [row[4:6] for row in tables(text)["Final and best values"]] == [["3", "3"], ["2.9999", "2.9999 (best run)"]]
+
+
 def test_a_partial_value_is_marked(tmp_path) -> None:
     rows = [Snapshot(3, metrics={"a/loss": 2.0, "a/n": 7.0}, is_partial=True), Snapshot(3, "eval", {"a/loss": 1.0})]
     write(tmp_path, (RunInfo(id="1", name="r"), rows, "finished"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from mtask_sinks._util.formatting import duration, number
+from mtask_sinks._util.formatting import duration, more_digits, number
 from mtask_sinks.analysis.gain import compared_phase, gain
 from mtask_sinks.analysis.report.checkpoints import BestCheckpoint
 from mtask_sinks.analysis.report.contents import RunReport
@@ -87,7 +87,9 @@ def _comparison(label: str, first: str, rows: Sequence[TaskRow], run: int) -> It
             change = (-math.inf if (other > 0) == (row.better == "min") else math.inf) if other else 0.0
         if change is not None:
             task = row.task or row.name
-            values = f" ({phase} {row.name} {number(other)}, was {number(best)})" if change else ""
+            more = more_digits((best, other))
+            now, was = number(other, more=more), number(best, more=more)
+            values = f" ({phase} {row.name} {now}, was {was})" if change else ""
             verdict = "the same" if not change else "better" if change > 0 else "worse"
             verdicts[verdict].append((abs(change), task + values))
     told = []

@@ -79,6 +79,12 @@ def test_where_a_run_is_better_and_worse_than_the_first() -> None:
     assert comparisons(["one"], rows) == []
 
 
+def test_best_values_of_which_one_is_better_look_different() -> None:
+    assert comparisons(["one", "two"], [row("a", 3.0, 2.9999)]) == [
+        "Compared with one, two is better in a (eval loss 2.9999, was 3), by best values."
+    ]
+
+
 def test_a_comparison_names_the_task_that_changed_most_first() -> None:
     changes = {"a": (2.0, 2.1), "b": (1.0, 1.9), "c": (4.0, 3.0), "d": (100.0, 120.0), "e": (8.0, 2.0)}
     rows = [

@@ -59,6 +59,15 @@ def test_the_best_run_is_bold_only_if_a_rule_or_the_name_says_which_that_is(tmp_
     assert re.findall(r"<strong>(.*?)</strong>", section) == bold
 
 
+def test_best_values_of_which_one_is_bold_look_different(tmp_path) -> None:
+    for name, value in (("r1", 3.0), ("r2", 2.9999)):
+        write(tmp_path, (RunInfo(id=name, name=name), [Snapshot(2, metrics={"b/loss": value})], "finished"))
+    page = report_page(make_report(open_runs([f"{tmp_path}:r1", f"{tmp_path}:r2"])), None)
+    (cells,) = table(page, "Final and best values")
+    assert cells == ["loss", "train", "min", "3", "3", "2", "2.9999", "2.9999", "2"]
+    assert "<strong>2.9999</strong>" in page
+
+
 def test_a_report_without_metrics_needs_no_chart(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="empty"), [], None))
     page = report_page(make_report(open_runs([tmp_path])), None)
