@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtask_sinks._util.formatting import number
+from mtask_sinks._util.formatting import more_digits, number
 from mtask_sinks.alerts.alert import Alert
 from mtask_sinks.analysis.trends import Course
 from mtask_sinks.directions import Direction
@@ -97,10 +97,10 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
     shown = f"is {number(value)}"
     if math.isnan(value) and rule in ("above", "below", "spread"):
         return None
-    if rule == "above":
-        return Judgement(value > threshold, f"{shown}, above {number(threshold)}")
-    if rule == "below":
-        return Judgement(value < threshold, f"{shown}, below {number(threshold)}")
+    if rule in ("above", "below"):
+        more = more_digits((value, threshold))
+        text = f"is {number(value, more=more)}, {rule} {number(threshold, more=more)}"
+        return Judgement(value > threshold if rule == "above" else value < threshold, text)
     if rule == "spread":
         low, high = snapshot.metrics.get(key + RANK_MIN), snapshot.metrics.get(key + RANK_MAX)
         if low is None or high is None:

@@ -81,6 +81,12 @@ def test_skipped_values_that_are_not_finite_count():
     assert event.text == "a/loss had 2 values that are not finite"
 
 
+def test_a_value_just_beyond_its_threshold_looks_different() -> None:
+    episodes = Episodes([Alert("*/loss", above=2.0), Alert("*/acc", below=0.5)], Directions())
+    found = episodes.look(Snapshot(1, metrics={"a/loss": 2.00001, "a/acc": 0.49999}))
+    assert [event.text for event in found] == ["a/loss is 2.00001, above 2", "a/acc is 0.49999, below 0.5"]
+
+
 def test_each_metric_and_each_phase_is_watched_by_itself():
     alert = Alert("*/loss", above=2.0)
     rows = [{"a/loss": 3.0, "b/loss": 1.0}, {"a/loss": 3.0, "b/loss": 3.0}]
