@@ -73,6 +73,19 @@ def change(difference: float | None, value: float, more: int = 0) -> str:
     return number(rounded, sign=True) if rounded else "0"
 
 
+def counted(count: int, what: str, verb: str = "") -> str:
+    """Return a number of things, and what they do, in words.
+
+    >>> counted(1, "run"), counted(2500, "run"), counted(3, "batch")
+    ('1 run', '2,500 runs', '3 batches')
+    >>> counted(1, "snapshot", "wait"), counted(2, "snapshot", "wait")
+    ('1 snapshot waits', '2 snapshots wait')
+    """
+    if count == 1:
+        return f"{count:,} {what}" + (f" {verb}s" if verb else "")
+    return f"{count:,} {what}{'es' if what.endswith('ch') else 's'}" + (f" {verb}" if verb else "")
+
+
 def duration(seconds: float) -> str:
     """Return a time span as text, in seconds, minutes, hours or days.
 

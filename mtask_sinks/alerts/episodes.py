@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtask_sinks._util.formatting import number
+from mtask_sinks._util.formatting import counted, number
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.alerts.alert import Alert, AlertEvent
@@ -179,7 +179,7 @@ class Episodes:
         for name, step in last.items():
             steps = snapshot.step - step
             is_silent = steps >= alert.threshold + alert.for_steps
-            yield name, None, Judgement(is_silent, f"has no value for {steps:,} steps"), step
+            yield name, None, Judgement(is_silent, f"has no value for {counted(steps, 'step')}"), step
 
     def _follow(
         self, at: int, key: str, value: float | None, judgement: Judgement, since: int, snapshot: Snapshot
@@ -271,7 +271,7 @@ def _alert_from(identity: list[Any]) -> Alert:
 
 def _how_long(alert: Alert, episode: _Episode, snapshot: Snapshot) -> str:
     steps = snapshot.step - episode.since
-    return f", for {steps:,} steps" if alert.for_steps and steps and alert.rule != "silent_for" else ""
+    return f", for {counted(steps, 'step')}" if alert.for_steps and steps and alert.rule != "silent_for" else ""
 
 
 def _over(alert: Alert, value: float | None) -> str:

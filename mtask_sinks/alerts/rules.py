@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtask_sinks._util.formatting import more_digits, number
+from mtask_sinks._util.formatting import counted, more_digits, number
 from mtask_sinks.alerts.alert import Alert
 from mtask_sinks.analysis.trends import Course
 from mtask_sinks.directions import Direction
@@ -113,13 +113,11 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
         mean = state.mean
         if mean is None:
             return None
-        count = sum(count for _, count in state.recent)
-        return Judgement(
-            mean < threshold, f"is {number(mean)} in the mean of {count} measurements, below {number(threshold)}"
-        )
+        count = counted(sum(count for _, count in state.recent), "measurement")
+        return Judgement(mean < threshold, f"is {number(mean)} in the mean of {count}, below {number(threshold)}")
     if rule == "no_improvement" and course is not None and course.best is None and course.nonfinite_since is not None:
         without = snapshot.step - course.nonfinite_since
-        return Judgement(without >= threshold, f"{shown} and has had no finite value for {without:,} steps")
+        return Judgement(without >= threshold, f"{shown} and has had no finite value for {counted(without, 'step')}")
     if course is None or course.best is None or course.best_step is None:
         return None
     best = f"{number(course.best)} at step {course.best_step:,}"
@@ -127,7 +125,7 @@ def judge(alert: Alert, key: str, state: MetricState, snapshot: Snapshot) -> Jud
         text = f"has level {number(course.level)}, worse than its best ({best}) by a factor of {number(threshold)}"
         return Judgement(course.has_diverged(threshold), text)
     without = snapshot.step - course.best_step
-    text = f"{shown} and has not clearly improved for {without:,} steps (best level: {best})"
+    text = f"{shown} and has not clearly improved for {counted(without, 'step')} (best level: {best})"
     return Judgement(without >= threshold, text)
 
 
@@ -135,4 +133,4 @@ def _judge_nonfinite(value: float | None, count: int) -> Judgement:
     """Judge the value of a window, if it has one, and the number of its reports that were not finite."""
     if value is not None and not math.isfinite(value):
         return Judgement(True, f"is {number(value)}, not finite")
-    return Judgement(count > 0, f"had {count} values that are not finite")
+    return Judgement(count > 0, f"had {counted(count, 'NaN or infinite value')}")

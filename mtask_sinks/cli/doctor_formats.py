@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from mtask_sinks._util.escaping import printable
-from mtask_sinks.cli.formatting import counted, print_json, print_renderable
+from mtask_sinks._util.formatting import counted
+from mtask_sinks.cli.formatting import print_json, print_renderable
 
 if TYPE_CHECKING:
     from mtask_sinks.doctor.examination import Examination

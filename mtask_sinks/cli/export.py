@@ -32,6 +32,7 @@ def export(
 
     Example: mtask-sinks export out -o metrics.csv
     """
+    from mtask_sinks._util.formatting import counted
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.export import measurements, write_csv, write_file
     from mtask_sinks.analysis.selection import split_run
@@ -45,4 +46,4 @@ def export(
         return
     with output_errors(output):
         count = write_file(rows, output)
-    typer.echo(shown(f"{output}: {count:,} values"))
+    typer.echo(shown(f"{output}: {counted(count, 'value')}"))

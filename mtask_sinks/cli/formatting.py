@@ -20,15 +20,6 @@ def print_renderable(console: Console, renderable: RenderableType) -> None:
         console.print(renderable, highlight=False, soft_wrap=True)
 
 
-def counted(count: int, what: str) -> str:
-    """Return a number of things, in words.
-
-    >>> counted(1, "run"), counted(2500, "run")
-    ('1 run', '2,500 runs')
-    """
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
 def last_value(value: float, is_partial: bool, more: int = 0) -> str:
     """Return the last value of a metric as text, marked if the end of the training cut its window short.
 

@@ -23,11 +23,11 @@ def merge(
 
     Example: mtask-sinks merge node-1/out node-2/out -o joined
     """
+    from mtask_sinks._util.formatting import counted
     from mtask_sinks._util.shown import shown
     from mtask_sinks.analysis.counted import read_trainings
     from mtask_sinks.analysis.merge import check_inputs
     from mtask_sinks.analysis.merge import merge as join
-    from mtask_sinks.cli.formatting import counted
     from mtask_sinks.errors import MixedTrainingsError, OutputFileError
     from mtask_sinks.journal.paths import FILE_NAME
 

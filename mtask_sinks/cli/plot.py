@@ -47,9 +47,9 @@ def plot(
 
     Example: mtask-sinks plot out/demo-1 out/demo-2 --only '*/loss' --smooth 0.6 -o losses.html
     """
+    from mtask_sinks._util.formatting import counted
     from mtask_sinks._util.shown import shown
     from mtask_sinks.charts import make_chart, overview_only, write_chart
-    from mtask_sinks.cli.formatting import counted
     from mtask_sinks.errors import NothingToDrawError
 
     if log and relative:
@@ -85,5 +85,7 @@ def _say_undrawn(what: str, runs: Sequence[str], lack: str) -> None:
 
 
 def _values(chart: Chart) -> str:
-    drawn = f"{chart.values:,} values"
+    from mtask_sinks._util.formatting import counted
+
+    drawn = counted(chart.values, "value")
     return f"{drawn} of {chart.all_values:,}" if chart.all_values > chart.values else drawn

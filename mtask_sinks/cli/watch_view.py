@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mtask_sinks._util.formatting import duration, number
+from mtask_sinks._util.formatting import counted, duration, number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.progress import TrainingProgress
-from mtask_sinks.cli.formatting import counted
 from mtask_sinks.cli.table import TableColumn, draw_table, fit, make_table, no_room
 from mtask_sinks.cli.watch_axis import axis_note, axis_parts
 from mtask_sinks.cli.watch_choice import ViewChoice, WatchedMetric, phases_of, watched_metrics

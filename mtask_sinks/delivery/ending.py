@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from mtask_sinks._util.formatting import counted
 from mtask_sinks._util.interrupts import wait_for
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.delivery.replay_command import how_to_deliver
@@ -66,10 +67,9 @@ class Ending:
                 self._report_missing(worker, seconds)
             elif counts.pending:
                 message = (
-                    "sink %s: %d snapshots are lost, because the journal could not be written, or somebody removed or "
-                    "changed it."
+                    "sink %s lost %s, because the journal could not be written, or somebody removed or changed it."
                 )
-                logger.warning(message, name, counts.pending)
+                logger.warning(message, name, counted(counts.pending, "snapshot"))
 
     def _report_missing(self, worker: Worker, seconds: float) -> None:
         counts, journal = worker.counts, self._journal

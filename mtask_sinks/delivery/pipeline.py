@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from mtask_sinks._util.formatting import counted
 from mtask_sinks._util.frozen import copied_values
 from mtask_sinks._util.interrupts import InterruptsDeferred
 from mtask_sinks._util.log import get_logger
@@ -228,10 +229,10 @@ class Delivery:
         for worker in late:
             if pending := worker.counts.pending:
                 message = (
-                    "sink %s: %d snapshots have not arrived within %g s; the program goes on. They wait in the "
-                    "journal. If you finish the run of the backend now, it lacks them."
+                    "sink %s has not received %s within %g s; the program goes on. The journal keeps what is missing. "
+                    "If you finish the run of the backend now, the run lacks it."
                 )
-                logger.warning(message, worker.sink.name, pending, seconds)
+                logger.warning(message, worker.sink.name, counted(pending, "snapshot"), seconds)
             else:
                 message = "sink %s has every snapshot, but has not flushed them within %g s; the program goes on."
                 logger.warning(message, worker.sink.name, seconds)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mtask_sinks._util.formatting import counted
 from mtask_sinks._util.interrupts import InterruptsDeferred, wait_for
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
@@ -210,9 +211,9 @@ class Worker:
             text = error_text(error)
             self._progress.note_error(text)
             self._progress.backend.stop()
-            message = "sink %s has stopped (%s); training goes on. %d snapshots wait in the journal."
+            message = "sink %s has stopped (%s); training goes on. %s in the journal."
             try:  # before those who wait go on: at the exit of the process, this thread would not come to its message
-                logger.warning(message, self.sink.name, text, self.counts.pending, exc_info=error)
+                logger.warning(message, self.sink.name, text, self._waiting(), exc_info=error)
             finally:
                 self._mark_ended()
 
@@ -326,8 +327,8 @@ class Worker:
         self._progress.note_error(error)
         if state.attempt_number == _FAILURES_UNTIL_DOWN:
             self._progress.backend.go_down()
-            message = "sink %s is down (%s); training goes on. %d snapshots wait in the journal until it is back."
-            logger.warning(message, self.sink.name, error, self.counts.pending)
+            message = "sink %s is down (%s); training goes on. %s in the journal until it is back."
+            logger.warning(message, self.sink.name, error, self._waiting())
             self._save()
             with self._stream.reader_advanced:  # nobody waits for a backend that is down
                 self._stream.reader_advanced.notify_all()
@@ -336,8 +337,11 @@ class Worker:
         self._progress.clear_error()
         seconds = self._progress.backend.recover()
         if seconds is not None:
-            message = "sink %s is up again after %.1f s; %d snapshots wait for it."
-            logger.warning(message, self.sink.name, seconds, self.counts.pending)
+            message = "sink %s is up again after %.1f s; %s for it."
+            logger.warning(message, self.sink.name, seconds, self._waiting())
+
+    def _waiting(self) -> str:
+        return counted(self.counts.pending, "snapshot", "wait")
 
     def _rewind(self) -> None:
         """Go back to the beginning of the current run, to deliver it again."""

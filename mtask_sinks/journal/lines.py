@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from mtask_sinks._util.formatting import counted
 from mtask_sinks._util.log import get_logger
 from mtask_sinks.journal.decode import Unreadable, decode
 from mtask_sinks.journal.records import Begin, End, Item, is_snapshot
@@ -107,8 +108,8 @@ class LeftOut:
     def warn(self, path: Path) -> None:
         """Log one warning if there are such lines."""
         if self.count:
-            message = "the journal %s: %d lines cannot be read in full; what is wrong is left out. The first one is %s."
-            logger.warning(message, path, self.count, self.first)
+            message = "the journal %s: %s cannot be read in full; what is wrong is left out. The first one is %s."
+            logger.warning(message, path, counted(self.count, "line"), self.first)
 
 
 def lines_without_record(path: Path) -> LeftOut | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from mtask_sinks._util.formatting import counted
 from mtask_sinks._util.log import get_logger
 from mtask_sinks._util.warn_once import WarnOnce
 from mtask_sinks.task_health.choice import WAIT_FOR_TASKS
@@ -20,7 +21,7 @@ logger = get_logger(__name__)
 _UNEXPLAINED, _UNEXPLAINED_ROUNDED = 1e-3, 3e-2
 
 _OFF = "task health is off, the training goes on: %s."
-_CHOSEN = "task health: every %d steps, gradients of the tasks %s with respect to %s (%d tensors, %s elements)."
+_CHOSEN = "task health: every %s, gradients of the tasks %s with respect to %s (%s, %s)."
 _NO_GRAPH = "task health leaves out %s: %s. Report the tensor from which the loss of the training is computed."
 _DEEP_PATH = (
     "task health counts %s as a loss of the task %s. If it is no loss, name the losses: TaskHealth(losses=[...])."
@@ -41,13 +42,13 @@ _NONE_DUE = (
     "TaskHealth(every=...)."
 )
 _TOO_FEW = (
-    "task health measured nothing: the training was too short to choose the parameters and then measure. It had %d "
-    "micro-batches to measure, with losses of %s. The choice needs two tasks or %d such micro-batches, and several "
+    "task health measured nothing: the training was too short to choose the parameters and then measure. It had %s "
+    "to measure, with losses of %s. The choice needs two tasks or %d such micro-batches, and several "
     "ranks measure from the next one on. Choose a smaller number than %d, TaskHealth(every=...)."
 )
-_NO_LOSS = "task health measured nothing: in %d micro-batches, nothing that was reported matched %s and had a graph."
+_NO_LOSS = "task health measured nothing: in %s, nothing that was reported matched %s and had a graph."
 _NO_BACKWARD = (
-    "task health measured nothing: in %d micro-batches, training_step did not call accelerator.backward(loss), where "
+    "task health measured nothing: in %s, training_step did not call accelerator.backward(loss), where "
     "the gradients are measured."
 )
 _MANY_TASKS = "task health: there are more than %d tasks, so each cosine compares one task with the total."
@@ -74,7 +75,8 @@ class Remarks:
 
     def on_choice(self, selection: Selection, tasks: Iterable[str], every: int) -> str:
         """Say what is measured; return the message."""
-        values = (every, ", ".join(tasks), selection.name, len(selection.parameters), f"{selection.size:,}")
+        size = counted(len(selection.parameters), "tensor"), counted(selection.size, "element")
+        values = (counted(every, "step"), ", ".join(tasks), selection.name, *size)
         self._warn_once("chosen", _CHOSEN, *values)
         return _CHOSEN % values
 
@@ -116,14 +118,15 @@ class Remarks:
         """
         if "waiting" in self._warn_once.counts:
             return  # that message has said it
+        measured = counted(measurements, "micro-batch")
         if not measurements and without_backward:
-            self._warn_once("nothing", _NO_BACKWARD, without_backward)
+            self._warn_once("nothing", _NO_BACKWARD, counted(without_backward, "micro-batch"))
         elif not measurements:
             self._warn_once("nothing", _NONE_DUE, settings.every)
         elif names := ", ".join(tasks):
-            self._warn_once("nothing", _TOO_FEW, measurements, names, WAIT_FOR_TASKS, settings.every)
+            self._warn_once("nothing", _TOO_FEW, measured, names, WAIT_FOR_TASKS, settings.every)
         else:
-            self._warn_once("nothing", _NO_LOSS, measurements, repr(settings.losses))
+            self._warn_once("nothing", _NO_LOSS, measured, repr(settings.losses))
 
     def on_reach(self, distances: Mapping[str, Mapping[int, int]], selection: Selection) -> None:
         """Say which tasks do not depend on the chosen parameters."""

@@ -9,6 +9,8 @@ from accelerate.data_loader import DataLoaderDispatcher, IterableDatasetShard
 from transformers import trainer_pt_utils
 from transformers.trainer_utils import has_length
 
+from mtask_sinks._util.formatting import counted
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -42,7 +44,7 @@ def why_epochs_differ(accelerator: Accelerator, loader: Any, micro_batches: int)
     if _UNKNOWN in steps:
         return "the data have no length, and accelerate does not give every rank as many batches as the others"
     if min(steps) < max(steps):
-        return f"an epoch has {min(steps)} steps on one rank and {max(steps)} on another"
+        return f"an epoch has {counted(min(steps), 'step')} on one rank and {max(steps)} on another"
     return None
 
 

@@ -78,7 +78,10 @@ def test_the_smaller_sums_of_a_window_that_the_end_cut_short_are_no_alert():
 def test_skipped_values_that_are_not_finite_count():
     episodes = Episodes([Alert("*/loss", nonfinite=True)], Directions())
     (event,) = episodes.look(Snapshot(10, metrics={"a/loss": 1.0}, nonfinite={"a/loss": 2}))
-    assert event.text == "a/loss had 2 values that are not finite"
+    assert event.text == "a/loss had 2 NaN or infinite values"
+    episodes = Episodes([Alert("*/loss", nonfinite=True)], Directions())
+    (event,) = episodes.look(Snapshot(10, metrics={"a/loss": 1.0}, nonfinite={"a/loss": 1}))
+    assert event.text == "a/loss had 1 NaN or infinite value"
 
 
 def test_a_value_just_beyond_its_threshold_looks_different() -> None:
@@ -341,7 +344,7 @@ def test_skipped_values_are_not_finite_even_if_none_is_left():
         for event in episodes.look(Snapshot(10 * at, metrics=metrics, nonfinite=nonfinite))
     ]
     assert found == [
-        (20, "a/loss had 2 values that are not finite", False),
+        (20, "a/loss had 2 NaN or infinite values", False),
         (40, "a/loss is 1: finite again (alert since step 20)", True),
     ]
 

@@ -129,7 +129,7 @@ def test_an_address_that_does_not_answer_is_no_matter_of_the_others(hook, tmp_pa
     )
     assert "snapshots; " not in caplog.text
     (found,) = [each.what for each in examine_path(str(tmp_path)).findings if each.check == "undelivered"]
-    assert re.match(r"sink webhook-\w+: not all alerts were delivered( \(ConnectionError|\.)", found)
+    assert re.match(r"sink webhook-\w+ has not delivered all alerts( \(ConnectionError|\.)", found)
     assert sorted((path, body["key"]) for path, body in zip(hook.paths, hook.bodies, strict=True)) == [
         (path, key) for path in ("/first", "/last") for key in ("a/loss", "b/loss")
     ]

@@ -81,7 +81,7 @@ def test_a_late_sink_is_waited_for_once_until_it_has_caught_up(caplog, monkeypat
     delivery.flush()
     assert late.steps == [0, 1, 2, 3]
     assert [record.getMessage() for record in caplog.records] == [
-        "sink hanging: 1 snapshots have not arrived within 0.05 s; the program goes on. They wait in the journal. If "
-        "you finish the run of the backend now, it lacks them."
+        "sink hanging has not received 1 snapshot within 0.05 s; the program goes on. The journal keeps what is "
+        "missing. If you finish the run of the backend now, the run lacks it."
     ]
     delivery.close("finished")

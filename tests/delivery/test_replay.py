@@ -118,7 +118,7 @@ def test_lines_that_cannot_be_read_do_not_end_a_replay(tmp_path, caplog) -> None
     wrong = b'{"record": "snapshot", "step": "x"}\n' * 9_000  # more than is read at a time
     path.write_bytes(b"".join([*lines[:20], wrong, b"\x00" * 300_000 + b"\n", *lines[20:]]))
     assert replayed(path) == [(step, "train") for step in range(1, 41)]
-    assert sum("9001 lines cannot be read" in message for message in caplog.messages) == 1
+    assert sum("9,001 lines cannot be read" in message for message in caplog.messages) == 1
 
 
 def test_a_value_with_too_many_brackets_for_the_sinks_is_rejected_and_blocks_nothing(tmp_path) -> None:

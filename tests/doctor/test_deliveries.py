@@ -32,7 +32,7 @@ def test_what_was_not_delivered_at_the_end(tmp_path) -> None:
     offset = len(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
     cursor(path, "mlflow", offset=offset, delivered=1, state="down", error="gone")
     text = only(tmp_path, "undelivered")[1]
-    assert text == f"sink mlflow: 1 snapshots were delivered, 2 were not (gone). mtask-sinks replay {path} --to mlflow"
+    assert text == f"sink mlflow received 1 of 3 snapshots (gone). mtask-sinks replay {path} --to mlflow"
     assert of(tmp_path, "sink-in-trouble") == []
 
 
@@ -61,7 +61,7 @@ def test_what_the_backend_refuses(tmp_path) -> None:
     refused = [{"step": 2, "phase": "train", "error": "Rejected: too long"}]
     cursor(path, "mlflow", offset=path.stat().st_size, delivered=1, rejected=1, reasons=refused)
     text = only(tmp_path, "rejected-snapshots")[1]
-    assert "the backend of sink mlflow rejected 1 snapshots (Rejected: too long)." in text
+    assert "the backend of sink mlflow rejected 1 snapshot (Rejected: too long)." in text
     assert text.endswith(f"mtask-sinks replay {path} --to mlflow --all")
     assert of(tmp_path, "undelivered") == []
 
@@ -134,5 +134,5 @@ def test_a_real_training_with_three_faults(tmp_path) -> None:
         "undelivered": "toy, step 8",
     }
     # Eight log events and the summary. No package offers this sink, so no command can deliver to it.
-    assert "0 snapshots were delivered, 9 were not" in found["undelivered"].what
+    assert "received 0 of 9 snapshots" in found["undelivered"].what
     assert f"replay({str(tmp_path / 'metrics.jsonl')!r}, [the away sink])" in found["undelivered"].remedy

@@ -498,7 +498,7 @@ def test_measurements_are_those_of_the_steps_that_are_due_and_are_averaged(tmp_p
 
 def test_the_choice_is_said_once_and_is_in_the_journal(tmp_path, caplog):
     make_trainer(ManyTasks(), tmp_path, TaskHealth(every=1), steps=3).train()
-    assert caplog.text.count("task health: every 1 steps") == 1
+    assert caplog.text.count("task health: every 1 step,") == 1
     (note,) = read_journal(tmp_path)[0].notes
     assert note.kind == "task_health"
     assert note.data["shared"] == "blocks.1"

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtask_sinks._util.formatting import duration, moment, more_digits, number
+from mtask_sinks._util.formatting import counted, duration, moment, more_digits, number
 from mtask_sinks._util.shown import shown
 from mtask_sinks.analysis.task_health import cosine_text
 from mtask_sinks.charts import words
@@ -106,6 +106,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(number=number, duration=duration, moment=moment, cosine=cosine_text)
     environment.filters.update(
+        counted=counted,
         more_digits=more_digits,
         sparkline=sparkline,
         marked=marked,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mtask_sinks._util.escaping import shell_word
+from mtask_sinks._util.formatting import counted
 from mtask_sinks.alerts.webhook import NAME_START
 from mtask_sinks.delivery.status import SinkStatus
 from mtask_sinks.doctor.finding import Observation
@@ -16,9 +17,10 @@ def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
     """A sink of a running training is down, hung or behind."""
     for sink in recorded.sinks:
         if recorded.status == "running" and sink.is_in_trouble:
+            waiting = counted(sink.pending, "snapshot", "wait")
             yield Observation(
                 recorded.at(recorded.training.step),
-                f"sink {sink.name} is {sink.state}{_error(sink)}; {sink.pending} snapshots wait in the journal.",
+                f"sink {sink.name} is {sink.state}{_error(sink)}; {waiting} in the journal.",
                 "No metrics are lost: delivery continues when the backend answers again."
                 + (f" To ask it now: mtask-sinks sinks --check {sink.name}." if has_sink(sink.name) else ""),
             )
@@ -30,7 +32,7 @@ def undelivered(recorded: RecordedTraining) -> Iterator[Observation]:
         if recorded.status != "running" and sink.pending:
             yield Observation(
                 recorded.at(recorded.training.step),
-                f"sink {sink.name}: {_undelivered(sink)}{_error(sink)}.",
+                f"sink {sink.name} {_undelivered(sink)}{_error(sink)}.",
                 _replay(recorded, sink.name, ""),
             )
 
@@ -41,7 +43,7 @@ def rejected(recorded: RecordedTraining) -> Iterator[Observation]:
         if sink.rejected:
             yield Observation(
                 recorded.at(recorded.training.step),
-                f"the backend of sink {sink.name} rejected {sink.rejected} snapshots{_error(sink)}.",
+                f"the backend of sink {sink.name} rejected {counted(sink.rejected, 'snapshot')}{_error(sink)}.",
                 "Fix the cause, then deliver again: " + _replay(recorded, sink.name, " --all"),
             )
 
@@ -58,8 +60,8 @@ def no_delivery(recorded: RecordedTraining) -> Iterator[Observation]:
 
 def _undelivered(sink: SinkStatus) -> str:
     if sink.name.startswith(NAME_START):  # the numbers are those of snapshots, which a webhook does not get
-        return "not all alerts were delivered"
-    return f"{sink.delivered} snapshots were delivered, {sink.pending} were not"
+        return "has not delivered all alerts"
+    return f"received {sink.delivered:,} of {counted(sink.delivered + sink.pending, 'snapshot')}"
 
 
 def _replay(recorded: RecordedTraining, name: str, options: str) -> str:

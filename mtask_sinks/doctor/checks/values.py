@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mtask_sinks._util.formatting import counted
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.log_events import Values
 from mtask_sinks.doctor.recorded import RecordedTraining
@@ -47,7 +48,8 @@ def nonfinite_skipped(recorded: RecordedTraining) -> Iterator[Observation]:
     for (phase, key), (first, count) in recorded.events.left_out.items():
         if phase not in _LONGER:
             since = f"from step {first:,} on"
-            what = f"{count:,.0f} values of {key!r} ({phase}) were NaN or infinite and left out, {since}."
+            values, were = counted(round(count), "value"), "was" if count == 1 else "were"
+            what = f"{values} of {key!r} ({phase}) {were} NaN or infinite and left out, {since}."
             yield Observation(recorded.at(first), what, "Report None where a loss is computed over no items.")
 
 
