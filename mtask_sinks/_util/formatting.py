@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
 
-# With 13 digits more than four, no two floats look the same.
-_MOST_MORE = 13
+# With five digits more than four, a number has the nine that tell any two float32 apart.
+_MOST_MORE = 5
 
 
 def number(value: float | None, sign: bool = False, more: int = 0) -> str:
@@ -39,7 +39,8 @@ def more_digits(values: Iterable[float | None]) -> int:
     >>> more_digits([3.0, 2.5, None]), more_digits([3.0, 2.9999]), more_digits([2188.4, 2188.2])
     (0, 1, 1)
 
-    With so many digits, no `change` from one of them to another looks like 0 either.
+    With so many digits, no `change` from one of them to another looks like 0 either. Values that are the same in nine
+    digits look equal: they differ by what rounding does to a float64.
     """
     distinct = sorted({value for value in values if value is not None and not math.isnan(value)})
 
