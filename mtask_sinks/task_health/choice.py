@@ -36,13 +36,14 @@ class ParameterChoice:
         named: the parameters that the user named; ``None`` to choose them.
 
     Attributes:
+        named: the parameters that the user named.
         made: the chosen parameters; ``None`` before the choice.
         tasks: the tasks that had reported losses before the choice.
     """
 
     def __init__(self, named: Selection | None) -> None:
         self.made: Selection | None = None
-        self._named = named
+        self.named = named
         #: Task → parameter (by its id) → distance of the task's losses.
         self._distances: dict[str, dict[int, int]] = {}
         self._tries = 0
@@ -61,13 +62,15 @@ class ParameterChoice:
         """Whether ten micro-batches were measured, and none had a loss."""
         return not self._distances and self._tries >= WAIT_FOR_TASKS
 
-    def waits_for_frozen(self, model: nn.Module) -> bool:
-        """Whether the tasks have no trained parameter in common, but the model has frozen ones, to train later on."""
-        if not self._distances:
-            return False
-        common = set.intersection(*map(set, self._distances.values()))
-        parameters = list(model.parameters())
-        return not any(id(each) in common for each in parameters) and not all(each.requires_grad for each in parameters)
+    def why_it_waits(self, model: nn.Module) -> str | None:
+        """Return why nothing can be chosen, if parameters that are frozen now may change that; else ``None``."""
+        parameters = model.parameters() if self.named is None else self.named.parameters.values()
+        if self._distances and not all(each.requires_grad for each in parameters):
+            try:
+                self._shared(model)
+            except NotMeasurable as error:
+                return str(error)
+        return None
 
     def add(self, distances: Mapping[str, dict[int, int]]) -> None:
         """Take into account what `distances_by_task` found in one micro-batch, perhaps nothing."""
@@ -115,14 +118,14 @@ class ParameterChoice:
         """
         named = model.named_parameters(remove_duplicate=False)  # the user may have named a tied parameter by any name
         trained = {name: each for name, each in named if each.requires_grad}
-        allowed = trained if self._named is None else self._named.parameters
+        allowed = trained if self.named is None else self.named.parameters
         if {*parameters} <= trained.keys() & allowed.keys():
             self.made = Selection(name, {each: trained[each] for each in parameters})
             self._distances = {task: {} for task in tasks}
 
     def _shared(self, model: nn.Module) -> Selection:
         reaches, tasks = list(self._distances.values()), ", ".join(self.tasks)
-        if self._named is None:
+        if self.named is None:
             selection = select_shared(reaches, model)
             if selection is None:
                 raise NotMeasurable(
@@ -133,12 +136,12 @@ class ParameterChoice:
         least = min(2, len(reaches))
         shared = {
             name: parameter
-            for name, parameter in self._named.parameters.items()
+            for name, parameter in self.named.parameters.items()
             if sum(id(parameter) in reach for reach in reaches) >= least
         }
         if not shared:
-            raise NotMeasurable(f"no two of the tasks {tasks} depend on {self._named.name}")
-        return Selection(self._named.name, shared)
+            raise NotMeasurable(f"no two of the tasks {tasks} depend on {self.named.name}")
+        return Selection(self.named.name, shared)
 
 
 def distances_by_task(losses: Sequence[ReportedLoss], reaches: Mapping[str, Reach]) -> dict[str, dict[int, int]]:

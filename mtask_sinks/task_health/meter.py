@@ -74,6 +74,8 @@ class HealthMeter:
         self._exchanged = -1
         #: Whether a micro-batch has used the choice, here or before the checkpoint.
         self._is_choice_used = False
+        #: Whether there was nothing to choose, because a part of the model was frozen.
+        self._has_waited = False
         #: The last step that was due, and the number of its current micro-batch.
         self._step, self._at = -1, 0
         #: The tasks with losses in the measured micro-batches, and the number of these micro-batches.
@@ -112,7 +114,7 @@ class HealthMeter:
 
     def warn_if_nothing_was_measured(self) -> None:
         """At the end of a training, say why it has no measurement, unless that was said or a checkpoint has one."""
-        if not (self._is_off or self._is_choice_used):
+        if not (self._is_off or self._is_choice_used or self._has_waited):
             self._remarks.on_nothing(self._measurements, self._without_backward, self._choice.tasks, self.settings)
 
     def run_step(self, trainer: Any, training_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -150,7 +152,7 @@ class HealthMeter:
             return
         self._choice.take(measuring, trainer.model)
         is_ready = self._choice.is_due or self._choice.is_hopeless
-        self._waits_for_ranks = not is_ready or self._choice.waits_for_frozen(trainer.model)
+        self._waits_for_ranks = not is_ready or self._choice.why_it_waits(trainer.model) is not None
         if self._is_off or not is_ready:
             return
         try:
@@ -283,9 +285,11 @@ class HealthMeter:
 
     def _make_choice(self, trainer: Any) -> None:
         """Choose the parameters, unless those that the tasks share are frozen: then wait until they are trained."""
-        if self._choice.waits_for_frozen(trainer.model):
+        reason = self._choice.why_it_waits(trainer.model)
+        if reason is not None:
+            self._has_waited = True
             if trainer.is_world_process_zero():
-                self._remarks.on_waiting(self._choice.tasks)
+                self._remarks.on_waiting(reason)
             return
         selection = self._choice.make(trainer.model)
         if trainer.is_world_process_zero():
@@ -315,7 +319,7 @@ class HealthMeter:
 
     def _turn_off(self, reason: str) -> None:
         self._is_off = True
-        self._choice = ParameterChoice(None)  # lets go of the parameters
+        self._choice = ParameterChoice(self._choice.named)  # another rank may still wait, and this one with it
         self._note("task_health", self._remarks.on_end(reason), {"off": reason})
 
 

@@ -30,8 +30,8 @@ _UNREACHED = "task health: the task %s does not depend on %s, so it has no gradi
 _FROZEN = "task health: the training has frozen %d of the %d tensors of %s, so it measures the gradients of the others."
 _ALL_FROZEN = "task health: the training has frozen %s, so there is nothing to measure until it is trained again."
 _WAITING = (
-    "task health: the tasks %s have no trained parameter in common, but the training has frozen a part of the model, "
-    "so there is nothing to measure until parameters that they share are trained."
+    "task health measures nothing yet: %s. The training has frozen a part of the model. If it trains that part later "
+    "on, measuring begins."
 )
 _NOT_MET = (
     "task health: none of the first %d measured micro-batches had a loss of %s. If tasks take turns, the measured "
@@ -98,9 +98,9 @@ class Remarks:
         elif left < count:
             self._warn_once("frozen", _FROZEN, count - left, count, chosen.name)
 
-    def on_waiting(self, tasks: Iterable[str]) -> None:
-        """Say that the tasks have only frozen parameters in common, or none."""
-        self._warn_once("waiting", _WAITING, ", ".join(tasks))
+    def on_waiting(self, reason: str) -> None:
+        """Say that there is nothing to measure as long as a part of the model is frozen."""
+        self._warn_once("waiting", _WAITING, reason)
 
     def on_not_met(self, measurements: int, tasks: Iterable[str], every: int) -> None:
         """Say which tasks report losses, but not in the micro-batches that were measured."""
@@ -116,8 +116,6 @@ class Remarks:
             tasks: the tasks that had losses in the former.
             settings: what should have been measured.
         """
-        if "waiting" in self._warn_once.counts:
-            return  # that message has said it
         measured = counted(measurements, "micro-batch")
         if not measurements and without_backward:
             self._warn_once("nothing", _NO_BACKWARD, counted(without_backward, "micro-batch"))

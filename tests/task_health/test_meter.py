@@ -338,8 +338,51 @@ def test_a_trunk_that_is_frozen_at_first_is_measured_as_soon_as_it_is_trained(tm
     for at in (2, 3):
         inputs = batch(DATA, 4 * at)
         check(rows[at], by_hand(ManyTasks(), inputs, in_last_block, lambda m, inputs=inputs: m.losses(**inputs)))
-    assert caplog.text.count("the tasks a, b have no trained parameter in common, but the training has frozen") == 1
+    [waits] = [text for text in caplog.messages if "measures nothing yet" in text]
+    assert "nothing yet: the tasks a, b have no trained parameter in common. Name some" in waits
     assert "with respect to blocks.1 (4 tensors" in caplog.text
+
+
+class FrozenEmbedding(ManyTasks):
+    """The task c shares nothing with the others but the embedding, which is frozen."""
+
+    def __init__(self):
+        super().__init__({"a": 1.0, "b": 1.0, "c": 1.0})
+        self.embedding.requires_grad_(False)
+
+    def losses(self, x, targets):
+        return {**super().losses(x, targets), "c": (self.heads["c"](self.embedding(x)) ** 2).mean()}
+
+
+def test_beside_a_frozen_part_a_block_that_the_user_named_is_measured_for_the_tasks_that_share_it(tmp_path, caplog):
+    rows = first_rows(FrozenEmbedding(), tmp_path, caplog, TaskHealth(shared="blocks.1", every=1))
+    for at, row in enumerate(rows):
+        found = by_hand(FrozenEmbedding(), batch(DATA, 4 * at), in_last_block, lambda m, at=at: first_two(m, at))
+        check(row, found)
+        assert "c/grad_norm" not in row and row["c/grad_share"] == 0
+    assert "measures nothing yet" not in caplog.text
+
+
+def first_two(model, at):
+    losses = model.losses(**batch(DATA, 4 * at))
+    return {task: losses[task] for task in ("a", "b")}
+
+
+class ThawingBlock(ManyTasks):
+    """Freezes a block from the first batch to the second."""
+
+    batches = 0
+
+    def losses(self, x, targets):
+        self.batches += 1
+        self.blocks[1].requires_grad_(self.batches > 2)
+        return super().losses(x, targets)
+
+
+def test_a_block_that_the_user_named_may_be_frozen_at_first(tmp_path, caplog):
+    rows = first_rows(ThawingBlock(), tmp_path, caplog, TaskHealth(shared="blocks.1", every=1), steps=4)
+    assert ["a/grad_norm" in row for row in rows] == [False, False, True, True]
+    assert "nothing yet: no two of the tasks a, b depend on blocks.1. The training has frozen a part" in caplog.text
 
 
 class OwnMeans(ManyTasks):
