@@ -24,11 +24,13 @@ from mtask_sinks.task_health.findings import metrics_of
 from mtask_sinks.task_health.graph import Reach, reach_of
 from mtask_sinks.task_health.measure import loss_scale_of, measure
 from mtask_sinks.task_health.refusals import (
+    COMPILED,
     NotMeasurable,
     check_graph,
     check_nesting,
     check_wrapper,
     checked_losses,
+    is_compiled_in_place,
     why_settings_refuse,
 )
 from mtask_sinks.task_health.remarks import Remarks
@@ -157,7 +159,7 @@ class HealthMeter:
             return
         try:
             if self._choice.is_hopeless:
-                raise self._without_losses()
+                raise self._without_losses(trainer.model)
             self._make_choice(trainer)
         except NotMeasurable as error:
             self._turn_off(str(error))
@@ -262,8 +264,10 @@ class HealthMeter:
             raise NotMeasurable(f"the model itself reports {min(taken)!r}. Give that metric another name")
         if not kept:
             self._choice.add({})
-            if self._choice.is_hopeless and not self._waits_for_ranks:
-                raise self._without_losses()
+            # What a compiled model reports does not come here. What the trainer reports in `compute_loss` does.
+            is_silent = not reported.keys and is_compiled_in_place(trainer.model)
+            if (is_silent or self._choice.is_hopeless) and not self._waits_for_ranks:
+                raise self._without_losses(trainer.model)
         return reported.found
 
     def _choose(self, trainer: Any, losses: list[ReportedLoss], reaches: Mapping[str, Reach]) -> Selection | None:
@@ -297,11 +301,13 @@ class HealthMeter:
             text = self._remarks.on_choice(selection, tasks, every)
             self._note("task_health", text, data_of(selection, tasks, every))
 
-    def _without_losses(self) -> NotMeasurable:
+    def _without_losses(self, model: nn.Module) -> NotMeasurable:
         """Return the error that says why there was no loss to measure."""
         tried = f"in {WAIT_FOR_TASKS} measured micro-batches"
         if self._met:
             return NotMeasurable(f"{tried} none of the losses that were reported had a graph")
+        if is_compiled_in_place(model):
+            return NotMeasurable(COMPILED.format("model.compile()"))
         return NotMeasurable(f"{tried} nothing was reported that matches {self.settings.losses!r}")
 
     def _compute(

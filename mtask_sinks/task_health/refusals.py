@@ -35,12 +35,8 @@ def why_settings_refuse(trainer: Any) -> str | None:
         return _STATIC_GRAPH.format("ddp_static_graph=True")
     if _is_reentrant(args):
         return _REENTRANT
-    if args.torch_compile:
-        return _COMPILED.format("torch_compile=True")
-    # `model.compile()` sets the attribute, which is private in PyTorch.
-    is_compiled = getattr(trainer.model, "_compiled_call_impl", None) is not None
-    if is_compiled or type(trainer.model).__name__ == "OptimizedModule":
-        return _COMPILED.format("model.compile()" if is_compiled else "torch.compile(model)")
+    if args.torch_compile or type(trainer.model).__name__ == "OptimizedModule":
+        return COMPILED.format("torch_compile=True" if args.torch_compile else "torch.compile(model)")
     if getattr(args, "use_liger_kernel", False):
         return _LIGER.format("use_liger_kernel=True")
     if str(getattr(accelerator, "distributed_type", "")).endswith("FSDP") or getattr(args, "fsdp", None):
@@ -64,6 +60,11 @@ def _is_reentrant(args: Any) -> bool:
         if getattr(args, name, False):
             return bool((getattr(args, f"{name}_kwargs", None) or {}).get("use_reentrant"))
     return False
+
+
+def is_compiled_in_place(model: Any) -> bool:
+    """Whether ``model.compile()`` was called. It sets the attribute, which is private in PyTorch."""
+    return getattr(model, "_compiled_call_impl", None) is not None
 
 
 def check_wrapper(wrapper: Any) -> None:
@@ -168,7 +169,7 @@ _STATIC_GRAPH = (
     "with {}, a backward pass before the training's own makes DDP average the wrong gradients, without an error. "
     "Set ddp_static_graph=False"
 )
-_COMPILED = (
+COMPILED = (
     "{} compiles the model and its losses as one function, so the losses have no graph of their own. Compile only the "
     "layers (model.layer.compile()), or train without compiling the model"
 )

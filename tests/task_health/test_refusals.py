@@ -35,12 +35,6 @@ def settings(**changes):
     return SimpleNamespace(args=SimpleNamespace(**{**args, **changes}), accelerator=accelerator, model=model)
 
 
-def compiled_in_place():
-    model = nn.Linear(1, 1)
-    model.compile(backend="eager")
-    return model
-
-
 def deepspeed(stage):
     return SimpleNamespace(
         distributed_type="DEEPSPEED", state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))
@@ -61,7 +55,6 @@ def deepspeed(stage):
         ),
         ({"torch_compile": True}, "torch_compile=True compiles the model"),
         ({"model": torch.compile(nn.Linear(1, 1), backend="eager")}, "torch.compile(model) compiles the model"),
-        ({"model": compiled_in_place()}, "model.compile() compiles the model"),
         ({"use_liger_kernel": True}, "use_liger_kernel=True"),
         ({"fsdp": ["full_shard"]}, "fsdp"),
         ({"accelerator": deepspeed(3)}, "ZeRO stage 3"),
@@ -408,6 +401,45 @@ def test_compiled_layers_that_have_run_before_the_first_due_step_are_measured_in
         trainer.train()
     rows = [row for row in trainer.state.log_history if "health/conflict" in row]
     assert [row["step"] for row in rows] == [2, 4]
+
+
+class CompiledInPlace(ManyTasks):
+    def __init__(self):
+        super().__init__()
+        self.compile(backend="eager")
+
+
+def test_a_compiled_model_that_reports_its_losses_is_named_in_the_first_measurement(tmp_path, caplog, fresh_compiler):
+    trainer = make_trainer(CompiledInPlace(), tmp_path, TaskHealth(every=1), steps=2)
+    trainer.train()
+    assert "task health is off, the training goes on: model.compile() compiles the model and its losses" in caplog.text
+    assert [row["a/loss"] > 0 for row in rows_of(trainer)] == [True, True]
+
+
+class Predicts(ManyTasks):
+    def forward(self, x, targets):
+        hidden = self.trunk(x)
+        return {task: head(hidden).squeeze(-1) for task, head in self.heads.items()}
+
+
+class LossTrainer(OrderedTrainer):
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        predicted = model(**inputs)
+        losses = {task: ((predicted[task] - inputs["targets"][:, at]) ** 2).mean() for at, task in enumerate("ab")}
+        model.report(losses)
+        return model.total(losses)
+
+
+def test_a_compiled_model_whose_losses_the_trainer_computes_is_measured(tmp_path, fresh_compiler):
+    rows = []
+    for is_compiled in (False, True):
+        model = Predicts()
+        if is_compiled:
+            model.compile(backend="eager")
+        trainer = make_trainer(model, tmp_path, TaskHealth(every=1), steps=3, trainer_class=LossTrainer)
+        trainer.train()
+        rows.append([(row["health/conflict"], row["a/grad_norm"], row["b/grad_norm"]) for row in rows_of(trainer)])
+    assert len(rows[0]) == 3 and rows[1] == [pytest.approx(row) for row in rows[0]]
 
 
 class OwnGather(torch.autograd.Function):
