@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: argument parsers read the types of the fields themselves.
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from inspect import signature
@@ -369,13 +369,17 @@ class SinkArguments:
 
 
 @contextmanager
-def explaining_unknown_arguments() -> Iterator[None]:
-    """Inside a ``with`` block, add to the error of a Trainer class that an argument belongs to another object."""
+def explaining_unknown_arguments(given: Collection[str]) -> Iterator[None]:
+    """Inside a ``with`` block, add to the error of a Trainer class that an argument belongs to another object.
+
+    Args:
+        given: the names of the arguments. Code that the Trainer calls (``model_init``) may have such an error too.
+    """
     try:
         yield
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        name = unknown[1] if unknown else ""
+        name = unknown[1] if unknown and unknown[1] in given else ""
         if name in signature(MetricRegistry).parameters:
             error.add_note(f"{name} is an argument of the registry: pass metrics=MetricRegistry({name}=…).")
         elif any(name == each.name for each in fields(SinkArguments)):

@@ -121,7 +121,7 @@ class MultiTaskTrainerMixin(StepsMixin, SearchMixin, _Base):
         training_args = _training_args(args, kwargs)
         if training_args is not None:  # check the names before the Trainer does, because our error says more
             chosen = _choose_sinks(training_args, sinks, settings)
-        with only_known_to_transformers(training_args), explaining_unknown_arguments():
+        with only_known_to_transformers(training_args), explaining_unknown_arguments(kwargs):
             super().__init__(*args, **kwargs)
         if training_args is None:
             chosen = _choose_sinks(self.args, sinks, settings)

@@ -359,6 +359,12 @@ def test_an_argument_in_the_wrong_place_is_told_the_right_one(tmp_path, given, n
     assert getattr(caught.value, "__notes__", []) == notes
 
 
+def test_an_unknown_argument_of_something_else_than_the_trainer_gets_no_such_note(tmp_path) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'per_epoch'") as caught:
+        HfMultiTaskTrainer(args=arguments(tmp_path), model_init=lambda: Silent(per_epoch=1))
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_two_rules_for_one_key_are_refused() -> None:
     with pytest.raises(ValueError, match="metric_reducers: 'lr' is both 'sum' and 'last'; write one of them"):
         SinkArguments(metric_reducers=["lr=sum", "lr=last"]).reducers()
