@@ -70,7 +70,7 @@ class WebhookSink(Sink):
         """Do nothing: a webhook gets alerts only."""
 
     def note(self, note: Note) -> None:
-        if note.kind == "alert" and self.address in note.data.get("actions", ()):
+        if takes(self.name, note):
             self._post(self._body(note))
 
     def _body(self, note: Note) -> bytes:
@@ -104,6 +104,13 @@ class WebhookSink(Sink):
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise ConnectionError(f"{self.address} does not answer ({type(reason).__name__})") from None
+
+
+def takes(name: str, note: Note) -> bool:
+    """Return whether the webhook of a name sends a note."""
+    actions = note.data.get("actions")  # anything may have written the journal
+    address = f"webhook:{name.removeprefix(NAME_START)}"
+    return note.kind == "alert" and isinstance(actions, list | tuple) and address in actions
 
 
 def _request(url: str, body: bytes) -> urllib.request.Request:

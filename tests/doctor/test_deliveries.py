@@ -16,6 +16,8 @@ from mtask_sinks import HfMultiTaskTrainer, RunInfo, Sink, SinkArguments, Snapsh
 from mtask_sinks._util.escaping import printable
 from mtask_sinks.alerts.webhook import WebhookSink
 from mtask_sinks.doctor.examination import examine_path
+from mtask_sinks.journal.writer import Journal
+from mtask_sinks.note import Note
 
 
 @pytest.mark.parametrize("state", ["down", "hung"])
@@ -38,15 +40,46 @@ def test_what_was_not_delivered_at_the_end(tmp_path) -> None:
 
 def test_a_webhook_is_not_asked_and_gets_no_replay(tmp_path) -> None:
     """Neither command knows its sink, and an alert of a past training would mislead."""
-    name = WebhookSink("https://host/secret").name
-    for status, check, end in (
-        (None, "sink-in-trouble", "delivery continues when the backend answers again."),
-        ("finished", "undelivered", "A replay cannot deliver alerts later. To see all of them: mtask-sinks report."),
+    sink = WebhookSink("https://host/secret")
+    name = sink.name
+    for status, check, what, end in (
+        (None, "sink-in-trouble", " is down (gone); 1 alert waits", "continues when the backend answers again."),
+        (
+            "finished",
+            "undelivered",
+            " has not delivered all alerts",
+            "cannot deliver alerts later. To see all of them: mtask-sinks report.",
+        ),
     ):
-        path = journal(tmp_path / str(status), train(2, 4, a_loss=1.0), status)
-        cursor(path, name, offset=0, state="down", error="gone")
+        written = Journal(tmp_path / str(status) / "metrics.jsonl", eager=True)
+        written.begin(RUN)
+        written.append(train(2, a_loss=1.0)[0])
+        for actions in ([sink.address], ["webhook:other", "stop"], 5):
+            written.note(Note("alert", 2, "a/loss is high", {"actions": actions}))
+        written.append(train(4, a_loss=1.0)[0])
+        if status is not None:
+            written.end(RUN.id, status)
+        written.close()
+        cursor(path := tmp_path / str(status) / "metrics.jsonl", name, offset=0, state="down", error="gone")
         text = only(path.parent, check)[1]
-        assert text.startswith(f"sink {name}") and text.endswith(end)
+        assert text.startswith(f"sink {name}{what}") and text.endswith(end)
+
+
+@pytest.mark.parametrize("status", ["killed", "finished"])
+def test_a_webhook_lacks_no_alert_if_only_snapshots_follow(tmp_path, status) -> None:
+    """If the training is killed, the last seconds of it come after each cursor."""
+    sink = WebhookSink("https://host/secret")
+    written = Journal(tmp_path / "metrics.jsonl", eager=True)
+    written.begin(RUN)
+    written.note(Note("alert", 1, "a/loss is high", {"actions": [sink.address]}))
+    offset = (tmp_path / "metrics.jsonl").stat().st_size
+    for snapshot in train(2, 4, a_loss=1.0):
+        written.append(snapshot)
+    written.note(Note("alert", 4, "b/loss is high", {"actions": ["webhook:other"]}))
+    written.end(RUN.id, status)
+    written.close()
+    cursor(tmp_path / "metrics.jsonl", sink.name, offset=offset)
+    assert of(tmp_path, "undelivered") == []
 
 
 def test_what_a_running_training_has_just_logged_is_no_matter_of_the_one_before_it(tmp_path) -> None:

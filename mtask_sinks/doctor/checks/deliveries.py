@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mtask_sinks._util.escaping import shell_word
 from mtask_sinks._util.formatting import counted
-from mtask_sinks.alerts.webhook import NAME_START
+from mtask_sinks.alerts.webhook import NAME_START, takes
 from mtask_sinks.delivery.status import SinkStatus
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.recorded import RecordedTraining
@@ -17,7 +17,7 @@ def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
     """A sink of a running training is down, hung or behind."""
     for sink in recorded.sinks:
         if recorded.status == "running" and sink.is_in_trouble:
-            waiting = counted(sink.pending, "snapshot", "wait")
+            waiting = counted(_waiting(sink), "alert" if _is_webhook(sink.name) else "snapshot", "wait")
             yield Observation(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name} is {sink.state}{_error(sink)}; {waiting} in the journal.",
@@ -29,7 +29,7 @@ def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
 def undelivered(recorded: RecordedTraining) -> Iterator[Observation]:
     """The training is over, but a sink has not received everything."""
     for sink in recorded.sinks:
-        if recorded.status != "running" and sink.pending:
+        if recorded.status != "running" and _waiting(sink):
             yield Observation(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name} {_undelivered(sink)}{_error(sink)}.",
@@ -58,14 +58,25 @@ def no_delivery(recorded: RecordedTraining) -> Iterator[Observation]:
         )
 
 
+def _waiting(sink: SinkStatus) -> int:
+    """Return how many snapshots wait for a sink; for a webhook, which gets no snapshots, how many alerts."""
+    if not _is_webhook(sink.name):
+        return sink.pending
+    return sum(takes(sink.name, note) for note in sink.notes)
+
+
 def _undelivered(sink: SinkStatus) -> str:
-    if sink.name.startswith(NAME_START):  # the numbers are those of snapshots, which a webhook does not get
+    if _is_webhook(sink.name):
         return "has not delivered all alerts"
     return f"received {sink.delivered:,} of {counted(sink.delivered + sink.pending, 'snapshot')}"
 
 
+def _is_webhook(name: str) -> bool:
+    return name.startswith(NAME_START)
+
+
 def _replay(recorded: RecordedTraining, name: str, options: str) -> str:
-    if name.startswith(NAME_START):
+    if _is_webhook(name):
         return "A replay cannot deliver alerts later. To see all of them: mtask-sinks report."
     path = shell_word(str(recorded.path))
     if has_sink(name):
