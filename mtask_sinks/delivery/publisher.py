@@ -86,7 +86,7 @@ class Publisher:
                 return
             if seconds > _QUIET_SECONDS:
                 message = "the training has ended and waits %sfor the copy of its journal to %s. Ctrl-C ends the wait."
-                logger.warning(message, "" if math.isinf(seconds) else f"up to {seconds:.3g} s ", self._url)
+                logger.warning(message, "" if math.isinf(seconds) else f"up to {seconds:.0f} s ", self._url)
                 if wait_for(self._changed, lambda: self._thread is None, end - time.monotonic()):
                     return
         except KeyboardInterrupt:  # as in `wait_for_endings`

@@ -122,7 +122,7 @@ def test_an_error_that_is_no_exception_does_not_end_the_copies(tmp_path, monkeyp
     assert "the journal cannot be copied to memory://panic (SystemExit: panic)." in caplog.text
 
 
-@pytest.mark.parametrize(("seconds", "limit"), [(100.0, "up to 100 s "), (math.inf, "")])
+@pytest.mark.parametrize(("seconds", "limit"), [(3599.7, "up to 3600 s "), (math.inf, "")])
 def test_a_long_wait_for_the_last_copy_is_told(tmp_path, monkeypatch, caplog, seconds, limit) -> None:
     monkeypatch.setattr(publisher, "_QUIET_SECONDS", 0.01)
     is_told = threading.Event()
