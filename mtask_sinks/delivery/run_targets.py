@@ -105,13 +105,9 @@ class RunTargets:
         return [record for _, record in self._stream.run_records if isinstance(record, Begin)]
 
     def start_of(self, run_id: str) -> int:
-        """Return the position before a run's first line."""
-        start = 0
-        for end, record in self._stream.run_records:
-            if isinstance(record, Begin) and record.run.id == run_id:
-                break
-            start = end
-        return start
+        """Return the position after the line that begins a run."""
+        begun = (end for end, each in self._stream.run_records if isinstance(each, Begin) and each.run.id == run_id)
+        return next(begun)
 
     def _with_resumed(self, run: RunInfo) -> RunInfo:
         """Add the backend run of the training that a run continues.

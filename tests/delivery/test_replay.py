@@ -27,7 +27,7 @@ from mtask_sinks.delivery.cursor import Cursor, cursor_path
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.delivery.replay import replay
 from mtask_sinks.delivery.worker import Worker
-from mtask_sinks.errors import NoSuchRun, NoTrainingError, StillAtWorkError
+from mtask_sinks.errors import Forgotten, NoSuchRun, NoTrainingError, StillAtWorkError
 from mtask_sinks.journal.records import fingerprint_of
 from mtask_sinks.journal.stream import JournalStream
 from mtask_sinks.journal.writer import Journal
@@ -574,3 +574,21 @@ def test_a_replay_of_a_journal_that_was_removed_meanwhile_does_not_count_as_comp
     counts = replay(path, [sink := Removing()])["memory"]
     assert 0 < counts.delivered == len(sink.snapshots) < 100
     assert (counts.pending, counts.is_in_trouble) == (100 - counts.delivered, True)
+
+
+def test_a_run_that_the_backend_forgot_gets_no_rows_of_the_run_before_it(tmp_path) -> None:
+    """The run before it has no end: its training was at work in the same journal."""
+
+    class Forgetful(MemorySink):
+        def write(self, snapshot: Snapshot) -> None:
+            super().write(snapshot)
+            if snapshot.step == 4:
+                self.snapshots.clear()
+                self.write = super().write
+                raise Forgotten
+
+    first, second = [Snapshot(1), Snapshot(2)], [Snapshot(3), Snapshot(4), Snapshot(5)]
+    written(tmp_path, (RunInfo(id="1"), first, None), (RunInfo(id="2"), second, "finished"))
+    counts = replay(tmp_path, [sink := Forgetful()])["memory"]
+    assert [snapshot.step for snapshot in sink.snapshots] == [3, 4, 5]
+    assert (counts.given, counts.delivered, counts.is_in_trouble) == (5, 5, False)
