@@ -592,3 +592,18 @@ def test_a_run_that_the_backend_forgot_gets_no_rows_of_the_run_before_it(tmp_pat
     counts = replay(tmp_path, [sink := Forgetful()])["memory"]
     assert [snapshot.step for snapshot in sink.snapshots] == [3, 4, 5]
     assert (counts.given, counts.delivered, counts.is_in_trouble) == (5, 5, False)
+
+
+def test_a_replay_that_delivers_the_run_between_the_parts_of_another_twice_is_complete(tmp_path) -> None:
+    class Forgetful(MemorySink):
+        def write(self, snapshot: Snapshot) -> None:
+            if snapshot.step == 4 and self.snapshots[-1].step == 3 and len(self.snapshots) == 3:
+                raise Forgotten
+            super().write(snapshot)
+
+    run = RunInfo(id="1")
+    written(tmp_path, (run, [Snapshot(1)], None), (RunInfo(id="2"), [Snapshot(2)], "finished"))
+    written(tmp_path, (run, [Snapshot(3), Snapshot(4)], "finished"))
+    counts = replay(tmp_path, [sink := Forgetful()], force=True)["memory"]
+    assert [snapshot.step for snapshot in sink.snapshots] == [1, 2, 3, 1, 2, 3, 4]
+    assert (counts.state, counts.is_in_trouble) == ("closed", False)
