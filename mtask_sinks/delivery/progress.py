@@ -151,16 +151,19 @@ class Progress:
             self.position = position
             self._moved.notify_all()
 
-    def rewind(self, run_id: str, position: int, more: int) -> None:
+    def rewind(self, run_id: str, position: int, again: int) -> None:
         """Go back to the position where a run begins, because the backend has lost the run.
+
+        Those of ``again`` that are not counted as this run's are given once more: an earlier process delivered them, or
+        they are of a run between two parts of this one.
 
         Args:
             run_id: the run.
             position: the position.
-            more: number of snapshots after this position that were not yet given to this sink.
+            again: number of snapshots from this position to the current one. They can still be read.
         """
         before = self._of_run.pop(run_id, Counter())
-        self._given += more
+        self._given += max(again - before.total(), 0)
         self._skipped -= before["skipped"]
         self._delivered -= before["delivered"]
         self._rejected -= before["rejected"]

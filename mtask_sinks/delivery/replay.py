@@ -186,11 +186,10 @@ def _locked(file: Path, force: bool) -> Iterator[None]:
 def _counts(worker: Worker, position: int) -> SinkCounts:
     """Return the worker's counts. The state is ``down`` if items are left, even if only the end of a run is left.
 
-    Items are also left if somebody removed or shortened the journal during the replay. More may be delivered than
-    given: between the parts of a run that is delivered again, there may be rows of others.
+    Items are also left if somebody removed or shortened the journal during the replay.
     """
     counts = worker.counts
-    is_done = worker.is_done(position) and counts.pending <= 0
+    is_done = worker.is_done(position) and not counts.pending
     return counts if is_done or counts.is_in_trouble else replace(counts, state="down")
 
 

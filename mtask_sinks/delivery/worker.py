@@ -91,8 +91,6 @@ class Worker:
         self._targets = RunTargets(stream, sink.name, cursor.targets, use_journal=what != "new", trust_ids=trust_ids)
         self._warn_once = WarnOnce(logger)
         self._calls = SinkCalls(sink, self._targets, self._progress, self._save_cursor, skips_runs=what == "left")
-        #: All snapshots after this position were counted as given.
-        self._counted_from = position
         #: How many seconds to wait after the last failed call, because the server asked for it.
         self._delay = 0.0
         #: Whether `_calls` knows in which run the delivery starts.
@@ -348,9 +346,8 @@ class Worker:
         run = self._calls.forget_run()
         if run is not None:
             start = self._targets.start_of(run.id)
-            more = self._stream.snapshots_after(start) - self._stream.snapshots_after(self._counted_from)
-            self._progress.rewind(run.id, start, max(more, 0))
-            self._counted_from = min(self._counted_from, start)
+            again = self._stream.snapshots_after(start) - self._stream.snapshots_after(self._progress.position)
+            self._progress.rewind(run.id, start, again)
         message = "sink %s: its backend has lost the data of this run. The whole run is delivered again."
         logger.warning(message, self.sink.name)
 

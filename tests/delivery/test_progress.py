@@ -57,10 +57,10 @@ def test_a_run_that_is_rewound_is_to_be_delivered_again_and_others_are_not() -> 
     for run in ("1", "1", "2", "2", "2"):
         progress.count_delivered(run)
     progress.advance(500)
-    progress.rewind("2", 200, more=0)
+    progress.rewind("2", 200, again=3)
     assert (progress.position, progress.counts.delivered, progress.counts.pending) == (200, 2, 3)
-    progress.rewind("3", 100, more=0)  # nothing of this run was delivered
-    assert progress.counts.delivered == 2
+    progress.rewind("3", 200, again=0)  # nothing of this run was delivered
+    assert (progress.counts.delivered, progress.counts.pending) == (2, 3)
 
 
 def test_after_a_rewind_every_snapshot_of_the_run_is_counted_once() -> None:
@@ -74,7 +74,7 @@ def test_after_a_rewind_every_snapshot_of_the_run_is_counted_once() -> None:
         progress.count_delivered("1")
 
     deliver()
-    progress.rewind("1", 0, more=2)  # this process began after the first two
+    progress.rewind("1", 0, again=6)  # this process began after the first two
     assert (progress.counts.given, progress.counts.delivered, progress.counts.rejected) == (6, 0, 0)
     deliver()
     progress.count_delivered("1")
