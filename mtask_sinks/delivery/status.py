@@ -9,7 +9,6 @@ from mtask_sinks._util.masking import mask
 from mtask_sinks.delivery.backend_state import TROUBLES
 from mtask_sinks.delivery.cursor import DIRECTORY_SUFFIX, load_cursor
 from mtask_sinks.journal.reader import JournalReader
-from mtask_sinks.note import Note
 
 # A worker without problems writes its cursor every second or two.
 _LATE_SECONDS = 5.0
@@ -27,7 +26,6 @@ class SinkStatus:
         rejected: number of snapshots that the backend will never accept.
         pending: number of snapshots that wait.
         error: the error of the outage if the backend is not up, else the reason of the first rejected snapshot.
-        notes: the notes that wait, whether the sink shows them or not.
     """
 
     name: str
@@ -36,7 +34,6 @@ class SinkStatus:
     rejected: int
     pending: int
     error: str | None
-    notes: tuple[Note, ...] = ()
 
     @property
     def is_in_trouble(self) -> bool:
@@ -69,8 +66,7 @@ def sink_statuses(reader: JournalReader, is_running: bool) -> list[SinkStatus]:
             state, pending = state if state in TROUBLES or not behind else "behind", max(behind, pending)
         error = cursor.error or (str(cursor.reasons[0]["error"]) if cursor.reasons else None)
         error = None if error is None else mask(error)  # an older version may have written the file
-        notes = tuple(reader.notes_after(cursor.offset))
-        found.append(SinkStatus(path.stem, state, delivered, cursor.rejected, pending, error, notes))
+        found.append(SinkStatus(path.stem, state, delivered, cursor.rejected, pending, error))
     return found
 
 

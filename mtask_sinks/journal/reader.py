@@ -13,7 +13,6 @@ from mtask_sinks.journal.lines import LeftOut, Line, read_lines
 from mtask_sinks.journal.paths import journal_path
 from mtask_sinks.journal.records import Begin, Item, fingerprint_of, is_snapshot
 from mtask_sinks.journal.sampling import sample
-from mtask_sinks.note import Note
 from mtask_sinks.snapshot import Snapshot
 
 # With ``sampling``, the reader takes a sample if more bytes than this are unread.
@@ -67,8 +66,6 @@ class JournalReader:
         #: For each beginning of a run: how many snapshots come before it, and the names of the sinks that get the run
         #: (``None`` if the journal does not say).
         self._begins: list[tuple[int, frozenset[str] | None]] = []
-        #: The notes, each with the offset after its line.
-        self._notes: list[tuple[int, Note]] = []
 
     def read(self) -> Iterator[Item]:
         """Yield the items that were written since the last call.
@@ -130,15 +127,9 @@ class JournalReader:
         spans = [(start, stop) for (start, is_meant), stop in zip(meant, stops, strict=True) if is_meant]
         return sum(max(stop - max(start, first), 0) for start, stop in spans)
 
-    def notes_after(self, offset: int) -> list[Note]:
-        """Return the notes that were read and come after an offset of the file."""
-        return [note for end, note in self._notes if end > offset]
-
     def _note(self, item: object) -> None:
         if isinstance(item, Snapshot):
             self._ends.append(self._offset)
-        elif isinstance(item, Note):
-            self._notes.append((self._offset, item))
         elif isinstance(item, Begin):
             self._begins.append((len(self._ends), item.sinks))
 
@@ -155,6 +146,6 @@ class JournalReader:
         file.seek(self._offset - len(self._last_line))
         if fingerprint != self.fingerprint or file.read(len(self._last_line)) != self._last_line:
             self.fingerprint, self._offset, self._last_line = fingerprint, 0, b""
-            self._ends, self._begins, self._notes = array("q"), [], []
+            self._ends, self._begins = array("q"), []
             self.left_out = LeftOut()
             self.times_begun += 1

@@ -22,7 +22,8 @@ from mtask_sinks import HfMultiTaskTrainer, RunInfo, Snapshot
 from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.cli import app
 from mtask_sinks.cli.watch_lines import item_line
-from mtask_sinks.journal.records import Begin
+from mtask_sinks.delivery.cursor import Cursor, cursor_path
+from mtask_sinks.journal.records import Begin, fingerprint_of
 
 
 def watch(*arguments: str):
@@ -119,6 +120,20 @@ def test_json_says_the_same(tmp_path) -> None:
         {**where, "last": 40.0, "change": 20.0, "count": 4, "better": "min", "partial": False, "points": 2}
     ]
     assert view["sinks"] == []
+
+
+def test_json_says_how_far_a_sink_is_and_not_which_notes_wait_for_it(tmp_path) -> None:
+    """A note holds as much text as a snapshot, and every one may wait for a sink that is away."""
+    path = write(tmp_path, (RunInfo(id="1"), losses(2, 4), None))
+    with path.open("a") as file:
+        file.write('{"record": "note", "kind": "alert", "step": 4, "text": "high", "data": {}, "time": 1.0}\n')
+    with path.open("rb") as file:
+        cursor = Cursor(fingerprint_of(file.readline()), delivered=1, pending=1)
+    cursor_path(path, "s").parent.mkdir(exist_ok=True)
+    cursor.save(cursor_path(path, "s"))
+    view = json.loads(watch(str(tmp_path), "--json").output)
+    assert [each["text"] for each in view["alerts"]] == ["high"]
+    assert view["sinks"] == [{"name": "s", "state": "up", "delivered": 1, "rejected": 0, "pending": 1, "error": None}]
 
 
 def test_followed_into_a_pipe_each_new_snapshot_is_a_line(tmp_path) -> None:

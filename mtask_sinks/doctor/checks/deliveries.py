@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from mtask_sinks._util.escaping import shell_word
 from mtask_sinks._util.formatting import counted
 from mtask_sinks.alerts.webhook import NAME_START, takes
+from mtask_sinks.delivery.cursor import cursor_path, load_cursor
 from mtask_sinks.delivery.status import SinkStatus
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.recorded import RecordedTraining
+from mtask_sinks.journal.lines import read_lines
+from mtask_sinks.journal.records import fingerprint_of
+from mtask_sinks.note import Note
 from mtask_sinks.sinks.lookup import has_sink
 
 
@@ -17,7 +22,7 @@ def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
     """A sink of a running training is down, hung or behind."""
     for sink in recorded.sinks:
         if recorded.status == "running" and sink.is_in_trouble:
-            waiting = counted(_waiting(sink), "alert" if _is_webhook(sink.name) else "snapshot", "wait")
+            waiting = counted(_waiting(recorded, sink), "alert" if _is_webhook(sink.name) else "snapshot", "wait")
             yield Observation(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name} is {sink.state}{_error(sink)}; {waiting} in the journal.",
@@ -29,7 +34,7 @@ def sink_in_trouble(recorded: RecordedTraining) -> Iterator[Observation]:
 def undelivered(recorded: RecordedTraining) -> Iterator[Observation]:
     """The training is over, but a sink has not received everything."""
     for sink in recorded.sinks:
-        if recorded.status != "running" and _waiting(sink):
+        if recorded.status != "running" and _waiting(recorded, sink):
             yield Observation(
                 recorded.at(recorded.training.step),
                 f"sink {sink.name} {_undelivered(sink)}{_error(sink)}.",
@@ -58,11 +63,20 @@ def no_delivery(recorded: RecordedTraining) -> Iterator[Observation]:
         )
 
 
-def _waiting(sink: SinkStatus) -> int:
+def _waiting(recorded: RecordedTraining, sink: SinkStatus) -> int:
     """Return how many snapshots wait for a sink; for a webhook, which gets no snapshots, how many alerts."""
-    if not _is_webhook(sink.name):
-        return sink.pending
-    return sum(takes(sink.name, note) for note in sink.notes)
+    return _alerts_left(recorded.path, sink.name) if _is_webhook(sink.name) else sink.pending
+
+
+def _alerts_left(journal: Path, webhook: str) -> int:
+    """Return how many alerts of a journal come after the cursor of a webhook that sends them."""
+    with journal.open("rb") as file:
+        cursor = load_cursor(cursor_path(journal, webhook), fingerprint_of(file.readline()))
+        if cursor is None:
+            return 0
+        file.seek(cursor.offset)
+        items = (line.item() for line in read_lines(file) if line.is_whole)
+        return sum(isinstance(item, Note) and takes(webhook, item) for item in items)
 
 
 def _undelivered(sink: SinkStatus) -> str:
