@@ -72,7 +72,8 @@ class ReportedLosses:
     Attributes:
         found: the losses, each tensor once per key, in the order of the reports.
         without_graph: key of a loss that was reported only without a graph → the reason.
-        keys: the keys of everything that was reported.
+        keys: the keys of everything that eager code reported.
+        is_compiled: whether compiled code reported a loss. It has no graph of its own, so it is not among the others.
         is_muted: whether to ignore reports now, because they come from hooks and recomputes of a measurement.
     """
 
@@ -80,16 +81,24 @@ class ReportedLosses:
     found: list[ReportedLoss] = field(default_factory=list)
     without_graph: dict[str, str] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
+    is_compiled: bool = False
     is_muted: bool = False
 
     @contextmanager
     def kept_from(self, registry: MetricRegistry) -> Iterator[None]:
         """Look at every report to a registry inside the ``with`` block, before the registry gets it.
 
-        It replaces the method `record` on this instance, for the time of one micro-batch. So reports in other
-        micro-batches cost nothing extra.
+        It replaces methods on this instance, for the time of one micro-batch. So reports in other micro-batches cost
+        nothing extra.
         """
         record = registry.record
+
+        def looking(store: Callable[..., None]) -> Callable[..., None]:
+            def look_at_compiled(task: str | None, named: Mapping[str, Any], *packed: Any) -> None:
+                self.is_compiled = self.is_compiled or any(self.is_loss(join_key(task, name)) for name in named)
+                store(task, named, *packed)
+
+            return look_at_compiled
 
         def look(task: str | None, metrics: Mapping[str, Any]) -> None:
             if is_dynamo_compiling():
@@ -99,7 +108,11 @@ class ReportedLosses:
                     self._look(task, metrics)
                 record(task, metrics)
 
-        with replaced(registry, "record", look):
+        with (
+            replaced(registry, "record", look),
+            replaced(registry, "store", looking(registry.store)),
+            replaced(registry, "store_packed", looking(registry.store_packed)),
+        ):
             yield
 
     def parts_of(self, total: Any) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -440,6 +441,53 @@ def test_a_compiled_model_whose_losses_the_trainer_computes_is_measured(tmp_path
         trainer.train()
         rows.append([(row["health/conflict"], row["a/grad_norm"], row["b/grad_norm"]) for row in rows_of(trainer)])
     assert len(rows[0]) == 3 and rows[1] == [pytest.approx(row) for row in rows[0]]
+
+
+class SkippingTrainer(LossTrainer):
+    """The first and the fourth batch report nothing."""
+
+    batches = 0
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        self.batches += 1
+        model.report = partial(ManyTasks.report, model) if self.batches not in (1, 4) else lambda losses: None
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def test_a_compiled_model_goes_on_being_measured_after_a_batch_without_reports(tmp_path, caplog, fresh_compiler):
+    norms = []
+    for is_compiled in (False, True):
+        model = Predicts()
+        if is_compiled:
+            model.compile(backend="eager")
+        trainer = make_trainer(model, tmp_path, TaskHealth(every=1), steps=5, trainer_class=SkippingTrainer)
+        trainer.train()
+        norms.append({row["step"]: row["a/grad_norm"] for row in rows_of(trainer) if "a/grad_norm" in row})
+    assert [*norms[0]] == [2, 3, 5] and norms[1] == pytest.approx(norms[0])
+    assert "task health is off" not in caplog.text
+
+
+def test_a_compiled_model_whose_trainer_reports_no_loss_that_matches_is_told_so(tmp_path, caplog, fresh_compiler):
+    model = Predicts()
+    model.compile(backend="eager")
+    make_trainer(model, tmp_path, TaskHealth("*/nll", every=1), steps=11, trainer_class=LossTrainer).train()
+    assert "in 10 measured micro-batches nothing was reported that matches '*/nll'" in caplog.text
+
+
+class CompiledInside(ManyTasks):
+    """Its losses are computed and reported in a part that is compiled."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = CompiledInPlace()
+
+    def forward(self, x, targets):
+        return self.part(x, targets)
+
+
+def test_a_compiled_part_that_reports_the_losses_is_named(tmp_path, caplog, fresh_compiler):
+    make_trainer(CompiledInside(), tmp_path, TaskHealth(every=1), steps=11).train()
+    assert "task health is off, the training goes on: torch.compile compiles the model and its losses" in caplog.text
 
 
 class OwnGather(torch.autograd.Function):
