@@ -23,10 +23,12 @@ class Seen(NamedTuple):
     Attributes:
         distances: task → name of a parameter → distance of the task's losses.
         tries: the number of measured micro-batches.
+        whole: the tasks whose losses were seen while no parameter was frozen.
     """
 
     distances: dict[str, dict[str, int]]
     tries: int
+    whole: set[str]
 
 
 class ParameterChoice:
@@ -47,6 +49,8 @@ class ParameterChoice:
         #: Task → parameter (by its id) → distance of the task's losses.
         self._distances: dict[str, dict[int, int]] = {}
         self._tries = 0
+        #: The tasks whose losses were last seen while no parameter was frozen. Those of the others may reach more now.
+        self._whole: set[str] = set()
 
     @property
     def tasks(self) -> list[str]:
@@ -63,20 +67,22 @@ class ParameterChoice:
         return not self._distances and self._tries >= WAIT_FOR_TASKS
 
     def why_it_waits(self, model: nn.Module) -> str | None:
-        """Return why nothing can be chosen, if parameters that are frozen now may change that; else ``None``."""
-        parameters = model.parameters() if self.named is None else self.named.parameters.values()
-        if self._distances and not all(each.requires_grad for each in parameters):
+        """Return why nothing can be chosen, if that is because parameters are or were frozen; else ``None``."""
+        if self._distances and (self._has_frozen(model) or not self._distances.keys() <= self._whole):
             try:
                 self._shared(model)
             except NotMeasurable as error:
                 return str(error)
         return None
 
-    def add(self, distances: Mapping[str, dict[int, int]]) -> None:
+    def add(self, distances: Mapping[str, dict[int, int]], model: nn.Module) -> None:
         """Take into account what `distances_by_task` found in one micro-batch, perhaps nothing."""
         if self.made is None:
             self._distances |= distances
             self._tries += 1
+            self._whole -= distances.keys()
+            if not self._has_frozen(model):
+                self._whole |= distances.keys()
 
     def seen(self, model: nn.Module) -> Seen:
         """Return what this rank has seen, in a form that other ranks can read."""
@@ -85,11 +91,12 @@ class ParameterChoice:
             task: {names[leaf]: distance for leaf, distance in reach.items() if leaf in names}
             for task, reach in self._distances.items()
         }
-        return Seen(distances, self._tries)
+        return Seen(distances, self._tries, self._whole)
 
     def take(self, everyones: Sequence[Seen], model: nn.Module) -> None:
         """Go on with what all ranks have seen, so that all of them choose the same."""
         self._distances, self._tries = {}, max(each.tries for each in everyones)
+        self._whole = set().union(*(each.whole for each in everyones))
         parameters = dict(model.named_parameters())
         for seen in everyones:
             for task, reach in seen.distances.items():
@@ -122,6 +129,10 @@ class ParameterChoice:
         if {*parameters} <= trained.keys() & allowed.keys():
             self.made = Selection(name, {each: trained[each] for each in parameters})
             self._distances = {task: {} for task in tasks}
+
+    def _has_frozen(self, model: nn.Module) -> bool:
+        parameters = model.parameters() if self.named is None else self.named.parameters.values()
+        return not all(each.requires_grad for each in parameters)
 
     def _shared(self, model: nn.Module) -> Selection:
         reaches, tasks = list(self._distances.values()), ", ".join(self.tasks)

@@ -266,7 +266,7 @@ class HealthMeter:
         if taken:
             raise NotMeasurable(f"the model itself reports {min(taken)!r}. Give that metric another name")
         if not kept:
-            self._choice.add({})
+            self._choice.add({}, trainer.model)
             is_compiled = self._is_compiled and not self._met and is_compiled_in_place(trainer.model)
             if (is_compiled or self._choice.is_hopeless) and not self._waits_for_ranks:
                 raise self._without_losses(trainer.model)
@@ -275,7 +275,7 @@ class HealthMeter:
     def _choose(self, trainer: Any, losses: list[ReportedLoss], reaches: Mapping[str, Reach]) -> Selection | None:
         """Return the parameters; ``None`` as long as they cannot be chosen, and while all of them are frozen."""
         distances = distances_by_task(losses, reaches)
-        self._choice.add(distances)
+        self._choice.add(distances, trainer.model)
         if self._choice.made is None and self._choice.is_due and not self._waits_for_ranks:
             self._make_choice(trainer)
         selection = self._choice.made

@@ -14,7 +14,7 @@ def choices_after(model: nn.Sequential, *seen: dict[str, dict[int, int]], tries:
     choices = [ParameterChoice(None) for _ in seen]
     for choice, distances in zip(choices, seen, strict=True):
         for _ in range(tries):
-            choice.add(distances)
+            choice.add(distances, model)
     everyones = [choice.seen(model) for choice in choices]
     for choice in choices:
         choice.take(everyones, model)
@@ -49,6 +49,23 @@ def test_one_task_is_enough_after_ten_micro_batches_and_none_is_hopeless() -> No
         assert [choice.is_due for choice in choices_after(model, {}, only, tries=tries)] == [is_due] * 2
         nothing = choices_after(model, {}, {}, tries=tries)
         assert [(choice.is_due, choice.is_hopeless) for choice in nothing] == [(False, is_due)] * 2
+
+
+def test_a_task_that_ranks_saw_while_the_trunk_was_frozen_is_waited_for() -> None:
+    model = blocks()
+    first, second, last = (id(layer.weight) for layer in model)
+    model[0].requires_grad_(False)
+    model[1].requires_grad_(False)
+    choices = choices_after(model, {"a": {last: 1}}, {"b": {}})
+    model.requires_grad_(True)
+    for seen, waits in (({"a": {first: 3, second: 2, last: 1}}, True), ({"b": {first: 2, second: 1}}, False)):
+        choices[1].add(seen, model)
+        everyones = [choice.seen(model) for choice in choices]
+        for choice in choices:
+            choice.take(everyones, model)
+        assert [choice.why_it_waits(model) is not None for choice in choices] == [waits] * 2
+    for choice in choices:
+        assert list(choice.make(model).parameters) == ["1.weight"]
 
 
 def test_a_checkpoint_has_the_choice_of_a_tied_parameter_by_the_name_that_the_user_gave() -> None:

@@ -343,6 +343,28 @@ def test_a_trunk_that_is_frozen_at_first_is_measured_as_soon_as_it_is_trained(tm
     assert "with respect to blocks.1 (4 tensors" in caplog.text
 
 
+class ThawingInTurns(ManyTasks):
+    """Each batch has one task. The heads alone are trained in the first two batches, and everything from then on."""
+
+    batches = 0
+
+    def losses(self, x, targets):
+        self.batches += 1
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_("heads." in name or self.batches > 2)
+        task = "ab"[self.batches % 2]
+        return {task: super().losses(x, targets)[task]}
+
+
+def test_a_trunk_that_is_frozen_at_first_is_measured_if_tasks_take_turns(tmp_path, caplog):
+    rows = first_rows(ThawingInTurns(), tmp_path, caplog, steps=5)
+    assert not any(name.endswith("/grad_norm") for row in rows[:3] for name in row)
+    for at, task in ((3, "a"), (4, "b")):
+        inputs = batch(DATA, 4 * at)
+        found = by_hand(ManyTasks(), inputs, in_last_block, lambda m, inputs=inputs: m.losses(**inputs))
+        assert rows[at][f"{task}/grad_norm"] == pytest.approx(float(found[task].norm()))
+
+
 class FrozenEmbedding(ManyTasks):
     """The task c shares nothing with the others but the embedding, which is frozen."""
 
