@@ -83,8 +83,8 @@ class HealthMeter:
         #: The tasks with losses in the measured micro-batches, and the number of these micro-batches.
         self._met: set[str] = set()
         self._measurements = 0
-        #: Whether compiled code reported a loss in one of them.
-        self._is_compiled = False
+        #: The tasks whose losses compiled code reported in them.
+        self._compiled: set[str] = set()
         #: How many micro-batches in a row were due, and had no backward pass: a training may skip some of them.
         self._without_backward = 0
         #: Number of micro-batches so far.
@@ -257,17 +257,18 @@ class HealthMeter:
         self._remarks.on_losses(reported)
         self._met |= {task_of(key) for key in reported.keys if self.settings.is_loss(key)}
         self._measurements += 1
-        self._is_compiled |= reported.is_compiled
+        self._compiled |= {task_of(key) for key in reported.compiled}
         # With several ranks, another rank may have measured the other tasks.
         if self._measurements == WAIT_FOR_TASKS and trainer.args.world_size == 1:
-            self._remarks.on_not_met(WAIT_FOR_TASKS, self._known_tasks() - self._met, self.settings.every)
+            unmet = self._known_tasks() - self._met - self._compiled
+            self._remarks.on_not_met(WAIT_FOR_TASKS, unmet, self.settings.every)
         kept = {loss.key for loss in reported.found}
         taken = {join_key(task_of(key), name) for key in kept for name in MEASURED} & reported.keys
         if taken:
             raise NotMeasurable(f"the model itself reports {min(taken)!r}. Give that metric another name")
         if not kept:
             self._choice.add({}, trainer.model)
-            is_compiled = self._is_compiled and not self._met and is_compiled_in_place(trainer.model)
+            is_compiled = self._compiled and not self._met and is_compiled_in_place(trainer.model)
             if (is_compiled or self._choice.is_hopeless) and not self._waits_for_ranks:
                 raise self._without_losses(trainer.model)
         return reported.found
@@ -308,7 +309,7 @@ class HealthMeter:
         tried = f"in {WAIT_FOR_TASKS} measured micro-batches"
         if self._met:
             return NotMeasurable(f"{tried} none of the losses that were reported had a graph")
-        if self._is_compiled:
+        if self._compiled:
             return NotMeasurable(COMPILED.format("model.compile()" if is_compiled_in_place(model) else "torch.compile"))
         return NotMeasurable(f"{tried} nothing was reported that matches {self.settings.losses!r}")
 

@@ -83,7 +83,8 @@ class Remarks:
     def on_losses(self, reported: ReportedLosses) -> None:
         """Say which losses have no graph, and which keys may be no losses."""
         kept = {loss.key for loss in reported.found}
-        for key, reason in reported.without_graph.items():
+        compiled = dict.fromkeys(sorted(reported.compiled) if kept else (), "compiled code computes it")
+        for key, reason in (compiled | reported.without_graph).items():
             if key not in kept:
                 self._warn_once(f"graph: {key}", _NO_GRAPH, key, reason)
         for key in sorted(kept):

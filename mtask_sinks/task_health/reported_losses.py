@@ -73,7 +73,7 @@ class ReportedLosses:
         found: the losses, each tensor once per key, in the order of the reports.
         without_graph: key of a loss that was reported only without a graph → the reason.
         keys: the keys of everything that eager code reported.
-        is_compiled: whether compiled code reported a loss. It has no graph of its own, so it is not among the others.
+        compiled: the keys of the losses that compiled code reported. They have no graph of their own.
         is_muted: whether to ignore reports now, because they come from hooks and recomputes of a measurement.
     """
 
@@ -81,7 +81,7 @@ class ReportedLosses:
     found: list[ReportedLoss] = field(default_factory=list)
     without_graph: dict[str, str] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
-    is_compiled: bool = False
+    compiled: set[str] = field(default_factory=set)
     is_muted: bool = False
 
     @contextmanager
@@ -95,7 +95,7 @@ class ReportedLosses:
 
         def looking(store: Callable[..., None]) -> Callable[..., None]:
             def look_at_compiled(task: str | None, named: Mapping[str, Any], *packed: Any) -> None:
-                self.is_compiled = self.is_compiled or any(self.is_loss(join_key(task, name)) for name in named)
+                self.compiled |= {key for name in named if self.is_loss(key := join_key(task, name))}
                 store(task, named, *packed)
 
             return look_at_compiled

@@ -443,6 +443,32 @@ def test_a_compiled_model_whose_losses_the_trainer_computes_is_measured(tmp_path
     assert len(rows[0]) == 3 and rows[1] == [pytest.approx(row) for row in rows[0]]
 
 
+class Auxiliary(nn.Module):
+    """A layer that reports a loss of its own."""
+
+    supports_report_metrics = True
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x):
+        x = self.block(x)
+        self.report_metrics("aux", loss=x.square().mean())
+        return x
+
+
+def test_a_loss_that_a_compiled_layer_reports_is_left_out_with_the_reason(tmp_path, caplog, fresh_compiler):
+    model = ManyTasks()
+    model.blocks[0] = Auxiliary(model.blocks[0])
+    model.blocks[0].compile(backend="eager")
+    trainer = make_trainer(model, tmp_path, TaskHealth(every=1), steps=11)
+    trainer.train()
+    assert all(row["aux/loss"] > 0 and row["a/grad_norm"] > 0 for row in rows_of(trainer))
+    assert caplog.text.count("task health leaves out aux/loss: compiled code computes it.") == 1
+    assert "take turns" not in caplog.text
+
+
 class SkippingTrainer(LossTrainer):
     """The first and the fourth batch report nothing."""
 
