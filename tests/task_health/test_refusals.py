@@ -431,15 +431,24 @@ class LossTrainer(OrderedTrainer):
         return model.total(losses)
 
 
-def test_a_compiled_model_whose_losses_the_trainer_computes_is_measured(tmp_path, fresh_compiler):
-    rows = []
+def plain_and_compiled(tmp_path, trainer_class: type, steps: int) -> list[list[dict]]:
+    """Train a plain model, then a compiled one, and return the rows of each training."""
+    found = []
     for is_compiled in (False, True):
         model = Predicts()
         if is_compiled:
             model.compile(backend="eager")
-        trainer = make_trainer(model, tmp_path, TaskHealth(every=1), steps=3, trainer_class=LossTrainer)
+        trainer = make_trainer(model, tmp_path, TaskHealth(every=1), steps=steps, trainer_class=trainer_class)
         trainer.train()
-        rows.append([(row["health/conflict"], row["a/grad_norm"], row["b/grad_norm"]) for row in rows_of(trainer)])
+        found.append(rows_of(trainer))
+    return found
+
+
+def test_a_compiled_model_whose_losses_the_trainer_computes_is_measured(tmp_path, fresh_compiler):
+    rows = [
+        [(row["health/conflict"], row["a/grad_norm"], row["b/grad_norm"]) for row in of_model]
+        for of_model in plain_and_compiled(tmp_path, LossTrainer, steps=3)
+    ]
     assert len(rows[0]) == 3 and rows[1] == [pytest.approx(row) for row in rows[0]]
 
 
@@ -481,14 +490,10 @@ class SkippingTrainer(LossTrainer):
 
 
 def test_a_compiled_model_goes_on_being_measured_after_a_batch_without_reports(tmp_path, caplog, fresh_compiler):
-    norms = []
-    for is_compiled in (False, True):
-        model = Predicts()
-        if is_compiled:
-            model.compile(backend="eager")
-        trainer = make_trainer(model, tmp_path, TaskHealth(every=1), steps=5, trainer_class=SkippingTrainer)
-        trainer.train()
-        norms.append({row["step"]: row["a/grad_norm"] for row in rows_of(trainer) if "a/grad_norm" in row})
+    norms = [
+        {row["step"]: row["a/grad_norm"] for row in of_model if "a/grad_norm" in row}
+        for of_model in plain_and_compiled(tmp_path, SkippingTrainer, steps=5)
+    ]
     assert [*norms[0]] == [2, 3, 5] and norms[1] == pytest.approx(norms[0])
     assert "task health is off" not in caplog.text
 
