@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mtask_sinks._util.formatting import more_digits
 from mtask_sinks.analysis.choice import directions_of
 from mtask_sinks.analysis.series import Series, sorted_by_task
 from mtask_sinks.analysis.training import Training
@@ -34,6 +35,12 @@ class Outcome:
     best: float | None
     best_step: int | None
     partial: bool = False
+
+
+def more_digits_of(outcomes: Iterable[Outcome | None]) -> tuple[int, int]:
+    """Return `more_digits` for the final and for the best values of one metric in several trainings."""
+    found = [each for each in outcomes if each is not None]
+    return more_digits(each.final for each in found), more_digits(each.best for each in found)
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,9 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from mtask_sinks._util.formatting import change, more_digits
+    from mtask_sinks._util.formatting import change
     from mtask_sinks._util.shown import shown
+    from mtask_sinks.analysis.compare import more_digits_of
     from mtask_sinks.analysis.progress import status_of
     from mtask_sinks.charts.palette import task_colours
     from mtask_sinks.cli.formatting import print_renderable
@@ -132,8 +133,7 @@ def _print(runs: list[Training], rows: list[Difference]) -> None:
     ]
     cells = []
     for row in shown(rows, console.encoding):
-        found = [each for each in (row.a, row.b) if each is not None]
-        more, more_best = more_digits(each.final for each in found), more_digits(each.best for each in found)
+        more, more_best = more_digits_of((row.a, row.b))
         finals = [_final(each, more) for each in (row.a, row.b)]
         bests = [_best(each, more_best) for each in (row.a, row.b)]
         final_change = change(row.final_change, row.b.final if row.b else 0.0, more)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from mtask_sinks._util.formatting import more_digits, number
+from mtask_sinks._util.formatting import number
 from mtask_sinks._util.shown import shown
+from mtask_sinks.analysis.compare import more_digits_of
 from mtask_sinks.analysis.report import Report, TaskCourse
 from mtask_sinks.analysis.task_health import GradientSummary, MeasuredMean, cosine_text
 from mtask_sinks.cli.formatting import last_value
@@ -149,8 +150,7 @@ def _values(report: Report) -> Iterator[str]:
     columns = ["task", "metric", "phase", "run", "last", "best", "at step"]
     rows = []
     for row in report.metrics:
-        found = [each for each in row.outcomes if each is not None]
-        more, more_best = more_digits(each.final for each in found), more_digits(each.best for each in found)
+        more, more_best = more_digits_of(row.outcomes)
         for at, (run, each) in enumerate(zip(report.runs, row.outcomes, strict=True)):
             if each is not None:
                 last = last_value(each.final, each.partial, more)

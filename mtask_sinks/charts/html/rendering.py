@@ -9,8 +9,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtask_sinks._util.formatting import counted, duration, moment, more_digits, number
+from mtask_sinks._util.formatting import counted, duration, moment, number
 from mtask_sinks._util.shown import shown
+from mtask_sinks.analysis.compare import more_digits_of
 from mtask_sinks.analysis.task_health import cosine_text
 from mtask_sinks.charts import words
 from mtask_sinks.charts.curves import Chart, Panel
@@ -107,7 +108,7 @@ def _environment() -> Environment:
     environment.filters.update(number=number, duration=duration, moment=moment, cosine=cosine_text)
     environment.filters.update(
         counted=counted,
-        more_digits=more_digits,
+        more_digits_of=more_digits_of,
         sparkline=sparkline,
         marked=marked,
         notes=words.notes,
