@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -10,15 +9,13 @@ from functools import partial
 from mtask_sinks._util.formatting import counted
 from mtask_sinks._util.interrupts import wait_for
 from mtask_sinks._util.log import get_logger
+from mtask_sinks.delivery.last_wait import wait_and_tell
 from mtask_sinks.delivery.replay_command import how_to_deliver
 from mtask_sinks.delivery.sink_calls import error_text
 from mtask_sinks.delivery.worker import Worker
 from mtask_sinks.journal.writer import Journal
 
 logger = get_logger(__name__)
-
-# After this many seconds of waiting, a message names the sinks that are behind.
-_QUIET_SECONDS = 2.0
 
 
 class Ending:
@@ -110,18 +107,19 @@ def wait_for_endings(endings: Sequence[Ending], seconds: float) -> None:
     begun = time.monotonic()
     waited = seconds
 
-    def wait(until: float) -> bool:
-        return all(ending.wait(begun + until - time.monotonic()) for ending in endings)
+    def wait(left: float) -> bool:
+        end = time.monotonic() + left
+        return all(ending.wait(end - time.monotonic()) for ending in endings)
+
+    def tell(limit: str) -> None:
+        waiting = {worker.sink.name: worker.sink for ending in endings for worker in ending.missing()}
+        message = "the training has ended and waits %sfor sinks that are behind: %s. Ctrl-C ends the wait%s."
+        later = "; you can deliver the missing snapshots later"
+        can_replay = any(sink.can_replay for sink in waiting.values())
+        logger.warning(message, limit, ", ".join(waiting), later if can_replay else "")
 
     try:
-        if not wait(min(_QUIET_SECONDS, seconds)) and seconds > _QUIET_SECONDS:
-            waiting = {worker.sink.name: worker.sink for ending in endings for worker in ending.missing()}
-            message = "the training has ended and waits %sfor sinks that are behind: %s. Ctrl-C ends the wait%s."
-            limit = "" if math.isinf(seconds) else f"up to {seconds:g} s "
-            later = "; you can deliver the missing snapshots later"
-            can_replay = any(sink.can_replay for sink in waiting.values())
-            logger.warning(message, limit, ", ".join(waiting), later if can_replay else "")
-            wait(seconds)
+        wait_and_tell(wait, seconds, tell)
     except (KeyboardInterrupt, SystemExit) as error:
         waited = round(time.monotonic() - begun, 1)
         if isinstance(error, SystemExit):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import threading
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from itertools import chain, count
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from mtask_sinks._util.atomic_file import replacing_file
 from mtask_sinks._util.interrupts import InterruptsDeferred, wait_for
 from mtask_sinks._util.log import get_logger
+from mtask_sinks.delivery.last_wait import wait_and_tell
 from mtask_sinks.delivery.sink_calls import error_text
 from mtask_sinks.journal.paths import FILE_NAME
 
@@ -29,8 +29,6 @@ logger = get_logger(__name__)
 _EVERY_SECONDS = 180.0
 # How many bytes at each end of a copy are compared with the journal.
 _COMPARED_BYTES = 1 << 12
-# After this many seconds of waiting for the last copy, a message says so.
-_QUIET_SECONDS = 2.0
 # Seconds to wait after a failed copy: after the first failure, and at most.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 
@@ -80,15 +78,14 @@ class Publisher:
 
     def wait(self, seconds: float) -> None:
         """Wait after `finish` until the copy is complete; log a warning if it is not."""
-        end = time.monotonic() + seconds
+
+        def tell(limit: str) -> None:
+            message = "the training has ended and waits %sfor the copy of its journal to %s. Ctrl-C ends the wait."
+            logger.warning(message, limit, self._url)
+
         try:
-            if wait_for(self._changed, lambda: self._thread is None, min(_QUIET_SECONDS, seconds)):
+            if wait_and_tell(partial(wait_for, self._changed, lambda: self._thread is None), seconds, tell):
                 return
-            if seconds > _QUIET_SECONDS:
-                message = "the training has ended and waits %sfor the copy of its journal to %s. Ctrl-C ends the wait."
-                logger.warning(message, "" if math.isinf(seconds) else f"up to {seconds:.0f} s ", self._url)
-                if wait_for(self._changed, lambda: self._thread is None, end - time.monotonic()):
-                    return
         except KeyboardInterrupt:  # as in `wait_for_endings`
             pass
         path = self._stream.path

@@ -6,8 +6,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def _no_message_about_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tests count the messages. Say that the end of a training waits only if that is a fault."""
-    monkeypatch.setattr("mtask_sinks.delivery.ending._QUIET_SECONDS", 60.0)
-    monkeypatch.setattr("mtask_sinks.delivery.publisher._QUIET_SECONDS", 60.0)
+    monkeypatch.setattr("mtask_sinks.delivery.last_wait._QUIET_SECONDS", 60.0)
 
 
 @pytest.fixture

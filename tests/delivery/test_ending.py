@@ -107,7 +107,7 @@ def test_ctrl_c_at_any_moment_of_a_wait_leaves_no_lock_behind() -> None:
 
 @pytest.mark.parametrize(("seconds", "said"), [(math.inf, "waits for sinks"), (1e12, "waits up to 1e+12 s for sinks")])
 def test_the_wait_may_have_no_limit(tmp_path, caplog, monkeypatch, seconds: float, said: str) -> None:
-    monkeypatch.setattr("mtask_sinks.delivery.ending._QUIET_SECONDS", 0.1)
+    monkeypatch.setattr("mtask_sinks.delivery.last_wait._QUIET_SECONDS", 0.1)
     sink = Hanging()
     delivery = Delivery([sink], seconds, publish=(tmp_path / "copy").as_uri())
     delivery.open(RunInfo(id="1", output_dir=str(tmp_path)))
@@ -129,7 +129,7 @@ def test_the_wait_may_have_no_limit(tmp_path, caplog, monkeypatch, seconds: floa
 def test_the_message_of_a_wait_promises_a_later_delivery_only_if_there_is_one(
     tmp_path, caplog, monkeypatch, can_replay: bool, end: str
 ) -> None:
-    monkeypatch.setattr("mtask_sinks.delivery.ending._QUIET_SECONDS", 0.1)
+    monkeypatch.setattr("mtask_sinks.delivery.last_wait._QUIET_SECONDS", 0.1)
     monkeypatch.setattr(Hanging, "can_replay", can_replay)
     sink = Hanging()
     delivery = Delivery([sink], 0.3)

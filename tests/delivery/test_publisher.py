@@ -124,7 +124,7 @@ def test_an_error_that_is_no_exception_does_not_end_the_copies(tmp_path, monkeyp
 
 @pytest.mark.parametrize(("seconds", "limit"), [(3599.7, "up to 3600 s "), (math.inf, "")])
 def test_a_long_wait_for_the_last_copy_is_told(tmp_path, monkeypatch, caplog, seconds, limit) -> None:
-    monkeypatch.setattr(publisher, "_QUIET_SECONDS", 0.01)
+    monkeypatch.setattr("mtask_sinks.delivery.last_wait._QUIET_SECONDS", 0.01)
     is_told = threading.Event()
     monkeypatch.setattr(publisher.Publisher, "_copy", lambda self: is_told.wait(100))
     published = publisher.Publisher(JournalStream(tmp_path / "metrics.jsonl"), "memory://slow")

@@ -27,10 +27,10 @@ N = 200
 WRITER = """
 import json, logging, sys
 from mtask_sinks import RunInfo, Snapshot
-from mtask_sinks.delivery import ending
+from mtask_sinks.delivery import last_wait
 from mtask_sinks.delivery.pipeline import Delivery
 from mtask_sinks.sinks import MemorySink
-ending._QUIET_SECONDS = 60.0  # no message because the machine is slow
+last_wait._QUIET_SECONDS = 60.0  # no message because the machine is slow
 name, directory, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sink = MemorySink()
 delivery = Delivery([sink])
