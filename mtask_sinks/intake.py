@@ -105,10 +105,12 @@ class Intake:
         for name, value in metrics.items():
             try:
                 try:
-                    if type(value) is Tensor:
+                    if type(value) is float:
+                        entry = value
+                    elif type(value) is Tensor:
                         entry = value.item() if value.is_cpu and not value.ndim else read_tensor(value)
                     else:
-                        entry = value if type(value) is float else read(value)
+                        entry = read(value)
                 except Exception as error:
                     self._refuse(window, task, name, value, error)
                     continue

@@ -88,11 +88,6 @@ class Oversight:
             self.meter.begin(trainer)
         self.meter.load_state_dict(self._saved_choice, trainer.model)
 
-    def on_step_end(self, trainer: Any) -> None:
-        """After a step, let the ranks choose together what task health measures. A checkpoint has the choice then."""
-        if self.meter is not None and trainer is not None:
-            self.meter.choose_together(trainer)
-
     def completed(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot with the progress of its tasks, which depends on earlier snapshots too."""
         self._step = snapshot.step

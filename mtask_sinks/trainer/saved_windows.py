@@ -129,7 +129,8 @@ class SavedWindows:
 
     def on_step_end(self) -> None:
         """End a step of the training. After a resume it may have fewer micro-batches than before."""
-        self._end_repetition()
+        if self._to_repeat:
+            self._end_repetition()
         self._steps_before = -1
 
     def on_epoch_end(self) -> None:
@@ -138,7 +139,8 @@ class SavedWindows:
         If data have no length, the Trainer skips as many batches as all steps had, in the first epoch of the resumed
         training. This may be all of that epoch.
         """
-        self._end_repetition()
+        if self._to_repeat:
+            self._end_repetition()
 
     def discard(self) -> None:
         """Forget the open windows of the training. What it has done of a step is in no window any more."""
@@ -173,10 +175,9 @@ class SavedWindows:
         return self._to_repeat or (self._micro_batches if state.global_step == self._steps_before else 0)
 
     def _end_repetition(self) -> None:
-        """If the training has repeated a part of a step, load the windows that already have it."""
-        if self._to_repeat:
-            self._load_windows(self._repeated, max(self._steps_before, 0))
-            self._to_repeat, self._repeated = 0, {}
+        """The training has repeated a part of a step: load the windows that already have it."""
+        self._load_windows(self._repeated, max(self._steps_before, 0))
+        self._to_repeat, self._repeated = 0, {}
 
     def _end_saved_epoch(self, state: TrainerState, is_over: bool, is_cut: bool) -> None:
         """End the epoch of the checkpoint if its rows were logged afterwards, or if its data are cut."""

@@ -218,7 +218,8 @@ class Session:
     def on_step_end(self) -> None:
         """Handle the end of an optimizer step, on all ranks."""
         self.saved_windows.on_step_end()
-        self.oversight.on_step_end(self.trainer())
+        if self.oversight.meter is not None and (trainer := self.trainer()) is not None:
+            self.oversight.meter.choose_together(trainer)  # now, so that a checkpoint has the choice
 
     def on_train_end(self) -> None:
         """Record that the training has reached its end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -99,16 +99,17 @@ class CountedStep:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         trainer, session = self._trainer, self._session
         step = trainer._below(self._name)
-        meter = session.oversight.meter
-        if meter is not None and self._trains:
-            step = partial(meter.run_step, trainer, step)
-        is_left_out = not self._trains and session.padding.is_padding(trainer.accelerator, _inputs_of(*args, **kwargs))
-        admission = session.admission
-        judge = admission.training_judge if self._trains else admission.evaluation_judge
-        outside, judge.exempt_thread = judge.exempt_thread, admission.thread
+        if self._trains:
+            judge, meter = session.admission.training_judge, session.oversight.meter
+            if meter is not None:
+                step = partial(meter.run_step, trainer, step)
+        else:
+            judge = session.admission.evaluation_judge
+            if session.padding.is_padding(trainer.accelerator, _inputs_of(*args, **kwargs)):
+                step = session.registry.ignoring_reports()(step)
+        outside, judge.exempt_thread = judge.exempt_thread, session.admission.thread
         try:
-            with session.registry.ignoring_reports() if is_left_out else nullcontext():
-                return step(*args, **kwargs)
+            return step(*args, **kwargs)
         finally:
             judge.exempt_thread = outside
             if self._trains and outside is None:  # a step that calls itself is one micro-batch
