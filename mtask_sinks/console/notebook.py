@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,9 +52,15 @@ class _Column(NamedTuple):
         return name if self.phase == "train" else f"{name} ({self.phase})"
 
 
+def _as_html(text: str) -> str:
+    import html  # takes a millisecond, which most trainings, in scripts, do not need to spend
+
+    return html.escape(printable(text))
+
+
 def _breakable(name: str) -> str:
     """Return a name as HTML that may continue on the next line after each ``_`` and ``-``."""
-    return re.sub("([_-])", r"\1<wbr>", html.escape(printable(name)))
+    return re.sub("([_-])", r"\1<wbr>", _as_html(name))
 
 
 class NotebookTable:
@@ -186,7 +191,7 @@ class NotebookTable:
         is_wide = len(first) + len(shown) + (1 if is_sum else len(last)) > _FITTING
         of_tasks = _by_line(shown) if is_wide else {column.heading: [column] for column in shown}
         lines = list(dict.fromkeys(column.line for column in shown)) if is_wide else []
-        names = html.escape(", ".join(f"{column.key} ({column.phase})" for column in left_out))
+        names = _as_html(", ".join(f"{column.key} ({column.phase})" for column in left_out))
         more = [f'<span title="{names}">+{len(left_out):,} more</span>'] if left_out else []
         label, total = ["<small>metric</small>"] if is_wide else [], ["<small>Runtime</small>"] if is_sum else []
         self._added.update(of_tasks, label, more, total)
@@ -197,7 +202,7 @@ class NotebookTable:
                 _lines("" if column is None else texts.get(column, _NOTHING) for column in columns)
                 for columns in of_tasks.values()
             ]
-            labels = [_lines(f"<small>{html.escape(printable(line))}</small>" for line in lines) for _ in label]
+            labels = [_lines(f"<small>{_as_html(line)}</small>" for line in lines) for _ in label]
             ends = [_sum(times)] if is_sum else _texts(times, last)
             filled.append([*_texts(row, first), *labels, *cells_of_tasks, *("" for _ in more), *ends])
         return filled
@@ -237,7 +242,7 @@ def _lines(texts: Iterable[str]) -> str:
 def _sum(times: Mapping[str, Any]) -> str:
     """Return the sum of the run times of all evaluation sets, with all of them in a title."""
     runtimes = [time for name, time in times.items() if name.endswith("Runtime")]
-    names = html.escape(", ".join(f"{name} {time}" for name, time in times.items()))
+    names = _as_html(", ".join(f"{name} {time}" for name, time in times.items()))
     return f'<span title="{names}">{number(sum(runtimes))}</span>' if runtimes else _NOTHING
 
 

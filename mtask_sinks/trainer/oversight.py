@@ -18,11 +18,11 @@ from mtask_sinks.patterns import listed
 from mtask_sinks.registry import MetricRegistry
 from mtask_sinks.sinks.base import Sink
 from mtask_sinks.snapshot import Snapshot
-from mtask_sinks.task_health.meter import HealthMeter
 from mtask_sinks.task_health.progress import TaskProgress
 from mtask_sinks.task_health.settings import TaskHealth
 
 if TYPE_CHECKING:
+    from mtask_sinks.task_health.meter import HealthMeter
     from mtask_sinks.trainer.arguments import SinkArguments
 
 logger = get_logger(__name__)
@@ -53,6 +53,8 @@ class Oversight:
         self.stopped_by: str | None = None
         self._progress: TaskProgress | None = None
         if health is not None:
+            from mtask_sinks.task_health.meter import HealthMeter  # eleven modules, which most trainings do not need
+
             self._progress = TaskProgress(health.is_loss)
             self.meter = HealthMeter(health, registry, self._add_note, self._progress.tasks)
         self._episodes = Episodes(alerts, Directions(registry.directions))
