@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -71,18 +71,19 @@ class Alert:
     """
 
     pattern: str
-    nonfinite: bool = field(default=False, kw_only=True)
-    above: float | None = field(default=None, kw_only=True)
-    below: float | None = field(default=None, kw_only=True)
-    no_improvement: int | None = field(default=None, kw_only=True)
-    diverged: float | None = field(default=None, kw_only=True)
-    silent_for: int | None = field(default=None, kw_only=True)
-    spread: float | None = field(default=None, kw_only=True)
-    conflict: float | None = field(default=None, kw_only=True)
-    for_steps: int = field(default=0, kw_only=True)
-    phase: str | None = field(default=None, kw_only=True)
+    _: KW_ONLY
+    nonfinite: bool = False
+    above: float | None = None
+    below: float | None = None
+    no_improvement: int | None = None
+    diverged: float | None = None
+    silent_for: int | None = None
+    spread: float | None = None
+    conflict: float | None = None
+    for_steps: int = 0
+    phase: str | None = None
     # An address may hold a secret, so ``repr`` leaves it out.
-    action: Action | Sequence[Action] = field(default="warn", kw_only=True, repr=False)
+    action: Action | Sequence[Action] = field(default="warn", repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not self.pattern:
