@@ -141,17 +141,17 @@ def width_to_differ(names: Iterable[str], least: int, most: int) -> int:
     return least + bisect_left(widths, True, key=differ)
 
 
-def short(value: object, length: int = 60) -> str:
-    """Return the beginning of the ``repr`` of any object; its type if the object has no ``repr``.
+def short(value: object) -> str:
+    """Return the first 60 characters of the ``repr`` of any object; its type if the object has no ``repr``.
 
-    >>> short([0.5, 1.0]), short("ab" * 50, length=10)
-    ('[0.5, 1.0]', "'ababababa…")
+    >>> short([0.5, 1.0]), len(short("ab" * 50))
+    ('[0.5, 1.0]', 61)
     """
     try:
         text = repr(value)
     except Exception:  # from the code of the object's type
         text = f"<{type(value).__name__}>"
-    return text if len(text) <= length else text[:length] + "…"
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def moment(time: float) -> str:
