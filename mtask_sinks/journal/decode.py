@@ -144,7 +144,7 @@ def _begin(record: dict[str, Any], line: bytes) -> Begin:
         directions=read("directions", _mapping, nothing, is_optional=True),
         loss_weights=read("loss_weights", _numbers, {}, is_optional=True),
         is_training=record.get("is_training") is not False,
-        resumes=read("resumes", _ids, (), is_optional=True),
+        resumes=read("resumes", _listed, (), is_optional=True),
     )
     return Begin(
         run,
@@ -238,16 +238,14 @@ def _texts(value: Any) -> dict[str, str]:
     return {_text(name): _text(item) for name, item in _mapping(value).items()}
 
 
-def _names(value: Any) -> frozenset[str]:
-    if type(value) is not list:
-        raise _Wrong
-    return frozenset(map(_text, value))
-
-
-def _ids(value: Any) -> tuple[str, ...]:
+def _listed(value: Any) -> tuple[str, ...]:
     if type(value) is not list:
         raise _Wrong
     return tuple(map(_text, value))
+
+
+def _names(value: Any) -> frozenset[str]:
+    return frozenset(_listed(value))
 
 
 def _process(value: Any) -> tuple[str, int, str]:
