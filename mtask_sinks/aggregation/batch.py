@@ -9,6 +9,7 @@ import numpy as np
 
 from mtask_sinks.measurement.device_queue import DeviceEntry
 from mtask_sinks.measurement.entries import Block, Entry
+from mtask_sinks.measurement.scalars import read_scalar
 from mtask_sinks.reducers import Floats
 
 
@@ -52,9 +53,9 @@ class Batch(NamedTuple):
             elif isinstance(entry, list):
                 part, weight = np.array(entry, dtype=np.float64), np.ones(len(entry))
             elif isinstance(entry, tuple):
-                part, weight = np.array([_as_float(entry[0])]), np.array([_as_float(entry[1])])
+                part, weight = np.array([read_scalar(entry[0])]), np.array([read_scalar(entry[1])])
             else:
-                part, weight = np.array([_as_float(entry)]), np.ones(1)
+                part, weight = np.array([read_scalar(entry)]), np.ones(1)
             values.append(part)
             weights.append(weight)
             sizes.append(len(part))
@@ -82,10 +83,3 @@ class Batch(NamedTuple):
             means = np.bincount(index, self.weights * self.values) / weights
         # The mean of a single element must be exactly that element.
         return Batch(np.where(sizes == 1, self.values[first], means), weights, numbers)
-
-
-def _as_float(number: float) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return float("inf") if number > 0 else float("-inf")
