@@ -4,5 +4,5 @@ In: this rank's states. Out: the states of the whole job. This takes one collect
 reducer or a spread needs a maximum or minimum, and a gather for reducers that need all values. The ranks exchange names
 only when one of them has a new key or phase.
 
-May import: `aggregation`, `reducers`, `errors`, `_util`.
+May import: `aggregation`, `measurement`, `reducers`, `errors`, `_util`.
 """

@@ -4,5 +4,5 @@ In: the losses that the model reports, with their graphs, and the call of `accel
 ``mlm/grad_norm`` and ``health/grad_cosine.mlm.nsp``. The gradients of the training do not change. `settings` holds what
 the user chooses, and `meter` runs the measurements; its docstring names the other modules.
 
-May import: `registry`, `reporting`, `measurement`, `keys`, `patterns`, `snapshot`, `_util`.
+May import: `registry`, `distributed`, `reporting`, `measurement`, `keys`, `patterns`, `snapshot`, `_util`.
 """
