@@ -93,7 +93,7 @@ class ParameterChoice:
         }
         return Seen(distances, self._tries, self._whole)
 
-    def take(self, everyones: Sequence[Seen], model: nn.Module) -> None:
+    def merge(self, everyones: Sequence[Seen], model: nn.Module) -> None:
         """Go on with what all ranks have seen, so that all of them choose the same."""
         self._distances, self._tries = {}, max(each.tries for each in everyones)
         self._whole = set().union(*(each.whole for each in everyones))

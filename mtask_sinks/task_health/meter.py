@@ -154,7 +154,7 @@ class HealthMeter:
         if not measuring:
             self._waits_for_ranks = False
             return
-        self._choice.take(measuring, trainer.model)
+        self._choice.merge(measuring, trainer.model)
         is_ready = self._choice.is_due or self._choice.is_hopeless
         self._waits_for_ranks = not is_ready or self._choice.why_it_waits(trainer.model) is not None
         if self._is_off or not is_ready:

@@ -17,7 +17,7 @@ def choices_after(model: nn.Sequential, *seen: dict[str, dict[int, int]], tries:
             choice.add(distances, model)
     everyones = [choice.seen(model) for choice in choices]
     for choice in choices:
-        choice.take(everyones, model)
+        choice.merge(everyones, model)
     return choices
 
 
@@ -62,7 +62,7 @@ def test_a_task_that_ranks_saw_while_the_trunk_was_frozen_is_waited_for() -> Non
         choices[1].add(seen, model)
         everyones = [choice.seen(model) for choice in choices]
         for choice in choices:
-            choice.take(everyones, model)
+            choice.merge(everyones, model)
         assert [choice.why_it_waits(model) is not None for choice in choices] == [waits] * 2
     for choice in choices:
         assert list(choice.make(model).parameters) == ["1.weight"]
