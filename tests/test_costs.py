@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import subprocess
 import sys
 from collections import Counter
 from typing import Any
@@ -406,3 +407,13 @@ def _profiled(run: Any, note: Any) -> None:
         run()
     finally:
         sys.setprofile(None)
+
+
+def test_the_trainer_imports_no_module_that_few_trainings_need() -> None:
+    rare = ["mtask_sinks.task_health.meter", "mtask_sinks.sinks.mlflow", "mtask_sinks.sinks.wandb", "html.entities"]
+    code = (
+        f"import sys; from transformers import Trainer; rare = {{*{rare}}} - sys.modules.keys(); "
+        "from mtask_sinks import HfMultiTaskTrainer; print(rare & sys.modules.keys() or 'none')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "none"
