@@ -89,7 +89,7 @@ class JournalReader:
                     return
                 self._offset, self._last_line = line.end, line.data
                 item = self.left_out.item(line)
-                self._note(item)
+                self._remember(item)
                 if item is not None:
                     yield item
 
@@ -100,7 +100,7 @@ class JournalReader:
                 yield item
 
     def _whole_lines(self, file: BinaryIO) -> Iterator[Line]:
-        """Yield the whole lines, and note where snapshots end. This decodes no snapshot that this library wrote."""
+        """Yield the whole lines, and remember where snapshots end. This decodes no snapshot that this library wrote."""
         for line in read_lines(file, self._offset):
             if not line.is_whole:
                 return
@@ -108,7 +108,7 @@ class JournalReader:
             if is_snapshot(line.data):
                 self._ends.append(self._offset)
             else:
-                self._note(line.item())
+                self._remember(line.item())
             yield line
 
     def snapshots_after(self, offset: int, sink: str | None = None) -> int:
@@ -127,7 +127,7 @@ class JournalReader:
         spans = [(start, stop) for (start, is_meant), stop in zip(meant, stops, strict=True) if is_meant]
         return sum(max(stop - max(start, first), 0) for start, stop in spans)
 
-    def _note(self, item: object) -> None:
+    def _remember(self, item: object) -> None:
         if isinstance(item, Snapshot):
             self._ends.append(self._offset)
         elif isinstance(item, Begin):

@@ -198,7 +198,7 @@ class Journal:
         if self._is_begun:
             self._write_waiting()
         while self._waiting.exceeds(_MAX_WAITING):
-            self._note_begin(self._waiting.first.item)
+            self._remember_begin(self._waiting.first.item)
             self._waiting.drop_first()
             message = _TOO_MANY_WAIT if self._is_begun else _TOO_MANY_BEFORE
             self._warn_once("lost", message, self.path, _MAX_WAITING[0])
@@ -212,7 +212,7 @@ class Journal:
             file = self._open_file(self.path)
             while self._waiting:
                 entry = self._waiting.first
-                self._note_begin(entry.item)
+                self._remember_begin(entry.item)
                 if self._begin is not None and entry.item is not self._begin and self._lacks_run(file):
                     is_late = self._begin_is_written and file.size > 0
                     self._write(file, encode(replace(self._begin, time=time.time()) if is_late else self._begin))
@@ -229,7 +229,7 @@ class Journal:
         is_closed = self._file is None and self._size_before is not None and not self._waiting
         return is_closed and self.path is not None and not self.path.exists()
 
-    def _note_begin(self, item: Item) -> None:
+    def _remember_begin(self, item: Item) -> None:
         if isinstance(item, Begin) and item is not self._begin:
             self._begin, self._begin_is_written = item, False
 
