@@ -41,7 +41,8 @@ class Terminated(SystemExit):
 def raising_on_sigterm(if_stuck: Callable[[], None], is_ending: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Let SIGTERM raise `Terminated` inside a ``with`` block, instead of ending the process at once.
 
-    This changes nothing outside of the main thread, or if other code handles SIGTERM or watches for signals.
+    This changes nothing outside of the main thread, or if other code handles SIGTERM or watches for signals, or on
+    Windows.
 
     Python drops an exception that is raised while it calls a destructor or the callback of a weak reference, and other
     code may drop it too. Then the exception is raised again.
@@ -50,7 +51,9 @@ def raising_on_sigterm(if_stuck: Callable[[], None], is_ending: Callable[[], boo
         if_stuck: if the main thread does not react, another thread calls this and then ends the process.
         is_ending: whether the block is about to end. Then the exception is not raised again: it would stop the end.
     """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    # Windows sends no SIGTERM to another process, cannot wait for a pipe, and before Python 3.12 has no `set_blocking`.
+    is_possible = hasattr(signal, "pthread_kill") and threading.current_thread() is threading.main_thread()
+    if not is_possible or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
     reader, writer = os.pipe()

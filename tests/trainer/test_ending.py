@@ -232,6 +232,14 @@ def test_sigterm_ends_a_training_as_an_exception_would_and_then_the_process(tmp_
     assert [each.status for each in read_journal(tmp_path / "out")] == ["failed"]
 
 
+def test_a_training_runs_where_the_system_cannot_watch_for_sigterm(tmp_path, monkeypatch) -> None:
+    for module, name in ((signal, "pthread_kill"), (os, "set_blocking")):  # Windows, the second before Python 3.12
+        monkeypatch.delattr(module, name, raising=False)
+    sink = MemorySink()
+    made(tmp_path, lambda: signal.getsignal(signal.SIGTERM) is signal.SIG_DFL or 1 / 0, sink).train()
+    assert [snapshot.metrics["a/loss"] for snapshot in sink.snapshots if snapshot.phase == "train"] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("block", [nullcontext, InterruptsDeferred])  # the second: while it writes a row
 def test_sigterm_ends_a_process_whose_main_thread_is_stuck(block) -> None:
     pipe, theirs = FORKSERVER.Pipe()
