@@ -63,7 +63,11 @@ def _look_up(process: int) -> str | None:
         return _linux_start(process)
     try:
         command = ["ps", "-o", "lstart=", "-p", str(process)]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+        # Another process of the user may have another locale and time zone, and must get the same text.
+        environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+        found = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, timeout=5, check=False, env=environment
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None

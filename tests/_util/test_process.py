@@ -51,6 +51,14 @@ def test_on_other_systems_ps_tells_the_start(other, monkeypatch) -> None:
     assert start is not None and is_running(other.pid, start) and not is_running(other.pid, "another time")
 
 
+def test_ps_tells_the_same_start_in_each_time_zone_and_locale(other, monkeypatch) -> None:
+    monkeypatch.setattr(process.sys, "platform", "darwin")
+    start = process_start(other.pid)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    assert process_start(other.pid) == start and is_running(other.pid, start)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="it is about Linux's /proc")
 def test_a_name_with_parentheses_does_not_confuse_it(tmp_path) -> None:
     program = tmp_path / "a) R (b"
