@@ -73,10 +73,16 @@ class DemoProcess:
         return bool(self._process.poll())
 
     def stop(self) -> None:
-        """Interrupt the training, as Ctrl-C does, and wait until it has ended its run in the backends."""
+        """Interrupt the training, as Ctrl-C does, and wait until it has ended its run in the backends.
+
+        Windows cannot interrupt a single process. There, the training ends at once, and its run counts as killed.
+        """
         if self.is_over():
             return
-        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.send_signal(signal.SIGINT)
+        except ValueError:
+            self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_SECONDS)
         self._process.kill()

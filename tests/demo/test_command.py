@@ -29,6 +29,7 @@ from mtask_sinks import read_journal
 from mtask_sinks._util.formatting import number
 from mtask_sinks.analysis.counted import read_trainings
 from mtask_sinks.cli import app
+from mtask_sinks.cli.demo_process import DemoProcess
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
@@ -168,6 +169,21 @@ def test_sigterm_to_the_demo_stops_the_training(monkeypatch) -> None:
     assert (done.exit_code, [process.is_stopped for process in made]) == (143, [True])
     assert "Stopped. The log is training.log." in done.output
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_the_training_stops_where_a_process_cannot_be_interrupted(tmp_path, monkeypatch) -> None:
+    send, refused = subprocess.Popen.send_signal, []
+
+    def send_as_on_windows(process, number) -> None:
+        if number == signal.SIGINT:
+            refused.append(number)
+            raise ValueError(f"Unsupported signal: {number}")
+        send(process, number)
+
+    monkeypatch.setattr(subprocess.Popen, "send_signal", send_as_on_windows)
+    process = DemoProcess(tmp_path, 100_000, 0, [], dict(os.environ), to_log=True)
+    process.stop()
+    assert refused == [signal.SIGINT] and process.is_over()
 
 
 def test_a_training_that_fails_shows_the_end_of_its_log(tmp_path) -> None:
