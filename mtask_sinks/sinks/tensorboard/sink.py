@@ -37,6 +37,11 @@ MAX_SUBRUNS = 32
 #: Most file systems accept names of up to this many bytes.
 MAX_FOLDER_SIZE = 255
 
+_IS_WINDOWS = os.name == "nt"
+# What no name of a folder may contain there, and the names of devices, which no folder may have, also with an ending.
+_NOT_ON_WINDOWS = re.compile(r'[<>"|?*]|[. ]$')
+_DEVICE = re.compile(r"^(aux|con|nul|prn|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
+
 
 class TensorBoardSink(BuiltAnew, Sink):
     """Writes scalars to TensorBoard event files, grouped per task.
@@ -301,8 +306,10 @@ def _folders(name: str) -> list[str]:
     >>> _folders("me/bert"), _folders("../../x"), _folders("/etc"), _folders("..")
     (['me', 'bert'], ['x'], ['etc'], ['unnamed'])
     """
-    parts = [printable(part) for part in re.split(r"[/\\:]" if os.name == "nt" else "/", name)]
-    safe = [part for part in parts if part not in ("", ".", "..")] or ["unnamed"]
+    parts = re.split(r"[/\\:]" if _IS_WINDOWS else "/", name)
+    safe = [printable(part) for part in parts if part not in ("", ".", "..")] or ["unnamed"]
+    if _IS_WINDOWS:
+        safe = [_DEVICE.sub(r"\1_", _NOT_ON_WINDOWS.sub("_", part)) for part in safe]
     return [part if len(part.encode()) <= MAX_FOLDER_SIZE else f"{part[:50]}-{digest(part)}" for part in safe]
 
 

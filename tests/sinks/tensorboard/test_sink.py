@@ -136,6 +136,17 @@ def test_overlay_gives_each_task_a_sub_run_with_the_same_tags(tmp_path: Path) ->
     assert read_scalars(tmp_path) == {"train/lr": [(1, 3.0)]}
 
 
+def test_on_windows_no_folder_has_a_name_that_it_does_not_allow(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("mtask_sinks.sinks.tensorboard.sink._IS_WINDOWS", True)
+    snapshot = Snapshot(step=1, metrics={"aux/loss": 1.0, "auxiliary/loss": 2.0, "NUL.1/loss": 3.0, "end./loss": 4.0})
+    write(TensorBoardSink(tmp_path / "overlay", layout="overlay", custom_scalars=False), RunInfo(id="1"), snapshot)
+    assert run_dirs(tmp_path) == [tmp_path / "overlay", tmp_path / "overlay" / "auxiliary"]
+    values = {"aux/train/loss": [(1, 1.0)], "NUL.1/train/loss": [(1, 3.0)], "end./train/loss": [(1, 4.0)]}
+    assert read_scalars(tmp_path / "overlay") == values
+    write(TensorBoardSink(), RunInfo(id="2", output_dir=str(tmp_path), name="con/lr<1: a*b? "), snapshot)
+    assert run_dirs(tmp_path / "runs") == [tmp_path / "runs" / "con_" / "lr_1" / " a_b__"]
+
+
 def test_overlay_opens_a_bounded_number_of_sub_runs(tmp_path: Path) -> None:
     metrics = {f"task{i:02}/loss": float(i) for i in range(40)}
     write(
