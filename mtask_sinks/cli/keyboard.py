@@ -132,7 +132,7 @@ def reading_keys() -> Iterator[Keyboard]:
 
     Ctrl-C still raises `KeyboardInterrupt`, and SIGTERM raises `SystemExit`.
     """
-    if not sys.stdin or not sys.stdin.isatty():
+    if not sys.stdin.isatty():
         yield Keyboard()
         return
     if sys.platform == "win32":

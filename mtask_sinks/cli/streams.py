@@ -1,4 +1,4 @@
-"""Prepares standard output for the commands, and says if it cannot be written."""
+"""Prepares standard input and output for the commands, and says if the output cannot be written."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ _IN_ASCII = "mtask_sinks.in_ascii"
 def standard_output() -> Iterator[None]:
     """Run a command inside the ``with`` block, whatever its output is: closed, a full disk, a locale without UTF-8.
 
+    A closed input is an empty one.
+
     Raises:
         SystemExit: a disk does not take the output.
     """
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # somebody has closed it: >&-
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # open until the process ends
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # open until the process ends
     codecs.register_error(_IN_ASCII, _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

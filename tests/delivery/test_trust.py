@@ -195,8 +195,11 @@ def test_on_a_terminal_the_command_asks_and_in_a_pipe_it_refuses(foreign) -> Non
         write(foreign / name, (RunInfo(id=name, name="x\x1b[2J", continued=place), losses(1, 2), "finished"))
     command = [sys.executable, "-m", "mtask_sinks", "replay", str(foreign), "--to", "tensorboard"]
     refused = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=100)
-    assert refused.returncode == 1
-    assert refused.stderr.count("with --trust") == 2
+    without_input = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *command], capture_output=True, text=True, timeout=100
+    )
+    assert refused.returncode == without_input.returncode == 1
+    assert refused.stderr.count("with --trust") == 2 and without_input.stderr == refused.stderr
     assert not files_of(foreign.parent / "mine")
     ours, theirs = pty.openpty()
     os.write(ours, b"n\ny\n")
