@@ -50,7 +50,8 @@ def read_tensor(tensor: Tensor) -> Entry | OnDevice | None:
 
 def unreadable(tensor: Tensor, error: Exception) -> Unreadable:
     """Return why a tensor does not show its numbers: under vmap, make_fx or a fake mode, reading it raises an error."""
-    return Unreadable(why_unreadable(tensor) or f"{type(error).__name__}: {error}")
+    reason = why_unreadable(tensor) or (IS_TRACED if _is_transformed(tensor) else f"{type(error).__name__}: {error}")
+    return Unreadable(reason)
 
 
 def is_on_accelerator(tensor: Tensor) -> bool:
@@ -82,9 +83,12 @@ def local_part(tensor: Tensor) -> Tensor:
 
 def why_unreadable(tensor: Tensor) -> str | None:
     """Return why a tensor has no readable numbers, if its kind shows it. torch.compile can trace this."""
+    if tensor.is_nested:
+        return "it is nested; report tensor.values() or a number"
+    if tensor.is_quantized:
+        return "it is quantized; report tensor.dequantize() or a number"
     if tensor.layout is not torch.strided:
-        dense = "values" if tensor.layout is torch.jagged else "to_dense"
-        return f"its layout is {tensor.layout}; report tensor.{dense}() or a number"
+        return f"its layout is {tensor.layout}; report tensor.to_dense() or a number"
     if tensor.is_complex():
         return IS_COMPLEX
     if tensor.device.type == "meta":
