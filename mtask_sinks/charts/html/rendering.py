@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_TEMPLATES = Path(__file__).parent / "templates"
+# Read as a resource, because the package may be in a zip file.
+_TEMPLATES = files(__package__) / "templates"
 
 # How Plotly adds a style sheet: createElement("style"), and then its text.
 _SHEET_OF_PLOTLY = re.compile(r"createElement\(\"style\"\);.{0,200}?\.textContent='((?:[^'\\]|\\\\)*)'")
@@ -96,10 +98,10 @@ def _script_json(value: Any) -> str:
 
 
 def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=PackageLoader(__package__),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

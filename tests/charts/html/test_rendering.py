@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 from helpers.journals import losses, write
 
+import mtask_sinks
 from mtask_sinks import RunInfo
 from mtask_sinks.charts import Chart, Panel, make_chart, open_runs, write_chart
 from mtask_sinks.charts.html.rendering import groups, is_page, render
@@ -45,3 +50,16 @@ def test_a_page_that_was_made_here_is_known(chart, tmp_path) -> None:
 def test_panels_of_one_group_are_one_section() -> None:
     panels = [Panel(title, (), group) for title, group in (("a/x", "a"), ("a/y", "a"), ("b/x", "b"))]
     assert [[panel.title for panel in group] for group in groups(panels)] == [["a/x", "a/y"], ["b/x"]]
+
+
+def test_a_page_is_written_also_if_the_package_is_in_a_zip_file(tmp_path) -> None:
+    package = Path(mtask_sinks.__file__).parent
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        for path in package.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, path.relative_to(package.parent))
+    write(tmp_path, (RunInfo(id="1", name="r"), losses(2, 4), None))
+    code = "import sys; sys.path.insert(0, 'app.zip'); from mtask_sinks.cli import main; main()"
+    command = [sys.executable, "-I", "-c", code, "plot", tmp_path, "--output", "page.html"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    assert "r, a/loss, train: from 20 at step 2 to 40 at step 4." in (tmp_path / "page.html").read_text()
