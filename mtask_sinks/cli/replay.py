@@ -121,18 +121,14 @@ def _is_allowed(error: Exception) -> bool:
 
 def _make(name: str, tensorboard_layout: str) -> Sink:
     """Make a sink. An unknown name, or a package that is not installed, is a usage error."""
-    from mtask_sinks.errors import MissingBackendError, PluginError
-    from mtask_sinks.sinks import has_sink, make_sink, sink_names
+    from mtask_sinks.errors import MissingBackendError, PluginError, UnknownSinkError
+    from mtask_sinks.sinks import make_sink
 
-    if not has_sink(name):
-        raise typer.BadParameter(
-            f"there is no sink {name!r}. The sinks are: {', '.join(sink_names())}.", param_hint="--to"
-        )
     try:
         if name == "tensorboard" and tensorboard_layout == "overlay":
             from mtask_sinks.sinks import TensorBoardSink
 
             return TensorBoardSink(layout="overlay")
         return make_sink(name)
-    except (MissingBackendError, PluginError) as error:
+    except (MissingBackendError, PluginError, UnknownSinkError) as error:
         raise typer.BadParameter(str(error), param_hint="--to") from None

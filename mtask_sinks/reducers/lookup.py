@@ -112,7 +112,7 @@ def find_reducer(name: str) -> Reducer:
 
     Raises:
         ReducerError: no reducer has this name.
-        PluginError: a plug-in failed to load; the message names its package.
+        PluginError: a plug-in failed to load, or several packages offer this name; the message names the packages.
     """
     if name in _BUILTIN:
         return _BUILTIN[name]
@@ -120,18 +120,24 @@ def find_reducer(name: str) -> Reducer:
         return Quantile(float(match[1]) / 100.0)
     if name in _registered:
         return _registered[name]
+    packages = _offering_packages(name)
+    if len(packages) > 1:
+        raise PluginError(
+            f"several packages offer a reducer {name!r}: {', '.join(packages)}. Uninstall all but one of them, or "
+            f"choose one of their reducers: register_reducer({name!r}, …)."
+        )
     for entry_point in entry_points(group=ENTRY_POINTS, name=name):
         try:
             return _registered.setdefault(name, as_reducer(entry_point.load()))
         except (Exception, SystemExit) as error:  # a package without its license may call `sys.exit`
             raise PluginError(
-                f"reducer {name!r} of package {offering_package(name)} failed to load ({type(error).__name__}: "
-                f"{error}). Repair or update that package, or do not use the reducer."
+                f"reducer {name!r} of package {packages[0]} failed to load ({type(error).__name__}: {error}). Repair "
+                "or update that package, or do not use the reducer."
             ) from error
     hint = did_you_mean(name, known_reducers())
     raise ReducerError(
         f"{name!r} is no reducer. There are: {', '.join(known_reducers())}, and percentiles such as p95.{hint} "
-        "Name your own with register_reducer."
+        "Name your own with register_reducer, or install the package that offers it."
     )
 
 
@@ -164,6 +170,9 @@ def is_builtin(name: str) -> bool:
 
 def offering_package(name: str) -> str | None:
     """The installed package that offers a reducer of that name; ``None`` if none does."""
-    for entry_point in entry_points(group=ENTRY_POINTS, name=name):
-        return entry_point.dist.name if entry_point.dist is not None else entry_point.module
-    return None
+    return next(iter(_offering_packages(name)), None)
+
+
+def _offering_packages(name: str) -> list[str]:
+    found = entry_points(group=ENTRY_POINTS, name=name)
+    return sorted({each.module if each.dist is None else each.dist.name for each in found})

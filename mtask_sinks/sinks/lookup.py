@@ -42,12 +42,21 @@ def make_sink(name: str) -> Sink:
     Raises:
         UnknownSinkError: there is no such sink; the message lists all.
         MissingBackendError: its backend is not installed; the message says what to install.
-        PluginError: a plug-in failed to load; the message names its package.
+        PluginError: a plug-in failed to load, or several packages offer this name; the message names the packages.
     """
     entry_point = _entry_points().get(name)
     if entry_point is None:
         hint = did_you_mean(name, sink_names())
-        raise UnknownSinkError(f"there is no sink {name!r}.{hint} The sinks are: {', '.join(sink_names())}.")
+        raise UnknownSinkError(
+            f"there is no sink {name!r}.{hint} The sinks are: {', '.join(sink_names())}. If another package offers it, "
+            "install that package into this environment."
+        )
+    packages = sorted({_package(each) for each in entry_points(group=ENTRY_POINTS) if each.name == name})
+    if name not in BACKENDS and len(packages) > 1:
+        raise PluginError(
+            f"several packages offer a sink {name!r}: {', '.join(packages)}. Uninstall all but one of them, or pass "
+            "the sink itself: sinks=[MySink()]."
+        )
     require_backend(name)
     try:
         factory: Callable[[], Sink] = entry_point.load()

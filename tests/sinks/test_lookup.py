@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mtask_sinks.cli import app
-from mtask_sinks.errors import MissingBackendError, PluginError, UnknownSinkError
-from mtask_sinks.reducers import as_reducer, known_reducers
+from mtask_sinks.errors import MissingBackendError, PluginError, ReducerError, UnknownSinkError
+from mtask_sinks.reducers import Max, as_reducer, known_reducers, register_reducer
 from mtask_sinks.sinks import TensorBoardSink, has_sink, lookup, make_sink, sink_names
 
 if "example_lines" not in sink_names():
@@ -112,3 +112,28 @@ def test_no_other_package_takes_the_place_of_our_sinks(monkeypatch) -> None:
 def test_a_misspelled_name_says_what_there_is() -> None:
     with pytest.raises(UnknownSinkError, match="there is no sink 'tensorbord'. Did you mean 'tensorboard'"):
         make_sink("tensorbord")
+
+
+def test_a_name_that_no_package_offers_says_to_install_one() -> None:
+    with pytest.raises(UnknownSinkError, match="'fileline'.* If another package offers it, install that package"):
+        make_sink("fileline")
+    with pytest.raises(ReducerError, match="'rms' is no reducer.* or install the package that offers it"):
+        as_reducer("rms")
+
+
+def test_a_name_that_two_packages_offer_is_refused_and_names_both(tmp_path, monkeypatch) -> None:
+    for package in ("plug_a", "plug_b"):
+        about = tmp_path / package / f"{package}-1.0.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(
+            "[mtask_sinks.sinks]\nboth = mtask_sinks:MemorySink\n[mtask_sinks.reducers]\nboth = mtask_sinks:Max\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path / package)
+    with pytest.raises(PluginError, match=r"several packages offer a sink 'both': plug_a, plug_b\. Uninstall"):
+        make_sink("both")
+    with pytest.raises(PluginError, match=r"several packages offer a reducer 'both': plug_a, plug_b\. Uninstall"):
+        as_reducer("both")
+    monkeypatch.setattr("mtask_sinks.reducers.lookup._registered", {})
+    register_reducer("both", Max)
+    assert as_reducer("both").reduce([1.0, 3.0]) == 3.0
