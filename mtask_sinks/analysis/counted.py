@@ -101,7 +101,7 @@ class CountedJournal:
         Args:
             with_logs: whether the snapshots of a large journal contain what the Trainer logged; that takes longer.
         """
-        yield from self._read(self._parts, self.left_out, without_logs=self._is_large and not with_logs)
+        yield from self._read(self._parts, without_logs=self._is_large and not with_logs)
 
     def index_of(self, training: Training) -> int:
         """Return the index of one of the trainings."""
@@ -110,7 +110,7 @@ class CountedJournal:
     def measurements(self, training: Training, run: str) -> Iterator[Measurement]:
         """Yield every value of one of the trainings, in the order of the snapshots. ``run`` names the training."""
         parts = [part for part in self._parts if part.training is training]
-        for item in self._read(parts, self.left_out, without_logs=self._is_large):
+        for item in self._read(parts, without_logs=self._is_large):
             if isinstance(item, Snapshot):
                 for key, value in item.metrics.items():
                     task, name = split_key(key)
@@ -119,14 +119,14 @@ class CountedJournal:
                         run, item.phase, item.step, item.epoch, item.time, task, name, value, count, is_partial
                     )
 
-    def _read(self, parts: Sequence[Part], left_out: LeftOut, *, without_logs: bool) -> Iterator[Item]:
+    def _read(self, parts: Sequence[Part], *, without_logs: bool) -> Iterator[Item]:
         with self.path.open("rb", buffering=_BUFFER) as file:
             for part in parts:
                 file.seek(part.start)
                 for line in read_lines(file, part.start):
                     if line.end > part.end or not line.is_whole:
                         break
-                    item = left_out.item(line, without_logs=without_logs)
+                    item = self.left_out.item(line, without_logs=without_logs)
                     if item is not None and (not isinstance(item, Snapshot) or part.counts(item)):
                         yield item
 
