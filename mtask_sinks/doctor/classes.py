@@ -16,20 +16,21 @@ def bases(script: Script, cls: Class) -> list[str | None]:
     return [script.resolve(cls.source, base) for base in cls.node.bases]
 
 
-def ancestors(script: Script, cls: Class) -> tuple[list[Class], list[str | None]]:
-    """Return a class with its bases in the script, and the names of bases that are defined elsewhere."""
-    order = resolution_order(script, cls)
-    return (
-        [each for each in order if isinstance(each, Class)],
-        [each for each in order if not isinstance(each, Class)],
-    )
+def with_own_bases(script: Script, cls: Class) -> list[Class]:
+    """Return a class, and those of its bases that the script defines."""
+    return [each for each in resolution_order(script, cls) if isinstance(each, Class)]
+
+
+def foreign_bases(script: Script, cls: Class) -> list[str | None]:
+    """Return the names of a class's bases that are defined elsewhere; ``None`` for one that is unknown."""
+    return [each for each in resolution_order(script, cls) if not isinstance(each, Class)]
 
 
 def relatives(script: Script, cls: Class) -> list[Class]:
     """Return a class, its bases in the script, and the classes that derive from it."""
     return [
-        *ancestors(script, cls)[0],
-        *(other for other in script.classes.values() if other is not cls and cls in ancestors(script, other)[0]),
+        *with_own_bases(script, cls),
+        *(other for other in script.classes.values() if other is not cls and cls in with_own_bases(script, other)),
     ]
 
 
@@ -59,7 +60,7 @@ def method(cls: Class, name: str) -> Function | None:
 
 def find_method(script: Script, cls: Class, name: str) -> Function | None:
     """Return the method that a class of the script has or inherits from another one; ``None`` if it has none."""
-    found = (method(each, name) for each in ancestors(script, cls)[0])
+    found = (method(each, name) for each in with_own_bases(script, cls))
     return next((each for each in found if each is not None), None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 
-from mtask_sinks.doctor.classes import ancestors, relatives
+from mtask_sinks.doctor.classes import foreign_bases, relatives
 from mtask_sinks.doctor.script import Class, Script
 
 FLAG = "supports_report_metrics"
@@ -50,7 +50,7 @@ def defines_reports(cls: Class) -> bool:
 
 def derives_from_unknown(script: Script, cls: Class) -> bool:
     """Return whether a base class is unknown: neither in the script nor in a package whose modules have no flag."""
-    return any(name is None or not is_known(name) for name in ancestors(script, cls)[1])
+    return any(name is None or not is_known(name) for name in foreign_bases(script, cls))
 
 
 def is_known(name: str) -> bool:

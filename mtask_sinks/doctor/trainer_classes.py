@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from mtask_sinks.doctor.classes import ancestors, expressions_of, method, reached, resolution_order
+from mtask_sinks.doctor.classes import expressions_of, foreign_bases, method, reached, resolution_order
 from mtask_sinks.doctor.script import Class, Function, Script
 
 MIXIN = "mtask_sinks.MultiTaskTrainerMixin"
@@ -28,7 +28,7 @@ def trainer_name(script: Script, name: str | None) -> str | None:
     """Return the Trainer class that a name refers to, directly or through a class of the script; else ``None``."""
     if name in script.classes:
         cls: Class = script.classes[name]
-        found = (trainer_name(script, base) for base in ancestors(script, cls)[1])
+        found = (trainer_name(script, base) for base in foreign_bases(script, cls))
         return cls.node.name if any(found) else None
     package, last = (name or "").partition(".")[0], (name or "").rpartition(".")[2]
     return last if package in _PACKAGES and last.endswith("Trainer") else None
@@ -36,12 +36,12 @@ def trainer_name(script: Script, name: str | None) -> str | None:
 
 def is_trainer(script: Script, cls: Class) -> bool:
     """Return whether a class derives from a Trainer class, of this library or of another one."""
-    return any(name in MULTI_TASK or trainer_name(script, name) for name in ancestors(script, cls)[1])
+    return any(name in MULTI_TASK or trainer_name(script, name) for name in foreign_bases(script, cls))
 
 
 def is_multi_task(script: Script, cls: Class) -> bool:
     """Return whether a class derives from a trainer of this library."""
-    return any(name in MULTI_TASK for name in ancestors(script, cls)[1])
+    return any(name in MULTI_TASK for name in foreign_bases(script, cls))
 
 
 def replacing_methods(script: Script, name: str, *, even_behind_ours: bool = False) -> Iterator[Function]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from mtask_sinks.doctor.classes import ancestors, expressions_of, method, name_of, reached
+from mtask_sinks.doctor.classes import expressions_of, foreign_bases, method, name_of, reached
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.report_calls import ReportCall, report_calls
 from mtask_sinks.doctor.script import Class, Function, Script
@@ -102,7 +102,7 @@ def _run_in_workers(script: Script) -> Iterator[Function]:
             elif value is not None and (function := script.resolve(settings.source, value)) in script.functions:
                 yield script.functions[function]
     for cls in script.classes.values():
-        if any((name or "").endswith("Dataset") for name in ancestors(script, cls)[1]):
+        if any((name or "").endswith("Dataset") for name in foreign_bases(script, cls)):
             yield from _methods(cls, _READS)
 
 
