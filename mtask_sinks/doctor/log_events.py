@@ -62,8 +62,8 @@ class Values:
     ...     values.add(step, value)
     >>> values.count, values.nonfinite, values.first_nonfinite, values.since, values.count_since
     (4, 3, 10, 30, 2)
-    >>> values.nonfinite_since
-    'inf or nan'
+    >>> values.kinds_since
+    ['inf', 'nan']
 
     Attributes:
         first: step of the first value.
@@ -72,7 +72,7 @@ class Values:
         first_nonfinite, last_nonfinite: steps of the first and the last of these; ``None`` if all values are finite.
         since: step since which every value is NaN or infinite; ``None`` if the last value is finite.
         count_since: how many values there are since that step.
-        kinds_since: the different ones of these, as text, in the order of their first steps.
+        kinds_since: what the values have been since that step: ``nan``, ``inf`` or ``-inf``, in order of appearance.
     """
 
     first: int
@@ -83,11 +83,6 @@ class Values:
     since: int | None = None
     count_since: int = 0
     kinds_since: list[str] = field(default_factory=list)
-
-    @property
-    def nonfinite_since(self) -> str:
-        """What the values have been since that step, such as ``nan`` or ``inf or nan``."""
-        return " or ".join(self.kinds_since)
 
     def add(self, step: int, value: float) -> None:
         """Add the next value."""

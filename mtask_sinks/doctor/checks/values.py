@@ -23,7 +23,7 @@ def nonfinite(recorded: RecordedTraining) -> Iterator[Observation]:
             continue
         yield Observation(
             recorded.at(values.since),
-            f"{key!r} ({phase}) has been {values.nonfinite_since} since step {values.since:,}, in "
+            f"{key!r} ({phase}) has been {' or '.join(values.kinds_since)} since step {values.since:,}, in "
             f"{values.count_since:,} log events.",
             "A loss over no items (an empty mask) is NaN: report None there. Otherwise lower the learning rate or clip "
             "gradients. MetricRegistry(nonfinite='skip') leaves such values out; 'raise' stops the training.",
