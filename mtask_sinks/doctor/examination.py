@@ -13,7 +13,7 @@ from mtask_sinks.doctor.listing import JOURNAL_CHECKS, NO_ANSWER, NO_JOURNAL, SC
 from mtask_sinks.doctor.noqa import without_noqa
 from mtask_sinks.doctor.recorded import read_recorded_training, unreadable_journals
 from mtask_sinks.doctor.script import Script
-from mtask_sinks.doctor.settings import sinks_named
+from mtask_sinks.doctor.settings import reported_to
 from mtask_sinks.errors import NoJournalError, NothingThereError, NoTrainingError
 from mtask_sinks.journal.paths import FILE_NAME
 from mtask_sinks.sinks.health import check_sinks
@@ -79,7 +79,7 @@ def _examine_script(path: Path, seconds: float | None) -> Examination:
             f"{path}:{line}:{column}", what, "Fix that first: the other checks need valid Python and did not run."
         )
         return Examination(str(path), [str(path)], [SYNTAX.check], [SYNTAX.finding(seen)])
-    asked = _ask(sinks_named(script), str(path), Path(), seconds)
+    asked = _ask([name for _, _, name in reported_to(script)], str(path), Path(), seconds)
     checks = [SYNTAX.check, *(check.name for check in SCRIPT_CHECKS)]
     read = [str(path), *(str(source.path) for source in script.sources[1:])]
     unread = [str(module) for module in script.unread]

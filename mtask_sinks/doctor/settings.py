@@ -57,11 +57,6 @@ def reported_to(script: Script) -> Iterator[tuple[Source, ast.expr, str]]:
                 yield source, value, name
 
 
-def sinks_named(script: Script) -> list[str]:
-    """Return the names that the script passes to ``report_to``."""
-    return list(dict.fromkeys(name for _, _, name in reported_to(script)))
-
-
 def names_in(value: ast.expr) -> list[str] | None:
     """Return the names in a string or a list of strings, except ``none`` and ``no``; ``None`` for other expressions."""
     parts = value.elts if isinstance(value, (ast.List, ast.Tuple)) else [value]
