@@ -37,10 +37,11 @@ def best_sentence(best: BestCheckpoint | None, no_best: str) -> str:
     at = f" at step {best.step:,}" if best.step is not None else ""
     there = "" if best.is_there else ", which no longer exists"
     value = "" if best.value is None else f" with {number(best.value)}{at}"
+    about = f",{by}{value}" if by or value else ""
     unsaved = ""
     if best.unsaved_value is not None:
         unsaved = f"; the best value, {number(best.unsaved_value)} at step {best.unsaved_step:,}, has no checkpoint"
-    return f"Its best checkpoint is {best.name}{there},{by}{value}{unsaved}.".replace(",  ", ", ").replace(",;", ";")
+    return f"Its best checkpoint is {best.name}{there}{about}{unsaved}."
 
 
 def task_sentences(rows: Sequence[TaskRow], run: int) -> list[str]:
