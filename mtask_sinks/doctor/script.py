@@ -41,6 +41,11 @@ class Call:
     node: ast.Call
     cls: Class | None
 
+    @property
+    def keywords(self) -> dict[str | None, ast.expr]:
+        """Name → value of each argument that is passed by keyword; ``None`` → what is passed as ``**more``."""
+        return {keyword.arg: keyword.value for keyword in self.node.keywords}
+
 
 class Script:
     """A script, and the modules that it imports from its own directory.

@@ -45,7 +45,7 @@ def no_sink(script: Script) -> Iterator[Observation]:
     """``report_to`` names no sink and no sink is passed: metrics go only to the console and the journal."""
     if not uses_multi_task_trainer(script):
         return
-    has_sinks = any(keyword.arg == "sinks" for call in script.calls for keyword in call.node.keywords)
+    has_sinks = any("sinks" in call.keywords for call in script.calls)
     if has_sinks or any(True for _ in reported_to(script)):
         return
     for source, value in values_of(script, "report_to"):

@@ -46,8 +46,7 @@ def no_label_names(script: Script) -> Iterator[Observation]:
         return
     for call in script.calls:
         trainer = script.classes.get(script.resolve(call.source, call.node.func) or "")
-        given = {keyword.arg: keyword.value for keyword in call.node.keywords}
-        evaluated = given.get("eval_dataset", ast.Constant(None))
+        evaluated = call.keywords.get("eval_dataset", ast.Constant(None))
         is_evaluated = not (isinstance(evaluated, ast.Constant) and evaluated.value is None)
         if trainer is None or not is_evaluated or not is_multi_task(script, trainer):
             continue
@@ -90,8 +89,7 @@ def _reporting_methods(script: Script) -> frozenset[str]:
 
 def _forward(script: Script, call: Call) -> Function | None:
     """Return ``forward`` of the model that a trainer gets; ``None`` if the script does not show it."""
-    given = {keyword.arg: keyword.value for keyword in call.node.keywords}
-    model = given.get("model", call.node.args[0] if call.node.args else None)
+    model = call.keywords.get("model", call.node.args[0] if call.node.args else None)
     cls = None if model is None else script.class_of(call.source, model)
     return None if cls is None else find_method(script, cls, "forward")
 

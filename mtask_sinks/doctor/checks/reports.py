@@ -83,8 +83,7 @@ def _workers(script: Script) -> str | None:
         if number := number_in(value):
             return f"dataloader_num_workers={number}"
     for call in script.calls:
-        given = {keyword.arg: keyword.value for keyword in call.node.keywords}
-        number = number_in(given.get("num_workers"))
+        number = number_in(call.keywords.get("num_workers"))
         if number and (script.resolve(call.source, call.node.func) or "").endswith("DataLoader"):
             return f"num_workers={number}"
     return None
