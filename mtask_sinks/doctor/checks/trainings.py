@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mtask_sinks._util.escaping import shell_word
+from mtask_sinks._util.formatting import counted
 from mtask_sinks.doctor.finding import Observation
 from mtask_sinks.doctor.recorded import RecordedTraining, UnreadableJournal
 
@@ -36,10 +37,9 @@ def torn_lines(recorded: RecordedTraining) -> Iterator[Observation]:
     """The journal has incomplete lines, as after a crash or a full disk."""
     if recorded.unreadable:
         first, n = recorded.unreadable[0], len(recorded.unreadable)
-        lines = f"{n} lines hold" if n > 1 else "1 line holds"
         yield Observation(
             f"{recorded.path}:{first}",
-            f"{lines} no complete record, from line {first} on: their contents are lost.",
+            f"{counted(n, 'line', 'hold')} no complete record, from line {first} on: their contents are lost.",
             "You need not do anything: readers skip such lines, and the next training in this journal cuts off an "
             "incomplete end.",
         )
@@ -48,10 +48,9 @@ def torn_lines(recorded: RecordedTraining) -> Iterator[Observation]:
 def nothing_but_torn_lines(journal: UnreadableJournal) -> Iterator[Observation]:
     """The journal has lines, and no training can be read."""
     first, n = journal.unreadable[0], len(journal.unreadable)
-    lines = f"{n} lines" if n > 1 else "1 line"
     yield Observation(
         f"{journal.path}:{first}",
-        f"{lines} cannot be read, from line {first} on, and no other line belongs to a training.",
+        f"{counted(n, 'line')} cannot be read, from line {first} on, and no other line belongs to a training.",
         "If you have a copy of the journal, put it back. The sinks still have what they received. If the file is no "
         "journal, give it another name.",
     )
@@ -63,7 +62,7 @@ def several_trainings(recorded: RecordedTraining) -> Iterator[Observation]:
         others, n = ", ".join(recorded.others), len(recorded.others)
         yield Observation(
             str(recorded.path),
-            f"{recorded.given} holds {n} more training{'s' if n > 1 else ''}: {others}. These findings are about "
+            f"{recorded.given} holds {counted(n, 'more training')}: {others}. These findings are about "
             f"{recorded.name}.",
             f"Choose one: mtask-sinks doctor {shell_word(f'{recorded.given}:{recorded.other_numbers[0]}')}.",
         )
