@@ -115,15 +115,12 @@ def gradient_summary(training: Training) -> GradientSummary | None:
     """
     found = {key: series for (phase, key), series in training.series.items() if phase == "train"}
     notes = [note.data for note in training.notes if note.kind == "task_health"]
-    tasks = [split_key(key)[0] for key in found if split_key(key)[1] == "grad_norm" and split_key(key)[0]]
+    tasks = measured_tasks(training)
     if not notes and not any(map(_only_task_health_has, found)):
         return None
     pairs = [
-        PairCosine(
-            *names, measured(training, series), None if training.is_thinned else measured(training, series, None)
-        )
-        for key, series in found.items()
-        if key.startswith(f"{HEALTH}/{COSINE}") and (names := pair_of(key, tasks)) is not None
+        PairCosine(*pair, measured(training, series), None if training.is_thinned else measured(training, series, None))
+        for pair, series in pair_cosines(training).items()
     ]
     conflict = found.get(f"{HEALTH}/conflict")
     return GradientSummary(
@@ -133,6 +130,22 @@ def gradient_summary(training: Training) -> GradientSummary | None:
         shared=next((str(data["shared"]) for data in reversed(notes) if "shared" in data), None),
         off=str(notes[-1]["off"]) if notes and "off" in notes[-1] else None,  # a resumed training may measure again
     )
+
+
+def measured_tasks(training: Training) -> list[str]:
+    """Return the tasks whose gradients a training measured, in order of first appearance."""
+    names = (split_key(key) for phase, key in training.series if phase == "train")
+    return [task for task, name in names if name == "grad_norm" and task]
+
+
+def pair_cosines(training: Training) -> dict[tuple[str, str], Series]:
+    """Return two tasks → the cosines of their gradients, in order of first appearance."""
+    tasks = measured_tasks(training)
+    return {
+        pair: series
+        for (phase, key), series in training.series.items()
+        if phase == "train" and key.startswith(f"{HEALTH}/{COSINE}") and (pair := pair_of(key, tasks)) is not None
+    }
 
 
 def measured(training: Training, series: Series, last: int | None = RECENT_MEASUREMENTS) -> MeasuredMean:

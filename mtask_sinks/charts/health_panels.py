@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mtask_sinks.analysis.series import Series
-from mtask_sinks.analysis.task_health import pair_of
+from mtask_sinks.analysis.task_health import measured_tasks, pair_cosines
 from mtask_sinks.charts.curves import Curve, Panel
 from mtask_sinks.charts.points import CurveMaker
-from mtask_sinks.keys import COSINE, ESTIMATED, HEALTH, split_key
+from mtask_sinks.keys import ESTIMATED
 
 
 def health_panels(maker: CurveMaker, group: str, suffix: str, has_loss_share: bool) -> list[Panel]:
@@ -19,12 +19,8 @@ def health_panels(maker: CurveMaker, group: str, suffix: str, has_loss_share: bo
         has_loss_share: whether another panel shows the shares of the loss already.
     """
     found = {key: series for (phase, key), series in maker.training.series.items() if phase == "train"}
-    tasks = [split_key(key)[0] for key in found if split_key(key)[1] == "grad_norm"]
-    cosines = [
-        _curve(maker, f"{pair[0]} · {pair[1]}", "cosine", series)
-        for key, series in found.items()
-        if key.startswith(f"{HEALTH}/{COSINE}") and (pair := pair_of(key, tasks)) is not None
-    ]
+    tasks = measured_tasks(maker.training)
+    cosines = [_curve(maker, f"{a} · {b}", "cosine", series) for (a, b), series in pair_cosines(maker.training).items()]
     panels = [Panel(f"Cosines of the gradients, train{suffix}", tuple(cosines), group)]
     for name, title in (("grad_share", "Share of the gradient"), ("loss_share", "Share of the loss")):
         curves = [_curve(maker, task, name, found[key]) for task in tasks for key in _keys(task, name) if key in found]
