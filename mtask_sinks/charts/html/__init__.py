@@ -2,5 +2,5 @@
 
 In: a `Chart`, or an `analysis.report.Report` with its chart. Out: the text of a page, made from a template.
 
-May import: `charts`, `analysis.report`, `_util`; jinja2 and plotly, when it makes a page.
+May import: `charts`, `analysis`, `_util`; jinja2 and plotly, when it makes a page.
 """
