@@ -52,8 +52,8 @@ class _Opened(NamedTuple):
     left_out: int
 
 
-def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
-    """Open the training that ``DIR``, ``DIR:N`` or ``DIR:name`` names; return its journal and the training.
+def open_run(run: str | os.PathLike[str]) -> Training:
+    """Open the training that ``DIR``, ``DIR:N`` or ``DIR:name`` names.
 
     ``DIR`` alone means the last training in the journal. If the directory has no journal, it means the last training in
     the newest journal below it. A path that exists counts as a path even if it contains a colon.
@@ -63,8 +63,7 @@ def open_run(run: str | os.PathLike[str]) -> tuple[Path, Training]:
         OSError: the journal cannot be read.
         NoTrainingError: the journal has no such training, or several of that name.
     """
-    journal, training, _ = _open(run)
-    return journal, training
+    return _open(run).training
 
 
 def _open(run: str | os.PathLike[str]) -> _Opened:

@@ -62,7 +62,7 @@ def _opened(run: str, argument: str) -> Training:
     from mtask_sinks.analysis.selection import open_run
 
     with journal_errors(argument):
-        return open_run(run)[1]
+        return open_run(run)
 
 
 def _two_newest(directory: str) -> list[Training]:

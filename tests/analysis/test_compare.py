@@ -67,7 +67,7 @@ def test_the_steps_are_those_of_the_training_after_a_resume(tmp_path) -> None:
         (RunInfo(id="1", name="r"), losses(2, 4, 6, factor=-1.0), "killed"),
         (RunInfo(id="2", step=4), losses(6, 8, factor=1.0), "finished"),
     )
-    _, resumed = open_run(tmp_path)
+    resumed = open_run(tmp_path)
     (row,) = compare(resumed, resumed)
     # -2, -4, then 6 and 8: the -6 of the killed process does not count.
     assert row.a == Outcome(8.0, 8, -4.0, 4)

@@ -79,8 +79,8 @@ def test_one_that_is_not_there_is_an_error(root) -> None:
 def test_a_run_is_chosen_by_number_or_name_and_else_is_the_last(tmp_path) -> None:
     write(tmp_path, (RunInfo(id="1", name="x"), losses(1), "finished"), (RunInfo(id="2", name="y:1"), losses(2), None))
     for suffix, number in (("", 2), (":1", 1), (":2", 2), (":x", 1), (":y:1", 2)):
-        path, found = open_run(f"{tmp_path}{suffix}")
-        assert (path, found.number) == (tmp_path / "metrics.jsonl", number)
+        found = open_run(f"{tmp_path}{suffix}")
+        assert (found.journal, found.number) == (tmp_path / "metrics.jsonl", number)
 
 
 def test_a_path_with_a_colon_is_a_path(tmp_path) -> None:

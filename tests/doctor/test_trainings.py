@@ -91,10 +91,10 @@ def two_journals(tmp_path) -> Path:
 
 @pytest.mark.parametrize(("number", "others", "first"), [(1, "2, 3", 2), (2, "1, 3", 1), (3, "1, 2", 1)])
 def test_a_number_means_the_same_training_as_in_the_other_commands(two_journals, number, others, first) -> None:
-    path, training = open_run(f"{two_journals}:{number}")
+    training = open_run(f"{two_journals}:{number}")
     where, _ = only(two_journals, "nonfinite", f":{number}")
     assert where == f"training {number}, step {number}"
-    assert (path.name, training.step) == ("metrics-2.jsonl" if number == 2 else "metrics.jsonl", number)
+    assert (training.journal.name, training.step) == ("metrics-2.jsonl" if number == 2 else "metrics.jsonl", number)
     text = only(two_journals, "several-trainings", f":{number}")[1]
     assert f"{two_journals} holds 2 more trainings: {others}. These findings are about training {number}." in text
     assert text.endswith(f"mtask-sinks doctor {two_journals}:{first}.")

@@ -122,8 +122,8 @@ def test_all_readers_read_both(two) -> None:
         directory.name, f"{directory.name}/metrics-2",
     }  # fmt: skip
     for run, file in ((f"{directory}:1", "metrics.jsonl"), (f"{directory}:b", "metrics-2.jsonl")):
-        path, training = open_run(run)
-        assert (path.name, len(training.steps)) == (file, N)
+        training = open_run(run)
+        assert (training.journal.name, len(training.steps)) == (file, N)
     assert len(to_frame(directory)) == 2 * N
     sink = MemorySink()
     assert replay(directory, [sink], what="new", trust=True)["memory"].delivered == 2 * N
