@@ -43,11 +43,6 @@ class FoundJournal(NamedTuple):
     path: Path
     name: str
 
-    @property
-    def run(self) -> str:
-        """The path for its last training, as `run_path` gives it."""
-        return run_path(self.path)
-
 
 def run_path(journal: Path) -> str:
     """Return the path for a journal's last training: its directory if that means no other journal, else the file."""

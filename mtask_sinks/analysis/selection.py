@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mtask_sinks._util.formatting import short
 from mtask_sinks.analysis.choice import choose
 from mtask_sinks.analysis.counted import read_trainings
-from mtask_sinks.analysis.find import find_journals, find_readable_journals, warn_left_out
+from mtask_sinks.analysis.find import find_journals, find_readable_journals, run_path, warn_left_out
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.errors import NoTrainingError
 
@@ -162,7 +162,7 @@ def with_names(run: str | os.PathLike[str]) -> list[tuple[str, str]]:
     path, which = split_run(run)
     if which is not None:
         return [(os.fspath(run), "")]
-    return [(found.run if found.name else path, found.name) for found in find_journals(path)]
+    return [(run_path(found.path) if found.name else path, found.name) for found in find_journals(path)]
 
 
 def _labels(path: Path, training: Training, given: str) -> Iterator[str]:
