@@ -23,8 +23,9 @@ _ITEM = re.compile(r"^(\d*)([-+.)])(?=\s)")
 def report_markdown(report: Report) -> str:
     """Return the sentences of a report, and its tables of tasks, of problems and of final and best values."""
     report = shown(report)
-    parts = [f"# Report: {_text(', '.join(run.label for run in report.runs))}", *_sentences(report)]
-    parts += [
+    parts = [
+        f"# Report: {_text(', '.join(run.label for run in report.runs))}",
+        *_sentences(report),
         *_tasks(report),
         *_alerts(report),
         *_gradients(report),
