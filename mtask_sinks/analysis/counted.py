@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mtask_sinks.analysis.choice import choose
 from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.analysis.series import Measurement
 from mtask_sinks.analysis.training import Training
@@ -189,6 +190,22 @@ def read_counted(
     for number, (training, journal) in enumerate(found, 1):
         training.number, training.journal = number, journal.path
     return found
+
+
+def choose_counted(
+    found: Sequence[tuple[Training, CountedJournal]], which: str | None, where: str
+) -> tuple[Training, CountedJournal]:
+    """Choose one of the trainings that `read_counted` returned, as `choose` does; return it with its journal.
+
+    Args:
+        found: the trainings.
+        which, where: as in `choose`.
+
+    Raises:
+        NoTrainingError: there is no such training, or several have that name.
+    """
+    chosen = choose([training for training, _ in found], which, where)
+    return next(each for each in found if each[0] is chosen)
 
 
 def read_trainings(path: str | os.PathLike[str]) -> list[Training]:

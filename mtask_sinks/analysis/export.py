@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from mtask_sinks._util.atomic_file import check_ending, whole_file
 from mtask_sinks._util.escaping import printable, printable_json
 from mtask_sinks._util.formatting import short
-from mtask_sinks.analysis.choice import choose, labels
-from mtask_sinks.analysis.counted import CountedJournal, read_counted
+from mtask_sinks.analysis.choice import labels
+from mtask_sinks.analysis.counted import CountedJournal, choose_counted, read_counted
 from mtask_sinks.analysis.find import FoundJournal, find_readable_journals
 from mtask_sinks.analysis.series import Measurement
 from mtask_sinks.analysis.training import Training
@@ -102,8 +102,7 @@ def measurements(path: str | os.PathLike[str], run: str | int | None = None) -> 
     if run is not None:
         found = read_counted(path)  # the number of a training counts those of all journals, so all must be readable
         find_readable_journals(path)
-        chosen = choose([training for training, _ in found], str(run), os.fspath(path))
-        return _rows(_labels(found), [each for each in found if each[0] is chosen])
+        return _rows(_labels(found), [choose_counted(found, str(run), os.fspath(path))])
     journals = find_readable_journals(path)
     if Path(path).is_file() or journal_files(journal_path(path)):  # a journal is there, not only below it
         found = read_counted(path, only={journal.path for journal in journals})

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mtask_sinks.analysis.axes import STEP
-from mtask_sinks.analysis.choice import choose
-from mtask_sinks.analysis.counted import read_counted
+from mtask_sinks.analysis.counted import choose_counted, read_counted
 from mtask_sinks.analysis.progress import Watch
 from mtask_sinks.analysis.training import Training
 from mtask_sinks.cli.watch_screen import WatchedTrainings
@@ -25,9 +24,7 @@ def chosen_training(path: str, which: str, only: str = "*", x: str = STEP) -> Wa
     Raises:
         NoJournalError, NoTrainingError: there is no such journal or training.
     """
-    found = read_counted(path)
-    chosen = choose([training for training, _ in found], which, path)
-    journal = next(journal for training, journal in found if training is chosen)
+    chosen, journal = choose_counted(read_counted(path), which, path)
     watch = _OneTraining(journal.path, journal.index_of(chosen), chosen.number, only, x)
     return WatchedTrainings(journal.path, lambda _: watch)
 

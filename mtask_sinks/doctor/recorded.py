@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtask_sinks.analysis.choice import choose, labels
-from mtask_sinks.analysis.counted import CountedJournal, read_counted
+from mtask_sinks.analysis.choice import labels
+from mtask_sinks.analysis.counted import CountedJournal, choose_counted, read_counted
 from mtask_sinks.analysis.grouping import Trainings
 from mtask_sinks.analysis.progress import Watch, status_of
 from mtask_sinks.analysis.selection import split_run
@@ -104,8 +104,7 @@ def read_recorded_training(run: str | os.PathLike[str]) -> RecordedTraining:
     given, which = split_run(run)
     found = read_counted(given)
     every = [training for training, _ in found]
-    chosen = choose(every, which, given)
-    journal = next(journal for training, journal in found if training is chosen)
+    chosen, journal = choose_counted(found, which, given)
     training, events = _read_training(journal, chosen)
     status, host = status_of(training)
     named = labels(every)
