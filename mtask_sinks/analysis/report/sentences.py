@@ -10,6 +10,7 @@ from mtask_sinks.analysis.gain import compared_phase, gain
 from mtask_sinks.analysis.report.checkpoints import BestCheckpoint
 from mtask_sinks.analysis.report.contents import RunReport
 from mtask_sinks.analysis.report.tasks import TaskCourse, TaskRow
+from mtask_sinks.keys import join_key
 
 _VERBS = {"running": "is running", "finished": "finished", "failed": "failed", "killed": "was killed"}
 
@@ -58,7 +59,7 @@ def task_sentences(rows: Sequence[TaskRow], run: int) -> list[str]:
         run: index of the training.
     """
     return [
-        f"{f'{row.task}/' if row.task else ''}{row.name}: {', '.join(_courses(row.runs[run]))}."
+        f"{join_key(row.task or None, row.name)}: {', '.join(_courses(row.runs[run]))}."
         for row in rows
         if row.runs[run]
     ]
