@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,8 +54,6 @@ class _Column(NamedTuple):
 
 
 def _as_html(text: str) -> str:
-    import html  # takes a millisecond, which most trainings, in scripts, do not need to spend
-
     return html.escape(printable(text))
 
 
