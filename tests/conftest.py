@@ -39,6 +39,12 @@ if find_spec("hypothesis") is not None:  # what builds the documentation does wi
 
 _BACKEND_SETTINGS = ("ACCELERATE_", "MLFLOW_", "WANDB_", "TENSORBOARD_", "HF_MLFLOW_")
 
+# By these, rich and typer decide on colours and on how wide a line may be.
+_TERMINAL_SETTINGS = (
+    *("COLORTERM", "COLUMNS", "FORCE_COLOR", "GITHUB_ACTIONS", "JUPYTER_COLUMNS", "JUPYTER_LINES", "LINES", "NO_COLOR"),
+    *("PY_COLORS", "TERM", "TERMINAL_WIDTH", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+)
+
 # Clients of earlier tests that still look for their server must not draw from the random numbers of a later one. So
 # this stays set between tests too: a call that began without it would draw again and again, for minutes.
 _NO_DRAWS = "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"
@@ -47,6 +53,15 @@ os.environ[_NO_DRAWS] = "0"
 
 def _backend_settings() -> list[str]:
     return [name for name in os.environ if name.startswith(_BACKEND_SETTINGS) and name != _NO_DRAWS]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_of_the_user() -> Iterator[None]:
+    """Take them away for the whole session, because fixtures that tests share run before those of each test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (*_backend_settings(), *_TERMINAL_SETTINGS):
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)
