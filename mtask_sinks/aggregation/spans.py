@@ -63,7 +63,7 @@ class Span:
             elif isinstance(before, tuple) and isinstance(state, tuple):
                 own[key] = add_sums(before, state)
             else:
-                own[key] = _joined(before, state, reducers[key], self.max_values, warn_once)
+                own[key] = _joined(before, state, reducers[key], warn_once)
         self.seconds += later.seconds
         self.steps += later.steps
 
@@ -167,7 +167,7 @@ def _at_most(size: float, state: ReducerState) -> ReducerState:
     return state
 
 
-def _joined(earlier: State, later: State, reducer: Reducer, max_values: float, warn_once: WarnOnce) -> State:
+def _joined(earlier: State, later: State, reducer: Reducer, warn_once: WarnOnce) -> State:
     """Return the state for the values of both states.
 
     This may change the earlier one, because only the span that is extended has it.
@@ -175,10 +175,10 @@ def _joined(earlier: State, later: State, reducer: Reducer, max_values: float, w
     first, second = ReducerState.from_state(reducer, earlier), ReducerState.from_state(reducer, later).copy()
     slots, has_failed = second.slots, first.has_failed or second.has_failed
     if isinstance(first.slots, Sample):
-        slots = _sampled([first.slots, slots], int(min(first.slots.bound, slots.bound, max_values)))
-    elif not second.reports or second.has_failed:
+        slots = _sampled([first.slots, slots], first.slots.bound)
+    elif not second.reports:
         slots = first.slots
-    elif first.reports and not first.has_failed:
+    elif first.reports and not has_failed:
         try:
             with np.errstate(all="ignore"):
                 slots = _joined_slots(first.slots, slots, reducer)
