@@ -41,7 +41,7 @@ class BeforeOthers(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.epoch_end = control.should_training_stop  # other callbacks may stop the training only now
         if not control.should_training_stop:
-            self._session.saved_windows.on_epoch_end()
+            self._session.saved_windows.end_repetition()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._session.on_step_end()

@@ -125,22 +125,18 @@ class SavedWindows:
             self._micro_batches, self._steps_before = 0, state.global_step
         self._micro_batches += 1
         if self._micro_batches == self._to_repeat:
-            self._end_repetition()
+            self.end_repetition()
 
-    def on_step_end(self) -> None:
-        """End a step of the training. After a resume it may have fewer micro-batches than before."""
-        if self._to_repeat:
-            self._end_repetition()
-        self._steps_before = -1
+    def end_repetition(self) -> None:
+        """Load the windows that already have the part of a step that a resumed training repeats, if there is one.
 
-    def on_epoch_end(self) -> None:
-        """End an epoch that the training has read to its end. A resumed training repeats nothing in the next epoch.
-
-        If data have no length, the Trainer skips as many batches as all steps had, in the first epoch of the resumed
-        training. This may be all of that epoch.
+        This comes at the latest when the step ends, because it may have fewer micro-batches than before, or when the
+        training has read an epoch to its end. If data have no length, the Trainer skips as many batches as all steps
+        had, in the first epoch of the resumed training. This may be all of that epoch.
         """
         if self._to_repeat:
-            self._end_repetition()
+            self._load_windows(self._repeated, max(self._steps_before, 0))
+            self._to_repeat, self._repeated = 0, {}
 
     def discard(self) -> None:
         """Forget the open windows of the training. What it has done of a step is in no window any more."""
@@ -173,11 +169,6 @@ class SavedWindows:
     def _begun(self, state: TrainerState) -> int:
         """How many micro-batches of a step that has not ended are in the windows of a checkpoint."""
         return self._to_repeat or (self._micro_batches if state.global_step == self._steps_before else 0)
-
-    def _end_repetition(self) -> None:
-        """The training has repeated a part of a step: load the windows that already have it."""
-        self._load_windows(self._repeated, max(self._steps_before, 0))
-        self._to_repeat, self._repeated = 0, {}
 
     def _end_saved_epoch(self, state: TrainerState, is_over: bool, is_cut: bool) -> None:
         """End the epoch of the checkpoint if its rows were logged afterwards, or if its data are cut."""

@@ -217,7 +217,7 @@ class Session:
 
     def on_step_end(self) -> None:
         """Handle the end of an optimizer step, on all ranks."""
-        self.saved_windows.on_step_end()
+        self.saved_windows.end_repetition()
         if self.oversight.meter is not None and (trainer := self.trainer()) is not None:
             self.oversight.meter.choose_together(trainer)  # now, so that a checkpoint has the choice
 
