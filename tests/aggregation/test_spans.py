@@ -10,7 +10,7 @@ import pytest
 from helpers.reducers import NAMES
 
 from mtask_sinks import MetricRegistry, weighted
-from mtask_sinks.reducers import Reducer, TimedReducer
+from mtask_sinks.reducers import Reducer, TimedReducer, ValuesReducer
 
 WEIGHTED = ("mean", "sum", "total", "std")
 
@@ -126,6 +126,13 @@ def test_values_over_an_epoch_go_across_the_windows_of_the_training() -> None:
     assert [each["a/last"] for each in windows] == [4, 8, 12]
     registry.snapshot(15)
     assert registry.overall(15).metrics["b/n"] == 120
+
+
+def test_values_over_an_epoch_have_no_other_key_if_they_are_computed_from_all() -> None:
+    registry = MetricRegistry(derived={"a/twice": lambda metrics: 2 * metrics["a/x"]}, per_epoch="a/twice")
+    registry.report_metrics("a", x=3.0, y=math.nan)
+    epoch = registry.end_epoch(step=1)
+    assert (epoch.metrics, epoch.counts, epoch.nonfinite) == ({"a/twice": 6.0}, {"a/twice": 1}, {})
 
 
 def test_a_total_goes_on_over_windows_and_is_there_when_nothing_is_reported() -> None:
@@ -306,6 +313,20 @@ def test_a_sample_of_a_training_that_was_resumed_stands_for_all_its_values(parts
     # Each part has the same number of values. The error of the mean of 8,192 of them is at most a few 0.01.
     assert registry.overall(parts).metrics["a/x"] == pytest.approx((parts - 1) / 2, abs=0.03)
     assert registry.overall(parts).counts["a/x"] == parts
+
+
+def test_a_small_sample_of_before_a_resume_counts_by_what_it_has_seen() -> None:
+    class Mean(ValuesReducer):
+        def reduce_values(self, values):
+            return values.mean()
+
+    stopped, resumed = MetricRegistry({"a/x": Mean(max_values=100)}), MetricRegistry({"a/x": Mean()})
+    stopped.report_metrics("a", x=np.zeros(20_000))
+    stopped.snapshot(1)
+    resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+    resumed.report_metrics("a", x=np.ones(20_000))
+    resumed.snapshot(2)
+    assert resumed.overall(2).metrics["a/x"] == 0.5
 
 
 def test_a_function_that_changes_its_array_changes_nothing_else() -> None:

@@ -207,6 +207,20 @@ def test_last_is_the_latest_and_among_ranks_that_of_the_lowest() -> None:
     assert dict(metrics) == {"both/last": 20.0, "both/first": 0.0, "some/last": 22.0, "some/first": 2.0}
 
 
+def test_values_of_one_micro_batch_are_told_apart_by_rank_before_the_first_log_event() -> None:
+    """So many reports update the state at once, before the ranks have met."""
+
+    def body(registry, rank):
+        for number in range(3000):
+            registry.report_metrics("a", first=7000.0 * rank + number, last=7000.0 * rank + number)
+
+    snapshot = metrics_of(2, body, reducers={"a/first": "first", "a/last": "last"})
+    assert (snapshot.metrics, snapshot.counts) == (
+        {"a/first": 0.0, "a/last": 2999.0},
+        {"a/first": 6000, "a/last": 6000},
+    )
+
+
 def test_the_spread_is_that_of_the_ranks_own_values() -> None:
     def body(registry, rank):
         if rank != 1:
@@ -604,6 +618,38 @@ def test_a_window_that_was_resumed_has_no_spread_and_the_next_one_has() -> None:
         {"a/x": 2.5},
         {"a/x": 2.5, "a/x.rank_min": 1.0, "a/x.rank_max": 4.0},
     ]
+
+
+def test_a_window_that_was_resumed_has_no_spread_if_an_epoch_ends_in_it() -> None:
+    def body(registry, rank):
+        registry.report_metrics("a", x=[1.0, 4.0][rank])
+        registry.load_state_dict(registry.state_dict())
+        registry.report_metrics("a", x=[2.0, 9.0][rank])
+        registry.end_epoch(step=1)
+        registry.report_metrics("a", x=[3.0, 5.0][rank])
+        return [registry.snapshot(step=1)]
+
+    assert windows_of(2, body, spread="a/x", per_epoch="a/x") == [{"a/x": 4.0}]
+
+
+def test_after_a_discarded_window_value_and_spread_are_of_later_reports_alone() -> None:
+    """The discarded window was resumed, or an epoch ended in it."""
+
+    def body(registry, rank):
+        found = []
+        for ends_epoch in (False, True):
+            registry.report_metrics("a", x=[100.0, 700.0][rank])
+            if ends_epoch:
+                registry.end_epoch(step=1)
+            else:
+                registry.load_state_dict(registry.state_dict())
+            registry.discard()
+            registry.report_metrics("a", x=[1.0, 4.0][rank])
+            found.append(registry.snapshot(step=1))
+        return found
+
+    later = {"a/x": 2.5, "a/x.rank_min": 1.0, "a/x.rank_max": 4.0}
+    assert windows_of(2, body, spread="a/x", per_epoch="a/x") == [later, later]
 
 
 def test_with_a_spread_for_all_keys_every_rank_divides_by_the_same_time() -> None:

@@ -134,7 +134,8 @@ def test_the_order_holds_when_numbers_and_tensors_take_turns(reducer: str) -> No
     assert registry.snapshot(step=2).metrics["x"] == 6.0
 
 
-def test_the_host_does_not_wait_before_the_log_event_and_reads_once() -> None:
+@pytest.mark.parametrize("is_saved_first", [False, True])
+def test_the_host_does_not_wait_before_the_log_event_and_reads_once(is_saved_first: bool) -> None:
     registry = MetricRegistry()
     keys = {f"k{number}": accelerated(number / 7) for number in range(64)}
     with Calls() as reporting:
@@ -145,7 +146,10 @@ def test_the_host_does_not_wait_before_the_log_event_and_reads_once() -> None:
     reads = {"_local_scalar_dense", "item", "_to_copy", "is_nonzero"}
     assert reads.isdisjoint(reporting.names)
     with Calls() as logging:
-        registry.snapshot(step=1)
+        if is_saved_first:
+            registry.state_dict()
+        metrics = registry.snapshot(step=1).metrics
+    assert (metrics["t/k7"], metrics["t/vector"]) == (1.0, 1.0)
     assert logging.names.count("cat") == 1
     assert "_local_scalar_dense" not in logging.names
 
