@@ -178,9 +178,16 @@ def test_a_field_whose_key_is_refused_is_left_out_and_the_others_stay(caplog) ->
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
-@pytest.mark.parametrize("patterns", [5, [1], {"a": 3}, {"a": "not valid"}, "not valid", {3: "a"}])
-def test_what_is_no_pattern_is_refused_at_once(patterns: Any) -> None:
-    with pytest.raises((TypeError, MetricKeyError)):
+@pytest.mark.parametrize(
+    ("patterns", "error", "says"),
+    [
+        *((patterns, TypeError, r"pass one pattern .*, several .*, or a mapping") for patterns in (5, [1], {3: "a"})),
+        *((patterns, MetricKeyError, "'not valid' is no valid key") for patterns in ({"a": "not valid"}, "not valid")),
+        ({"a": 3}, MetricKeyError, "3 is no valid key"),
+    ],
+)
+def test_what_is_no_pattern_is_refused_at_once(patterns: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
         Capture(patterns)
 
 
