@@ -28,6 +28,7 @@ def test_smallest_is_best(name) -> None:
         *("dice", "psnr", "ssim", "ms_ssim", "r2", "r2_score", "r_squared", "kappa", "mcc", "pearsonr", "spearman"),
         *("matthews_correlation", "reward", "win_rate", "acc.rank_min", "acc.reported", "box/ap", "test_r2"),
         *("gloss_accuracy", "glossary_f1"),  # words that contain "loss"
+        *("error_f1", "error_detection_accuracy", "loss_auc"),  # the last word decides
     ],
 )
 def test_largest_is_best(name) -> None:
@@ -100,8 +101,3 @@ def test_rules_that_are_no_mapping_and_keys_that_are_not_valid_are_refused() -> 
 def test_recorded_rules_that_cannot_be_used_are_left_out() -> None:
     recorded = {"a/x": "min", "*/y": "max", "z": None, "b/x": "near 1", "c/x": 3, "not a key": "min", "d/x": ["min"]}
     assert recorded_rules(recorded) == {"a/x": "min", "*/y": "max", "z": None}
-
-
-@pytest.mark.parametrize("name", ["error_f1", "error_detection_accuracy", "loss_auc"])
-def test_a_name_that_ends_in_a_score_is_a_score(name: str) -> None:
-    assert known_direction(name) == "max"

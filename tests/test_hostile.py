@@ -11,7 +11,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -230,7 +230,6 @@ TO_PEOPLE = [
     *("report.md", "report.json", "doctor of names", "doctor of names on GitHub"),
 ]
 PAGES = ["page", "page of names", "plot.html", "plot.svg"]
-IDS = [name for name, _ in TEXTS]
 
 
 @pytest.mark.parametrize("text", [*TERMINAL.values()], ids=[*TERMINAL])
@@ -378,8 +377,3 @@ def test_no_environment_stops_a_command(environment: dict[str, str], tmp_path) -
         output = run(*arguments, **environment)
         assert not HIDDEN.search(COLOURS.sub("", output))
         assert "pw@" not in output
-
-
-def test_there_are_enough_cases() -> None:
-    cases: Callable[[Any], int] = len
-    assert cases(TEXTS) + cases(SECRETS) + cases(LINES) + cases(ENVIRONMENTS) >= 200

@@ -308,9 +308,3 @@ def test_tokens_per_second_is_one_line(tmp_path) -> None:
     assert evaluation["eval_a/n_per_second"] > evaluation["eval_samples_per_second"] * 0.9  # without what comes around
     assert points(trainer, "a/share") == [(2, 1.0)]  # the last window has no loss of the Trainer
     assert output.metrics["overall_a/share"] == 1.0
-
-
-def test_toy_reports_as_ever(tmp_path) -> None:
-    trainer = Ordered(Toy(), arguments(tmp_path), train_dataset=numbers(1, 2, 3, 4))
-    trainer.train()
-    assert rows(trainer, "a/loss") == [(2, 1.5), (4, 3.5)]
