@@ -27,7 +27,7 @@ from mtask_sinks.cli.reducers import reducers
 from mtask_sinks.cli.replay import replay
 from mtask_sinks.cli.report import report
 from mtask_sinks.cli.sinks import sinks
-from mtask_sinks.cli.streams import standard_output
+from mtask_sinks.cli.streams import standard_streams
 from mtask_sinks.cli.watch import watch
 
 
@@ -73,5 +73,5 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """Run the command."""
-    with safe_exit(), standard_output():
+    with safe_exit(), standard_streams():
         app()

@@ -20,10 +20,10 @@ _IN_ASCII = "mtask_sinks.in_ascii"
 
 
 @contextmanager
-def standard_output() -> Iterator[None]:
+def standard_streams() -> Iterator[None]:
     """Run a command inside the ``with`` block, whatever its output is: closed, a full disk, a locale without UTF-8.
 
-    A closed input is an empty one.
+    To the command, a closed input is an empty one.
 
     Raises:
         SystemExit: a disk does not take the output.

@@ -9,6 +9,7 @@ from inspect import signature
 from typing import Any, TypeVar, overload
 
 from mtask_sinks._util.calls import takes_one_argument
+from mtask_sinks._util.offered import packages_offering
 from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks.errors import PluginError, ReducerError
 from mtask_sinks.reducers.base import Floats, Reducer
@@ -120,7 +121,7 @@ def find_reducer(name: str) -> Reducer:
         return Quantile(float(match[1]) / 100.0)
     if name in _registered:
         return _registered[name]
-    packages = _offering_packages(name)
+    packages = packages_offering(ENTRY_POINTS, name)
     if len(packages) > 1:
         raise PluginError(
             f"several packages offer a reducer {name!r}: {', '.join(packages)}. Uninstall all but one of them, or "
@@ -170,9 +171,4 @@ def is_builtin(name: str) -> bool:
 
 def offering_package(name: str) -> str | None:
     """The installed package that offers a reducer of that name; ``None`` if none does."""
-    return next(iter(_offering_packages(name)), None)
-
-
-def _offering_packages(name: str) -> list[str]:
-    found = entry_points(group=ENTRY_POINTS, name=name)
-    return sorted({each.module if each.dist is None else each.dist.name for each in found})
+    return next(iter(packages_offering(ENTRY_POINTS, name)), None)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
+from mtask_sinks._util.offered import package_of, packages_offering
 from mtask_sinks._util.suggestion import did_you_mean
 from mtask_sinks.errors import MissingBackendError, PluginError, UnknownSinkError
 from mtask_sinks.sinks.base import Sink
@@ -51,7 +52,7 @@ def make_sink(name: str) -> Sink:
             f"there is no sink {name!r}.{hint} The sinks are: {', '.join(sink_names())}. If another package offers it, "
             "install that package into this environment."
         )
-    packages = sorted({_package(each) for each in entry_points(group=ENTRY_POINTS) if each.name == name})
+    packages = packages_offering(ENTRY_POINTS, name)
     if name not in BACKENDS and len(packages) > 1:
         raise PluginError(
             f"several packages offer a sink {name!r}: {', '.join(packages)}. Uninstall all but one of them, or pass "
@@ -63,18 +64,18 @@ def make_sink(name: str) -> Sink:
         sink = factory()
     except (Exception, SystemExit) as error:  # a package without its license may call `sys.exit`
         raise PluginError(
-            f"sink {name!r} of package {_package(entry_point)} failed to load ({type(error).__name__}: {error}). "
+            f"sink {name!r} of package {package_of(entry_point)} failed to load ({type(error).__name__}: {error}). "
             "Repair or update that package, or do not use the sink."
         ) from error
     if not isinstance(sink, Sink):
         raise PluginError(
-            f"sink {name!r} of package {_package(entry_point)} is {sink!r}, which is not a Sink. Its entry point "
+            f"sink {name!r} of package {package_of(entry_point)} is {sink!r}, which is not a Sink. Its entry point "
             f"{entry_point.value!r} must name a subclass of mtask_sinks.Sink, or a function that returns a sink."
         )
     if not hasattr(sink, "name"):
         raise PluginError(
-            f"sink {name!r} of package {_package(entry_point)} has no name: its class {type(sink).__name__} needs the "
-            f"line name = {name!r}."
+            f"sink {name!r} of package {package_of(entry_point)} has no name: its class {type(sink).__name__} needs "
+            f"the line name = {name!r}."
         )
     return sink
 
@@ -94,7 +95,7 @@ def require_backend(name: str) -> None:
 
 def offering_package(name: str) -> str:
     """Return the name of the package that offers the sink of that name."""
-    return _package(_entry_points()[name])
+    return package_of(_entry_points()[name])
 
 
 def _entry_points() -> dict[str, EntryPoint]:
@@ -102,7 +103,3 @@ def _entry_points() -> dict[str, EntryPoint]:
     # If another package uses the name of a sink of this package, the sink of this package wins.
     own = (entry_point for entry_point in entry_points(group=ENTRY_POINTS) if entry_point.name in BACKENDS)
     return found | {each.name: each for each in own if each.value.startswith(f"{__name__.partition('.')[0]}.")}
-
-
-def _package(entry_point: EntryPoint) -> str:
-    return entry_point.dist.name if entry_point.dist is not None else entry_point.module

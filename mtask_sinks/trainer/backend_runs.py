@@ -14,12 +14,11 @@ from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.utils.import_utils import ENV_VARS_TRUE_VALUES
 
+from mtask_sinks import sinks
 from mtask_sinks._util.built_anew import BuiltAnew
 from mtask_sinks._util.schemes import has_scheme
 from mtask_sinks.sinks.base import Sink, Status
 from mtask_sinks.sinks.timeouts import fail_fast
-
-# Methods import what they need of the sinks for MLflow and W&B: a training without these backends does not need it.
 
 
 class BackendRun(BuiltAnew):
@@ -188,9 +187,7 @@ class MLflowRun(BackendRun):
         return named
 
     def prepare(self, args: Any, state: Any) -> None:
-        from mtask_sinks.sinks import MLflowSink
-
-        if not (isinstance(self.sink, MLflowSink) and _is_about_to_set_up(self.callback, state)):
+        if not (isinstance(self.sink, sinks.MLflowSink) and _is_about_to_set_up(self.callback, state)):
             return
         import mlflow
 
@@ -248,9 +245,7 @@ class MLflowRun(BackendRun):
         run = active_run() if active_run is not None else None
         if mlflow is None or run is None:
             return None
-        from mtask_sinks.sinks import MLflowSink
-
-        if isinstance(self.sink, MLflowSink) and not self.sink.uses_store(mlflow.get_tracking_uri()):
+        if isinstance(self.sink, sinks.MLflowSink) and not self.sink.uses_store(mlflow.get_tracking_uri()):
             return None
         return str(run.info.run_id)
 
@@ -264,9 +259,7 @@ class WandbRun(BackendRun):
         # In a search, the callback would finish this run and open another one for the trial.
         if state.is_hyper_param_search or not _is_about_to_set_up(self.callback, state):
             return
-        from mtask_sinks.sinks import WandbSink
-
-        if isinstance(self.sink, WandbSink) and self._current() is None:
+        if isinstance(self.sink, sinks.WandbSink) and self._current() is None:
             self.sink.start_active_run(name=args.run_name)
 
     def set_up(self, args: Any, state: Any, control: Any, model: Any) -> None:
